@@ -1,0 +1,10 @@
+package store
+
+import "errors"
+
+// What Append may refuse with. None of them leaves a trace in the log.
+var (
+	ErrFull          = errors.New("the store has no room for it")
+	ErrTooManyGroups = errors.New("the store holds as many groups as it may")
+	ErrClosed        = errors.New("the store is closed")
+)

@@ -1,0 +1,208 @@
+package store
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Message is what is appended, before it has an id.
+type Message struct {
+	Group   string
+	UID     string // the sender's, as 36 characters; "" if it has no session
+	Event   string // the SSE event name; "" for none
+	Time    time.Time
+	Expires time.Time // zero: never
+	Retain  bool
+	Clear   bool   // with Retain: forget what was retained
+	Base64  bool   // Msg is a JSON string of base64
+	Msg     []byte // one compact JSON value: no line break in it
+}
+
+// Entry is a message encoded but for its id.
+type Entry struct {
+	Message
+	Tail []byte // the data object from behind the id's comma, and the blank line that ends a frame
+	Msg  int    // where in Tail the msg begins
+}
+
+// timeFormat has a fixed length, so that what stands before msg is found from its end.
+const timeFormat = "2006-01-02T15:04:05.000Z"
+
+// FormatTime returns t as messages carry it: RFC 3339, UTC, milliseconds.
+func FormatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
+
+// Entry encodes m, appending the tail to buf, which the entry keeps.
+func (m *Message) Entry(buf []byte) Entry {
+	b := append(buf, `"group":`...)
+	b = AppendQuote(b, m.Group)
+	if m.Event != "" {
+		b = append(b, `,"event":`...)
+		b = AppendQuote(b, m.Event)
+	}
+	if m.UID != "" {
+		b = append(b, `,"uid":"`...)
+		b = append(b, m.UID...)
+		b = append(b, '"')
+	}
+	b = append(b, `,"time":"`...)
+	b = m.Time.UTC().AppendFormat(b, timeFormat)
+	b = append(b, '"')
+	if !m.Expires.IsZero() {
+		b = append(b, `,"expires":"`...)
+		b = m.Expires.UTC().AppendFormat(b, timeFormat)
+		b = append(b, '"')
+	}
+	if m.Retain {
+		b = append(b, `,"retain":true`...)
+	}
+	if m.Base64 {
+		b = append(b, `,"encoding":"base64"`...)
+	}
+	b = append(b, `,"msg":`...)
+	at := len(b) - len(buf)
+	b = append(b, m.Msg...)
+	b = append(b, "}\n\n"...)
+	return Entry{Message: *m, Tail: b[len(buf):], Msg: at}
+}
+
+// Flags says which members an entry's frame has.
+func (e *Entry) Flags() Flags {
+	var f Flags
+	for _, x := range []struct {
+		set  bool
+		flag Flags
+	}{
+		{e.Event != "", HasEvent}, {e.UID != "", HasUID}, {!e.Expires.IsZero(), HasExpiry},
+		{e.Retain, IsRetain}, {e.Base64, IsBase64},
+	} {
+		if x.set {
+			f |= x.flag
+		}
+	}
+	return f
+}
+
+// FrameLen is the length of what AppendFrame appends.
+func (e *Entry) FrameLen(id ID) int {
+	n := 2*(len(id.Epoch)+1+digits(uint64(id.Seq))) + len("id: \ndata: {\"id\":\"\",") + len(e.Tail)
+	if e.Event != "" {
+		n += len("event: \n") + len(e.Event)
+	}
+	return n
+}
+
+func digits(n uint64) int {
+	d := 1
+	for ; n > 9; n /= 10 {
+		d++
+	}
+	return d
+}
+
+// AppendFrame appends the entry's frame under an id, and returns where in it the msg begins.
+func (e *Entry) AppendFrame(b []byte, id ID) (frame []byte, msg int) {
+	start := len(b)
+	b = append(b, "id: "...)
+	idAt := len(b)
+	b = id.Append(b)
+	idEnd := len(b)
+	b = append(b, '\n')
+	if e.Event != "" {
+		b = append(b, "event: "...)
+		b = append(b, e.Event...)
+		b = append(b, '\n')
+	}
+	b = append(b, `data: {"id":"`...)
+	b = append(b, b[idAt:idEnd]...)
+	b = append(b, `",`...)
+	msg = len(b) - start + e.Msg
+	return append(b, e.Tail...), msg
+}
+
+// AppendQuote appends s, which is UTF-8, as a JSON string without a line break (RFC 8259, 7).
+func AppendQuote(b []byte, s string) []byte {
+	b = append(b, '"')
+	plain := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[plain:i]...)
+		plain = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			b = append(b, `\u00`...)
+			b = append(b, "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
+		}
+	}
+	b = append(b, s[plain:]...)
+	return append(b, '"')
+}
+
+// Unquote appends the text of a JSON string that a frame carries.
+func Unquote(b, quoted []byte) []byte {
+	s := quoted[1 : len(quoted)-1]
+	for len(s) > 0 {
+		c := s[0]
+		if c != '\\' {
+			i := 1
+			for i < len(s) && s[i] != '\\' {
+				i++
+			}
+			b = append(b, s[:i]...)
+			s = s[i:]
+			continue
+		}
+		var n int
+		b, n = appendEscape(b, s)
+		s = s[n:]
+	}
+	return b
+}
+
+// appendEscape appends what the escape at the start of s stands for, and returns its length.
+func appendEscape(b, s []byte) ([]byte, int) {
+	switch s[1] {
+	case 'b':
+		return append(b, '\b'), 2
+	case 'f':
+		return append(b, '\f'), 2
+	case 'n':
+		return append(b, '\n'), 2
+	case 'r':
+		return append(b, '\r'), 2
+	case 't':
+		return append(b, '\t'), 2
+	case 'u':
+		return appendHexEscape(b, s)
+	}
+	return append(b, s[1]), 2
+}
+
+func appendHexEscape(b, s []byte) ([]byte, int) {
+	r, n := hexRune(s), 6
+	if r >= 0xd800 && r < 0xdc00 && len(s) >= 12 && s[6] == '\\' && s[7] == 'u' {
+		if low := hexRune(s[6:]); low >= 0xdc00 && low < 0xe000 {
+			r, n = (r-0xd800)<<10+(low-0xdc00)+0x10000, 12
+		}
+	}
+	return utf8.AppendRune(b, r), n // a lone surrogate becomes U+FFFD
+}
+
+func hexRune(s []byte) rune {
+	n, err := strconv.ParseUint(string(s[2:6]), 16, 32)
+	if err != nil {
+		return utf8.RuneError
+	}
+	return rune(n)
+}
