@@ -1,0 +1,38 @@
+# Everything that the tests need is installed by the targets themselves (Debian, as root).
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GO_TEST     = go test -race -timeout 8m
+
+.PHONY: all test lint fuzz bench needs build
+
+all: lint test
+
+build: ## the binary, in bin/
+	go build -o bin/watchbox ./cmd/watchbox
+
+test: needs ## all tests, with the race detector
+	$(GO_TEST) ./...
+	cd test/interop && $(GO_TEST) ./...
+
+lint: ## formatting, vet on three systems, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	GOOS=darwin go vet ./...
+	GOOS=windows go vet ./...
+	go run $(STATICCHECK) ./...
+	cd bench && go vet ./...
+	cd test/interop && go vet ./...
+
+fuzz: ## each fuzz target for a while: make fuzz FUZZTIME=5m
+	.ci/fuzz $(or $(FUZZTIME),20s)
+
+bench: build ## the table of docs/PERFORMANCE.md; takes a quarter of an hour on an idle machine
+	cd bench && go build -o ../bin/ ./cmd/... && cd peers && go build -o ../../bin/ ./...
+	bin/compare -bin bin
+
+needs: # what the tests need beside Go
+	@for p in chromium:chromium curl:curl ip:iproute2 node:nodejs npm:npm; do \
+		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
+	done; \
+	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; }
+	@cd test/interop/testdata && { test node_modules -nt package-lock.json || { npm ci --silent --no-fund --no-audit && touch node_modules; }; }
