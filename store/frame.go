@@ -15,6 +15,7 @@ const (
 	HasExpiry
 	IsRetain
 	IsBase64
+	FlagBits = iota // how many bits they take
 )
 
 // Frame is a stored message.
@@ -24,6 +25,7 @@ type Frame struct {
 	Flags Flags
 	Msg   int    // where in Bytes the msg begins
 	Bytes []byte // as doc.go draws them
+	At    int    // where they begin in the Buf of their Batch
 }
 
 // Lengths of the members that may stand between uid and msg.

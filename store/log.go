@@ -67,8 +67,11 @@ type Query struct {
 	Select   Selector
 	After    Seq  // the position
 	Through  Seq  // read up to here; 0: to the end
-	Known    Seq  // evictions up to here have been told: they are no gap again
 	Retained bool // the retained messages instead of the log's
+
+	// Told is what Batch.Told was after the last read that reported a gap: what was lost by then
+	// is no gap again, what is lost later is one wherever it lies.
+	Told uint64
 
 	// Live is set for a listener that has been given all before After as it came. It also gets
 	// what a policy evicted a moment ago, if the store still has it, instead of a gap.
@@ -84,13 +87,15 @@ type Batch struct {
 	Next   Seq     // all that matched up to here is in the batch
 	Gaps   []Gap   // what was evicted between the position and the frames
 	Epoch  string
+	Told   uint64 // how much the store had lost, for Query.Told
 
-	Scratch []byte // the store's own
+	Scratch any // the store's own
 }
 
 // Reset empties b, keeping its buffers.
 func (b *Batch) Reset(epoch string) {
 	b.Buf, b.Frames, b.Gaps, b.Next, b.Epoch = b.Buf[:0], b.Frames[:0], b.Gaps[:0], 0, epoch
+	b.Told = 0
 }
 
 // Room reports whether a frame of n bytes fits, and grows the buffer for a first one.
@@ -118,6 +123,30 @@ type Start struct {
 	Last  int       // the newest so many
 }
 
+// Noter is a Log that outlives the process, and keeps notes beside the messages for whoever uses
+// it.
+type Noter interface {
+	// AppendNoted is Append with notes that are stored along: all of it or nothing. There may be
+	// no entries.
+	AppendNoted(ctx context.Context, entries []Entry, notes ...Note) (ID, error)
+
+	// Notes gives each note there is to yield, by key, until it returns an error.
+	Notes(yield func(Note) error) error
+}
+
+// Note is a small value under a name.
+type Note struct {
+	Key   string
+	Value []byte // nil: the note is removed
+	Seq   Seq    // of the first entry that it was stored with; set by the store
+}
+
+// Failing is a Log that may come to take no more messages, while those that it holds can be read.
+type Failing interface {
+	// Err returns why it never will again, or nil.
+	Err() error
+}
+
 // GroupInfo is what is known of a group.
 type GroupInfo struct {
 	Group          string
@@ -134,5 +163,6 @@ type Usage struct {
 	Messages int64
 	Bytes    int64  // of the frames
 	Memory   int64  // bytes of memory taken for history
+	Disk     int64  // bytes taken on disk
 	Evicted  uint64 // messages evicted since the start
 }

@@ -29,8 +29,25 @@ type Entry struct {
 // timeFormat has a fixed length, so that what stands before msg is found from its end.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
-// FormatTime returns t as messages carry it: RFC 3339, UTC, milliseconds.
-func FormatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
+// AppendTime appends t as messages carry it: RFC 3339, UTC, milliseconds. (It is several times as
+// fast as a layout, and each message has one.)
+func AppendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	b = append2(append2(b, year/100), year%100)
+	b = append2(append(b, '-'), int(month))
+	b = append2(append(b, '-'), day)
+	b = append2(append(b, 'T'), hour)
+	b = append2(append(b, ':'), minute)
+	b = append2(append(b, ':'), second)
+	ms := t.Nanosecond() / int(time.Millisecond)
+	b = append2(append(b, '.', byte('0'+ms/100)), ms%100)
+	return append(b, 'Z')
+}
+
+// append2 appends n, which is below 100, as two digits.
+func append2(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 // Entry encodes m, appending the tail to buf, which the entry keeps.
 func (m *Message) Entry(buf []byte) Entry {
@@ -46,11 +63,11 @@ func (m *Message) Entry(buf []byte) Entry {
 		b = append(b, '"')
 	}
 	b = append(b, `,"time":"`...)
-	b = m.Time.UTC().AppendFormat(b, timeFormat)
+	b = AppendTime(b, m.Time)
 	b = append(b, '"')
 	if !m.Expires.IsZero() {
 		b = append(b, `,"expires":"`...)
-		b = m.Expires.UTC().AppendFormat(b, timeFormat)
+		b = AppendTime(b, m.Expires)
 		b = append(b, '"')
 	}
 	if m.Retain {

@@ -46,13 +46,13 @@ type Policy struct {
 	MaxBytes    int64         // keep the newest so many bytes of frames
 	MaxAge      time.Duration // keep what is younger
 	Store       Kind
-	Compress    Choice        // history costs a third to a tenth of the memory, and more CPU to read
+	Compress    Choice        // history takes a fraction of the memory, and more CPU to read
 	Slow        Slow          // what to do with a stream that does not keep up
 	Coalesce    time.Duration // send to a stream at most every so often, several messages at once
 }
 
-// or fills p's open fields from q.
-func (p Policy) or(q Policy) Policy {
+// Or fills p's open fields from q.
+func (p Policy) Or(q Policy) Policy {
 	pick(&p.MaxMessages, q.MaxMessages)
 	pick(&p.MaxBytes, q.MaxBytes)
 	pick(&p.MaxAge, q.MaxAge)
@@ -72,7 +72,7 @@ func pick[T comparable](v *T, other T) {
 
 // settled turns what is Unbounded or still open into what a store works with: 0 for no bound.
 func (p Policy) settled() Policy {
-	p = p.or(Policy{Store: Memory, Compress: No, Slow: SlowCatchUp})
+	p = p.Or(Policy{Store: Memory, Compress: No, Slow: SlowCatchUp})
 	p.MaxMessages, p.MaxBytes = max(p.MaxMessages, 0), max(p.MaxBytes, 0)
 	p.MaxAge, p.Coalesce = max(p.MaxAge, 0), max(p.Coalesce, 0)
 	return p
@@ -108,8 +108,8 @@ func (t *Policies) Effective(f group.Filter, server Policy) Policy {
 	var p Policy
 	for _, r := range t.rows {
 		if r.filter.Covers(f) {
-			p = p.or(r.policy)
+			p = p.Or(r.policy)
 		}
 	}
-	return p.or(server).settled()
+	return p.Or(server).settled()
 }

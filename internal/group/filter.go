@@ -57,6 +57,9 @@ func (f Filter) Covers(g Filter) bool {
 	if strings.HasPrefix(g.text, "$") && (f.text[0] == '+' || f.text[0] == '#') {
 		return false
 	}
+	if g.text == "#" {
+		return f.text == "#" || f.text == "+/#" // the same groups: no name has no level
+	}
 	return covers(f.text, g.text)
 }
 
@@ -82,8 +85,40 @@ func covers(filter, name string) bool {
 	}
 }
 
+// Overlaps reports whether some group is selected by both f and g.
+func (f Filter) Overlaps(g Filter) bool {
+	if f.text == "" || g.text == "" || f.own() != g.own() && (f.open() || g.open()) {
+		return false
+	}
+	a, b := f.text, g.text
+	for {
+		x, arest, amore := strings.Cut(a, "/")
+		y, brest, bmore := strings.Cut(b, "/")
+		switch {
+		case x == "#" || y == "#":
+			return true
+		case x != "+" && y != "+" && x != y:
+			return false
+		case !amore && !bmore:
+			return true
+		case !amore:
+			return brest == "#" // home/# selects home
+		case !bmore:
+			return arest == "#"
+		}
+		a, b = arest, brest
+	}
+}
+
+// own reports whether what the filter selects belongs to the server.
+func (f Filter) own() bool { return f.text[0] == '$' }
+
+// open reports whether the filter's first level is a wildcard.
+func (f Filter) open() bool { return f.text[0] == '+' || f.text[0] == '#' }
+
 // Narrower orders the filters that match one group, the most specific first: level by level, a
-// name is narrower than +, and + than #.
+// name is narrower than +, and + than #. A filter that ends is narrower than one that goes on: so
+// home comes before home/#, and those that share no group have their place, too.
 func (f Filter) Narrower(g Filter) bool {
 	a, b := f.text, g.text
 	for {
@@ -93,7 +128,7 @@ func (f Filter) Narrower(g Filter) bool {
 			return width(x) < width(y)
 		}
 		if !amore || !bmore {
-			return !amore && bmore && brest == "#" // home before home/#
+			return !amore && bmore
 		}
 		a, b = arest, brest
 	}
