@@ -1,0 +1,157 @@
+package memory
+
+import (
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// groupCost is what a group takes on the Go heap, in bytes, beside its name. It counts towards
+// MaxMemory.
+const groupCost = 352
+
+func (r *ring) cost() int64 { return groupCost + int64(len(r.name)) }
+
+// admit makes sure that the entries can be stored without an error halfway, and has their rings
+// in targets.
+func (l *Log) admit(entries []store.Entry, first store.ID) error {
+	if l.closed {
+		return store.ErrClosed
+	}
+	if err := l.affordable(entries, first); err != nil {
+		return err
+	}
+	clear(l.targets)
+	l.targets = l.targets[:0]
+	known := true
+	for i := range entries {
+		r := l.rings[entries[i].Group]
+		l.targets = append(l.targets, r)
+		known = known && r != nil
+	}
+	if known {
+		return nil
+	}
+	if err := l.seat(entries); err != nil {
+		return err
+	}
+	for i := range entries {
+		l.targets[i] = l.rings[entries[i].Group]
+	}
+	return nil
+}
+
+// affordable returns ErrFull for entries that would have to evict each other, and for retained
+// ones that would take what history needs.
+func (l *Log) affordable(entries []store.Entry, first store.ID) error {
+	var need, keep int64
+	last := store.ID{Epoch: first.Epoch, Seq: first.Seq + store.Seq(len(entries))}
+	for i := range entries {
+		e := &entries[i]
+		n := e.FrameLen(last) + slotSize
+		need += int64(n) + entrySize
+		if e.Retain && !e.Clear && !l.replaces(e.Group, roundUp(n)) {
+			keep += int64(roundUp(n)) + pieceCost
+		}
+		if n-slotSize-len(e.Tail)+e.Msg > maxMsg {
+			return store.ErrFull
+		}
+	}
+	kept := l.arena.used[pinned]
+	if need > (l.opts.MaxMemory-kept)/2 || keep > 0 && kept+keep > l.opts.MaxMemory/2 {
+		return store.ErrFull
+	}
+	return nil
+}
+
+// replaces reports whether a retained message takes the place of one of the same size, as the next
+// value of a sensor does: that is never refused.
+func (l *Log) replaces(name string, size int) bool {
+	r := l.rings[name]
+	return r != nil && r.retained != nil && len(r.retained.mem.data) == size
+}
+
+// seat makes a ring for each group that has none, in the place of groups that hold nothing if
+// need be, or changes nothing.
+func (l *Log) seat(entries []store.Entry) error {
+	fresh := map[string]bool{} // the groups of the entries, and whether they are new
+	groups, bytes := len(l.rings)-l.opts.MaxGroups, l.arena.used[pinned]-l.opts.MaxMemory/2
+	for i := range entries {
+		name := entries[i].Group
+		if _, seen := fresh[name]; seen {
+			continue
+		}
+		fresh[name] = l.rings[name] == nil
+		if fresh[name] {
+			groups++
+			bytes += groupCost + int64(len(name))
+		}
+	}
+	if !l.forget(groups, bytes, fresh) {
+		return store.ErrTooManyGroups
+	}
+	now := time.Now().UnixMilli()
+	for name, isNew := range fresh {
+		if isNew {
+			l.addRing(name, now)
+		}
+	}
+	return nil
+}
+
+func (l *Log) addRing(name string, now int64) {
+	lost := l.forgotten
+	l.ringNo++
+	r := &ring{
+		no: l.ringNo, name: name, rate: store.NewRate(now),
+		evicted: lost.Seq, evictedAt: lost.At, evictedTime: lost.time, removed: lost.Seq, removedAt: lost.At,
+	}
+	l.rings[name] = r
+	l.charge(r.cost())
+	l.bySize.add(r)
+	l.apply(r)
+}
+
+// lostGroup is what is known of groups that are no longer: the newest message evicted.
+type lostGroup struct {
+	store.Loss
+	time int64
+}
+
+// noteIdle remembers a ring that holds nothing, in case room for another group is needed.
+func (l *Log) noteIdle(r *ring) {
+	if !r.idle && r.empty() {
+		r.idle = true
+		l.idle = append(l.idle, r)
+	}
+}
+
+// forget drops groups that hold nothing until so many, of so many bytes, are gone: all or none,
+// and none that is needed. That messages of them were lost is remembered for all groups not
+// known: a gap too many for them, but never one too few.
+func (l *Log) forget(groups int, bytes int64, needed map[string]bool) bool {
+	var out, stay []*ring
+	for groups > 0 || bytes > 0 {
+		r, ok := pop(&l.idle)
+		if !ok {
+			l.idle = append(stay, out...)
+			return false
+		}
+		_, isNeeded := needed[r.name]
+		switch {
+		case !r.empty():
+			r.idle = false
+		case isNeeded:
+			stay = append(stay, r)
+		default:
+			out = append(out, r)
+			groups--
+			bytes -= r.cost()
+		}
+	}
+	l.idle = append(l.idle, stay...)
+	for _, r := range out {
+		l.dropRing(r)
+	}
+	return true
+}

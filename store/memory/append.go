@@ -1,0 +1,142 @@
+package memory
+
+import (
+	"context"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Append implements store.Log.
+func (l *Log) Append(_ context.Context, entries []store.Entry) (store.ID, error) {
+	return l.place(entries, nil)
+}
+
+// Place stores entries under rising seqs, above all that there are, or none of them. A log is
+// either appended to or placed in.
+func (l *Log) Place(entries []store.Entry, seqs []store.Seq) error {
+	_, err := l.place(entries, seqs)
+	return err
+}
+
+func (l *Log) place(entries []store.Entry, seqs []store.Seq) (store.ID, error) {
+	id, full, err := l.append(entries, seqs)
+	if err != nil {
+		return store.ID{}, err
+	}
+	l.wakes.Wake()
+	for _, c := range full {
+		l.pack(c)
+	}
+	return id, nil
+}
+
+// append returns the first id, and the chunks that are full and to be compressed. Without seqs the
+// next ones are taken.
+func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, full []*chunk, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first = store.ID{Epoch: l.epoch, Seq: l.last() + 1}
+	if seqs != nil {
+		first.Seq = seqs[0]
+	}
+	id := first
+	if err := l.admit(entries, first); err != nil {
+		return first, nil, err
+	}
+	now := time.Now().UnixMilli()
+	for i := range entries {
+		r := l.targets[i]
+		if seqs != nil {
+			id.Seq = seqs[i]
+		}
+		if c := l.push(r, &entries[i], id, now); c != nil {
+			full = append(full, c)
+		}
+		l.enforce(r, now)
+		if r.lingers {
+			l.reclaim(r, now-linger)
+		}
+		id.Seq++
+	}
+	l.newest.Store(uint64(id.Seq) - 1)
+	l.tidy(now)
+	return first, full, nil
+}
+
+// push stores one entry. It returns the chunk before, if that is now full and to be compressed.
+func (l *Log) push(r *ring, e *store.Entry, id store.ID, now int64) (full *chunk) {
+	l.clock = max(l.clock, min(e.Time.UnixMilli(), now))
+	n := e.FrameLen(id)
+	l.order.reserve(id.Seq, l.alloc)
+	before := r.tail()
+	c := l.open(r, n, id.Seq)
+	l.order.add(id.Seq, place{c.no, c.n})
+	c.add(e, id, l.clock)
+	r.messages++
+	r.bytes += int64(n)
+	l.messages++
+	l.bytes += int64(n)
+	r.rate.Count(now)
+	if r.messages == 1 && r.policy.MaxAge > 0 {
+		l.fixAge(r)
+	}
+	if e.Retain {
+		l.retain(r, e, id, n)
+	}
+	if r.policy.Compress == store.Yes && before != nil && before != c && before.ring == r {
+		return before
+	}
+	return nil
+}
+
+// open returns the ring's last chunk with room for a frame of n bytes. Memory for it may evict
+// what the ring has, that chunk too.
+func (l *Log) open(r *ring, n int, seq store.Seq) *chunk {
+	if c := r.tail(); c != nil {
+		if c.fits(n, seq, l.clock) {
+			return c
+		}
+		// What was evicted from a chunk is not worth carrying along.
+		if size := roundUp(c.size(n)); size <= r.seal() && c.gone == 0 && c.takes(n, seq, l.clock) {
+			mem := l.alloc(size, history)
+			if c.ring == r {
+				r.memory += int64(len(mem.data) - len(c.mem.data))
+				l.arena.release(c.move(mem))
+				l.bySize.fix(r)
+				return c
+			}
+			l.arena.release(mem)
+		}
+	}
+	return l.extend(r, n, seq)
+}
+
+// extend gives a ring a new chunk, in which a frame of n bytes has room.
+func (l *Log) extend(r *ring, n int, seq store.Seq) *chunk {
+	mem := l.alloc(max(n+slotSize, r.open()), history)
+	c := l.newChunk(r, mem, seq)
+	r.chunks = append(r.chunks, c)
+	r.memory += int64(len(mem.data))
+	l.bySize.fix(r)
+	return c
+}
+
+func (l *Log) newChunk(r *ring, mem piece, seq store.Seq) *chunk {
+	c := &chunk{ring: r, mem: mem, base: seq, baseTime: l.clock}
+	if no, ok := pop(&l.unused); ok {
+		c.no = no
+		l.chunks[no] = c
+		return c
+	}
+	c.no = len(l.chunks)
+	l.chunks = append(l.chunks, c)
+	return c
+}
+
+func (l *Log) freeChunk(c *chunk) {
+	l.arena.release(c.mem)
+	l.chunks[c.no] = nil
+	l.unused = append(l.unused, c.no)
+	c.ring = nil
+}

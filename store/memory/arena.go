@@ -1,0 +1,241 @@
+package memory
+
+import "math/bits"
+
+const (
+	blockSize  = 64 << 10
+	slabBlocks = 16  // mapped at once
+	minPiece   = 256 // the smallest piece; a block has at most 256 of them
+	pageSize   = 4096
+	spare      = 4 << 20 // free blocks up to so many bytes stay resident for reuse
+
+	// What the Go heap has for each, with the tables that lead there.
+	pieceCost = 144 // a chunk or page
+	blockCost = 96
+)
+
+// arena hands out memory outside the Go heap and knows how much of it is resident, with what the
+// heap has beside it. Blocks of 64 KiB are shared by pieces of one size; what is larger than a
+// block is mapped by itself.
+type arena struct {
+	limit   int64
+	used    [2]int64 // by purpose: whole blocks, larger pieces, and costs
+	slabs   [][]byte
+	warm    [][]byte             // free blocks whose pages are resident
+	cold    [][]byte             // free blocks that take no memory
+	partial [2]map[int]*[]*block // by purpose and piece size: blocks with room
+}
+
+// purpose keeps what can be evicted apart from what cannot, so that evicting frees whole blocks.
+type purpose uint8
+
+const (
+	history purpose = iota
+	pinned
+)
+
+// piece is memory from the arena.
+type piece struct {
+	data []byte
+	from *block // nil: a whole block or more
+	why  purpose
+	no   uint8 // which piece of the block
+}
+
+type block struct {
+	mem  []byte
+	size int // of its pieces
+	at   int // where the list of those with room has it
+	out  int // pieces in use
+	next int // the first piece that never was
+	free []uint8
+}
+
+// pieces returns how many pieces a block has.
+func (b *block) pieces() int { return blockSize / b.size }
+
+// take takes a piece of a block with room.
+func (b *block) take() (no uint8) {
+	b.out++
+	if no, ok := pop(&b.free); ok {
+		return no
+	}
+	b.next++
+	return uint8(b.next - 1)
+}
+
+func newArena(limit int64) *arena {
+	return &arena{limit: limit, partial: [2]map[int]*[]*block{{}, {}}}
+}
+
+// roundUp returns the size of the piece that holds n bytes.
+func roundUp(n int) int {
+	if n > blockSize {
+		return (n + pageSize - 1) &^ (pageSize - 1)
+	}
+	return pieceSize(blockSize / max(n, minPiece))
+}
+
+// pieceSize returns the size of pieces of which a block has k, or somewhat fewer: there are four
+// sizes to each doubling, so that those of one size are found, and none leaves a rest.
+func pieceSize(k int) int {
+	if drop := bits.Len(uint(k)) - 3; drop > 0 {
+		k = k >> drop << drop
+	}
+	return blockSize / k
+}
+
+// taken returns the bytes that are resident.
+func (a *arena) taken() int64 {
+	return a.used[history] + a.used[pinned] + int64(len(a.warm))*blockSize
+}
+
+// room reports whether n bytes more are within the limit, giving up spare blocks for them.
+func (a *arena) room(n int64) bool {
+	for a.taken()+n > a.limit {
+		k := len(a.warm) - 1
+		if k < 0 || !discardMemory(a.warm[k]) {
+			return false
+		}
+		a.cold = append(a.cold, a.warm[k])
+		a.warm = a.warm[:k]
+	}
+	return true
+}
+
+// alloc returns a piece of at least n bytes, or false if the limit is reached. With force it
+// exceeds the limit instead.
+func (a *arena) alloc(n int, why purpose, force bool) (piece, bool) {
+	size := roundUp(n)
+	if size < blockSize {
+		return a.allocSmall(size, why, force)
+	}
+	if size == blockSize {
+		if !force && !a.blockFits(pieceCost) {
+			return piece{}, false
+		}
+		a.used[why] += blockSize + pieceCost
+		return piece{data: a.block(), why: why}, true
+	}
+	if !a.room(int64(size)+pieceCost) && !force {
+		return piece{}, false
+	}
+	a.used[why] += int64(size) + pieceCost
+	return piece{data: mapMemory(size), why: why}, true
+}
+
+func (a *arena) allocSmall(size int, why purpose, force bool) (piece, bool) {
+	list := a.partial[why][size]
+	if list == nil {
+		list = new([]*block)
+		a.partial[why][size] = list
+	}
+	if len(*list) == 0 {
+		if !force && !a.blockFits(pieceCost+blockCost+int64(blockSize/size)) {
+			return piece{}, false
+		}
+		a.share(list, size, why)
+	} else if !a.room(pieceCost) && !force {
+		return piece{}, false
+	}
+	b := (*list)[len(*list)-1]
+	no := b.take()
+	if b.out == b.pieces() {
+		*list = (*list)[:len(*list)-1]
+	}
+	a.used[why] += pieceCost
+	i := int(no)
+	return piece{b.mem[i*size : (i+1)*size : (i+1)*size], b, why, no}, true
+}
+
+// share makes a block of pieces of one size.
+func (a *arena) share(list *[]*block, size int, why purpose) {
+	*list = append(*list, &block{mem: a.block(), size: size, at: len(*list)})
+	a.used[why] += blockSize + blockCost + int64(blockSize/size)
+}
+
+// blockFits reports whether a block with a cost is within the limit. A spare one is counted
+// already.
+func (a *arena) blockFits(cost int64) bool {
+	if len(a.warm) > 0 && a.taken()+cost <= a.limit {
+		return true
+	}
+	return a.room(blockSize + cost)
+}
+
+// release gives a piece back. Nobody may use it any more.
+func (a *arena) release(p piece) {
+	a.used[p.why] -= pieceCost
+	switch {
+	case p.from != nil:
+		a.releaseSmall(p)
+	case len(p.data) == blockSize:
+		a.used[p.why] -= blockSize
+		a.keep(p.data)
+	default:
+		a.used[p.why] -= int64(len(p.data))
+		unmapMemory(p.data)
+	}
+}
+
+func (a *arena) releaseSmall(p piece) {
+	b, list := p.from, a.partial[p.why][p.from.size]
+	if b.out == b.pieces() {
+		b.at = len(*list)
+		*list = append(*list, b)
+	}
+	b.free = append(b.free, p.no)
+	if b.out--; b.out > 0 {
+		return
+	}
+	last := len(*list) - 1
+	(*list)[b.at] = (*list)[last]
+	(*list)[b.at].at = b.at
+	(*list)[last] = nil
+	*list = (*list)[:last]
+	a.used[p.why] -= blockSize + blockCost + int64(b.pieces())
+	a.keep(b.mem)
+}
+
+// block returns 64 KiB, from the free ones or from a new slab.
+func (a *arena) block() []byte {
+	if b, ok := pop(&a.warm); ok {
+		return b
+	}
+	if len(a.cold) == 0 {
+		slab := mapMemory(slabBlocks * blockSize)
+		a.slabs = append(a.slabs, slab)
+		for i := slabBlocks - 1; i >= 0; i-- {
+			a.cold = append(a.cold, slab[i*blockSize:(i+1)*blockSize:(i+1)*blockSize])
+		}
+	}
+	b, _ := pop(&a.cold)
+	return b
+}
+
+// keep takes a block back. Beyond a few, its pages go back to the system.
+func (a *arena) keep(b []byte) {
+	if len(a.warm)*blockSize >= spare && discardMemory(b) {
+		a.cold = append(a.cold, b)
+	} else {
+		a.warm = append(a.warm, b)
+	}
+}
+
+func pop[T any](list *[]T) (v T, ok bool) {
+	k := len(*list) - 1
+	if k < 0 {
+		return v, false
+	}
+	v = (*list)[k]
+	*list = (*list)[:k]
+	return v, true
+}
+
+// close unmaps all that was ever handed out from slabs.
+func (a *arena) close() {
+	for _, s := range a.slabs {
+		unmapMemory(s)
+	}
+	*a = *newArena(a.limit)
+}

@@ -1,0 +1,154 @@
+package memory
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Defaults of Options, and the least memory that a log works with.
+const (
+	DefaultMaxMemory = 128 << 20
+	MinMaxMemory     = 1 << 20
+	DefaultMaxGroups = 100_000
+)
+
+// Options bound a log. Zero values mean the defaults.
+type Options struct {
+	MaxMemory int64        // bytes of memory for all history together; at least MinMaxMemory
+	MaxGroups int          // groups that something is held or known of
+	Server    store.Policy // what applies where no policy says anything
+
+	// A log that is a part of another has its epoch, its newest seq, and its clock for losses.
+	Epoch  string
+	Newest store.Seq
+	Losses *store.Clock
+}
+
+// Log is a store.Store in memory.
+type Log struct {
+	epoch   string
+	oldest  atomic.Uint64 // no message up to here is held
+	newest  atomic.Uint64 // the last seq appended
+	nextAge atomic.Int64  // when a message is too old next, ms
+	wakes   store.Watchers
+	codec   func() codec
+
+	mu       sync.RWMutex // guards what follows
+	opts     Options
+	policies store.Policies
+	arena    *arena
+	rings    map[string]*ring
+	ringNo   int      // of the newest ring
+	chunks   []*chunk // by number
+	unused   []int    // numbers of chunks that are nil
+	order    *order
+	retained *order
+	bySize   *ringHeap
+	byAge    *ringHeap // only rings with a MaxAge
+	lingers  []lingering
+	idle     []*ring
+	targets  []*ring // of the entries being appended
+	scratch  unpacked
+
+	clock      int64     // the newest message's time, ms
+	lostMax    store.Seq // the newest message lost in any group,
+	removedMax store.Seq // and of those whose bytes are gone too
+	forgotten  lostGroup
+	messages   int64
+	bytes      int64
+	evictions  uint64
+	advanced   uint64 // evictions that oldest accounts for
+	timer      *time.Timer
+	timerDue   int64
+	closed     bool
+}
+
+var _ store.Store = (*Log)(nil)
+
+// New returns an empty log of a new epoch.
+func New(o Options) *Log {
+	if o.MaxMemory <= 0 {
+		o.MaxMemory = DefaultMaxMemory
+	}
+	o.MaxMemory = max(o.MaxMemory, MinMaxMemory)
+	if o.MaxGroups <= 0 {
+		o.MaxGroups = DefaultMaxGroups
+	}
+	if o.Epoch == "" {
+		o.Epoch = store.NewEpoch()
+	}
+	if o.Losses == nil {
+		o.Losses = new(store.Clock)
+	}
+	l := &Log{epoch: o.Epoch, opts: o, codec: sync.OnceValue(newCodec)}
+	l.oldest.Store(uint64(o.Newest))
+	l.newest.Store(uint64(o.Newest))
+	l.empty()
+	return l
+}
+
+// empty makes the log hold nothing.
+func (l *Log) empty() {
+	l.arena = newArena(l.opts.MaxMemory)
+	l.rings = map[string]*ring{}
+	l.chunks, l.unused, l.lingers, l.idle = nil, nil, nil, nil
+	l.order = &order{arena: l.arena, why: history}
+	l.retained = &order{arena: l.arena, why: pinned}
+	l.bySize, l.byAge = largest(), soonest()
+	l.messages, l.bytes = 0, 0
+	l.schedule(0)
+}
+
+// Bounds implements store.Log.
+func (l *Log) Bounds() (oldest, newest store.ID) {
+	old := l.oldest.Load() // first: newest rises meanwhile, and is not to be passed
+	return store.ID{Epoch: l.epoch, Seq: store.Seq(old)}, store.ID{Epoch: l.epoch, Seq: l.last()}
+}
+
+// last returns the seq of the newest message.
+func (l *Log) last() store.Seq { return store.Seq(l.newest.Load()) }
+
+// advance moves oldest on to the first message held.
+func (l *Log) advance() {
+	if l.advanced == l.evictions {
+		return
+	}
+	l.advanced = l.evictions
+	w := l.order.after(store.Seq(l.oldest.Load()))
+	for seq, at, ok := w.next(); ok; seq, at, ok = w.next() {
+		if at.slot >= l.chunks[at.chunk].gone {
+			l.oldest.Store(uint64(seq) - 1)
+			return
+		}
+	}
+	l.oldest.Store(l.newest.Load())
+}
+
+// Watch implements store.Log.
+func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.wakes.Add(wake) }
+
+// Close implements store.Log.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	for _, c := range l.chunks {
+		if c != nil {
+			c.ring = nil // a pack under way is told
+			l.arena.release(c.mem)
+		}
+	}
+	l.arena.close()
+	l.oldest.Store(l.newest.Load())
+	l.empty()
+	return nil
+}

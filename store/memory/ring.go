@@ -1,0 +1,97 @@
+package memory
+
+import (
+	"math"
+	"sort"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// ring is what is held of one group: chunks, the oldest first.
+type ring struct {
+	no     int // rises with each new ring
+	name   string
+	policy store.Policy
+	chunks []*chunk
+
+	messages, bytes int64     // held as far as the policy goes
+	memory          int64     // of the chunks
+	evicted         store.Seq // the newest message evicted, had it not expired
+	evictedTime     int64
+	removed         store.Seq // the newest of those whose bytes are gone too
+	evictedAt       uint64    // how much the log had lost by then,
+	removedAt       uint64    // and by then
+
+	retained *chunk // of one frame
+
+	rate   store.Rate
+	due    int64 // when its oldest message is too old, ms; kept where its policy has a MaxAge
+	ageAt  int   // where the heaps have it
+	sizeAt int
+
+	lingers bool // it is in the log's list of rings with evicted bytes
+	idle    bool // it is in the log's list of rings with nothing in them
+}
+
+func (r *ring) tail() *chunk {
+	if len(r.chunks) == 0 {
+		return nil
+	}
+	return r.chunks[len(r.chunks)-1]
+}
+
+// oldest returns the chunk with the oldest message that the policy keeps, or nil.
+func (r *ring) oldest() *chunk {
+	if len(r.chunks) > 0 && r.chunks[0].gone < r.chunks[0].n {
+		return r.chunks[0]
+	}
+	i := sort.Search(len(r.chunks), func(i int) bool { return r.chunks[i].gone < r.chunks[i].n })
+	if i == len(r.chunks) {
+		return nil
+	}
+	return r.chunks[i]
+}
+
+func (r *ring) empty() bool { return len(r.chunks) == 0 && r.retained == nil }
+
+// expires returns when the oldest message is too old, in ms.
+func (r *ring) expires() int64 {
+	c := r.oldest()
+	if c == nil {
+		return math.MaxInt64
+	}
+	return c.time(c.gone) + r.policy.MaxAge.Milliseconds()
+}
+
+// excess reports whether the policy no longer keeps the oldest message, which is in c.
+func (r *ring) excess(c *chunk, now int64) bool {
+	p := &r.policy
+	return p.MaxMessages > 0 && r.messages > p.MaxMessages ||
+		p.MaxBytes > 0 && r.bytes > p.MaxBytes ||
+		p.MaxAge > 0 && c.time(c.gone)+p.MaxAge.Milliseconds() <= now
+}
+
+// lost returns the newest message that a reader can no longer have.
+func (r *ring) lost(live bool) store.Loss {
+	if live {
+		return store.Loss{Seq: r.removed, At: r.removedAt}
+	}
+	return store.Loss{Seq: r.evicted, At: r.evictedAt}
+}
+
+const (
+	smallSeal = 4 << 10 // up to here even the smallest ring has one chunk
+	sealParts = 8       // a ring has about so many chunks, until they are of a block each
+	openParts = 64      // and what its last chunk leaves unused is about such a part at most
+)
+
+// seal returns the size up to which the last chunk grows. Large chunks cost less for each
+// message; but the unused rest of the last, and the evicted part of the first, are to be small
+// beside the ring.
+func (r *ring) seal() int {
+	return min(max(int(r.memory/sealParts), smallSeal), blockSize)
+}
+
+// open returns the size that a new chunk begins with: the larger the ring, the less of a chunk is
+// copied as it grows.
+func (r *ring) open() int { return min(int(r.memory/openParts), blockSize) }

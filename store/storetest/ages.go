@@ -1,0 +1,108 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// ageTests are about time: max_age, which evicts, and ttl, which does not.
+var ageTests = []test{
+	{"max_age keeps what is younger", maxAge},
+	{"max_age evicts while messages are held", aging},
+	{"max_age evicts what nobody asks for", agingUnseen},
+	{"ttl: an expired message is not read, and is no gap", ttl},
+	{"ttl: a message expires while it is held", expiringHeld},
+	{"ttl: what expires takes no room in a batch", expiredRoom},
+}
+
+func maxAge(e *env) {
+	l := e.start(Options{})
+	l.add(ago(3*time.Hour, "a", "1"))
+	l.add(ago(2*time.Hour, "a", "2"), ago(2*time.Hour, "b", "3"))
+	l.add(ago(time.Hour, "a", "4"))
+	l.say("a", "5")
+	l.policy("a", store.Policy{MaxAge: 90 * time.Minute})
+	l.want("a", "4 5")
+	l.want("b", "3")
+	l.wantGaps(store.Query{Select: filters("#")}, "#:2")
+	l.wantGaps(store.Query{Select: filters("#"), After: 2}, "")
+	l.policy("a", store.Policy{MaxAge: 30 * time.Minute})
+	l.want("#", "3 5")
+	l.wantGaps(store.Query{Select: filters("a"), After: 2}, "a:4")
+}
+
+func aging(e *env) {
+	e.bubble(Options{Server: store.Policy{MaxAge: time.Hour}}, func(t *testing.T, l *log) {
+		l.policy("short", store.Policy{MaxAge: time.Minute})
+		l.say("a", "1")
+		l.say("short", "2")
+		time.Sleep(30 * time.Second)
+		l.say("short", "3")
+		l.want("#", "1 2 3")
+		time.Sleep(31 * time.Second)
+		l.want("#", "1 3")
+		l.wantGaps(store.Query{Select: filters("short")}, "short:2")
+		time.Sleep(time.Hour)
+		l.want("#", "")
+		l.wantGaps(store.Query{Select: filters("#")}, "#:3")
+		l.say("a", "4")
+		l.want("a", "4")
+		l.policy("#", store.Policy{MaxAge: store.Unbounded})
+		time.Sleep(24 * time.Hour)
+		l.want("a", "4")
+	})
+}
+
+func agingUnseen(e *env) {
+	e.bubble(Options{}, func(t *testing.T, l *log) {
+		l.policy("a", store.Policy{MaxAge: time.Minute})
+		l.count("a", 1, 100)
+		time.Sleep(2 * time.Minute)
+		if u := l.Usage(); u.Messages != 0 || u.Bytes != 0 {
+			t.Errorf("a minute too late, %d messages of %d bytes are held", u.Messages, u.Bytes)
+		}
+	})
+}
+
+func ttl(e *env) {
+	l := e.start(Options{})
+	l.add(expiring(-time.Second, "a", "1"), expiring(time.Hour, "a", "2"), expiring(-time.Hour, "a/b", "3"), text("a", "4"))
+	for _, f := range []string{"a", "a/#", "#", "a a/b"} {
+		l.want(f, "2 4")
+		l.wantGaps(store.Query{Select: filters(f)}, "")
+	}
+	l.want("a/b", "")
+	if b := l.read(store.Query{Select: filters("a/b")}); b.Next != 4 {
+		e.Errorf("Next is %d behind an expired message, want 4", b.Next)
+	}
+}
+
+func expiringHeld(e *env) {
+	e.bubble(Options{}, func(t *testing.T, l *log) {
+		l.add(expiring(time.Minute, "a", "1"), text("a", "2"), expiring(time.Hour, "a", "3"))
+		time.Sleep(59 * time.Second)
+		l.want("a", "1 2 3")
+		time.Sleep(time.Second)
+		l.want("a", "2 3")
+		time.Sleep(time.Hour)
+		l.want("a", "2")
+		l.wantGaps(store.Query{Select: filters("a")}, "")
+	})
+}
+
+func expiredRoom(e *env) {
+	l := e.start(Options{})
+	l.count("a", 1, 1)
+	room := len(l.read(store.Query{Select: filters("a")}).Buf)
+	for range 20 {
+		l.add(expiring(-time.Minute, "a", "gone"))
+	}
+	l.say("a", "2")
+	b := &store.Batch{Buf: make([]byte, 0, 2*room+2)} // 22 has a digit more than 1, twice
+	if err := l.Read(store.Query{Select: filters("a")}, b); err != nil {
+		e.Fatal(err)
+	}
+	wantTexts(e, texts(b), "1 2")
+}

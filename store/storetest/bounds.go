@@ -1,0 +1,257 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// boundTests are about what is counted, and what is refused.
+var boundTests = []test{
+	{"Bounds: what is held has ids above oldest, up to newest", bounds},
+	{"Bounds: oldest is never above newest, 4 writers and a reader", boundsAtOnce},
+	{"Groups tells of each group", groupsTold},
+	{"Usage sums up the groups", usage},
+	{"memory stays within its bound, 2 MiB for 20 MiB of messages", withinMemory},
+	{"ErrFull leaves no trace", full},
+	{"ErrFull when retained messages fill the memory", fullOfRetained},
+	{"ErrTooManyGroups leaves no trace", tooMany},
+	{"ErrTooManyGroups for two new groups where there is room for one", oneTooMany},
+}
+
+func bounds(e *env) {
+	l := e.start(Options{})
+	old, newest := l.Bounds()
+	if old != newest || newest.Epoch == "" || newest.Seq != 0 {
+		e.Errorf("an empty log goes from %v to %v", old, newest)
+	}
+	l.count("a", 1, 10)
+	check := func(held, last store.Seq) {
+		e.Helper()
+		oldest, newest := l.Bounds()
+		if oldest.Epoch != newest.Epoch || oldest.Seq >= held || newest.Seq != last {
+			e.Errorf("the log goes from %v to %v; held are %d to %d", oldest, newest, held, last)
+		}
+		if oldest.Seq < held-1 {
+			e.Logf("oldest is %d, where %d is the first held", oldest.Seq, held)
+		}
+	}
+	check(1, 10)
+	l.policy("a", store.Policy{MaxMessages: 4})
+	check(7, 10)
+	l.say("b", "11")
+	if err := l.Purge("a"); err != nil {
+		e.Fatal(err)
+	}
+	check(11, 11)
+	if err := l.Purge("b"); err != nil {
+		e.Fatal(err)
+	}
+	check(12, 11)
+}
+
+func boundsAtOnce(e *env) {
+	l := e.start(Options{Server: store.Policy{MaxMessages: 1}})
+	stop := make(chan struct{})
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for {
+			if oldest, newest := l.Bounds(); oldest.Seq > newest.Seq {
+				e.Errorf("the log goes from %v to %v", oldest, newest)
+				return
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	writers(4, 500, func(int, int) { l.add(text("a", "1"), text("a", "2"), text("a", "3")) })
+	close(stop)
+	reader.Wait()
+}
+
+func groupsTold(e *env) {
+	l := e.start(Options{})
+	m := newModel(l.epoch(), store.Policy{})
+	m.checkGroups(l)
+	for i := range 30 {
+		m.add(l, []*store.Message{text([]string{"a", "a/b", "c"}[i%3], strings.Repeat("x", i))})
+	}
+	m.add(l, []*store.Message{retain("d", "kept")})
+	m.checkGroups(l)
+	for _, f := range []string{"a", "d"} {
+		m.setPolicy(filters(f)[0], store.Policy{MaxBytes: 1})
+		l.policy(f, store.Policy{MaxBytes: 1})
+	}
+	m.checkGroups(l)
+	for _, g := range l.Groups() {
+		if g.Rate <= 0 || g.Rate > 30 {
+			e.Errorf("%s has a rate of %v messages a second", g.Group, g.Rate)
+		}
+	}
+}
+
+// checkGroups fails unless the store tells what the model holds.
+func (m *model) checkGroups(l *log) {
+	l.t.Helper()
+	told := map[string]store.GroupInfo{}
+	for _, g := range l.Groups() {
+		if _, twice := told[g.Group]; twice {
+			l.t.Fatalf("%s is told twice", g.Group)
+		}
+		g.Rate = 0
+		told[g.Group] = g
+	}
+	for _, name := range m.groups() {
+		want := m.info(name)
+		got, ok := told[name]
+		delete(told, name)
+		if got.Group = name; got != want && (ok || want.Messages > 0 || want.Retained) {
+			l.t.Fatalf("groups say\n%+v, want\n%+v", got, want)
+		}
+	}
+	if len(told) > 0 {
+		l.t.Fatalf("groups that nothing was sent to: %v", told)
+	}
+}
+
+func (m *model) info(name string) store.GroupInfo {
+	g := store.GroupInfo{Group: name}
+	for _, s := range m.of(filters(name), 0, m.newest()) {
+		if g.Messages == 0 {
+			g.Oldest = s.Seq
+		}
+		g.Messages++
+		g.Bytes += int64(len(s.Bytes))
+		g.Newest = s.Seq
+	}
+	_, g.Retained = m.retained[name]
+	return g
+}
+
+func usage(e *env) {
+	l := e.start(Options{})
+	l.policy("a", store.Policy{MaxMessages: 10})
+	l.count("a", 1, 50)
+	l.count("b", 1, 5)
+	u := l.Usage()
+	var messages, bytes int64
+	for _, g := range l.Groups() {
+		messages += g.Messages
+		bytes += g.Bytes
+	}
+	if u.Messages != 15 || u.Messages != messages || u.Bytes != bytes || u.Evicted != 40 || u.Groups != 2 {
+		e.Errorf("usage %+v; the groups sum up to %d messages of %d bytes", u, messages, bytes)
+	}
+}
+
+func withinMemory(e *env) {
+	const bound = 2 << 20
+	l := e.start(Options{MaxMemory: bound})
+	for i := range 20_000 {
+		l.add(text(fmt.Sprint("group/", i%7), strings.Repeat("x", 500+i%1000)))
+		if i%500 == 0 {
+			if u := l.Usage(); u.Memory > bound+bound/8 {
+				e.Fatalf("after %d messages %d bytes of memory are taken of %d", i, u.Memory, bound)
+			}
+		}
+	}
+	if u := l.Usage(); u.Messages < 500 {
+		e.Errorf("only %d messages are held", u.Messages)
+	}
+}
+
+func full(e *env) {
+	l := e.start(Options{MaxMemory: 1 << 20})
+	l.add(retain("a", "1"), text("b", "2"))
+	huge := strings.Repeat("x", 3<<20)
+	for _, list := range [][]*store.Message{
+		{text("a", huge)}, {text("b", "x"), retain("a", huge), text("b", "y")}, {text("new", huge)},
+	} {
+		if _, err := l.Append(e.Context(), entries(list...)); err == nil {
+			e.Skip("the store is not bound by MaxMemory")
+		} else if !errors.Is(err, store.ErrFull) {
+			e.Fatalf("3 MiB in 1 MiB: %v", err)
+		}
+		l.untouched(2, "1 2", "1")
+	}
+	if seq := l.add(text("a", "3")); seq != 3 {
+		e.Errorf("the next message is %d", seq)
+	}
+}
+
+// untouched fails unless the log ends at newest and holds these and retains those.
+func (l *log) untouched(newest store.Seq, held, retained string) {
+	l.t.Helper()
+	if n := l.newest(); n != newest {
+		l.t.Errorf("newest is %d, want %d", n, newest)
+	}
+	l.want("#", held)
+	wantTexts(l.t, l.retained("#"), retained)
+	l.wantGaps(store.Query{Select: filters("#")}, "")
+}
+
+func fullOfRetained(e *env) {
+	l := e.start(Options{MaxMemory: 1 << 20})
+	filler := strings.Repeat("x", 10_000)
+	var kept []string
+	for i := range 1000 {
+		s := fmt.Sprint(i, filler)
+		_, err := l.Append(e.Context(), entries(retain(fmt.Sprint("group/", i), s)))
+		if errors.Is(err, store.ErrFull) {
+			if !slices.Equal(l.retained("#"), kept) || len(kept) < 10 {
+				e.Fatalf("%d messages are retained of %d", len(l.retained("#")), len(kept))
+			}
+			l.say("group/0", "still room for others")
+			return
+		}
+		if err != nil {
+			e.Fatal(err)
+		}
+		kept = append(kept, s)
+	}
+	e.Skip("the store is not bound by MaxMemory")
+}
+
+func tooMany(e *env) {
+	l := e.start(Options{MaxGroups: 2})
+	l.add(text("a", "1"), text("b", "2"))
+	for _, list := range [][]*store.Message{{text("c", "x")}, {text("a", "x"), text("c", "x"), retain("b", "x")}} {
+		if _, err := l.Append(e.Context(), entries(list...)); !errors.Is(err, store.ErrTooManyGroups) {
+			e.Fatalf("a third group of two: %v", err)
+		}
+		l.untouched(2, "1 2", "")
+	}
+	if seq := l.add(text("b", "3"), text("a", "4")); seq != 3 {
+		e.Errorf("the next message is %d", seq)
+	}
+	l.want("a b", "1 2 3 4")
+}
+
+// oneTooMany has an Append that needs the place of a group which holds nothing, and the group.
+func oneTooMany(e *env) {
+	for _, c := range []struct{ name, first, second string }{
+		{"both new", "a", "b"}, {"one known and empty", "old", "b"}, {"the empty one last", "b", "old"},
+	} {
+		e.Run(c.name, func(t *testing.T) {
+			l := (&env{T: t, open: e.open}).start(Options{MaxGroups: 1})
+			l.say("old", "1")
+			if err := l.Purge("old"); err != nil {
+				t.Fatal(err)
+			}
+			before := l.newest()
+			_, err := l.Append(t.Context(), entries(text(c.first, "x"), text(c.second, "y")))
+			if !errors.Is(err, store.ErrTooManyGroups) || l.newest() != before {
+				t.Errorf("two groups where one may be: %v, newest %d", err, l.newest())
+			}
+			l.want("#", "")
+		})
+	}
+}

@@ -1,0 +1,248 @@
+package storetest_test
+
+import (
+	"context"
+	"math"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+	"github.com/watchbox-go/watchbox/store/storetest"
+)
+
+// broken is a good store made wrong in one way. Its fields replace what the store does.
+type broken struct {
+	store.Store
+	append func(s store.Store, entries []store.Entry) (store.ID, error)
+	read   func(s store.Store, q store.Query, b *store.Batch) error
+	bounds func(oldest, newest store.ID) (store.ID, store.ID)
+	watch  func(s store.Store, wake chan<- struct{}) func()
+	policy func(p *store.Policy)
+	close  func(s store.Store) error
+}
+
+func (b *broken) Append(ctx context.Context, entries []store.Entry) (store.ID, error) {
+	if b.append != nil {
+		return b.append(b.Store, entries)
+	}
+	return b.Store.Append(ctx, entries)
+}
+
+func (b *broken) Read(q store.Query, batch *store.Batch) error {
+	if b.read != nil {
+		return b.read(b.Store, q, batch)
+	}
+	return b.Store.Read(q, batch)
+}
+
+func (b *broken) Bounds() (oldest, newest store.ID) {
+	oldest, newest = b.Store.Bounds()
+	if b.bounds != nil {
+		return b.bounds(oldest, newest)
+	}
+	return oldest, newest
+}
+
+func (b *broken) Watch(wake chan<- struct{}) func() {
+	if b.watch != nil {
+		return b.watch(b.Store, wake)
+	}
+	return b.Store.Watch(wake)
+}
+
+func (b *broken) SetPolicy(f group.Filter, p store.Policy) {
+	if b.policy != nil {
+		b.policy(&p)
+	}
+	b.Store.SetPolicy(f, p)
+}
+
+func (b *broken) Close() error {
+	if b.close != nil {
+		return b.close(b.Store)
+	}
+	return b.Store.Close()
+}
+
+// bugs are ways to be wrong, each with the tests that are to say so.
+var bugs = []struct {
+	name   string
+	finder string // the beginning of their names
+	make   func(s store.Store) *broken
+}{
+	{"loses one message in 1000", "I1", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			err := s.Read(q, b)
+			keep(b, func(f store.Frame) int { return min(1, int(f.Seq%1000)) })
+			return err
+		}}
+	}},
+	{"loses one message in 20", "random operations are those", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			err := s.Read(q, b)
+			keep(b, func(f store.Frame) int { return min(1, int((f.Seq+7)%20)) })
+			return err
+		}}
+	}},
+	{"repeats a message", "I4", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			err := s.Read(q, b)
+			keep(b, func(f store.Frame) int { return 1 + int(f.Seq)/6 })
+			return err
+		}}
+	}},
+	{"stops one short of the end", "Next moves on", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			err := s.Read(q, b)
+			b.Next = max(b.Next, 1) - 1
+			return err
+		}}
+	}},
+	{"leaves a silent hole", "I5", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			err := s.Read(q, b)
+			b.Gaps = nil
+			return err
+		}}
+	}},
+	{"tells one gap and no later one", "all at once", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			if q.Told > 0 {
+				q.Told = math.MaxUint64
+			}
+			return s.Read(q, b)
+		}}
+	}},
+	{"tells a gap about nothing", "I5", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			err := s.Read(q, b)
+			if len(b.Gaps) == 0 && b.Next > q.After && s.Usage().Evicted > 0 {
+				b.Gaps = append(b.Gaps, store.Gap{Filter: "quiet", Evicted: b.Next})
+			}
+			return err
+		}}
+	}},
+	{"retains the first message instead of the last", "I6", func(s store.Store) *broken {
+		had := map[string]bool{}
+		return &broken{Store: s, append: func(s store.Store, entries []store.Entry) (store.ID, error) {
+			for i := range entries {
+				e := &entries[i]
+				e.Retain = e.Retain && (e.Clear || !had[e.Group])
+				had[e.Group] = had[e.Group] || e.Retain && !e.Clear
+			}
+			return s.Append(context.Background(), entries)
+		}}
+	}},
+	{"gives ids of an earlier life again", "I3", func(s store.Store) *broken {
+		same := func(id store.ID) store.ID { return store.ID{Epoch: "same", Seq: id.Seq} }
+		return &broken{Store: s, bounds: func(oldest, newest store.ID) (store.ID, store.ID) {
+			return same(oldest), same(newest)
+		}}
+	}},
+	{"tears batches", "I2", func(s store.Store) *broken {
+		return &broken{Store: s, append: func(s store.Store, entries []store.Entry) (first store.ID, err error) {
+			for i := range entries {
+				id, err := s.Append(context.Background(), entries[i:i+1])
+				if err != nil {
+					return id, err
+				}
+				if i == 0 {
+					first = id
+				}
+			}
+			return first, nil
+		}}
+	}},
+	{"loses a wake-up", "I7", func(s store.Store) *broken {
+		watched := false
+		return &broken{Store: s, watch: func(s store.Store, wake chan<- struct{}) func() {
+			if watched {
+				return func() {}
+			}
+			watched = true
+			return s.Watch(wake)
+		}}
+	}},
+	{"has a live reader miss what was evicted just now", "a live reader", func(s store.Store) *broken {
+		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
+			q.Live = false
+			return s.Read(q, b)
+		}}
+	}},
+	{"ignores max_age", "max_age", func(s store.Store) *broken {
+		return &broken{Store: s, policy: func(p *store.Policy) { p.MaxAge = 0 }}
+	}},
+	{"leaves a goroutine", "Close", func(s store.Store) *broken {
+		return &broken{Store: s, close: func(s store.Store) error {
+			go func() { select {} }()
+			return s.Close()
+		}}
+	}},
+	{"panics with its lock held", "I2", func(s store.Store) *broken {
+		lock := make(chan struct{}, 1)
+		return &broken{
+			Store: s,
+			append: func(store.Store, []store.Entry) (store.ID, error) {
+				lock <- struct{}{}
+				panic("a ring is nil")
+			},
+			close: func(s store.Store) error {
+				lock <- struct{}{} // for good
+				return s.Close()
+			},
+		}
+	}},
+}
+
+// keep has each frame of a batch so many times.
+func keep(b *store.Batch, times func(store.Frame) int) {
+	frames, buf := b.Frames, b.Buf
+	b.Frames, b.Buf = nil, nil
+	for _, f := range frames {
+		for range times(f) {
+			at := len(b.Buf)
+			b.Buf = append(b.Buf, buf[f.At:f.At+len(f.Bytes)]...)
+			f.At = at
+			b.Frames = append(b.Frames, f)
+		}
+	}
+	for i := range b.Frames {
+		f := &b.Frames[i]
+		f.Bytes = b.Buf[f.At : f.At+len(f.Bytes)]
+	}
+}
+
+// TestBroken is the suite with a broken store, for TestTheSuiteFindsBugs to run.
+func TestBroken(t *testing.T) {
+	for _, c := range bugs {
+		if c.name != os.Getenv("STORETEST_BUG") {
+			continue
+		}
+		storetest.Run(t, func(t *testing.T, o storetest.Options) store.Store {
+			return c.make(memory.New(memory.Options{MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server}))
+		})
+	}
+}
+
+func TestTheSuiteFindsBugs(t *testing.T) {
+	for _, c := range bugs {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), os.Args[0],
+				"-test.run=^TestBroken$/^"+strings.ReplaceAll(c.finder, " ", "_"), "-test.failfast", "-test.timeout=1m",
+				"-rapid.nofailfile", "-rapid.shrinktime=100ms")
+			cmd.Env = append(os.Environ(), "STORETEST_BUG="+c.name)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "--- FAIL: TestBroken/"+strings.ReplaceAll(c.finder, " ", "_")) ||
+				strings.Contains(string(out), "test timed out") {
+				t.Errorf("a store that %s passes, or does not fail as it should: %v\n%s", c.name, err, last(out, 3000))
+			}
+		})
+	}
+}
+
+func last(b []byte, n int) string { return string(b[max(0, len(b)-n):]) }

@@ -1,0 +1,251 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// tb is what checks need of a *testing.T or a *rapid.T.
+type tb interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// env is what a test runs in.
+type env struct {
+	*testing.T
+	open     open
+	panicked bool // a call may hold a lock of the store for good
+}
+
+// guard runs a test and fails it if it panics.
+func (e *env) guard(run func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			e.panicked = true
+			e.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	run()
+}
+
+// log is a store with the shorthands of the tests.
+type log struct {
+	store.Store
+	t tb
+}
+
+// start opens a store, which ends with the test and leaves no goroutine.
+func (e *env) start(o Options) *log {
+	e.Helper()
+	before := goleak.IgnoreCurrent()
+	s := e.open(e.T, o)
+	e.Cleanup(func() {
+		e.close(s)
+		if !e.Failed() {
+			goleak.VerifyNone(e.T, before)
+		}
+	})
+	return &log{s, e.T}
+}
+
+// closing is how long a Close may take. One that takes longer is taken to hang, which is to be
+// told by the test that saw it and not by the end of all of them.
+const closing = 30 * time.Second
+
+func (e *env) close(s store.Store) {
+	e.Helper()
+	if e.panicked {
+		return
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Close() }()
+	select {
+	case err := <-done:
+		if err != nil && !errors.Is(err, store.ErrClosed) {
+			e.Errorf("close: %v", err)
+		}
+	case <-time.After(closing):
+		e.Errorf("close did not return within %v", closing)
+	}
+}
+
+// bubble runs a test with a store in a synctest bubble, which looks for leaks itself.
+func (e *env) bubble(o Options, test func(t *testing.T, l *log)) {
+	e.Helper()
+	synctest.Test(e.T, func(t *testing.T) {
+		in := &env{T: t, open: e.open}
+		s := e.open(t, o)
+		t.Cleanup(func() {
+			if !in.panicked {
+				_ = s.Close()
+			}
+		})
+		in.guard(func() { test(t, &log{s, t}) })
+	})
+}
+
+// text returns a message of now.
+func text(groupName, s string) *store.Message {
+	return &store.Message{Group: groupName, Time: time.Now(), Msg: store.AppendQuote(nil, s)}
+}
+
+// entries encodes messages.
+func entries(list ...*store.Message) []store.Entry {
+	out := make([]store.Entry, len(list))
+	for i, m := range list {
+		out[i] = m.Entry(nil)
+	}
+	return out
+}
+
+// add appends the messages at once and returns the seq of the first.
+func (l *log) add(list ...*store.Message) store.Seq {
+	l.t.Helper()
+	id, err := l.Append(context.Background(), entries(list...))
+	if err != nil {
+		l.t.Fatalf("append of %d entries: %v", len(list), err)
+	}
+	return id.Seq
+}
+
+// say appends texts to a group, each by itself.
+func (l *log) say(groupName string, texts ...string) {
+	l.t.Helper()
+	for _, s := range texts {
+		l.add(text(groupName, s))
+	}
+}
+
+// count appends the texts from…to to a group.
+func (l *log) count(groupName string, from, to int) {
+	l.t.Helper()
+	for i := from; i <= to; i++ {
+		l.say(groupName, fmt.Sprint(i))
+	}
+}
+
+func (l *log) newest() store.Seq {
+	_, newest := l.Bounds()
+	return newest.Seq
+}
+
+func (l *log) epoch() string {
+	_, newest := l.Bounds()
+	return newest.Epoch
+}
+
+// policy sets the policy of a filter.
+func (l *log) policy(filter string, p store.Policy) {
+	l.SetPolicy(filters(filter)[0], p)
+}
+
+// read reads all that q asks for, as one batch.
+func (l *log) read(q store.Query) *store.Batch {
+	l.t.Helper()
+	b := &store.Batch{Buf: make([]byte, 0, 4<<20)}
+	if err := l.Read(q, b); err != nil {
+		l.t.Fatalf("read: %v", err)
+	}
+	return b
+}
+
+// held returns the texts that are held of a filter.
+func (l *log) held(filter string) []string {
+	l.t.Helper()
+	return texts(l.read(store.Query{Select: filters(filter)}))
+}
+
+// retained returns the retained texts of a filter.
+func (l *log) retained(filter string) []string {
+	l.t.Helper()
+	return texts(l.read(store.Query{Select: filters(filter), Retained: true}))
+}
+
+// want fails unless the filter's held texts are these, separated by blanks.
+func (l *log) want(filter, list string) {
+	l.t.Helper()
+	wantTexts(l.t, l.held(filter), list)
+}
+
+// wantGaps fails unless a read behind a position reports these gaps, as "filter:evicted …".
+func (l *log) wantGaps(q store.Query, list string) {
+	l.t.Helper()
+	if got := gaps(l.read(q)); got != list {
+		l.t.Errorf("%v behind %d: gaps %q, want %q", q.Select, q.After, got, list)
+	}
+}
+
+// gaps writes a batch's gaps down, sorted.
+func gaps(b *store.Batch) string {
+	var out []string
+	for _, g := range b.Gaps {
+		out = append(out, fmt.Sprintf("%s:%d", g.Filter, g.Evicted))
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+func texts(b *store.Batch) []string {
+	out := make([]string, len(b.Frames))
+	for i := range b.Frames {
+		out[i] = string(b.Frames[i].Payload(nil))
+	}
+	return out
+}
+
+func wantTexts(t tb, got []string, list string) {
+	t.Helper()
+	if want := strings.Fields(list); !slices.Equal(got, want) {
+		t.Errorf("got %.300q, want %.300q", got, want)
+	}
+}
+
+// numbers writes from…to as wantTexts takes them.
+func numbers(from, to int) string {
+	var b strings.Builder
+	for i := from; i <= to; i++ {
+		fmt.Fprintf(&b, "%d ", i)
+	}
+	return b.String()
+}
+
+// filters parses filters separated by blanks.
+func filters(list string) group.Set {
+	var set group.Set
+	for s := range strings.FieldsSeq(list) {
+		f, err := group.ParseFilter(s)
+		if err != nil {
+			panic(err)
+		}
+		set = append(set, f)
+	}
+	return set
+}
+
+// ago returns a text sent a while ago. Times of a log rise, so send the oldest first.
+func ago(d time.Duration, groupName, s string) *store.Message {
+	m := text(groupName, s)
+	m.Time = time.Now().Add(-d)
+	return m
+}
+
+// expiring returns a text that expires after d, or has if d is negative.
+func expiring(d time.Duration, groupName, s string) *store.Message {
+	m := text(groupName, s)
+	m.Expires = time.Now().Add(d)
+	return m
+}

@@ -1,0 +1,280 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// model is the log as a plain slice. What expires or grows too old is beyond it.
+type model struct {
+	epoch    string
+	msgs     []stored  // by seq: the first has seq 1
+	first    store.Seq // none up to here is held
+	server   store.Policy
+	policies store.Policies
+	evicted  map[string]store.Seq            // the newest evicted, by group
+	told     map[uint64]map[string]store.Seq // the same, when a read's Told was this
+	retained map[string]store.Seq
+}
+
+type stored struct {
+	store.Frame
+	time int64 // ms
+	held bool
+}
+
+func newModel(epoch string, server store.Policy) *model {
+	return &model{
+		epoch: epoch, server: server,
+		evicted: map[string]store.Seq{}, retained: map[string]store.Seq{},
+		told: map[uint64]map[string]store.Seq{},
+	}
+}
+
+func (m *model) newest() store.Seq { return store.Seq(len(m.msgs)) }
+
+// add appends the messages to the store and, if it takes them, to the model.
+func (m *model) add(l *log, list []*store.Message) error {
+	l.t.Helper()
+	es := entries(list...)
+	id, err := l.Append(context.Background(), es)
+	if errors.Is(err, store.ErrFull) {
+		return err
+	}
+	if want := (store.ID{Epoch: m.epoch, Seq: m.newest() + 1}); err != nil || id != want {
+		l.t.Fatalf("append of %d entries: %v, %v; want %v", len(es), id, err, want)
+	}
+	for i := range es {
+		m.push(&es[i])
+	}
+	return nil
+}
+
+func (m *model) push(e *store.Entry) {
+	seq := m.newest() + 1
+	frame, msg := e.AppendFrame(nil, store.ID{Epoch: m.epoch, Seq: seq})
+	m.msgs = append(m.msgs, stored{
+		store.Frame{Seq: seq, Group: e.Group, Flags: e.Flags(), Msg: msg, Bytes: frame},
+		e.Time.UnixMilli(), true,
+	})
+	if e.Retain {
+		m.retained[e.Group] = seq
+	}
+	if e.Clear {
+		delete(m.retained, e.Group)
+	}
+	m.enforce(e.Group)
+}
+
+func (m *model) setPolicy(f group.Filter, p store.Policy) {
+	m.policies.Set(f, p)
+	for _, name := range m.groups() {
+		m.enforce(name)
+	}
+}
+
+// enforce evicts what the group's policy does not keep.
+func (m *model) enforce(name string) {
+	p := m.policies.Effective(group.Exact(name), m.server)
+	list := m.of(group.Exact(name), 0, m.newest())
+	n, size := int64(len(list)), int64(0)
+	for _, s := range list {
+		size += int64(len(s.Bytes))
+	}
+	for _, s := range list {
+		if (p.MaxMessages == 0 || n <= p.MaxMessages) && (p.MaxBytes == 0 || size <= p.MaxBytes) {
+			return
+		}
+		m.evict(s)
+		n--
+		size -= int64(len(s.Bytes))
+	}
+}
+
+func (m *model) evict(s *stored) {
+	s.held = false
+	m.evicted[s.Group] = max(m.evicted[s.Group], s.Seq)
+}
+
+func (m *model) purge(name string) {
+	delete(m.retained, name)
+	m.evictBelow(name, m.newest()+1)
+}
+
+// evictBelow evicts the group's messages below seq.
+func (m *model) evictBelow(name string, seq store.Seq) {
+	for _, s := range m.of(group.Exact(name), 0, seq-1) {
+		m.evict(s)
+	}
+}
+
+// of returns the messages held that are selected, above after and up to through.
+func (m *model) of(sel store.Selector, after, through store.Seq) []*stored {
+	var out []*stored
+	for m.first < m.newest() && !m.msgs[m.first].held {
+		m.first++
+	}
+	for i := max(min(after, m.newest()), m.first); i < min(through, m.newest()); i++ {
+		if s := &m.msgs[i]; s.held && sel.Match(s.Group) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// retainedOf is of for the retained messages.
+func (m *model) retainedOf(sel store.Selector, after, through store.Seq) []*stored {
+	var out []*stored
+	for name, seq := range m.retained {
+		if sel.Match(name) && seq > after && seq <= through {
+			out = append(out, &m.msgs[seq-1])
+		}
+	}
+	slices.SortFunc(out, func(a, b *stored) int { return int(a.Seq) - int(b.Seq) })
+	return out
+}
+
+// groups returns the names of all groups there ever were.
+func (m *model) groups() []string {
+	var out []string
+	for i := range m.msgs {
+		if !slices.Contains(out, m.msgs[i].Group) {
+			out = append(out, m.msgs[i].Group)
+		}
+	}
+	return out
+}
+
+// read reads what q asks for into room bytes, and fails unless it is what the model would give.
+func (m *model) read(l *log, q store.Query, room int) *store.Batch {
+	l.t.Helper()
+	b := &store.Batch{Buf: make([]byte, 0, room)}
+	if err := l.Read(q, b); err != nil {
+		l.t.Fatalf("read %v: %v", q, err)
+	}
+	through := m.newest()
+	if q.Through > 0 {
+		through = min(through, q.Through)
+	}
+	want := m.of(q.Select, q.After, through)
+	if q.Retained {
+		want = m.retainedOf(q.Select, q.After, through)
+	}
+	if b.Epoch != m.epoch {
+		l.t.Fatalf("epoch %q, want %q", b.Epoch, m.epoch)
+	}
+	checkFrames(l.t, q, b, want)
+	checkRoom(l.t, q, b, want, room, max(through, q.After))
+	m.checkGaps(l.t, q, b, through)
+	return b
+}
+
+// readAll reads from the start to the end in batches of room bytes.
+func (m *model) readAll(l *log, set group.Set, room int) {
+	l.t.Helper()
+	q := store.Query{Select: set}
+	for q.After < m.newest() {
+		b := m.read(l, q, room)
+		q.After, q.Told = b.Next, b.Told
+	}
+}
+
+// checkFrames fails unless the batch holds the first of the wanted messages, byte by byte.
+func checkFrames(t tb, q store.Query, b *store.Batch, want []*stored) {
+	t.Helper()
+	var all []byte
+	for i := range b.Frames {
+		f := &b.Frames[i]
+		all = append(all, f.Bytes...)
+		if i >= len(want) {
+			t.Fatalf("%v: frame %d is %d of %s; want no more than %d frames", q, i, f.Seq, f.Group, len(want))
+		}
+		w := want[i].Frame
+		if f.Seq != w.Seq || f.Group != w.Group || f.Flags != w.Flags || f.Msg != w.Msg {
+			t.Fatalf("%v: frame %d is %d of %s, flags %b, msg at %d; want %d of %s, %b, %d",
+				q, i, f.Seq, f.Group, f.Flags, f.Msg, w.Seq, w.Group, w.Flags, w.Msg)
+		}
+		if !bytes.Equal(f.Bytes, w.Bytes) {
+			t.Fatalf("%v: frame %d is\n%s\nwant\n%s", q, f.Seq, f.Bytes, w.Bytes)
+		}
+	}
+	if !bytes.Equal(all, b.Buf) {
+		t.Fatalf("%v: Buf is not the frames back to back", q)
+	}
+}
+
+// checkRoom fails unless the batch holds as many whole frames as fit, at least one, and its Next
+// leads on.
+func checkRoom(t tb, q store.Query, b *store.Batch, want []*stored, room int, end store.Seq) {
+	t.Helper()
+	n := len(b.Frames)
+	if n > 1 && len(b.Buf) > room {
+		t.Fatalf("%v: %d frames of %d bytes in a batch of %d", q, n, len(b.Buf), room)
+	}
+	low, high := end, end
+	if n > 0 {
+		low = b.Frames[n-1].Seq
+	}
+	if n < len(want) {
+		next := want[n]
+		if n == 0 || len(b.Buf)+len(next.Bytes) <= room {
+			t.Fatalf("%v: %d frames of %d bytes in a batch of %d: there is room for %d of %d bytes",
+				q, n, len(b.Buf), room, next.Seq, len(next.Bytes))
+		}
+		high = next.Seq - 1
+	}
+	if b.Next < low || b.Next > high {
+		t.Fatalf("%v: Next is %d, want %d to %d", q, b.Next, low, high)
+	}
+}
+
+// checkGaps fails unless the batch's gaps tell of each group that lost a message behind the
+// position, and of no other.
+func (m *model) checkGaps(t tb, q store.Query, b *store.Batch, through store.Seq) {
+	t.Helper()
+	set := q.Select.(group.Set)
+	if q.Retained {
+		if len(b.Gaps) > 0 {
+			t.Fatalf("%v: retained messages have no gaps: %v", q, b.Gaps)
+		}
+		return
+	}
+	for name, seq := range m.evicted {
+		// What was evicted above the end of the read may be told now or by a later read.
+		must := seq > m.heard(q, name) && seq <= through && set.Match(name)
+		if must && !slices.ContainsFunc(b.Gaps, func(g store.Gap) bool {
+			return g.Evicted >= seq && filters(g.Filter).Match(name)
+		}) {
+			t.Fatalf("%v: a silent hole: %d of %s was evicted, gaps are %v", q, seq, name, b.Gaps)
+		}
+	}
+	for i, g := range b.Gaps {
+		if !slices.Contains(set.Strings(), g.Filter) || !m.lost(q, g) {
+			t.Fatalf("%v: gap %d, %v, is about nothing; evicted %v", q, i, g, m.evicted)
+		}
+	}
+	if m.told[b.Told] == nil {
+		m.told[b.Told] = maps.Clone(m.evicted)
+	}
+}
+
+// heard returns the newest of a group's evicted messages of which a reader knows.
+func (m *model) heard(q store.Query, name string) store.Seq {
+	return max(q.After, m.told[q.Told][name])
+}
+
+// lost reports whether a gap's newest evicted message is that of a group it is about, and news.
+func (m *model) lost(q store.Query, g store.Gap) bool {
+	for name, seq := range m.evicted {
+		if seq == g.Evicted && seq > m.heard(q, name) && filters(g.Filter).Match(name) {
+			return true
+		}
+	}
+	return false
+}

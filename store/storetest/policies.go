@@ -1,0 +1,123 @@
+package storetest
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+var policyTests = []test{
+	{"max_messages keeps the newest so many", maxMessages},
+	{"max_bytes keeps the newest so many bytes of frames", maxBytes},
+	{"the server's policy holds where no other says anything", serverPolicy},
+	{"the narrowest policy that says something wins, property by property", narrowest},
+	{"a policy changed while messages are held evicts at once, and brings none back", changed},
+	{"a policy for a pattern holds for groups that come later", laterGroups},
+	{"Unbounded overrides an inherited bound", unbounded},
+	{"compress changes nothing that is read, 2000 messages", compressed},
+}
+
+func maxMessages(e *env) {
+	l := e.start(Options{})
+	l.policy("a", store.Policy{MaxMessages: 3})
+	l.count("a", 1, 3)
+	l.want("a", "1 2 3")
+	l.count("a", 4, 10)
+	l.want("a", "8 9 10")
+	l.add(text("a", "11"), text("b", "12"), text("a", "13"), text("a", "14"), text("a", "15"))
+	l.want("#", "12 13 14 15")
+}
+
+func maxBytes(e *env) {
+	l := e.start(Options{})
+	l.count("a", 1, 9)
+	one := int64(len(l.read(store.Query{Select: filters("a")}).Frames[0].Bytes))
+	l.policy("a", store.Policy{MaxBytes: 3 * one})
+	l.want("a", "7 8 9")
+	l.policy("a", store.Policy{MaxBytes: 3*one - 1})
+	l.want("a", "8 9")
+	l.say("a", strings.Repeat("x", int(3*one)))
+	l.want("a", "")
+	l.wantGaps(store.Query{Select: filters("a")}, "a:10")
+}
+
+func serverPolicy(e *env) {
+	l := e.start(Options{Server: store.Policy{MaxMessages: 2}})
+	l.count("a", 1, 5)
+	l.count("b/c", 6, 9)
+	l.want("#", "4 5 8 9")
+	if p := l.Policy(filters("a")[0]); p.MaxMessages != 2 {
+		e.Errorf("the policy in force is %+v", p)
+	}
+}
+
+func narrowest(e *env) {
+	l := e.start(Options{Server: store.Policy{MaxMessages: 6}})
+	// The order of setting is not the order of widths.
+	for filter, n := range map[string]int64{"a/#": 4, "a/b": 2, "a/+": 3, "#": 5, "a": 1} {
+		l.policy(filter, store.Policy{MaxMessages: n})
+	}
+	l.policy("a/b", store.Policy{MaxMessages: 2, MaxBytes: 1 << 20})
+	for name, n := range map[string]int{"a": 1, "a/b": 2, "a/x": 3, "a/x/y": 4, "b": 5, "$b": 6} {
+		l.count(name, 1, 9)
+		l.want(name, numbers(10-n, 9))
+		p := l.Policy(filters(name)[0])
+		if p.MaxMessages != int64(n) || (p.MaxBytes != 0) != (name == "a/b") || p.MaxAge != 0 {
+			e.Errorf("%s: the policy in force is %+v", name, p)
+		}
+	}
+}
+
+func changed(e *env) {
+	l := e.start(Options{})
+	l.count("a", 1, 9)
+	l.count("b", 1, 9)
+	l.policy("+", store.Policy{MaxMessages: 4})
+	l.want("a", "6 7 8 9")
+	l.policy("a", store.Policy{MaxMessages: 2})
+	l.want("a", "8 9")
+	l.want("b", "6 7 8 9")
+	l.policy("a", store.Policy{}) // removed: + holds again
+	l.want("a", "8 9")
+	l.count("a", 10, 13)
+	l.want("a", "10 11 12 13")
+	l.policy("+", store.Policy{})
+	l.count("a", 14, 20)
+	l.want("a", numbers(10, 20))
+	l.wantGaps(store.Query{Select: filters("a")}, "a:9") // 10 has the seq 19
+	l.wantGaps(store.Query{Select: filters("a"), After: 9}, "")
+}
+
+func laterGroups(e *env) {
+	l := e.start(Options{})
+	l.policy("log/#", store.Policy{MaxMessages: 1})
+	for i := range 10 {
+		l.count(fmt.Sprint("log/", i), 1, 3)
+	}
+	l.want("log/#", strings.Repeat("3 ", 10))
+}
+
+func unbounded(e *env) {
+	l := e.start(Options{Server: store.Policy{MaxMessages: 1, MaxBytes: 1}})
+	l.policy("all/#", store.Policy{MaxMessages: store.Unbounded, MaxBytes: store.Unbounded})
+	l.count("all/a", 1, 9)
+	l.want("#", numbers(1, 9))
+}
+
+func compressed(e *env) {
+	l := e.start(Options{Server: store.Policy{Compress: store.Yes}})
+	m := newModel(l.epoch(), store.Policy{Compress: store.Yes})
+	for i := range 2000 {
+		s := strings.Repeat(fmt.Sprint("message ", i%10, " "), i%100)
+		m.add(l, []*store.Message{text([]string{"a", "b"}[i/50%2], s)})
+	}
+	m.setPolicy(filters("a")[0], store.Policy{MaxMessages: 700})
+	l.policy("a", store.Policy{MaxMessages: 700})
+	for _, set := range []string{"#", "a", "a b", "b"} {
+		m.readAll(l, filters(set), 10_000)
+		for after := store.Seq(0); after < m.newest(); after += 111 {
+			m.read(l, store.Query{Select: filters(set), After: after, Through: after + 50}, 2000)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package storetest
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// randomTests compare random operations with the model. rapid prints the seed of a failure, and
+// the shortest list of operations that it found to fail.
+var randomTests = []test{
+	{"random operations are those of a slice, 6 groups, messages of 1 to 2000 bytes",
+		random(Options{}, 5)},
+	{"random operations are those of a slice, 6 groups that keep 10 messages",
+		random(Options{Server: store.Policy{MaxMessages: 10}}, 20)},
+	{"random operations are those of a slice, compressed, bursts of 60 messages",
+		random(Options{Server: store.Policy{Compress: store.Yes}}, 60)},
+	{"random operations leave no silent hole, 300 kB bursts of 1 to 2000 bytes in 1 MiB",
+		random(Options{MaxMemory: 1 << 20}, 300)},
+}
+
+var (
+	randomGroups  = []string{"a", "a/b", "a/b/c", "d", "d/b", "$sys/x"}
+	randomFilters = append([]string{"#", "+", "a/+", "a/#", "+/b", "+/#", "a/+/c", "+/b/#", "$sys/#", "none", "none/#"},
+		randomGroups...)
+)
+
+// machine does the same to a store and to the model.
+type machine struct {
+	log   *log
+	model *model
+	burst int           // the most messages appended by one operation
+	ago   time.Duration // messages were sent this long ago
+	press bool          // the store evicts for memory, too, which the model learns from Groups
+}
+
+func random(o Options, burst int) func(e *env) {
+	return func(e *env) {
+		rapid.Check(e.T, func(t *rapid.T) {
+			s := e.open(e.T, o)
+			l := &log{s, t}
+			m := &machine{
+				log: l, model: newModel(l.epoch(), o.Server), burst: burst, press: o.MaxMemory > 0,
+				ago: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "ago"),
+			}
+			t.Repeat(map[string]func(*rapid.T){
+				"append": m.append, "append more": m.append, "retain": m.retain, "policy": m.policy,
+				"purge": m.purge, "read": m.read, "read more": m.read, "follow": m.follow,
+				"retained": m.readRetained, "find last": m.findLast, "find since": m.findSince,
+				"": m.check,
+			})
+			_ = s.Close() // not of one that failed: it may hang
+		})
+	}
+}
+
+// use has checks fail the operation under way.
+func (m *machine) use(t *rapid.T) *log {
+	m.log.t = t
+	return m.log
+}
+
+// append sends a burst in appends of 1 to 5 entries. Its content is made from one seed, because
+// a draw for each would take longer than all that is tested.
+func (m *machine) append(t *rapid.T) {
+	l := m.use(t)
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+	names := rapid.SliceOfN(rapid.SampledFrom(randomGroups), 1, 3).Draw(t, "groups")
+	size := rapid.IntRange(1, 2000).Draw(t, "size")
+	for left := rapid.IntRange(1, m.burst).Draw(t, "messages"); left > 0; {
+		list := make([]*store.Message, min(left, 1+r.IntN(5)))
+		left -= len(list)
+		for i := range list {
+			list[i] = m.message(names[r.IntN(len(names))], r, 1+r.IntN(size))
+		}
+		if err := m.model.add(l, list); err != nil && !m.press {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (m *machine) message(name string, r *rand.Rand, size int) *store.Message {
+	msg := ago(m.ago, name, fmt.Sprint(m.model.newest(), strings.Repeat(string(rune('a'+r.IntN(26))), size)))
+	if r.IntN(4) == 0 {
+		msg.Event = "alarm"
+	}
+	if r.IntN(4) == 0 {
+		msg.UID = "11111111-2222-5333-8444-555555555555"
+	}
+	return msg
+}
+
+func (m *machine) retain(t *rapid.T) {
+	msg := ago(m.ago, rapid.SampledFrom(randomGroups).Draw(t, "group"), "retained")
+	msg.Retain, msg.Clear = true, rapid.Bool().Draw(t, "clear")
+	if err := m.model.add(m.use(t), []*store.Message{msg}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *machine) policy(t *rapid.T) {
+	f := filters(rapid.SampledFrom(randomFilters).Draw(t, "filter"))[0]
+	p := store.Policy{
+		MaxMessages: rapid.SampledFrom([]int64{0, 0, 1, 3, 20, store.Unbounded}).Draw(t, "max messages"),
+		MaxBytes:    rapid.SampledFrom([]int64{0, 0, 200, 5000, 20_000, store.Unbounded}).Draw(t, "max bytes"),
+		Compress:    rapid.SampledFrom([]store.Choice{store.Inherit, store.Yes, store.No}).Draw(t, "compress"),
+	}
+	m.use(t).SetPolicy(f, p)
+	m.model.setPolicy(f, p)
+}
+
+func (m *machine) purge(t *rapid.T) {
+	name := rapid.SampledFrom(randomGroups).Draw(t, "group")
+	if err := m.use(t).Purge(name); err != nil {
+		t.Fatal(err)
+	}
+	m.model.purge(name)
+}
+
+func drawFilters(t *rapid.T) group.Set {
+	list := rapid.SliceOfN(rapid.SampledFrom(randomFilters), 1, 3).Draw(t, "filters")
+	return filters(strings.Join(list, " "))
+}
+
+func (m *machine) seq(t *rapid.T, label string) store.Seq {
+	return store.Seq(rapid.Uint64Range(0, uint64(m.model.newest())).Draw(t, label))
+}
+
+func drawRoom(t *rapid.T) int {
+	return rapid.SampledFrom([]int{0, 300, 3000, 30_000, 4 << 20}).Draw(t, "room")
+}
+
+func (m *machine) query(t *rapid.T) store.Query {
+	q := store.Query{Select: drawFilters(t), After: m.seq(t, "after")}
+	if rapid.Bool().Draw(t, "bounded") {
+		q.Through = m.seq(t, "through")
+	}
+	return q
+}
+
+func (m *machine) read(t *rapid.T) {
+	q := m.query(t)
+	if len(m.model.told) > 0 && rapid.Bool().Draw(t, "told") {
+		q.Told = rapid.SampledFrom(slices.Sorted(maps.Keys(m.model.told))).Draw(t, "of")
+	}
+	m.model.read(m.use(t), q, drawRoom(t))
+}
+
+func (m *machine) readRetained(t *rapid.T) {
+	q := m.query(t)
+	q.Retained = true
+	m.model.read(m.use(t), q, drawRoom(t))
+}
+
+func (m *machine) follow(t *rapid.T) {
+	set, room := drawFilters(t), max(drawRoom(t), 3000)
+	m.model.readAll(m.use(t), set, room)
+}
+
+func (m *machine) findLast(t *rapid.T) {
+	l, set, n := m.use(t), drawFilters(t), rapid.IntRange(1, 30).Draw(t, "last")
+	held := m.model.of(set, 0, m.model.newest())
+	pos := l.Find(set, store.Start{Last: n})
+	if got := len(m.model.of(set, pos, m.model.newest())); got != min(n, len(held)) {
+		t.Fatalf("last %d of %v: %d are behind %d, of %d held", n, set, got, pos, len(held))
+	}
+}
+
+// findSince looks for the time of some message: all of it or later is to lie behind, nothing
+// older, and a gap exactly if a message of that time or later was evicted.
+func (m *machine) findSince(t *rapid.T) {
+	mod := m.model
+	if mod.newest() == 0 {
+		return
+	}
+	l, set := m.use(t), drawFilters(t)
+	since := mod.msgs[max(m.seq(t, "since"), 1)-1].time
+	pos := l.Find(set, store.Start{Since: time.UnixMilli(since)})
+	mod.read(l, store.Query{Select: set, After: pos}, drawRoom(t))
+	lost := false
+	for name, seq := range mod.evicted {
+		if set.Match(name) && mod.msgs[seq-1].time >= since {
+			lost = true
+			if pos >= seq {
+				t.Fatalf("since %d of %v leads to %d: a silent hole, for %d was evicted", since, set, pos, seq)
+			}
+		} else if set.Match(name) && pos < seq && !mod.anyLost(set, since) {
+			t.Fatalf("since %d of %v leads to %d, before %d, which is older and evicted", since, set, pos, seq)
+		}
+	}
+	for _, s := range mod.of(set, 0, mod.newest()) {
+		if behind := s.Seq > pos; s.time >= since && !behind || s.time < since && behind && !lost {
+			t.Fatalf("since %d of %v leads to %d; %d has %d", since, set, pos, s.Seq, s.time)
+		}
+	}
+}
+
+// anyLost reports whether a message of that time or later was evicted.
+func (m *model) anyLost(set group.Set, since int64) bool {
+	for name, seq := range m.evicted {
+		if set.Match(name) && m.msgs[seq-1].time >= since {
+			return true
+		}
+	}
+	return false
+}
+
+// learn has the model evict what the store did for memory: of each group the oldest.
+func (m *machine) learn() {
+	if !m.press {
+		return
+	}
+	oldest := map[string]store.Seq{}
+	for _, g := range m.log.Groups() {
+		oldest[g.Group] = g.Oldest
+	}
+	for _, name := range randomGroups {
+		seq := oldest[name]
+		if seq == 0 {
+			seq = m.model.newest() + 1
+		}
+		m.model.evictBelow(name, seq)
+	}
+}
+
+// check holds after each operation.
+func (m *machine) check(t *rapid.T) {
+	l := m.use(t)
+	m.learn()
+	m.model.checkGroups(l)
+	oldest, newest := l.Bounds()
+	held := m.model.of(filters("# $sys/#"), 0, m.model.newest())
+	if newest.Seq != m.model.newest() || len(held) > 0 && oldest.Seq >= held[0].Seq || oldest.Seq > newest.Seq {
+		t.Fatalf("bounds are %v to %v with %d messages held", oldest, newest, len(held))
+	}
+}
