@@ -1,0 +1,251 @@
+package sse
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Client listens to the event stream of any server, and resumes it where it was when it is cut
+// off, until it is told that this is final:
+//
+//	c := &sse.Client{URL: "http://127.0.0.1:1234/v1/groups/foo"}
+//	c.OnEvent = func(ev sse.Event) { fmt.Println(ev.ID, string(ev.Data)) }
+//	err := c.Run(ctx)
+//
+// Only URL has to be set. All functions are called by the goroutine that calls Run, one at a time
+// and in the order in which the stream says what they tell. They may take their time: the server
+// then waits. They may change the fields, for the next attempt; IdleTimeout at once. To stop, they
+// cancel Run's context. Nobody else may touch the fields while Run runs.
+//
+// The engine of one attempt is github.com/r3labs/sse/v2; what it reads is normalised by a Reader.
+type Client struct {
+	// URL is the stream's, http or https.
+	URL string
+
+	// Method is the request's; "" is GET.
+	Method string
+
+	// Header is the request's, beside Accept, Cache-Control and Last-Event-ID, which it wins over.
+	Header http.Header
+
+	// Body is sent with each attempt.
+	Body []byte
+
+	// BeforeAttempt may change each request, to give it a token that is valid now. If it fails,
+	// so does the attempt, and another follows.
+	BeforeAttempt func(*http.Request) error
+
+	// HTTPClient makes the requests with its transport, and follows redirects as it does for any
+	// request; nil is http.DefaultClient. Its Timeout is not applied: a stream has no end.
+	HTTPClient *http.Client
+
+	// LastEventID is the id to resume after. It moves with each whole block of the stream, after
+	// OnEvent has returned, so that another Run resumes where one ended.
+	LastEventID string
+
+	// Retry is the least time before a lost stream is asked for again; 0 is a second. The
+	// server's retry: changes it, up to a day.
+	Retry time.Duration
+
+	// MaxBackoff bounds the random time that is added to Retry, and doubles with each failure in
+	// a row; 0 is 30 seconds.
+	MaxBackoff time.Duration
+
+	// IdleTimeout ends a connection on which not a byte came for so long, comments included, or
+	// that took so long to be answered. 0 is none: a server need not send anything, and what
+	// happens while a Client reconnects is lost where events have no ids.
+	IdleTimeout time.Duration
+
+	// MaxEventSize is as in Reader: an event that is larger is skipped and told to OnError.
+	MaxEventSize int
+
+	// OnOpen hears of the header of each response that is a stream.
+	OnOpen func(http.Header)
+
+	// OnEvent hears of the events.
+	OnEvent func(Event)
+
+	// OnComment hears of comments, as text after the colon. Servers send them as heartbeats.
+	OnComment func(text string)
+
+	// OnError hears of what was wrong on a stream that goes on: ErrEventTooLarge, or
+	// ErrLastEventID.
+	OnError func(error)
+
+	// OnDisconnect hears why an attempt has failed, or an open stream was lost (io.EOF: the
+	// server has ended it), and how long it is until the next. What is final Run returns.
+	OnDisconnect func(err error, wait time.Duration)
+
+	mu        sync.Mutex
+	interrupt context.CancelCauseFunc // ends the turn: an attempt and the wait after it
+}
+
+// Run listens until the context is done, and returns its cause, or until the server says that
+// there is no use in trying again:
+//
+//   - a *StatusError with a status that is final: 204, and all but 200, 408, 425, 429 and 5xx
+//   - ErrMediaType
+//   - ErrRequest
+//
+// Everything else is tried again after a wait: Retry, or what the server's Retry-After says if
+// that is longer, plus a random part of a time that doubles from Retry to MaxBackoff. A
+// connection that stayed open for ten seconds counts as success.
+//
+// When Run returns, nothing is left behind but what HTTPClient keeps for its next request. It may
+// be called again then, to go on.
+func (c *Client) Run(ctx context.Context) error {
+	defer c.setInterrupt(nil)
+	for failures := 0; ctx.Err() == nil; {
+		turn, end := context.WithCancelCause(ctx)
+		c.setInterrupt(end)
+		steady, err := c.attempt(turn)
+		switch {
+		case ctx.Err() != nil:
+		case final(err):
+			end(nil)
+			return err
+		default:
+			if steady {
+				failures = 0
+			}
+			c.pause(turn, err, failures)
+			failures++
+		}
+		end(nil)
+	}
+	return context.Cause(ctx)
+}
+
+// Restart gives up the connection, or the wait for the next, and connects at once. It may be
+// called at any time; where Run does not run it does nothing.
+func (c *Client) Restart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.interrupt != nil {
+		c.interrupt(ErrRestarted)
+	}
+}
+
+func (c *Client) setInterrupt(f context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.interrupt = f
+}
+
+// attempt makes one connection and tells what it says. It returns why it ended, and whether it
+// had been open for long.
+func (c *Client) attempt(turn context.Context) (steady bool, err error) {
+	ctx, cancel := context.WithCancelCause(turn)
+	defer cancel(nil)
+	req, err := c.request(ctx)
+	if err != nil {
+		return false, err
+	}
+	idle := newIdle(c.IdleTimeout, func() { cancel(ErrIdle) })
+	defer idle.end()
+	if c.LastEventID != "" && !sendable(c.LastEventID) {
+		call(c.OnError, fmt.Errorf("%w: %q", ErrLastEventID, c.LastEventID))
+	}
+	e := c.engine(req, idle)
+	go e.run()
+	defer func() { // also where a callback panics
+		cancel(nil)
+		for range e.out {
+		}
+	}()
+	var opened time.Time
+	for it := range e.out {
+		if turn.Err() != nil {
+			continue // it was stopped: nothing is told any more
+		}
+		if it.kind == itemOpen {
+			opened = time.Now()
+		}
+		c.tell(e, it)
+		idle.set(c.IdleTimeout)
+	}
+	err = e.err
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // which is why the connection failed
+	}
+	return !opened.IsZero() && time.Since(opened) >= steadyAfter, err
+}
+
+func (c *Client) request(ctx context.Context) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, cmp.Or(c.Method, http.MethodGet), c.URL, bytes.NewReader(c.Body))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	case req.URL.Scheme != "http" && req.URL.Scheme != "https", req.URL.Host == "":
+		return nil, fmt.Errorf("%w: %q is not a URL of http or https", ErrRequest, c.URL)
+	}
+	for name, values := range c.Header {
+		for _, v := range values {
+			req.Header.Add(name, v)
+		}
+	}
+	if c.BeforeAttempt != nil {
+		err = c.BeforeAttempt(req)
+	}
+	return req, err
+}
+
+func (c *Client) engine(req *http.Request, idle *idle) *engine {
+	client := *cmp.Or(c.HTTPClient, http.DefaultClient)
+	client.Timeout = 0
+	return &engine{
+		client: &client, req: req, idle: idle, lastEventID: c.LastEventID,
+		maxEventSize: c.MaxEventSize, out: make(chan item),
+	}
+}
+
+// tell calls the callback for what the stream said, and remembers what there is to remember.
+func (c *Client) tell(e *engine, it item) {
+	switch it.kind {
+	case itemOpen:
+		call(c.OnOpen, e.header)
+	case itemEvent:
+		call(c.OnEvent, it.Event)
+	case itemTooLarge:
+		call(c.OnError, tooLargeError(it, c.MaxEventSize))
+	case itemComment:
+		call(c.OnComment, string(it.Data))
+		return
+	case itemRetry:
+		// A millisecond, the least there is, stands for none: 0 is the default.
+		c.Retry = min(max(it.retry, time.Millisecond), maxAsked)
+		return
+	}
+	if it.kind != itemOpen {
+		c.LastEventID = it.ID
+	}
+}
+
+func call[T any](f func(T), v T) {
+	if f != nil {
+		f(v)
+	}
+}
+
+// pause waits for the next attempt.
+func (c *Client) pause(turn context.Context, why error, failures int) {
+	wait := backoff(max(cmp.Or(c.Retry, defaultRetry), retryAfter(why)), failures, cmp.Or(c.MaxBackoff, defaultMaxBackoff))
+	if errors.Is(why, ErrRestarted) {
+		wait = 0
+	}
+	if c.OnDisconnect != nil {
+		c.OnDisconnect(why, wait)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-turn.Done():
+	}
+}

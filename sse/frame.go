@@ -1,0 +1,61 @@
+package sse
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+)
+
+// ContentType is the media type of an event stream.
+const ContentType = "text/event-stream"
+
+// ValidField reports whether s can be an event's name or id: it must not hold a line break, which
+// would end the field, nor NUL, for which an id is ignored.
+func ValidField(s string) bool { return !strings.ContainsAny(s, "\r\n\x00") }
+
+// AppendEvent appends an event to b: a name and an id unless they are empty, and data, one line
+// for each of its lines. The name and the id must be valid fields.
+func AppendEvent(b []byte, name, id string, data []byte) []byte {
+	if name != "" {
+		b = appendField(b, "event", name)
+	}
+	if id != "" {
+		b = appendField(b, "id", id)
+	}
+	for more := true; more; {
+		line := data
+		if i := bytes.IndexAny(data, "\r\n"); i >= 0 {
+			line = data[:i]
+			data = bytes.TrimPrefix(data[i:], []byte("\r"))
+			data = bytes.TrimPrefix(data, []byte("\n"))
+		} else {
+			more = false
+		}
+		b = append(b, "data: "...)
+		b = append(b, line...)
+		b = append(b, '\n')
+	}
+	return append(b, '\n')
+}
+
+func appendField(b []byte, name, value string) []byte {
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = append(b, value...)
+	return append(b, '\n')
+}
+
+// AppendHeartbeat appends a comment and an id without data. An EventSource fires nothing for it,
+// yet takes the id as its last event id (WHATWG HTML, 9.2.6).
+func AppendHeartbeat(b []byte, id string) []byte {
+	b = append(b, ":\n"...)
+	b = appendField(b, "id", id)
+	return append(b, '\n')
+}
+
+// SetHeader sets what the response of a stream has in its header.
+func SetHeader(h http.Header) {
+	h.Set("Content-Type", ContentType)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no") // nginx would collect events before it passes them on
+}

@@ -1,0 +1,234 @@
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// sendBuffer bounds, in bytes, what the kernel holds for a listener that does not read (it
+	// takes twice as much for its own records). More would only hide that it is slow.
+	sendBuffer = 64 << 10
+
+	// slowTimeout is how long a listener that reads nothing may leave what it was sent
+	// unacknowledged. The kernel cannot tell it from a dead one.
+	slowTimeout = time.Minute
+
+	// maxEarly is how much a client may send on a stream's connection. It is dropped.
+	maxEarly = 4 << 10
+)
+
+// hijacked is a Conn on a socket that was taken over from net/http. It holds a descriptor of its
+// own, and not the net.Conn, which would take as much memory again.
+type hijacked struct {
+	poller *Poller
+	gone   func(error) // nil until Serve
+	slot   int32       // the poller's
+	early  int32       // bytes heard; the poller's goroutine's
+
+	mu     sync.Mutex // guards what follows: nobody writes to a descriptor that may be another's by now
+	fd     int32      // -1: closed
+	errno  int32      // what a write was told: the kernel says it once
+	failed error      // why it was, if the poller heard of it before Serve
+}
+
+// hijack takes the connection over and sends the header and the first bytes of the body.
+func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn, error) {
+	conn, buffered, err := h.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Time{}) // a server's timeouts are not meant for streams
+	if _, err := conn.Write(append(head(header), first...)); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	early := buffered.Reader.Buffered() // sent with the request: dropped
+	var socket syscall.Conn
+	switch known := conn.(type) {
+	case *net.TCPConn:
+		socket = known
+	case *net.UnixConn:
+		socket = known
+	default: // it may do something to what is written, even where it shows its socket
+		return newPiped(conn, early), nil
+	}
+	defer conn.Close() // c has a descriptor of its own: the socket stays open
+	c := &hijacked{poller: p, early: int32(early)}
+	if err := c.take(socket); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// take duplicates the descriptor and has the poller watch it.
+func (c *hijacked) take(sc syscall.Conn) error {
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	fd := -1
+	if e := raw.Control(func(other uintptr) { fd, err = unix.FcntlInt(other, unix.F_DUPFD_CLOEXEC, 0) }); e != nil || err != nil {
+		return errors.Join(e, err)
+	}
+	c.fd = int32(fd)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+	c.setUserTimeout(c.poller.userTimeout)
+	if err := c.poller.add(c, fd); err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	return nil
+}
+
+// head returns the response's status line and header. The body ends with the connection.
+func head(header http.Header) []byte {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 200 OK\r\n")
+	header.Set("Connection", "close")
+	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	_ = header.Write(&b) // a Buffer takes everything
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+func (c *hijacked) Blocking() bool { return false }
+
+func (c *hijacked) TryWrite(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return 0, ErrClosed
+	}
+	for {
+		switch n, err := syscall.Write(int(c.fd), p); err {
+		case nil:
+			return n, nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, nil
+		default:
+			if e, ok := err.(syscall.Errno); ok && e != syscall.EPIPE {
+				c.errno = int32(e)
+			}
+			return 0, fmt.Errorf("sse: write: %w", err)
+		}
+	}
+}
+
+func (c *hijacked) Write(p []byte) (int, error) {
+	written := 0
+	for waited := false; ; waited = true {
+		n, err := c.TryWrite(p[written:])
+		if written += n; err != nil || written == len(p) {
+			if waited {
+				c.setUserTimeout(c.poller.userTimeout)
+			}
+			return written, err
+		}
+		if !waited {
+			c.setUserTimeout(slowTimeout)
+		}
+		if err := c.poller.wait(c); err != nil {
+			return written, err
+		}
+	}
+}
+
+// setUserTimeout sets how long what was sent may stay unacknowledged (RFC 5482) before the kernel
+// gives the connection up.
+func (c *hijacked) setUserTimeout(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 && d > 0 {
+		_ = unix.SetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	}
+}
+
+func (c *hijacked) Serve(gone func(error)) {
+	c.mu.Lock()
+	failed := c.failed
+	c.gone = gone
+	c.mu.Unlock()
+	if failed != nil {
+		gone(failed)
+	}
+}
+
+// heard is called by the poller when the connection is readable or closed.
+//
+// The end of the input counts as closed, though HTTP lets a client send no more and go on reading:
+// a listener that has left looks the same until something is written to it. net/http (which ends
+// the request's context) and nginx (499) decide likewise. "printf … | nc" does not send an end
+// unless told to (-N; ncat: --no-shutdown).
+func (c *hijacked) heard(events uint32, junk []byte) {
+	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
+		return
+	}
+	why := c.reason()
+	_ = c.Close()
+	c.mu.Lock()
+	c.failed = why
+	gone := c.gone
+	c.mu.Unlock()
+	if gone != nil {
+		gone(why)
+	}
+}
+
+// reason returns why the connection is closed: what the kernel says, or the end of the input.
+func (c *hijacked) reason() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := int(c.errno)
+	if c.fd >= 0 {
+		if now, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && now != 0 {
+			e = now
+		}
+	}
+	switch errno := syscall.Errno(e); errno {
+	case 0:
+		return io.EOF
+	case syscall.EHOSTUNREACH, syscall.ENETUNREACH: // why nothing was acknowledged in time
+		return syscall.ETIMEDOUT
+	default:
+		return errno
+	}
+}
+
+// drop reads what the client sent and forgets it. It returns false at the end of the input, or
+// when there is too much of it.
+func (c *hijacked) drop(junk []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return true // it was closed meanwhile
+	}
+	n, err := syscall.Read(int(c.fd), junk)
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return true
+	}
+	c.early += int32(max(n, 0))
+	return n > 0 && c.early <= maxEarly
+}
+
+func (c *hijacked) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return nil
+	}
+	fd := int(c.fd)
+	c.fd = -1
+	c.poller.remove(c)
+	return unix.Close(fd)
+}

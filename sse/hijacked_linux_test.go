@@ -1,0 +1,513 @@
+package sse
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestATakenOverConnectionAnswers(t *testing.T) {
+	for _, version := range []string{"HTTP/1.1", "HTTP/1.0"} {
+		t.Run(version, func(t *testing.T) {
+			leavesNothing(t)
+			o := openAll(t, poller(t, 0))
+			p := dial(t, o.Listener.Addr(), "GET / "+version+"\r\nHost: a\r\n\r\n")
+			lines := p.header()
+			date, err := http.ParseTime(strings.TrimSpace(strings.TrimPrefix(lines[4], "Date: ")))
+			if err != nil || time.Since(date).Abs() > time.Minute {
+				t.Errorf("%q: %v", lines[4], err)
+			}
+			want := []string{
+				"HTTP/1.1 200 OK\r\n", "Cache-Control: no-cache\r\n", "Connection: close\r\n",
+				"Content-Type: text/event-stream\r\n", lines[4], "X-Accel-Buffering: no\r\n", "X-Other: stays\r\n",
+			}
+			if !slices.Equal(lines, want) {
+				t.Errorf("the header is %q, want %q", lines, want)
+			}
+			c := <-o.conns
+			<-o.returned // the handler's goroutine is not needed
+			if n, err := c.TryWrite([]byte("data: a\n\n")); c.Blocking() || n != 9 || err != nil {
+				t.Errorf("Blocking is %v, TryWrite: %d, %v", c.Blocking(), n, err)
+			}
+			write(t, c, "data: b\n\n")
+			_ = c.Close()
+			p.expect("data: a\n\ndata: b\n\n")
+			p.ended()
+			for range 2 {
+				if err := c.Close(); err != nil {
+					t.Errorf("Close again: %v", err)
+				}
+				if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
+					t.Errorf("TryWrite after Close: %v", err)
+				}
+				if _, err := c.Write([]byte("x")); err != ErrClosed {
+					t.Errorf("Write after Close: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestTheServersTimeoutsDoNotEndAStream(t *testing.T) {
+	leavesNothing(t)
+	o := unstartedOpener(poller(t, 0))
+	o.Config.ReadTimeout, o.Config.WriteTimeout, o.Config.IdleTimeout = short, short, short
+	o.Start()
+	t.Cleanup(o.Close)
+	p := dial(t, o.Listener.Addr(), request)
+	p.header()
+	c := <-o.conns
+	<-time.After(3 * short)
+	write(t, c, "data: a\n\n")
+	p.expect("data: a\n\n")
+	_ = c.Close()
+}
+
+func TestWhatAClientSendsOnItsStreamIsDropped(t *testing.T) {
+	leavesNothing(t)
+	o := openAll(t, poller(t, 0))
+	second := "GET /second HTTP/1.1\r\nHost: a\r\n\r\n"
+	p := dial(t, o.Listener.Addr(), request+second) // pipelined
+	p.header()
+	c := <-o.conns
+	sent := len(second)
+	p.send(second)
+	sent += len(second)
+	heard := func() int32 {
+		h := c.(*hijacked)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.early
+	}
+	settle(t, "it is not heard", func() bool { return heard() == int32(sent) })
+	p.send(strings.Repeat("x", maxEarly-sent))
+	settle(t, "it is not heard", func() bool { return heard() == maxEarly })
+	write(t, c, "data: a\n\n")
+	p.expect("data: a\n\n") // and no second response
+	if len(o.conns) > 0 {
+		t.Error("a second request was served")
+	}
+	p.send("x") // is too much
+	if err := <-o.gone; err != io.EOF {
+		t.Errorf("gone: %v", err)
+	}
+	p.ended()
+}
+
+func TestABodyIsDroppedToo(t *testing.T) {
+	leavesNothing(t)
+	o := openAll(t, poller(t, 0))
+	p := dial(t, o.Listener.Addr(), "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nGET / HTT")
+	p.header()
+	c := <-o.conns
+	write(t, c, "data: a\n\n")
+	p.expect("data: a\n\n")
+	_ = c.Close()
+}
+
+func TestTheOtherSideIsGone(t *testing.T) {
+	for how, test := range map[string]struct {
+		leave func(*net.TCPConn)
+		why   error
+	}{
+		"close":                  {func(c *net.TCPConn) { _ = c.Close() }, io.EOF},
+		"reset":                  {func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() }, syscall.ECONNRESET},
+		"the end of its sending": {func(c *net.TCPConn) { _ = c.CloseWrite() }, io.EOF},
+		"bytes, and close":       {func(c *net.TCPConn) { _, _ = c.Write([]byte("x")); _ = c.Close() }, io.EOF},
+	} {
+		t.Run(how+"/while it is served", func(t *testing.T) {
+			leavesNothing(t)
+			o := openAll(t, poller(t, 0))
+			p := dial(t, o.Listener.Addr(), request)
+			p.header()
+			c := <-o.conns
+			<-o.returned
+			test.leave(p.Conn.(*net.TCPConn))
+			if err := <-o.gone; err != test.why {
+				t.Errorf("gone: %v, want %v", err, test.why)
+			}
+			if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
+				t.Errorf("TryWrite: %v, want ErrClosed", err)
+			}
+		})
+		t.Run(how+"/before Serve", func(t *testing.T) {
+			leavesNothing(t)
+			c, p := taken(t, poller(t, 0))
+			p.header() // what is left unread would make a close a reset
+			test.leave(p.Conn.(*net.TCPConn))
+			settle(t, "it is not noticed", func() bool {
+				_, err := c.TryWrite(nil)
+				return err != nil
+			})
+			gone := make(chan error, 2)
+			c.Serve(func(err error) { gone <- err })
+			if err := <-gone; err != test.why {
+				t.Errorf("gone: %v, want %v", err, test.why)
+			}
+			_ = c.Close()
+			if len(gone) > 0 {
+				t.Errorf("and again: %v", <-gone)
+			}
+		})
+	}
+}
+
+// taken returns a connection that was taken over and is not served yet.
+func taken(t testing.TB, p *Poller) (Conn, *peer) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := make(chan Conn)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := Open(w, r, p, []byte(hello))
+		if err != nil {
+			t.Error(err)
+		}
+		conns <- c
+	})}
+	go func() { _ = srv.Serve(ln) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error { // a small window
+		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10) })
+	}}
+	conn, err := dialer.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	c := <-conns
+	t.Cleanup(func() { _ = c.Close() })
+	tt, _ := t.(*testing.T)
+	return c, &peer{Conn: conn, t: tt, r: bufio.NewReader(conn)}
+}
+
+func TestGoneIsNotCalledAfterClose(t *testing.T) {
+	leavesNothing(t)
+	c, p := taken(t, poller(t, 0))
+	_ = c.Close()
+	_ = p.Close()
+	c.Serve(func(err error) { t.Errorf("gone: %v", err) })
+}
+
+func TestTryWriteTakesWhatFits(t *testing.T) {
+	leavesNothing(t)
+	c, p := taken(t, poller(t, 0))
+	var sent, chunk = 0, bytes.Repeat([]byte("0123456789abcdef"), 1<<8)
+	for {
+		n, err := c.TryWrite(chunk[sent%16:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent += n; n == 0 {
+			break
+		}
+	}
+	if sent < sendBuffer/2 || sent > 8*sendBuffer {
+		t.Errorf("the kernel holds %d bytes for a listener that does not read", sent)
+	}
+
+	ended := make(chan error, 1) // Write waits for it
+	rest := bytes.Repeat(chunk, 100)[sent%16:]
+	go func() {
+		n, err := c.Write(rest)
+		if n != len(rest) && err == nil {
+			err = fmt.Errorf("%d bytes of %d without an error", n, len(rest))
+		}
+		ended <- errors.Join(err, c.Close())
+	}()
+	got, err := io.ReadAll(p)
+	if err := errors.Join(err, <-ended); err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := bytes.Cut(got, []byte("\r\n\r\n"+hello))
+	want := bytes.Repeat([]byte("0123456789abcdef"), (sent+len(rest))/16+1)[:sent+len(rest)]
+	if !bytes.Equal(body, want) {
+		t.Errorf("%d bytes arrive of %d, or others", len(body), len(want))
+	}
+}
+
+func TestCloseEndsAWriteThatWaits(t *testing.T) {
+	for how, end := range map[string]func(Conn, *peer){
+		"Close":                      func(c Conn, _ *peer) { _ = c.Close() },
+		"the other side closes":      func(_ Conn, p *peer) { _ = p.Close() },
+		"the poller's, then its own": func(c Conn, _ *peer) { _ = c.(*hijacked).poller.Close(); _ = c.Close() },
+	} {
+		t.Run(how, func(t *testing.T) {
+			leavesNothing(t)
+			c, p := taken(t, poller(t, 0))
+			c.Serve(func(error) {})
+			ended := stuck(c, nil)
+			settle(t, "it does not wait", func() bool { return waits(c) })
+			end(c, p)
+			if err := <-ended; err == nil {
+				t.Error("it succeeds")
+			}
+		})
+	}
+}
+
+// waits reports whether a Write to the connection waits.
+func waits(c Conn) bool {
+	h := c.(*hijacked)
+	h.poller.mu.Lock()
+	defer h.poller.mu.Unlock()
+	return h.poller.slots[h.slot].writable != nil
+}
+
+func TestAPeerThatAcknowledgesNothingIsGiven(t *testing.T) {
+	leavesNothing(t)
+	const userTimeout = 100 * time.Millisecond
+	c, _ := taken(t, poller(t, userTimeout))
+	gone := make(chan error, 1)
+	c.Serve(func(err error) { gone <- err })
+	chunk := make([]byte, 4<<10)
+	for n := 1; n > 0; { // its window is full, which the kernel cannot tell from a dead one
+		n, _ = c.TryWrite(chunk)
+	}
+	timeout, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](<-gone)
+	if !ok || !timeout.Timeout() {
+		t.Errorf("gone: %v, want a timeout", timeout)
+	}
+}
+
+func TestAListenerThatIsWaitedForHasMoreTime(t *testing.T) {
+	leavesNothing(t)
+	const userTimeout = 20 * time.Second
+	c, p := taken(t, poller(t, userTimeout))
+	option := func() time.Duration {
+		h := c.(*hijacked)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		ms, err := unix.GetsockoptInt(int(h.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(ms) * time.Millisecond
+	}
+	if got := option(); got != userTimeout {
+		t.Errorf("at first it is %v", got)
+	}
+	written := make(chan error)
+	go func() {
+		_, err := c.Write(make([]byte, 1<<20))
+		written <- err
+	}()
+	settle(t, "it does not wait", func() bool { return waits(c) })
+	if got := option(); got != slowTimeout {
+		t.Errorf("while Write waits it is %v", got)
+	}
+	go func() { _, _ = io.Copy(io.Discard, p) }()
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	if got := option(); got != userTimeout {
+		t.Errorf("then it is %v", got)
+	}
+	_ = c.Close()
+}
+
+func TestAnEventForAnEarlierConnectionOfASlotIsDropped(t *testing.T) {
+	leavesNothing(t)
+	p := poller(t, 0)
+	first, _ := taken(t, p)
+	slot := first.(*hijacked).slot
+	stale := unix.EpollEvent{Fd: slot, Pad: p.slots[slot].turn}
+	if p.conn(stale) != first {
+		t.Error("an event does not reach its connection")
+	}
+	_ = first.Close()
+	if p.conn(stale) != nil {
+		t.Error("an event reaches a connection that was closed")
+	}
+	second, _ := taken(t, p)
+	if second.(*hijacked).slot != slot {
+		t.Fatal("the slot is not used again")
+	}
+	if p.conn(stale) != nil {
+		t.Error("an event reaches the next connection of the slot")
+	}
+	_ = first.Close() // again: not the other's
+	if _, err := second.TryWrite([]byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAPollerThatWasClosedTakesNothing(t *testing.T) {
+	leavesNothing(t)
+	p := poller(t, 0)
+	_ = p.Close()
+	o := openAll(t, p)
+	dial(t, o.Listener.Addr(), request)
+	if err := <-o.gone; !errors.Is(err, syscall.EBADF) {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+// 2,000 connections come, are written to, and go by either side at random, and each is told of its
+// own end and of no other's.
+func TestConnectionsAtRandom(t *testing.T) {
+	leavesNothing(t)
+	before := descriptors(t)
+	p, err := NewPoller(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const workers, each = 20, 100
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	conns := make([]chan Conn, workers*each)
+	gone := make([]atomic.Int32, workers*each)
+	for i := range conns {
+		conns[i] = make(chan Conn, 1)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var i int
+		_, _ = fmt.Sscan(r.URL.Path[1:], &i)
+		c, err := Open(w, r, p, []byte(hello))
+		if err != nil {
+			close(conns[i])
+			return // the client has left at once
+		}
+		conns[i] <- c
+		c.Serve(func(error) { gone[i].Add(1) })
+	})}
+	go func() { _ = srv.Serve(ln) }()
+
+	var all sync.WaitGroup
+	for worker := range workers {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(worker)))
+			var open []func()
+			for n := range each {
+				i := worker*each + n
+				open = append(open, come(t, ln.Addr(), i, conns[i], &gone[i], r.IntN(6)))
+				if r.IntN(3) > 0 {
+					k := r.IntN(len(open))
+					open[k]()
+					open = slices.Delete(open, k, k+1)
+				}
+			}
+			for _, leave := range open {
+				leave()
+			}
+		})
+	}
+	all.Wait()
+	_ = srv.Close()
+	p.mu.Lock()
+	if used := len(p.slots) - len(p.free); used != 0 {
+		t.Errorf("%d of %d slots are never free again", used, len(p.slots))
+	}
+	p.mu.Unlock()
+	_ = p.Close()
+	var after []string
+	settle(t, "descriptors are left", func() bool { after = descriptors(t); return len(after) <= len(before) })
+}
+
+// come opens connection i, and returns what ends it in one of the ways there are.
+func come(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.Int32, way int) (leave func()) {
+	conn, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	_, _ = fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
+	told := func(c Conn) {
+		settle(t, "it is not told", func() bool { return gone.Load() > 0 })
+		if n := gone.Load(); n != 1 {
+			t.Errorf("connection %d is told %d times of its end", i, n)
+		}
+		if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
+			t.Errorf("connection %d: TryWrite: %v", i, err)
+		}
+	}
+	if way == 0 { // at once
+		_ = conn.Close()
+		return func() {
+			if c, ok := <-conns; ok {
+				told(c)
+			}
+		}
+	}
+	c := <-conns
+	return func() {
+		if n := gone.Load(); n != 0 {
+			t.Errorf("connection %d is told of another's end", i)
+		}
+		if _, err := c.TryWrite([]byte("data: a\n\n")); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+		switch way {
+		case 1:
+			_ = conn.Close()
+			told(c)
+		case 2:
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+			told(c)
+		case 3: // both sides at once
+			go func() { _ = conn.Close() }()
+			_ = c.Close()
+		case 4:
+			_ = c.Close()
+			_, _ = io.Copy(io.Discard, conn)
+		case 5:
+			_, _ = conn.Write(make([]byte, 2*maxEarly))
+			told(c)
+		}
+		_ = conn.Close()
+	}
+}
+
+func BenchmarkTryWrite(b *testing.B) {
+	for _, size := range []int{100, 4 << 10} {
+		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
+			c, p := taken(b, poller(b, 0))
+			read := make(chan struct{})
+			go func() {
+				_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{p.Conn}, make([]byte, 256<<10))
+				close(read)
+			}()
+			event := make([]byte, size)
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				for n := 0; n < size; {
+					m, err := c.TryWrite(event[n:])
+					if err != nil {
+						b.Fatal(err)
+					}
+					n += m
+				}
+			}
+			_ = c.Close()
+			<-read
+		})
+	}
+}

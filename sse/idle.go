@@ -1,0 +1,68 @@
+package sse
+
+import (
+	"sync"
+	"time"
+)
+
+// idle calls expired when one wait, between wait and heard, takes longer than the timeout. What a
+// callback takes does not count.
+type idle struct {
+	expired func()
+
+	mu      sync.Mutex // guards what follows
+	timeout time.Duration
+	timer   *time.Timer
+	waiting bool
+	since   time.Time
+}
+
+// newIdle returns an idle that never expires if the timeout is 0.
+func newIdle(timeout time.Duration, expired func()) *idle {
+	i := &idle{expired: expired, timeout: timeout}
+	i.timer = time.AfterFunc(time.Hour, i.fire)
+	i.timer.Stop()
+	return i
+}
+
+func (i *idle) wait() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.waiting, i.since = true, time.Now()
+	i.arm()
+}
+
+// heard ends the wait. The timer runs on: stopping it would cost, and it finds nobody waiting.
+func (i *idle) heard() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.waiting = false
+}
+
+// set changes the timeout, of a wait that is under way too.
+func (i *idle) set(timeout time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.timeout == timeout {
+		return
+	}
+	i.timeout = timeout
+	i.arm()
+}
+
+func (i *idle) arm() {
+	if i.waiting && i.timeout > 0 {
+		i.timer.Reset(i.timeout - time.Since(i.since))
+	}
+}
+
+func (i *idle) fire() {
+	i.mu.Lock()
+	late := i.waiting && i.timeout > 0 && time.Since(i.since) >= i.timeout
+	i.mu.Unlock()
+	if late {
+		i.expired()
+	}
+}
+
+func (i *idle) end() { i.timer.Stop() }

@@ -1,0 +1,190 @@
+package sse
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Poller hears of connections that were taken over and are closed by the other side. It has one
+// goroutine for all, which Close ends. It watches with its own epoll instance: the runtime's
+// would take a goroutine for each connection.
+type Poller struct {
+	stop        int
+	userTimeout time.Duration
+	done        chan struct{}
+	close       func() error
+
+	mu    sync.Mutex // guards what follows
+	ep    int        // -1: closed, and its number may be another's by now
+	slots []pollSlot
+	free  []int32
+}
+
+// pollSlot is named in epoll's event data by its number and its turn, so that an event for a
+// connection closed meanwhile meets a later turn and is dropped.
+type pollSlot struct {
+	conn     *hijacked
+	writable chan struct{} // closed when the connection is, or takes more; nil: nobody waits
+	turn     int32
+}
+
+// NewPoller starts a poller. Connections that leave what they were sent unacknowledged for the user
+// timeout (RFC 5482) are closed, with an error whose Timeout is true; 0 leaves that to the system.
+func NewPoller(userTimeout time.Duration) (*Poller, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	stop, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		_ = unix.Close(ep)
+		return nil, err
+	}
+	p := &Poller{ep: ep, stop: stop, userTimeout: userTimeout, done: make(chan struct{})}
+	p.close = sync.OnceValue(p.end)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, stop, &ev); err != nil {
+		return nil, errors.Join(err, unix.Close(ep), unix.Close(stop))
+	}
+	go p.run(ep)
+	return p, nil
+}
+
+// Close ends the poller's goroutine and waits for it. Connections stay open, but nothing more is
+// heard of them, and a Write to one that is full waits until it is closed.
+func (p *Poller) Close() error { return p.close() }
+
+func (p *Poller) end() error {
+	one := [8]byte{1}
+	if _, err := unix.Write(p.stop, one[:]); err != nil {
+		return err
+	}
+	<-p.done
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ep := p.ep
+	p.ep = -1
+	return errors.Join(unix.Close(ep), unix.Close(p.stop))
+}
+
+func (p *Poller) run(ep int) {
+	defer close(p.done)
+	events := make([]unix.EpollEvent, 128)
+	junk := make([]byte, 4<<10)
+	for {
+		n, err := unix.EpollWait(ep, events, -1)
+		if err != nil && err != unix.EINTR {
+			return
+		}
+		for _, ev := range events[:max(n, 0)] {
+			if ev.Fd < 0 {
+				return
+			}
+			c := p.conn(ev)
+			if c == nil {
+				continue
+			}
+			if ev.Events&unix.EPOLLOUT != 0 {
+				p.wake(c)
+			}
+			c.heard(ev.Events, junk)
+		}
+	}
+}
+
+// heardEvents are those that a connection is always watched for.
+const heardEvents = unix.EPOLLIN | unix.EPOLLRDHUP
+
+// add watches a connection's descriptor from now on.
+func (p *Poller) add(c *hijacked, fd int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) == 0 {
+		p.free = append(p.free, int32(len(p.slots)))
+		p.slots = append(p.slots, pollSlot{})
+	}
+	c.slot = p.free[len(p.free)-1]
+	s := &p.slots[c.slot]
+	ev := unix.EpollEvent{Events: heardEvents, Fd: c.slot, Pad: s.turn}
+	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return err
+	}
+	p.free = p.free[:len(p.free)-1]
+	s.conn = c
+	return nil
+}
+
+// remove forgets a connection, whose lock is held, and which is about to close its descriptor.
+func (p *Poller) remove(c *hijacked) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.slots[c.slot]
+	if s.writable != nil {
+		close(s.writable)
+		s.writable = nil
+	}
+	s.conn = nil
+	s.turn++
+	p.free = append(p.free, c.slot)
+}
+
+// wait returns when the connection takes more, or is closed.
+func (p *Poller) wait(c *hijacked) error {
+	writable, err := p.watchWritable(c)
+	if err != nil {
+		return err
+	}
+	<-writable
+	return nil
+}
+
+func (p *Poller) watchWritable(c *hijacked) (<-chan struct{}, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return nil, ErrClosed
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.slots[c.slot]
+	ev := unix.EpollEvent{Events: heardEvents | unix.EPOLLOUT, Fd: c.slot, Pad: s.turn}
+	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, int(c.fd), &ev); err != nil {
+		return nil, err
+	}
+	if s.writable == nil {
+		s.writable = make(chan struct{})
+	}
+	return s.writable, nil
+}
+
+// wake lets whoever waits for the connection write on.
+func (p *Poller) wake(c *hijacked) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return // closed: nobody waits any more
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.slots[c.slot]
+	ev := unix.EpollEvent{Events: heardEvents, Fd: c.slot, Pad: s.turn}
+	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, int(c.fd), &ev); err != nil {
+		return // it will be woken again
+	}
+	if s.writable != nil {
+		close(s.writable)
+		s.writable = nil
+	}
+}
+
+func (p *Poller) conn(ev unix.EpollEvent) *hijacked {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.slots[ev.Fd]; s.turn == ev.Pad {
+		return s.conn
+	}
+	return nil
+}
