@@ -1,0 +1,101 @@
+package delivery
+
+import (
+	"slices"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// change is filters that a stream gets or loses from a position on. Until it has sent all up to
+// there, its filters are what they were: so nothing is lost or repeated, however far behind it is.
+type change struct {
+	from    store.Seq
+	filters group.Set
+	leave   bool
+	opening *opening // of filters that it gets
+}
+
+// Join adds a filter, from the end of the log on, which begins with its retained messages.
+func (s *Stream) Join(f group.Filter) {
+	from := s.end()
+	s.change(change{from: from, filters: group.Set{f}, opening: &opening{set: group.Set{f}, to: from}})
+}
+
+// Leave takes a filter away.
+func (s *Stream) Leave(f group.Filter) {
+	s.change(change{from: s.end(), filters: group.Set{f}, leave: true})
+}
+
+// end returns the position of the log's end.
+func (s *Stream) end() store.Seq {
+	_, newest := s.shard.set.log.Bounds()
+	return newest.Seq
+}
+
+func (s *Stream) change(c change) {
+	s.edit(func(list []change) []change { return append(list, c) })
+	s.shard.post(func() { s.shard.recall(s) })
+	s.shard.changed.Store(true)
+}
+
+// Owe has the stream begin further back, at the position that its session had reached when it was
+// lost: up to where it would have begun, it gets what was sent to its session, and nothing else. It
+// is to be called before Run.
+func (s *Stream) Owe(reached store.Seq) {
+	if reached >= s.pos {
+		return
+	}
+	whole := change{from: s.pos, filters: s.filters, opening: s.opening}
+	s.edit(func(list []change) []change { return append([]change{whole}, list...) })
+	s.filters, s.opening, s.live, s.pos = nil, nil, false, reached
+	s.mark.Store(uint64(reached))
+}
+
+// edit replaces the list of changes by what f makes of a copy.
+func (s *Stream) edit(f func([]change) []change) {
+	for {
+		old := s.changes.Load()
+		var list []change
+		if old != nil {
+			list = slices.Clone(*old)
+		}
+		next := &list
+		if list = f(list); len(list) == 0 {
+			next = nil
+		}
+		if s.changes.CompareAndSwap(old, next) {
+			return
+		}
+	}
+}
+
+// pending returns the next change, if there is one.
+func (s *Stream) pending() (c change, ok bool) {
+	list := s.changes.Load()
+	if list == nil {
+		return change{}, false
+	}
+	return (*list)[0], true
+}
+
+// apply makes the changes whose position the stream has reached, one at a time: each may have
+// retained messages to be sent before the next. Its owner calls it.
+func (s *Stream) apply() {
+	for s.opening == nil {
+		c, ok := s.pending()
+		if !ok || s.pos < c.from {
+			return
+		}
+		s.edit(func(list []change) []change { return list[1:] })
+		filters := slices.DeleteFunc(slices.Clone(s.filters), func(f group.Filter) bool { return slices.Contains(c.filters, f) })
+		if !c.leave {
+			filters = append(filters, c.filters...)
+			s.opening, s.told = c.opening, 0              // what they lose has not been told
+			if s.opening != nil && s.opening.set != nil { // the stream may have gone on while the change was made
+				s.opening.to = max(s.opening.to, s.pos)
+			}
+		}
+		s.filters = filters
+	}
+}

@@ -1,0 +1,262 @@
+package delivery
+
+import (
+	"slices"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/sse"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// follow is what a subscription means: read behind my position, write, until there is nothing
+// more; then park. It runs on a goroutine that may wait for the socket, but it waits without a
+// turn, holding no more than the rest of one message.
+func (s *Stream) follow() {
+	for {
+		t := s.shard.set.turns.take()
+		rest, more, err := s.step(t)
+		s.shard.set.turns.give(t)
+		if err == nil && len(rest) > 0 {
+			err = s.wait(rest)
+		}
+		switch {
+		case err != nil || s.gone.Load() != nil:
+			s.finish(reason(err))
+			return
+		case s.ending.Load() != nil:
+			_, _ = s.conn.Write(s.bye()) // the shard closes a connection that does not take it soon
+			s.finish(Closed)
+			return
+		case !more:
+			s.live = true
+			s.shard.park(s)
+			return
+		}
+	}
+}
+
+// step reads once and writes what can be written without waiting. It returns what the socket did
+// not take of the message that it reached, and whether the log may hold more.
+func (s *Stream) step(t *turn) (rest []byte, more bool, err error) {
+	if more, err = s.read(t); err != nil {
+		return nil, false, err
+	}
+	if len(t.parcel.out) == 0 {
+		s.arrive(t.next)
+		return nil, more, nil
+	}
+	n, err := s.conn.TryWrite(t.parcel.out)
+	if err != nil {
+		return nil, false, err
+	}
+	s.sent = now()
+	if n == len(t.parcel.out) {
+		s.wrote(n, len(t.parcel.marks))
+		s.arrive(t.next)
+		return nil, more, nil
+	}
+	least := 0
+	if s.conn.Blocking() {
+		least = blockingWrite
+	}
+	reached, begun, rest := t.parcel.cut(n, least)
+	s.wrote(n+len(rest), begun)
+	if len(rest) == len(t.parcel.out)-n {
+		reached = t.next
+	}
+	s.arrive(reached)
+	return rest, true, nil
+}
+
+// blockingWrite is how many bytes a goroutine that has to wait for its writes takes at once.
+const blockingWrite = 16 << 10
+
+// arrive moves the position on: in the retained messages first, then in the log.
+func (s *Stream) arrive(seq store.Seq) {
+	if s.retaining() {
+		s.opening.retained = seq
+		return
+	}
+	s.pos = max(s.pos, seq)
+	s.mark.Store(uint64(s.pos))
+}
+
+// retaining reports whether retained messages are to be sent before anything else.
+func (s *Stream) retaining() bool { return s.opening != nil && s.opening.retained < s.opening.to }
+
+// read fills the turn's parcel with what comes next, and sets its next position.
+func (s *Stream) read(t *turn) (more bool, err error) {
+	t.parcel.reset()
+	if s.retaining() {
+		return true, s.readRetained(t)
+	}
+	s.apply()
+	if s.retaining() {
+		return true, s.readRetained(t)
+	}
+	_, newest := s.shard.set.log.Bounds()
+	if s.skip && s.opening == nil {
+		return s.jump(t, newest.Seq)
+	}
+	changes, err := s.readToChange(t)
+	if err != nil {
+		return false, err
+	}
+	s.renderGaps(t)
+	s.render(t)
+	t.next = t.batch.Next
+	return changes || t.batch.Next < newest.Seq, nil
+}
+
+// readToChange reads what comes next, up to where the filters are to change.
+func (s *Stream) readToChange(t *turn) (changes bool, err error) {
+	for {
+		next, changes := s.pending()
+		if changes && next.from <= s.pos { // nothing, until the opening is over: then it is made
+			_, newest := s.shard.set.log.Bounds()
+			t.batch.Reset(newest.Epoch)
+			t.batch.Next = s.pos
+			return true, nil
+		}
+		if err := s.readLog(t, next.from); err != nil {
+			return false, err
+		}
+		if _, now := s.pending(); now == changes { // else it was read beyond one that came meanwhile
+			return changes, nil
+		}
+	}
+}
+
+// readLog reads what comes next, up to a position; 0: to the end.
+func (s *Stream) readLog(t *turn, through store.Seq) error {
+	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Told: s.told, Live: s.live}
+	return s.shard.set.log.Read(q, &t.batch)
+}
+
+func (s *Stream) readRetained(t *turn) error {
+	q := store.Query{Select: s.opening.set, After: s.opening.retained, Through: s.opening.to, Retained: true}
+	if err := s.shard.set.log.Read(q, &t.batch); err != nil {
+		return err
+	}
+	for i := range t.batch.Frames {
+		f := &t.batch.Frames[i]
+		t.parcel.buf = f.AppendRetained(t.parcel.buf, s.view.Raw)
+		t.parcel.end(f.Seq)
+	}
+	t.next = t.batch.Next
+	return nil
+}
+
+// render adds the batch to the parcel.
+func (s *Stream) render(t *turn) {
+	n := len(t.batch.Frames)
+	if n > 0 && s.view == (View{}) && len(t.parcel.buf) == 0 {
+		t.parcel.piece(&t.batch, 0, n-1)
+		return
+	}
+	for i := range t.batch.Frames {
+		t.parcel.add(&t.batch.Frames[i], s.view)
+	}
+}
+
+// renderGaps begins the parcel with an event for each filter that has lost messages.
+func (s *Stream) renderGaps(t *turn) {
+	var begins opening
+	if s.opening != nil {
+		begins, s.opening = *s.opening, nil
+	}
+	if len(t.batch.Gaps) > 0 {
+		s.told = t.batch.Told
+	}
+	switch {
+	case begins.unknown != "":
+		s.renderEach(t, s.filters.Strings(), begins.unknown, GapEpoch)
+	case !begins.held:
+		filters := make([]string, len(t.batch.Gaps))
+		for i, g := range t.batch.Gaps {
+			filters[i] = g.Filter
+		}
+		s.renderEach(t, filters, s.id(t, s.pos), GapEvicted)
+	}
+}
+
+// behindGap returns the position that a gap's id gives: the one before the first message held.
+func behindGap(t *turn) store.Seq {
+	if len(t.batch.Frames) > 0 {
+		return t.batch.Frames[0].Seq - 1
+	}
+	return t.batch.Next
+}
+
+// renderEach begins the parcel with a gap for each of the filters. Only the last has an id: who is
+// cut off before is told of all of them again.
+func (s *Stream) renderEach(t *turn, filters []string, after, reason string) {
+	g := Gap{After: after, Reason: reason}
+	if len(t.batch.Frames) > 0 {
+		g.Oldest = string(t.batch.Frames[0].ID())
+	}
+	for i, f := range filters {
+		g.Filter = f
+		id := ""
+		if i == len(filters)-1 {
+			id = s.id(t, behindGap(t))
+		}
+		t.parcel.buf = sse.AppendEvent(t.parcel.buf, "gap", id, g.AppendJSON(nil))
+	}
+	if len(filters) > 0 {
+		t.parcel.end(behindGap(t))
+	}
+}
+
+func (s *Stream) id(t *turn, seq store.Seq) string {
+	return store.ID{Epoch: t.batch.Epoch, Seq: seq}.String()
+}
+
+// jump leaves out all up to the newest, for a stream whose policy is to skip when it is slow, and
+// tells it of each filter that this is a gap for.
+func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
+	s.skip = false
+	change, changes := s.pending()
+	if changes {
+		newest = change.from
+	}
+	if err := s.readLog(t, newest); err != nil {
+		return false, err
+	}
+	much := t.batch.Next < newest // more than was read: who knows for which
+	lost := slices.DeleteFunc(s.selects(&t.sel), func(f group.Filter) bool { return !much && !t.has(f) })
+	t.next = newest
+	t.batch.Frames, t.batch.Next = t.batch.Frames[:0], t.next
+	s.renderEach(t, lost.Strings(), s.id(t, s.pos), GapSlow)
+	return changes, nil
+}
+
+// wait writes the rest of a message, however long the other side takes.
+func (s *Stream) wait(rest []byte) error {
+	begin := now()
+	_, err := s.conn.Write(rest)
+	s.sent = now()
+	if err == nil && s.live && s.conn.Blocking() && s.sent > begin.add(slowWrite) {
+		return s.slow()
+	}
+	return err
+}
+
+// slowWrite is when a goroutine's write counts as slow. A socket that is written to without
+// waiting is slow when it does not take all it is given.
+const slowWrite = time.Second
+
+// slow does what the policy says of slow streams. It returns errSlow if that is to end it.
+func (s *Stream) slow() error {
+	if len(s.filters) == 0 {
+		return nil // it has left them all, and gets what is sent to its session
+	}
+	switch s.shard.set.log.Policy(s.filters[0]).Slow {
+	case store.SlowSkip:
+		s.skip = true
+	case store.SlowDisconnect:
+		return errSlow
+	}
+	return nil
+}

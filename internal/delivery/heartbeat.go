@@ -1,0 +1,88 @@
+package delivery
+
+import (
+	"bytes"
+	"container/heap"
+	"time"
+
+	"github.com/watchbox-go/watchbox/sse"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// beat looks at the streams whose time has come.
+func (sh *shard) beat(now instant) {
+	for len(sh.dues) > 0 && sh.dues[0].due <= now {
+		s := sh.dues[0]
+		switch {
+		case s.rests:
+			s.rests = false
+			sh.noDue(s)
+			go s.follow()
+		case !s.parked.Load(): // it is to end, and did not come to it by itself
+			sh.noDue(s)
+			_ = s.conn.Close()
+		case now < s.sent.add(s.heartbeat):
+			sh.setDue(s, s.sent.add(s.heartbeat))
+		default:
+			sh.heartbeat(s, now)
+		}
+	}
+	next := time.Hour
+	if len(sh.dues) > 0 {
+		next = time.Duration(sh.dues[0].due - now)
+	}
+	sh.timer.Reset(next)
+}
+
+// heartbeat tells a stream that was sent nothing for a while where it is.
+func (sh *shard) heartbeat(s *Stream, now instant) {
+	pos := max(s.pos, store.Seq(sh.pos.Load())) // it may be ahead of the others
+	sh.single.reset()
+	beat := sse.AppendHeartbeat(sh.single.buf, store.ID{Epoch: sh.epoch, Seq: pos}.String())
+	sh.single.buf = beat
+	n, err := s.conn.TryWrite(beat)
+	s.sent = now
+	sh.setDue(s, now.add(s.heartbeat))
+	switch {
+	case err != nil:
+		sh.unpark(s)
+		go s.finish(reason(err))
+	case n < len(beat):
+		sh.fall(s, pos, bytes.Clone(beat[n:]))
+	}
+}
+
+// dues is a heap of streams by when the shard has to look at them.
+type dues []*Stream
+
+func (d dues) Len() int           { return len(d) }
+func (d dues) Less(i, j int) bool { return d[i].due < d[j].due }
+func (d dues) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].dueAt, d[j].dueAt = int32(i), int32(j)
+}
+func (d *dues) Push(x any) { *d = append(*d, x.(*Stream)) }
+func (d *dues) Pop() any {
+	last := len(*d) - 1
+	s := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	return s
+}
+
+func (sh *shard) setDue(s *Stream, at instant) {
+	s.due = at
+	if s.dueAt >= 0 {
+		heap.Fix(&sh.dues, int(s.dueAt))
+		return
+	}
+	s.dueAt = int32(len(sh.dues))
+	heap.Push(&sh.dues, s)
+}
+
+func (sh *shard) noDue(s *Stream) {
+	if s.dueAt >= 0 {
+		heap.Remove(&sh.dues, int(s.dueAt))
+		s.dueAt = -1
+	}
+}

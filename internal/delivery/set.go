@@ -1,0 +1,104 @@
+package delivery
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Set is all streams of a log, shared out among shards.
+type Set struct {
+	log    store.Store
+	shards []*shard
+	next   atomic.Uint32
+	turns  *turns
+	gate   gate
+	stats  counters
+}
+
+// NewSet starts the shards, one for each core.
+func NewSet(log store.Store) *Set {
+	n := runtime.GOMAXPROCS(0)
+	s := &Set{log: log}
+	s.turns = newTurns(2*n, &s.gate)
+	for range n {
+		s.shards = append(s.shards, newShard(s))
+	}
+	return s
+}
+
+// New makes a stream, which Run starts.
+func (s *Set) New(c Config) *Stream {
+	st := &Stream{
+		shard: s.shards[int(s.next.Add(1))%len(s.shards)],
+		done:  c.Done, filters: c.Filters, uid: c.UID, view: c.View, pos: c.Start.After,
+		heartbeat: c.Heartbeat, coalesce: s.coalesce(c.Filters), live: c.Start.Live, dueAt: -1, at: -1,
+	}
+	st.opening = &opening{held: c.Start.Held, unknown: c.Start.Unknown}
+	if c.Start.Retained {
+		st.opening.set, st.opening.to = c.Filters, st.pos
+	}
+	st.mark.Store(uint64(st.pos))
+	return st
+}
+
+// coalesce returns the least time that a policy puts between two writes to a stream.
+func (s *Set) coalesce(filters group.Set) (d time.Duration) {
+	for i, f := range filters {
+		if c := s.log.Policy(f).Coalesce; i == 0 || c < d {
+			d = c
+		}
+	}
+	return d
+}
+
+// Close ends all streams with a last event that says why, and returns when all have ended.
+func (s *Set) Close(why Reason) {
+	for _, sh := range s.shards {
+		sh.close(why)
+	}
+	for _, sh := range s.shards {
+		<-sh.done
+	}
+}
+
+// Listeners returns, for each group, how many streams would get a message sent to it now.
+func (s *Set) Listeners(groups []string) []int {
+	n := make([]int, len(groups))
+	for _, sh := range s.shards {
+		sh.ask(func() {
+			for i, g := range groups {
+				n[i] += sh.index.count(g)
+			}
+		})
+	}
+	return n
+}
+
+// Stats returns what has been done so far.
+func (s *Set) Stats() Stats {
+	return Stats{
+		Messages: s.stats.messages.Load(), Bytes: s.stats.bytes.Load(), Writes: s.stats.writes.Load(),
+		Fell: s.stats.fell.Load(), Held: s.stats.held.Load(),
+	}
+}
+
+// Stats counts deliveries since the start.
+type Stats struct {
+	Messages, Bytes, Writes uint64
+	Fell                    uint64 // times that a socket did not take all it was given
+	Held                    uint64 // times that a publisher had to wait
+}
+
+type counters struct{ messages, bytes, writes, fell, held atomic.Uint64 }
+
+func (c *counters) wrote(n, messages int) {
+	if n > 0 {
+		c.messages.Add(uint64(messages))
+		c.bytes.Add(uint64(n))
+		c.writes.Add(1)
+	}
+}

@@ -1,0 +1,76 @@
+package delivery
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+var errSlow = errors.New("delivery: the stream is slow and its policy ends it")
+
+// turnBytes is what a turn reads of the log at once.
+const turnBytes = 64 << 10
+
+// turn is what a follower needs to take one step. There are few: so that thousands that catch up
+// at once take the memory of a few.
+type turn struct {
+	batch  store.Batch
+	parcel parcel
+	next   store.Seq // the position once all of the parcel is sent
+	sel    group.Set // what the stream in hand selects
+}
+
+// has reports whether the batch has, or has lost, messages that a filter matches.
+func (t *turn) has(f group.Filter) bool {
+	return slices.ContainsFunc(t.batch.Frames, func(m store.Frame) bool { return f.Match(m.Group) }) ||
+		slices.ContainsFunc(t.batch.Gaps, func(g store.Gap) bool { return g.Filter == f.String() })
+}
+
+// turns hands out turns and knows whether followers that could write have to wait for one.
+type turns struct {
+	gate    *gate
+	free    chan *turn
+	waiting atomic.Int64
+	waited  atomic.Int64 // how long the last one to get a turn did, ns
+}
+
+func newTurns(n int, g *gate) *turns {
+	t := &turns{gate: g, free: make(chan *turn, n)}
+	for range n {
+		t.free <- &turn{batch: store.Batch{Buf: make([]byte, 0, turnBytes)}}
+	}
+	return t
+}
+
+func (t *turns) take() *turn {
+	select {
+	case x := <-t.free:
+		t.waited.Store(0)
+		return x
+	default:
+	}
+	begin := time.Now()
+	t.waiting.Add(1)
+	x := <-t.free
+	t.waiting.Add(-1)
+	t.waited.Store(int64(time.Since(begin)))
+	return x
+}
+
+func (t *turns) give(x *turn) {
+	if cap(x.batch.Buf) > turnBytes { // it grew for one large message
+		x.batch.Buf = make([]byte, 0, turnBytes)
+	}
+	x.parcel.trim(4 * turnBytes)
+	t.free <- x
+	t.gate.open()
+}
+
+// behind reports whether followers with work they could do have waited longer than they should.
+func (t *turns) behind() bool {
+	return t.waiting.Load() > 0 && time.Duration(t.waited.Load()) > holdAfter
+}
