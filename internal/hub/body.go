@@ -1,0 +1,94 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Kind says how a body becomes messages.
+type Kind int
+
+// The kinds of body.
+const (
+	Bytes Kind = iota // one message: UTF-8 as a JSON string, anything else as base64
+	JSON              // one message: the JSON value
+	Lines             // a message for each line, which is a JSON value
+)
+
+// BodyError says what is wrong with a body.
+type BodyError struct{ Why string }
+
+func (e *BodyError) Error() string { return e.Why }
+
+// SizeError says that a body is too large, and what it would be.
+type SizeError struct {
+	What string // "a message"
+	Max  int    // bytes
+}
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("the body is too large: %s has at most %d bytes", e.What, e.Max)
+}
+
+// TooLarge returns a SizeError for a body that is larger than a message may be or, as lines, a
+// batch of them.
+func (h *Hub) TooLarge(k Kind) error {
+	if k == Lines {
+		return &SizeError{"a batch", h.MaxBody(k)}
+	}
+	return &SizeError{"a message", h.MaxBody(k)}
+}
+
+// MaxBody returns how many bytes a body of that kind may have.
+func (h *Hub) MaxBody(k Kind) int {
+	if k == Lines {
+		return max(h.opts.MaxMessage, h.opts.MaxBatch)
+	}
+	return h.opts.MaxMessage
+}
+
+// appendValue appends one message's body to b as a compact JSON value, without a line break,
+// which would end an event. It reports whether the value is base64.
+func appendValue(b *bytes.Buffer, kind Kind, body []byte) (base64d bool, err error) {
+	switch {
+	case kind != Bytes:
+		return false, compact(b, body)
+	case utf8.Valid(body):
+		b.Write(store.AppendQuote(b.AvailableBuffer(), string(body)))
+		return false, nil
+	}
+	b.WriteByte('"')
+	b.Write(base64.StdEncoding.AppendEncode(b.AvailableBuffer(), body))
+	b.WriteByte('"')
+	return true, nil
+}
+
+func compact(b *bytes.Buffer, body []byte) error {
+	if !utf8.Valid(body) {
+		return &BodyError{"the body is no JSON: it is not UTF-8"}
+	}
+	if err := json.Compact(b, body); err != nil {
+		return &BodyError{"the body is no JSON: " + err.Error() + " (send text as text/plain)"}
+	}
+	return nil
+}
+
+// lines calls yield with each line that is not blank.
+func lines(body []byte, yield func(n int, line []byte) error) error {
+	n := 0
+	for line := range bytes.Lines(body) {
+		n++
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if err := yield(n, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,49 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/session"
+)
+
+// Draft is a message that a client wants to publish, as a hook may change it.
+type Draft struct {
+	Group string
+	UID   string
+	Event string
+	Kind  Kind // Bytes or JSON
+	Data  []byte
+}
+
+// Message is what a client has published.
+type Message struct {
+	Draft
+	ID   string // "" for one to the hosting program alone
+	Time time.Time
+}
+
+// Observer is the hosting program. Its methods are called from the midst of the hub, and must not
+// wait; what they are given is theirs.
+type Observer interface {
+	// Before may refuse a message that a client wants to publish, with a Refusal, or change it.
+	Before(ctx context.Context, d *Draft) error
+
+	// Listens reports whether it wants to hear of messages, which have to be copied for it.
+	Listens() bool
+
+	// Message hears of a published message. It reports whether it could take it.
+	Message(m Message) bool
+
+	// Session hears of Connect, Reconnect, Disconnect, Join and Leave.
+	Session(e session.Event)
+
+	// Dropped returns how many events it could not take.
+	Dropped() uint64
+}
+
+// Refusal is the hosting program's own no to a message.
+type Refusal struct{ Err error }
+
+func (e *Refusal) Error() string { return e.Err.Error() }
+func (e *Refusal) Unwrap() error { return e.Err }

@@ -1,0 +1,115 @@
+package hub
+
+import (
+	"context"
+	"sync"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// History is a request for what is held.
+type History struct {
+	Filters group.Set
+	From    From // its zero value means the end, behind which there is nothing
+	Limit   int  // the oldest so many; 0: all
+}
+
+// Replay gives each message that h asks for to yield, and each gap before it to gap, piece by
+// piece: however long the history is, it takes the memory of one batch. If the limit cut it short,
+// it returns the id behind which to go on.
+func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) error, gap func(delivery.Gap) error) (next *store.ID, err error) {
+	if h.closing.Load() {
+		return nil, ErrClosed
+	}
+	start, _ := h.start(q.Filters, q.From)
+	_, end := h.log.Bounds()
+	b := batches.Get().(*store.Batch)
+	defer batches.Put(b)
+	r := replay{History: q, start: start, end: end, left: q.Limit, yield: yield, gap: gap}
+	query := store.Query{Select: q.Filters, After: start.After, Through: end.Seq}
+	for more := query.After < end.Seq || start.Unknown != ""; more; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := h.log.Read(query, b); err != nil {
+			return nil, closedError(err)
+		}
+		if done, err := r.give(b, query.After); done || err != nil {
+			return r.next, err
+		}
+		if len(b.Gaps) > 0 {
+			query.Told = b.Told
+		}
+		query.After = b.Next
+		more = b.Next < end.Seq
+	}
+	return nil, nil
+}
+
+// replayBytes is what a replay reads of the log at once.
+const replayBytes = 64 << 10
+
+var batches = sync.Pool{New: func() any { return &store.Batch{Buf: make([]byte, 0, replayBytes)} }}
+
+// replay is one under way.
+type replay struct {
+	*History
+	start delivery.Start
+	end   store.ID
+	left  int
+	next  *store.ID
+	yield func(*store.Frame) error
+	gap   func(delivery.Gap) error
+}
+
+// give hands a batch out, and reports whether the limit was reached.
+func (r *replay) give(b *store.Batch, after store.Seq) (done bool, err error) {
+	if err := r.gaps(b, after); err != nil {
+		return true, err
+	}
+	for i := range b.Frames {
+		if r.Limit > 0 {
+			if r.left == 0 {
+				r.next = &store.ID{Epoch: b.Epoch, Seq: b.Frames[i].Seq - 1}
+				return true, nil
+			}
+			r.left--
+		}
+		if err := r.yield(&b.Frames[i]); err != nil {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+func (r *replay) gaps(b *store.Batch, after store.Seq) error {
+	g := delivery.Gap{After: store.ID{Epoch: b.Epoch, Seq: after}.String(), Reason: delivery.GapEvicted}
+	if len(b.Frames) > 0 {
+		g.Oldest = string(b.Frames[0].ID())
+	}
+	held := r.start.Held
+	r.start.Held = false
+	if r.start.Unknown != "" {
+		g.After, g.Reason = r.start.Unknown, delivery.GapEpoch
+		r.start.Unknown = ""
+		for _, f := range r.Filters {
+			g.Filter = f.String()
+			if err := r.gap(g); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if held {
+		return nil
+	}
+	for _, lost := range b.Gaps {
+		g.Filter = lost.Filter
+		if err := r.gap(g); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/sse"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Options of a hub. New expects them complete.
+type Options struct {
+	MaxMessage      int           // bytes of one message's body
+	MaxBatch        int           // bytes of a batch's body
+	MaxStreams      int           // streams at once; 0: no bound
+	MaxFilters      int           // filters of one stream
+	IdempotencyKeys int           // keys remembered
+	Retry           time.Duration // after which a client that was cut off is to return
+	Heartbeat       time.Duration // after so long without a message
+	Logger          *slog.Logger
+	Observer        Observer      // the hosting program, or nil
+	SessionTimeout  time.Duration // a session that is lost for so long is gone
+	Stores          []store.Kind  // where groups may be kept
+	LogStreams      bool          // a line when a stream opens and when it closes, at level info
+}
+
+// Defaults are the options that are used where the user says nothing.
+func Defaults() Options {
+	return Options{
+		MaxMessage: 1 << 20, MaxBatch: 16 << 20, MaxFilters: 64, IdempotencyKeys: 64 << 10,
+		Retry: time.Second, Heartbeat: 15 * time.Second, SessionTimeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler), Stores: []store.Kind{store.Memory},
+	}
+}
+
+// Errors that callers tell apart. What the group, store and session packages return is passed on.
+var (
+	ErrClosed         = errors.New("the hub is shutting down")
+	ErrTooManyStreams = errors.New("as many streams are open as may be")
+	ErrMismatch       = errors.New("the idempotency key was used for another request")
+)
+
+// Hub ties a log to its streams.
+type Hub struct {
+	opts     Options
+	log      store.Store
+	notes    store.Noter // the log, if it outlives the hub; or nil
+	set      *delivery.Set
+	poller   *sse.Poller
+	keys     *keys
+	sessions *session.Registry
+	stats    ticker
+	streams  atomic.Int64 // open, or about to be
+	opened   atomic.Uint64
+	posts    atomic.Uint64 // messages published
+	closing  atomic.Bool
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// leastUserTimeout keeps a connection from being given up for one packet that was lost.
+const leastUserTimeout = time.Second
+
+// New starts a hub on a log, which it closes with itself.
+func New(log store.Store, o Options) (*Hub, error) {
+	poller, err := sse.NewPoller(max(o.SessionTimeout, leastUserTimeout))
+	if err != nil {
+		return nil, err
+	}
+	h := &Hub{opts: o, log: log, set: delivery.NewSet(log), poller: poller, keys: newKeys(o.IdempotencyKeys)}
+	h.sessions = session.NewRegistry(o.SessionTimeout, h.onSession)
+	h.notes, _ = log.(store.Noter)
+	for filter, p := range systemPolicies {
+		f, err := group.ParseFilter(filter)
+		if err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+		log.SetPolicy(f, p)
+	}
+	if err := h.recall(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// Options returns what the hub was made with.
+func (h *Hub) Options() Options { return h.opts }
+
+// Poller returns what hears of closed connections.
+func (h *Hub) Poller() *sse.Poller { return h.poller }
+
+// Closing reports whether the hub takes nothing new any more.
+func (h *Hub) Closing() bool { return h.closing.Load() }
+
+// Ready returns why the hub takes no messages or listeners, or nil.
+func (h *Hub) Ready() error {
+	if h.Closing() {
+		return ErrClosed
+	}
+	if f, ok := h.log.(store.Failing); ok {
+		return f.Err()
+	}
+	return nil
+}
+
+// Keeps reports whether groups may be kept in such a store.
+func (h *Hub) Keeps(k store.Kind) bool { return slices.Contains(h.opts.Stores, k) }
+
+// EndStreams ends all streams with a last event that says why, and returns when they have ended.
+// From then on the hub takes nothing new; what is under way is completed.
+func (h *Hub) EndStreams(why delivery.Reason) {
+	h.closing.Store(true)
+	h.stats.close()
+	h.sessions.Close()
+	h.set.Close(why)
+}
+
+// Close ends all streams with a last event, then the rest, and waits for it.
+func (h *Hub) Close() error {
+	h.EndStreams("shutdown")
+	h.closeOnce.Do(func() { h.closeErr = errors.Join(h.poller.Close(), h.log.Close()) })
+	return h.closeErr
+}
+
+// Stats are counters since the start, and what is now.
+type Stats struct {
+	Sessions  int64
+	Dropped   uint64 // events that the hosting program did not take
+	Published uint64
+	Opened    uint64
+	Streams   int64
+	Delivery  delivery.Stats
+	Store     store.Usage
+}
+
+// Stats returns them.
+func (h *Hub) Stats() Stats {
+	s := Stats{
+		Published: h.posts.Load(), Opened: h.opened.Load(), Streams: h.streams.Load(),
+		Sessions: int64(h.sessions.Len()), Delivery: h.set.Stats(), Store: h.log.Usage(),
+	}
+	if h.opts.Observer != nil {
+		s.Dropped = h.opts.Observer.Dropped()
+	}
+	return s
+}
+
+// streamLog returns how to log what happens to streams, or nil if nobody wants to know.
+func (h *Hub) streamLog() func(msg string, args ...any) {
+	switch {
+	case h.opts.LogStreams:
+		return h.opts.Logger.Info
+	case h.opts.Logger.Enabled(context.Background(), slog.LevelDebug):
+		return h.opts.Logger.Debug
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Publication is a request to append.
+type Publication struct {
+	Group  string
+	UID    string // the sender's session; "" for none
+	Event  string
+	TTL    time.Duration
+	Retain bool
+	Kind   Kind
+	Body   []byte
+
+	// Program is set where the hosting program publishes: it hears nothing of its own, and asks
+	// itself for no leave.
+	Program bool
+
+	// Key makes a repeated request answer as the first did. It is the sender's own: From says
+	// whose, where there is no UID.
+	Key, From string
+}
+
+// Receipt says what was appended.
+type Receipt struct {
+	First, ID store.ID // of the first and last message; the same for one
+	Group     string
+	Time      time.Time
+	Count     int
+	Replayed  bool // nothing was: an earlier request with the same key did
+}
+
+// Publish appends what a client sends to a group, all of it or nothing. It returns when the store
+// holds it and delivery is not far behind.
+func (h *Hub) Publish(ctx context.Context, p *Publication) (Receipt, error) {
+	if h.closing.Load() {
+		return Receipt{}, ErrClosed
+	}
+	if err := group.CheckClient(p.Group); err != nil {
+		return Receipt{}, err
+	}
+	return h.publish(ctx, p, func(do func() error) error { return do() })
+}
+
+// publish has a publication appended within a bracket, unless its key says that it was.
+func (h *Hub) publish(ctx context.Context, p *Publication, within func(func() error) error) (Receipt, error) {
+	return h.keys.once(ctx, p, func() (Receipt, error) { return h.encodeAndAppend(ctx, p, within) })
+}
+
+func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, within func(func() error) error) (r Receipt, err error) {
+	e := encoders.Get().(*encoder)
+	defer e.put()
+	e.begin(ctx, h)
+	if err := e.encode(p); err != nil {
+		return Receipt{}, err
+	}
+	err = within(func() error {
+		r, err = h.append(ctx, e, h.keyNotes(p, e))
+		return err
+	})
+	if err != nil {
+		return Receipt{}, err
+	}
+	h.set.Hold(ctx)
+	for i, m := range e.heard {
+		m.ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
+		h.opts.Observer.Message(m)
+	}
+	return r, nil
+}
+
+// append appends what was encoded, with notes about it.
+func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Receipt, error) {
+	first, err := h.appendNoted(ctx, e.entries, notes)
+	if err != nil {
+		return Receipt{}, closedError(err)
+	}
+	h.posts.Add(uint64(len(e.entries)))
+	last := first
+	last.Seq += store.Seq(len(e.entries)) - 1
+	return Receipt{First: first, ID: last, Group: e.entries[0].Group, Time: e.entries[0].Time, Count: len(e.entries)}, nil
+}
+
+// closedError turns the end of the store, which is that of the hub, into the hub's.
+func closedError(err error) error {
+	if errors.Is(err, store.ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}

@@ -1,0 +1,196 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// The groups of the server's own.
+const (
+	presencePrefix = "$presence/" // and a filter: who comes and goes there
+	statsGroup     = "$sys/stats"
+)
+
+// systemPolicies bound what the server's own groups keep. What is of the moment is worth no disk.
+var systemPolicies = map[string]store.Policy{
+	presencePrefix + "#": {MaxMessages: 100, MaxAge: 10 * time.Minute, Store: store.Memory},
+	"$sys/#":             {MaxMessages: 60, Store: store.Memory},
+}
+
+// Errors of calls about sessions.
+var (
+	ErrForbidden = errors.New("what is sent to a session is for that session alone")
+	ErrNobody    = errors.New("no program listens: this hub hosts none, or it did not ask for messages")
+	ErrBusy      = errors.New("the hosting program is too slow to take it")
+)
+
+// direct reports whether a group is that of one session.
+func direct(name string) bool { return strings.HasPrefix(name, delivery.SessionPrefix) }
+
+// Readable returns ErrForbidden for a filter whose messages are for one session alone.
+func (h *Hub) Readable(f group.Filter) error { return readable(f) }
+
+func readable(f group.Filter) error {
+	if name := f.String(); name+"/" == delivery.SessionPrefix || direct(name) {
+		return ErrForbidden
+	}
+	return nil
+}
+
+// onSession hears what happens to a session, in order, under its lock.
+func (h *Hub) onSession(e session.Event) {
+	switch e.Kind {
+	case session.SendWill:
+		h.sendWill(e)
+	case session.ChangeWill:
+		h.noteWill(e.UID, e.Will)
+	case session.Disconnect:
+		if e.Reason != session.Shutdown { // after which it may return
+			h.forget(e.UID)
+		}
+		h.tell(e)
+	case session.Connect, session.Reconnect:
+		h.tell(e)
+	case session.Join, session.Leave:
+		h.tell(e)
+		h.announce(e)
+	default:
+		h.announce(e)
+	}
+}
+
+// forget purges what was sent to a session that is gone.
+func (h *Hub) forget(uid string) {
+	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) {
+		h.opts.Logger.Error("what was sent to a session that is gone could not be purged", "uid", uid, "error", err)
+	}
+}
+
+func (h *Hub) tell(e session.Event) {
+	if h.opts.Observer != nil {
+		h.opts.Observer.Session(e)
+	}
+}
+
+// presenceWords are what presence messages call what happens.
+var presenceWords = map[session.Kind]string{
+	session.Join: "join", session.Leave: "leave", session.Lost: "lost", session.Back: "back", session.Gone: "gone",
+}
+
+// announce appends to the filter's presence group.
+func (h *Hub) announce(e session.Event) {
+	if h.closing.Load() || strings.HasPrefix(e.Filter.String(), "$") {
+		return // all leave, and nobody will read it; or it is about who watches others
+	}
+	msg := store.AppendQuote([]byte(`{"event":`), presenceWords[e.Kind])
+	msg = store.AppendQuote(append(msg, `,"uid":`...), e.UID)
+	if e.Reason != "" {
+		msg = store.AppendQuote(append(msg, `,"reason":`...), string(e.Reason))
+	}
+	h.appendOwn(store.Message{Group: presencePrefix + e.Filter.String(), Msg: append(msg, '}')})
+}
+
+func (h *Hub) sendWill(e session.Event) {
+	w := e.Will
+	h.appendOwn(store.Message{Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64},
+		store.Note{Key: willNotes + e.UID})
+}
+
+// appendOwn appends a message that no request waits for, with notes about it.
+func (h *Hub) appendOwn(m store.Message, notes ...store.Note) {
+	m.Time = time.Now()
+	_, err := h.appendNoted(context.Background(), []store.Entry{m.Entry(nil)}, notes)
+	if err != nil && !errors.Is(err, store.ErrClosed) {
+		h.opts.Logger.Error("a message of the server's own could not be appended", "group", m.Group, "error", err)
+	}
+}
+
+// Send appends a message for one session, which gets it as it gets those of its groups.
+func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, error) {
+	if h.closing.Load() {
+		return Receipt{}, ErrClosed
+	}
+	p.Group = delivery.SessionPrefix + uid
+	return h.publish(ctx, p, func(do func() error) error {
+		return h.sessions.Do(uid, do) // the message must not outlive the session
+	})
+}
+
+// Tell gives a message to the hosting program alone. Of the receipt, only Replayed says something.
+func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
+	if h.closing.Load() {
+		return Receipt{}, ErrClosed
+	}
+	if o := h.opts.Observer; o == nil || !o.Listens() {
+		return Receipt{}, ErrNobody
+	}
+	return h.keys.once(ctx, p, func() (Receipt, error) { return Receipt{}, h.hand(ctx, p) })
+}
+
+// hand gives the program the messages of a publication.
+func (h *Hub) hand(ctx context.Context, p *Publication) error {
+	e := encoders.Get().(*encoder)
+	defer e.put()
+	e.begin(ctx, h)
+	if err := e.encode(p); err != nil {
+		return err
+	}
+	for _, m := range e.heard {
+		if !h.opts.Observer.Message(m) {
+			return ErrBusy
+		}
+	}
+	return nil
+}
+
+// Heard notes a sign of life of a session. It reports whether the session is known.
+func (h *Hub) Heard(uid string) bool { return h.sessions.Heard(uid) }
+
+// JoinLive adds a filter to the session's newest stream, without reconnecting it.
+func (h *Hub) JoinLive(uid string, f group.Filter) error {
+	if err := readable(f); err != nil {
+		return err
+	}
+	if err := h.sessions.Join(uid, f, h.opts.MaxFilters); err != nil {
+		return err
+	}
+	if matchesStats(f) {
+		h.stats.start(h)
+	}
+	return nil
+}
+
+// LeaveLive takes a filter from the session's streams.
+func (h *Hub) LeaveLive(uid string, f group.Filter) error { return h.sessions.Leave(uid, f) }
+
+// SetWill sets the session's last will: a JSON value, sent so long after the session was lost, or
+// when it ends. The hosting program is asked now, while somebody is there to hear its answer.
+func (h *Hub) SetWill(ctx context.Context, uid, name string, msg []byte, delay *time.Duration) error {
+	if err := group.CheckClient(name); err != nil {
+		return err
+	}
+	e := encoders.Get().(*encoder)
+	defer e.put()
+	e.begin(ctx, h)
+	m, err := e.message(&Publication{Group: name}, &Draft{Group: name, UID: uid, Kind: JSON, Data: msg})
+	if err != nil {
+		return err
+	}
+	return h.sessions.SetWill(uid, &session.Will{
+		Group: m.Group, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64, Delay: delay,
+	})
+}
+
+// ClearWill drops the session's last will.
+func (h *Hub) ClearWill(uid string) error { return h.sessions.SetWill(uid, nil) }
+
+// EndSession ends a session: at its own wish, or because somebody kicks it.
+func (h *Hub) EndSession(uid string, why session.Reason) error { return h.sessions.End(uid, why) }

@@ -1,0 +1,212 @@
+package hub
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unique"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/sse"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// From says where a listener wants to begin. At most one field is set; none is the end of the
+// log, after the retained messages.
+type From struct {
+	All    bool
+	Since  time.Time
+	Last   *int
+	Resume string // the id of the last event that it has
+}
+
+// Subscription is a request to listen.
+type Subscription struct {
+	Filters   group.Set
+	From      From
+	Secret    string // "" has the server give one
+	Raw       bool
+	NoEcho    bool
+	Heartbeat time.Duration // 0: the hub's
+
+	// For the log, and for whoever asks who is here.
+	Remote, UserAgent string
+}
+
+// Listener is a subscription that was admitted. Either Run or Cancel is to be called.
+type Listener struct {
+	stream *delivery.Stream
+	hello  []byte
+	ended  func(delivery.Reason)
+}
+
+// Check returns why the hub would not admit a listener, whatever its bounds.
+func (h *Hub) Check(s *Subscription) error {
+	if h.closing.Load() {
+		return ErrClosed
+	}
+	for _, f := range s.Filters {
+		if err := readable(f); err != nil {
+			return err
+		}
+	}
+	if s.Secret != "" {
+		return session.CheckSecret(s.Secret)
+	}
+	return nil
+}
+
+// Subscribe admits a listener, or refuses it with ErrTooManyStreams: nobody is ended for it.
+func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
+	if err := h.Check(s); err != nil {
+		return nil, err
+	}
+	secret := ""
+	if s.Secret == "" {
+		s.Secret = session.NewSecret()
+		secret = s.Secret // to be told
+	}
+	if n := h.streams.Add(1); h.opts.MaxStreams > 0 && n > int64(h.opts.MaxStreams) {
+		h.streams.Add(-1)
+		return nil, ErrTooManyStreams
+	}
+	h.opened.Add(1)
+	heartbeat := s.Heartbeat
+	if heartbeat == 0 {
+		heartbeat = h.opts.Heartbeat
+	}
+	uid := session.UID(s.Secret)
+	start, id := h.start(s.Filters, s.From)
+	l := &Listener{}
+	if !h.attach(l, s, uid, start, heartbeat) {
+		h.streams.Add(-1)
+		return nil, ErrClosed
+	}
+	id.Seq = l.stream.Position()
+	at := id.String()
+	if start.Unknown != "" {
+		at = "" // whoever is cut off now is to come back with the id that he has, and be told of it
+	}
+	l.hello = h.hello(at, uid, secret, heartbeat)
+	return l, nil
+}
+
+// attach makes the stream and has it be part of its session, unless that may no longer begin.
+func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.Start, heartbeat time.Duration) bool {
+	c := delivery.Config{
+		Filters: s.Filters, UID: uid, View: delivery.View{Raw: s.Raw},
+		Heartbeat: heartbeat, Start: start,
+	}
+	if s.NoEcho {
+		c.View.NotFrom = uid
+	}
+	var part *session.Attachment
+	var stream *delivery.Stream
+	closed := h.count
+	// A stream may last for weeks, and keeps what this function needs: not all of s.
+	c.Done = func(why delivery.Reason) {
+		part.Detach(session.Reason(why), uint64(stream.Position()))
+		closed(why)
+	}
+	stream = h.set.New(c)
+	l.ended, l.stream = c.Done, stream
+	client := session.Client{Address: s.Remote, UserAgent: unique.Make(strings.Clone(s.UserAgent))}
+	part = h.sessions.Attach(uid, client, s.Filters, s.Heartbeat, sessionStream{stream})
+	if part == nil {
+		return false
+	}
+	closed = h.closed(s, uid)
+	if reached, ok := part.Missed(); ok && (s.From.Resume == "" || start.Unknown != "") {
+		stream.Owe(store.Seq(reached))
+	}
+	if s.Filters.Match(statsGroup) {
+		h.stats.start(h)
+	}
+	return true
+}
+
+// closed returns what else is done when the stream ends.
+func (h *Hub) closed(s *Subscription, uid string) func(delivery.Reason) {
+	log := h.streamLog()
+	if log == nil {
+		return h.count
+	}
+	begin, remote := time.Now(), s.Remote
+	filters := strings.Join(s.Filters.Strings(), " ")
+	log("stream opened", "filters", filters, "uid", uid, "remote", remote)
+	return func(why delivery.Reason) {
+		h.count(why)
+		log("stream closed", "filters", filters, "uid", uid, "remote", remote,
+			"reason", string(why), "after", time.Since(begin).Round(time.Millisecond).String())
+	}
+}
+
+// count counts a stream that has ended.
+func (h *Hub) count(delivery.Reason) { h.streams.Add(-1) }
+
+// sessionStream is a stream as its session sees it.
+type sessionStream struct{ *delivery.Stream }
+
+func (s sessionStream) End(why session.Reason) { s.Stream.End(delivery.Reason(why)) }
+
+// start turns what a listener wants into a position. The id is that of the session event.
+func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
+	_, newest := h.log.Bounds()
+	s := delivery.Start{After: newest.Seq}
+	switch {
+	case f.Resume != "":
+		id, err := store.ParseID(f.Resume)
+		if err == nil && id.Epoch == newest.Epoch && id.Seq <= newest.Seq {
+			s.After = id.Seq
+			break
+		}
+		s.After, s.Held = 0, true
+		s.Unknown = strings.ToValidUTF8(f.Resume[:min(len(f.Resume), maxUnknown)], "\uFFFD")
+	case f.All:
+		s.After, s.Held = 0, true
+	case f.Last != nil:
+		s.Held = true
+		if *f.Last > 0 {
+			s.After = h.log.Find(filters, store.Start{Last: *f.Last})
+		}
+	case !f.Since.IsZero():
+		s.After = h.log.Find(filters, store.Start{Since: f.Since})
+	default:
+		s.Retained = true
+	}
+	s.Live = s.After == newest.Seq
+	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}
+}
+
+// maxUnknown is how much of an id that is none is told back, in bytes: once for each filter.
+const maxUnknown = 128
+
+// hello returns the first bytes of a stream: the reconnect time and the session event.
+func (h *Hub) hello(id, uid, secret string, heartbeat time.Duration) []byte {
+	data := store.AppendQuote([]byte(`{"uid":`), uid)
+	if secret != "" {
+		data = store.AppendQuote(append(data, `,"secret":`...), secret)
+	}
+	data = append(store.AppendQuote(append(data, `,"heartbeat":`...), heartbeat.String()), '}')
+	retry := append(strconv.AppendInt([]byte("retry: "), h.opts.Retry.Milliseconds(), 10), '\n')
+	return sse.AppendEvent(retry, "session", id, data)
+}
+
+// Hello returns the first bytes of the stream's body.
+func (l *Listener) Hello() []byte { return l.hello }
+
+// Cancel gives the listener's place back, if its connection could not be had.
+func (l *Listener) Cancel() { l.ended(delivery.Closed) }
+
+// Run delivers to the connection, which has been sent Hello. It returns when the handler that
+// opened it may return.
+func (l *Listener) Run(conn sse.Conn) {
+	if !l.stream.Run(conn) {
+		_ = conn.Close()
+		l.Cancel()
+		return
+	}
+	conn.Serve(l.stream.Gone)
+}

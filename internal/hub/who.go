@@ -1,0 +1,74 @@
+package hub
+
+import (
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Session is one, and how far its streams are.
+type Session struct {
+	session.Info
+	Open int    // streams
+	Lag  Amount // of the stream that is furthest behind: what it has not been sent
+	Sent Amount // to its streams
+}
+
+// Amount is a number of messages and of their bytes.
+type Amount struct{ Messages, Bytes uint64 }
+
+// Sessions returns those that are here, or were a moment ago, the longest here first.
+func (h *Hub) Sessions() []Session {
+	infos := h.sessions.List(nil)
+	out := make([]Session, len(infos))
+	for i := range infos {
+		out[i] = h.describe(infos[i])
+	}
+	return out
+}
+
+// Session returns one session.
+func (h *Hub) Session(uid string) (Session, error) {
+	i, err := h.sessions.Get(uid)
+	if err != nil {
+		return Session{}, err
+	}
+	return h.describe(i), nil
+}
+
+// Presence returns the sessions that would get a message to some group that the filter matches.
+func (h *Hub) Presence(f group.Filter) []session.Info {
+	return h.sessions.List(f.Overlaps)
+}
+
+func (h *Hub) describe(i session.Info) Session {
+	s := Session{Info: i, Open: len(i.Streams)}
+	for _, st := range i.Streams {
+		stream := st.(sessionStream)
+		messages, bytes := stream.Sent()
+		s.Sent.Messages += messages
+		s.Sent.Bytes += bytes
+		if lag := h.lag(i.Filters, stream.Position()); lag.Messages > s.Lag.Messages {
+			s.Lag = lag
+		}
+	}
+	return s
+}
+
+// lag counts what a stream at a position has before it.
+func (h *Hub) lag(filters group.Set, after store.Seq) (a Amount) {
+	_, newest := h.log.Bounds()
+	if after >= newest.Seq {
+		return Amount{}
+	}
+	b := batches.Get().(*store.Batch)
+	defer batches.Put(b)
+	for q := (store.Query{Select: filters, After: after, Through: newest.Seq}); q.After < newest.Seq; q.After = b.Next {
+		if err := h.log.Read(q, b); err != nil {
+			return a
+		}
+		a.Messages += uint64(len(b.Frames))
+		a.Bytes += uint64(len(b.Buf))
+	}
+	return a
+}

@@ -1,0 +1,102 @@
+package session
+
+import (
+	"slices"
+	"time"
+)
+
+// schedule sets the timer for what is due next. A session that waits for nothing has none.
+func (s *Session) schedule(now moment) {
+	if s.gone {
+		return
+	}
+	next := s.next()
+	switch {
+	case next == 0:
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+	case s.timer == nil:
+		s.timer = time.AfterFunc(time.Duration(next-now), s.onTimer)
+	default:
+		s.timer.Reset(time.Duration(next - now))
+	}
+}
+
+// next returns when something is due; zero for nothing.
+func (s *Session) next() (next moment) {
+	due := func(t moment) {
+		if next == 0 || t < next {
+			next = t
+		}
+	}
+	if s.lost == 0 {
+		for i := range s.members {
+			if m := &s.members[i]; m.streams == 0 {
+				due(m.lost.add(s.registry.timeout))
+			}
+		}
+	} else {
+		due(s.lost.add(s.registry.timeout))
+		if s.will != nil && s.will.Delay != nil {
+			due(s.lost.add(*s.will.Delay))
+		}
+	}
+	for _, a := range s.streams {
+		if a.heartbeat > 0 {
+			due(a.silent(s))
+		}
+	}
+	return next
+}
+
+// silent returns when the stream's session has been silent for too long.
+func (a *Attachment) silent(s *Session) moment {
+	return moment(s.heard.Load()).add(a.heartbeat + a.heartbeat/2)
+}
+
+// onTimer does what is due.
+func (s *Session) onTimer() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	now := rightNow()
+	s.missed(now)
+	if s.lost != 0 {
+		if s.will != nil && s.will.Delay != nil && now >= s.lost.add(*s.will.Delay) {
+			s.sendWill()
+		}
+		if now >= s.lost.add(s.registry.timeout) {
+			s.finish(s.why)
+			return
+		}
+	}
+	if s.lost == 0 {
+		s.leaveLost(now)
+	}
+	s.schedule(now)
+}
+
+// missed ends the streams whose client should have sent a heartbeat, and did not.
+func (s *Session) missed(now moment) {
+	for _, a := range slices.Clone(s.streams) {
+		if a.heartbeat == 0 || now < a.silent(s) {
+			continue
+		}
+		a.heartbeat = 0 // once
+		a.stream.End(Heartbeat)
+	}
+}
+
+// leaveLost takes the memberships that were lost for the timeout from a session that is here.
+func (s *Session) leaveLost(now moment) {
+	s.members = slices.DeleteFunc(s.members, func(m member) bool {
+		over := m.streams == 0 && now >= m.lost.add(s.registry.timeout)
+		if over {
+			s.tell(Leave, m.filter, m.why)
+		}
+		return over
+	})
+}

@@ -1,0 +1,81 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// Info is what others may know of a session.
+type Info struct {
+	UID     string
+	Client  Client
+	Since   time.Time
+	Lost    time.Time // when it was; zero while it is here
+	Filters []group.Filter
+	Streams []Stream
+}
+
+// List returns the sessions that have a filter which is wanted, with those filters alone; all of
+// them if wanted is nil. The longest here come first.
+func (r *Registry) List(wanted func(group.Filter) bool) []Info {
+	var list []Info
+	for _, s := range r.all() {
+		if i, ok := s.info(wanted); ok {
+			list = append(list, i)
+		}
+	}
+	slices.SortFunc(list, func(a, b Info) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.UID, b.UID))
+	})
+	return list
+}
+
+// Listens reports whether a stream listens to a filter that is wanted.
+func (r *Registry) Listens(wanted func(group.Filter) bool) bool {
+	return slices.ContainsFunc(r.all(), func(s *Session) bool { return s.listens(wanted) })
+}
+
+func (s *Session) listens(wanted func(group.Filter) bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.members, func(m member) bool { return m.streams > 0 && wanted(m.filter) })
+}
+
+// Get returns one session.
+func (r *Registry) Get(uid string) (Info, error) {
+	var i Info
+	err := r.do(uid, func(s *Session) error {
+		i = s.describe(nil)
+		return nil
+	})
+	return i, err
+}
+
+func (s *Session) info(wanted func(group.Filter) bool) (i Info, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || !s.begun {
+		return Info{}, false
+	}
+	i = s.describe(wanted)
+	return i, wanted == nil || len(i.Filters) > 0
+}
+
+func (s *Session) describe(wanted func(group.Filter) bool) Info {
+	i := Info{UID: s.uid, Client: s.client, Since: time.Unix(0, s.since)}
+	if s.lost != 0 {
+		i.Lost = time.Now().Add(-time.Duration(rightNow() - s.lost))
+	}
+	for _, m := range s.members {
+		if wanted == nil || wanted(m.filter) {
+			i.Filters = append(i.Filters, m.filter)
+		}
+	}
+	for _, a := range s.streams {
+		i.Streams = append(i.Streams, a.stream)
+	}
+	return i
+}

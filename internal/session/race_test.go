@@ -1,0 +1,104 @@
+package session
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// TestManyAtOnceStayWellOrdered has streams open and close, sessions time out, be kicked and
+// change at once, with a timeout as short as what they do.
+func TestManyAtOnceStayWellOrdered(t *testing.T) {
+	w := newWorld(t)
+	w.timeout = 300 * time.Microsecond
+	var all sync.WaitGroup
+	for n := range 16 {
+		r := rand.New(rand.NewPCG(1, uint64(n)))
+		all.Go(func() {
+			for range 1500 {
+				w.live(fmt.Sprint("u", r.IntN(4)), r)
+			}
+		})
+	}
+	for n := range 4 {
+		r := rand.New(rand.NewPCG(2, uint64(n)))
+		all.Go(func() {
+			for range 1500 {
+				w.meddle(fmt.Sprint("u", r.IntN(4)), r)
+			}
+		})
+	}
+	all.Wait()
+	w.Close()
+	if w.Len() != 0 {
+		t.Errorf("%d sessions are left", w.Len())
+	}
+	for uid, told := range w.events {
+		if wrong := wellOrdered(told); wrong != "" {
+			t.Errorf("%s: %.2000s", uid, wrong)
+		}
+		if last := told[len(told)-1]; len(last) < 10 || last[:10] != "disconnect" {
+			t.Errorf("%s ends with %q", uid, last)
+		}
+	}
+}
+
+// live opens a stream, does something and closes it.
+func (w *world) live(uid string, r *rand.Rand) {
+	s := w.open(uid, []string{"", "x", "y", "x y"}[r.IntN(4)], []time.Duration{0, 50 * time.Microsecond}[r.IntN(2)])
+	f := group.Exact([]string{"x", "y"}[r.IntN(2)])
+	switch r.IntN(5) {
+	case 0:
+		_ = w.Join(uid, f, 2)
+	case 1:
+		_ = w.Leave(uid, f)
+	case 2:
+		w.Heard(uid)
+	}
+	runtime.Gosched()
+	s.close(Closed)
+}
+
+// meddle does what others do to a session. Each will is one of its own.
+func (w *world) meddle(uid string, r *rand.Rand) {
+	delay := time.Duration(r.IntN(300)) * time.Microsecond
+	will := &Will{Msg: fmt.Append(nil, r.Uint64()), Delay: &delay}
+	switch r.IntN(6) {
+	case 0:
+		_ = w.End(uid, Kicked)
+	case 1:
+		_ = w.End(uid, Ended)
+	case 2, 3:
+		_ = w.SetWill(uid, will)
+	case 4:
+		w.List(func(f group.Filter) bool { return f.String() == "x" })
+	case 5:
+		_, _ = w.Get(uid)
+		w.Listens(func(f group.Filter) bool { return true })
+	}
+	runtime.Gosched()
+}
+
+func TestWhoWaitsForNothingHasNeitherGoroutineNorTimer(t *testing.T) {
+	w := newWorld(t)
+	before := runtime.NumGoroutine()
+	const n = 10_000
+	for i := range n {
+		w.open(fmt.Sprint(i), "x", 0)
+	}
+	for _, s := range w.all() {
+		if s.timer != nil {
+			t.Fatal("a session that waits for nothing has a timer")
+		}
+	}
+	if after := runtime.NumGoroutine(); after > before {
+		t.Errorf("%d sessions have %d goroutines", n, after-before)
+	}
+	w.watch2(func(Event) {})
+	w.Close()
+}

@@ -1,0 +1,71 @@
+package session
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func (w *world) noteWill(e Event) {
+	s := ""
+	if e.Will != nil {
+		s = string(e.Will.Msg)
+	}
+	w.wills = append(w.wills, s)
+}
+
+// TestAWillIsNotedWhileItIsToBeSent: whoever notes wills hears of each change, and not of the end
+// of the server, after which they are to be sent.
+func TestAWillIsNotedWhileItIsToBeSent(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(w *world, s *stream)
+		want []string
+	}{
+		{"cleared", func(w *world, _ *stream) { w.must(w.SetWill("u", nil)) }, []string{"1", "2", ""}},
+		{"a clean end", func(w *world, _ *stream) { w.must(w.End("u", Ended)) }, []string{"1", "2", ""}},
+		{"sent, which says it", func(w *world, _ *stream) { w.must(w.End("u", Kicked)) }, []string{"1", "2"}},
+		{"the server ends", func(w *world, _ *stream) { w.Close() }, []string{"1", "2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inABubble(t, func(w *world) {
+				w.t = t
+				s := w.open("u", "x", 0)
+				w.must(w.SetWill("u", &Will{Group: "g", Msg: []byte("1")}))
+				w.must(w.SetWill("u", &Will{Group: "g", Msg: []byte("2")}))
+				c.end(w, s)
+				if !slices.Equal(w.wills, c.want) {
+					t.Errorf("noted %q, want %q", w.wills, c.want)
+				}
+			})
+		})
+	}
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+// TestARecalledSessionHasTheTimeoutToReturn: its will is sent when it does not, or at its delay.
+func TestARecalledSessionHasTheTimeoutToReturn(t *testing.T) {
+	inABubble(t, func(w *world) {
+		delay := timeout / 2
+		w.Recall("stays away", &Will{Group: "g", Msg: []byte("1")})
+		w.Recall("returns", &Will{Group: "g", Msg: []byte("2")})
+		w.Recall("soon", &Will{Group: "g", Msg: []byte("3"), Delay: &delay})
+		w.Recall("none", nil)
+		time.Sleep(timeout - time.Second)
+		s := w.open("returns", "x", 0)
+		time.Sleep(2 * time.Second)
+		w.told("stays away", "will 1, disconnect closed")
+		w.told("returns", "reconnect closed, join x")
+		w.told("soon", "will 3, disconnect closed")
+		w.told("none", "disconnect closed")
+		s.close(Closed)
+		time.Sleep(timeout)
+		w.told("returns", "lost x closed, gone x closed, will 2, disconnect closed")
+	})
+}

@@ -1,0 +1,181 @@
+package session
+
+import (
+	"errors"
+	"sync"
+	"time"
+	"unique"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// Errors of calls about a session.
+var (
+	ErrUnknown        = errors.New("there is no such session")
+	ErrNoStream       = errors.New("the session has no open stream to change")
+	ErrTooManyFilters = errors.New("the stream has as many filters as it may")
+)
+
+// Registry knows the sessions.
+type Registry struct {
+	timeout time.Duration
+	watch   func(Event)
+
+	mu     sync.RWMutex // guards what follows
+	byUID  map[string]*Session
+	closed bool
+}
+
+// NewRegistry returns one without sessions. Those that are lost for the timeout are gone. watch is
+// called for each event under the session's lock: it must not call the registry.
+func NewRegistry(timeout time.Duration, watch func(Event)) *Registry {
+	return &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}}
+}
+
+// Stream is what a session needs of a stream.
+type Stream interface {
+	End(why Reason)
+	Join(f group.Filter)
+	Leave(f group.Filter)
+}
+
+// Client is what a session shows of who opened it.
+type Client struct {
+	Address   string
+	UserAgent unique.Handle[string] // there are few, and thousands who have each
+}
+
+// Attach adds a stream to its session, which it starts or brings back. With a heartbeat the stream
+// is ended when the session is silent for one and a half. It returns nil once the registry is closed.
+func (r *Registry) Attach(uid string, c Client, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
+	for {
+		s := r.session(uid, c)
+		if s == nil {
+			return nil
+		}
+		if a := s.attach(c, filters, heartbeat, stream); a != nil {
+			return a
+		}
+	}
+}
+
+// session returns the session of that uid, new if need be; nil if there may be no new one.
+func (r *Registry) session(uid string, c Client) *Session {
+	if s := r.find(uid); s != nil {
+		return s
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.byUID[uid]
+	if s == nil && !r.closed {
+		s = &Session{uid: uid, registry: r, client: c, since: time.Now().UnixNano()}
+		r.byUID[uid] = s
+	}
+	return s
+}
+
+func (r *Registry) find(uid string) *Session {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byUID[uid]
+}
+
+// forget drops a session that is gone.
+func (r *Registry) forget(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byUID, s.uid)
+}
+
+// Len returns how many sessions are here or lost.
+func (r *Registry) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.byUID)
+}
+
+// Heard notes a sign of life, and reports whether the session is known.
+func (r *Registry) Heard(uid string) bool {
+	s := r.find(uid)
+	if s != nil {
+		s.heard.Store(int64(rightNow()))
+	}
+	return s != nil
+}
+
+// do calls f with the session under its lock.
+func (r *Registry) do(uid string, f func(*Session) error) error {
+	s := r.find(uid)
+	if s == nil {
+		return ErrUnknown
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || !s.begun {
+		return ErrUnknown
+	}
+	return f(s)
+}
+
+// Join adds a filter to the session's newest stream, unless it has the most already.
+func (r *Registry) Join(uid string, f group.Filter, most int) error {
+	return r.do(uid, func(s *Session) error { return s.join(f, most) })
+}
+
+// Leave takes a filter from all of the session's streams.
+func (r *Registry) Leave(uid string, f group.Filter) error {
+	return r.do(uid, func(s *Session) error { return s.leave(f) })
+}
+
+// SetWill replaces the session's last will; nil clears it.
+func (r *Registry) SetWill(uid string, w *Will) error {
+	return r.do(uid, func(s *Session) error {
+		s.will = w
+		r.watch(Event{Kind: ChangeWill, UID: uid, Will: w})
+		s.schedule(rightNow())
+		return nil
+	})
+}
+
+// Recall has a session be lost that was known to an earlier life of the server, with its will if it
+// had one. It is called before any stream is attached.
+func (r *Registry) Recall(uid string, w *Will) {
+	s := r.session(uid, Client{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun, s.will, s.why, s.lost = true, w, Closed, rightNow()
+	s.schedule(s.lost)
+}
+
+// End ends a session at once, with its streams. Its will is sent unless the end is its own.
+func (r *Registry) End(uid string, why Reason) error {
+	return r.do(uid, func(s *Session) error {
+		s.end(why)
+		return nil
+	})
+}
+
+// Close ends all sessions, and none begins any more. No will is sent: it is the server that leaves.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	for _, s := range r.all() {
+		s.close()
+	}
+}
+
+func (r *Registry) all() []*Session {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]*Session, 0, len(r.byUID))
+	for _, s := range r.byUID {
+		list = append(list, s)
+	}
+	return list
+}
+
+// Do calls f while the session cannot end. f must not call the registry.
+func (r *Registry) Do(uid string, f func() error) error {
+	return r.do(uid, func(*Session) error { return f() })
+}

@@ -1,0 +1,45 @@
+package session
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+
+	"github.com/google/uuid"
+)
+
+// Bounds of a secret's length.
+const (
+	MinSecret = 16
+	MaxSecret = 128
+)
+
+// ErrSecret says what a secret must look like.
+var ErrSecret = errors.New("a session's secret is 16 to 128 visible ASCII characters, chosen at random")
+
+// CheckSecret returns ErrSecret for what cannot be a secret.
+func CheckSecret(secret string) error {
+	if len(secret) < MinSecret || len(secret) > MaxSecret {
+		return ErrSecret
+	}
+	for _, c := range []byte(secret) {
+		if c <= ' ' || c > '~' {
+			return ErrSecret
+		}
+	}
+	return nil
+}
+
+// NewSecret returns a random secret of 128 bits and more.
+func NewSecret() string { return rand.Text() }
+
+// UID returns the public name of the session that a secret proves: a UUID of version 8
+// (RFC 9562, 5.8) made of the first bytes of the secret's SHA-256. It is the same on every node
+// and after a restart, and tells nothing of the secret.
+func UID(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	u := uuid.UUID(sum[:16])
+	u[6] = u[6]&0x0f | 0x80
+	u[8] = u[8]&0x3f | 0x80
+	return u.String()
+}

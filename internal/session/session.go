@@ -1,0 +1,232 @@
+package session
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// Session is one client, however many streams it opens.
+type Session struct {
+	uid      string
+	registry *Registry
+	heard    atomic.Int64 // when it last gave a sign of life, ns
+
+	mu      sync.Mutex // guards what follows
+	client  Client     // of the newest stream
+	since   int64      // when it began, by the clock on the wall: ns since 1970
+	begun   bool       // it has had a stream
+	gone    bool
+	lost    moment // when its last stream closed; zero while it is here
+	reached uint64 // the position of that stream
+	why     Reason // it was lost
+	streams []*Attachment
+	members []member
+	will    *Will
+	timer   *time.Timer
+}
+
+// moment is a time as what has passed since the process began, in ns; 0: never. It is a third of a
+// time.Time, and not moved when somebody sets the clock: else thousands would be gone at once.
+type moment int64
+
+var began = time.Now()
+
+func rightNow() moment { return moment(time.Since(began)) + 1 }
+
+func (m moment) add(d time.Duration) moment { return m + moment(d) }
+
+// member is a filter that the session listens to.
+type member struct {
+	filter  group.Filter
+	streams int    // that have it
+	lost    moment // when the last of them closed
+	why     Reason
+}
+
+// Attachment is a stream as part of its session.
+type Attachment struct {
+	session   *Session
+	stream    Stream
+	filters   []group.Filter
+	heartbeat time.Duration
+	missed    bool // it brought a session back that was lost
+	reached   uint64
+}
+
+// Missed reports whether the stream brought a session back that was lost, and the position in the
+// log up to which that had got what was sent to it alone.
+func (a *Attachment) Missed() (reached uint64, ok bool) { return a.reached, a.missed }
+
+func (s *Session) tell(k Kind, f group.Filter, why Reason) {
+	s.registry.watch(Event{Kind: k, UID: s.uid, Filter: f, Reason: why})
+}
+
+// attach returns nil if the session is gone.
+func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return nil
+	}
+	now := rightNow()
+	s.heard.Store(int64(now))
+	s.client = c
+	a := &Attachment{session: s, stream: stream, filters: filters, heartbeat: heartbeat}
+	s.streams = append(s.streams, a)
+	switch {
+	case !s.begun:
+		s.begun = true
+		s.tell(Connect, group.Filter{}, "")
+	case s.lost != 0:
+		a.missed, a.reached = true, s.reached
+		s.tell(Reconnect, group.Filter{}, s.why)
+	}
+	s.lost, s.why = 0, ""
+	for _, f := range filters {
+		s.enter(f)
+	}
+	s.schedule(now)
+	return a
+}
+
+// enter counts a stream that listens to a filter.
+func (s *Session) enter(f group.Filter) {
+	i := s.member(f)
+	if i < 0 {
+		s.members = append(s.members, member{filter: f, streams: 1})
+		s.tell(Join, f, "")
+		return
+	}
+	m := &s.members[i]
+	m.streams++
+	if m.streams == 1 {
+		m.lost = 0
+		s.tell(Back, f, m.why)
+	}
+}
+
+func (s *Session) member(f group.Filter) int {
+	return slices.IndexFunc(s.members, func(m member) bool { return m.filter == f })
+}
+
+// Detach is to be called when the stream has ended, with the position in the log that it reached.
+func (a *Attachment) Detach(why Reason, reached uint64) {
+	s := a.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.streams, a)
+	if i < 0 {
+		return // the session ended before it
+	}
+	s.streams = slices.Delete(s.streams, i, i+1)
+	now := rightNow()
+	for _, f := range a.filters {
+		s.lose(f, now, why)
+	}
+	if len(s.streams) == 0 {
+		s.lost, s.why, s.reached = now, why, reached
+	}
+	s.schedule(now)
+}
+
+// lose counts a stream less that listens to a filter.
+func (s *Session) lose(f group.Filter, now moment, why Reason) {
+	m := &s.members[s.member(f)]
+	m.streams--
+	if m.streams == 0 {
+		m.lost, m.why = now, why
+		s.tell(Lost, f, why)
+	}
+}
+
+func (s *Session) join(f group.Filter, most int) error {
+	if len(s.streams) == 0 {
+		return ErrNoStream
+	}
+	a := s.streams[len(s.streams)-1]
+	if slices.Contains(a.filters, f) {
+		return nil
+	}
+	if len(a.filters) >= most {
+		return ErrTooManyFilters
+	}
+	a.filters = append(slices.Clip(a.filters), f)
+	a.stream.Join(f)
+	s.enter(f)
+	return nil
+}
+
+func (s *Session) leave(f group.Filter) error {
+	if len(s.streams) == 0 {
+		return ErrNoStream
+	}
+	i := s.member(f)
+	if i < 0 {
+		return nil
+	}
+	for _, a := range s.streams {
+		if k := slices.Index(a.filters, f); k >= 0 {
+			a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
+			a.stream.Leave(f)
+		}
+	}
+	s.members = slices.Delete(s.members, i, i+1)
+	s.tell(Leave, f, "")
+	return nil
+}
+
+// close ends the session for the server. One that has not begun never will.
+func (s *Session) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.gone:
+	case s.begun:
+		s.end(Shutdown)
+	default:
+		s.gone = true
+		s.registry.forget(s)
+	}
+}
+
+// end ends the session and its streams.
+func (s *Session) end(why Reason) {
+	for _, a := range s.streams {
+		a.stream.End(why)
+	}
+	s.finish(why)
+}
+
+// finish has the session be gone.
+func (s *Session) finish(why Reason) {
+	s.gone = true
+	s.streams = nil
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	for _, m := range s.members {
+		s.tell(Gone, m.filter, why)
+	}
+	s.members = nil
+	switch {
+	case why == Shutdown: // the will is for when it does not return
+	case why != Ended:
+		s.sendWill()
+	case s.will != nil:
+		s.registry.watch(Event{Kind: ChangeWill, UID: s.uid})
+	}
+	s.tell(Disconnect, group.Filter{}, why)
+	s.registry.forget(s)
+}
+
+// sendWill sends the will, once.
+func (s *Session) sendWill() {
+	if s.will != nil {
+		s.registry.watch(Event{Kind: SendWill, UID: s.uid, Will: s.will})
+		s.will = nil
+	}
+}

@@ -1,0 +1,532 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const timeout = 10 * time.Second
+
+// world is a registry, and what it has told of each session.
+type world struct {
+	*Registry
+	t     *testing.T
+	begin time.Time
+
+	mu     sync.Mutex
+	events map[string][]string
+	wills  []string // as they are to be noted, "" for none
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, begin: time.Now(), events: map[string][]string{}}
+	w.Registry = NewRegistry(timeout, w.watch)
+	return w
+}
+
+var words = map[Kind]string{
+	Connect: "connect", Reconnect: "reconnect", Disconnect: "disconnect", SendWill: "will",
+	Join: "join", Leave: "leave", Lost: "lost", Back: "back", Gone: "gone",
+}
+
+func (w *world) watch(e Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Kind == ChangeWill {
+		w.noteWill(e)
+		return
+	}
+	s := words[e.Kind]
+	if e.Will != nil {
+		s += " " + string(e.Will.Msg)
+	}
+	for _, word := range []string{e.Filter.String(), string(e.Reason)} {
+		if word != "" {
+			s += " " + word
+		}
+	}
+	w.events[e.UID] = append(w.events[e.UID], s)
+}
+
+// told fails unless that, separated by commas, is what happened to the session since the last call.
+func (w *world) told(uid, want string) {
+	w.t.Helper()
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if got := strings.Join(w.events[uid], ", "); got != want {
+		w.t.Errorf("after %v session %s was told\n%s, want\n%s", time.Since(w.begin), uid, got, want)
+	}
+	w.events[uid] = nil
+}
+
+// stream is one that, if the session ends it, is detached as the hub does it.
+type stream struct {
+	*Attachment
+	mu       sync.Mutex
+	attached chan struct{}
+	ended    []Reason
+	changes  []string
+}
+
+func (s *stream) End(why Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = append(s.ended, why)
+	go func() { <-s.attached; s.Detach(why, 0) }()
+}
+
+func (s *stream) Join(f group.Filter)  { s.note("join " + f.String()) }
+func (s *stream) Leave(f group.Filter) { s.note("leave " + f.String()) }
+
+func (s *stream) note(change string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes = append(s.changes, change)
+}
+
+// open adds a stream of filters, separated by blanks.
+func (w *world) open(uid, filters string, heartbeat time.Duration) *stream {
+	s := &stream{attached: make(chan struct{})}
+	s.Attachment = w.Attach(uid, Client{}, parse(filters), heartbeat, s)
+	close(s.attached)
+	return s
+}
+
+func (s *stream) close(why Reason) { s.Detach(why, 0) }
+
+func parse(filters string) (list []group.Filter) {
+	for _, f := range strings.Fields(filters) {
+		list = append(list, group.Exact(f))
+	}
+	return list
+}
+
+// inABubble runs a test with a clock of its own. Nothing may be left that waits for it.
+func inABubble(t *testing.T, test func(w *world)) {
+	synctest.Test(t, func(t *testing.T) { test(newWorld(t)) })
+}
+
+func TestASessionIsHereLostAndGone(t *testing.T) {
+	inABubble(t, func(w *world) {
+		a := w.open("u", "x y", 0)
+		w.told("u", "connect, join x, join y")
+		a.close(Closed)
+		w.told("u", "lost x closed, lost y closed")
+		time.Sleep(timeout - 1)
+		w.told("u", "")
+		if i, err := w.Get("u"); err != nil || time.Since(i.Lost) != timeout-1 || len(i.Streams) != 0 {
+			t.Errorf("%+v, %v", i, err)
+		}
+		time.Sleep(time.Nanosecond)
+		w.told("u", "gone x closed, gone y closed, disconnect closed")
+		if _, err := w.Get("u"); err != ErrUnknown || w.Len() != 0 {
+			t.Errorf("%v, %d sessions", err, w.Len())
+		}
+		w.open("u", "x", 0).close(Closed)
+		w.told("u", "connect, join x, lost x closed")
+		time.Sleep(timeout)
+		w.told("u", "gone x closed, disconnect closed")
+	})
+}
+
+func TestAReturnInTimeIsAReconnect(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.open("u", "x", 0).close(Timeout)
+		time.Sleep(timeout - 1)
+		a := w.open("u", "x", 0)
+		w.told("u", "connect, join x, lost x timeout, reconnect timeout, back x timeout")
+		time.Sleep(10 * timeout)
+		w.told("u", "")
+		a.close(Slow)
+		time.Sleep(timeout)
+		w.told("u", "lost x slow, gone x slow, disconnect slow")
+	})
+}
+
+func TestAReturnKnowsWhatTheSessionMissed(t *testing.T) {
+	inABubble(t, func(w *world) {
+		a := w.open("u", "x", 0)
+		if _, ok := a.Missed(); ok {
+			t.Error("a new session missed something")
+		}
+		b := w.open("u", "x", 0)
+		a.Detach(Closed, 100)
+		b.Detach(Closed, 7)
+		c := w.open("u", "x", 0)
+		if reached, ok := c.Missed(); !ok || reached != 7 {
+			t.Errorf("missed what is behind %d, %v; want what the stream that closed last had not: 7", reached, ok)
+		}
+		if _, ok := w.open("u", "x", 0).Missed(); ok {
+			t.Error("a second stream missed something")
+		}
+		w.Close()
+	})
+}
+
+func TestReasonsAreToldApart(t *testing.T) {
+	for _, why := range []Reason{Closed, Timeout, Slow} {
+		inABubble(t, func(w *world) {
+			w.open("u", "", 0).close(why)
+			time.Sleep(timeout)
+			w.told("u", fmt.Sprintf("connect, disconnect %s", why))
+		})
+	}
+	for _, why := range []Reason{Ended, Kicked} {
+		inABubble(t, func(w *world) {
+			a, b := w.open("u", "x", 0), w.open("u", "x", 0)
+			if err := w.End("u", why); err != nil {
+				t.Error(err)
+			}
+			w.told("u", fmt.Sprintf("connect, join x, gone x %s, disconnect %s", why, why))
+			if !slices.Equal(a.ended, []Reason{why}) || !slices.Equal(b.ended, []Reason{why}) {
+				t.Errorf("the streams ended by %q and %q", a.ended, b.ended)
+			}
+			if err := w.End("u", why); err != ErrUnknown {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestALostSessionCanBeEnded(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.open("u", "x", 0).close(Closed)
+		_ = w.SetWill("u", &Will{Msg: []byte("1")})
+		_ = w.End("u", Kicked)
+		w.told("u", "connect, join x, lost x closed, gone x kicked, will 1, disconnect kicked")
+		time.Sleep(2 * timeout)
+		w.told("u", "")
+	})
+}
+
+func TestMembershipsAreCountedOverStreams(t *testing.T) {
+	inABubble(t, func(w *world) {
+		a := w.open("u", "x", 0)
+		b := w.open("u", "x y", 0)
+		w.told("u", "connect, join x, join y")
+		a.close(Closed)
+		w.told("u", "")
+		c := w.open("u", "x", 0)
+		b.close(Timeout)
+		w.told("u", "lost y timeout")
+		if i, _ := w.Get("u"); len(i.Filters) != 2 || len(i.Streams) != 1 {
+			t.Errorf("%+v", i)
+		}
+		time.Sleep(timeout)
+		w.told("u", "leave y timeout")
+		c.close(Closed)
+		w.told("u", "lost x closed")
+		w.open("u", "y", 0)
+		w.told("u", "reconnect closed, join y")
+		time.Sleep(timeout)
+		w.told("u", "leave x closed")
+		w.Close()
+	})
+}
+
+func TestAMembershipComesBackWithAnotherStream(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.open("u", "x", 0)
+		w.open("u", "y", 0).close(Closed)
+		time.Sleep(timeout / 2)
+		w.open("u", "y", 0)
+		time.Sleep(2 * timeout)
+		w.told("u", "connect, join x, join y, lost y closed, back y closed")
+		w.Close()
+	})
+}
+
+func TestFiltersChangeLive(t *testing.T) {
+	inABubble(t, func(w *world) {
+		f := group.Exact
+		if err := w.Join("u", f("x"), 2); err != ErrUnknown {
+			t.Error(err)
+		}
+		old, young := w.open("u", "x", 0), w.open("u", "", 0)
+		for _, name := range []string{"x", "x", "y"} {
+			if err := w.Join("u", f(name), 2); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := w.Join("u", f("z"), 2); err != ErrTooManyFilters {
+			t.Error(err)
+		}
+		w.told("u", "connect, join x, join y")
+		young.close(Closed)
+		w.told("u", "lost y closed") // the older stream still has x
+		if err := w.Leave("u", f("x")); err != nil {
+			t.Error(err)
+		}
+		if err := w.Leave("u", f("y")); err != nil {
+			t.Error(err)
+		}
+		if err := w.Leave("u", f("never")); err != nil {
+			t.Error(err)
+		}
+		w.told("u", "leave x, leave y")
+		if err := w.Join("u", f("x"), 2); err != nil {
+			t.Error(err)
+		}
+		old.close(Closed)
+		w.told("u", "join x, lost x closed")
+		if err := w.Join("u", f("y"), 2); err != ErrNoStream {
+			t.Error(err)
+		}
+		if err := w.Leave("u", f("x")); err != ErrNoStream {
+			t.Error(err)
+		}
+		if got := fmt.Sprint(old.changes, young.changes); got != "[leave x join x] [join x join y]" {
+			t.Error(got)
+		}
+		w.Close()
+	})
+}
+
+func TestAStreamsFiltersAreNotTheCallers(t *testing.T) {
+	inABubble(t, func(w *world) {
+		filters := slices.Grow(parse("x y"), 10)
+		s := &stream{attached: make(chan struct{})}
+		s.Attachment = w.Attach("u", Client{}, filters, 0, s)
+		close(s.attached)
+		_ = w.Leave("u", group.Exact("x"))
+		_ = w.Join("u", group.Exact("z"), 9)
+		if filters[0].String() != "x" || filters[1].String() != "y" || filters[:3][2].String() != "" {
+			t.Errorf("%v", filters[:3])
+		}
+		w.Close()
+	})
+}
+
+func TestWills(t *testing.T) {
+	after := func(d time.Duration) *time.Duration { return &d }
+	for _, c := range []struct {
+		name string
+		will *Will
+		act  func(w *world, a *stream)
+		want string
+	}{
+		{"at the end", &Will{}, func(w *world, a *stream) { a.close(Closed); time.Sleep(timeout) },
+			"disconnect closed after will at 10s"},
+		{"delay earlier than the end", &Will{Delay: after(3 * time.Second)},
+			func(w *world, a *stream) { a.close(Closed); time.Sleep(timeout) }, "will at 3s, disconnect closed"},
+		{"delay later than the end", &Will{Delay: after(time.Hour)},
+			func(w *world, a *stream) { a.close(Closed); time.Sleep(2 * time.Hour) }, "disconnect closed after will at 10s"},
+		{"delay zero", &Will{Delay: after(0)},
+			func(w *world, a *stream) { a.close(Closed); time.Sleep(timeout) }, "will at 0s, disconnect closed"},
+		{"cancelled by a return", &Will{Delay: after(3 * time.Second)},
+			func(w *world, a *stream) {
+				a.close(Closed)
+				time.Sleep(3*time.Second - 1)
+				w.open("u", "", 0)
+				time.Sleep(time.Hour)
+			}, ""},
+		{"kept over a return", &Will{Delay: after(3 * time.Second)},
+			func(w *world, a *stream) {
+				a.close(Closed)
+				time.Sleep(2 * time.Second)
+				w.open("u", "", 0).close(Closed)
+				time.Sleep(timeout)
+			}, "will at 5s, disconnect closed"},
+		{"once", &Will{Delay: after(time.Second)},
+			func(w *world, a *stream) {
+				a.close(Closed)
+				time.Sleep(2 * time.Second)
+				w.open("u", "", 0).close(Closed)
+				time.Sleep(timeout)
+			}, "will at 1s, disconnect closed"},
+		{"none on a clean end", &Will{}, func(w *world, a *stream) { _ = w.End("u", Ended) }, "disconnect ended"},
+		{"none when the server ends", &Will{}, func(w *world, a *stream) { w.Close() }, "disconnect shutdown"},
+		{"sent on a kick", &Will{Delay: after(time.Hour)}, func(w *world, a *stream) { _ = w.End("u", Kicked) },
+			"disconnect kicked after will at 0s"},
+		{"cleared", &Will{}, func(w *world, a *stream) { _ = w.SetWill("u", nil); a.close(Closed); time.Sleep(timeout) },
+			"disconnect closed"},
+		{"set while lost, when it was due already", nil, func(w *world, a *stream) {
+			a.close(Closed)
+			time.Sleep(5 * time.Second)
+			_ = w.SetWill("u", &Will{Msg: []byte("w"), Delay: after(time.Second)})
+			time.Sleep(timeout)
+		}, "will at 5s, disconnect closed"},
+		{"replaced by a later one", &Will{Delay: after(0)}, func(w *world, a *stream) {
+			_ = w.SetWill("u", &Will{Msg: []byte("w")})
+			a.close(Closed)
+			time.Sleep(timeout)
+		}, "disconnect closed after will at 10s"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inABubble(t, func(w *world) {
+				w.t = t
+				var got []string
+				begin, will := time.Now(), ""
+				w.watch2(func(e Event) {
+					switch e.Kind {
+					case SendWill:
+						if will != "" {
+							t.Error("sent twice")
+						}
+						will = fmt.Sprintf("will at %v", time.Since(begin))
+						got = append(got, will)
+					case Disconnect:
+						s := fmt.Sprintf("disconnect %s", e.Reason)
+						if n := len(got); n > 0 && strings.HasSuffix(c.want, got[n-1]) {
+							s += " after " + got[n-1]
+							got = got[:n-1]
+						}
+						got = append(got, s)
+					}
+				})
+				a := w.open("u", "", 0)
+				if c.will != nil {
+					c.will.Msg = []byte("w")
+					if err := w.SetWill("u", c.will); err != nil {
+						t.Error(err)
+					}
+				}
+				c.act(w, a)
+				synctest.Wait()
+				if list := strings.Join(got, ", "); list != c.want {
+					t.Errorf("%s; want %s", list, c.want)
+				}
+				w.watch2(func(Event) {})
+				w.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// watch2 has another watcher hear what comes.
+func (w *world) watch2(f func(Event)) { w.Registry.watch = f }
+
+func TestAWillNeedsASession(t *testing.T) {
+	inABubble(t, func(w *world) {
+		if err := w.SetWill("u", &Will{}); err != ErrUnknown {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSilenceForOneAndAHalfHeartbeatsIsNoticed(t *testing.T) {
+	inABubble(t, func(w *world) {
+		const d = 2 * time.Second
+		a, b := w.open("u", "x", d), w.open("u", "y", 0)
+		for range 20 {
+			time.Sleep(d)
+			if !w.Heard("u") {
+				t.Error("unknown")
+			}
+		}
+		time.Sleep(d + d/2 - 1)
+		w.told("u", "connect, join x, join y")
+		time.Sleep(time.Nanosecond)
+		w.told("u", "lost x heartbeat")
+		if !slices.Equal(a.ended, []Reason{Heartbeat}) || len(b.ended) > 0 {
+			t.Errorf("%q, %q", a.ended, b.ended)
+		}
+		time.Sleep(timeout)
+		w.told("u", "leave x heartbeat")
+		b.close(Closed)
+		w.open("u", "x", d)
+		w.told("u", "lost y closed, reconnect closed, join x")
+		time.Sleep(d + d/2 + timeout)
+		w.told("u", "lost x heartbeat, gone y heartbeat, gone x heartbeat, disconnect heartbeat")
+		if w.Heard("u") {
+			t.Error("who is gone was heard")
+		}
+	})
+}
+
+func TestAnotherStreamIsASignOfLife(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.open("u", "", 2*time.Second)
+		for range 5 {
+			time.Sleep(2 * time.Second)
+			w.open("u", "", 0).close(Closed)
+		}
+		w.told("u", "connect")
+		w.Close()
+	})
+}
+
+func TestClosedMeansClosed(t *testing.T) {
+	inABubble(t, func(w *world) {
+		a := w.open("here", "x", time.Second)
+		w.open("lost", "x", 0).close(Closed)
+		w.Close()
+		w.Close()
+		w.told("here", "connect, join x, gone x shutdown, disconnect shutdown")
+		w.told("lost", "connect, join x, lost x closed, gone x shutdown, disconnect shutdown")
+		if !slices.Equal(a.ended, []Reason{Shutdown}) {
+			t.Error(a.ended)
+		}
+		if part := w.Attach("new", Client{}, nil, 0, a); part != nil {
+			t.Error("a session began after the end")
+		}
+		time.Sleep(timeout)
+		w.told("new", "")
+	})
+}
+
+func TestWhoIsHere(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.open("c", "x y", 0)
+		time.Sleep(time.Second)
+		w.open("a", "x", 0)
+		w.open("b", "z", 0).close(Closed)
+		wanted := func(name string) func(group.Filter) bool {
+			return func(f group.Filter) bool { return f.String() == name }
+		}
+		var got []string
+		for _, name := range []string{"x", "y", "z", "none"} {
+			for _, i := range w.List(wanted(name)) {
+				got = append(got, i.UID+group.Set(i.Filters).Strings()[0])
+			}
+		}
+		for _, i := range w.List(nil) {
+			got = append(got, i.UID)
+		}
+		if s := strings.Join(got, " "); s != "cx ax cy bz c a b" {
+			t.Error(s)
+		}
+		if !w.Listens(wanted("y")) || w.Listens(wanted("z")) {
+			t.Error("only streams listen")
+		}
+		w.Close()
+	})
+}
+
+func TestDoHoldsTheEndBack(t *testing.T) {
+	w := newWorld(t)
+	w.open("u", "", 0)
+	ended := make(chan error)
+	err := w.Do("u", func() error {
+		go func() { ended <- w.End("u", Kicked) }()
+		for range 1000 {
+			runtime.Gosched()
+		}
+		w.watch(Event{Kind: Join, UID: "u"})
+		return nil
+	})
+	if err := errors.Join(err, <-ended); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(w.events["u"], ", "); got != "connect, join, disconnect kicked" {
+		t.Error(got)
+	}
+	if err := w.Do("u", func() error { return nil }); err != ErrUnknown {
+		t.Error(err)
+	}
+}
