@@ -1,0 +1,121 @@
+package disk_test
+
+import (
+	"flag"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/disk"
+	"github.com/watchbox-go/watchbox/store/storetest"
+	"github.com/watchbox-go/watchbox/store/tiered"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(victimDir); dir != "" {
+		victim(dir, os.Getenv(victimFsync))
+	}
+	flag.Parse()
+	if err := flag.Set("rapid.checks", "30"); err != nil { // each opens a log
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func TestStore(t *testing.T) {
+	suite(t, func(o disk.Options) (store.Store, error) { return disk.Open(o) })
+}
+
+// TestTieredStore is the suite for a log that has some of the suite's groups in memory.
+func TestTieredStore(t *testing.T) {
+	suite(t, func(o disk.Options) (store.Store, error) {
+		l, err := tiered.Open(o)
+		if err != nil {
+			return nil, err
+		}
+		m := mixed{l}
+		for _, name := range inMemory {
+			m.SetPolicy(group.Exact(name), store.Policy{})
+		}
+		return m, nil
+	})
+}
+
+var inMemory = []string{"a/b", "c", "d", "b/x", "a/b/c", "$e", "even", "busy", "group/1"}
+
+// mixed keeps those groups in memory, whatever else the suite says of them.
+type mixed struct{ store.Store }
+
+func (m mixed) SetPolicy(f group.Filter, p store.Policy) {
+	if slices.Contains(inMemory, f.String()) {
+		p.Store = store.Memory
+	}
+	m.Store.SetPolicy(f, p)
+}
+
+// suite runs the tests of every store on real files.
+func suite(t *testing.T, open func(disk.Options) (store.Store, error)) {
+	calls := make(chan func()) // made outside of the bubbles that tests run in
+	defer close(calls)
+	go func() {
+		for f := range calls {
+			go f()
+		}
+	}()
+	// outside runs f in a goroutine that is in no bubble. Channels that were made in one must not
+	// be used outside, and the engine keeps some for whoever comes next.
+	outside := func(f func()) {
+		done := <-outsiders
+		calls <- func() { f(); done <- struct{}{} }
+		<-done
+		outsiders <- done
+	}
+	storetest.Run(t, func(t *testing.T, o storetest.Options) store.Store {
+		d := disk.Options{Dir: o.Dir, MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server, Fsync: disk.Never}
+		if d.MaxMemory == 0 {
+			d.MaxMemory = 8 << 20
+		}
+		if d.Dir == "" {
+			d.Dir = tempDir(t)
+		}
+		if inBubble() {
+			d = d.Outside(outside)
+		}
+		l, err := open(d.Recalling(32 << 10))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	})
+}
+
+// outsiders are channels that were made in no bubble.
+var outsiders = func() chan chan struct{} {
+	c := make(chan chan struct{}, 64)
+	for range cap(c) {
+		c <- make(chan struct{}, 1)
+	}
+	return c
+}()
+
+// inBubble reports whether the time is that of a synctest bubble, which begins in 2000.
+func inBubble() bool { return time.Now().Year() == 2000 }
+
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "watchbox-disk-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}

@@ -1,0 +1,168 @@
+package disk
+
+import (
+	"fmt"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// enforce evicts what a group's policy no longer keeps, as much as the turn may.
+func (l *Log) enforce(g *group, t *turn) error {
+	if !g.excess(t.now) {
+		return nil
+	}
+	t.touch(g)
+	for g.excess(t.now) {
+		if t.evict == 0 {
+			if !g.overdue {
+				g.overdue = true
+				l.overdue = append(l.overdue, g)
+			}
+			return nil
+		}
+		t.evict--
+		if err := l.evictHead(g, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// evictHead evicts a group's oldest message.
+func (l *Log) evictHead(g *group, t *turn) error {
+	h := g.next.head
+	l.account(g, h, t)
+	if len(g.fresh) > 0 && t.items[g.fresh[0]].seq == h.seq {
+		t.items[g.fresh[0]].out = true
+		g.fresh = g.fresh[1:]
+	} else {
+		t.doomed = append(t.doomed, doomed{no: g.no, seq: h.seq})
+	}
+	return l.findHead(g, t)
+}
+
+// account counts a message as evicted.
+func (l *Log) account(g *group, h item, t *turn) {
+	s := &g.next
+	if !h.expired(t.now) {
+		s.evicted, s.evictedTime = store.Loss{Seq: h.seq}, h.time
+		l.next.lostMax = max(l.next.lostMax, h.seq)
+		if h.seq <= l.tail.base {
+			s.removed = s.evicted
+			l.next.removedMax = max(l.next.removedMax, h.seq)
+		}
+	}
+	s.gone = h.seq
+	s.messages--
+	s.bytes -= int64(h.size)
+	l.next.messages--
+	l.next.bytes -= int64(h.size)
+	l.next.evictions++
+}
+
+// findHead finds a group's oldest message behind the one that is gone.
+func (l *Log) findHead(g *group, t *turn) (err error) {
+	s := &g.next
+	switch {
+	case s.messages == 0:
+		s.head, s.newest = item{}, 0
+	case s.messages > int64(len(g.fresh)):
+		l.opts.call(func() { s.head, err = l.stored(g, s.gone, t) })
+	default:
+		s.head = t.items[g.fresh[0]].item
+	}
+	return err
+}
+
+// stored finds a group's first message on disk behind a seq. There is one.
+func (l *Log) stored(g *group, after store.Seq, t *turn) (m item, err error) {
+	if t.index == nil {
+		if t.index, err = l.engine.cursor([]byte{indexSpace}, behind(indexSpace)); err != nil {
+			return m, err
+		}
+	}
+	found := false
+	if t.of == g.no && t.at.seq == after && after > 0 {
+		found = t.index.Next()
+	} else {
+		found = t.index.SeekGE(indexKey(g.no, after+1))
+	}
+	if err := t.index.Error(); err != nil {
+		return m, err
+	}
+	if !found || string(t.index.Key()[:5]) != string(indexKey(g.no, 0)[:5]) {
+		return m, fmt.Errorf("%w: %s should have a message behind %d", store.ErrCorrupt, g.name, after)
+	}
+	value, err := t.index.ValueAndErr()
+	if err != nil {
+		return m, err
+	}
+	m, err = readIndex(t.index.Key(), value)
+	t.at, t.of = m, g.no
+	return m, err
+}
+
+const (
+	messageCost  = 64 // bytes on disk that a message takes beside its frame
+	diskMemtable = 6  // so many memtables' bytes are in logs that are not yet tables
+	diskParts    = 8  // and such a part of the rest is taken while tables are merged
+)
+
+// messagesMax returns how many bytes messages may take where all together may take so many.
+func messagesMax(disk, memtable int64) int64 {
+	if disk <= 0 {
+		return 0
+	}
+	rest := max(disk-diskMemtable*memtable, disk/4)
+	return rest - rest/diskParts
+}
+
+// cost is what the messages held take on disk, at most: they are compressed.
+func (t *totals) cost() int64 { return t.bytes + t.messages*messageCost }
+
+// cut evicts the oldest messages, of whatever group, until the rest may stay.
+func (l *Log) cut(t *turn) error {
+	if l.diskMax == 0 || l.next.cost() <= l.diskMax || t.evict == 0 {
+		return nil
+	}
+	c, err := l.engine.cursor(seqKey(messageSpace, store.Seq(l.oldest.Load())+1), behind(messageSpace))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	through := store.Seq(0)
+	lowered := map[*group]bool{}
+	for ok := c.First(); ok && l.next.cost() > l.diskMax && t.evict > 0; ok = c.Next() {
+		value, err := c.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		h, frame, err := readMessage(value)
+		if err != nil {
+			return err
+		}
+		through = seqOf(c.Key())
+		g := l.byNo[h.no]
+		if g == nil || through <= g.next.gone {
+			continue // it is doomed
+		}
+		t.evict--
+		t.touch(g)
+		lowered[g] = true
+		l.account(g, item{through, len(frame), h.time, h.expires}, t)
+		t.doomed = append(t.doomed, doomed{kind: doomIndex, no: g.no, seq: through})
+	}
+	if err := c.Error(); err != nil {
+		return err
+	}
+	for g := range lowered {
+		if err := l.findHead(g, t); err != nil {
+			return err
+		}
+	}
+	if through > 0 {
+		t.doomed = append(t.doomed, doomed{kind: doomThrough, seq: through})
+		t.cut = through
+	}
+	return nil
+}

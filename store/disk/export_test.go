@@ -1,0 +1,22 @@
+package disk
+
+import "github.com/cockroachdb/pebble/v2/vfs"
+
+// Outside has what enters the engine run by call: tests in a synctest bubble have it leave that.
+func (o Options) Outside(call func(func())) Options {
+	o.call = call
+	return o
+}
+
+// On has the log be on another file system than the machine's.
+func (o Options) On(fs vfs.FS) Options {
+	o.fs = fs
+	return o
+}
+
+// Recalling has the log keep so many bytes of recent messages in memory: few, so that tests read
+// the disk.
+func (o Options) Recalling(bytes int) Options {
+	o.tail = bytes
+	return o
+}

@@ -1,0 +1,307 @@
+package disk_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/disk"
+)
+
+// feed appends so many messages to a log and notes them.
+func feed(t *testing.T, l store.Log, r *record, n int) {
+	t.Helper()
+	for i := range n {
+		text := fmt.Sprintf("%d %d %x", len(r.sent), i, rand.Uint64())
+		r.send(text)
+		id, err := say(l, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ack(id.String(), text)
+	}
+}
+
+func say(l store.Log, text string) (store.ID, error) {
+	m := store.Message{Group: "a", Time: time.Now(), Msg: store.AppendQuote(nil, text)}
+	return l.Append(context.Background(), []store.Entry{m.Entry(nil)})
+}
+
+// bytesOf reads a file.
+func bytesOf(t *testing.T, fs vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := fs.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func replace(t *testing.T, fs vfs.FS, name string, b []byte) {
+	t.Helper()
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newest returns the last file of a kind in a log's folder.
+func newest(t *testing.T, fs vfs.FS, suffix string) string {
+	t.Helper()
+	list, err := fs.List("store/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := ""
+	for _, name := range list {
+		if strings.HasSuffix(name, suffix) && name > last {
+			last = name
+		}
+	}
+	if last == "" {
+		t.Fatalf("no %s among %v", suffix, list)
+	}
+	return path.Join("store/log", last)
+}
+
+// damaged opens a log whose bytes were changed: it may refuse in one line, and whatever it gives
+// back is what was appended under that id.
+func damaged(t *testing.T, fs vfs.FS, r *record) (opened bool) {
+	t.Helper()
+	l, err := disk.Open(powerOptions(fs, disk.Always))
+	if err != nil {
+		if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, "store") {
+			t.Errorf("it refuses with %q", s)
+		}
+		return false
+	}
+	got, _, _ := all(l, "#") // what cannot be read is an error, and no message
+	then := r.copy()
+	then.judge(got, func(string) bool { return true })
+	then.verdict(t)
+	before := then.copy()
+	if id, err := say(l, "later"); err == nil {
+		before.ack(id.String(), "later") // no id of those that were given out
+		before.verdict(t)
+	}
+	_ = l.Close() // it may have failed
+	return true
+}
+
+// TestATornOrFlippedTailIsNeverServed cuts the engine's log at many places, and flips bits in it
+// and in a table.
+func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	r := newRecord()
+	l, err := disk.Open(powerOptions(mem, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed(t, l, r, 30)
+	rng := rand.New(rand.NewPCG(3, 4))
+	picture := func() *vfs.MemFS { return mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng}) }
+	whole := picture()
+	log := newest(t, whole, ".log")
+	b := bytesOf(t, whole, log)
+	opened := 0
+	for cut := len(b); cut > len(b)-700 && cut > 0; cut -= 13 {
+		fs := picture()
+		replace(t, fs, log, b[:cut])
+		if damaged(t, fs, r) {
+			opened++
+		}
+	}
+	if opened < 40 {
+		t.Errorf("a torn tail is nothing unusual: only %d of 54 open", opened)
+	}
+	for range 60 {
+		fs := picture()
+		flip(t, fs, log, len(b)-min(len(b), 4096), rng)
+		damaged(t, fs, r)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err = disk.Open(powerOptions(mem, disk.Always)) // which makes a table of the log
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	whole = picture()
+	table := newest(t, whole, ".sst")
+	for range 60 {
+		fs := picture()
+		flip(t, fs, table, 0, rng)
+		damaged(t, fs, r)
+	}
+}
+
+// flip changes a bit of a file at or behind an offset.
+func flip(t *testing.T, fs vfs.FS, name string, from int, rng *rand.Rand) {
+	t.Helper()
+	b := bytesOf(t, fs, name)
+	b[from+rng.IntN(len(b)-from)] ^= 1 << rng.IntN(8)
+	replace(t, fs, name, b)
+}
+
+// narrow is a file system with room for so many bytes more, as far as it says.
+type narrow struct {
+	vfs.FS
+	room atomic.Uint64
+}
+
+func (n *narrow) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	return vfs.DiskUsage{AvailBytes: n.room.Load(), TotalBytes: 1 << 40}, nil
+}
+
+// TestAFullDiskRefusesMessagesUntilThereIsRoom: at once, and nothing else.
+func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
+	fs := &narrow{FS: vfs.NewMem()}
+	fs.room.Store(1 << 30)
+	l, err := disk.Open(powerOptions(fs, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecord()
+	for range 3 {
+		feed(t, l, r, 10)
+		fs.room.Store(1 << 20)
+		if _, err := say(l, "refused"); !errors.Is(err, store.ErrFull) {
+			t.Errorf("a full disk: %v", err)
+		}
+		got, _, err := all(l, "#")
+		if err != nil {
+			t.Error(err)
+		}
+		r.judge(got, never)
+		if err := l.Err(); err != nil {
+			t.Errorf("it will take messages again, and says %v", err)
+		}
+		fs.room.Store(1 << 30)
+	}
+	r.verdict(t)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAFailingFsyncIsTheEndOfWriting: what a disk says after an error is not to be trusted, so that
+// nothing is written any more. What was acknowledged is read on, and is there the next time.
+func TestAFailingFsyncIsTheEndOfWriting(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	var fails atomic.Bool
+	var syncs atomic.Int64
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		switch op.Kind {
+		case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+			if fails.Load() {
+				syncs.Add(1)
+				return syscall.EIO
+			}
+		}
+		return nil
+	}))
+	l, err := disk.Open(powerOptions(fs, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecord()
+	feed(t, l, r, 20)
+	_, newest := l.Bounds()
+	fails.Store(true)
+	r.send("lost")
+	if _, err := say(l, "lost"); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("an fsync that fails: %v", err)
+	}
+	tried := syncs.Load()
+	fails.Store(false) // the disk pretends that all is well
+	for range 3 {
+		if _, err := say(l, "never sent"); !errors.Is(err, store.ErrReadOnly) {
+			t.Errorf("after that: %v", err)
+		}
+	}
+	if n := syncs.Load(); n != tried || tried == 0 {
+		t.Errorf("%d syncs failed, and %d were tried after that", tried, n-tried)
+	}
+	if err := l.Err(); !errors.Is(err, store.ErrReadOnly) || !strings.Contains(err.Error(), "input/output error") {
+		t.Errorf("it says %v", err)
+	}
+	got, _, err := all(l, "#")
+	if _, now := l.Bounds(); err != nil || now != newest || len(got) != 20 {
+		t.Errorf("%d messages up to %v of %v: %v", len(got), now, newest, err)
+	}
+	r.judge(got, never)
+	left := mem.CrashClone(vfs.CrashCloneCfg{})
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	l, err = disk.Open(powerOptions(left, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err = all(l, "#"); err != nil {
+		t.Error(err)
+	}
+	r.judge(got, never)
+	r.verdict(t)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAFolderThatIsNoneOfOursIsLeftAlone: one that another process uses, one of a newer version,
+// one with other files.
+func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
+	refused := func(dir string, fs vfs.FS, want string) {
+		t.Helper()
+		l, err := disk.Open(disk.Options{Dir: dir}.On(fs))
+		if err == nil {
+			_ = l.Close()
+			t.Fatalf("%s is opened", dir)
+		}
+		if s := err.Error(); !strings.Contains(s, want) || !strings.Contains(s, dir) || strings.Contains(s, "\n") {
+			t.Errorf("%s is refused with %q, want %q", dir, s, want)
+		}
+	}
+	dir := tempDir(t)
+	l, err := disk.Open(disk.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(dir, vfs.Default, "another process uses it")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mem := vfs.NewMem()
+	for _, err := range []error{mem.MkdirAll("newer", 0o700), mem.MkdirAll("other", 0o700), mem.MkdirAll("strange", 0o700)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(t, mem, "newer/watchbox", []byte("watchbox disk store, format 2\n"))
+	refused("newer", mem, "format 2")
+	replace(t, mem, "strange/watchbox", []byte("\x7fELF"))
+	refused("strange", mem, "does not say what it is")
+	replace(t, mem, "other/letter.txt", []byte("Dear"))
+	refused("other", mem, "letter.txt")
+}

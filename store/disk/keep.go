@@ -1,0 +1,127 @@
+package disk
+
+import (
+	"encoding/json"
+	"time"
+
+	names "github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// SetPolicy implements store.Keeper. It returns when what the policy does not keep is evicted.
+func (l *Log) SetPolicy(f names.Filter, p store.Policy) {
+	o := newOp()
+	o.sweeps = true
+	o.change = func(t *turn) error {
+		l.mu.Lock()
+		l.policies.Set(f, p)
+		l.mu.Unlock()
+		key := append([]byte{policySpace}, f.String()...)
+		value, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		t.promise = true
+		t.sets = append(t.sets, func(b *batch) error {
+			if p == (store.Policy{}) {
+				return b.Delete(key, nil)
+			}
+			return b.Set(key, value, nil)
+		})
+		return l.apply(f, t)
+	}
+	_, _ = l.do(o) // a closed log keeps nothing, and one that failed evicts nothing
+}
+
+// apply has the groups that a filter matches be kept as policies say now.
+func (l *Log) apply(f names.Filter, t *turn) error {
+	for _, g := range l.groups {
+		if !f.Match(g.name) {
+			continue
+		}
+		g.policy = l.policies.Effective(names.Exact(g.name), l.opts.Server)
+		if err := l.enforce(g, t); err != nil {
+			return err
+		}
+	}
+	l.resort()
+	return nil
+}
+
+// Policy implements store.Keeper.
+func (l *Log) Policy(f names.Filter) store.Policy {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.policies.Effective(f, l.opts.Server)
+}
+
+// Purge implements store.Keeper.
+func (l *Log) Purge(name string) error {
+	o := newOp()
+	o.sweeps = true
+	o.change = func(t *turn) error {
+		g := l.groups[name]
+		if g == nil {
+			return nil
+		}
+		t.touch(g)
+		t.promise = true
+		g.purge, g.next.retained = g.next.newest, 0
+		return l.enforce(g, t)
+	}
+	_, err := l.do(o)
+	return err
+}
+
+// Groups implements store.Keeper.
+func (l *Log) Groups() []store.GroupInfo {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	out := make([]store.GroupInfo, 0, len(l.groups))
+	now := time.Now().UnixMilli()
+	for _, g := range l.groups {
+		if s := &g.now; !s.empty() {
+			out = append(out, store.GroupInfo{
+				Group: g.name, Messages: s.messages, Bytes: s.bytes, Rate: g.now.rate.At(now),
+				Oldest: s.head.seq, Newest: s.newest, Retained: s.retained > 0,
+			})
+		}
+	}
+	return out
+}
+
+// Usage implements store.Keeper.
+func (l *Log) Usage() store.Usage {
+	l.life.RLock()
+	defer l.life.RUnlock()
+	var disk int64
+	if !l.closed {
+		disk = l.engine.size()
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return store.Usage{
+		Groups: int64(len(l.groups)), Messages: l.now.messages, Bytes: l.now.bytes, Evicted: l.now.evictions,
+		Memory: l.engine.caches + int64(l.tail.size) + int64(len(l.groups))*groupCost, Disk: disk,
+	}
+}
+
+// Notes implements store.Noter.
+func (l *Log) Notes(yield func(store.Note) error) (err error) {
+	l.life.RLock()
+	defer l.life.RUnlock()
+	if l.closed {
+		return store.ErrClosed
+	}
+	l.opts.call(func() {
+		err = l.each(noteSpace, func(key, value []byte) error {
+			r := record{b: value}
+			n := store.Note{Key: string(key[1:]), Seq: r.seq(), Value: append([]byte{}, r.b...)}
+			if r.bad {
+				return errRecord
+			}
+			return yield(n)
+		})
+	})
+	return err
+}

@@ -1,0 +1,260 @@
+package disk
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	names "github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// lostBefore is when losses happened that are older than this life.
+const lostBefore = 1
+
+// load reads what is known of the log: not its messages.
+func (l *Log) load() (err error) {
+	l.opts.call(func() { err = l.loadAll() })
+	return err
+}
+
+func (l *Log) loadAll() error {
+	facts, err := l.facts()
+	if err != nil {
+		return err
+	}
+	if err := l.loadPolicies(); err != nil {
+		return err
+	}
+	if err := l.loadGroups(); err != nil {
+		return err
+	}
+	var r record
+	number := func(name string) uint64 {
+		b, ok := facts[name]
+		if !ok {
+			return 0
+		}
+		r = record{b: b}
+		return r.uint()
+	}
+	l.epoch = string(facts[factEpoch])
+	l.last, l.ceiling = store.Seq(number(factNewest)), store.Seq(number(factCeiling))
+	if b, ok := facts[factForgotten]; ok {
+		r = record{b: b}
+		l.next.forgotten = store.Loss{Seq: r.seq(), At: lostBefore}
+		l.next.forgottenTime = int64(r.uint())
+	}
+	if r.bad {
+		return fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, errRecord)
+	}
+	_, clean := facts[factClean]
+	if l.epoch == "" {
+		l.epoch = store.NewEpoch()
+	} else if !clean {
+		_, loose := facts[factLoose]
+		if err := l.recover(loose); err != nil {
+			return err
+		}
+	}
+	l.settle()
+	l.ceiling = max(l.ceiling, l.last)
+	if err := l.engine.commit(true, l.begin); err != nil {
+		return err
+	}
+	return l.findOldest()
+}
+
+// facts returns what is known of the whole log.
+func (l *Log) facts() (map[string][]byte, error) {
+	facts := map[string][]byte{}
+	err := l.each(factSpace, func(key, value []byte) error {
+		facts[string(key[1:])] = append([]byte{}, value...)
+		return nil
+	})
+	return facts, err
+}
+
+// each calls f for each key of a space.
+func (l *Log) each(space byte, f func(key, value []byte) error) error {
+	c, err := l.engine.cursor([]byte{space}, behind(space))
+	if err != nil {
+		return err
+	}
+	for ok := c.First(); ok && err == nil; ok = c.Next() {
+		var value []byte
+		if value, err = c.ValueAndErr(); err == nil {
+			err = f(c.Key(), value)
+		}
+	}
+	if err == nil {
+		err = c.Error()
+	}
+	if err2 := c.Close(); err == nil {
+		err = err2
+	}
+	return err
+}
+
+func (l *Log) loadPolicies() error {
+	return l.each(policySpace, func(key, value []byte) error {
+		f, err := names.ParseFilter(string(key[1:]))
+		if err != nil {
+			return fmt.Errorf("%w: a policy: %w", store.ErrCorrupt, err)
+		}
+		var p store.Policy
+		if err := json.Unmarshal(value, &p); err != nil {
+			return fmt.Errorf("%w: the policy of %s: %w", store.ErrCorrupt, f, err)
+		}
+		l.policies.Set(f, p)
+		return nil
+	})
+}
+
+func (l *Log) loadGroups() error {
+	now := time.Now().UnixMilli()
+	return l.each(groupSpace, func(key, value []byte) error {
+		g, err := readGroup(key, value)
+		if err != nil {
+			return fmt.Errorf("%w: %w", store.ErrCorrupt, err)
+		}
+		g.next.rate = store.NewRate(now)
+		g.policy = l.policies.Effective(names.Exact(g.name), l.opts.Server)
+		l.groups[g.name], l.byNo[g.no] = g, g
+		l.groupNo = max(l.groupNo, g.no+1)
+		return nil
+	})
+}
+
+// recover puts a log in order that was not closed. Ids that may have been given out, and of which
+// nothing is known, are not given again; where they may have been given for messages that are
+// lost, all groups have a gap there.
+func (l *Log) recover(loose bool) error {
+	known := l.last
+	l.last = max(l.last, l.ceiling)
+	for _, g := range l.groups {
+		s := &g.next
+		if loose && l.last > known || s.aside > 0 {
+			s.lose(l.last, time.Now().UnixMilli())
+			g.unsaved = true
+		}
+		if err := l.undo(g); err != nil {
+			return err
+		}
+	}
+	if loose && l.last > known {
+		l.next.forgotten, l.next.forgottenTime = store.Loss{Seq: l.last, At: lostBefore}, time.Now().UnixMilli()
+	}
+	return l.undoRetained()
+}
+
+// undo has what was evicted of a group be deleted, where the end came before.
+func (l *Log) undo(g *group) error {
+	c, err := l.engine.cursor(indexKey(g.no, 0), indexKey(g.no, g.next.gone+1))
+	if err != nil {
+		return err
+	}
+	for ok := c.First(); ok; ok = c.Next() {
+		l.doomed = append(l.doomed, doomed{no: g.no, seq: seqOf(c.Key())})
+	}
+	if err := c.Error(); err != nil {
+		_ = c.Close()
+		return err
+	}
+	return c.Close()
+}
+
+// undoRetained is undo for messages that are no longer retained.
+func (l *Log) undoRetained() error {
+	return l.each(retainedSpace, func(key, value []byte) error {
+		h, _, err := readMessage(value)
+		if err != nil {
+			return err
+		}
+		if g := l.byNo[h.no]; g == nil || g.next.retained != seqOf(key) {
+			l.doomed = append(l.doomed, doomed{kind: doomRetained, seq: seqOf(key)})
+		}
+		return nil
+	})
+}
+
+// settle has what was loaded be in force.
+func (l *Log) settle() {
+	l.opts.Losses.Tick() // lostBefore
+	for _, g := range l.groups {
+		s := &g.next
+		if s.aside > 0 && s.aside > s.evicted.Seq {
+			s.lose(s.aside, time.Now().UnixMilli()) // it was in memory
+			g.unsaved = true
+		}
+		s.aside = 0
+		s.evicted.At = 0
+		s.removed = s.evicted
+		l.next.messages += s.messages
+		l.next.bytes += s.bytes
+		l.next.lostMax = max(l.next.lostMax, s.evicted.Seq)
+		l.clock = max(l.clock, s.head.time)
+		l.noteIdle(g)
+		g.publish(l.opts.Losses)
+	}
+	l.next.lostMax = max(l.next.lostMax, l.next.forgotten.Seq)
+	l.next.removedMax = l.next.lostMax
+	l.now = l.next
+	l.resort()
+	l.newest.Store(uint64(l.last))
+	l.tail.base = l.last
+}
+
+// begin writes that the log is open.
+func (l *Log) begin(b *batch) error {
+	var err error
+	set := func(name string, value []byte) {
+		if err == nil {
+			err = b.Set(append([]byte{factSpace}, name...), value, nil)
+		}
+	}
+	set(factEpoch, []byte(l.epoch))
+	set(factNewest, appendUints(nil, uint64(l.last)))
+	set(factCeiling, appendUints(nil, uint64(l.ceiling)))
+	set(factForgotten, appendUints(nil, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime)))
+	if err == nil {
+		err = b.Delete(append([]byte{factSpace}, factClean...), nil)
+	}
+	if l.opts.Fsync != Always {
+		set(factLoose, nil)
+	} else if err == nil {
+		err = b.Delete(append([]byte{factSpace}, factLoose...), nil)
+	}
+	for _, g := range l.groups {
+		if g.unsaved && err == nil {
+			err = b.Set(groupKey(g.no), g.appendRecord(nil), nil)
+			g.unsaved = false
+		}
+	}
+	return err
+}
+
+// findOldest moves oldest up to the first message there is, and the clock to the last.
+func (l *Log) findOldest() error {
+	c, err := l.engine.cursor([]byte{messageSpace}, behind(messageSpace))
+	if err != nil {
+		return err
+	}
+	l.oldest.Store(uint64(l.last))
+	if c.First() {
+		l.oldest.Store(uint64(seqOf(c.Key()) - 1))
+	}
+	if c.Last() {
+		h, _, err := readMessage(c.Value())
+		if err != nil {
+			_ = c.Close()
+			return err
+		}
+		l.clock = max(l.clock, h.time)
+	}
+	if err := c.Error(); err != nil {
+		_ = c.Close()
+		return err
+	}
+	return c.Close()
+}

@@ -1,0 +1,245 @@
+package disk
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Defaults of Options, and the least memory that a log works with.
+const (
+	DefaultMaxMemory = 128 << 20
+	MinMaxMemory     = 1 << 20
+	DefaultMaxGroups = 100_000
+)
+
+// Fsync says when what was appended is on disk for sure.
+type Fsync time.Duration
+
+// The ways to sync. Any other Fsync above 0 is the time between two.
+const (
+	Always Fsync = 0  // before Append returns
+	Never  Fsync = -1 // when the system sees fit
+)
+
+// ParseFsync reads "always", "never" or a duration.
+func ParseFsync(s string) (Fsync, error) {
+	switch s {
+	case "always":
+		return Always, nil
+	case "never":
+		return Never, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Millisecond {
+		return 0, fmt.Errorf("%q is none of always, never and a duration of 1ms or more", s)
+	}
+	return Fsync(d), nil
+}
+
+// Aside keeps the messages of groups whose policy has them in memory. Their ids are the log's.
+type Aside interface {
+	// Place stores entries under rising seqs, above all that it has, or none of them.
+	Place(entries []store.Entry, seqs []store.Seq) error
+
+	// Forget drops what is retained of a group.
+	Forget(group string)
+}
+
+// Options bound a log. Zero values mean the defaults.
+type Options struct {
+	Dir       string       // made if need be
+	MaxMemory int64        // bytes of memory, however long the log is; at least MinMaxMemory
+	MaxDisk   int64        // bytes on disk; 0: no bound
+	MaxGroups int          // groups that something is held or known of
+	Server    store.Policy // what applies where no policy says anything
+	Fsync     Fsync
+
+	// Aside makes what keeps the messages of groups whose policy has them in memory; nil: all are
+	// on disk. It is given the log's epoch and newest seq.
+	Aside  func(epoch string, newest store.Seq) Aside
+	Losses *store.Clock // shared with it; nil: the log's own
+
+	fs   filesystem   // nil: the system's
+	call func(func()) // as in engine; nil: direct
+	tail int          // bytes of recent messages; 0: a part of MaxMemory
+}
+
+// Log is a store.Store on disk.
+type Log struct {
+	opts   Options
+	epoch  string
+	engine *engine
+	aside  Aside
+	oldest atomic.Uint64 // no message up to here is held
+	newest atomic.Uint64 // the last seq that may be read
+	wakes  store.Watchers
+
+	life    sync.RWMutex // held to use the log, and to close it
+	closed  bool
+	ops     chan *op
+	ended   sync.WaitGroup
+	refusal atomic.Pointer[error] // why nothing can be written any more, or nil
+
+	mu       sync.RWMutex // guards what follows, which the committer alone changes
+	groups   map[string]*group
+	byNo     map[uint32]*group
+	policies store.Policies
+	now      totals
+	tail     tail
+
+	// The committer's own.
+	next     totals // becomes now when a commit is on disk
+	last     store.Seq
+	ceiling  store.Seq // no id above it may be given out
+	groupNo  uint32    // of the next new group
+	clock    int64     // the newest message's time, ms
+	idle     []*group
+	byAge    ageHeap
+	overdue  []*group // have more to evict than one turn could
+	sweeping []*op    // wait until none is overdue
+	doomed   []doomed
+	unsynced time.Time // the first commit that is not on disk for sure; zero: none
+	diskMax  int64     // of what messages take
+}
+
+var _ store.Store = (*Log)(nil)
+
+// Open opens the log in a folder, or makes one.
+func Open(o Options) (*Log, error) {
+	if o.MaxMemory <= 0 {
+		o.MaxMemory = DefaultMaxMemory
+	}
+	o.MaxMemory = max(o.MaxMemory, MinMaxMemory)
+	if o.MaxGroups <= 0 {
+		o.MaxGroups = DefaultMaxGroups
+	}
+	o.Server = o.Server.Or(store.Policy{Store: store.Disk})
+	if o.fs == nil {
+		o.fs = system
+	}
+	if o.Losses == nil {
+		o.Losses = new(store.Clock)
+	}
+	if o.call == nil {
+		o.call = direct
+	}
+	if o.tail == 0 {
+		o.tail = int(o.MaxMemory / tailParts)
+	}
+	l := &Log{
+		opts: o, ops: make(chan *op, maxOps), groups: map[string]*group{}, byNo: map[uint32]*group{},
+		tail: tail{most: o.tail},
+	}
+	if err := l.open(); err != nil {
+		return nil, fmt.Errorf("the store in %s: %w", o.Dir, err)
+	}
+	l.ended.Go(l.run)
+	return l, nil
+}
+
+func (l *Log) open() (err error) {
+	o := &l.opts
+	if err := checkFormat(o.fs, o.Dir); err != nil {
+		return err
+	}
+	l.engine, err = openEngine(o.fs, logDir(o.fs, o.Dir), o.MaxMemory, o.call)
+	if err != nil {
+		return describe(err)
+	}
+	l.engine.onFail = l.fail
+	l.diskMax = messagesMax(o.MaxDisk, l.engine.memtable)
+	if err := l.load(); err != nil {
+		_ = l.engine.close() // it cannot be read
+		return describe(err)
+	}
+	if o.Aside != nil {
+		l.aside = o.Aside(l.epoch, l.last)
+	}
+	return nil
+}
+
+// fail notes that the disk failed: nothing is taken any more, and what is held can be read.
+func (l *Log) fail(err error) {
+	err = fmt.Errorf("%w: the disk failed: %w", store.ErrReadOnly, err)
+	l.refusal.Store(&err)
+}
+
+// Err returns why nothing can be written any more, or nil.
+func (l *Log) Err() error {
+	if p := l.refusal.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// errFull says which room there is none of.
+var errFull = fmt.Errorf("%w: the disk is full", store.ErrFull)
+
+// Bounds implements store.Log.
+func (l *Log) Bounds() (oldest, newest store.ID) {
+	old := l.oldest.Load() // first: newest rises meanwhile, and is not to be passed
+	return store.ID{Epoch: l.epoch, Seq: store.Seq(old)}, store.ID{Epoch: l.epoch, Seq: store.Seq(l.newest.Load())}
+}
+
+// Watch implements store.Log.
+func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.wakes.Add(wake) }
+
+// Append implements store.Log.
+func (l *Log) Append(_ context.Context, entries []store.Entry) (store.ID, error) {
+	o := newOp()
+	o.entries = entries
+	return l.do(o)
+}
+
+// AppendNoted implements store.Noter.
+func (l *Log) AppendNoted(_ context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
+	o := newOp()
+	o.entries, o.notes = entries, notes
+	return l.do(o)
+}
+
+// do has the committer do something, and waits.
+func (l *Log) do(o *op) (store.ID, error) {
+	l.life.RLock()
+	defer l.life.RUnlock()
+	if l.closed {
+		return store.ID{}, store.ErrClosed
+	}
+	l.ops <- o
+	<-o.done
+	return o.id, o.err
+}
+
+// Close implements store.Log.
+func (l *Log) Close() error {
+	l.life.Lock()
+	closed := l.closed
+	l.closed = true
+	l.life.Unlock() // all calls before it have ended
+	if closed {
+		return nil
+	}
+	close(l.ops)
+	l.ended.Wait()
+	err := l.engine.close()
+	l.oldest.Store(l.newest.Load())
+	return err
+}
+
+// op is what the committer is asked to do.
+type op struct {
+	entries []store.Entry
+	notes   []store.Note
+	change  func(t *turn) error // nil: append
+	sweeps  bool                // it is done when nothing is overdue
+	id      store.ID
+	err     error
+	done    chan struct{}
+}
+
+func newOp() *op { return &op{done: make(chan struct{}, 1)} }

@@ -1,0 +1,372 @@
+package disk
+
+import (
+	"slices"
+	"time"
+
+	names "github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Read implements store.Log. What is among the recent messages is copied under the lock; before
+// that it reads the disk, without. Gaps are looked up last, so that what was evicted meanwhile is
+// among them.
+func (l *Log) Read(q store.Query, b *store.Batch) (err error) {
+	l.life.RLock()
+	defer l.life.RUnlock()
+	b.Reset(l.epoch)
+	if l.closed {
+		return store.ErrClosed
+	}
+	end := store.Seq(l.newest.Load())
+	if q.Through > 0 {
+		end = min(end, q.Through)
+	}
+	r := reading{l: l, q: &q, b: b, pos: q.After, end: end, now: time.Now(), seen: seenOf(b)}
+	if q.Retained {
+		l.opts.call(func() { err = r.retained() })
+		r.b.Next = r.next()
+		return err
+	}
+	for !r.copyRecent() {
+		l.opts.call(func() { err = r.disk() })
+		if err != nil {
+			b.Reset(l.epoch)
+			return err
+		}
+	}
+	return nil
+}
+
+// reading is a Read under way.
+type reading struct {
+	l    *Log
+	q    *store.Query
+	b    *store.Batch
+	pos  store.Seq // all that matched up to here is in the batch
+	end  store.Seq
+	base store.Seq // of the recent ones, when last looked
+	full bool
+	now  time.Time
+	seen *seen
+}
+
+func (r *reading) next() store.Seq {
+	if r.full {
+		return r.pos
+	}
+	return max(r.end, r.q.After)
+}
+
+// copyRecent ends a read with what is recent, unless there is something before that.
+func (r *reading) copyRecent() (done bool) {
+	l := r.l
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	r.base = l.tail.base
+	if r.pos < min(r.base, r.end) && !r.full {
+		return false
+	}
+	if r.q.After < r.end {
+		r.gaps()
+	}
+	r.b.Told = l.opts.Losses.Now()
+	r.dropGone()
+	if !r.full {
+		l.tail.after(r.pos, r.takeRecent)
+	}
+	r.b.Next = r.next()
+	return true
+}
+
+func (r *reading) takeRecent(m *recent, frame []byte) bool {
+	if m.seq > r.end {
+		return false
+	}
+	if m.seq <= m.g.now.gone && !r.q.Live || m.expired(r.now.UnixMilli()) || !r.seen.selects(r.q.Select, m.g) {
+		return true
+	}
+	return r.take(m.g, m.seq, m.flags, m.msg, frame)
+}
+
+// take adds a frame, and reports whether there was room for it.
+func (r *reading) take(g *group, seq store.Seq, flags store.Flags, msg int, frame []byte) bool {
+	b := r.b
+	if !b.Room(len(frame)) {
+		r.full = true
+		r.pos = seq - 1
+		return false
+	}
+	at := len(b.Buf)
+	b.Buf = append(b.Buf, frame...)
+	b.Frames = append(b.Frames, store.Frame{
+		Seq: seq, Group: g.name, Flags: flags, Msg: msg, Bytes: b.Buf[at:len(b.Buf):len(b.Buf)], At: at,
+	})
+	return true
+}
+
+// dropGone takes messages out of the batch again that were evicted since they were read: they are
+// among the gaps.
+func (r *reading) dropGone() {
+	b := r.b
+	gone := func(f store.Frame) bool {
+		g := r.l.groups[f.Group]
+		return g == nil || f.Seq <= g.now.gone
+	}
+	if !slices.ContainsFunc(b.Frames, gone) {
+		return
+	}
+	frames := b.Frames
+	b.Buf, b.Frames = b.Buf[:0], b.Frames[:0]
+	for _, f := range frames {
+		if !gone(f) {
+			f.At = len(b.Buf)
+			b.Buf = append(b.Buf, f.Bytes...)
+			f.Bytes = b.Buf[f.At:len(b.Buf):len(b.Buf)]
+			b.Frames = append(b.Frames, f)
+		}
+	}
+}
+
+// sparse is how much rarer than others the messages of named groups are to be, for it to pay to
+// look each of them up.
+const sparse = 8
+
+// disk reads on to where the recent messages begin.
+func (r *reading) disk() error {
+	through := min(r.base, r.end)
+	var err error
+	if named := r.named(); named != nil {
+		err = r.lookUp(named, through)
+	} else {
+		err = r.scan(through)
+	}
+	if err == nil && !r.full {
+		r.pos = through
+	}
+	return err
+}
+
+// named returns the groups of a query that selects few messages by the names of their groups, or
+// nil.
+func (r *reading) named() []*group {
+	set, ok := r.q.Select.(names.Set)
+	if !ok || set.Wild() {
+		return nil
+	}
+	l := r.l
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	list, messages := []*group{}, int64(0)
+	for _, f := range set {
+		if g := l.groups[f.String()]; g != nil && !slices.Contains(list, g) {
+			list = append(list, g)
+			messages += g.now.messages
+		}
+	}
+	if messages*sparse > l.now.messages {
+		return nil
+	}
+	return list
+}
+
+// scan goes through all messages.
+func (r *reading) scan(through store.Seq) error {
+	c, err := r.l.engine.cursor(seqKey(messageSpace, r.pos+1), seqKey(messageSpace, through+1))
+	if err != nil {
+		return err
+	}
+	for ok := c.First(); ok && !r.full; ok = c.Next() {
+		value, err := c.ValueAndErr()
+		if err == nil {
+			err = r.takeStored(seqOf(c.Key()), value)
+		}
+		if err != nil {
+			_ = c.Close()
+			return err
+		}
+	}
+	return closeCursor(c)
+}
+
+// closeCursor ends a walk, and returns what went wrong on the way.
+func closeCursor(c *cursor) error {
+	err := c.Error()
+	if err2 := c.Close(); err == nil {
+		err = err2
+	}
+	return err
+}
+
+// takeStored adds a stored message, if it is selected and held.
+func (r *reading) takeStored(seq store.Seq, value []byte) error {
+	h, frame, err := readMessage(value)
+	if err != nil {
+		return err
+	}
+	g := r.seen.group(r.l, h.no)
+	if g == nil || seq <= store.Seq(g.gone.Load()) || !r.seen.selects(r.q.Select, g) ||
+		h.expires > 0 && h.expires <= r.now.UnixMilli() {
+		return nil
+	}
+	r.take(g, seq, h.flags, h.msg, frame)
+	return nil
+}
+
+// lookUp goes through the index of a few groups.
+func (r *reading) lookUp(list []*group, through store.Seq) (err error) {
+	if len(list) == 0 {
+		return nil
+	}
+	m := &merge{}
+	defer func() {
+		if err2 := m.close(); err == nil {
+			err = err2
+		}
+	}()
+	for _, g := range list {
+		if err := m.add(r.l.engine, g.no, r.pos, through); err != nil {
+			return err
+		}
+	}
+	c, err := r.l.engine.cursor(seqKey(messageSpace, r.pos+1), seqKey(messageSpace, through+1))
+	if err != nil {
+		return err
+	}
+	for seq := m.next(); seq > 0 && !r.full; seq = m.next() {
+		if !c.SeekGE(seqKey(messageSpace, seq)) || seqOf(c.Key()) != seq {
+			continue // deleted between the two looks: it will be among the gaps
+		}
+		value, err := c.ValueAndErr()
+		if err == nil {
+			err = r.takeStored(seq, value)
+		}
+		if err != nil {
+			_ = c.Close()
+			return err
+		}
+	}
+	return closeCursor(c)
+}
+
+// merge yields the seqs of several groups in order.
+type merge struct{ list []*cursor }
+
+func (m *merge) add(e *engine, no uint32, after, through store.Seq) error {
+	c, err := e.cursor(indexKey(no, after+1), indexKey(no, through+1))
+	if err != nil {
+		return err
+	}
+	c.First()
+	m.list = append(m.list, c)
+	return nil
+}
+
+// next returns the next seq, or 0 at the end.
+func (m *merge) next() (seq store.Seq) {
+	var least *cursor
+	for _, c := range m.list {
+		if c.Valid() {
+			if s := seqOf(c.Key()); least == nil || s < seq {
+				seq, least = s, c
+			}
+		}
+	}
+	if least != nil {
+		least.Next()
+	}
+	return seq
+}
+
+func (m *merge) close() (err error) {
+	for _, c := range m.list {
+		if err2 := closeCursor(c); err == nil {
+			err = err2
+		}
+	}
+	return err
+}
+
+// retained reads what is retained of the groups selected.
+func (r *reading) retained() error {
+	if r.pos >= r.end {
+		return nil
+	}
+	c, err := r.l.engine.cursor(seqKey(retainedSpace, r.pos+1), seqKey(retainedSpace, r.end+1))
+	if err != nil {
+		return err
+	}
+	for ok := c.First(); ok && !r.full; ok = c.Next() {
+		value, err := c.ValueAndErr()
+		if err == nil {
+			err = r.takeRetained(seqOf(c.Key()), value)
+		}
+		if err != nil {
+			_ = c.Close()
+			return err
+		}
+	}
+	return closeCursor(c)
+}
+
+func (r *reading) takeRetained(seq store.Seq, value []byte) error {
+	h, frame, err := readMessage(value)
+	if err != nil {
+		return err
+	}
+	g := r.seen.group(r.l, h.no)
+	if g == nil || !r.seen.selects(r.q.Select, g) || h.expires > 0 && h.expires <= r.now.UnixMilli() {
+		return nil
+	}
+	r.l.mu.RLock()
+	held := g.now.retained == seq
+	r.l.mu.RUnlock()
+	if held {
+		r.take(g, seq, h.flags, h.msg, frame)
+	}
+	return nil
+}
+
+// seen remembers groups, and whether they are selected, for the next messages of them: a selector
+// may go through many filters. It is a batch's scratch.
+type seen struct {
+	groups [64]*group
+	chosen [64]choice
+}
+
+type choice struct {
+	g  *group
+	in bool
+}
+
+func seenOf(b *store.Batch) *seen {
+	s, ok := b.Scratch.(*seen)
+	if !ok {
+		s = &seen{}
+		b.Scratch = s
+	}
+	clear(s.chosen[:]) // the next query selects others
+	clear(s.groups[:])
+	return s
+}
+
+// group returns the group of that number, or nil.
+func (s *seen) group(l *Log, no uint32) *group {
+	at := &s.groups[no%uint32(len(s.groups))]
+	if g := *at; g != nil && g.no == no {
+		return g
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	g := l.byNo[no]
+	*at = g
+	return g
+}
+
+func (s *seen) selects(sel store.Selector, g *group) bool {
+	x := &s.chosen[g.no%uint32(len(s.chosen))]
+	if x.g != g {
+		x.g, x.in = g, sel.Match(g.name)
+	}
+	return x.in
+}

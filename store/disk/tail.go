@@ -1,0 +1,104 @@
+package disk
+
+import (
+	"sort"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+const (
+	tailParts  = 8        // of the memory for history
+	smallBlock = 32 << 10 // up to which turns share a block,
+	blockParts = 8        // and up to such a part of the tail
+	recentCost = 96       // bytes that a message takes in the tail beside its frame
+)
+
+// tail has the newest messages, evicted ones too, so that those who listen are given them without
+// a look at the disk, whatever else is read there. It is guarded by the log's mu.
+type tail struct {
+	base   store.Seq // all above it are in the blocks
+	blocks []*block
+	size   int
+	most   int
+}
+
+// block has messages with rising seqs, and their frames back to back.
+type block struct {
+	items []recent
+	buf   []byte
+	last  store.Seq
+}
+
+// recent is a message in a turn, and then in the tail.
+type recent struct {
+	item
+	g     *group
+	msg   int
+	flags store.Flags
+	end   int  // of its frame; it begins where the one before ends
+	aside bool // it is kept elsewhere
+	out   bool // it was evicted by the turn that it came with
+}
+
+func (b *block) size() int { return cap(b.buf) + recentCost*len(b.items) }
+
+// add takes a turn's messages over. There is nothing above last.
+func (t *tail) add(from *turn, last store.Seq) {
+	if len(from.items) == 0 {
+		return
+	}
+	if k := len(t.blocks); k > 0 && len(t.blocks[k-1].buf)+len(from.buf) <= min(smallBlock, t.most/blockParts) {
+		b := t.blocks[k-1]
+		t.size -= b.size()
+		at := len(b.buf)
+		b.buf = append(b.buf, from.buf...)
+		for _, m := range from.items {
+			m.end += at
+			b.items = append(b.items, m)
+		}
+		b.last = last
+		t.size += b.size()
+		return
+	}
+	b := &block{items: from.items, buf: from.buf, last: last}
+	t.blocks = append(t.blocks, b)
+	t.size += b.size()
+}
+
+// trim drops the oldest blocks until the rest is small enough, but for the last, and tells of each
+// message dropped.
+func (t *tail) trim(dropped func(m *recent, now int64)) {
+	now := time.Now().UnixMilli()
+	for t.size > t.most && len(t.blocks) > 1 {
+		b := t.blocks[0]
+		t.blocks[0] = nil
+		t.blocks = t.blocks[1:]
+		t.size -= b.size()
+		t.base = b.last
+		for i := range b.items {
+			if !b.items[i].aside {
+				dropped(&b.items[i], now)
+			}
+		}
+	}
+}
+
+// after calls yield for each message behind a position, until it returns false.
+func (t *tail) after(pos store.Seq, yield func(m *recent, frame []byte) bool) {
+	from := sort.Search(len(t.blocks), func(i int) bool { return t.blocks[i].last > pos })
+	for _, b := range t.blocks[min(from, len(t.blocks)):] {
+		i := sort.Search(len(b.items), func(i int) bool { return b.items[i].seq > pos })
+		start := 0
+		if i > 0 {
+			start = b.items[i-1].end
+		}
+		for ; i < len(b.items); i++ {
+			m := &b.items[i]
+			if !m.aside && !yield(m, b.buf[start:m.end]) {
+				return
+			}
+			start = m.end
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package disk_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/disk"
+)
+
+// everything selects all groups, those of the server too.
+type everything struct{}
+
+func (everything) Match(string) bool { return true }
+
+// fill makes a store with all there is in one, and returns what it holds.
+func fill(t *testing.T, dir string) string {
+	t.Helper()
+	l, err := disk.Open(disk.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, _ := group.ParseFilter("few/#")
+	l.SetPolicy(f, store.Policy{MaxMessages: 3})
+	for i := range 200 {
+		m := store.Message{
+			Group: []string{"a", "few/x", "$presence/a", "b/ü \"q\""}[i%4], Time: time.Now(), Msg: fmt.Appendf(nil, `{"n":%d,"<":"\u2028"}`, i),
+			Retain: i%7 == 0,
+		}
+		if i%3 == 0 {
+			m.UID, m.Event = "5fb22bbe-3ba4-8928-b938-4f1a2661e1dd", "reading"
+		}
+		if i%5 == 0 {
+			m.Expires = time.Now().Add(time.Hour)
+		}
+		if i%11 == 0 {
+			m.Base64, m.Msg = true, []byte(`"//4="`)
+		}
+		if _, err := l.AppendNoted(context.Background(), []store.Entry{m.Entry(nil)}, store.Note{Key: "k", Value: []byte{1, 2}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Purge("a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = disk.Open(disk.Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	got := content(t, l)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// content returns all that can be read of a log.
+func content(t *testing.T, l *disk.Log) string {
+	t.Helper()
+	var out strings.Builder
+	oldest, newest := l.Bounds()
+	_, _ = fmt.Fprintln(&out, oldest, newest)
+	for _, retained := range []bool{false, true} {
+		b := store.Batch{Buf: make([]byte, 0, 1<<20)}
+		q := store.Query{Select: everything{}, Retained: retained, Through: newest.Seq}
+		if err := l.Read(q, &b); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Fprintf(&out, "%s%v\n", b.Buf, b.Gaps)
+	}
+	for _, name := range []string{"a", "few/x", "few/+", "b/#"} {
+		f, _ := group.ParseFilter(name)
+		_, _ = fmt.Fprintf(&out, "%s %+v\n", name, l.Policy(f))
+		b := store.Batch{Buf: make([]byte, 0, 1<<20)}
+		if err := l.Read(store.Query{Select: group.Set{f}}, &b); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Fprintln(&out, b.Gaps)
+	}
+	for note, err := range notes(l) {
+		_, _ = fmt.Fprintln(&out, note, err)
+	}
+	return out.String()
+}
+
+func notes(l *disk.Log) func(func(string, error) bool) {
+	return func(yield func(string, error) bool) {
+		err := l.Notes(func(n store.Note) error {
+			yield(fmt.Sprint(n), nil)
+			return nil
+		})
+		if err != nil {
+			yield("", err)
+		}
+	}
+}
+
+func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	want := fill(t, dir)
+	var problems []string
+	s, err := disk.Check(dir, func(p string) { problems = append(problems, p) })
+	if err != nil || len(problems) > 0 || s.Messages != 103 || s.Groups != 3 || s.Newest.Seq != 200 {
+		t.Errorf("%+v, %v, %q", s, err, problems)
+	}
+	var dump bytes.Buffer
+	if err := disk.Export(dir, &dump, nil); err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(t.TempDir(), "again")
+	steps := 0
+	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), func(int) { steps++ }); err != nil {
+		t.Fatal(err)
+	}
+	if lines := bytes.Count(dump.Bytes(), []byte("\n")); steps != lines {
+		t.Errorf("%d steps for %d lines", steps, lines)
+	}
+	var second bytes.Buffer
+	if err := disk.Export(again, &second, nil); err != nil || !bytes.Equal(dump.Bytes(), second.Bytes()) {
+		t.Errorf("the export of the import differs: %v", err)
+	}
+	s2, err := disk.Check(again, func(p string) { t.Error(p) })
+	if err != nil || s2 != s {
+		t.Errorf("%+v, want %+v: %v", s2, s, err)
+	}
+	l, err := disk.Open(disk.Options{Dir: again})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, l); got != want {
+		for i, line := range strings.Split(want, "\n") {
+			if lines := strings.Split(got, "\n"); i >= len(lines) || lines[i] != line {
+				t.Fatalf("line %d is not %q", i, line)
+			}
+		}
+	}
+	if _, err := disk.Check(again, func(string) {}); err == nil || !strings.Contains(err.Error(), "another process uses it") {
+		t.Errorf("a store that is open is checked: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), nil); err == nil {
+		t.Error("a store is imported over another")
+	}
+}
+
+func TestWhatIsNoExportIsNotImported(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	fill(t, dir)
+	var dump bytes.Buffer
+	if err := disk.Export(dir, &dump, nil); err != nil {
+		t.Fatal(err)
+	}
+	good := dump.String()
+	lines := strings.SplitAfter(good, "\n")
+	for name, bad := range map[string]string{
+		"nothing":             "",
+		"no JSON":             "hello\n",
+		"a history":           lines[len(lines)-2],
+		"a newer format":      strings.Replace(good, `"format":"1"`, `"format":"2"`, 1),
+		"a line cut short":    good[:len(good)-10],
+		"a message elsewhere": strings.Replace(good, `"group":"few/x"`, `"group":"nowhere"`, 1),
+		"an unknown type":     lines[0] + `{"type":"what"}` + "\n",
+		"a changed message":   strings.Replace(good, `"time":"`, `"time": "`, 1),
+		"a wrong key":         lines[0] + `{"type":"note","key":"eA=="}` + "\n",
+	} {
+		to := filepath.Join(t.TempDir(), "to")
+		if err := disk.Import(to, strings.NewReader(bad), nil); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, left := range []string{to, to + ".importing"} {
+			if _, err := os.Stat(left); err == nil {
+				t.Errorf("%s: %s is left", name, left)
+			}
+		}
+	}
+	if err := disk.Export(t.TempDir(), &dump, nil); err == nil || !strings.Contains(err.Error(), "no store") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,532 @@
+package disk
+
+import (
+	"container/heap"
+	"math"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+const (
+	maxOps    = 4096     // that wait for the committer
+	maxTurn   = 4 << 20  // bytes of frames after which a turn takes no more
+	maxEvict  = 32 << 10 // messages that one turn evicts; what is left is for the next
+	idAhead   = 64 << 10 // ids that may be given out before the ceiling is raised
+	tidyAfter = 250      // ms after which what was evicted is deleted, if nothing else is written
+)
+
+// turn is one commit: all that waited when it began.
+type turn struct {
+	now     int64
+	first   store.Seq // of its first message
+	buf     []byte    // their frames
+	items   []recent
+	touched []*group
+	dropped []uint32 // groups
+	sets    []func(*batch) error
+	evict   int       // how many more it may
+	doomed  []doomed  // by this turn, for the next to delete
+	promise bool      // somebody waits for it to be on disk
+	full    bool      // nothing may be appended
+	cut     store.Seq // nothing up to here is held
+	index   *cursor
+	at      item // where index is
+	of      uint32
+}
+
+// doomed is a message that was evicted, or is no longer retained. It is deleted by the turn after
+// the one that says so: whoever reads the disk meanwhile finds all that he was not told is gone.
+type doomed struct {
+	kind doom
+	no   uint32 // of its group
+	seq  store.Seq
+}
+
+// doom says what is to be deleted.
+type doom byte
+
+const (
+	doomMessage  doom = iota
+	doomIndex         // of a message: that itself goes with others
+	doomThrough       // all messages up to seq, of whatever group
+	doomRetained      // what was retained
+)
+
+// run is the committer.
+func (l *Log) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(l.wait())
+		var list []*op
+		select {
+		case o, ok := <-l.ops:
+			if !ok {
+				l.finish()
+				return
+			}
+			list = l.gather(o)
+		case <-timer.C:
+		}
+		l.turn(list)
+	}
+}
+
+// wait returns how long there is nothing to do.
+func (l *Log) wait() time.Duration {
+	if len(l.overdue) > 0 {
+		return 0
+	}
+	if l.Err() != nil {
+		return time.Hour
+	}
+	due := int64(math.MaxInt64)
+	if len(l.byAge) > 0 {
+		due = l.byAge[0].due
+	}
+	now := time.Now()
+	if len(l.doomed) > 0 {
+		due = min(due, now.UnixMilli()+tidyAfter)
+	}
+	if !l.unsynced.IsZero() {
+		due = min(due, l.unsynced.Add(time.Duration(l.opts.Fsync)).UnixMilli())
+	}
+	if due == math.MaxInt64 {
+		return time.Hour
+	}
+	return time.Duration(max(due-now.UnixMilli(), 10)) * time.Millisecond
+}
+
+// gather takes what waits.
+func (l *Log) gather(o *op) []*op {
+	list, size := []*op{o}, o.size()
+	for size < maxTurn {
+		select {
+		case o, ok := <-l.ops:
+			if !ok {
+				return list // and run will see it, too
+			}
+			list = append(list, o)
+			size += o.size()
+		default:
+			return list
+		}
+	}
+	return list
+}
+
+// room returns about how many bytes the frames of a turn take.
+func room(list []*op) (n int) {
+	const header = 80 // the part of a frame that has the id, and is not yet there
+	for _, o := range list {
+		n += o.size() + header*len(o.entries)
+	}
+	return n
+}
+
+func (o *op) size() (n int) {
+	for i := range o.entries {
+		n += len(o.entries[i].Tail)
+	}
+	return n
+}
+
+// turn does what is asked for and what is due, and answers.
+func (l *Log) turn(list []*op) {
+	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1, evict: maxEvict, full: l.engine.full()}
+	t.buf = make([]byte, 0, room(list))
+	err := l.Err()
+	if err == nil {
+		if err = l.commit(t, list); err != nil {
+			l.engine.fail(err)
+			err = l.Err()
+		}
+	}
+	if err == nil {
+		l.publish(t)
+	}
+	for _, o := range list {
+		if err != nil {
+			o.id, o.err = store.ID{}, err
+		} else if o.sweeps && o.err == nil {
+			l.sweeping = append(l.sweeping, o)
+			continue
+		}
+		o.done <- struct{}{}
+	}
+	if len(l.overdue) == 0 || err != nil {
+		for _, o := range l.sweeping {
+			o.err = err
+			o.done <- struct{}{}
+		}
+		l.sweeping, l.overdue = nil, nil
+	}
+}
+
+// commit works out what a turn changes, and writes it.
+func (l *Log) commit(t *turn, list []*op) error {
+	defer l.opts.call(t.close)
+	overdue := l.overdue
+	l.overdue = nil
+	for _, g := range overdue {
+		g.overdue = false
+		if err := l.enforce(g, t); err != nil {
+			return err
+		}
+	}
+	for _, o := range list {
+		var err error
+		switch {
+		case o.change != nil:
+			err = o.change(t)
+		default:
+			o.err, err = l.append(o, t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for len(l.byAge) > 0 && l.byAge[0].due <= t.now && t.evict > 0 {
+		g := heap.Pop(&l.byAge).(aging).g
+		g.aging = false
+		if err := l.enforce(g, t); err != nil {
+			return err
+		}
+		l.age(g)
+	}
+	var err error
+	l.opts.call(func() { err = l.cut(t) })
+	if err != nil {
+		return err
+	}
+	return l.write(t)
+}
+
+// append takes an op's entries into the turn. The refusal is the op's own; err ends all.
+func (l *Log) append(o *op, t *turn) (refusal, err error) {
+	if len(o.entries) > 0 && t.full {
+		return errFull, nil
+	}
+	if !l.known(o.entries) {
+		if err := l.admit(o.entries, t); err != nil {
+			return err, nil
+		}
+	}
+	first := t.first + store.Seq(len(t.items))
+	if err := l.place(o.entries, first); err != nil {
+		return err, nil
+	}
+	o.id = store.ID{Epoch: l.epoch, Seq: first}
+	for i := range o.entries {
+		if err := l.push(&o.entries[i], t); err != nil {
+			return nil, err
+		}
+	}
+	t.promise = true
+	for _, n := range o.notes {
+		t.note(n, first)
+	}
+	return nil, nil
+}
+
+// place gives those entries that are kept aside to whoever keeps them.
+func (l *Log) place(entries []store.Entry, first store.Seq) error {
+	if l.aside == nil {
+		return nil
+	}
+	var out []store.Entry
+	var seqs []store.Seq
+	for i := range entries {
+		if l.groups[entries[i].Group].isAside() {
+			out = append(out, entries[i])
+			seqs = append(seqs, first+store.Seq(i))
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return l.aside.Place(out, seqs)
+}
+
+func (g *group) isAside() bool { return g.policy.Store == store.Memory }
+
+// push adds one message to the turn.
+func (l *Log) push(e *store.Entry, t *turn) error {
+	g := l.groups[e.Group]
+	id := store.ID{Epoch: l.epoch, Seq: t.first + store.Seq(len(t.items))}
+	g.next.rate.Count(t.now)
+	if l.aside != nil && g.isAside() {
+		t.items = append(t.items, recent{item: item{seq: id.Seq}, aside: true, end: len(t.buf)})
+		return l.passBy(g, e, id.Seq, t)
+	}
+	l.clock = max(l.clock, min(e.Time.UnixMilli(), t.now))
+	from := len(t.buf)
+	b, msg := e.AppendFrame(t.buf, id)
+	t.buf = b
+	m := recent{
+		item: item{seq: id.Seq, size: len(b) - from, time: l.clock}, g: g, msg: msg, flags: e.Flags(), end: len(b),
+	}
+	if !e.Expires.IsZero() {
+		m.expires = e.Expires.UnixMilli()
+	}
+	t.touch(g)
+	g.fresh = append(g.fresh, len(t.items))
+	t.items = append(t.items, m)
+	s := &g.next
+	if s.messages == 0 {
+		s.head = m.item
+	}
+	s.messages++
+	s.bytes += int64(m.size)
+	s.newest = id.Seq
+	l.next.messages++
+	l.next.bytes += int64(m.size)
+	if e.Retain {
+		if l.aside != nil && s.aside > 0 {
+			l.aside.Forget(g.name) // what is retained is here
+		}
+		s.retained = id.Seq
+		if e.Clear {
+			s.retained = 0
+		}
+	}
+	if err := l.enforce(g, t); err != nil {
+		return err
+	}
+	l.age(g)
+	return nil
+}
+
+// passBy notes a message that is kept aside: that there are some of the group is known after a
+// restart, when they are gone.
+func (l *Log) passBy(g *group, e *store.Entry, seq store.Seq, t *turn) error {
+	if g.next.aside == 0 || e.Retain && g.next.retained > 0 {
+		t.touch(g)
+		t.promise = true
+	}
+	if e.Retain {
+		g.next.retained = 0 // what is retained is there
+	}
+	g.next.aside = seq
+	g.unsaved = true
+	return nil
+}
+
+func (t *turn) touch(g *group) {
+	if !g.touched {
+		g.touched = true
+		t.touched = append(t.touched, g)
+	}
+}
+
+// note has a note written.
+func (t *turn) note(n store.Note, first store.Seq) {
+	key := append([]byte{noteSpace}, n.Key...)
+	if n.Value == nil {
+		t.sets = append(t.sets, func(b *batch) error { return b.Delete(key, nil) })
+		return
+	}
+	value := append(appendUints(nil, uint64(first)), n.Value...)
+	t.sets = append(t.sets, func(b *batch) error { return b.Set(key, value, nil) })
+}
+
+// write commits the turn, if there is something in it.
+func (l *Log) write(t *turn) error {
+	last := l.last + store.Seq(len(t.items))
+	raise := last > l.ceiling
+	if raise {
+		l.ceiling = last + idAhead
+	}
+	stored := len(t.touched)+len(t.dropped)+len(t.sets)+len(l.doomed) > 0
+	sync := raise || l.opts.Fsync == Always && t.promise && len(t.touched)+len(t.sets) > 0
+	late := !l.unsynced.IsZero() && t.now >= l.unsynced.Add(time.Duration(l.opts.Fsync)).UnixMilli()
+	if !stored && !raise {
+		if late {
+			l.unsynced = time.Time{}
+			return l.engine.sync()
+		}
+		return nil
+	}
+	sync = sync || late
+	err := l.engine.commit(sync, func(b *batch) error { return l.fill(b, t, last, raise) })
+	switch {
+	case err != nil:
+		return err
+	case sync:
+		l.unsynced = time.Time{}
+	case l.opts.Fsync > 0 && l.unsynced.IsZero():
+		l.unsynced = time.UnixMilli(t.now)
+	}
+	l.doomed = t.doomed
+	return nil
+}
+
+// fill puts into a batch what a turn changes.
+func (l *Log) fill(b *batch, t *turn, last store.Seq, raise bool) error {
+	for _, d := range l.doomed {
+		if err := d.delete(b); err != nil {
+			return err
+		}
+	}
+	start := 0
+	for i := range t.items {
+		m := &t.items[i]
+		if !m.out && !m.aside {
+			if err := m.set(b, messageSpace, t.buf[start:m.end]); err != nil {
+				return err
+			}
+			if err := b.Set(indexKey(m.g.no, m.seq), m.appendIndex(nil), nil); err != nil {
+				return err
+			}
+		}
+		start = m.end
+	}
+	for _, g := range t.touched {
+		if err := l.fillGroup(b, g, t); err != nil {
+			return err
+		}
+	}
+	for _, no := range t.dropped {
+		if err := b.Delete(groupKey(no), nil); err != nil {
+			return err
+		}
+	}
+	for _, set := range t.sets {
+		if err := set(b); err != nil {
+			return err
+		}
+	}
+	return l.fillFacts(b, t, last, raise)
+}
+
+func (l *Log) fillFacts(b *batch, t *turn, last store.Seq, raise bool) error {
+	fact := func(name string, value ...uint64) error {
+		return b.Set(append([]byte{factSpace}, name...), appendUints(nil, value...), nil)
+	}
+	if len(t.items) > 0 {
+		if err := fact(factNewest, uint64(last)); err != nil {
+			return err
+		}
+	}
+	if raise {
+		if err := fact(factCeiling, uint64(l.ceiling)); err != nil {
+			return err
+		}
+	}
+	if len(t.dropped) > 0 {
+		return fact(factForgotten, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime))
+	}
+	return nil
+}
+
+// fillGroup writes the group's record, and its retained message where that has changed.
+func (l *Log) fillGroup(b *batch, g *group, t *turn) error {
+	g.unsaved = false
+	if err := b.Set(groupKey(g.no), g.appendRecord(nil), nil); err != nil {
+		return err
+	}
+	was, is := g.now.retained, g.next.retained
+	if was == is {
+		return nil
+	}
+	if was > 0 {
+		t.doomed = append(t.doomed, doomed{kind: doomRetained, seq: was})
+	}
+	if is == 0 {
+		return nil
+	}
+	i := int(is - t.first)
+	start := 0
+	if i > 0 {
+		start = t.items[i-1].end
+	}
+	return t.items[i].set(b, retainedSpace, t.buf[start:t.items[i].end])
+}
+
+// set writes a message under its seq.
+func (m *recent) set(b *batch, space byte, frame []byte) error {
+	h := header{no: m.g.no, time: m.time, expires: m.expires, msg: m.msg, flags: m.flags}
+	d := b.SetDeferred(9, headerSize+len(frame))
+	copy(d.Key, seqKey(space, m.seq))
+	h.put(d.Value)
+	copy(d.Value[headerSize:], frame)
+	return d.Finish()
+}
+
+func (d doomed) delete(b *batch) error {
+	switch d.kind {
+	case doomThrough:
+		return b.DeleteRange(seqKey(messageSpace, 0), seqKey(messageSpace, d.seq+1), nil)
+	case doomRetained:
+		return b.SingleDelete(seqKey(retainedSpace, d.seq), nil)
+	case doomMessage:
+		if err := b.SingleDelete(seqKey(messageSpace, d.seq), nil); err != nil {
+			return err
+		}
+	}
+	return b.SingleDelete(indexKey(d.no, d.seq), nil)
+}
+
+// publish makes what was committed be there for readers.
+func (l *Log) publish(t *turn) {
+	l.mu.Lock()
+	for _, g := range t.touched {
+		g.publish(l.opts.Losses)
+		g.touched = false
+		g.fresh = g.fresh[:0]
+		l.noteIdle(g)
+	}
+	l.last += store.Seq(len(t.items))
+	l.tail.add(t, l.last)
+	l.tail.trim(l.lose)
+	l.now = l.next
+	l.oldest.Store(max(l.oldest.Load(), uint64(t.cut)))
+	l.newest.Store(uint64(l.last))
+	l.mu.Unlock()
+	if len(t.items) > 0 {
+		l.wakes.Wake()
+	}
+}
+
+// lose notes a message that is no longer among the recent ones, and evicted.
+func (l *Log) lose(m *recent, now int64) {
+	s := &m.g.next
+	if m.seq > s.gone || m.expired(now) || m.seq <= s.removed.Seq {
+		return
+	}
+	l.next.removedMax = max(l.next.removedMax, m.seq)
+	s.removed = store.Loss{Seq: m.seq, At: l.opts.Losses.Tick()}
+	m.g.now.removed = s.removed
+}
+
+// finish writes down that the log is closed.
+func (l *Log) finish() {
+	if l.Err() != nil {
+		return
+	}
+	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1}
+	for _, g := range l.groups {
+		if g.unsaved {
+			t.touch(g)
+		}
+	}
+	_ = l.engine.commit(true, func(b *batch) error { // a failed one is told by Err
+		l.ceiling = l.last
+		if err := l.fill(b, t, l.last, true); err != nil {
+			return err
+		}
+		if err := b.Set(append([]byte{factSpace}, factNewest...), appendUints(nil, uint64(l.last)), nil); err != nil {
+			return err
+		}
+		return b.Set(append([]byte{factSpace}, factClean...), nil, nil)
+	})
+}
+
+// close frees what the turn has taken to read.
+func (t *turn) close() {
+	if t.index != nil {
+		_ = t.index.Close() // its errors were told as it was read
+		t.index = nil
+	}
+}

@@ -1,0 +1,121 @@
+package tiered
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/disk"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// Log is a store.Store.
+type Log struct {
+	*disk.Log // what is not said here is its own
+	mem       *memory.Log
+	losses    *store.Clock
+}
+
+var (
+	_ store.Store   = (*Log)(nil)
+	_ store.Noter   = (*Log)(nil)
+	_ store.Failing = (*Log)(nil)
+)
+
+// memoryParts says what part of the memory is for the groups that are kept there.
+const memoryParts = 2
+
+// Open opens the log that the options describe. MaxMemory is for both its parts.
+func Open(o disk.Options) (*Log, error) {
+	l := &Log{losses: new(store.Clock)}
+	o.Server = o.Server.Or(store.Policy{Store: store.Disk})
+	m := memory.Options{
+		MaxMemory: max(o.MaxMemory/memoryParts, memory.MinMaxMemory), MaxGroups: o.MaxGroups, Server: o.Server, Losses: l.losses,
+	}
+	o.MaxMemory = max(o.MaxMemory-m.MaxMemory, disk.MinMaxMemory)
+	o.Losses = l.losses
+	o.Aside = func(epoch string, newest store.Seq) disk.Aside {
+		m.Epoch, m.Newest = epoch, newest
+		l.mem = memory.New(m)
+		return l.mem
+	}
+	var err error
+	l.Log, err = disk.Open(o)
+	return l, err
+}
+
+// Bounds implements store.Log.
+func (l *Log) Bounds() (oldest, newest store.ID) {
+	low, _ := l.mem.Bounds()
+	oldest, newest = l.Log.Bounds()
+	oldest.Seq = min(oldest.Seq, low.Seq)
+	return oldest, newest
+}
+
+// Find implements store.Log.
+func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
+	_, newest := l.Log.Bounds()
+	_, placed := l.mem.Bounds()
+	if s.Last == 0 {
+		pos := l.mem.Find(filters, s)
+		if pos >= placed.Seq {
+			pos = newest.Seq // there is nothing in memory
+		}
+		return min(pos, l.Log.Find(filters, s))
+	}
+	seqs := append(l.Log.Last(filters, s.Last), l.mem.Last(filters, s.Last)...)
+	slices.Sort(seqs)
+	if len(seqs) == 0 {
+		return newest.Seq
+	}
+	return min(seqs[max(0, len(seqs)-s.Last)]-1, newest.Seq)
+}
+
+// SetPolicy implements store.Keeper.
+func (l *Log) SetPolicy(f group.Filter, p store.Policy) {
+	l.Log.SetPolicy(f, p)
+	l.mem.SetPolicy(f, p)
+}
+
+// Purge implements store.Keeper.
+func (l *Log) Purge(name string) error { return errors.Join(l.Log.Purge(name), l.mem.Purge(name)) }
+
+// Groups implements store.Keeper.
+func (l *Log) Groups() []store.GroupInfo {
+	list := l.Log.Groups()
+	at := map[string]int{}
+	for i := range list {
+		at[list[i].Group] = i
+	}
+	for _, m := range l.mem.Groups() {
+		i, both := at[m.Group]
+		if !both {
+			list = append(list, m)
+			continue
+		}
+		g := &list[i]
+		if g.Oldest == 0 || m.Oldest > 0 && m.Oldest < g.Oldest {
+			g.Oldest = m.Oldest
+		}
+		g.Messages += m.Messages
+		g.Bytes += m.Bytes
+		g.Rate += m.Rate
+		g.Newest = max(g.Newest, m.Newest)
+		g.Retained = g.Retained || m.Retained
+	}
+	return list
+}
+
+// Usage implements store.Keeper.
+func (l *Log) Usage() store.Usage {
+	u, m := l.Log.Usage(), l.mem.Usage()
+	u.Messages += m.Messages // the log on disk knows of all groups
+	u.Bytes += m.Bytes
+	u.Memory += m.Memory
+	u.Evicted += m.Evicted
+	return u
+}
+
+// Close implements store.Log.
+func (l *Log) Close() error { return errors.Join(l.Log.Close(), l.mem.Close()) }
