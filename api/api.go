@@ -1,0 +1,132 @@
+// Package api is HTTP in and HTTP out: it turns requests into calls of the hub, and what the hub
+// says into responses. routes.go has the whole surface as one table: start there. openapi.yaml is
+// its contract.
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/watchbox-go/watchbox/internal/hub"
+)
+
+// Options of the API.
+type Options struct {
+	Guard  Guard
+	Spec   []byte       // openapi.yaml
+	Web    http.Handler // serves / and what its page needs
+	Logger *slog.Logger
+}
+
+// api is what the handlers share.
+type api struct {
+	hub  *hub.Hub
+	opts Options
+	mux  *chi.Mux
+}
+
+// New returns a handler for the whole surface. It may be mounted anywhere: with chi's Mount or
+// behind http.StripPrefix.
+func New(h *hub.Hub, o Options) http.Handler {
+	a := &api{hub: h, opts: o, mux: chi.NewMux()}
+	a.mux.NotFound(a.serve(notFound))
+	a.mux.MethodNotAllowed(a.serve(a.wrongMethod))
+	for _, r := range a.routes() {
+		a.mux.Method(r.method, r.pattern, r.handler)
+		if r.method == http.MethodGet {
+			a.mux.Method(http.MethodHead, r.pattern, r.handler)
+		}
+	}
+	return a.guard(a.mux)
+}
+
+// serve makes an http.Handler of one that may fail, and answers for it if it does.
+func (a *api) serve(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			a.writeProblem(w, r, err)
+		}
+	}
+}
+
+// writeJSON answers with a JSON value that is encoded already.
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["X-Content-Type-Options"] = noSniff
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // whoever asked is gone, or will ask again
+}
+
+// writeValue answers with a value as JSON.
+func writeValue(w http.ResponseWriter, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, append(body, '\n'))
+	return nil
+}
+
+// readObject reads a body that is one JSON object into a struct that knows all of its members. A
+// body of no type is taken for one, and of the type that curl sends unless told otherwise.
+func readObject(r *http.Request, s shape, to any) error {
+	if err := checkEncoding(r); err != nil {
+		return err
+	}
+	switch mediaType(r.Header.Get("Content-Type")) {
+	case jsonMedia, "", formMedia:
+	default:
+		return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Type",
+			detail: s.name + " is sent as " + jsonMedia}
+	}
+	b, err := io.ReadAll(io.LimitReader(r.Body, int64(s.most)+1))
+	switch {
+	case err != nil:
+		return readError(err)
+	case len(b) > s.most:
+		return &hub.SizeError{What: s.name, Max: s.most}
+	case !json.Valid(b) || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")):
+		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "the body is no JSON object; " + s.looks}
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(to); err != nil {
+		return &objectError{err, s.looks}
+	}
+	return nil
+}
+
+// shape is what is expected of an object.
+type shape struct {
+	name  string // "a policy"
+	most  int    // bytes
+	looks string // what it has in it
+}
+
+// objectError says that a JSON object has members that it should not have, or of a wrong type.
+type objectError struct {
+	err   error
+	looks string
+}
+
+func (e *objectError) Error() string {
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](e.err); ok {
+		return fmt.Sprintf("%s: it is no %s that is meant here; %s", t.Field, t.Value, e.looks)
+	}
+	return strings.TrimPrefix(e.err.Error(), "json: ") + "; " + e.looks
+}
+
+// Header values that each answer has, made once.
+var (
+	jsonType = []string{"application/json"}
+	noSniff  = []string{"nosniff"}
+)

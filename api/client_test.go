@@ -1,0 +1,356 @@
+package api_test
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// patience is how long a test waits for what has to come.
+const patience = 20 * time.Second
+
+func deadline() time.Time { return time.Now().Add(patience) }
+
+// server is a hub that runs on a socket of its own.
+type server struct {
+	testing.TB
+	hub    *watchbox.Hub
+	addr   string
+	at     string // the path where it is mounted
+	client *http.Client
+	end    func() error // has Run return, and returns what it did
+}
+
+// onDisk has the tests' hubs keep their messages on disk: all that the API promises holds there, too.
+var onDisk = os.Getenv("WATCHBOX_TEST_STORE") == "disk"
+
+// serve runs a hub until the test ends.
+func serve(t testing.TB, opts ...watchbox.Option) *server {
+	t.Helper()
+	listening := make(chan net.Addr, 1)
+	if onDisk {
+		opts = append([]watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever)}, opts...)
+	}
+	hub, err := watchbox.New(append(opts, watchbox.WithListening(func(a net.Addr) { listening <- a }))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- hub.Run(ctx, "127.0.0.1:0", nil) }()
+	s := &server{TB: t, hub: hub, addr: (<-listening).String()}
+	s.end = sync.OnceValue(func() error { cancel(); return <-ran })
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	s.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		if err := s.end(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if err := hub.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+// in is the server for a subtest.
+func (s *server) in(t testing.TB) *server {
+	sub := *s
+	sub.TB = t
+	return &sub
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// code is that of a problem.
+func (a answer) code() string { return a.problem().Code }
+
+type problem struct{ Code, Detail, Parameter string }
+
+func (a answer) problem() (p problem) {
+	_ = json.Unmarshal([]byte(a.body), &p)
+	return p
+}
+
+// decode reads the answer's JSON.
+func (a answer) decode(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(a.body), v); err != nil {
+		t.Fatalf("%v: %s", err, a.body)
+	}
+}
+
+// request makes one of "GET /path", a body and the names and values of header fields.
+func (s *server) request(call, body string, header ...string) *http.Request {
+	s.Helper()
+	method, target, _ := strings.Cut(call, " ")
+	r, err := http.NewRequest(method, "http://"+s.addr+s.at+target, strings.NewReader(body))
+	if err != nil {
+		s.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+			continue
+		}
+		r.Header.Add(header[i], header[i+1])
+	}
+	return r
+}
+
+// do makes a request and holds it and its answer against the contract.
+func (s *server) do(call, body string, header ...string) answer {
+	s.Helper()
+	return s.send(s.request(call, body, header...), body)
+}
+
+func (s *server) send(r *http.Request, body string) answer {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	resp, err := s.client.Do(r.WithContext(ctx))
+	if err != nil {
+		s.Fatalf("%s %s: %v", r.Method, r.URL, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.Fatalf("%s %s: %v", r.Method, r.URL, err)
+	}
+	theContract.check(s, s.unmounted(r), []byte(body), resp.StatusCode, resp.Header, got)
+	return answer{resp.StatusCode, resp.Header, string(got)}
+}
+
+// unmounted is a request as the contract has it.
+func (s *server) unmounted(r *http.Request) *http.Request {
+	if s.at == "" {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.URL.Path, r.URL.RawPath = cmp.Or(strings.TrimPrefix(r.URL.Path, s.at), "/"), ""
+	return r
+}
+
+// wants is do for an answer with that status and, if it is a problem, that code.
+func (s *server) wants(status int, code, call, body string, header ...string) answer {
+	s.Helper()
+	a := s.do(call, body, header...)
+	if a.status != status || a.code() != code {
+		s.Errorf("%s: %d %s, want %d %s: %.300s", call, a.status, a.code(), status, code, a.body)
+	}
+	return a
+}
+
+// receipt is the answer to a POST.
+type receipt struct {
+	ID, Group, Time, First string
+	Count                  int
+}
+
+// post publishes, and fails the test if it cannot.
+func (s *server) post(target, body string, header ...string) (r receipt) {
+	s.Helper()
+	s.wants(201, "", "POST "+target, body, header...).decode(s, &r)
+	return r
+}
+
+// socket is a connection for what no client would send.
+type socket struct {
+	testing.TB
+	net.Conn
+	in *bufio.Reader
+}
+
+func (s *server) dial() *socket {
+	s.Helper()
+	conn, err := net.DialTimeout("tcp", s.addr, patience)
+	if err != nil {
+		s.Fatal(err)
+	}
+	_ = conn.SetDeadline(deadline())
+	s.Cleanup(func() { _ = conn.Close() })
+	return &socket{s.TB, conn, bufio.NewReader(conn)}
+}
+
+func (c *socket) write(format string, args ...any) {
+	c.Helper()
+	if _, err := fmt.Fprintf(c, format, args...); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// response reads one answer, the body too.
+func (c *socket) response(method string) answer {
+	c.Helper()
+	resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
+	if err != nil {
+		c.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+// ended fails unless nothing more comes and the connection ends.
+func (c *socket) ended() {
+	c.Helper()
+	rest, err := io.ReadAll(c.in)
+	if timeout, ok := err.(net.Error); ok && timeout.Timeout() || len(rest) > 0 {
+		c.Errorf("the connection goes on: %q, %v", rest, err)
+	}
+}
+
+// stream is an SSE response, read from its socket.
+type stream struct {
+	*socket
+	header http.Header
+	raw    bool
+
+	// What the session event said.
+	id, uid, secret, heartbeat string
+}
+
+// listen opens a stream and reads its session event.
+func (s *server) listen(target string, header ...string) *stream {
+	s.Helper()
+	st := s.open(target, header...)
+	name, id, data := parseBlock(strings.TrimPrefix(st.block(), "retry: 1000\n"))
+	var hello struct{ UID, Secret, Heartbeat string }
+	if err := json.Unmarshal([]byte(data), &hello); err != nil || name != "session" {
+		s.Fatalf("the stream begins with %q: %s", name, data)
+	}
+	st.id, st.uid, st.secret, st.heartbeat = id, hello.UID, hello.Secret, hello.Heartbeat
+	return st
+}
+
+// open opens a stream and reads no more than its header.
+func (s *server) open(target string, header ...string) *stream {
+	s.Helper()
+	st := &stream{socket: s.dial(), raw: strings.Contains(target, "format=raw")}
+	r := s.request("GET "+target, "", header...)
+	var b bytes.Buffer
+	if err := r.Write(&b); err != nil {
+		s.Fatal(err)
+	}
+	st.write("%s", b.Bytes())
+	resp, err := http.ReadResponse(st.in, r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if resp.StatusCode != 200 {
+		body, _ := io.ReadAll(resp.Body)
+		s.Fatalf("GET %s: %s: %s", target, resp.Status, body)
+	}
+	theContract.check(s, r, nil, resp.StatusCode, resp.Header, []byte("a stream"))
+	st.header, st.in = resp.Header, bufio.NewReader(resp.Body)
+	return st
+}
+
+// block returns what comes next and is no heartbeat: that comes when it comes.
+func (st *stream) block() string {
+	st.Helper()
+	for {
+		if b := st.next(); !strings.HasPrefix(b, ":") {
+			return b
+		}
+	}
+}
+
+// next reads up to an empty line, and holds what an event says against the contract.
+func (st *stream) next() string {
+	st.Helper()
+	var b strings.Builder
+	for {
+		line, err := st.in.ReadString('\n')
+		b.WriteString(line)
+		if err != nil {
+			st.Fatalf("the stream ended: %v, after %q", err, b.String())
+		}
+		if line == "\n" {
+			break
+		}
+	}
+	name, _, data := parseBlock(b.String())
+	own := name == "session" || name == "gap" || name == "bye"
+	if data != "" && (own || !st.raw) {
+		theContract.checkEvent(st, name, data)
+	}
+	return b.String()
+}
+
+// gets fails unless the next bytes are those, which end with a block.
+func (st *stream) gets(want ...string) {
+	st.Helper()
+	for _, w := range want {
+		var got strings.Builder
+		for n := strings.Count(w, "\n\n"); n > 0; n-- {
+			if strings.HasPrefix(w, ":") {
+				got.WriteString(st.next())
+			} else {
+				got.WriteString(st.block())
+			}
+		}
+		if got.String() != w {
+			st.Fatalf("the stream has\n%q, want\n%q", got.String(), w)
+		}
+	}
+}
+
+// parseBlock returns the fields of a block of plain lines.
+func parseBlock(block string) (name, id, data string) {
+	var lines []string
+	for line := range strings.Lines(block) {
+		field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		switch field {
+		case "event":
+			name = value
+		case "id":
+			id = value
+		case "data":
+			lines = append(lines, value)
+		}
+	}
+	return name, id, strings.Join(lines, "\n")
+}
+
+// frame is a message on the wire.
+func frame(r receipt, members, msg string) string {
+	return fmt.Sprintf("id: %s\ndata: {\"id\":\"%s\",\"group\":\"%s\",%s\"time\":\"%s\",\"msg\":%s}\n\n",
+		r.ID, r.ID, r.Group, members, r.Time, msg)
+}
+
+// eventually polls until ok, or fails the test.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("in vain: %s", what)
+		}
+	}
+}

@@ -1,0 +1,294 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"go.yaml.in/yaml/v3"
+)
+
+// theContract is openapi.yaml. All that the tests send and get is held against it, and it notes
+// what it has seen: what it says and no test has seen fails the package.
+var theContract = loadContract()
+
+type contract struct {
+	doc   *openapi3.T
+	plain map[string]any // the same, as it is written
+
+	mu   sync.Mutex
+	seen map[string]bool // "operation status code", as unseen has them
+}
+
+func loadContract() *contract {
+	text, err := os.ReadFile("../openapi.yaml")
+	c := &contract{seen: map[string]bool{}}
+	if err == nil {
+		err = yaml.Unmarshal(text, &c.plain)
+	}
+	if err == nil {
+		c.doc, err = openapi3.NewLoader().LoadFromData(text)
+	}
+	if err != nil {
+		panic(err)
+	}
+	for _, t := range []string{"text/event-stream", "application/x-ndjson", "text/html", "text/javascript", "text/css", "image/svg+xml"} {
+		openapi3filter.RegisterBodyDecoder(t, openapi3filter.PlainBodyDecoder)
+	}
+	return c
+}
+
+func TestTheContractIsValid(t *testing.T) {
+	if err := theContract.doc.Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// route finds a request's operation. A group's name, or a filter, is the rest of the path.
+func (c *contract) route(r *http.Request) (*routers.Route, map[string]string) {
+	path := r.URL.EscapedPath()
+	for _, template := range slices.Sorted(maps.Keys(c.doc.Paths.Map())) {
+		params, ok := matchPath(template, path)
+		if !ok {
+			continue
+		}
+		item := c.doc.Paths.Value(template)
+		op := item.GetOperation(r.Method)
+		if op == nil && r.Method == http.MethodHead {
+			op = item.Get
+		}
+		return &routers.Route{Spec: c.doc, Path: template, PathItem: item, Method: r.Method, Operation: op}, params
+	}
+	return nil, nil
+}
+
+func matchPath(template, path string) (map[string]string, bool) {
+	params := map[string]string{}
+	for {
+		t, trest, tmore := strings.Cut(template, "/")
+		p, prest, pmore := strings.Cut(path, "/")
+		if strings.HasPrefix(t, "{") {
+			if !tmore && t != "{uid}" { // it is the rest of the path
+				p, pmore = path, false
+			}
+			value, err := url.PathUnescape(p)
+			if err != nil || value == "" {
+				return nil, false
+			}
+			params[strings.Trim(t, "{}")] = value
+		} else if t != p {
+			return nil, false
+		}
+		if !tmore || !pmore {
+			return params, tmore == pmore
+		}
+		template, path = trest, prest
+	}
+}
+
+// check holds a request and its answer against the contract.
+func (c *contract) check(t testing.TB, r *http.Request, sent []byte, status int, header http.Header, body []byte) {
+	t.Helper()
+	if err := c.conforms(r, sent, status, header, body); err != nil {
+		t.Errorf("%s %s: %d is not as openapi.yaml says: %v\n%.400s", r.Method, r.URL, status, err, body)
+	}
+}
+
+func (c *contract) conforms(r *http.Request, sent []byte, status int, header http.Header, body []byte) error {
+	code, err := c.problem(r, status, header, body)
+	if err != nil {
+		return err
+	}
+	route, params := c.route(r)
+	switch {
+	case r.Method == http.MethodOptions:
+		return checkOptions(status, header)
+	case route == nil || route.Operation == nil:
+		c.note("", status, code)
+		return checkUnknown(route, status, header)
+	}
+	c.note(route.Operation.OperationID, status, code)
+	if slices.Contains([]string{"not-found", "internal", "given-up"}, code) {
+		return nil // these may come on any call
+	}
+	if route.Operation.Responses.Value(strconv.Itoa(status)) == nil {
+		return fmt.Errorf("%s does not document the status", route.Operation.OperationID)
+	}
+	in := &openapi3filter.RequestValidationInput{
+		Request: copyOf(r, sent), PathParams: params, Route: route,
+		Options: &openapi3filter.Options{SkipSettingDefaults: true},
+	}
+	if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil && status < 400 {
+		return fmt.Errorf("a request that it does not allow was accepted: %w", err)
+	}
+	out := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: in, Status: status, Header: header, Body: io.NopCloser(bytes.NewReader(body)),
+		Options: &openapi3filter.Options{ExcludeResponseBody: r.Method == http.MethodHead, IncludeResponseStatus: true},
+	}
+	return openapi3filter.ValidateResponse(r.Context(), out)
+}
+
+// problem returns the code of an answer that is one, and checks what all of them have.
+func (c *contract) problem(r *http.Request, status int, header http.Header, body []byte) (code string, err error) {
+	if status < 400 || r.Method == http.MethodHead {
+		return "", nil
+	}
+	if media := header.Get("Content-Type"); media != "application/problem+json" {
+		return "", fmt.Errorf("it is no problem+json but %q", media)
+	}
+	var p struct {
+		Title, Code, Detail string
+		Status              int
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		return "", err
+	}
+	if p.Title != http.StatusText(status) || p.Status != status {
+		return "", fmt.Errorf("it calls itself %d %q", p.Status, p.Title)
+	}
+	return p.Code, c.fits("Problem", body)
+}
+
+func checkOptions(status int, header http.Header) error {
+	if status == http.StatusNoContent && header.Get("Allow") == "" && header.Get("Access-Control-Allow-Methods") == "" {
+		return fmt.Errorf("OPTIONS is answered without Allow")
+	}
+	return nil
+}
+
+func checkUnknown(route *routers.Route, status int, header http.Header) error {
+	switch {
+	case status == http.StatusForbidden:
+		return nil // the guard stands before all paths
+	case route == nil && status != http.StatusNotFound && status != http.StatusPermanentRedirect && status != http.StatusBadRequest:
+		return fmt.Errorf("it has no such path")
+	case route != nil && (status != http.StatusMethodNotAllowed || header.Get("Allow") == ""):
+		return fmt.Errorf("it has no such method, and there is no 405 with Allow")
+	}
+	return nil
+}
+
+func copyOf(r *http.Request, body []byte) *http.Request {
+	c := r.Clone(context.Background())
+	c.Body = io.NopCloser(bytes.NewReader(body))
+	if len(body) == 0 {
+		c.Body = http.NoBody
+	}
+	return c
+}
+
+// fits holds a JSON value against a schema by its name.
+func (c *contract) fits(schema string, value []byte) error {
+	var v any
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.UseNumber() // 1e400 is one
+	if err := d.Decode(&v); err != nil {
+		return err
+	}
+	return c.doc.Components.Schemas[schema].Value.VisitJSON(v, openapi3.EnableJSONSchema2020())
+}
+
+// checkEvent holds an event's data against the schema that the contract has for its name.
+func (c *contract) checkEvent(t testing.TB, name, data string) {
+	t.Helper()
+	schemas := map[string]string{"session": "SessionEvent", "gap": "Gap", "bye": "ByeEvent"}
+	schema, own := schemas[name]
+	if !own {
+		schema = "Message"
+	}
+	if err := c.fits(schema, []byte(data)); err != nil {
+		t.Errorf("the event %q is not as openapi.yaml says: %v\n%s", name, err, data)
+	}
+}
+
+// note remembers what was seen.
+func (c *contract) note(operation string, status int, code string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range []string{says(operation, strconv.Itoa(status), code), says(operation, strconv.Itoa(status), ""), says("", "", code)} {
+		c.seen[s] = true
+	}
+}
+
+func says(words ...string) string { return strings.TrimSpace(strings.Join(words, " ")) }
+
+// unseen returns what the contract says and nobody has seen.
+func (c *contract) unseen() []string {
+	want := c.allCodes()
+	for _, item := range object(c.plain["paths"]) {
+		for method, op := range object(item) {
+			name, _ := object(op)["operationId"].(string)
+			for status, response := range object(object(op)["responses"]) {
+				if status == "default" || method == "parameters" {
+					continue
+				}
+				codes := c.codes(c.resolve(object(response)))
+				if len(codes) == 0 {
+					want = append(want, says(name, status, ""))
+				}
+				for _, code := range codes {
+					want = append(want, says(name, status, code))
+				}
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want = slices.DeleteFunc(want, func(s string) bool { return c.seen[s] })
+	slices.Sort(want)
+	return want
+}
+
+// codes returns the problem codes that a response may have.
+func (c *contract) codes(response map[string]any) (codes []string) {
+	schema := object(object(object(response["content"])["application/problem+json"])["schema"])
+	code := object(object(schema["properties"])["code"])
+	if one, ok := code["const"].(string); ok {
+		codes = append(codes, one)
+	}
+	list, _ := code["enum"].([]any)
+	for _, one := range list {
+		codes = append(codes, one.(string))
+	}
+	return codes
+}
+
+// allCodes returns each code that there is.
+func (c *contract) allCodes() (codes []string) {
+	for _, code := range c.doc.Components.Schemas["Problem"].Value.Properties["code"].Value.Enum {
+		codes = append(codes, code.(string))
+	}
+	return codes
+}
+
+// resolve follows a $ref to one of the components.
+func (c *contract) resolve(v map[string]any) map[string]any {
+	ref, ok := v["$ref"].(string)
+	if !ok {
+		return v
+	}
+	at := c.plain
+	for step := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
+		at = object(at[step])
+	}
+	return at
+}
+
+func object(v any) map[string]any {
+	m, _ := v.(map[string]any)
+	return m
+}

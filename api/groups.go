@@ -1,0 +1,67 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// groupJSON is a group as the API shows it.
+type groupJSON struct {
+	Group       string  `json:"group"`
+	Messages    int64   `json:"messages"`
+	Bytes       int64   `json:"bytes"`
+	Rate        float64 `json:"rate"`
+	Subscribers int     `json:"subscribers"`
+	Retained    bool    `json:"retained"`
+	Oldest      string  `json:"oldest,omitempty"`
+	Newest      string  `json:"newest,omitempty"`
+}
+
+// groups lists the groups that something is held of.
+func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
+	q, err := parameters(r, "filter")
+	if err != nil {
+		return err
+	}
+	f, _ := group.ParseFilter("#")
+	if s, ok := q.has("filter"); ok {
+		if f, err = filter(s); err != nil {
+			return err
+		}
+		if err := a.hub.Readable(f); err != nil {
+			return err
+		}
+	}
+	epoch := a.hub.Epoch()
+	id := func(seq store.Seq) string {
+		if seq == 0 {
+			return ""
+		}
+		return store.ID{Epoch: epoch, Seq: seq}.String()
+	}
+	list := []groupJSON{}
+	for _, g := range a.hub.Groups(f) {
+		list = append(list, groupJSON{
+			g.Group, g.Messages, g.Bytes, g.Rate, g.Subscribers, g.Retained, id(g.Oldest), id(g.Newest),
+		})
+	}
+	return writeValue(w, map[string][]groupJSON{"groups": list})
+}
+
+// purge evicts all messages of a group.
+func (a *api) purge(w http.ResponseWriter, r *http.Request) error {
+	name, err := rest(r)
+	if err != nil {
+		return err
+	}
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	if err := a.hub.Purge(name); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,186 @@
+package api_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+type groupInfo struct {
+	Group           string
+	Messages, Bytes int64
+	Rate            float64
+	Subscribers     int
+	Retained        bool
+	Oldest, Newest  string
+}
+
+// groups lists those that a query asks for.
+func (s *server) groups(query string) []groupInfo {
+	s.Helper()
+	var list struct{ Groups []groupInfo }
+	s.wants(200, "", "GET /v1/groups"+query, "").decode(s, &list)
+	return list.Groups
+}
+
+func TestGroupsAreListedByNameWithWhatIsKnown(t *testing.T) {
+	s := serve(t)
+	if list := s.wants(200, "", "GET /v1/groups", "").body; list != `{"groups":[]}`+"\n" {
+		t.Errorf("none are %q", list)
+	}
+	first := s.post("/v1/groups/b/c", "x")
+	last := s.post("/v1/groups/b/c", "y")
+	s.post("/v1/groups/a?retain=true", "z")
+	one, all := s.listen("/v1/groups/b/%23"), s.listen("/v1/groups/%23")
+	s.listen("/v1/events?group=b/c&group=b/%2B")
+	list := s.groups("")
+	if len(list) != 2 || list[0].Group != "a" || !list[0].Retained || list[0].Subscribers != 1 {
+		t.Fatalf("%+v", list)
+	}
+	if g := list[1]; g.Messages != 2 || g.Bytes < 100 || g.Rate <= 0 || g.Oldest != first.ID || g.Newest != last.ID || g.Retained || g.Subscribers != 3 {
+		t.Errorf("%+v", g)
+	}
+	_, _ = one.Close(), all.Close()
+	eventually(t, "those who left are not counted", func() bool { return s.groups("?filter=b/c")[0].Subscribers == 1 })
+	for query, want := range map[string]int{"?filter=b/%23": 1, "?filter=a": 1, "?filter=%2B": 1, "?filter=nothing": 0, "?filter=%23": 2} {
+		if got := len(s.groups(query)); got != want {
+			t.Errorf("%s: %d groups, want %d", query, got, want)
+		}
+	}
+	if own := s.groups("?filter=$presence/%23"); len(own) == 0 {
+		t.Error("the server's own groups are nowhere")
+	}
+	s.wants(400, "parameter-unknown", "GET /v1/groups?name=x", "")
+	s.wants(400, "parameter-invalid", "GET /v1/groups?filter=a&filter=b", "")
+	s.wants(400, "filter-invalid", "GET /v1/groups?filter=a//b", "")
+	s.wants(403, "filter-forbidden", "GET /v1/groups?filter=$session/%23", "")
+}
+
+func TestAPurgedGroupIsForgottenAndItsStreamsStay(t *testing.T) {
+	s := serve(t)
+	st := s.listen("/v1/groups/foo")
+	s.post("/v1/groups/foo?retain=true", "x")
+	_ = st.block()
+	s.post("/v1/groups/bar", "stays")
+	for range 2 { // there need not be anything
+		if a := s.wants(204, "", "DELETE /v1/groups/foo", ""); a.body != "" {
+			t.Errorf("%q", a.body)
+		}
+	}
+	if h := s.history("%23"); h.bodies() != `"stays"` {
+		t.Errorf("left: %s", h.bodies())
+	}
+	st.gets(frame(s.post("/v1/groups/foo", "y"), "", `"y"`))
+	s.listen("/v1/groups/foo").gets(frame(s.post("/v1/groups/foo", "z"), "", `"z"`)) // nothing is retained
+	s.wants(400, "parameter-unknown", "DELETE /v1/groups/foo?x=y", "")
+	s.wants(400, "parameter-invalid", "DELETE /v1/groups/foo?%zz", "")
+	s.wants(400, "group-invalid", "DELETE /v1/groups/$sys/stats", "")
+}
+
+func TestAPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
+	s := serve(t, watchbox.WithMaxMessages(50), watchbox.WithMaxAge(24*time.Hour))
+	put := func(filter, policy string) string {
+		return s.wants(200, "", "PUT /v1/policies/"+filter, policy, "Content-Type", "application/json").body
+	}
+	read := func(filter string) string { return s.wants(200, "", "GET /v1/policies/"+filter, "").body }
+	form := `{"filter":"%s","max_messages":%d,"max_bytes":%d,"max_age":"%s","store":"%s","compress":%t,"slow":"%s","coalesce":"%s"}` + "\n"
+	server := fmt.Sprintf(form, "home/kitchen", 50, 0, "24h0m0s", kind(), false, "catch-up", "0s")
+	if got := read("home/kitchen"); got != server {
+		t.Errorf("the server's is %s, want %s", got, server)
+	}
+	wide := fmt.Sprintf(form, "home/#", 10, 0, "24h0m0s", kind(), true, "skip", "100ms")
+	if got := put("home/%23", `{"max_messages":10,"compress":true,"slow":"skip","coalesce":"100ms"}`); got != wide || read("home/%23") != wide {
+		t.Errorf("the wide one is %s, want %s", got, wide)
+	}
+	narrow := fmt.Sprintf(form, "home/kitchen", 0, 1000, "1h0m0s", kind(), true, "disconnect", "0s")
+	if got := put("home/kitchen", `{"max_messages":0,"max_bytes":1000,"max_age":"1h","slow":"disconnect","coalesce":"0s"}`); got != narrow {
+		t.Errorf("the narrow one is %s, want %s", got, narrow)
+	}
+	if got := read("home/cellar"); got != strings.Replace(wide, "home/#", "home/cellar", 1) {
+		t.Errorf("inherited is %s", got)
+	}
+	put("home/kitchen", `{}`)
+	if got := read("home/kitchen"); got != strings.Replace(wide, "home/#", "home/kitchen", 1) {
+		t.Errorf("removed is %s", got)
+	}
+	put("home/%23", ` {} `)
+	if got := read("home/kitchen"); got != server {
+		t.Errorf("all removed is %s", got)
+	}
+}
+
+// kind is where the hubs of these tests keep what no policy says otherwise of.
+func kind() store.Kind {
+	if onDisk {
+		return store.Disk
+	}
+	return store.Memory
+}
+
+func TestAPolicyChoosesAmongTheStoresThatThereAre(t *testing.T) {
+	s := serve(t)
+	put := func(status int, code, kind string) string {
+		t.Helper()
+		return s.wants(status, code, "PUT /v1/policies/foo", `{"store":"`+kind+`"}`, "Content-Type", "application/json").body
+	}
+	if !onDisk {
+		put(422, "policy-invalid", "disk")
+	}
+	s = serve(t, watchbox.WithDataDir(t.TempDir()))
+	for _, kind := range []string{"memory", "disk"} {
+		if got := put(200, "", kind); !strings.Contains(got, `"store":"`+kind+`"`) {
+			t.Errorf("the policy is %s", got)
+		}
+		s.post("/v1/groups/foo", kind)
+	}
+	s.post("/v1/groups/bar", "between")
+	if got := s.history("%23").bodies(); got != `"memory" "disk" "between"` {
+		t.Errorf("the history is %s", got)
+	}
+}
+
+func TestAPolicyHoldsAtOnce(t *testing.T) {
+	s := serve(t)
+	for i := range 10 {
+		s.post("/v1/groups/foo", fmt.Sprint(i))
+	}
+	s.wants(200, "", "PUT /v1/policies/foo", `{"max_messages":3}`, "Content-Type", "application/json")
+	eventually(t, "the oldest are evicted", func() bool { return s.history("foo").bodies() == `"7" "8" "9"` })
+	s.post("/v1/groups/foo", "10")
+	eventually(t, "and go on to be", func() bool { return s.history("foo").bodies() == `"8" "9" "10"` })
+}
+
+func TestWhatIsNoPolicyIsRefused(t *testing.T) {
+	s := serve(t)
+	for body, want := range map[string]string{
+		"": "400 body-invalid", "{": "400 body-invalid", "[]": "400 body-invalid", "null": "400 body-invalid", "{}{}": "400 body-invalid",
+		`"x"`:                 "400 body-invalid",
+		`{"max_message":1}`:   "422 policy-invalid",
+		`{"max_messages":-1}`: "422 policy-invalid", `{"max_messages":1.5}`: "422 policy-invalid", `{"max_messages":"1"}`: "422 policy-invalid",
+		`{"max_bytes":-1}`: "422 policy-invalid", `{"max_bytes":99999999999999999999}`: "422 policy-invalid",
+		`{"max_age":"-1s"}`: "422 policy-invalid", `{"max_age":5}`: "422 policy-invalid", `{"max_age":"5"}`: "422 policy-invalid",
+		`{"coalesce":"x"}`: "422 policy-invalid", `{"coalesce":"-1s"}`: "422 policy-invalid",
+		`{"store":""}`: "422 policy-invalid", `{"store":"tape"}`: "422 policy-invalid", `{"slow":"drop"}`: "422 policy-invalid",
+		`{"compress":"yes"}`:                             "422 policy-invalid",
+		`{"slow":"` + strings.Repeat("x", 20<<10) + `"}`: "413 message-too-large",
+	} {
+		var status int
+		var code string
+		_, _ = fmt.Sscan(want, &status, &code)
+		p := s.wants(status, code, "PUT /v1/policies/foo", body, "Content-Type", "application/json").problem()
+		if len(p.Detail) < 20 || strings.Contains(p.Detail, "json:") || strings.Contains(p.Detail, "Go ") {
+			t.Errorf("%s: %q", body, p.Detail)
+		}
+	}
+	s.wants(415, "unsupported-media-type", "PUT /v1/policies/foo", "{}", "Content-Type", "text/plain")
+	s.wants(415, "unsupported-media-type", "PUT /v1/policies/foo", "{}", "Content-Type", "application/json", "Content-Encoding", "gzip")
+	for _, call := range []string{"PUT", "GET"} {
+		s.wants(400, "parameter-unknown", call+" /v1/policies/foo?x=y", "{}", "Content-Type", "application/json")
+		s.wants(400, "parameter-invalid", call+" /v1/policies/foo?%zz", "{}", "Content-Type", "application/json")
+		s.wants(400, "filter-invalid", call+" /v1/policies/a//b", "{}", "Content-Type", "application/json")
+	}
+}

@@ -1,0 +1,212 @@
+package api_test
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// calls is one of each operation, as it would succeed or nearly.
+var calls = []string{
+	"GET /v1/groups/foo", "HEAD /v1/groups/foo", "POST /v1/groups/foo", "DELETE /v1/groups/foo", "GET /v1/events?group=foo", "HEAD /v1/events?group=foo",
+	"GET /v1/history/foo", "GET /v1/groups", "GET /v1/policies/foo", "PUT /v1/policies/foo", "GET /v1/presence/foo", "GET /v1/sessions",
+	"GET /v1/sessions/" + nobody, "POST /v1/sessions/" + nobody, "DELETE /v1/sessions/" + nobody, "PUT /v1/sessions/" + nobody + "/groups/foo",
+	"DELETE /v1/sessions/" + nobody + "/groups/foo", "PUT /v1/sessions/" + nobody + "/will", "DELETE /v1/sessions/" + nobody + "/will",
+	"POST /v1/sessions/" + nobody + "/heartbeat", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
+	"GET /assets/start.js", "GET /watchbox.js",
+}
+
+// nobody is a uid that no session has.
+const nobody = "5fb22bbe-3ba4-8928-b938-4f1a2661e1dd"
+
+func TestAForeignHostOrOriginIsRefusedOnEachCall(t *testing.T) {
+	s := serve(t)
+	for _, call := range calls {
+		for _, c := range [][]string{
+			{"host-not-allowed", "Host", "example.org"},
+			{"origin-not-allowed", "Origin", "https://example.org"},
+			{"origin-not-allowed", "Sec-Fetch-Site", "cross-site"},
+		} {
+			if strings.HasPrefix(call, "HEAD") {
+				c[0] = ""
+			}
+			a := s.wants(403, c[0], call, "", c[1:]...)
+			for field := range a.header {
+				if strings.HasPrefix(field, "Access-Control-") {
+					t.Errorf("%s %v: %s", call, c, field)
+				}
+			}
+		}
+	}
+	if h := s.history("%23"); len(h.Messages) > 0 {
+		t.Errorf("something was appended: %v", h.Messages)
+	}
+}
+
+func TestAHostIsKnownByItsName(t *testing.T) {
+	s := serve(t, watchbox.WithAllowHost("Hub.Example.org", "other.example:8080"))
+	_, port, _ := net.SplitHostPort(s.addr)
+	for host, ok := range map[string]bool{
+		"localhost": true, "localhost:" + port: true, "LOCALHOST:1": true, "localhost.": true, "localhost.:80": true, "app.localhost": true,
+		"127.0.0.1": true, "127.0.0.1:1": true, "[::1]": true, "[::1]:1234": true, "10.0.0.7": true, "[fe80::1]:80": true,
+		"hub.example.org": true, "HUB.example.ORG:99": true, "hub.example.org.": true, "other.example": true,
+		"example.org": false, "hub.example.org.evil.test": false, "127.0.0.1.evil.test": false, "localhost.evil.test": false, "notlocalhost": false,
+		"evil.test:127.0.0.1": false, "127.1": false, "::1.evil.test": false, "[evil.test]": false,
+	} {
+		want := 200
+		if !ok {
+			want = 403
+		}
+		if a := s.do("GET /healthz", "", "Host", host); a.status != want && a.status != 400 {
+			t.Errorf("Host %s: %d, want %d", host, a.status, want)
+		}
+	}
+	c := s.dial()
+	c.write("GET http://evil.test/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") // RFC 9112, 3.2.2: the target wins
+	if a := c.response("GET"); a.status != 403 {
+		t.Errorf("an absolute target: %d", a.status)
+	}
+}
+
+// mounted is the hub as a handler, as a program that embeds it has it.
+func mounted(t *testing.T, opts ...watchbox.Option) *server {
+	t.Helper()
+	return mountedBehind(t, func(hub http.Handler) http.Handler { return hub }, opts...)
+}
+
+// mountedBehind is the same with something before it.
+func mountedBehind(t *testing.T, behind func(http.Handler) http.Handler, opts ...watchbox.Option) *server {
+	t.Helper()
+	hub, err := watchbox.New(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(behind(hub))
+	t.Cleanup(func() {
+		if err := hub.Close(); err != nil {
+			t.Error(err)
+		}
+		srv.Close()
+	})
+	return &server{TB: t, hub: hub, addr: srv.Listener.Addr().String(), client: srv.Client()}
+}
+
+func TestAMountedHubAnswersToAnyHostUnlessSomeAreNamed(t *testing.T) {
+	s := mounted(t)
+	s.wants(200, "", "GET /healthz", "", "Host", "example.org")
+	s.wants(200, "", "GET /healthz", "", "Host", "example.org", "Origin", "https://example.org")
+	s.wants(403, "origin-not-allowed", "GET /healthz", "", "Host", "example.org", "Origin", "https://evil.test")
+	s = mounted(t, watchbox.WithAllowHost("example.org"))
+	s.wants(200, "", "GET /healthz", "", "Host", "example.org")
+	s.wants(403, "host-not-allowed", "GET /healthz", "", "Host", "evil.test")
+}
+
+func TestAPageOfTheSameOriginMayUseTheHubAndOthersMayNot(t *testing.T) {
+	s := serve(t, watchbox.WithAllowHost("example.org"))
+	for _, c := range []struct {
+		ok   bool
+		head string
+	}{
+		{true, ""},
+		{true, "Origin: http://127.0.0.1:1234, Host: 127.0.0.1:1234"},
+		{true, "Origin: http://localhost, Host: localhost"},
+		{true, "Origin: http://localhost, Host: localhost:80"},
+		{true, "Origin: https://example.org, Host: example.org"}, // behind a proxy that has the TLS
+		{true, "Origin: https://example.org, Host: example.org:443"},
+		{true, "Origin: https://EXAMPLE.org, Host: Example.org"},
+		{true, "Sec-Fetch-Site: same-origin"},
+		{true, "Sec-Fetch-Site: none"},
+		{true, "Sec-Fetch-Site: same-origin, Origin: http://localhost:1, Host: localhost:1"},
+		{false, "Origin: http://localhost:3000, Host: localhost:1234"},
+		{false, "Origin: http://127.0.0.1:1234, Host: localhost:1234"},
+		{false, "Origin: https://example.org:8443, Host: example.org"},
+		{false, "Origin: http://localhost, Host: localhost:1234"},
+		{false, "Origin: null, Host: localhost"},
+		{false, "Origin: nonsense, Host: localhost"},
+		{false, "Origin: https://evil.test, Host: localhost"},
+		{false, "Origin: https://sub.example.org, Host: example.org"},
+		{false, "Sec-Fetch-Site: cross-site"},
+		{false, "Sec-Fetch-Site: same-site"},
+		{false, "Sec-Fetch-Site: cross-site, Origin: http://localhost:1, Host: localhost:1"},
+		{false, "Sec-Fetch-Site: cross-site, Sec-Fetch-Mode: no-cors"},
+		{false, "Sec-Fetch-Site: cross-site, Sec-Fetch-Mode: navigate"},
+		{false, "Sec-Fetch-Site: same-site, Sec-Fetch-Mode: websocket"},
+	} {
+		var header []string
+		for field := range strings.SplitSeq(c.head, ", ") {
+			if name, value, ok := strings.Cut(field, ": "); ok {
+				header = append(header, name, value)
+			}
+		}
+		for _, call := range []string{"GET /v1/groups", "GET /v1/history/foo", "PUT /v1/policies/foo"} {
+			a := s.do(call, "{}", append(header, "Content-Type", "application/json")...)
+			if ok := a.status == 200; ok != c.ok || !ok && a.code() != "origin-not-allowed" {
+				t.Errorf("%s with %q: %d %s", call, c.head, a.status, a.code())
+			}
+		}
+	}
+}
+
+func TestALinkOfAnotherSiteMayOpenThePage(t *testing.T) {
+	s := serve(t)
+	link := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
+	for _, path := range []string{"/", "/openapi.yaml", "/metrics"} {
+		s.wants(200, "", "GET "+path, "", link...)
+	}
+	for _, call := range []string{"GET /v1/groups/foo", "GET /v1/history/foo", "GET /v1/groups", "POST /v1/groups/foo", "DELETE /v1/groups/foo"} {
+		s.wants(403, "origin-not-allowed", call, "", link...)
+	}
+	s.wants(403, "host-not-allowed", "GET /", "", append(link, "Host", "evil.test")...)
+}
+
+func TestAnOriginThatIsAllowedByNameMayDoAllAndOnlyThatOne(t *testing.T) {
+	s := serve(t, watchbox.WithAllowOrigin("https://app.example.org", "http://localhost:3000"))
+	origin := []string{"Origin", "https://app.example.org", "Sec-Fetch-Site", "cross-site"}
+	a := s.wants(201, "", "POST /v1/groups/foo", "x", origin...)
+	if a.header.Get("Access-Control-Allow-Origin") != "https://app.example.org" || a.header.Get("Vary") != "Origin" {
+		t.Errorf("%v", a.header)
+	}
+	st := s.open("/v1/groups/foo?last=1", origin...)
+	if st.header.Get("Access-Control-Allow-Origin") != "https://app.example.org" || st.header.Get("Vary") != "Origin" {
+		t.Errorf("the stream has %v", st.header)
+	}
+	if h := s.wants(200, "", "GET /v1/history/foo", "", origin...).header.Values("Vary"); strings.Join(h, ", ") != "Origin, Accept" {
+		t.Errorf("history has Vary: %q", h)
+	}
+	if bad := s.wants(400, "filter-invalid", "GET /v1/history/a//b", "", origin...); bad.header.Get("Access-Control-Allow-Origin") == "" {
+		t.Error("a page cannot read what was wrong")
+	}
+	preflight := append(origin[:2:2], "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "watchbox-session")
+	for _, path := range []string{"/v1/groups/foo", "/v1/sessions/" + nobody + "/will", "/nothing"} {
+		a := s.wants(204, "", "OPTIONS "+path, "", preflight...)
+		for field, want := range map[string]string{
+			"Access-Control-Allow-Origin": "https://app.example.org", "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE",
+			"Access-Control-Allow-Headers": "Content-Type, Last-Event-ID, Watchbox-Session, Idempotency-Key", "Vary": "Origin",
+		} {
+			if a.header.Get(field) != want {
+				t.Errorf("%s: %s is %q, want %q", path, field, a.header.Get(field), want)
+			}
+		}
+	}
+	if a := s.wants(204, "", "OPTIONS /v1/groups/foo", "", origin[:2]...); a.header.Get("Allow") == "" {
+		t.Error("an OPTIONS that is no preflight has no Allow")
+	}
+	for _, other := range []string{"https://evil.test", "http://app.example.org", "https://app.example.org:444", "https://app.example.org.evil.test", "null"} {
+		for _, call := range []string{"GET /v1/groups", "POST /v1/groups/foo", "OPTIONS /v1/groups/foo"} {
+			a := s.wants(403, "origin-not-allowed", call, "", "Origin", other, "Access-Control-Request-Method", "POST")
+			if a.header.Get("Access-Control-Allow-Origin") != "" || a.header.Get("Vary") != "Origin" {
+				t.Errorf("%s from %s: %v", call, other, a.header)
+			}
+		}
+	}
+	if a := s.wants(200, "", "GET /v1/groups", ""); a.header.Get("Vary") != "Origin" || a.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("without an Origin: %v", a.header)
+	}
+	if a := serve(t).wants(200, "", "GET /v1/groups", ""); a.header.Get("Vary") != "" {
+		t.Errorf("where none is allowed: %v", a.header)
+	}
+}

@@ -1,0 +1,37 @@
+package api_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain also fails when something that openapi.yaml says was never seen, or a goroutine is left.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if code == 0 && wholePackage() {
+		for _, missing := range theContract.unseen() {
+			fmt.Fprintln(os.Stderr, "openapi.yaml says what no test has seen:", missing)
+			code = 1
+		}
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// wholePackage reports whether all tests have run.
+func wholePackage() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.fuzz", "test.list"} {
+		if flag.Lookup(name).Value.String() != "" {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,267 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// hidden is a ResponseWriter that some middleware has wrapped so that only Unwrap finds the rest.
+type hidden struct{ http.ResponseWriter }
+
+func (h hidden) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// ways in which programs mount a hub, and where it is then.
+var ways = map[string]struct {
+	at    string
+	mount func(hub http.Handler) http.Handler
+}{
+	"as it is": {"", func(hub http.Handler) http.Handler { return hub }},
+	"chi Mount": {"/watchbox", func(hub http.Handler) http.Handler {
+		r := chi.NewRouter()
+		r.Mount("/watchbox", hub)
+		return r
+	}},
+	"chi Route with parameters of the same names": {"/t/5/v1/hub", func(hub http.Handler) http.Handler {
+		r := chi.NewRouter()
+		r.Route("/t/{uid}/v1", func(r chi.Router) { r.Mount("/hub", hub) })
+		return r
+	}},
+	"chi Handle and StripPrefix": {"/hub", func(hub http.Handler) http.Handler {
+		r := chi.NewRouter()
+		r.Handle("/hub", http.StripPrefix("/hub", hub))
+		r.Handle("/hub/*", http.StripPrefix("/hub", hub))
+		return r
+	}},
+	"ServeMux": {"/a/b", func(hub http.Handler) http.Handler {
+		m := http.NewServeMux()
+		m.Handle("/a/b/", http.StripPrefix("/a/b", hub))
+		return m
+	}},
+	"ServeMux with a pattern": {"", func(hub http.Handler) http.Handler {
+		m := http.NewServeMux()
+		m.Handle("/{rest...}", hub)
+		return m
+	}},
+	"behind middleware": {"/watchbox", func(hub http.Handler) http.Handler {
+		r := chi.NewRouter()
+		r.Use(middleware.RequestID, middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: log.New(io.Discard, "", 0)}),
+			middleware.Recoverer, middleware.Compress(5), middleware.Timeout(time.Minute), middleware.RequestSize(2<<20))
+		r.Mount("/watchbox", hub)
+		return r
+	}},
+	"behind a Compress that takes streams": {"", func(hub http.Handler) http.Handler {
+		return middleware.Compress(5, "text/event-stream", "application/json")(hub)
+	}},
+	"behind a wrapped writer": {"", func(hub http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(hidden{w}, r) })
+	}},
+}
+
+func TestAHubWorksWhereverItIsMounted(t *testing.T) {
+	for name, way := range ways {
+		for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				hub, err := watchbox.New()
+				if err != nil {
+					t.Fatal(err)
+				}
+				srv := httptest.NewUnstartedServer(way.mount(hub))
+				if srv.EnableHTTP2 = protocol == "HTTP/2.0"; srv.EnableHTTP2 {
+					srv.StartTLS()
+				} else {
+					srv.Start()
+				}
+				defer srv.Close()
+				defer func() { _ = hub.Close() }()
+				m := &mountedHub{t, srv.Client(), srv.URL + way.at}
+				m.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+				m.streams(protocol)
+				m.answers()
+				m.hasAPage()
+			})
+		}
+	}
+}
+
+type mountedHub struct {
+	*testing.T
+	client *http.Client
+	url    string
+}
+
+func (m *mountedHub) do(ctx context.Context, call, body string, header ...string) *http.Response {
+	m.Helper()
+	method, path, _ := strings.Cut(call, " ")
+	r, err := http.NewRequestWithContext(ctx, method, m.url+path, strings.NewReader(body))
+	if err != nil {
+		m.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := m.client.Do(r)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return resp
+}
+
+// wants fails unless a call is answered with a status and something in its header or body.
+func (m *mountedHub) wants(status int, has, call, body string, header ...string) {
+	m.Helper()
+	resp := m.do(m.Context(), call, body, header...)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		m.Error(err)
+	}
+	var head strings.Builder
+	_ = resp.Header.Write(&head)
+	if resp.StatusCode != status || !strings.Contains(head.String()+string(b), has) {
+		m.Errorf("%s: %s, want %d %s:\n%s%.300s", call, resp.Status, status, has, head.String(), b)
+	}
+}
+
+func (m *mountedHub) streams(protocol string) {
+	m.Helper()
+	ctx, cancel := context.WithTimeout(m.Context(), patience)
+	defer cancel()
+	for _, target := range []string{"/v1/groups/a%2Fb/c", "/v1/events?group=a/b/c"} {
+		resp := m.do(ctx, "GET "+target, "")
+		if resp.StatusCode != 200 || resp.Proto != protocol {
+			m.Fatalf("%s %s", resp.Proto, resp.Status)
+		}
+		st := &stream{socket: &socket{TB: m.T, in: bufio.NewReader(resp.Body)}}
+		if first := st.block(); !strings.HasPrefix(first, "retry: 1000\nevent: session\n") {
+			m.Errorf("the stream begins with %q", first)
+		}
+		m.wants(201, `"group":"a/b/c"`, "POST /v1/groups/a/b%2Fc", "x")
+		if _, _, data := parseBlock(st.block()); !strings.Contains(data, `"msg":"x"`) {
+			m.Errorf("%q", data)
+		}
+		_ = resp.Body.Close()
+	}
+}
+
+func (m *mountedHub) answers() {
+	m.Helper()
+	m.wants(200, `"group":"a/b/c"`, "GET /v1/history/a/%23", "")
+	m.wants(200, `"groups":[{`, "GET /v1/groups", "")
+	m.wants(204, "Allow: GET, HEAD, POST, DELETE, OPTIONS", "OPTIONS /v1/groups/a/b", "")
+	m.wants(405, "Allow: GET, HEAD, POST, DELETE, OPTIONS", "PATCH /v1/groups/a%2Fb", "")
+	m.wants(405, "method-not-allowed", "PUT /v1/groups", "")
+	m.wants(404, "not-found", "GET /v1/nothing", "")
+	m.wants(404, "session-unknown", "GET /v1/sessions/"+nobody, "")
+	m.wants(413, "message-too-large", "POST /v1/groups/a", strings.Repeat("x", 1<<20+1))
+	m.wants(403, "origin-not-allowed", "POST /v1/groups/a", "x", "Origin", "https://evil.test")
+	m.wants(403, "origin-not-allowed", "GET /v1/groups/a", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate")
+	m.wants(200, "text/html", "GET /", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate")
+}
+
+func (m *mountedHub) hasAPage() {
+	m.Helper()
+	m.wants(200, "<!doctype html>", "GET /", "")
+	m.wants(200, "text/javascript", "GET /assets/start.js", "")
+	m.wants(200, "openapi: 3", "GET /openapi.yaml", "")
+	for _, query := range []string{"", "?x=y"} {
+		resp := m.do(m.Context(), "GET "+query, "")
+		_ = resp.Body.Close()
+		if resp.Request.URL.Path == "" {
+			return // it is at the top
+		}
+		to, err := resp.Location()
+		if err != nil || to.String() != m.url+"/"+query || resp.StatusCode < 300 {
+			m.Errorf("GET %s%s: %s to %v (%v)", m.url, query, resp.Status, to, err)
+		}
+	}
+}
+
+func TestThePageSendsThoseWhoForgetTheSlashThere(t *testing.T) {
+	hub, err := watchbox.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hub.Close() }()
+	handler := chi.NewRouter()
+	handler.Mount("/a/watch:box", hub)
+	srv := httptest.NewServer(handler)
+	defer srv.Close()
+	client := srv.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	s := &server{TB: t, addr: srv.Listener.Addr().String(), at: "/a/watch:box", client: client}
+	for query, want := range map[string]string{"": "./watch:box/", "?x=y%20z": "./watch:box/?x=y%20z"} {
+		if a := s.wants(308, "", "GET "+query, ""); a.header.Get("Location") != want {
+			t.Errorf("%q: it is at %q, want %q", query, a.header.Get("Location"), want)
+		}
+	}
+	s.wants(200, "", "GET /", "")
+}
+
+func TestABoundOfTheProgramIsToldAsOne(t *testing.T) {
+	hub, err := watchbox.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hub.Close() }()
+	srv := httptest.NewServer(middleware.RequestSize(100)(hub))
+	defer srv.Close()
+	m := &mountedHub{t, srv.Client(), srv.URL}
+	m.wants(413, "message-too-large", "POST /v1/groups/foo", strings.Repeat("x", 101))
+	m.wants(201, "", "POST /v1/groups/foo", strings.Repeat("x", 100))
+}
+
+func TestWhatCannotStreamSaysSo(t *testing.T) {
+	s := mountedBehind(t, func(hub http.Handler) http.Handler { return http.TimeoutHandler(hub, time.Minute, "late") }, watchbox.WithMaxStreams(1))
+	for range 3 { // and takes no place
+		s.wants(500, "internal", "GET /v1/groups/foo", "")
+	}
+	s.post("/v1/groups/foo", "x")
+}
+
+func TestWhatIsGivenUpIsNotAnsweredAsDone(t *testing.T) {
+	giveUp := make(chan struct{})
+	s := mountedBehind(t, func(hub http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Patience") == "none" {
+				ctx, cancel := context.WithCancel(r.Context())
+				go func() { <-giveUp; cancel() }()
+				r = r.WithContext(ctx)
+			}
+			hub.ServeHTTP(w, r)
+		})
+	})
+	entered, free := make(chan struct{}), make(chan struct{})
+	s.hub.BeforePublish(func(context.Context, *watchbox.Message) error {
+		close(entered)
+		<-free
+		return nil
+	})
+	first := make(chan answer)
+	go func() { first <- s.do("POST /v1/groups/foo", "x", "Idempotency-Key", "k") }()
+	<-entered
+	close(giveUp)
+	a := s.wants(503, "given-up", "POST /v1/groups/foo", "x", "Idempotency-Key", "k", "Patience", "none") // waits for the first
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	close(free)
+	if a := <-first; a.status != 201 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	again := s.wants(201, "", "POST /v1/groups/foo", "x", "Idempotency-Key", "k")
+	if again.header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%v", again)
+	}
+}

@@ -1,0 +1,22 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// page serves the start page. Its addresses are relative: whoever asks for it where it is mounted,
+// but without the / at the end, is sent there.
+func (a *api) page(w http.ResponseWriter, r *http.Request) error {
+	asked, err := url.ParseRequestURI(r.RequestURI) // r.URL may have been stripped
+	if err != nil || asked.Path == "" || strings.HasSuffix(asked.Path, "/") {
+		a.opts.Web.ServeHTTP(w, r)
+		return nil
+	}
+	to := url.URL{Path: "./" + path.Base(asked.Path) + "/", RawQuery: asked.RawQuery}
+	w.Header().Set("Location", to.String())
+	w.WriteHeader(http.StatusPermanentRedirect)
+	return nil
+}

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Headers of the API.
+const (
+	sessionHeader     = "Watchbox-Session"
+	idempotencyHeader = "Idempotency-Key"
+	replayedHeader    = "Idempotency-Replayed"
+	lastEventIDHeader = "Last-Event-Id"
+)
+
+// rest returns what the path has behind the resource: a group's name or a filter. Slashes are
+// part of it, written as they are or as %2F.
+func rest(r *http.Request) (string, error) {
+	s := chi.URLParam(r, "*")
+	if r.URL.RawPath == "" {
+		return s, nil
+	}
+	s, err := url.PathUnescape(s) // chi routes by the path as it was sent
+	if err != nil {
+		return "", &problem{status: http.StatusBadRequest, code: "group-invalid", detail: err.Error()}
+	}
+	return s, nil
+}
+
+// pathFilter returns the filter that the path names.
+func pathFilter(r *http.Request) (group.Filter, error) {
+	s, err := rest(r)
+	if err != nil {
+		return group.Filter{}, err
+	}
+	return filter(s)
+}
+
+func filter(s string) (group.Filter, error) {
+	f, err := group.ParseFilter(s)
+	if err != nil {
+		return f, &problem{status: http.StatusBadRequest, code: "filter-invalid", detail: err.Error()}
+	}
+	return f, nil
+}
+
+// query is the parameters of a request.
+type query struct{ values url.Values }
+
+// parameters reads the query. One that is not among those named, or there twice, is an error;
+// group alone may be repeated.
+func parameters(r *http.Request, names ...string) (query, error) {
+	if r.URL.RawQuery == "" {
+		return query{}, nil
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return query{}, &problem{status: http.StatusBadRequest, code: "parameter-invalid",
+			detail: "the query does not parse: " + err.Error()}
+	}
+	for name, list := range values {
+		if !slices.Contains(names, name) {
+			return query{}, &problem{status: http.StatusBadRequest, code: "parameter-unknown", parameter: name,
+				detail: fmt.Sprintf("there is no parameter %.64q here; %s", name, listOf(names))}
+		}
+		if len(list) > 1 && name != "group" {
+			return query{}, badParameter(name, "is there %d times; say it once", len(list))
+		}
+	}
+	return query{values}, nil
+}
+
+func listOf(names []string) string {
+	if len(names) == 0 {
+		return "there are none"
+	}
+	return "there are " + strings.Join(names, ", ")
+}
+
+// has returns a parameter, and whether it is there.
+func (q query) has(name string) (string, bool) {
+	list := q.values[name]
+	if len(list) == 0 {
+		return "", false
+	}
+	return list[0], true
+}
+
+// flag returns a parameter that is true or false.
+func (q query) flag(name string, otherwise bool) (bool, error) {
+	s, ok := q.has(name)
+	switch {
+	case !ok:
+		return otherwise, nil
+	case s == "true", s == "false":
+		return s == "true", nil
+	}
+	return false, badParameter(name, "%.64q is neither true nor false", s)
+}
+
+// duration returns a parameter that is a duration, within bounds, or 0 if it is not there.
+func (q query) duration(name string, least, most time.Duration) (time.Duration, error) {
+	s, ok := q.has(name)
+	if !ok {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < least || most > 0 && d > most {
+		bounds := "at least " + least.String()
+		if most > 0 {
+			bounds = "from " + least.String() + " to " + most.String()
+		}
+		return 0, badParameter(name, "%.64q is no duration %s, as 15s or 2m30s", s, bounds)
+	}
+	return d, nil
+}
+
+// count returns a parameter that is a number, 0 or more, or nil if it is not there.
+func (q query) count(name string) (*int, error) {
+	s, ok := q.has(name)
+	if !ok {
+		return nil, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return nil, badParameter(name, "%.64q is no whole number from 0 to 2147483647", s)
+	}
+	i := int(n)
+	return &i, nil
+}
+
+// sinceForms says what since may be.
+const sinceForms = "say all, a duration as 10m, an RFC 3339 time, or the id of a message"
+
+// from returns where to begin. otherwise is for a request that does not say.
+func (q query) from(otherwise hub.From) (hub.From, error) {
+	last, err := q.count("last")
+	if err != nil {
+		return hub.From{}, err
+	}
+	since, ok := q.has("since")
+	switch {
+	case ok && last != nil:
+		return hub.From{}, badParameter("last", "since and last exclude each other")
+	case last != nil:
+		return hub.From{Last: last}, nil
+	case !ok:
+		return otherwise, nil
+	case since == "all":
+		return hub.From{All: true}, nil
+	}
+	if d, err := time.ParseDuration(since); err == nil {
+		if d < 0 {
+			return hub.From{}, badParameter("since", "%.64q is a duration in the future; %s", since, sinceForms)
+		}
+		return hub.From{Since: time.Now().Add(-d)}, nil
+	}
+	// A + that a client forgot to escape is a blank by now; no time has one.
+	if t, err := time.Parse(time.RFC3339, strings.ReplaceAll(since, " ", "+")); err == nil {
+		return hub.From{Since: t, All: t.IsZero()}, nil // the zero time says nothing; no log is as old
+	}
+	if _, err := store.ParseID(since); err == nil {
+		return hub.From{Resume: since}, nil
+	}
+	return hub.From{}, badParameter("since", "%.64q is none of its forms; %s", since, sinceForms)
+}
+
+// secret returns the session's secret from the header, or from the query where it may be.
+func (q query) secret(r *http.Request) (string, error) {
+	list := r.Header[sessionHeader]
+	if len(list) == 0 {
+		list = q.values["session"]
+	}
+	switch len(list) {
+	case 0:
+		return "", nil
+	case 1:
+		return list[0], session.CheckSecret(list[0])
+	}
+	return "", &problem{status: http.StatusBadRequest, code: "session-invalid", parameter: sessionHeader,
+		detail: sessionHeader + " is there more than once; a request has one sender"}
+}

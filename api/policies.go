@@ -1,0 +1,127 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// policyJSON is a policy as clients write it. What is absent inherits.
+type policyJSON struct {
+	MaxMessages *int64      `json:"max_messages"`
+	MaxBytes    *int64      `json:"max_bytes"`
+	MaxAge      *duration   `json:"max_age"`
+	Store       *store.Kind `json:"store"`
+	Compress    *bool       `json:"compress"`
+	Slow        *store.Slow `json:"slow"`
+	Coalesce    *duration   `json:"coalesce"`
+}
+
+// duration is written as Go writes it, "10m0s".
+type duration time.Duration
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = duration(v)
+	return err
+}
+
+// policy answers with what is in force for a filter.
+func (a *api) policy(w http.ResponseWriter, r *http.Request) error {
+	f, err := pathFilter(r)
+	if err != nil {
+		return err
+	}
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	return a.writePolicy(w, f)
+}
+
+// setPolicy replaces the policy of a filter. An empty one removes it.
+func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
+	f, err := pathFilter(r)
+	if err != nil {
+		return err
+	}
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	var in policyJSON
+	err = readObject(r, policyShape, &in)
+	if wrong, ok := errors.AsType[*objectError](err); ok {
+		return badPolicy("%s", wrong)
+	} else if err != nil {
+		return err
+	}
+	p, err := in.policy()
+	if err != nil {
+		return err
+	}
+	if p.Store != "" && !a.hub.Keeps(p.Store) {
+		return badPolicy("store: %.64q is not to be had on this server", p.Store)
+	}
+	a.hub.SetPolicy(f, p)
+	return a.writePolicy(w, f)
+}
+
+func (a *api) writePolicy(w http.ResponseWriter, f group.Filter) error {
+	p := a.hub.Policy(f)
+	compress, maxAge, coalesce := p.Compress == store.Yes, duration(p.MaxAge), duration(p.Coalesce)
+	return writeValue(w, struct {
+		Filter string `json:"filter"`
+		policyJSON
+	}{f.String(), policyJSON{&p.MaxMessages, &p.MaxBytes, &maxAge, &p.Store, &compress, &p.Slow, &coalesce}})
+}
+
+var policyShape = shape{"a policy", 16 << 10,
+	`a policy has max_messages and max_bytes (numbers), max_age and coalesce (durations as "10m"), store, compress (true or false) and slow`}
+
+func badPolicy(format string, args ...any) error {
+	return &problem{status: http.StatusUnprocessableEntity, code: "policy-invalid", detail: fmt.Sprintf(format, args...)}
+}
+
+// policy checks what was written. A 0 is no bound, which is more than to say nothing.
+func (p *policyJSON) policy() (out store.Policy, err error) {
+	bound := func(name string, n *int64) (v int64) {
+		switch {
+		case n == nil:
+		case *n < 0:
+			err = badPolicy("%s is below 0; 0 is no bound", name)
+		case *n == 0:
+			v = store.Unbounded
+		default:
+			v = *n
+		}
+		return v
+	}
+	whole := func(d *duration) *int64 { return (*int64)(d) }
+	out.MaxMessages, out.MaxBytes = bound("max_messages", p.MaxMessages), bound("max_bytes", p.MaxBytes)
+	out.MaxAge = time.Duration(bound("max_age", whole(p.MaxAge)))
+	out.Coalesce = time.Duration(bound("coalesce", whole(p.Coalesce)))
+	if p.Store != nil {
+		if out.Store = *p.Store; out.Store == "" {
+			err = badPolicy("store: \"\" is none of memory and disk")
+		}
+	}
+	if p.Slow != nil {
+		switch out.Slow = *p.Slow; out.Slow {
+		case store.SlowCatchUp, store.SlowSkip, store.SlowDisconnect:
+		default:
+			err = badPolicy("slow: %.64q is none of catch-up, skip and disconnect", out.Slow)
+		}
+	}
+	if p.Compress != nil {
+		out.Compress = store.No
+		if *p.Compress {
+			out.Compress = store.Yes
+		}
+	}
+	return out, err
+}

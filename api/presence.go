@@ -1,0 +1,31 @@
+package api
+
+import (
+	"net/http"
+	"time"
+)
+
+// presentJSON is who listens to what was asked for.
+type presentJSON struct {
+	UID     string     `json:"uid"`
+	State   string     `json:"state"`
+	Since   time.Time  `json:"since"`
+	Lost    *time.Time `json:"lost,omitempty"`
+	Filters []string   `json:"filters"` // of its own, those that have to do with it
+}
+
+// presence lists who listens.
+func (a *api) presence(w http.ResponseWriter, r *http.Request) error {
+	f, err := pathFilter(r)
+	if err != nil {
+		return err
+	}
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	list := []presentJSON{}
+	for _, s := range a.hub.Presence(f) {
+		list = append(list, presentJSON{s.UID, state(s.Lost), shown(s.Since), lostTime(s.Lost), texts(s.Filters)})
+	}
+	return writeValue(w, map[string]any{"filter": f.String(), "presence": list})
+}

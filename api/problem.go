@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// problem is an error as the client gets it: application/problem+json (RFC 9457), with a code
+// that stays the same whatever the words are.
+type problem struct {
+	status    int
+	code      string
+	detail    string
+	parameter string // the name of the query parameter or header that is wrong
+	retry     bool   // it may work in a few seconds
+}
+
+func (p *problem) Error() string { return p.code + ": " + p.detail }
+
+// badParameter says what is wrong with a query parameter or a header.
+func badParameter(name, format string, args ...any) *problem {
+	return &problem{status: http.StatusBadRequest, code: "parameter-invalid",
+		detail: name + ": " + fmt.Sprintf(format, args...), parameter: name}
+}
+
+// known turns errors of the packages below into problems.
+var known = []struct {
+	err    error
+	status int
+	code   string
+	retry  bool
+}{
+	{hub.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
+	{hub.ErrTooManyStreams, http.StatusServiceUnavailable, "too-many-streams", true},
+	{hub.ErrMismatch, http.StatusUnprocessableEntity, "idempotency-mismatch", false},
+	{hub.ErrForbidden, http.StatusForbidden, "filter-forbidden", false},
+	{hub.ErrNobody, http.StatusNotFound, "nobody-listens", false},
+	{hub.ErrBusy, http.StatusServiceUnavailable, "program-busy", true},
+	{session.ErrUnknown, http.StatusNotFound, "session-unknown", false},
+	{session.ErrNoStream, http.StatusConflict, "no-stream", false},
+	{session.ErrTooManyFilters, http.StatusBadRequest, "too-many-filters", false},
+	{session.ErrSecret, http.StatusBadRequest, "session-invalid", false},
+	{store.ErrTooManyGroups, http.StatusInsufficientStorage, "too-many-groups", false},
+	{store.ErrReadOnly, http.StatusServiceUnavailable, "store-read-only", false},
+	{store.ErrFull, http.StatusInsufficientStorage, "store-full", false},
+}
+
+// problemOf returns the problem that an error is.
+func problemOf(err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	for _, k := range known {
+		if errors.Is(err, k.err) {
+			return &problem{status: k.status, code: k.code, detail: err.Error(), retry: k.retry}
+		}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		// By the client, who does not read this, or by what is mounted around us.
+		return &problem{status: http.StatusServiceUnavailable, code: "given-up", retry: true,
+			detail: "the request was given up before it was done; with an idempotency key it can be sent again without harm"}
+	}
+	if _, ok := errors.AsType[*group.Error](err); ok {
+		return &problem{status: http.StatusBadRequest, code: "group-invalid", detail: err.Error()}
+	}
+	if _, ok := errors.AsType[*hub.BodyError](err); ok {
+		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: err.Error()}
+	}
+	if _, ok := errors.AsType[*hub.EventError](err); ok {
+		return &problem{status: http.StatusBadRequest, code: "event-invalid", detail: err.Error(), parameter: "event"}
+	}
+	if _, ok := errors.AsType[*objectError](err); ok {
+		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: err.Error()}
+	}
+	if _, ok := errors.AsType[*hub.Refusal](err); ok {
+		return &problem{status: http.StatusForbidden, code: "refused", detail: err.Error()}
+	}
+	if _, ok := errors.AsType[*hub.SizeError](err); ok {
+		return &problem{status: http.StatusRequestEntityTooLarge, code: "message-too-large", detail: err.Error()}
+	}
+	return nil
+}
+
+// writeProblem answers with an error. One that nobody expected is logged, and not shown.
+func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	if p == nil {
+		a.opts.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		p = &problem{status: http.StatusInternalServerError, code: "internal", detail: "something went wrong; the log says what"}
+	}
+	body, _ := json.Marshal(struct { // strings and a number: it cannot fail
+		Title     string `json:"title"`
+		Status    int    `json:"status"`
+		Code      string `json:"code"`
+		Detail    string `json:"detail"`
+		Parameter string `json:"parameter,omitempty"`
+	}{http.StatusText(p.status), p.status, p.code, p.detail, p.parameter})
+	h := w.Header()
+	if p.retry {
+		h.Set("Retry-After", "5")
+	}
+	if p.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", sessionHeader)
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h["X-Content-Type-Options"] = noSniff
+	w.WriteHeader(p.status)
+	_, _ = w.Write(body) // whoever asked is gone
+}

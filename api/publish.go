@@ -1,0 +1,225 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// publish appends the request's body to a group.
+func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
+	name, err := rest(r)
+	if err != nil {
+		return err
+	}
+	if err := group.CheckClient(name); err != nil { // before the body is read
+		return err
+	}
+	return a.accept(r, []string{"event", "ttl", "retain"}, func(p *hub.Publication) error {
+		p.Group = name
+		receipt, err := a.hub.Publish(r.Context(), p)
+		if err != nil {
+			return err
+		}
+		return writeReceipt(w, &receipt, p.Kind)
+	})
+}
+
+// accept reads what is to be published, with the parameters named, and has it done. Its body is
+// good until do returns.
+func (a *api) accept(r *http.Request, names []string, do func(*hub.Publication) error) error {
+	p, err := publication(r, names)
+	if err != nil {
+		return err
+	}
+	if p.UID != "" {
+		a.hub.Heard(p.UID)
+	}
+	body := bodies.Get().(*bytes.Buffer)
+	defer putBody(body)
+	if err := a.readBody(r, body, p.Kind); err != nil {
+		return err
+	}
+	p.Body = body.Bytes()
+	return do(&p)
+}
+
+func writeReceipt(w http.ResponseWriter, r *hub.Receipt, kind hub.Kind) error {
+	markReplayed(w, r)
+	writeJSON(w, http.StatusCreated, appendReceipt(make([]byte, 0, 256), r, kind))
+	return nil
+}
+
+// markReplayed says so if nothing was appended.
+func markReplayed(w http.ResponseWriter, r *hub.Receipt) {
+	if r.Replayed {
+		w.Header().Set(replayedHeader, "true")
+	}
+}
+
+func appendReceipt(b []byte, r *hub.Receipt, kind hub.Kind) []byte {
+	b = append(b, `{"id":"`...)
+	b = r.ID.Append(b)
+	b = append(b, `","group":`...)
+	b = store.AppendQuote(b, r.Group)
+	b = append(b, `,"time":"`...)
+	b = store.AppendTime(b, r.Time)
+	b = append(b, '"')
+	if kind == hub.Lines {
+		b = append(b, `,"first":"`...)
+		b = r.First.Append(b)
+		b = append(b, `","count":`...)
+		b = strconv.AppendInt(b, int64(r.Count), 10)
+	}
+	return append(b, "}\n"...)
+}
+
+// publication returns what the request says, but for its group and body.
+func publication(r *http.Request, names []string) (p hub.Publication, err error) {
+	q, err := parameters(r, names...)
+	if err != nil {
+		return p, err
+	}
+	if p.Event, err = eventName(q); err != nil {
+		return p, err
+	}
+	if p.TTL, err = q.duration("ttl", time.Millisecond, 0); err != nil {
+		return p, err
+	}
+	if p.Retain, err = q.flag("retain", false); err != nil {
+		return p, err
+	}
+	secret, err := query{}.secret(r)
+	if err != nil {
+		return p, err
+	}
+	if secret != "" {
+		p.UID = session.UID(secret)
+	}
+	if p.Key, err = idempotencyKey(r); err != nil {
+		return p, err
+	}
+	if p.Key != "" {
+		p.From = host(r.RemoteAddr)
+	}
+	p.Kind, err = bodyKind(r)
+	return p, err
+}
+
+func eventName(q query) (string, error) {
+	name, ok := q.has("event")
+	if ok && name == "" {
+		return "", &hub.EventError{Name: name, Why: "is empty; leave it out"}
+	}
+	return name, hub.CheckEvent(name)
+}
+
+// maxKey is the longest idempotency key, in bytes.
+const maxKey = 128
+
+func idempotencyKey(r *http.Request) (string, error) {
+	list := r.Header[idempotencyHeader]
+	if len(list) == 0 {
+		return "", nil
+	}
+	key := list[0]
+	ok := len(list) == 1 && key != "" && len(key) <= maxKey
+	for _, c := range []byte(key) {
+		ok = ok && c > ' ' && c <= '~'
+	}
+	if !ok {
+		return "", &problem{status: http.StatusBadRequest, code: "idempotency-key-invalid", parameter: idempotencyHeader,
+			detail: fmt.Sprintf("an idempotency key is 1 to %d visible ASCII characters, as a UUID", maxKey)}
+	}
+	return key, nil
+}
+
+// bodyKind returns how the body becomes messages.
+func bodyKind(r *http.Request) (hub.Kind, error) {
+	switch mediaType(r.Header.Get("Content-Type")) {
+	case jsonMedia:
+		return hub.JSON, checkEncoding(r)
+	case ndjsonMedia:
+		return hub.Lines, checkEncoding(r)
+	}
+	return hub.Bytes, checkEncoding(r)
+}
+
+// checkEncoding refuses a body that would have to be decoded first.
+func checkEncoding(r *http.Request) error {
+	enc := strings.Join(r.Header["Content-Encoding"], ", ")
+	if enc == "" || strings.EqualFold(enc, "identity") {
+		return nil
+	}
+	return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Encoding",
+		detail: fmt.Sprintf("a body encoded as %.64q is not taken: send it as it is", enc)}
+}
+
+func mediaType(s string) string {
+	switch s {
+	case "", "text/plain", jsonMedia, formMedia: // nothing to parse
+		return s
+	}
+	t, _, _ := mime.ParseMediaType(s)
+	return t
+}
+
+// maxPooled is how large, in bytes, a body may be whose buffer is used again.
+const maxPooled = 32 << 10
+
+// bodies are buffers for what is published.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func putBody(b *bytes.Buffer) {
+	if b.Cap() <= 2*maxPooled { // a large one would stay for the sake of many small ones
+		b.Reset()
+		bodies.Put(b)
+	}
+}
+
+// readBody reads the body, or refuses one that is too large, if it says so before it is read.
+func (a *api) readBody(r *http.Request, b *bytes.Buffer, kind hub.Kind) error {
+	most := int64(a.hub.MaxBody(kind))
+	if r.ContentLength > most {
+		return a.hub.TooLarge(kind)
+	}
+	b.Grow(int(min(max(r.ContentLength, 0), maxPooled)) + bytes.MinRead) // more when it has come
+	n, err := b.ReadFrom(io.LimitReader(r.Body, most+1))
+	if err == nil && n > most {
+		return a.hub.TooLarge(kind)
+	}
+	return readError(err)
+}
+
+// readError says why a body could not be read.
+func readError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok { // what is mounted around us has bounds of its own
+		return &hub.SizeError{What: "a request", Max: int(tooLarge.Limit)}
+	}
+	return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "the body ended early: " + err.Error()}
+}
+
+// host returns the address without the port.
+func host(addr string) string {
+	h, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return h
+}

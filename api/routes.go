@@ -1,0 +1,88 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// route is one call. GET stands for HEAD, too; every path answers OPTIONS with its methods.
+type route struct {
+	method, pattern string
+	handler         http.Handler
+}
+
+// routes is the HTTP surface. A group's name, or a filter, is the rest of the path.
+func (a *api) routes() []route {
+	return []route{
+		{"GET", "/v1/groups/*", a.serve(a.subscribe)},
+		{"GET", "/v1/events", a.serve(a.subscribeEvents)},
+		{"POST", "/v1/groups/*", a.serve(a.publish)},
+		{"GET", "/v1/history/*", a.serve(a.history)},
+		{"GET", "/v1/groups", a.serve(a.groups)},
+		{"DELETE", "/v1/groups/*", a.serve(a.purge)},
+		{"GET", "/v1/policies/*", a.serve(a.policy)},
+		{"PUT", "/v1/policies/*", a.serve(a.setPolicy)},
+		{"GET", "/v1/presence/*", a.serve(a.presence)},
+		{"GET", "/v1/sessions", a.serve(a.sessions)},
+		{"GET", "/v1/sessions/{uid}", a.serve(a.session)},
+		{"POST", "/v1/sessions/{uid}", a.serve(a.send)},
+		{"DELETE", "/v1/sessions/{uid}", a.serve(a.endSession)},
+		{"PUT", "/v1/sessions/{uid}/groups/*", a.serve(a.joinLive)},
+		{"DELETE", "/v1/sessions/{uid}/groups/*", a.serve(a.leaveLive)},
+		{"PUT", "/v1/sessions/{uid}/will", a.serve(a.setWill)},
+		{"DELETE", "/v1/sessions/{uid}/will", a.serve(a.clearWill)},
+		{"POST", "/v1/sessions/{uid}/heartbeat", a.serve(a.heartbeat)},
+		{"POST", "/v1/server", a.serve(a.tell)},
+		{"GET", "/openapi.yaml", a.serve(a.spec)},
+		{"GET", "/healthz", a.serve(a.healthz)},
+		{"GET", "/readyz", a.serve(a.readyz)},
+		{"GET", "/metrics", a.metrics()},
+		{"GET", "/", a.serve(a.page)},
+		{"GET", "/assets/*", a.opts.Web},
+		{"GET", "/watchbox.js", a.opts.Web},
+	}
+}
+
+func notFound(_ http.ResponseWriter, r *http.Request) error {
+	return &problem{status: http.StatusNotFound, code: "not-found",
+		detail: fmt.Sprintf("there is nothing at %.200q; /openapi.yaml lists what there is", r.URL.Path)}
+}
+
+// wrongMethod answers OPTIONS, and refuses what a path does not know.
+func (a *api) wrongMethod(w http.ResponseWriter, r *http.Request) error {
+	methods := a.methods(r)
+	if len(methods) == 0 {
+		return notFound(w, r) // chi asks nobody about methods that it does not know itself
+	}
+	allowed := strings.Join(append(methods, "OPTIONS"), ", ")
+	w.Header().Set("Allow", allowed)
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return &problem{status: http.StatusMethodNotAllowed, code: "method-not-allowed",
+		detail: fmt.Sprintf("%.20q is not known here: use %s", r.Method, allowed)}
+}
+
+// methods returns the methods that the request's path answers.
+func (a *api) methods(r *http.Request) []string {
+	var list []string
+	for _, m := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
+		if a.mux.Match(chi.NewRouteContext(), m, routePath(r)) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// routePath returns the path as routes has it, wherever we are mounted. It may be escaped.
+func routePath(r *http.Request) string {
+	if c := chi.RouteContext(r.Context()); c != nil && c.RoutePath != "" {
+		return c.RoutePath // a chi router has mounted us
+	}
+	return cmp.Or(r.URL.RawPath, r.URL.Path, "/")
+}

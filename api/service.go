@@ -1,0 +1,28 @@
+package api
+
+import (
+	"net/http"
+)
+
+// spec answers with the contract.
+func (a *api) spec(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/yaml") // RFC 9512
+	w.Header()["X-Content-Type-Options"] = noSniff
+	_, _ = w.Write(a.opts.Spec)
+	return nil
+}
+
+// healthz says that the process answers.
+func (a *api) healthz(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, []byte(`{"status":"ok"}`+"\n"))
+	return nil
+}
+
+// readyz says that it takes messages and listeners.
+func (a *api) readyz(w http.ResponseWriter, _ *http.Request) error {
+	if err := a.hub.Ready(); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`+"\n"))
+	return nil
+}

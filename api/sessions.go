@@ -1,0 +1,271 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/session"
+)
+
+// sessionUID returns the uid that the path names.
+func sessionUID(r *http.Request) (string, error) {
+	s := chi.URLParam(r, "uid")
+	u, err := uuid.Parse(s)
+	if err != nil || u.String() != s {
+		return "", &problem{status: http.StatusNotFound, code: "session-unknown",
+			detail: fmt.Sprintf("%.64q is no uid of a session: it looks like 5fb22bbe-3ba4-8928-b938-4f1a2661e1dd", s)}
+	}
+	return s, nil
+}
+
+// ownSession returns the uid that the path names, if the request proves to be that session's.
+func ownSession(r *http.Request) (string, error) {
+	uid, err := sessionUID(r)
+	if err != nil {
+		return "", err
+	}
+	q, err := parameters(r, "session")
+	if err != nil {
+		return "", err
+	}
+	secret, err := q.secret(r)
+	switch {
+	case err != nil:
+		return "", err
+	case secret == "":
+		return "", &problem{status: http.StatusUnauthorized, code: "session-required", parameter: sessionHeader,
+			detail: "only the session itself may do this: send its secret in " + sessionHeader}
+	case session.UID(secret) != uid:
+		return "", &problem{status: http.StatusForbidden, code: "session-mismatch", parameter: sessionHeader,
+			detail: "this is the secret of another session"}
+	}
+	return uid, nil
+}
+
+// sessionJSON is a session as the API shows it.
+type sessionJSON struct {
+	UID       string     `json:"uid"`
+	State     string     `json:"state"` // here or lost
+	Since     time.Time  `json:"since"`
+	Lost      *time.Time `json:"lost,omitempty"`
+	Address   string     `json:"address"`
+	UserAgent string     `json:"user_agent"`
+	Filters   []string   `json:"filters"`
+	Streams   int        `json:"streams"`
+	Lag       amount     `json:"lag"`
+	Sent      amount     `json:"sent"`
+}
+
+type amount struct {
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
+}
+
+func sessionToJSON(s *hub.Session) sessionJSON {
+	return sessionJSON{
+		UID: s.UID, State: state(s.Lost), Since: shown(s.Since), Lost: lostTime(s.Lost),
+		Address: s.Client.Address, UserAgent: s.Client.UserAgent.Value(), Filters: texts(s.Filters),
+		Streams: s.Open, Lag: amount(s.Lag), Sent: amount(s.Sent),
+	}
+}
+
+func state(lost time.Time) string {
+	if lost.IsZero() {
+		return "here"
+	}
+	return "lost"
+}
+
+// shown is a time as messages carry it.
+func shown(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+func lostTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = shown(t)
+	return &t
+}
+
+func texts(filters []group.Filter) []string {
+	out := make([]string, len(filters))
+	for i, f := range filters {
+		out[i] = f.String()
+	}
+	return out
+}
+
+// sessions lists who is here, or was a moment ago.
+func (a *api) sessions(w http.ResponseWriter, r *http.Request) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	list := []sessionJSON{}
+	for _, s := range a.hub.Sessions() {
+		list = append(list, sessionToJSON(&s))
+	}
+	return writeValue(w, map[string][]sessionJSON{"sessions": list})
+}
+
+// session shows one.
+func (a *api) session(w http.ResponseWriter, r *http.Request) error {
+	uid, err := sessionUID(r)
+	if err != nil {
+		return err
+	}
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	s, err := a.hub.Session(uid)
+	if err != nil {
+		return err
+	}
+	return writeValue(w, sessionToJSON(&s))
+}
+
+// endSession ends a session: with its secret at its own wish, without by a kick.
+func (a *api) endSession(w http.ResponseWriter, r *http.Request) error {
+	uid, err := sessionUID(r)
+	if err != nil {
+		return err
+	}
+	q, err := parameters(r, "session")
+	if err != nil {
+		return err
+	}
+	secret, err := q.secret(r)
+	if err != nil {
+		return err
+	}
+	why := session.Kicked
+	if secret != "" && session.UID(secret) == uid {
+		why = session.Ended
+	}
+	if err := a.hub.EndSession(uid, why); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// send sends a message to one session.
+func (a *api) send(w http.ResponseWriter, r *http.Request) error {
+	uid, err := sessionUID(r)
+	if err != nil {
+		return err
+	}
+	return a.accept(r, []string{"event", "ttl"}, func(p *hub.Publication) error {
+		receipt, err := a.hub.Send(r.Context(), uid, p)
+		if err != nil {
+			return err
+		}
+		return writeReceipt(w, &receipt, p.Kind)
+	})
+}
+
+// tell gives a message to the hosting program alone.
+func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
+	return a.accept(r, []string{"event"}, func(p *hub.Publication) error {
+		receipt, err := a.hub.Tell(r.Context(), p)
+		if err != nil {
+			return err
+		}
+		markReplayed(w, &receipt)
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	})
+}
+
+// heartbeat is a sign of life, and nothing else.
+func (a *api) heartbeat(w http.ResponseWriter, r *http.Request) error {
+	uid, err := ownSession(r)
+	if err != nil {
+		return err
+	}
+	if !a.hub.Heard(uid) {
+		return session.ErrUnknown
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// joinLive adds a filter to the session's newest stream.
+func (a *api) joinLive(w http.ResponseWriter, r *http.Request) error {
+	return a.change(w, r, a.hub.JoinLive)
+}
+
+// leaveLive takes a filter from the session's streams.
+func (a *api) leaveLive(w http.ResponseWriter, r *http.Request) error {
+	return a.change(w, r, a.hub.LeaveLive)
+}
+
+func (a *api) change(w http.ResponseWriter, r *http.Request, change func(uid string, f group.Filter) error) error {
+	uid, err := ownSession(r)
+	if err != nil {
+		return err
+	}
+	f, err := pathFilter(r)
+	if err != nil {
+		return err
+	}
+	a.hub.Heard(uid)
+	if err := change(uid, f); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// willJSON is a last will as clients write it.
+type willJSON struct {
+	Group string          `json:"group"`
+	Msg   json.RawMessage `json:"msg"`
+	Delay *duration       `json:"delay"`
+}
+
+// setWill replaces the session's last will.
+func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
+	uid, err := ownSession(r)
+	if err != nil {
+		return err
+	}
+	var in willJSON
+	err = readObject(r, shape{"a will", a.hub.MaxBody(hub.JSON),
+		`a will is {"group":"foo","msg":…,"delay":"5s"}; without delay it is sent when the session ends`}, &in)
+	if err != nil {
+		return err
+	}
+	if len(in.Msg) == 0 {
+		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "a will has a msg, any JSON value"}
+	}
+	if in.Delay != nil && *in.Delay < 0 {
+		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "a will's delay is not below 0"}
+	}
+	a.hub.Heard(uid)
+	if err := a.hub.SetWill(r.Context(), uid, in.Group, in.Msg, (*time.Duration)(in.Delay)); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// clearWill drops the session's last will.
+func (a *api) clearWill(w http.ResponseWriter, r *http.Request) error {
+	uid, err := ownSession(r)
+	if err != nil {
+		return err
+	}
+	a.hub.Heard(uid)
+	if err := a.hub.ClearWill(uid); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// The bounds of a heartbeat.
+const (
+	minHeartbeat = 100 * time.Millisecond
+	maxHeartbeat = time.Hour
+)
+
+// subscribe opens a stream of what one filter matches.
+func (a *api) subscribe(w http.ResponseWriter, r *http.Request) error {
+	f, err := pathFilter(r)
+	if err != nil {
+		return err
+	}
+	q, err := parameters(r, subscribeParameters...)
+	if err != nil {
+		return err
+	}
+	return a.stream(w, r, q, group.Set{f})
+}
+
+// subscribeEvents opens a stream of what several filters match. "stream" is what the clients of
+// r3labs/sse call a group.
+func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request) error {
+	q, err := parameters(r, append([]string{"group", "stream"}, subscribeParameters...)...)
+	if err != nil {
+		return err
+	}
+	list := slices.Concat(q.values["group"], q.values["stream"])
+	if most := a.hub.Options().MaxFilters; len(list) > most {
+		return &problem{status: http.StatusBadRequest, code: "too-many-filters", parameter: "group",
+			detail: fmt.Sprintf("%d filters on one stream: the most is %d", len(list), most)}
+	}
+	var set group.Set
+	for _, s := range list {
+		f, err := filter(s)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(set, f) {
+			set = append(set, f)
+		}
+	}
+	if len(set) == 0 {
+		return badParameter("group", "name at least one, as ?group=foo&group=bar/%%23")
+	}
+	return a.stream(w, r, q, set)
+}
+
+var subscribeParameters = []string{"since", "last", "last_event_id", "format", "echo", "heartbeat", "session"}
+
+func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.Set) error {
+	s, err := subscription(r, q)
+	if err != nil {
+		return err
+	}
+	if accepted(r, sse.ContentType) == "" {
+		return &problem{status: http.StatusNotAcceptable, code: "not-acceptable", parameter: "Accept",
+			detail: "this is a stream of type text/event-stream; /v1/history has what is held as JSON"}
+	}
+	s.Filters = set
+	if r.Method == http.MethodHead {
+		sse.SetHeader(w.Header())
+		return a.hub.Check(s)
+	}
+	l, err := a.hub.Subscribe(s)
+	if err != nil {
+		return err
+	}
+	conn, err := sse.Open(w, r, a.hub.Poller(), l.Hello())
+	if err != nil {
+		l.Cancel()
+		if errors.Is(err, http.ErrNotSupported) {
+			return err // what is mounted around us can not stream
+		}
+		return nil // the other side is gone before it began
+	}
+	l.Run(conn)
+	return nil
+}
+
+// subscription returns what the request says, but for its filters.
+func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
+	s = &hub.Subscription{Remote: r.RemoteAddr, UserAgent: r.UserAgent()}
+	if s.From, err = q.from(hub.From{}); err != nil {
+		return nil, err
+	}
+	if id := resumeID(r, q); id != "" {
+		s.From = hub.From{Resume: id}
+	}
+	switch format, ok := q.has("format"); {
+	case !ok || format == "json":
+	case format == "raw":
+		s.Raw = true
+	default:
+		return nil, badParameter("format", "%.64q is neither json nor raw", format)
+	}
+	echo, err := q.flag("echo", true)
+	if err != nil {
+		return nil, err
+	}
+	s.NoEcho = !echo
+	if s.Heartbeat, err = q.duration("heartbeat", minHeartbeat, maxHeartbeat); err != nil {
+		return nil, err
+	}
+	s.Secret, err = q.secret(r)
+	return s, err
+}
+
+// resumeID returns the id after which a client resumes, or "". The header wins: an EventSource
+// that reconnects sends it beside the query it began with.
+func resumeID(r *http.Request, q query) string {
+	id := r.Header.Get(lastEventIDHeader)
+	if id == "" {
+		id, _ = q.has("last_event_id")
+	}
+	return id
+}

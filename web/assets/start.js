@@ -1,0 +1,385 @@
+// The page at work: an EventSource for the group, a POST for what is sent, and a log of both.
+// Nothing here is ever parsed as HTML: all data becomes text.
+
+/** How many lines the log keeps. */
+const MAX_LINES = 500;
+
+/** How many characters of a payload a line shows. */
+const MAX_TEXT = 4000;
+
+/** How long to wait, in ms, before listening again, where the server does not say. */
+const RETRY_MS = 5000;
+
+/** The hub's own address: the page lies at its root, wherever that is mounted. */
+const base = new URL(".", location.href);
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @returns {T} the element, which is part of the page
+ */
+const $ = (id) => /** @type {T} */ (document.getElementById(id));
+
+// ---- groups and addresses
+
+/**
+ * Returns the address of a group or filter. Each level is encoded for itself: the slashes between
+ * them are part of the path.
+ * @param {string} group
+ * @returns {URL}
+ * @throws {Error} for what has no address of its own
+ */
+function address(group) {
+  const levels = group.split("/");
+  if (levels.some((level) => level === "." || level === "..")) {
+    throw new Error(`"${group}" has a level . or .., which a browser takes out of an address`);
+  }
+  let path;
+  try {
+    // The quotes are for the curl lines, which put the address between two of them.
+    path = levels.map((level) => encodeURIComponent(level).replaceAll("'", "%27")).join("/");
+  } catch {
+    throw new Error("the group holds half of a character");
+  }
+  return new URL("v1/groups/" + path, base);
+}
+
+/**
+ * Returns what an answer that is no success says, for people.
+ * @param {Response} response
+ * @returns {Promise<string>}
+ */
+async function reason(response) {
+  const type = response.headers.get("Content-Type") ?? "";
+  const status = `${response.status} ${response.statusText}`.trim();
+  if (!type.startsWith("application/problem+json")) return status;
+  const problem = await response.json().catch(() => ({}));
+  return problem.detail ? `${problem.detail} (${problem.code ?? status})` : status;
+}
+
+/**
+ * @param {unknown} error of address, fetch or our own
+ * @returns {string} what it says, for people
+ */
+function why(error) {
+  if (error instanceof TypeError) return "the server cannot be reached"; // fetch says no more
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Shows an error below a form, or takes it away.
+ * @param {string} id
+ * @param {string} text "" for none
+ */
+function showError(id, text) {
+  const element = $(id);
+  element.textContent = text;
+  element.hidden = text === "";
+}
+
+// ---- the log
+
+/** @type {HTMLElement[]} Lines that the next frame adds. */
+let waiting = [];
+
+/** How many messages came since the log was cleared. */
+let received = 0;
+
+/**
+ * @param {string} tag
+ * @param {string} className
+ * @param {string} text
+ * @returns {HTMLElement}
+ */
+function element(tag, className, text) {
+  const e = document.createElement(tag);
+  e.className = className;
+  e.textContent = text;
+  return e;
+}
+
+/**
+ * Adds a line to the log. Lines wait for the next frame, so that many of them cost one layout.
+ * @param {{kind: string, time: Date, group?: string, marks?: string[], text: string, id?: string}} line
+ */
+function addLine({ kind, time, group, marks = [], text, id }) {
+  const row = element("div", "line " + kind, "");
+  const clock = element("time", "", clockOf(time));
+  clock.setAttribute("datetime", time.toISOString());
+  clock.title = id ? `${time.toLocaleString()} · id ${id}` : time.toLocaleString();
+  const head = element("span", "head", "");
+  head.append(clock);
+  if (group !== undefined) head.append(" ", element("span", "group", group));
+  for (const mark of marks) head.append(" ", element("span", "mark", mark));
+  const more = text.length - MAX_TEXT;
+  row.append(head, " ", element("span", "text", more > 0 ? text.slice(0, MAX_TEXT) : text));
+  if (more > 0) row.append(" ", element("span", "mark", `and ${more} characters more`));
+  waiting.push(row);
+  if (waiting.length > MAX_LINES) waiting.shift(); // a tab in the background has no frames
+  if (waiting.length === 1) requestAnimationFrame(flush);
+}
+
+/** Moves the waiting lines into the log, and keeps to its end if that is what was in view. */
+function flush() {
+  const log = $("log");
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+  log.append(...waiting);
+  waiting = [];
+  while (log.childElementCount > MAX_LINES) log.firstElementChild?.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+  showCount();
+}
+
+function showCount() {
+  $("empty").hidden = $("log").childElementCount > 0;
+  $("count").textContent = received === 0
+    ? `The last ${MAX_LINES} lines are kept here.`
+    : `${received.toLocaleString("en")} ${received === 1 ? "message" : "messages"}; the last ${MAX_LINES} lines are kept here.`;
+}
+
+/**
+ * @param {Date} time
+ * @returns {string} the local time of day, with milliseconds
+ */
+function clockOf(time) {
+  const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
+  return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}.` +
+    String(time.getMilliseconds()).padStart(3, "0");
+}
+
+/**
+ * Adds a message, as the wire format has it.
+ * @param {string} data
+ */
+function addMessage(data) {
+  const m = JSON.parse(data);
+  const marks = [];
+  if (m.retained) marks.push("retained");
+  if (m.encoding) marks.push(m.encoding);
+  received++;
+  addLine({
+    kind: "message", time: new Date(m.time), group: m.group, marks, id: m.id,
+    text: typeof m.msg === "string" ? m.msg : JSON.stringify(m.msg),
+  });
+}
+
+/**
+ * Adds what the server says about the stream. The session's secret is nobody's to read.
+ * @param {"session" | "gap" | "bye"} kind
+ * @param {string} data
+ */
+function addEvent(kind, data) {
+  const d = JSON.parse(data);
+  const texts = {
+    session: () => `listening as ${d.uid}, heartbeat ${d.heartbeat}`,
+    gap: () => `messages to ${d.filter} after ${d.after} can no longer be had: ${d.reason}` +
+      (d.oldest ? `; the next is ${d.oldest}` : ""),
+    bye: () => `the server ends the stream: ${d.reason}`,
+  };
+  addLine({ kind, time: new Date(), marks: [kind], text: texts[kind]() });
+}
+
+// ---- listening
+
+/** One subscription, from Listen to Stop. */
+class Listener {
+  /** @param {URL} url */
+  constructor(url) {
+    this.url = url;
+    this.lastId = "";
+    this.stopped = new AbortController();
+    this.source = this.open();
+  }
+
+  /**
+   * Opens the stream: where it was, if it was somewhere.
+   * @returns {EventSource}
+   */
+  open() {
+    const url = new URL(this.url);
+    if (this.lastId) url.searchParams.set("last_event_id", this.lastId);
+    const source = new EventSource(url);
+    source.onopen = () => {
+      showError("listen-error", "");
+      showState("open");
+    };
+    source.onerror = () => this.failed(source);
+    source.onmessage = (event) => this.heard(event, () => addMessage(event.data));
+    for (const kind of /** @type {const} */ (["session", "gap", "bye"])) {
+      source.addEventListener(kind, (event) => this.heard(event, () => addEvent(kind, event.data)));
+    }
+    return source;
+  }
+
+  /**
+   * @param {MessageEvent} event
+   * @param {() => void} add
+   */
+  heard(event, add) {
+    this.lastId = event.lastEventId || this.lastId;
+    add();
+  }
+
+  /** @param {EventSource} source */
+  async failed(source) {
+    showState("reconnecting");
+    if (source.readyState !== EventSource.CLOSED) return; // it does so by itself
+    const { text, retry } = await this.refusal();
+    if (this.stopped.signal.aborted) return;
+    showError("listen-error", text);
+    if (retry === undefined) {
+      stop();
+      return;
+    }
+    this.timer = setTimeout(() => { this.source = this.open(); }, retry);
+  }
+
+  /**
+   * Asks once more in a way that shows the answer: an EventSource does not tell why it was refused.
+   * @returns {Promise<{text: string, retry?: number}>} and after how many ms to try again, if at all
+   */
+  async refusal() {
+    const asked = new AbortController();
+    try {
+      const response = await fetch(this.url, {
+        headers: { Accept: "text/event-stream" }, cache: "no-store",
+        signal: AbortSignal.any([asked.signal, this.stopped.signal]),
+      });
+      const type = response.headers.get("Content-Type") ?? "";
+      if (type.startsWith("text/event-stream")) return { text: "", retry: RETRY_MS }; // it works again
+      if (response.ok) return { text: `the answer is no stream (${response.status} ${type})` };
+      const after = Number(response.headers.get("Retry-After"));
+      const retry = after > 0 ? after * 1000 : response.status >= 500 ? RETRY_MS : undefined;
+      return { text: await reason(response), retry };
+    } catch {
+      return { text: "the server cannot be reached", retry: RETRY_MS };
+    } finally {
+      asked.abort(); // it may be a stream
+    }
+  }
+
+  stop() {
+    this.stopped.abort();
+    clearTimeout(this.timer);
+    this.source.close();
+  }
+}
+
+/** @type {Listener | undefined} */
+let listener;
+
+function listen() {
+  showError("listen-error", "");
+  try {
+    const url = address(group());
+    showState("connecting");
+    listener = new Listener(url);
+  } catch (error) {
+    stop();
+    showError("listen-error", why(error));
+  }
+}
+
+function stop() {
+  listener?.stop();
+  listener = undefined;
+  showState("closed");
+}
+
+/** @param {"connecting" | "open" | "reconnecting" | "closed"} state */
+function showState(state) {
+  $("state").textContent = state;
+  $("state").dataset.state = state;
+  $("toggle").textContent = state === "closed" ? "Listen" : "Stop";
+}
+
+// ---- sending
+
+async function send() {
+  const message = /** @type {HTMLTextAreaElement} */ ($("message"));
+  const sent = $("sent");
+  showError("send-error", "");
+  sent.textContent = "";
+  try {
+    const response = await fetch(address(group()), {
+      method: "POST", headers: { "Content-Type": "text/plain; charset=utf-8" }, body: message.value,
+    });
+    if (!response.ok) throw new Error(await reason(response));
+    const receipt = await response.json();
+    sent.textContent = `Sent as ${receipt.id}` + (listener ? "" : ": listen to see what comes");
+    message.value = "";
+  } catch (error) {
+    showError("send-error", why(error));
+  }
+  message.focus();
+}
+
+// ---- the page
+
+/** @returns {string} the group, or filter, that is written */
+function group() {
+  return /** @type {HTMLInputElement} */ ($("group")).value;
+}
+
+/** Shows what depends on the group. */
+function showGroup() {
+  $("target").textContent = group() || "…";
+  let url = "";
+  try {
+    url = address(group()).href;
+  } catch {
+    // Listen and Send say what is wrong with it.
+  }
+  $("curl-listen").textContent = url && `curl -N '${url}'`;
+  $("curl-send").textContent = url && `curl -d 'hello' '${url}'`;
+}
+
+/** @param {HTMLButtonElement} button */
+async function copy(button) {
+  const source = $(button.dataset.copy ?? "");
+  let done = true;
+  try {
+    await navigator.clipboard.writeText(source.textContent ?? "");
+  } catch {
+    getSelection()?.selectAllChildren(source); // over plain http elsewhere than here there is no clipboard
+    done = false;
+  }
+  button.textContent = done ? "Copied" : "Selected";
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}
+
+$("address").textContent = base.href;
+
+$("group").addEventListener("input", () => {
+  if (listener) stop();
+  showError("listen-error", "");
+  showError("send-error", "");
+  showGroup();
+});
+$("listen").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (listener) stop();
+  else listen();
+});
+$("send").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+$("message").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  /** @type {HTMLFormElement} */ ($("send")).requestSubmit();
+});
+$("clear").addEventListener("click", () => {
+  waiting = [];
+  received = 0;
+  $("log").replaceChildren();
+  showCount();
+});
+for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("[data-copy]"))) {
+  button.addEventListener("click", () => copy(button));
+}
+addEventListener("pagehide", stop);
+
+showGroup();
+showCount();

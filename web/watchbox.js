@@ -1,0 +1,1476 @@
+// @ts-check
+// Watchbox in a page, a worker, or Node: groups to listen to and to send to, over one stream.
+//
+//   import { Watchbox } from "./watchbox.js";
+//   const wb = new Watchbox();
+//   await wb.join("home/#", (m) => console.log(m.group, m.msg));
+//   await wb.publish("home/kitchen", "the kettle is on");
+//
+// A Link keeps one stream to the hub open. A Watchbox is one client of it: it knows who wants which
+// messages, and how far it is. With the option shared, the Watchboxes of several tabs use the Link
+// of one of them, which Shared stands for in the others.
+
+/** @typedef {import("./watchbox.d.ts").Options} Options */
+/** @typedef {import("./watchbox.d.ts").PublishOptions} PublishOptions */
+/** @typedef {import("./watchbox.d.ts").Receipt} Receipt */
+/** @typedef {import("./watchbox.d.ts").Message} Message */
+/** @typedef {import("./watchbox.d.ts").Gap} Gap */
+/** @typedef {import("./watchbox.d.ts").State} State */
+
+/** The longest wait between two attempts, in ms, where the options do not say. */
+const MAX_DELAY = 30_000;
+
+/** How long to wait for the head of an answer, in ms. */
+const MAX_SILENCE = 30_000;
+
+/** How long, in ms, what a page listened to before its reload is kept for it to join again. */
+const REJOIN = 10_000;
+
+/** How many messages are kept for that, of each filter. */
+const MAX_BACKLOG = 10_000;
+
+/** How often the position is written down while messages come, in ms. The last word is pagehide's. */
+const SAVE = 1000;
+
+// ---- ids, groups and errors
+
+/**
+ * Reports whether who is at a position has had an id: ids are <epoch>-<seq>, and only those of one
+ * epoch can be compared.
+ * @param {string} position
+ * @param {string} id
+ */
+function reached(position, id) {
+  const p = position.lastIndexOf("-");
+  const i = id.lastIndexOf("-");
+  return p >= 0 && position.slice(0, p) === id.slice(0, i) && Number(id.slice(i + 1)) <= Number(position.slice(p + 1));
+}
+
+/**
+ * @param {string} filter
+ * @param {string} group
+ */
+function matches(filter, group) {
+  if (filter === group) return true;
+  const f = filter.split("/");
+  const g = group.split("/");
+  if (group.startsWith("$") && (f[0] === "+" || f[0] === "#")) return false;
+  for (let i = 0; i < f.length; i++) {
+    if (f[i] === "#") return true; // the parent, where g ends here, included
+    if (i >= g.length || f[i] !== "+" && f[i] !== g[i]) return false;
+  }
+  return f.length === g.length;
+}
+
+/**
+ * Returns a group or filter as the end of a path: each level is encoded for itself.
+ * @param {string} group
+ */
+function path(group) {
+  const levels = group.split("/");
+  if (levels.some((level) => level === "" || level === "." || level === "..")) {
+    throw new TypeError(`watchbox: "${group}" has a level that is empty, or . or .., which browsers rewrite`);
+  }
+  return levels.map(encodeURIComponent).join("/");
+}
+
+/** What the hub answers when it refuses. */
+export class WatchboxError extends Error {
+  /**
+   * @param {string} message
+   * @param {{status?: number, code?: string, retryAfter?: number}} [answer]
+   */
+  constructor(message, { status = 0, code = "", retryAfter = 0 } = {}) {
+    super("watchbox: " + message);
+    this.name = "WatchboxError";
+    /** The HTTP status; 0 where there was no answer. */
+    this.status = status;
+    /** The problem's code, which stays the same whatever the words are; "" for none. */
+    this.code = code;
+    /** After how many ms the hub wants to be asked again. */
+    this.retryAfter = retryAfter;
+  }
+
+  /** Whether it may be different the next time. */
+  get temporary() {
+    return this.status === 0 || [408, 425, 429].includes(this.status) || this.status >= 500 && this.status !== 501 && this.status !== 507;
+  }
+}
+
+/**
+ * Returns the error that an answer is.
+ * @param {Response} response
+ */
+async function refusal(response) {
+  let detail = `the answer is ${response.status} ${response.statusText}`;
+  let code = "";
+  try {
+    const problem = await response.json();
+    detail = problem.detail ?? detail;
+    code = problem.code ?? "";
+  } catch {
+    // It comes from something between us and the hub: the status has to do.
+  }
+  return new WatchboxError(detail, { status: response.status, code, retryAfter: retryAfter(response) });
+}
+
+/** @param {Response} response */
+function retryAfter(response) {
+  const value = response.headers.get("Retry-After");
+  if (!value) return 0;
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  return ms > 0 ? ms : 0;
+}
+
+/** @param {unknown} error of fetch, which does not say more than that it failed */
+function failure(error) {
+  if (error instanceof WatchboxError) return error;
+  return new WatchboxError("the hub cannot be reached: " + (error instanceof Error ? error.message : error));
+}
+
+/** Returns 128 random bits. (randomUUID is not there on a page that came over plain HTTP.) */
+function random() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Returns how long to wait: what was asked for, and a random part of a time that doubles with each
+ * failure, so that a thousand clients do not come back at once.
+ * @param {number} failures in a row
+ * @param {number} base in ms
+ * @param {number} most in ms
+ */
+function backoff(failures, base, most) {
+  return Math.random() * Math.min(most, base * 2 ** Math.min(failures, 20));
+}
+
+/**
+ * Waits before the next attempt, until the signal at most. If nobody asked for a wait, the network
+ * being back ends it, too.
+ * @param {number} asked for, in ms
+ * @param {number} ms beside that
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+function pause(asked, ms, signal) {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      globalThis.removeEventListener?.("online", done);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, asked + ms);
+    if (asked === 0) globalThis.addEventListener?.("online", done);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
+}
+
+/**
+ * @template T
+ * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: unknown) => void}} Deferred
+ */
+
+/**
+ * Returns a promise whose rejection is no error where nobody waits for it.
+ * @template T
+ * @returns {Deferred<T>}
+ */
+function deferred() {
+  const d = /** @type {Deferred<T>} */ ({});
+  d.promise = new Promise((resolve, reject) => Object.assign(d, { resolve, reject }));
+  d.promise.catch(() => {});
+  return d;
+}
+
+// ---- the hub's address, and calls to it
+
+/** One request after the other, with a token where there is one. */
+class Caller {
+  /**
+   * @param {URL} base
+   * @param {Options} options
+   * @param {AbortSignal} signal
+   */
+  constructor(base, options, signal) {
+    this.base = base;
+    this.token = options.token;
+    this.maxDelay = options.maxDelay ?? MAX_DELAY;
+    this.signal = signal;
+  }
+
+  /** @returns {Promise<Record<string, string>>} */
+  async authorization() {
+    const token = typeof this.token === "function" ? await this.token() : this.token;
+    return token ? { Authorization: "Bearer " + token } : {};
+  }
+
+  /**
+   * Sends until there is an answer that stays the same, and returns it if it is a good one.
+   * @param {string} method
+   * @param {string} address relative to the hub
+   * @param {RequestInit & {headers?: Record<string, string>}} [init]
+   * @returns {Promise<Response>}
+   */
+  async call(method, address, init = {}) {
+    const signal = init.signal ? AbortSignal.any([init.signal, this.signal]) : this.signal;
+    for (let failures = 0, renewed = false; ; failures++) {
+      const error = await this.#once(method, address, { ...init, signal });
+      if (!(error instanceof Error)) return error;
+      signal.throwIfAborted();
+      if (error.status === 401 && typeof this.token === "function" && !renewed) {
+        renewed = true; // a token that has expired: there may be a newer one
+        continue;
+      }
+      if (!error.temporary) throw error;
+      await pause(error.retryAfter, backoff(failures, 1000, this.maxDelay), signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} address
+   * @param {RequestInit & {headers?: Record<string, string>}} init
+   * @returns {Promise<Response | WatchboxError>}
+   */
+  async #once(method, address, init) {
+    try {
+      const headers = { ...init.headers, ...await this.authorization() };
+      const response = await fetch(new URL(address, this.base), { ...init, method, headers });
+      return response.ok ? response : await refusal(response);
+    } catch (error) {
+      return failure(error);
+    }
+  }
+}
+
+// ---- one connection
+
+/**
+ * A block of an event stream. One without data is a heartbeat: an id, and no event.
+ * @typedef {{type: string, data?: string, id: string}} Block
+ */
+
+/**
+ * Returns a function that takes an event stream in pieces, cut anywhere (WHATWG HTML, 9.2.6).
+ * @param {(block: Block) => void} onBlock
+ * @param {(ms: number) => void} onRetry
+ * @returns {(text: string) => void}
+ */
+function parser(onBlock, onRetry) {
+  let rest = "";
+  let afterCR = false;
+  let type = "";
+  let id = "";
+  /** @type {string[]} */
+  let data = [];
+
+  /** @param {string} line */
+  const take = (line) => {
+    if (line === "") {
+      onBlock({ type: type || "message", data: data.length ? data.join("\n") : undefined, id });
+      type = "";
+      data = [];
+      return;
+    }
+    const colon = line.indexOf(":");
+    const name = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
+    if (name === "data") data.push(value);
+    else if (name === "event") type = value;
+    else if (name === "id" && !value.includes("\0")) id = value;
+    else if (name === "retry" && /^\d+$/.test(value)) onRetry(Number(value));
+  };
+
+  return (text) => {
+    if (text === "") return;
+    const skip = afterCR && text[0] === "\n"; // the second half of a line end
+    afterCR = text.endsWith("\r");
+    const lines = (skip ? text.slice(1) : text).split(/\r\n|\r|\n/);
+    lines[0] = rest + lines[0];
+    rest = lines.pop() ?? "";
+    lines.forEach(take);
+  };
+}
+
+/**
+ * How a connection ended. again: at once, because we want it so; byFetch: and so that it can say
+ * why it was refused.
+ * @typedef {{error: WatchboxError, final?: boolean, again?: boolean, byFetch?: boolean}} End
+ */
+
+/**
+ * What a connection tells: that something came, what it was, and the end.
+ * @typedef {{alive: () => void, block: (block: Block) => void, retry: (ms: number) => void, ended: (end: End) => void}} Sink
+ */
+
+/**
+ * Opens a stream whose every byte is seen: heartbeats, too, and why it is refused.
+ * @param {URL} url
+ * @param {Promise<Record<string, string>>} headers
+ * @param {Sink} sink
+ * @returns {() => void} closes it
+ */
+function listenByFetch(url, headers, sink) {
+  const stop = new AbortController();
+  const run = async () => {
+    const response = await fetch(url, {
+      headers: { ...await headers, Accept: "text/event-stream" }, cache: "no-store", signal: stop.signal,
+    });
+    if (!response.ok) throw await refusal(response);
+    const media = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
+    if (response.status !== 200 || media !== "text/event-stream" || !response.body) {
+      const what = response.status === 204 ? "the hub wants no more of us (204)" : `the answer is no event stream (${response.status} ${media})`;
+      throw new WatchboxError(what, { status: response.status });
+    }
+    const parse = parser(sink.block, sink.retry);
+    const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { value, done } = await text.read();
+      if (done || stop.signal.aborted) break;
+      sink.alive();
+      parse(value);
+    }
+    throw new WatchboxError("the hub has ended the stream");
+  };
+  run().catch((error) => {
+    const e = failure(error);
+    sink.ended({ error: e, final: !e.temporary });
+  });
+  return () => stop.abort();
+}
+
+/**
+ * Opens a stream as an EventSource. That shows neither heartbeats nor events that were not asked for
+ * by name, nor why it is refused.
+ * @param {URL} url
+ * @param {string[]} names of events beside the hub's own
+ * @param {Sink} sink
+ * @returns {() => void} closes it
+ */
+function listenByEventSource(url, names, sink) {
+  const source = new EventSource(url);
+  for (const type of new Set(["message", "session", "gap", "bye", ...names])) {
+    source.addEventListener(type, (event) => {
+      if (event instanceof MessageEvent) sink.block({ type, data: event.data, id: event.lastEventId });
+    });
+  }
+  source.addEventListener("error", (event) => {
+    if (event instanceof MessageEvent) return; // it is one of that name
+    const refused = source.readyState === EventSource.CLOSED;
+    source.close(); // it would come back with the filters that it had at first, and all at once
+    sink.ended({ error: new WatchboxError("the stream is lost"), again: refused, byFetch: refused });
+  });
+  return () => source.close();
+}
+
+/** @param {string} s a duration as the hub writes it: 15s, 1m0s, 100ms */
+function milliseconds(s) {
+  let ms = 0;
+  for (const [, n, unit] of s.matchAll(/([\d.]+)(h|ms|m|s)/g)) {
+    ms += Number(n) * ({ h: 3_600_000, m: 60_000, s: 1000 }[unit] ?? 1);
+  }
+  return ms;
+}
+
+// ---- the stream
+
+/**
+ * What a Link has to say, to one client or to several.
+ * @typedef {{kind: "state", state: State, uid: string, position: string, error?: WatchboxError, delay?: number}
+ *   | {kind: "message", message: Message}
+ *   | {kind: "gap", gap: Gap, id: string}
+ *   | {kind: "position", id: string}} News
+ */
+
+/**
+ * Is called when a filter is part of the open stream, before anything that comes of it; or with why
+ * it never will be.
+ * @typedef {(error?: WatchboxError) => void} Done
+ */
+
+/**
+ * A filter of a link. kept: its stream has or had it, so that it is part of what is resumed.
+ * @typedef {{waiting: Done[], kept: boolean}} Entry
+ */
+
+/**
+ * Calls all who wait for something, once.
+ * @param {{waiting: Done[]}} entry
+ * @param {WatchboxError} [error]
+ */
+function settle(entry, error) {
+  for (const done of entry.waiting.splice(0)) done(error);
+}
+
+/** One stream of one session, for as many filters as are added, through whatever the network does. */
+class Link {
+  /** @type {Map<string, Entry>} */
+  #filters = new Map();
+  #position = "";
+  #uid = "";
+  #base = 1000; // the reconnect time, as the hub wants it
+  #byFetch; // the next connection is to be one that can say why it is refused
+  #alone = false; // filters are to be asked for one by one, as one of them was refused
+  /** @type {AbortController | undefined} Ends what runs; undefined if nothing does. */
+  #running;
+  /** @type {AbortController | undefined} Ends what belongs to one connection. */
+  #attempt;
+  /** @type {((end: End) => void) | undefined} */
+  #end;
+  /** @type {Promise<unknown>} The last change of an open stream: they are made in order. */
+  #changes = Promise.resolve();
+
+  /** @type {State} */
+  state = "idle";
+  /** @type {WatchboxError | undefined} Why it is closed for good. */
+  error;
+
+  /**
+   * @param {Caller} caller
+   * @param {Options} options
+   * @param {string} secret
+   * @param {number} settle how long to wait for further filters before a stream is opened, in ms
+   * @param {(news: News) => void} tell
+   */
+  constructor(caller, options, secret, settle, tell) {
+    this.caller = caller;
+    this.options = options;
+    this.secret = secret;
+    this.settle = settle;
+    this.tell = tell;
+    this.#byFetch = options.transport !== "eventsource" || options.token !== undefined;
+  }
+
+  /**
+   * Adds a filter: from now on, after what is retained; or behind an id.
+   * @param {string} filter
+   * @param {string} after an id, or ""
+   * @param {Done} done
+   */
+  add(filter, after, done) {
+    if (this.error) return done(this.error);
+    let f = this.#filters.get(filter);
+    if (!f) this.#filters.set(filter, f = { waiting: [], kept: false });
+    f.waiting.push(done);
+    if (after) this.#resume(f, after);
+    else if (this.state === "open") this.#change("PUT", filter); // also where it is there, for what is retained
+    if (!this.#running) {
+      this.#running = new AbortController();
+      this.#run(this.#running.signal);
+    }
+  }
+
+  /**
+   * @param {Entry} f
+   * @param {string} after
+   */
+  #resume(f, after) {
+    const behind = this.#position === "" || !reached(after, this.#position);
+    if (f.kept && !behind && this.state === "open") return settle(f);
+    f.kept = true;
+    if (behind) this.#position = after;
+    this.#end?.({ error: new WatchboxError("the stream goes back"), again: true });
+  }
+
+  /** @param {string} filter */
+  remove(filter) {
+    const f = this.#filters.get(filter);
+    if (!f) return;
+    this.#filters.delete(filter);
+    settle(f);
+    if (this.#filters.size === 0) this.stop();
+    else if (this.state === "open") this.#change("DELETE", filter);
+  }
+
+  /** Closes the stream. The next filter that is added opens it anew. */
+  stop() {
+    this.#running?.abort();
+    this.#running = undefined;
+    this.#end?.({ error: new WatchboxError("the stream was closed") });
+    for (const f of this.#filters.values()) settle(f);
+    this.#filters.clear();
+    this.#position = "";
+    if (this.state !== "closed") this.#become("idle");
+  }
+
+  /** Says once more how things are, to somebody who is new. */
+  repeat() {
+    this.#become(this.state, this.error);
+  }
+
+  /** @param {AbortSignal} stopped */
+  async #run(stopped) {
+    const most = this.options.maxDelay ?? MAX_DELAY;
+    let failures = 0;
+    let renewed = false;
+    for (;;) {
+      await (this.settle && pause(0, this.settle, stopped)); // what else is joined by then is asked for at once
+      if (stopped.aborted) return;
+      this.#become("connecting");
+      const { end, lasted } = await this.#connect();
+      if (stopped.aborted) return;
+      renewed &&= lasted < 0;
+      if (end.error.status === 401 && typeof this.options.token === "function" && !renewed) {
+        renewed = true; // a token that has expired: there may be a newer one
+        continue;
+      }
+      if (end.again) continue;
+      if (this.#narrow(end.error)) {
+        if (stopped.aborted) return;
+        continue;
+      }
+      if (end.final) return this.#close(end.error);
+      // A connection that lasted longer than one would have waited for it was a good one.
+      failures = lasted > Math.min(most, this.#base * 2 ** failures) ? 0 : failures + 1;
+      const { retryAfter } = end.error;
+      const delay = backoff(failures, this.#base, most);
+      this.#become("waiting", end.error, retryAfter + delay);
+      await pause(retryAfter, delay, stopped);
+    }
+  }
+
+  /**
+   * Runs one connection to its end.
+   * @returns {Promise<{end: End, lasted: number}>} for how many ms it was open; -1: it never was
+   */
+  async #connect() {
+    const attempt = new AbortController();
+    /** @type {Deferred<End>} */
+    const ended = deferred();
+    const kept = [...this.#filters].filter(([, f]) => f.kept).map(([filter]) => filter);
+    // With nothing to resume all begin now. Else those that are new are added once it is open:
+    // behind an old id they would get what was sent before they were joined.
+    const filters = kept.length ? kept : [...this.#filters.keys()].slice(0, this.#alone ? 1 : undefined);
+    const byFetch = this.#byFetch;
+    /** @param {End} end */
+    const finish = (end) => {
+      attempt.abort(); // nothing that still comes counts
+      ended.resolve(end);
+    };
+    const watch = watchdog(() => finish({ error: new WatchboxError("nothing came for so long that the connection must be dead") }));
+    let opened = 0;
+    this.#attempt = attempt;
+    this.#end = finish;
+    const close = this.#listen(byFetch, filters, kept.length > 0, {
+      alive: watch.alive,
+      retry: (ms) => { this.#base = Math.max(ms, 1); },
+      ended: finish,
+      block: (block) => {
+        if (attempt.signal.aborted) return;
+        if (block.type !== "session") return this.#block(block);
+        const { uid, heartbeat } = JSON.parse(block.data ?? "");
+        opened = Date.now();
+        watch.set(byFetch ? 3 * milliseconds(heartbeat) : 0); // an EventSource does not show them
+        this.#opened(uid, block.id, filters);
+      },
+    });
+    const end = await ended.promise;
+    watch.set(0);
+    close();
+    this.#end = undefined;
+    this.#byFetch = end.byFetch || this.options.transport !== "eventsource" || this.options.token !== undefined;
+    return { end, lasted: opened ? Date.now() - opened : -1 };
+  }
+
+  /**
+   * @param {boolean} byFetch
+   * @param {string[]} filters
+   * @param {boolean} resumes
+   * @param {Sink} sink
+   * @returns {() => void} closes it
+   */
+  #listen(byFetch, filters, resumes, sink) {
+    const url = new URL("v1/events", this.caller.base);
+    const q = url.searchParams;
+    for (const f of filters) q.append("group", f);
+    if (this.options.echo === false) q.set("echo", "false");
+    if (!resumes && this.options.since !== undefined) q.set("since", this.options.since);
+    if (!resumes && this.options.last !== undefined) q.set("last", String(this.options.last));
+    const position = resumes ? this.#position : "";
+    if (byFetch) { // headers are not written into logs as addresses are
+      const headers = this.caller.authorization().then((h) => ({
+        ...h, "Watchbox-Session": this.secret, ...position && { "Last-Event-ID": position },
+      }));
+      return listenByFetch(url, headers, sink);
+    }
+    q.set("session", this.secret);
+    if (position) q.set("last_event_id", position);
+    return listenByEventSource(url, this.options.events ?? [], sink);
+  }
+
+  /**
+   * @param {string} uid
+   * @param {string} id
+   * @param {string[]} filters
+   */
+  #opened(uid, id, filters) {
+    this.#uid = uid;
+    // For one that resumes, the id is no position yet: there may be a gap to be told of before it.
+    if (this.#position === "") this.#position = id;
+    this.#alone = false;
+    for (const filter of filters) {
+      const f = this.#filters.get(filter);
+      if (f) {
+        f.kept = true;
+        settle(f);
+      }
+    }
+    this.#become("open");
+    for (const filter of filters) if (!this.#filters.has(filter)) this.#change("DELETE", filter); // left meanwhile
+    for (const [filter, f] of this.#filters) if (!f.kept) this.#change("PUT", filter);
+  }
+
+  /** @param {Block} block */
+  #block({ type, data, id }) {
+    if (type === "bye") {
+      const { reason } = JSON.parse(data ?? "");
+      const final = reason === "kicked" || reason === "ended"; // somebody wants us to be gone
+      this.#end?.({ error: new WatchboxError(`the hub has ended the stream: ${reason}`, { code: reason }), final });
+      return;
+    }
+    if (data === undefined) this.tell({ kind: "position", id });
+    else if (type === "gap") this.tell({ kind: "gap", gap: JSON.parse(data), id });
+    else this.tell({ kind: "message", message: JSON.parse(data) });
+    this.#position = id || this.#position;
+  }
+
+  /**
+   * Changes the open stream. One that breaks meanwhile comes back with the right filters by itself.
+   * @param {"PUT" | "DELETE"} method
+   * @param {string} filter
+   */
+  #change(method, filter) {
+    const signal = /** @type {AbortController} */ (this.#attempt).signal;
+    const change = async () => {
+      const f = this.#filters.get(filter);
+      if (signal.aborted || (f === undefined) === (method === "PUT")) return; // it was taken back
+      try {
+        await this.caller.call(method, `v1/sessions/${this.#uid}/groups/${path(filter)}`, {
+          headers: { "Watchbox-Session": this.secret }, signal,
+        });
+        if (f && !signal.aborted) {
+          f.kept = true;
+          settle(f);
+        }
+      } catch (e) {
+        const error = failure(e);
+        if (signal.aborted) return;
+        if (error.code === "no-stream" || error.code === "session-unknown") {
+          this.#end?.({ error: new WatchboxError("the hub knows nothing of the stream") });
+        } else if (f) {
+          if (!f.kept) this.#filters.delete(filter);
+          settle(f, error);
+        }
+      }
+    };
+    this.#changes = this.#changes.then(change);
+  }
+
+  /**
+   * Has filters be asked for one by one if one of several was refused, and drops one that was
+   * refused alone. One that was good before is not let go.
+   * @param {WatchboxError} error
+   * @returns {boolean} whether that was it
+   */
+  #narrow(error) {
+    const [first, second] = this.#filters;
+    if (!error.code.startsWith("filter-") || [...this.#filters.values()].some((f) => f.kept)) return false;
+    if (!this.#alone && second) {
+      this.#alone = true;
+      return true;
+    }
+    this.#filters.delete(first[0]);
+    settle(first[1], error);
+    if (!second) this.stop();
+    return true;
+  }
+
+  /** @param {WatchboxError} error */
+  #close(error) {
+    this.error = error;
+    for (const f of this.#filters.values()) settle(f, error);
+    this.#become("closed", error);
+  }
+
+  /**
+   * @param {State} state
+   * @param {WatchboxError} [error]
+   * @param {number} [delay]
+   */
+  #become(state, error, delay) {
+    this.state = state;
+    this.tell({ kind: "state", state, uid: this.#uid, position: this.#position, error, delay });
+  }
+}
+
+/**
+ * Returns what calls back when nothing was alive for a time.
+ * @param {() => void} dead
+ */
+function watchdog(dead) {
+  let silence = MAX_SILENCE;
+  let last = Date.now();
+  /** @type {ReturnType<typeof setTimeout>} */
+  let timer;
+  const look = () => {
+    const left = last + silence - Date.now();
+    if (left > 0) timer = setTimeout(look, left);
+    else dead();
+  };
+  look();
+  return {
+    alive() { last = Date.now(); },
+    /** @param {number} ms 0: no longer */
+    set(ms) {
+      silence = ms;
+      clearTimeout(timer);
+      if (ms > 0) look();
+    },
+  };
+}
+
+// ---- one stream for several tabs
+
+/**
+ * What tabs say to each other. A leader says that it leads, what happens, and answers; the others
+ * ask it. after is "" for what is new.
+ * @typedef {{leads: string, to?: string} | {news: object} | {hello: string} | {bye: string}
+ *   | {answer: number, to: string, error?: ReturnType<typeof plain>}
+ *   | {ask: number, from: string, add: string, after: string} | {from: string, remove: string}} Word
+ */
+
+/** @param {WatchboxError} e as it can be sent to another tab */
+function plain({ message, status, code, retryAfter }) {
+  return { message: message.replace(/^watchbox: /, ""), status, code, retryAfter };
+}
+
+/** @param {ReturnType<typeof plain>} e as it came from another tab */
+function wrap(e) {
+  return new WatchboxError(e.message, e);
+}
+
+/** Uses the link of whichever tab leads, in the place of an own one. */
+class Shared {
+  #tab = random();
+  #channel;
+  #resign = new AbortController();
+  /** @type {Link | undefined} Where this tab leads. */
+  #link;
+  /** @type {Map<string, Set<string>>} The filters of the other tabs, where this one leads. */
+  #tabs = new Map();
+  /** @type {Map<string, {waiting: Done[], after: string, had: boolean, ask: number}>} The own ones. */
+  #filters = new Map();
+  #asks = 0;
+  #secret;
+  /** @type {Deferred<string>} The session's secret, which the leader knows. */
+  #known = deferred();
+
+  /**
+   * @param {string} name of the channel and the lock
+   * @param {string} secret what the session's is if nobody leads yet
+   * @param {(secret: string, tell: (news: News) => void) => Link} open
+   * @param {(news: News) => void} tell
+   * @param {() => string} position how far the own client is
+   */
+  constructor(name, secret, open, tell, position) {
+    this.#secret = secret;
+    this.open = open;
+    this.tell = tell;
+    this.position = position;
+    this.#channel = new BroadcastChannel(name);
+    this.#channel.onmessage = (event) => this.#hear(event.data);
+    this.#say({ hello: this.#tab });
+    // The lock passes on when its tab closes, crashes, or resigns.
+    navigator.locks.request(name, { signal: this.#resign.signal }, () => this.#lead()).catch(() => {});
+  }
+
+  /** @returns {Promise<string>} */
+  get secret() {
+    return this.#known.promise;
+  }
+
+  /** Whether no other tab needs the session. */
+  get alone() {
+    return this.#link !== undefined && this.#tabs.size === 0;
+  }
+
+  /**
+   * @param {string} filter
+   * @param {string} after
+   * @param {Done} done
+   */
+  add(filter, after, done) {
+    const f = this.#filters.get(filter) ?? { waiting: [], after, had: false, ask: 0 };
+    this.#filters.set(filter, f);
+    f.waiting.push(done);
+    this.#ask(filter, f);
+  }
+
+  /**
+   * @param {string} filter
+   * @param {{after: string, had: boolean, ask: number}} f
+   */
+  #ask(filter, f) {
+    const ask = f.ask = ++this.#asks;
+    if (this.#link) this.#link.add(filter, f.after, (error) => this.#answered(ask, error));
+    else this.#say({ ask, from: this.#tab, add: filter, after: f.after });
+  }
+
+  /**
+   * @param {number} ask
+   * @param {WatchboxError} [error]
+   */
+  #answered(ask, error) {
+    for (const [filter, f] of this.#filters) {
+      if (f.ask !== ask) continue;
+      f.ask = 0;
+      f.after = "";
+      f.had ||= !error;
+      if (!f.had) this.#filters.delete(filter);
+      settle(f, error);
+    }
+  }
+
+  /** Asks a new leader for everything: what was had is to go on where it was. */
+  #again() {
+    for (const [filter, f] of this.#filters) {
+      if (f.had) f.after = this.position();
+      this.#ask(filter, f);
+    }
+  }
+
+  /**
+   * Hears what happens to the link. While something is to go on behind an id, the link has yet to
+   * go back there: what it brings until then comes again.
+   * @param {News} news
+   */
+  #news(news) {
+    if (news.kind === "state" || ![...this.#filters.values()].some((f) => f.ask && f.after)) this.tell(news);
+  }
+
+  /** @param {string} filter */
+  remove(filter) {
+    const f = this.#filters.get(filter);
+    if (!f) return;
+    this.#filters.delete(filter);
+    settle(f);
+    if (this.#link) this.#drop(filter);
+    else this.#say({ from: this.#tab, remove: filter });
+  }
+
+  /**
+   * Takes a filter from the link unless some tab needs it.
+   * @param {string} filter
+   */
+  #drop(filter) {
+    if (this.#filters.has(filter) || [...this.#tabs.values()].some((t) => t.has(filter))) return;
+    this.#link?.remove(filter);
+  }
+
+  /** Leaves the other tabs. One of them leads on. */
+  stop() {
+    this.#resign.abort();
+    this.#say({ bye: this.#tab });
+    this.#channel.onmessage = null;
+    this.#channel.close();
+    this.#link?.stop();
+    for (const f of this.#filters.values()) settle(f);
+  }
+
+  /** @returns {Promise<void>} when this tab does no longer lead */
+  #lead() {
+    this.#link = this.open(this.#secret, (news) => {
+      if (this.#resign.signal.aborted) return; // it ends here, and goes on elsewhere
+      this.#say({ news: news.kind === "state" && news.error ? { ...news, error: plain(news.error) } : news });
+      this.#news(news);
+    });
+    this.#known.resolve(this.#secret);
+    this.#say({ leads: this.#secret });
+    this.#again();
+    return new Promise((resolve) => this.#resign.signal.addEventListener("abort", () => resolve()));
+  }
+
+  /** @param {Word} word */
+  #say(word) {
+    this.#channel.postMessage(word);
+  }
+
+  /** @param {any} word a Word, told by what it has */
+  #hear(word) {
+    if (this.#link) this.#serve(this.#link, word);
+    else if (word.leads) {
+      this.#secret = word.leads;
+      this.#known.resolve(word.leads);
+      if (word.to === undefined || word.to === this.#tab) this.#again();
+    } else if (word.news) {
+      const { news } = word;
+      this.#news(news.error ? { ...news, error: wrap(news.error) } : news);
+    } else if (word.to === this.#tab) this.#answered(word.answer, word.error && wrap(word.error));
+  }
+
+  /**
+   * @param {Link} link
+   * @param {any} word
+   */
+  #serve(link, word) {
+    if (word.hello) {
+      this.#tabs.set(word.hello, new Set());
+      this.#say({ leads: this.#secret, to: word.hello });
+      link.repeat();
+    } else if (word.bye) {
+      const filters = this.#tabs.get(word.bye) ?? [];
+      this.#tabs.delete(word.bye);
+      for (const filter of filters) this.#drop(filter);
+    } else if (word.remove) {
+      this.#tabs.get(word.from)?.delete(word.remove);
+      this.#drop(word.remove);
+    } else if (word.add) {
+      const filters = this.#tabs.get(word.from) ?? new Set();
+      this.#tabs.set(word.from, filters.add(word.add));
+      link.add(word.add, word.after, (error) => {
+        if (error) filters.delete(word.add);
+        this.#say({ answer: word.ask, to: word.from, error: error && plain(error) });
+      });
+    }
+  }
+}
+
+// ---- what stays over a reload
+
+/** @typedef {{id: string, filters: string[], backlog: Record<string, Message[]>, secret?: string}} Saved */
+
+/** The keys that are in use on this page: a second client has nothing that stays. */
+const inUse = new Set();
+
+/** What a client leaves behind in its tab for the next page. */
+class Memory {
+  #key;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+
+  /** @param {string} key */
+  constructor(key) {
+    this.#key = inUse.has(key) ? "" : key;
+    inUse.add(key);
+  }
+
+  /** @returns {Saved} */
+  load() {
+    /** @type {Saved} */
+    const nothing = { id: "", filters: [], backlog: {} };
+    try {
+      return this.#key ? { ...nothing, ...JSON.parse(sessionStorage.getItem(this.#key) ?? "{}") } : nothing;
+    } catch {
+      return nothing; // there is no storage here, or it is not ours
+    }
+  }
+
+  /** @param {Saved} saved */
+  save(saved) {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (!this.#key) return;
+    try {
+      sessionStorage.setItem(this.#key, JSON.stringify(saved));
+    } catch {
+      // It is full, or not to be had: then a reload begins anew.
+    }
+  }
+
+  /** @param {() => Saved} saved */
+  saveSoon(saved) {
+    this.#timer ??= setTimeout(() => this.save(saved()), SAVE);
+  }
+
+  clear() {
+    clearTimeout(this.#timer);
+    if (!this.#key) return;
+    inUse.delete(this.#key);
+    try {
+      sessionStorage.removeItem(this.#key);
+    } catch {
+      // There was none.
+    }
+  }
+}
+
+// ---- the client
+
+/**
+ * A callback and what it has had. backlog: messages that wait for it.
+ * @typedef {{filter: string, callback: (message: any) => void, resumed: boolean, first: string,
+ *   retained: Map<string, string>, backlog?: Message[]}} Join
+ */
+
+/** A client of a hub. watchbox.d.ts says what each part of it promises. */
+export class Watchbox extends EventTarget {
+  #base;
+  #options;
+  #caller;
+  #memory;
+  #secret;
+  #closed = new AbortController();
+  /** @type {Link | Shared | undefined} */
+  #hub;
+  /** @type {Set<Join>} */
+  #joins = new Set();
+  /** @type {Map<string, Message[]>} What the page before this one had joined, until it is again. */
+  #held = new Map();
+  /** @type {Map<string, Promise<void>>} Filters that go on where they were. */
+  #resumes = new Map();
+  #position = "";
+  #uid = "";
+  /** @type {State} */
+  #state = "idle";
+  #was = false; // it has been open
+  #lost = false; // and is no longer, and that was told
+  /** @type {{group: string, value: unknown, delay?: number | string} | undefined} */
+  #will;
+  /** @type {Set<string>} The gaps told at the position. */
+  #gaps = new Set();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #letGo;
+
+  /**
+   * @param {string | URL} [url]
+   * @param {Options} [options]
+   */
+  constructor(url, options = {}) {
+    super();
+    this.#base = url === undefined ? new URL(".", import.meta.url) : new URL(url, globalThis.location?.href);
+    this.#base.search = this.#base.hash = "";
+    if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
+    this.#options = options;
+    this.#caller = new Caller(this.#base, options, this.#closed.signal);
+    this.#memory = new Memory(this.#name);
+    const saved = this.#memory.load();
+    this.#position = saved.id;
+    for (const filter of saved.filters) this.#held.set(filter, saved.backlog[filter] ?? []);
+    // The secret lies there only while no page has it: a tab that is duplicated copies what lies
+    // there, and would otherwise change the filters of this one.
+    this.#secret = options.session ?? saved.secret ?? random();
+    if (saved.secret) this.#memory.save({ ...saved, secret: undefined });
+    globalThis.addEventListener?.("pagehide", this.#hide);
+    globalThis.addEventListener?.("pageshow", this.#show);
+  }
+
+  /** What stands for this hub in storage, and between tabs. */
+  get #name() {
+    return `watchbox ${this.#base} ${this.#options.name ?? ""}`;
+  }
+
+  get url() { return this.#base.href; }
+  get uid() { return this.#uid; }
+  get state() { return this.#state; }
+
+  /**
+   * @param {string} filter
+   * @param {(message: any) => void} callback
+   */
+  async join(filter, callback) {
+    this.#closed.signal.throwIfAborted();
+    path(filter);
+    const hub = this.#begin();
+    const backlog = this.#held.get(filter);
+    /** @type {Join} */
+    const join = { filter, callback, resumed: backlog !== undefined, first: "", retained: new Map(), backlog };
+    this.#held.delete(filter);
+    this.#joins.add(join);
+    if (backlog) queueMicrotask(() => this.#catchUp(join)); // not before whoever joins knows of it
+    this.#memory.saveSoon(this.#saved);
+    try {
+      await (backlog ? this.#resumes.get(filter) : added(hub, filter, ""));
+    } catch (error) {
+      this.#joins.delete(join);
+      throw error;
+    }
+    return { filter, leave: () => this.#remove(join) };
+  }
+
+  /**
+   * @param {string} filter
+   * @param {(message: any) => void} [callback]
+   */
+  leave(filter, callback) {
+    for (const join of [...this.#joins]) {
+      if (join.filter === filter && (callback === undefined || callback === join.callback)) this.#remove(join);
+    }
+  }
+
+  /**
+   * @param {string} group
+   * @param {unknown} [value]
+   * @param {PublishOptions} [options]
+   * @returns {Promise<Receipt>}
+   */
+  async publish(group, value, { event, ttl, retain, signal } = {}) {
+    const q = new URLSearchParams();
+    if (event !== undefined) q.set("event", event);
+    if (ttl !== undefined) q.set("ttl", duration(ttl));
+    if (retain) q.set("retain", "true");
+    const response = await this.#post(`v1/groups/${path(group)}?${q}`, value, signal);
+    return response.json();
+  }
+
+  /**
+   * @param {unknown} value
+   * @param {{signal?: AbortSignal}} [options]
+   */
+  async send(value, { signal } = {}) {
+    await this.#post("v1/server", value, signal);
+  }
+
+  /**
+   * @param {string} uid
+   * @param {unknown} value
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Receipt>}
+   */
+  async sendTo(uid, value, { signal } = {}) {
+    return (await this.#post("v1/sessions/" + encodeURIComponent(uid), value, signal)).json();
+  }
+
+  /**
+   * @param {string} group
+   * @param {unknown} value
+   * @param {{delay?: number | string}} [options]
+   */
+  async setWill(group, value, { delay } = {}) {
+    this.#will = { group, value, delay };
+    await this.#untilOpen();
+    await this.#putWill();
+  }
+
+  async clearWill() {
+    this.#will = undefined;
+    await this.#untilOpen();
+    await this.#own("DELETE", "will");
+  }
+
+  async close() {
+    if (this.#closed.signal.aborted) return;
+    const hub = this.#hub;
+    const last = hub !== undefined && (hub instanceof Link || hub.alone);
+    this.#end(undefined);
+    this.#closed.abort(new DOMException("watchbox: closed", "AbortError"));
+    if (!last || !this.#uid) return;
+    try { // says that this is the end, so that nobody waits for us, and no will is sent
+      await fetch(new URL("v1/sessions/" + this.#uid, this.#base), {
+        method: "DELETE", keepalive: true,
+        headers: { ...await this.#caller.authorization(), "Watchbox-Session": this.#secret },
+      });
+    } catch {
+      // The hub will notice by itself.
+    }
+  }
+
+  /** @returns {Link | Shared} what keeps the stream, with all that is to go on where it was */
+  #begin() {
+    if (this.#hub) return this.#hub;
+    const filters = new Set([...this.#held.keys(), ...[...this.#joins].map((join) => join.filter)]);
+    /** @type {(news: News) => void} */
+    const tell = (news) => { if (this.#hub === hub) this.#hear(news); };
+    const shares = this.#options.shared && globalThis.navigator?.locks && globalThis.BroadcastChannel;
+    const hub = shares
+      ? new Shared(this.#name, this.#secret, this.#open(50), tell, () => this.#position)
+      : this.#open(0)(this.#secret, tell);
+    this.#hub = hub;
+    if (hub instanceof Shared) hub.secret.then((secret) => { this.#secret = secret; });
+    this.#resumes.clear();
+    for (const filter of filters) {
+      const resumes = added(hub, filter, this.#position);
+      resumes.catch(() => {}); // whoever joins it hears of it
+      this.#resumes.set(filter, resumes);
+    }
+    return hub;
+  }
+
+  /**
+   * @param {number} settle
+   * @returns {(secret: string, tell: (news: News) => void) => Link}
+   */
+  #open(settle) {
+    return (secret, tell) => new Link(this.#caller, this.#options, secret, settle, tell);
+  }
+
+  /** @param {Join} join */
+  #remove(join) {
+    if (!this.#joins.delete(join) || [...this.#joins].some((j) => j.filter === join.filter)) return;
+    this.#hub?.remove(join.filter);
+    if (this.#joins.size + this.#held.size === 0) this.#position = ""; // the next one begins anew
+    this.#memory.saveSoon(this.#saved);
+  }
+
+  // ---- what comes
+
+  /** @param {News} news */
+  #hear(news) {
+    switch (news.kind) {
+      case "state":
+        return this.#become(news);
+      case "gap":
+        return this.#gap(news.gap, news.id);
+      case "position":
+        return this.#reach(news.id);
+    }
+    const { message } = news;
+    if (!message.retained && reached(this.#position, message.id)) return; // it was delivered
+    if (message.group.startsWith("$session/")) this.#emit("direct", decode(message));
+    for (const join of [...this.#joins]) {
+      if (matches(join.filter, message.group)) this.#deliver(join, message);
+    }
+    if (message.retained) return; // its id is not where we are
+    for (const [filter, backlog] of this.#held) {
+      if (matches(filter, message.group) && backlog.push(message) > MAX_BACKLOG) this.#forget(filter);
+    }
+    this.#reach(message.id);
+  }
+
+  /**
+   * @param {Join} join
+   * @param {Message} message
+   */
+  #deliver(join, message) {
+    if (message.retained) {
+      // It is sent for one that joins now. Others have had it: as retained, or since they are here.
+      const had = join.resumed || join.retained.get(message.group) === message.id || reached(message.id, join.first);
+      if (had) return;
+      join.retained.set(message.group, message.id);
+    } else if (!reached(message.id, join.first)) join.first = message.id; // the first, of its epoch
+    if (join.backlog) join.backlog.push(message);
+    else this.#call(join, message);
+  }
+
+  /**
+   * @param {Join} join
+   * @param {Message} message
+   */
+  #call(join, message) {
+    if (!this.#joins.has(join)) return; // it was left by another one's callback
+    try {
+      join.callback(decode(message));
+    } catch (error) {
+      queueMicrotask(() => { throw error; }); // it is the page's own: the others get theirs
+    }
+  }
+
+  /** @param {Join} join */
+  #catchUp(join) {
+    const backlog = join.backlog ?? [];
+    join.backlog = undefined;
+    for (const message of backlog) this.#call(join, message);
+  }
+
+  /**
+   * @param {Gap} gap
+   * @param {string} id
+   */
+  #gap(gap, id) {
+    const key = JSON.stringify([gap.filter, gap.after, id]);
+    if (this.#gaps.has(key) || this.#gaps.size === 0 && reached(this.#position, id)) return;
+    this.#reach(id);
+    this.#gaps.add(key);
+    const own = [...this.#joins].some((join) => join.filter === gap.filter) || this.#held.has(gap.filter);
+    if (own) this.#emit("gap", gap);
+  }
+
+  /** @param {string} id */
+  #reach(id) {
+    if (id === this.#position) return;
+    this.#position = id;
+    this.#gaps.clear();
+    this.#memory.saveSoon(this.#saved);
+  }
+
+  /** @param {News & {kind: "state"}} news */
+  #become({ state, uid, position, error, delay }) {
+    if (this.#state === "closed") return;
+    this.#uid = uid || this.#uid;
+    this.#position ||= position;
+    if (state === "closed") return this.#end(error);
+    const changed = state !== this.#state;
+    this.#state = state;
+    if (state === "waiting") this.#lose(error, delay);
+    if (changed || state === "waiting") this.#emit("state", { state, error, delay });
+    if (state !== "open" || !changed) return;
+    this.#letGo ??= setTimeout(() => [...this.#held.keys()].forEach((filter) => this.#forget(filter)), REJOIN);
+    if (this.#will) this.#putWill().catch(() => {}); // the hub may have forgotten it; setWill has told of errors
+    if (this.#lost) this.#emit("reconnect", { uid: this.#uid });
+    else if (!this.#was) this.#emit("open", { uid: this.#uid });
+    this.#was = true;
+    this.#lost = false;
+  }
+
+  /**
+   * Tells of a loss, once.
+   * @param {WatchboxError} [error]
+   * @param {number} [delay]
+   */
+  #lose(error, delay) {
+    if (!this.#was || this.#lost) return;
+    this.#lost = true;
+    this.#emit("disconnect", { error, delay });
+  }
+
+  /**
+   * Ends it for good: because of an error, or because the page wants it.
+   * @param {WatchboxError} [error]
+   */
+  #end(error) {
+    if (error) {
+      this.#lose(error);
+      this.#memory.save({ ...this.#saved(), secret: this.#secret }); // the next page may be let in
+    } else this.#memory.clear();
+    const hub = this.#hub;
+    this.#hub = undefined;
+    hub?.stop();
+    this.#state = "closed";
+    clearTimeout(this.#letGo);
+    this.#joins.clear();
+    globalThis.removeEventListener?.("pagehide", this.#hide);
+    globalThis.removeEventListener?.("pageshow", this.#show);
+    this.#emit("state", { state: "closed", error });
+    this.#emit("closed", { error });
+    if (error) this.#closed.abort(error);
+  }
+
+  /**
+   * Lets go of what the page before this one had joined, and this one did not.
+   * @param {string} filter
+   */
+  #forget(filter) {
+    this.#held.delete(filter);
+    if (![...this.#joins].some((join) => join.filter === filter)) this.#hub?.remove(filter);
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} detail
+   */
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  // ---- the page comes and goes
+
+  /** @returns {Saved} */
+  #saved = () => ({
+    id: this.#position,
+    filters: [...new Set([...[...this.#joins].map((join) => join.filter), ...this.#held.keys()])],
+    backlog: Object.fromEntries([...this.#held].filter(([, backlog]) => backlog.length > 0)),
+  });
+
+  /** Stops here, so that the next page, or this one if it is shown again, goes on at the same place. */
+  #hide = () => {
+    this.#memory.save({ ...this.#saved(), secret: this.#secret });
+    const hub = this.#hub;
+    this.#hub = undefined;
+    hub?.stop();
+  };
+
+  /** @param {Event} event */
+  #show = (event) => {
+    if (!(/** @type {PageTransitionEvent} */ (event).persisted)) return;
+    this.#memory.save(this.#saved());
+    if (this.#joins.size > 0) this.#begin();
+  };
+
+  // ---- what is sent
+
+  /**
+   * @param {string} address
+   * @param {unknown} value
+   * @param {AbortSignal} [signal]
+   */
+  async #post(address, value, signal) {
+    const { body, type } = encode(value);
+    const headers = {
+      ...type && { "Content-Type": type },
+      "Idempotency-Key": random(), // so that it may be said again until it is certain
+      "Watchbox-Session": await this.#session(),
+    };
+    return this.#caller.call("POST", address, { body, headers, signal });
+  }
+
+  /** The session's secret: that of the tab which leads, if there is one. */
+  async #session() {
+    const hub = this.#options.shared ? this.#begin() : undefined;
+    return hub instanceof Shared ? hub.secret : this.#secret;
+  }
+
+  async #putWill() {
+    if (!this.#will) return;
+    const { group, value, delay } = this.#will;
+    const will = { group, msg: value, delay: delay === undefined ? undefined : duration(delay) };
+    await this.#own("PUT", "will", { body: JSON.stringify(will), headers: { "Content-Type": "application/json" } });
+  }
+
+  /**
+   * Calls something of the own session.
+   * @param {string} method
+   * @param {string} what
+   * @param {{body?: string, headers?: Record<string, string>}} [init]
+   */
+  async #own(method, what, init = {}) {
+    const headers = { ...init.headers, "Watchbox-Session": await this.#session() };
+    return this.#caller.call(method, `v1/sessions/${this.#uid}/${what}`, { ...init, headers });
+  }
+
+  /** @returns {Promise<void>} */
+  #untilOpen() {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        if (this.#state !== "open" && this.#state !== "closed") return;
+        this.removeEventListener("state", look);
+        if (this.#state === "open") resolve();
+        else reject(this.#closed.signal.reason ?? new WatchboxError("closed"));
+      };
+      this.addEventListener("state", look);
+      look();
+    });
+  }
+}
+
+/**
+ * Adds a filter to a hub.
+ * @param {Link | Shared} hub
+ * @param {string} filter
+ * @param {string} after
+ * @returns {Promise<void>}
+ */
+function added(hub, filter, after) {
+  return new Promise((resolve, reject) => hub.add(filter, after, (error) => error ? reject(error) : resolve()));
+}
+
+/** @param {number | string} d ms, or as the hub reads it */
+function duration(d) {
+  return typeof d === "number" ? d + "ms" : d;
+}
+
+/**
+ * Returns a value as the body of a request: bytes as they are, nothing as nothing, the rest as JSON.
+ * @param {any} value
+ * @returns {{body?: BodyInit, type?: string}}
+ */
+function encode(value) {
+  if (value === undefined) return {};
+  if (value instanceof Blob || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
+    return { body: /** @type {BodyInit} */ (value), type: "application/octet-stream" };
+  }
+  const body = JSON.stringify(value);
+  if (body === undefined) throw new TypeError(`watchbox: a ${typeof value} has no JSON`);
+  return { body, type: "application/json" };
+}
+
+/**
+ * Returns a message as its callback gets it: bytes are bytes.
+ * @param {any} message
+ * @returns {Message}
+ */
+function decode({ encoding, ...message }) {
+  if (encoding === "base64") message.msg = Uint8Array.from(atob(message.msg), (c) => c.charCodeAt(0));
+  return message;
+}

@@ -1,0 +1,184 @@
+package web
+
+import (
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// get asks the handler for a path, with a header's name and value after it, if any.
+func get(t *testing.T, method, target string, header ...string) *http.Response {
+	t.Helper()
+	r := httptest.NewRequest(method, target, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	Handler().ServeHTTP(w, r)
+	return w.Result()
+}
+
+func body(t *testing.T, r *http.Response) string {
+	t.Helper()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// eachFile calls f with the name and text of each file that is served.
+func eachFile(t *testing.T, f func(name, text string)) {
+	t.Helper()
+	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := files.ReadFile(name)
+		if err == nil {
+			f(name, string(b))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEachFileIsServedAtAnyMountPathWithAStrictHeader(t *testing.T) {
+	eachFile(t, func(name, text string) {
+		for _, mount := range []string{"/", "/hub/", "/a/assets/b/", "/assets/"} {
+			target := mount + strings.TrimPrefix(name, "index.html")
+			r := get(t, "GET", target)
+			if r.StatusCode != http.StatusOK || body(t, r) != text {
+				t.Errorf("GET %s: status %d, want %s", target, r.StatusCode, name)
+			}
+			for header, want := range map[string]string{
+				"Content-Type":            mediaTypes[path.Ext(name)],
+				"Content-Security-Policy": policy,
+				"X-Content-Type-Options":  "nosniff",
+				"Referrer-Policy":         "no-referrer",
+				"Cache-Control":           "no-cache",
+			} {
+				if got := r.Header.Get(header); got != want || got == "" {
+					t.Errorf("GET %s: %s is %q, want %q", target, header, got, want)
+				}
+			}
+		}
+	})
+}
+
+func TestThePolicyAllowsNothingInlineAndNothingForeign(t *testing.T) {
+	if !strings.HasPrefix(policy, "default-src 'none';") {
+		t.Errorf("the policy does not begin with nothing: %s", policy)
+	}
+	if m := regexp.MustCompile(`unsafe|\*|https?:|data:|blob:`).FindString(policy); m != "" {
+		t.Errorf("the policy has %q: %s", m, policy)
+	}
+	for _, directive := range []string{"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+		if !strings.Contains(policy, directive) { // default-src does not stand for these
+			t.Errorf("the policy lacks %s", directive)
+		}
+	}
+}
+
+func TestAFileThatIsKnownIsNotSentAgain(t *testing.T) {
+	tags := map[string]string{}
+	eachFile(t, func(name, _ string) {
+		target := "/" + strings.TrimPrefix(name, "index.html")
+		etag := get(t, "GET", target).Header.Get("ETag")
+		if other, ok := tags[etag]; ok || len(etag) < 10 {
+			t.Errorf("%s has the ETag %s, as has %q", name, etag, other)
+		}
+		tags[etag] = name
+		r := get(t, "GET", target, "If-None-Match", etag)
+		if b := body(t, r); r.StatusCode != http.StatusNotModified || b != "" {
+			t.Errorf("%s again: status %d, %d bytes", name, r.StatusCode, len(b))
+		}
+		if r := get(t, "GET", target, "If-None-Match", `"other"`); r.StatusCode != http.StatusOK {
+			t.Errorf("%s after a change: status %d", name, r.StatusCode)
+		}
+	})
+}
+
+func TestHEADIsGETWithoutTheBody(t *testing.T) {
+	head, full := get(t, "HEAD", "/"), get(t, "GET", "/")
+	if b := body(t, head); head.StatusCode != http.StatusOK || b != "" {
+		t.Errorf("status %d, %d bytes", head.StatusCode, len(b))
+	}
+	for name := range full.Header {
+		if head.Header.Get(name) != full.Header.Get(name) {
+			t.Errorf("%s is %q, want %q", name, head.Header.Get(name), full.Header.Get(name))
+		}
+	}
+}
+
+func TestWhatIsNotThereOrNotAllowedIsAProblem(t *testing.T) {
+	for _, c := range []struct {
+		method, target string
+		status         int
+		code           string
+	}{
+		{"GET", "/assets/none.js", 404, "not-found"},
+		{"GET", "/web.go", 404, "not-found"},
+		{"GET", "/assets/../web.go", 404, "not-found"},
+		{"GET", "/hub", 404, "not-found"}, // its relative addresses would lead elsewhere
+		{"POST", "/", 405, "method-not-allowed"},
+		{"DELETE", "/assets/start.js", 405, "method-not-allowed"},
+	} {
+		r := get(t, c.method, c.target)
+		b := body(t, r)
+		if r.StatusCode != c.status || r.Header.Get("Content-Type") != "application/problem+json" ||
+			!strings.Contains(b, `"code":"`+c.code+`"`) {
+			t.Errorf("%s %s: status %d, %s", c.method, c.target, r.StatusCode, b)
+		}
+		if allow := r.Header.Get("Allow"); c.status == 405 && allow != "GET, HEAD" {
+			t.Errorf("%s %s: Allow is %q", c.method, c.target, allow)
+		}
+	}
+}
+
+func TestThePageRefersToWhatIsThereByRelativeAddresses(t *testing.T) {
+	page := body(t, get(t, "GET", "/"))
+	list := regexp.MustCompile(`\b(?:src|href|action|srcset|poster)\s*=\s*"([^"]*)"`).FindAllStringSubmatch(page, -1)
+	if len(list) < 5 {
+		t.Fatalf("only %d addresses found", len(list))
+	}
+	for _, m := range list {
+		switch address := m[1]; {
+		case !regexp.MustCompile(`^[a-z]`).MatchString(address) || strings.Contains(address, ":"):
+			t.Errorf("%q is not relative to the page", address)
+		case strings.HasPrefix(address, "assets/"):
+			if r := get(t, "GET", "/hub/"+address); r.StatusCode != http.StatusOK {
+				t.Errorf("%q: status %d", address, r.StatusCode)
+			}
+		case address != "openapi.yaml" && address != "metrics" && address != "readyz" && address != "v1/groups":
+			t.Errorf("%q is no part of the HTTP surface", address)
+		}
+	}
+}
+
+// What the policy would refuse is not there, and data has no way to become HTML or script.
+func TestNothingIsInlineAndNoDataBecomesHTML(t *testing.T) {
+	never := map[string]*regexp.Regexp{
+		".html": regexp.MustCompile(`(?i)<style|\sstyle\s*=|\son[a-z]+\s*=|javascript:|<script(?:\s+[^>]*)?>\s*[^<\s]`),
+		".js": regexp.MustCompile(`(?i)innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|setHTML` +
+			`|DOMParser|\beval\b|new Function|https?://|\.style\b`),
+		".css": regexp.MustCompile(`(?i)@import|url\(|https?://`),
+		".svg": regexp.MustCompile(`(?i)<script|<style|\son[a-z]+\s*=|href`),
+	}
+	eachFile(t, func(name, text string) {
+		re := never[path.Ext(name)]
+		if re == nil || mediaTypes[path.Ext(name)] == "" {
+			t.Fatalf("%s: nobody says what such a file may hold, or its media type", name)
+		}
+		if m := re.FindString(text); m != "" {
+			t.Errorf("%s has %q", name, m)
+		}
+	})
+}
