@@ -1,0 +1,253 @@
+package watchbox
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/session"
+)
+
+// callbacks is what the hosting program wants to hear. They run outside the hub: those of one
+// session one after the other, those of different sessions at once, so that a slow one delays
+// only its own session. What has no session is in order by group.
+type callbacks struct {
+	hub    *Hub
+	logger *slog.Logger
+
+	mu         sync.Mutex // guards what follows
+	connect    []func(Session)
+	join       []func(Session, string)
+	leave      []func(Session, string)
+	message    []func(Message)
+	reconnect  []func(Session)
+	disconnect []func(Session, Reason)
+	before     []func(context.Context, *Message) error
+
+	waiting map[string][]func() // by session: the first is running
+	count   int
+	dropped uint64
+	closed  bool
+	idle    *sync.Cond // count is 0
+}
+
+// Bounds of how much waits or runs. What comes beyond is dropped, and counted. Messages leave room
+// for others: one session's for those of others, all for who comes and goes.
+const (
+	maxOwnMessages = 1_000 // with one session's other events
+	maxMessages    = 10_000
+	maxEvents      = 100_000 // with the messages
+)
+
+func newCallbacks(h *Hub, l *slog.Logger) *callbacks {
+	c := &callbacks{hub: h, logger: l, waiting: map[string][]func(){}}
+	c.idle = sync.NewCond(&c.mu)
+	return c
+}
+
+// OnConnect has f called when a session's first stream opens.
+func (h *Hub) OnConnect(f func(Session)) { on(h.calls, &h.calls.connect, f) }
+
+// OnJoin has f called when a session begins to listen to a filter.
+func (h *Hub) OnJoin(f func(s Session, filter string)) { on(h.calls, &h.calls.join, f) }
+
+// OnLeave has f called when a session no longer listens to a filter, though it is still here.
+func (h *Hub) OnLeave(f func(s Session, filter string)) { on(h.calls, &h.calls.leave, f) }
+
+// OnMessage has f called with what clients send to groups, and to the program alone: then
+// Message.Group is empty. What the program publishes itself is not among it.
+func (h *Hub) OnMessage(f func(Message)) { on(h.calls, &h.calls.message, f) }
+
+// OnReconnect has f called when a session that was lost is back in time.
+func (h *Hub) OnReconnect(f func(Session)) { on(h.calls, &h.calls.reconnect, f) }
+
+// OnDisconnect has f called once when a session is gone: it was lost and did not come back in
+// time, or was ended.
+func (h *Hub) OnDisconnect(f func(Session, Reason)) { on(h.calls, &h.calls.disconnect, f) }
+
+// BeforePublish has f called with each message that a client wants to send, before it is
+// appended, on the request's own goroutine and with its context. An error refuses the message, and
+// its text is what the client is told. f may change the message's Group, Event and, by Set, what
+// is sent.
+func (h *Hub) BeforePublish(f func(context.Context, *Message) error) { on(h.calls, &h.calls.before, f) }
+
+func on[F any](c *callbacks, list *[]F, f F) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*list = append(slices.Clip(*list), f) // those that run have the old one
+}
+
+func get[F any](c *callbacks, list *[]F) []F {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return *list
+}
+
+// Before implements hub.Observer.
+func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
+	hooks := get(c, &c.before)
+	if len(hooks) == 0 {
+		return nil
+	}
+	m := Message{
+		Group: d.Group, UID: d.UID, Event: d.Event, Time: time.Now(), Data: bytes.Clone(d.Data),
+		json: d.Kind == hub.JSON, hub: c.hub,
+	}
+	for _, f := range hooks {
+		if err := f(ctx, &m); err != nil {
+			return &hub.Refusal{Err: err}
+		}
+	}
+	d.Group, d.Event, d.Data, d.Kind = m.Group, m.Event, m.Data, hub.Bytes
+	if m.json {
+		d.Kind = hub.JSON
+	}
+	return nil
+}
+
+// Listens implements hub.Observer.
+func (c *callbacks) Listens() bool { return len(get(c, &c.message)) > 0 }
+
+// Message implements hub.Observer.
+func (c *callbacks) Message(m hub.Message) bool {
+	key := m.UID
+	if key == "" {
+		key = "group " + m.Group
+	}
+	heard := Message{
+		ID: m.ID, Group: m.Group, UID: m.UID, Event: m.Event, Time: m.Time, Data: m.Data,
+		json: m.Kind == hub.JSON, hub: c.hub,
+	}
+	return tell(c, &c.message, key, maxMessages, func(f func(Message)) { f(heard) })
+}
+
+// Session implements hub.Observer.
+func (c *callbacks) Session(e session.Event) {
+	s := Session{e.UID}
+	switch e.Kind {
+	case session.Connect:
+		tell(c, &c.connect, e.UID, maxEvents, func(f func(Session)) { f(s) })
+	case session.Reconnect:
+		tell(c, &c.reconnect, e.UID, maxEvents, func(f func(Session)) { f(s) })
+	case session.Disconnect:
+		tell(c, &c.disconnect, e.UID, maxEvents, func(f func(Session, Reason)) { f(s, e.Reason) })
+	case session.Join:
+		tell(c, &c.join, e.UID, maxEvents, func(f func(Session, string)) { f(s, e.Filter.String()) })
+	case session.Leave:
+		tell(c, &c.leave, e.UID, maxEvents, func(f func(Session, string)) { f(s, e.Filter.String()) })
+	}
+}
+
+// tell has each callback of a list called, unless most wait already. Where nobody wants to hear, it
+// costs nothing.
+func tell[F any](c *callbacks, list *[]F, key string, most int, call func(F)) bool {
+	callbacks := get(c, list)
+	if len(callbacks) == 0 {
+		return true
+	}
+	ok, dropped := c.post(key, most, func() {
+		for _, f := range callbacks {
+			c.call(func() { call(f) })
+		}
+	})
+	if dropped%1000 == 1 {
+		c.logger.Error("callbacks are too slow: events are dropped", "dropped", dropped, "of", key)
+	}
+	return ok
+}
+
+// post has f called after what waits under the same key. If it cannot, it returns how often that
+// was so.
+func (c *callbacks) post(key string, most int, f func()) (ok bool, dropped uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	queue := c.waiting[key]
+	switch {
+	case c.closed:
+		return false, 0
+	case c.count >= most, most == maxMessages && len(queue) >= maxOwnMessages:
+		c.dropped++
+		return false, c.dropped
+	}
+	c.count++
+	c.waiting[key] = append(queue, f)
+	if len(queue) == 0 {
+		go c.run(key, f)
+	}
+	return true, 0
+}
+
+// run calls f, and what waits after it under a key.
+func (c *callbacks) run(key string, f func()) {
+	defer func() { // even if f ends its goroutine, as a test does that fails
+		if f != nil {
+			if f = c.next(key); f != nil {
+				go c.run(key, f)
+			}
+		}
+	}()
+	for ; f != nil; f = c.next(key) {
+		f()
+	}
+}
+
+// next returns what waits after what has been called; nil: nothing.
+func (c *callbacks) next(key string) func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count--; c.count == 0 {
+		c.idle.Broadcast()
+	}
+	queue := c.waiting[key]
+	queue[0] = nil
+	if queue = queue[1:]; len(queue) == 0 {
+		delete(c.waiting, key)
+		return nil
+	}
+	c.waiting[key] = queue
+	return queue[0]
+}
+
+// call calls f. One that panics ends there.
+func (c *callbacks) call(f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.logger.Error("a callback panicked", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// Dropped implements hub.Observer.
+func (c *callbacks) Dropped() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dropped
+}
+
+// close waits until no callback waits or runs, but not for ever. Nothing is heard any more.
+func (c *callbacks) close(most time.Duration) {
+	over := false
+	late := time.AfterFunc(most, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		over = true
+		c.idle.Broadcast()
+	})
+	defer late.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for c.count > 0 && !over {
+		c.idle.Wait()
+	}
+	if c.count > 0 {
+		c.logger.Error("callbacks still run though the hub is closed", "waiting", c.count)
+	}
+}

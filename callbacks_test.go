@@ -1,0 +1,466 @@
+package watchbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// logged is what a hub has logged.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), s)
+}
+
+func (l *logged) option() watchbox.Option {
+	return watchbox.WithLogger(slog.New(slog.NewTextHandler(l, nil)))
+}
+
+// TestCallbacksComeInOrderForEachSession has many clients live at once, whose connections are cut.
+func TestCallbacksComeInOrderForEachSession(t *testing.T) {
+	h, addr := serve(t, watchbox.WithSessionTimeout(500*time.Millisecond))
+	p := at(t, addr)
+	heard := newEvents(t)
+	heard.hear(h)
+	var all sync.WaitGroup
+	for n := range 30 {
+		all.Go(func() {
+			secret := fmt.Sprintf("secret-of-number-%02d", n)
+			l := p.listen("/v1/groups/foo", secret)
+			for i := range 5 {
+				p.wants(201, "POST /v1/groups/foo", fmt.Sprint(i), l.proof()...)
+			}
+			p.wants(202, "POST /v1/server", "psst", l.proof()...)
+			l.own(204, "PUT", "/groups/bar/%23", "")
+			l.own(204, "DELETE", "/groups/bar/%23", "")
+			l.cut()
+			want := "connect, join foo, message 0, message 1, message 2, message 3, message 4, message psst, join bar/#, leave bar/#"
+			lost(p, l.uid)
+			l = p.listen("/v1/groups/foo", secret)
+			want += ", reconnect"
+			if n%3 == 0 {
+				l.own(204, "DELETE", "", "")
+				want += ", disconnect ended"
+			} else if n%3 == 1 {
+				p.wants(204, "DELETE /v1/sessions/"+l.uid, "")
+				want += ", disconnect kicked"
+			} else {
+				l.cut()
+				want += ", disconnect closed"
+			}
+			heard.are(l.uid, want)
+		})
+	}
+	all.Wait()
+}
+
+func TestASlowCallbackDelaysNoOtherSession(t *testing.T) {
+	h, addr := serve(t)
+	p := at(t, addr)
+	heard := newEvents(t)
+	release := make(chan struct{})
+	blocked := make(chan string, 1)
+	var second atomic.Bool
+	h.OnConnect(func(s watchbox.Session) {
+		if !second.Swap(true) {
+			blocked <- s.UID
+			<-release
+		}
+	})
+	heard.hear(h)
+	slow := p.listen("/v1/groups/foo", "")
+	if uid := <-blocked; uid != slow.uid {
+		t.Fatalf("%s, want %s", uid, slow.uid)
+	}
+	p.wants(201, "POST /v1/groups/foo", "1", slow.proof()...)
+	other := p.listen("/v1/groups/foo", "")
+	p.wants(201, "POST /v1/groups/foo", "2", other.proof()...)
+	p.wants(201, "POST /v1/groups/foo", "3")
+	slow.gets(`"1"`, `"2"`, `"3"`)
+	heard.are(other.uid, "connect, join foo, message 2")
+	heard.are("", "message 3")
+	heard.are(slow.uid, "")
+	close(release)
+	heard.are(slow.uid, "connect, join foo, message 1")
+}
+
+func TestACallbackThatPanicsOrEndsItsGoroutineHarmsNothing(t *testing.T) {
+	var log logged
+	h, addr := serve(t, log.option())
+	p := at(t, addr)
+	heard := newEvents(t)
+	h.OnMessage(func(m watchbox.Message) {
+		switch m.Text() {
+		case "panic":
+			panic("so it goes")
+		case "exit":
+			runtime.Goexit()
+		}
+	})
+	heard.hear(h)
+	l := p.listen("/v1/groups/foo", "")
+	for _, text := range []string{"panic", "exit", "fine"} {
+		p.wants(201, "POST /v1/groups/foo", text, l.proof()...)
+	}
+	heard.are(l.uid, "connect, join foo, message panic, message fine")
+	if !log.has("a callback panicked") || !log.has("so it goes") {
+		t.Error("it is not logged")
+	}
+}
+
+func TestWhatASlowProgramDoesNotHearIsCounted(t *testing.T) {
+	var log logged
+	h, addr := serve(t, log.option(), watchbox.WithSessionTimeout(100*time.Millisecond))
+	p := at(t, addr)
+	release := make(chan struct{})
+	blocked := make(chan struct{})
+	var once sync.Once
+	heard := newEvents(t)
+	h.OnConnect(func(s watchbox.Session) { heard.note(s.UID, "connect") })
+	h.OnDisconnect(func(s watchbox.Session, _ watchbox.Reason) { heard.note(s.UID, "disconnect") })
+	l, other := p.listen("/v1/groups/bar", ""), p.listen("/v1/groups/bar", "")
+	n := 0
+	h.OnMessage(func(m watchbox.Message) {
+		if m.UID == other.uid {
+			heard.note(m.UID, "%s", m.Text())
+			return
+		}
+		once.Do(func() { close(blocked); <-release })
+		n++
+	})
+	lines := strings.Repeat("1\n", 600)
+	for range 2 { // a thousand may wait
+		p.wants(201, "POST /v1/groups/foo", lines, append(l.proof(), "Content-Type", "application/x-ndjson")...)
+	}
+	<-blocked
+	p.refused(503, "program-busy", "POST /v1/server", "hello?", l.proof()...)
+	p.wants(202, "POST /v1/server", "hello", other.proof()...)
+	heard.are(other.uid, "connect, hello")
+	if body := p.wants(200, "GET /metrics", ""); !strings.Contains(body, "watchbox_callbacks_dropped_total 201\n") {
+		t.Errorf("%s", body[strings.Index(body, "watchbox_callbacks"):][:200])
+	}
+	if !log.has("callbacks are too slow") {
+		t.Error("it is not logged")
+	}
+	l.cut()
+	other.cut()
+	heard.are(other.uid, "connect, hello, disconnect")
+	close(release)
+	heard.are(l.uid, "connect, disconnect") // it always is
+	if n != 1000 {
+		t.Errorf("%d were heard", n)
+	}
+}
+
+func TestBeforePublishRefusesAndRewrites(t *testing.T) {
+	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
+	p := at(t, addr)
+	h.BeforePublish(func(_ context.Context, m *watchbox.Message) error {
+		switch m.Text() {
+		case "damn":
+			return errors.New("mind your words, please")
+		case "a":
+			m.Group = "elsewhere"
+		case "b":
+			m.Event = "alarm"
+		case "c":
+			return m.Set(map[string]string{"was": m.Text()})
+		case "d":
+			return m.Set("text")
+		case "e":
+			return m.Set([]byte{0xff})
+		case "f":
+			return m.Set(func() {}) // it has no JSON
+		case "g":
+			m.Group = "$presence/forged"
+		case "h":
+			m.Event = "bye"
+		case "panic":
+			panic("in a hook")
+		}
+		return nil
+	})
+	asked := 0
+	h.BeforePublish(func(context.Context, *watchbox.Message) error { asked++; return nil })
+	l := p.listen("/v1/groups/%23", "")
+	refusals := map[string]string{"damn": "mind your words, please"}
+	for text, detail := range refusals {
+		p.refused(403, "refused", "POST /v1/groups/foo", text)
+		if answer := p.wants(403, "POST /v1/groups/foo", text); !strings.Contains(answer, `"detail":"`+detail+`"`) {
+			t.Error(answer)
+		}
+	}
+	if asked != 0 {
+		t.Error("the second hook was asked what the first had refused")
+	}
+	p.refused(403, "refused", "POST /v1/groups/foo", `"damn"`, "Content-Type", "application/json")
+	p.refused(403, "refused", "POST /v1/sessions/"+l.uid, "damn")
+	p.refused(403, "refused", "PUT /v1/sessions/"+l.uid+"/will", `{"group":"foo","msg":"damn"}`, append(l.proof(), "Content-Type", "application/json")...)
+	p.refused(400, "group-invalid", "POST /v1/groups/foo", "g")
+	p.refused(400, "event-invalid", "POST /v1/groups/foo", "h")
+	p.wants(403, "POST /v1/groups/foo", "f")
+	if resp, err := p.try(t.Context(), "POST /v1/groups/foo", "panic"); err == nil {
+		_ = resp.Body.Close()
+		if resp.StatusCode != 500 {
+			t.Errorf("a hook that panics: %s", resp.Status)
+		}
+	}
+	// Of a batch all are asked about, and if one is refused none is appended.
+	p.refused(403, "refused", "POST /v1/groups/foo", "1\n\"damn\"\n3", "Content-Type", "application/x-ndjson")
+	p.wants(201, "POST /v1/groups/foo", "1\n\"a\"\n\"c\"\n{}", "Content-Type", "application/x-ndjson")
+	l.gets("1")
+	if m := l.message(); m.Group != "elsewhere" || string(m.Msg) != `"a"` {
+		t.Errorf("%+v", m)
+	}
+	l.gets(`{"was":"c"}`, "{}")
+	for text, want := range map[string]string{"a": `elsewhere "a"`, "b": `foo "b" alarm`, "c": `foo {"was":"c"}`, "d": `foo "text"`, "e": `foo "/w=="`} {
+		answer := p.wants(201, "POST /v1/groups/foo", text)
+		m := l.message()
+		if got := strings.TrimSpace(m.Group + " " + string(m.Msg) + " " + m.Event); got != want {
+			t.Errorf("%s became %s, want %s", text, got, want)
+		}
+		if !strings.Contains(answer, `"group":"`+m.Group+`"`) {
+			t.Errorf("it was sent to %s, and the answer is %s", m.Group, answer)
+		}
+	}
+	if _, err := h.Publish(t.Context(), "foo", "damn"); err != nil {
+		t.Errorf("the program asked itself for leave: %v", err)
+	}
+	l.gets(`"damn"`)
+	// A will is looked at when it is set.
+	w := p.listen("/v1/groups/foo", "")
+	w.own(204, "PUT", "/will", `{"group":"foo","msg":"b"}`, "Content-Type", "application/json")
+	before := asked
+	p.wants(204, "DELETE /v1/sessions/"+w.uid, "")
+	if m := l.message(); string(m.Msg) != `"b"` || m.Event != "alarm" || m.UID != w.uid || asked != before {
+		t.Errorf("the will is %+v, %d more were asked about", m, asked-before)
+	}
+}
+
+// TestWhatAHookKeepsIsItsOwn has a hook keep Data beyond its return.
+func TestWhatAHookKeepsIsItsOwn(t *testing.T) {
+	h, addr := serve(t)
+	p := at(t, addr)
+	var kept [][]byte
+	h.BeforePublish(func(_ context.Context, m *watchbox.Message) error { kept = append(kept, m.Data); return nil })
+	for i := range 20 {
+		p.wants(201, "POST /v1/groups/foo", fmt.Sprint("text ", i))
+	}
+	for i, b := range kept {
+		if string(b) != fmt.Sprint("text ", i) {
+			t.Errorf("%d became %q", i, b)
+		}
+	}
+}
+
+func TestOnMessageHearsWhatClientsSend(t *testing.T) {
+	h, addr := serve(t)
+	p := at(t, addr)
+	heard := make(chan watchbox.Message, 10)
+	p.refused(404, "nobody-listens", "POST /v1/server", "hello")
+	h.OnMessage(func(m watchbox.Message) { heard <- m })
+	l := p.listen("/v1/groups/foo", "")
+	if _, err := h.Publish(t.Context(), "foo", "the program's own"); err != nil {
+		t.Fatal(err)
+	}
+	p.wants(201, "POST /v1/sessions/"+l.uid, "for another session")
+	p.wants(201, "POST /v1/groups/foo?event=alarm", `{"n":1}`, append(l.proof(), "Content-Type", "application/json")...)
+	l.gets(`"the program's own"`, `"for another session"`)
+	sent := l.next()
+	m := <-heard
+	var v struct{ N int }
+	if err := m.Decode(&v); err != nil || v.N != 1 || m.ID != sent.ID || m.Group != "foo" || m.Event != "alarm" || m.UID != l.uid ||
+		m.Text() != `{"n":1}` || time.Since(m.Time) > patience {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if id, err := m.Reply(t.Context(), []int{1, 2}); err != nil || id == "" {
+		t.Error(err)
+	}
+	l.gets("[1,2]")
+	p.wants(201, "POST /v1/groups/foo", "1\n2", "Content-Type", "application/x-ndjson")
+	for range 2 {
+		if m, ev := <-heard, l.next(); m.ID != ev.ID || m.UID != "" {
+			t.Errorf("%+v, want the id %s", m, ev.ID)
+		}
+	}
+	p.wants(202, "POST /v1/server", "ho\xffw")
+	m = <-heard
+	var b []byte
+	if err := m.Decode(&b); err != nil || string(b) != "ho\xffw" || m.Group != "" || m.ID != "" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if _, err := m.Reply(t.Context(), "who are you?"); !errors.Is(err, watchbox.ErrNoSession) {
+		t.Errorf("a reply to nobody: %v", err)
+	}
+	if len(heard) > 0 {
+		t.Errorf("%+v was heard, too", <-heard)
+	}
+}
+
+func TestMessagesAsTextAndAsValues(t *testing.T) {
+	h, err := watchbox.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.Close() }()
+	heard := make(chan watchbox.Message, 1)
+	h.OnMessage(func(m watchbox.Message) { heard <- m })
+	for _, c := range []struct{ kind, body, text string }{
+		{"", "plain", "plain"},
+		{"", `"quoted"`, `"quoted"`},
+		{"application/json", `"quoted"`, "quoted"},
+		{"application/json", `{"a":1}`, `{"a":1}`},
+		{"application/json", `null`, `null`},
+		{"application/json", `[ "x" ]`, `[ "x" ]`},
+		{"application/octet-stream", "\xff", "\xff"},
+	} {
+		r := httptest.NewRequest("POST", "/v1/server", strings.NewReader(c.body))
+		r.Header.Set("Content-Type", c.kind)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusAccepted {
+			t.Fatal(w.Body)
+		}
+		m := <-heard
+		var s string
+		if err := m.Decode(&s); err != nil || s != c.text || m.Text() != c.text {
+			t.Errorf("%s %s: %q, %q, %v", c.kind, c.body, m.Text(), s, err)
+		}
+		var n int
+		if err := m.Decode(&n); (err == nil) != (c.body == "null") {
+			t.Errorf("%s as a number: %v", c.body, err)
+		}
+	}
+}
+
+func TestCloseEndsEverything(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	h, err := watchbox.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := newEvents(t)
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	p := at(t, strings.TrimPrefix(srv.URL, "http://"))
+	defer p.client.CloseIdleConnections()
+	begun, release := make(chan struct{}), make(chan struct{})
+	h.OnDisconnect(func(watchbox.Session, watchbox.Reason) {
+		begun <- struct{}{}
+		<-release
+	})
+	heard.hear(h)
+	a, b := p.listen("/v1/groups/foo", ""), p.listen("/v1/groups/%23?heartbeat=1h", "")
+	gone := p.listen("/v1/groups/$sys/stats", "")
+	gone.cut()
+	lost(p, gone.uid)
+
+	ctx, stop := context.WithCancel(t.Context())
+	var publishing sync.WaitGroup
+	for range 4 {
+		publishing.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := h.Publish(ctx, "foo", "bar"); err != nil {
+					if !strings.Contains(err.Error(), "shutting down") {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	a.next()
+	closed := make(chan error, 2)
+	for range 2 {
+		go func() { closed <- h.Close() }()
+	}
+	for range 3 {
+		<-begun
+	}
+	select {
+	case <-closed:
+		t.Error("Close did not wait for the callbacks")
+	default:
+	}
+	close(release)
+	for range 2 {
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+	stop()
+	publishing.Wait()
+	for _, l := range []*ear{a, b} {
+		ev := l.next()
+		for ev.Type == "message" {
+			ev = l.next()
+		}
+		if ev.Type != "bye" || string(ev.Data) != `{"reason":"shutdown"}` {
+			t.Errorf("the last event is %s %s", ev.Type, ev.Data)
+		}
+		l.ended()
+		got, _ := heard.of(l.uid)
+		if !strings.HasSuffix(got, "disconnect shutdown") {
+			t.Errorf("when Close returned, this had been heard: %s", got)
+		}
+	}
+	p.refused(503, "shutting-down", "GET /v1/groups/foo", "")
+	p.refused(503, "shutting-down", "POST /v1/groups/foo", "x")
+	p.refused(503, "shutting-down", "POST /v1/server", "x")
+	p.refused(503, "shutting-down", "GET /readyz", "")
+	if _, err := h.Send(t.Context(), a.uid, "x"); err == nil {
+		t.Error("something was sent after the end")
+	}
+	srv.Close()
+	p.client.CloseIdleConnections()
+	if err := goleak.Find(ignore); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseDoesNotWaitForEver(t *testing.T) {
+	var log logged
+	h, addr := serve(t, log.option())
+	p := at(t, addr)
+	release := make(chan struct{})
+	defer close(release)
+	begun := make(chan struct{})
+	h.OnConnect(func(watchbox.Session) { close(begun); <-release })
+	p.listen("/v1/groups/foo", "")
+	<-begun
+	begin := time.Now()
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took < time.Second || took > patience || !log.has("callbacks still run") {
+		t.Errorf("it took %v", took)
+	}
+}

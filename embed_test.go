@@ -1,0 +1,111 @@
+package watchbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// TestAnAppThatUsesEverything mounts a hub in a chi app with Recoverer and Compress before it, has
+// every callback called, and cuts connections.
+func TestAnAppThatUsesEverything(t *testing.T) {
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2 over TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			hub, err := watchbox.New(watchbox.WithSessionTimeout(500 * time.Millisecond))
+			if err != nil {
+				t.Fatal(err)
+			}
+			heard := newEvents(t)
+			heard.hear(hub)
+			hub.OnMessage(func(m watchbox.Message) {
+				if m.Group == "" {
+					if _, err := m.Reply(context.Background(), "you said "+m.Text()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			hub.BeforePublish(func(_ context.Context, m *watchbox.Message) error {
+				if m.Text() == "rude" {
+					return errors.New("not in this house")
+				}
+				return nil
+			})
+			r := chi.NewRouter()
+			r.Use(middleware.Recoverer, middleware.Compress(5, "text/event-stream", "application/json", "application/problem+json"))
+			r.Mount("/watchbox", hub)
+			srv := httptest.NewUnstartedServer(r)
+			if srv.EnableHTTP2 = http2; http2 {
+				srv.StartTLS()
+			} else {
+				srv.Start()
+			}
+			defer srv.Close()
+			defer func() { _ = hub.Close() }()
+			p := &place{t, srv.URL + "/watchbox", srv.Client()}
+
+			l := p.listen("/v1/groups/foo", "")
+			l.own(204, "PUT", "/groups/bar/%23", "")
+			l.own(204, "PUT", "/will", `{"group":"foo","msg":"gone"}`)
+			p.wants(201, "POST /v1/groups/foo", "hello", l.proof()...)
+			p.refused(403, "refused", "POST /v1/groups/foo", "rude", l.proof()...)
+			p.wants(202, "POST /v1/server", "anybody?", l.proof()...)
+			l.gets(`"hello"`, `"you said anybody?"`)
+			l.own(204, "DELETE", "/groups/bar/%23", "")
+			sofar := "connect, join foo, join bar/#, message hello, message anybody?, leave bar/#"
+			heard.are(l.uid, sofar)
+
+			if _, err := hub.Publish(t.Context(), "foo", 1); err != nil {
+				t.Fatal(err)
+			}
+			last := l.next().ID
+			l.cut()
+			for p.lost(l.uid) == "" { // the hub has heard of it
+				if t.Failed() {
+					return
+				}
+			}
+			if _, err := hub.Publish(t.Context(), "foo", 2); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := hub.Send(t.Context(), l.uid, 3); err != nil {
+				t.Fatal(err)
+			}
+			back := p.listen("/v1/groups/foo", l.secret, "Last-Event-ID", last)
+			back.gets("2", "3")
+			sofar += ", reconnect"
+			heard.are(l.uid, sofar)
+
+			other := p.listen("/v1/groups/foo", "")
+			back.cut()
+			other.gets(`"gone"`)
+			heard.are(l.uid, sofar+", disconnect closed")
+
+			if err := hub.Close(); err != nil {
+				t.Error(err)
+			}
+			if ev := other.next(); ev.Type != "bye" || string(ev.Data) != `{"reason":"shutdown"}` {
+				t.Errorf("%s %s", ev.Type, ev.Data)
+			}
+			other.ended()
+		})
+	}
+}
+
+// lost returns since when a session is lost, or "" while it is here.
+func (p *place) lost(uid string) string {
+	p.Helper()
+	var s struct{ Lost string }
+	if err := json.Unmarshal([]byte(p.wants(http.StatusOK, "GET /v1/sessions/"+uid, "")), &s); err != nil {
+		p.Fatal(err)
+	}
+	return s.Lost
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/target"
+	"github.com/chromedp/chromedp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestTwoPeopleChat has two windows of Debian's Chromium, which make test installs, in the room.
+func TestTwoPeopleChat(t *testing.T) {
+	addr := start(t)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	ctx, quit := chromedp.NewExecAllocator(ctx, chromedp.ExecPath("/usr/bin/chromium"), chromedp.UserDataDir(t.TempDir()),
+		chromedp.WSURLReadTimeout(time.Minute), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU)
+	defer quit()
+	ann, leave := chromedp.NewContext(ctx)
+	defer leave()
+	do(t, ann, chromedp.Navigate("http://"+addr), sees("host: somebody came"))
+	bob, leave := another(t, ann)
+	defer leave()
+	do(t, bob, chromedp.Navigate("http://"+addr), sees("host: somebody came"))
+
+	do(t, ann, say("hello"), sees("you: hello"))
+	do(t, bob, sees(": hello"), say("who is there?"), sees("good question (only you see this)"))
+	do(t, ann, sees(": who is there?"), say("damn"), chromedp.Poll(
+		`document.getElementById("state").textContent.includes("mind your words")`, nil))
+	var log string
+	do(t, ann, chromedp.Text("#log", &log))
+	if want := "good question"; len(log) == 0 || strings.Contains(log, want) || strings.Contains(log, "damn") {
+		t.Errorf("the other one sees %q", log)
+	}
+	leave()
+	do(t, ann, sees("host: has left"))
+	do(t, ann, chromedp.Reload(), sees("you: hello")) // as who she was
+}
+
+// another opens a window that shares nothing with the others.
+func another(t *testing.T, window context.Context) (context.Context, context.CancelFunc) {
+	t.Helper()
+	var tab target.ID
+	do(t, window, chromedp.ActionFunc(func(ctx context.Context) error {
+		ctx = cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser)
+		own, err := target.CreateBrowserContext().Do(ctx)
+		if err == nil {
+			tab, err = target.CreateTarget("about:blank").WithBrowserContextID(own).WithNewWindow(true).Do(ctx)
+		}
+		return err
+	}))
+	return chromedp.NewContext(window, chromedp.WithTargetID(tab))
+}
+
+// start runs the chat and returns where.
+func start(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	_ = ln.Close() // the chat takes it
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, addr) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	for {
+		resp, err := http.Get("http://" + addr)
+		if err == nil {
+			_ = resp.Body.Close()
+			return addr
+		}
+		if len(ended) > 0 {
+			t.Fatal("the chat has ended")
+		}
+	}
+}
+
+func do(t *testing.T, window context.Context, actions ...chromedp.Action) {
+	t.Helper()
+	if err := chromedp.Run(window, actions...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func sees(text string) chromedp.Action {
+	return chromedp.PollFunction(`text => document.getElementById("log")?.innerText.includes(text)`, nil, chromedp.WithPollingArgs(text))
+}
+
+func say(text string) chromedp.Action {
+	return chromedp.Evaluate(fmt.Sprintf(`document.querySelector("input").value = %q; document.querySelector("form").requestSubmit()`, text), nil)
+}

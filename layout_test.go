@@ -1,0 +1,73 @@
+package watchbox_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/watchbox-go/watchbox"
+
+// layout is the table of docs/ARCHITECTURE.md: what each package may import of ours.
+var layout = map[string]string{
+	"cmd/watchbox":      ". sse store/disk",
+	"client":            "sse",
+	"examples/chat":     ".",
+	"test/browser":      ".",
+	".":                 "api internal/group internal/hub internal/session store store/disk store/memory store/tiered web",
+	"api":               "internal/delivery internal/group internal/hub internal/session sse store",
+	"internal/hub":      "internal/delivery internal/group internal/session sse store",
+	"internal/delivery": "internal/group sse store",
+	"internal/session":  "internal/group",
+	"internal/group":    "",
+	"store":             "internal/group",
+	"store/disk":        "internal/group store",
+	"store/memory":      "internal/group store",
+	"store/tiered":      "internal/group store store/disk store/memory",
+	"store/storetest":   "internal/group store",
+	"sse":               "",
+	"web":               "",
+}
+
+func TestImportsGoDownOnly(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		pkg, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		allowed, ok := layout[short(pkg)]
+		if !ok {
+			t.Errorf("%s is not in the table", pkg)
+		}
+		seen++
+		for _, imp := range strings.Fields(imports) {
+			if strings.HasPrefix(imp, module) && !slices.Contains(strings.Fields(allowed), short(imp)) {
+				t.Errorf("%s imports %s", short(pkg), short(imp))
+			}
+		}
+	}
+	if seen < len(layout) {
+		t.Errorf("the table has %d packages, there are %d", len(layout), seen)
+	}
+}
+
+func TestOneFileImportsR3labs(t *testing.T) {
+	out, err := exec.Command("git", "grep", "-l", `"github.com/r3labs/sse/v2"`, "--", "*.go", ":!*_test.go", ":!bench", ":!test").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files := strings.Fields(string(out)); len(files) != 1 {
+		t.Errorf("files that import r3labs/sse: %v", files)
+	}
+}
+
+// short is a package's path within the module.
+func short(pkg string) string {
+	if pkg == module {
+		return "."
+	}
+	return strings.TrimPrefix(pkg, module+"/")
+}

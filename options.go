@@ -1,0 +1,371 @@
+package watchbox
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/api"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/disk"
+	"github.com/watchbox-go/watchbox/store/memory"
+	"github.com/watchbox-go/watchbox/store/tiered"
+)
+
+// Option sets one property of a hub. Each is named as the flag of watchbox serve that does the
+// same.
+type Option func(*config) error
+
+// config is what the options set.
+type config struct {
+	hub       hub.Options
+	maxMemory int64
+	maxGroups int
+	disk      disk.Options
+	profile   Profile
+	server    Policy
+	policies  []filterPolicy
+	guard     api.Guard
+	anyone    bool
+	listening func(net.Addr)
+}
+
+type filterPolicy struct {
+	filter group.Filter
+	policy Policy
+}
+
+// Policy is what a group keeps and for how long. A zero field inherits: from the next wider
+// filter's policy, then from the server's. Unbounded overrides a bound with none.
+type Policy = store.Policy
+
+// What the fields of a Policy may say.
+const (
+	Unbounded = store.Unbounded
+
+	StoreMemory = store.Memory
+	StoreDisk   = store.Disk
+
+	Yes = store.Yes
+	No  = store.No
+
+	SlowCatchUp    = store.SlowCatchUp
+	SlowSkip       = store.SlowSkip
+	SlowDisconnect = store.SlowDisconnect
+)
+
+// Profile presets properties. What is set by its own option wins.
+type Profile string
+
+// The profiles.
+const (
+	ProfileMemory   Profile = "memory"   // the least memory: history compressed, in 32 MiB
+	ProfileBalanced Profile = "balanced" // the default: history in 128 MiB
+	ProfileSpeed    Profile = "speed"    // the most history at full speed: 1 GiB
+)
+
+// preset is what a profile stands for.
+type preset struct {
+	maxMemory int64
+	policy    Policy
+}
+
+var presets = map[Profile]preset{
+	ProfileMemory:   {32 << 20, Policy{Compress: Yes, Coalesce: 100 * time.Millisecond}},
+	ProfileBalanced: {128 << 20, Policy{}},
+	ProfileSpeed:    {1 << 30, Policy{}},
+}
+
+// WithProfile presets properties.
+func WithProfile(p Profile) Option {
+	return func(c *config) error {
+		if _, ok := presets[p]; !ok {
+			return fmt.Errorf("profile: %q is none of memory, balanced and speed", p)
+		}
+		c.profile = p
+		return nil
+	}
+}
+
+// WithMaxMemory bounds the memory for all history together, in bytes. A part of it is left for the
+// process itself. At least 1 MiB; below 32 MiB the process takes more than it is given.
+func WithMaxMemory(bytes int64) Option {
+	return func(c *config) error {
+		if bytes < minMemory {
+			return fmt.Errorf("max-memory: %d bytes are too few; the least is %d (1MiB)", bytes, minMemory)
+		}
+		c.maxMemory = bytes
+		return nil
+	}
+}
+
+const minMemory = 1 << 20
+
+// history returns how much of the memory is for history: the rest is for the process itself.
+func history(maxMemory int64) int64 {
+	const process = 24 << 20
+	return max(maxMemory-process, maxMemory/4)
+}
+
+// WithMaxMessages bounds how many messages a group keeps where no policy says otherwise; 0: no bound.
+func WithMaxMessages(n int64) Option {
+	return func(c *config) error { return bound("max-messages", n, &c.server.MaxMessages) }
+}
+
+// WithMaxBytes bounds how many bytes a group keeps where no policy says otherwise; 0: no bound.
+func WithMaxBytes(n int64) Option {
+	return func(c *config) error { return bound("max-bytes", n, &c.server.MaxBytes) }
+}
+
+// WithMaxAge bounds how long a group keeps a message where no policy says otherwise; 0: no bound.
+func WithMaxAge(d time.Duration) Option {
+	return func(c *config) error { return bound("max-age", d, &c.server.MaxAge) }
+}
+
+func bound[T int64 | time.Duration](name string, n T, to *T) error {
+	if n < 0 {
+		return fmt.Errorf("%s: %v is below 0; 0 is no bound", name, n)
+	}
+	if *to = n; n == 0 {
+		*to = Unbounded
+	}
+	return nil
+}
+
+// WithPolicy sets the policy of a filter.
+func WithPolicy(filter string, p Policy) Option {
+	return func(c *config) error {
+		f, err := group.ParseFilter(filter)
+		if err != nil {
+			return err
+		}
+		c.policies = append(c.policies, filterPolicy{f, p})
+		return nil
+	}
+}
+
+// WithDataDir keeps messages on disk, in a folder that is made if need be: but for groups whose
+// policy has them in memory. They live through a restart, with ids, policies, retained messages,
+// idempotency keys and last wills. One process at a time may use the folder.
+func WithDataDir(dir string) Option {
+	return func(c *config) error {
+		if dir == "" {
+			return errors.New("data-dir: no folder is named")
+		}
+		c.disk.Dir = dir
+		return nil
+	}
+}
+
+// Fsync says when a message on disk is there for sure. One above 0 is the time between two syncs.
+type Fsync = disk.Fsync
+
+// What is not a time between two syncs.
+const (
+	FsyncAlways = disk.Always // before its POST is answered: nothing is lost, whatever happens
+	FsyncNever  = disk.Never  // when the system sees fit
+)
+
+// ParseFsync reads "always", "never" or a duration, as "100ms".
+func ParseFsync(s string) (Fsync, error) { return disk.ParseFsync(s) }
+
+// WithFsync sets when a message on disk is there for sure; the default is FsyncAlways. With any
+// other, what was sent last may be lost when the machine fails, which listeners are told.
+func WithFsync(f Fsync) Option {
+	return func(c *config) error { c.disk.Fsync = f; return nil }
+}
+
+// leastDisk is the least that a store works with.
+const leastDisk = 64 << 20
+
+// WithMaxDisk bounds the data directory, in bytes: the oldest messages go first. 0: no bound.
+func WithMaxDisk(bytes int64) Option {
+	return func(c *config) error {
+		if bytes != 0 && bytes < leastDisk {
+			return fmt.Errorf("max-disk: %d bytes are too few; the least is %d (64MiB)", bytes, leastDisk)
+		}
+		c.disk.MaxDisk = bytes
+		return nil
+	}
+}
+
+// WithMaxMessageSize bounds a message's body, in bytes.
+func WithMaxMessageSize(bytes int) Option {
+	return func(c *config) error {
+		if bytes < 1 {
+			return errors.New("max-message-size: a message has at least 1 byte")
+		}
+		c.hub.MaxMessage = bytes
+		return nil
+	}
+}
+
+// WithMaxGroups bounds how many groups there may be.
+func WithMaxGroups(n int) Option {
+	return atLeastOne("max-groups", n, func(c *config) *int { return &c.maxGroups })
+}
+
+// WithMaxStreams bounds how many streams may be open; 0: no bound.
+func WithMaxStreams(n int) Option {
+	return func(c *config) error {
+		if n < 0 {
+			return errors.New("max-streams: below 0; 0 is no bound")
+		}
+		c.hub.MaxStreams = n
+		return nil
+	}
+}
+
+// WithMaxFilters bounds how many filters one stream may have.
+func WithMaxFilters(n int) Option {
+	return atLeastOne("max-filters", n, func(c *config) *int { return &c.hub.MaxFilters })
+}
+
+func atLeastOne(name string, n int, to func(*config) *int) Option {
+	return func(c *config) error {
+		if n < 1 {
+			return fmt.Errorf("%s: %d is below 1", name, n)
+		}
+		*to(c) = n
+		return nil
+	}
+}
+
+// WithRetry sets the reconnect time that listeners are told: how long a client that was cut off waits
+// before it returns (WHATWG HTML, 9.2.5).
+func WithRetry(d time.Duration) Option {
+	return func(c *config) error {
+		if d < time.Millisecond || d > time.Hour {
+			return fmt.Errorf("retry: %v is not from 1ms to 1h", d)
+		}
+		c.hub.Retry = d
+		return nil
+	}
+}
+
+// WithHeartbeat sets after how long without a message a stream is sent a heartbeat, where its
+// client does not say.
+func WithHeartbeat(d time.Duration) Option {
+	return func(c *config) error {
+		if d < 100*time.Millisecond || d > time.Hour {
+			return fmt.Errorf("heartbeat: %v is not from 100ms to 1h", d)
+		}
+		c.hub.Heartbeat = d
+		return nil
+	}
+}
+
+// WithSessionTimeout sets after how long a session without a stream is gone.
+func WithSessionTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		if d < 100*time.Millisecond || d > 24*time.Hour {
+			return fmt.Errorf("session-timeout: %v is not from 100ms to 24h", d)
+		}
+		c.hub.SessionTimeout = d
+		return nil
+	}
+}
+
+// WithLogger has the hub log. Without it, it is silent.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error { c.hub.Logger = l; return nil }
+}
+
+// WithLogStreams logs a line when a stream opens and one when it closes, at level info; else they
+// are at level debug.
+func WithLogStreams() Option {
+	return func(c *config) error { c.hub.LogStreams = true; return nil }
+}
+
+// WithAllowHost names hosts that the hub answers to. Once a host is named, requests to others are
+// refused, but for localhost and addresses. Run alone refuses them in any case.
+func WithAllowHost(names ...string) Option {
+	return func(c *config) error {
+		for _, n := range names {
+			h, _, err := net.SplitHostPort(n)
+			if err != nil {
+				h = n
+			}
+			if h == "" || strings.ContainsAny(n, "/ ") || strings.Contains(h, ":") {
+				return fmt.Errorf("allow-host: %q is no host name, as example.org", n)
+			}
+			c.guard.Hosts = append(c.guard.Hosts, strings.ToLower(strings.TrimSuffix(h, ".")))
+		}
+		c.guard.CheckHost = true
+		return nil
+	}
+}
+
+// WithAllowOrigin names origins, as https://example.org, whose pages may use the hub beside those
+// of its own host.
+func WithAllowOrigin(origins ...string) Option {
+	return func(c *config) error {
+		for _, o := range origins {
+			u, err := url.Parse(o)
+			if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != strings.ToLower(o) {
+				return fmt.Errorf("allow-origin: %q is no origin, as https://example.org", o)
+			}
+			c.guard.Origins = append(c.guard.Origins, strings.ToLower(o))
+		}
+		return nil
+	}
+}
+
+// WithOpenToAnyone lets Run serve on an address that others reach, though everybody who does may
+// read, send and administer everything.
+func WithOpenToAnyone() Option {
+	return func(c *config) error { c.anyone = true; return nil }
+}
+
+// WithListening has f called with the address once Run accepts connections.
+func WithListening(f func(net.Addr)) Option {
+	return func(c *config) error { c.listening = f; return nil }
+}
+
+// store opens the log that the configuration describes.
+func (c *config) store() (store.Store, error) {
+	p := presets[c.profile]
+	if c.maxMemory == 0 {
+		c.maxMemory = p.maxMemory
+	}
+	if c.disk.Dir == "" && (c.disk.MaxDisk != 0 || c.disk.Fsync != FsyncAlways) {
+		return nil, errors.New("max-disk and fsync say nothing without a data-dir")
+	}
+	if c.disk.Dir != "" {
+		c.hub.Stores = append(c.hub.Stores, StoreDisk)
+	}
+	for _, fp := range c.policies {
+		if k := fp.policy.Store; k != "" && !slices.Contains(c.hub.Stores, k) {
+			return nil, fmt.Errorf("the policy of %s: store %q is not to be had: disk takes a data-dir", fp.filter, k)
+		}
+	}
+	log, err := c.open(c.server.Or(p.policy))
+	if err != nil {
+		return nil, err
+	}
+	for _, fp := range c.policies {
+		log.SetPolicy(fp.filter, fp.policy)
+	}
+	return log, nil
+}
+
+func (c *config) open(server Policy) (store.Store, error) {
+	memoryFor := history(c.maxMemory)
+	if c.disk.Dir == "" {
+		return memory.New(memory.Options{MaxMemory: memoryFor, MaxGroups: c.maxGroups, Server: server}), nil
+	}
+	o := c.disk
+	o.MaxMemory, o.MaxGroups, o.Server = memoryFor, c.maxGroups, server
+	log, err := tiered.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	return log, nil
+}
