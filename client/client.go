@@ -1,0 +1,178 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+)
+
+// Client is one session with a hub. Its methods may be called at once.
+type Client struct {
+	config
+	base string // the hub's address, without a slash at its end
+	uid  string
+
+	life  context.Context // ends when the client is closed: its cause says why
+	end   context.CancelCauseFunc
+	wg    sync.WaitGroup // the goroutines
+	calls *queue[call]   // what the callbacks are to be told
+	own   *http.Transport
+
+	// Each holds one while somebody talks to the hub of that: one after the other.
+	joining, willing chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	state   State
+	known   bool                   // the hub knows the session
+	joined  map[string]*membership // by filter
+	subs    []*Subscription        // in the order of their joins
+	will    *will
+	stream  *stream       // nil: nothing is joined
+	last    *stream       // the newest, which may have ended
+	changed chan struct{} // is closed, and another made, when something changes that others wait for
+}
+
+// ErrClosed says that the client was closed.
+var ErrClosed = errors.New("watchbox: the client is closed")
+
+// New returns a client of the hub at an address, as http://127.0.0.1:1234 or https://example.org/hub
+// where it is mounted. It does not connect: the first Join does. Close ends it.
+func New(address string, opts ...Option) (*Client, error) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("watchbox: %w", err)
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
+		return nil, fmt.Errorf("watchbox: %q is no address of a hub, as http://127.0.0.1:1234", address)
+	}
+	c := &Client{
+		config: defaults(), base: strings.TrimSuffix(u.String(), "/"),
+		calls: newQueue[call](), changed: make(chan struct{}),
+		joining: make(chan struct{}, 1), willing: make(chan struct{}, 1), joined: map[string]*membership{},
+	}
+	for _, o := range opts {
+		if err := o(&c.config); err != nil {
+			return nil, fmt.Errorf("watchbox: %w", err)
+		}
+	}
+	if c.http == nil {
+		c.own = newTransport()
+		c.http = &http.Client{Transport: c.own}
+	}
+	c.secret = cmp.Or(c.secret, rand.Text())
+	c.uid = uidOf(c.secret)
+	c.life, c.end = context.WithCancelCause(context.Background())
+	c.wg.Go(c.dispatch)
+	return c, nil
+}
+
+// newTransport returns connections that nobody else uses, and that many requests at once can use.
+func newTransport() *http.Transport {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		t = &http.Transport{Proxy: http.ProxyFromEnvironment}
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = 64
+	return t
+}
+
+// uidOf returns the public name of the session that a secret proves: a UUID of version 8 made of
+// its SHA-256, which is what every hub makes of it.
+func uidOf(secret string) string {
+	u := sha256.Sum256([]byte(secret))
+	u[6] = u[6]&0x0f | 0x80
+	u[8] = u[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16])
+}
+
+// UID returns the session's public name, by which others may send to it.
+func (c *Client) UID() string { return c.uid }
+
+// Close ends the session: the hub is told, so that nobody waits for it to come back and no will is
+// sent, the stream is closed, and calls under way return ErrClosed. When Close returns, no callback
+// runs and nothing is left behind. The error says that the hub could not be told.
+//
+// A callback must not call Close: it waits for them.
+func (c *Client) Close() error {
+	c.end(ErrClosed)
+	c.mu.Lock()
+	known := c.known
+	c.known = false
+	c.mu.Unlock()
+	var err error
+	if known {
+		err = c.endSession()
+	}
+	c.mu.Lock()
+	if s := c.stream; s != nil {
+		s.end(ErrClosed)
+	}
+	c.calls.finish() // what waits is not wanted any more, but that it is over
+	c.become(StateClosed)
+	c.mu.Unlock()
+	c.calls.close()
+	c.wg.Wait()
+	if c.own != nil {
+		c.own.CloseIdleConnections()
+	}
+	return err
+}
+
+// endSession tells the hub that the session is over.
+func (c *Client) endSession() error {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	_, err := c.try(ctx, &request{method: http.MethodDelete, path: c.sessionPath("")})
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
+		return nil // it had ended by itself
+	}
+	return err
+}
+
+// sessionPath returns the path of one of the session's own resources.
+func (c *Client) sessionPath(what string) string { return "/v1/sessions/" + c.uid + what }
+
+// fail closes the client for good: the hub does not want it. OnDisconnect hears of it.
+func (c *Client) fail(err error) {
+	c.end(err)
+	c.mu.Lock()
+	c.calls.put(call{disconnect: err})
+	c.become(StateClosed)
+	c.mu.Unlock()
+}
+
+// signal has those look again who wait for something. The mutex is held.
+func (c *Client) signal() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// await waits until done, which is called under the mutex, says that it is over.
+func (c *Client) await(ctx context.Context, done func() (bool, error)) error {
+	for {
+		c.mu.Lock()
+		over, err := done()
+		changed := c.changed
+		c.mu.Unlock()
+		switch {
+		case c.life.Err() != nil:
+			return context.Cause(c.life)
+		case over || err != nil:
+			return err
+		}
+		select {
+		case <-changed:
+		case <-c.life.Done():
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package client
+
+import "context"
+
+// call is one call of a callback. One of its fields is set.
+type call struct {
+	message    *Message
+	to         []*Subscription // with message
+	direct     *Message
+	gap        *Gap
+	disconnect error
+	reconnect  bool
+	state      *State
+}
+
+// dispatch is the goroutine that makes the calls. It ends when the client is closed.
+func (c *Client) dispatch() {
+	for {
+		calls := c.calls.take(context.Background())
+		if len(calls) == 0 {
+			return
+		}
+		for i := range calls {
+			if calls[i].state == nil && c.calls.dropped() {
+				continue // the client was closed meanwhile
+			}
+			c.make(&calls[i])
+		}
+	}
+}
+
+func (c *Client) make(t *call) {
+	switch {
+	case t.message != nil:
+		for _, sub := range t.to {
+			c.mu.Lock()
+			left := sub.left
+			c.mu.Unlock()
+			if !left {
+				sub.f(*t.message)
+			}
+		}
+	case t.direct != nil:
+		tell(c.onDirect, *t.direct)
+	case t.gap != nil:
+		tell(c.onGap, *t.gap)
+	case t.disconnect != nil:
+		tell(c.onDisconnect, t.disconnect)
+	case t.reconnect:
+		if c.onReconnect != nil {
+			c.onReconnect()
+		}
+	case t.state != nil:
+		tell(c.onState, *t.state)
+	}
+}
+
+func tell[T any](f func(T), v T) {
+	if f != nil {
+		f(v)
+	}
+}

@@ -1,0 +1,28 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// beat tells the hub that the client is alive, while the stream is open. It ends with the stream.
+func (c *Client) beat(s *stream) {
+	tick := time.NewTicker(c.heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
+		}
+		if c.State() != StateOpen {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, c.heartbeat) // the next one says it as well
+		if _, err := c.try(ctx, &request{method: http.MethodPost, path: c.sessionPath("/heartbeat")}); err != nil {
+			c.logger.Debug("a heartbeat was not taken", "error", err)
+		}
+		cancel()
+	}
+}

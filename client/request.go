@@ -1,0 +1,147 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+const (
+	// answerWait is how long an answer may take: the connection may be dead.
+	answerWait = 30 * time.Second
+
+	// goodbye is how long Close waits for the hub.
+	goodbye = 5 * time.Second
+
+	// maxAnswer is how large, in bytes, an answer may be.
+	maxAnswer = 64 << 10
+
+	// firstDelay is the first wait's random part.
+	firstDelay = 100 * time.Millisecond
+)
+
+// request is one call of the hub's API.
+type request struct {
+	method, path string
+	query        url.Values
+	mediaType    string
+	body         []byte
+	key          string // Idempotency-Key
+}
+
+// call makes a request until its outcome is certain: the hub has done it, or refuses it. A token
+// that cannot be had is an error, too.
+func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.life, func() { cancel(context.Cause(c.life)) })()
+	renewed := c.token == nil
+	for failures := 0; ; failures++ {
+		answer, err := c.try(ctx, r)
+		switch e, refused := errors.AsType[*Error](err); {
+		case err == nil:
+			return answer, nil
+		case ctx.Err() != nil:
+			return nil, gaveUp(ctx, err)
+		case refused && e.Status == http.StatusUnauthorized && !renewed:
+			renewed = true
+			continue
+		case refused && !e.temporary(), errors.Is(err, errToken):
+			return nil, err
+		case refused:
+			err = c.pause(ctx, err, max(e.retryAfter, c.delay(failures)))
+		default:
+			err = c.pause(ctx, err, c.delay(failures))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// delay returns how long to wait after so many failures in a row: a random part of a time that
+// doubles with each.
+func (c *Client) delay(failures int) time.Duration {
+	return rand.N(min(firstDelay<<min(failures, 20), c.maxDelay))
+}
+
+// pause waits, or returns why it did not.
+func (c *Client) pause(ctx context.Context, why error, wait time.Duration) error {
+	c.logger.Debug("a request failed and is made again", "error", why, "wait", wait)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return gaveUp(ctx, why)
+	}
+}
+
+// gaveUp says why something was given up, and what had been wrong until then.
+func gaveUp(ctx context.Context, last error) error {
+	cause := context.Cause(ctx)
+	if errors.Is(last, cause) || errors.Is(last, ctx.Err()) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", cause, last)
+}
+
+// errToken says that what WithToken was given has failed.
+var errToken = errors.New("watchbox: no token")
+
+// authorize adds the token and the secret.
+func (c *Client) authorize(r *http.Request) error {
+	r.Header.Set("Watchbox-Session", c.secret)
+	if c.token == nil {
+		return nil
+	}
+	token, err := c.token(r.Context())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errToken, err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	return nil
+}
+
+// try makes a request once.
+func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerWait, fmt.Errorf("watchbox: no answer within %v", answerWait))
+	defer cancel()
+	u := c.base + r.path
+	if len(r.query) > 0 {
+		u += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, u, bytes.NewReader(r.body))
+	if err != nil {
+		return nil, &Error{Detail: err.Error()}
+	}
+	if r.mediaType != "" {
+		req.Header.Set("Content-Type", r.mediaType)
+	}
+	if r.key != "" {
+		req.Header.Set("Idempotency-Key", r.key)
+	}
+	if err := c.authorize(req); err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("watchbox: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // it was read, as far as it matters
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	switch {
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		return nil, refusal(resp.StatusCode, resp.Header, answer)
+	case err != nil:
+		return nil, fmt.Errorf("watchbox: the answer was cut short: %w", err)
+	}
+	return answer, nil
+}

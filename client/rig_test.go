@@ -1,0 +1,244 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/client"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds what a test waits for.
+const patience = 30 * time.Second
+
+// rig is a hub behind a network that can be cut.
+type rig struct {
+	*testing.T
+	*wire
+	hub *watchbox.Hub
+	srv *httptest.Server
+}
+
+func newRig(t *testing.T, opts ...watchbox.Option) *rig {
+	t.Helper()
+	r := &rig{T: t}
+	r.start(opts...)
+	r.wire = newWire(t, r.srv.Listener.Addr().String())
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *rig) start(opts ...watchbox.Option) {
+	r.Helper()
+	var err error
+	if r.hub, err = watchbox.New(append([]watchbox.Option{watchbox.WithRetry(5 * time.Millisecond)}, opts...)...); err != nil {
+		r.Fatal(err)
+	}
+	r.srv = httptest.NewServer(r.hub)
+}
+
+func (r *rig) stop() {
+	if err := r.hub.Close(); err != nil {
+		r.Error(err)
+	}
+	r.srv.Close()
+}
+
+// client returns one that is closed at the end.
+func (r *rig) client(opts ...client.Option) *client.Client {
+	r.Helper()
+	c, err := client.New("http://"+r.addr, append([]client.Option{client.WithMaxDelay(50 * time.Millisecond)}, opts...)...)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { _ = c.Close() }) // the hub may be gone
+	return c
+}
+
+// join joins and returns what comes.
+func (r *rig) join(c *client.Client, filter string) (*client.Subscription, *heard) {
+	r.Helper()
+	h := newHeard(r.T)
+	sub, err := c.Join(r.soon(), filter, func(m client.Message) { h.note("%s", m.Text()) })
+	if err != nil {
+		r.Fatal(err)
+	}
+	return sub, h
+}
+
+func (r *rig) publish(group string, values ...any) {
+	r.Helper()
+	for _, v := range values {
+		if _, err := r.hub.Publish(r.soon(), group, v); err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+// soon is a context for what should not take long.
+func (r *rig) soon() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	r.Cleanup(cancel)
+	return ctx
+}
+
+// heard collects what callbacks hear of.
+type heard struct {
+	t    *testing.T
+	mu   sync.Mutex
+	news chan struct{}
+	list []string
+}
+
+func newHeard(t *testing.T) *heard { return &heard{t: t, news: make(chan struct{})} }
+
+func (h *heard) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list = append(h.list, fmt.Sprintf(format, args...))
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
+func (h *heard) all() ([]string, chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.list), h.news
+}
+
+// until waits until what was heard is as it should be.
+func (h *heard) until(what string, ok func([]string) bool) []string {
+	h.t.Helper()
+	late := time.After(patience)
+	for {
+		list, news := h.all()
+		if ok(list) {
+			return list
+		}
+		select {
+		case <-news:
+		case <-late:
+			h.t.Fatalf("heard of %q, and not of %s", list, what)
+		}
+	}
+}
+
+// are waits until that, and nothing else, was heard.
+func (h *heard) are(want ...string) {
+	h.t.Helper()
+	h.until(strings.Join(want, ", "), func(list []string) bool { return slices.Equal(list, want) })
+}
+
+// wire is a network between clients and a server: a port whose connections are passed on.
+type wire struct {
+	addr string
+
+	mu    sync.Mutex // guards what follows
+	to    string
+	ln    net.Listener
+	conns map[net.Conn]bool
+	wg    sync.WaitGroup
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	w := &wire{to: to, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	w.up(t)
+	t.Cleanup(w.down)
+	return w
+}
+
+// up has it accept connections, at the same port each time.
+func (w *wire) up(t *testing.T) {
+	t.Helper()
+	ln, err := net.Listen("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	w.ln, w.addr = ln, ln.Addr().String()
+	w.mu.Unlock()
+	w.wg.Go(func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			w.mu.Lock()
+			to, open := w.to, w.ln == ln
+			w.conns[near] = true
+			w.mu.Unlock()
+			if !open {
+				_ = near.Close() // it was on its way when the port was closed
+				return
+			}
+			w.wg.Go(func() { w.pass(near, to) })
+		}
+	})
+}
+
+func (w *wire) pass(near net.Conn, to string) {
+	defer func() { _ = near.Close() }()
+	far, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer func() { _ = far.Close() }()
+	w.mu.Lock()
+	w.conns[far] = true
+	known := w.conns[near]
+	w.mu.Unlock()
+	if !known {
+		return // it was cut meanwhile
+	}
+	over := make(chan struct{}, 2)
+	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
+		w.wg.Go(func() { _, _ = io.Copy(pair[0], pair[1]); over <- struct{}{} })
+	}
+	<-over
+	w.mu.Lock()
+	delete(w.conns, near)
+	delete(w.conns, far)
+	w.mu.Unlock()
+}
+
+// cut closes all connections.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		_ = c.Close()
+	}
+	clear(w.conns)
+}
+
+// down has it refuse connections, and closes those that there are.
+func (w *wire) down() {
+	w.mu.Lock()
+	if w.ln != nil {
+		_ = w.ln.Close()
+	}
+	w.ln = nil
+	w.mu.Unlock()
+	w.cut()
+	w.wg.Wait()
+}
+
+// leadsTo changes where new connections go.
+func (w *wire) leadsTo(to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.to = to
+}

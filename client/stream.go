@@ -1,0 +1,266 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// errLeft ends a stream that nobody needs any more.
+var errLeft = errors.New("watchbox: nothing is joined")
+
+// stream is what all joins share: an event stream that resumes. Its goroutine, which runs sse.Client,
+// makes all that comes into calls, in order.
+type stream struct {
+	client *Client
+	sse    sse.Client
+	ctx    context.Context
+	end    context.CancelCauseFunc
+	before *stream       // has to be over first: its calls come first
+	done   chan struct{} // it is over
+
+	// Its goroutine's.
+	asked   []string // the filters of the attempt
+	ever    bool     // it was open once
+	open    bool
+	renewed bool // the token was refused, and asked for anew
+	epoch   string
+	seq     uint64 // of the newest message that was brought
+
+	// The client's mutex guards these.
+	attempt int
+	failed  error // why it could not be opened
+}
+
+// newStream returns one that does not run yet. The mutex is held.
+func newStream(c *Client) *stream {
+	s := &stream{client: c, before: c.last, done: make(chan struct{})}
+	c.last = s
+	s.ctx, s.end = context.WithCancelCause(c.life)
+	s.sse = sse.Client{
+		URL: c.base + "/v1/events", HTTPClient: c.http, MaxBackoff: c.maxDelay,
+		BeforeAttempt: s.beforeAttempt, OnEvent: s.onEvent, OnDisconnect: s.onDisconnect,
+		OnError: func(err error) { c.logger.Warn("the stream", "error", err) },
+	}
+	return s
+}
+
+// run is the stream's goroutine.
+func (s *stream) run() {
+	defer close(s.done)
+	defer s.end(nil)
+	if s.client.heartbeat > 0 {
+		s.client.wg.Go(func() { s.client.beat(s) })
+	}
+	if s.before != nil {
+		<-s.before.done
+		s.before = nil
+	}
+	for {
+		err := s.sse.Run(s.ctx)
+		switch status, refused := errors.AsType[*sse.StatusError](err); {
+		case s.ctx.Err() != nil:
+			return
+		case refused && status.Code == http.StatusUnauthorized && s.client.token != nil && !s.renewed:
+			s.renewed = true
+		default:
+			s.client.lose(s, streamError(err))
+			return
+		}
+	}
+}
+
+// lose is told that a stream has ended for good. What was open once, and what the hub refuses
+// whatever is joined, closes the client; anything else is an error of the join that asked for it.
+func (c *Client) lose(s *stream, err error) {
+	e, refused := errors.AsType[*Error](err)
+	if s.ever || !refused || e.Status == http.StatusNoContent || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden {
+		c.fail(err)
+		return
+	}
+	c.mu.Lock()
+	s.failed = err
+	if c.stream == s {
+		c.stream = nil
+		c.become(StateIdle)
+	}
+	c.signal()
+	c.mu.Unlock()
+}
+
+// beforeAttempt asks for what is joined now.
+func (s *stream) beforeAttempt(r *http.Request) error {
+	c := s.client
+	c.mu.Lock()
+	s.attempt++
+	s.asked = c.filters()
+	if c.stream == s {
+		c.become(StateConnecting)
+	}
+	c.mu.Unlock()
+	q := url.Values{"group": s.asked}
+	if c.heartbeat > 0 {
+		q.Set("heartbeat", c.heartbeat.String())
+	}
+	r.URL.RawQuery = q.Encode()
+	return c.authorize(r)
+}
+
+// onDisconnect is told of each attempt that failed, and of each open stream that was lost.
+func (s *stream) onDisconnect(err error, wait time.Duration) {
+	c := s.client
+	c.logger.Debug("the stream is not open", "error", err, "wait", wait)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.open {
+		s.open = false
+		c.calls.put(call{disconnect: streamError(err)})
+	}
+	if c.stream == s {
+		c.become(StateWaiting)
+	}
+}
+
+func (s *stream) onEvent(ev sse.Event) {
+	switch ev.Type {
+	case "session":
+		s.onSession(ev)
+	case "gap":
+		s.onGap(ev)
+	case "bye":
+		s.onBye(ev)
+	default:
+		s.onMessage(ev)
+	}
+}
+
+// onSession is told that the stream stands.
+func (s *stream) onSession(ev sse.Event) {
+	var hello struct{ Heartbeat string }
+	if err := json.Unmarshal(ev.Data, &hello); err != nil {
+		s.client.logger.Warn("the stream", "error", err)
+	}
+	if every, err := time.ParseDuration(hello.Heartbeat); err == nil && every > 0 {
+		s.sse.IdleTimeout = 2*every + time.Second // one heartbeat may be late
+	}
+	c := s.client
+	again := s.ever
+	s.ever, s.open, s.renewed = true, true, false
+	c.mu.Lock()
+	c.known = true
+	var leftover []string
+	for _, f := range s.asked {
+		if m := c.joined[f]; m != nil {
+			m.live = true
+		} else {
+			leftover = append(leftover, f)
+		}
+	}
+	if again {
+		c.calls.put(call{reconnect: true})
+	}
+	if c.stream == s {
+		c.become(StateOpen)
+	}
+	will := c.will != nil
+	c.mu.Unlock()
+	if len(leftover) > 0 || will {
+		c.wg.Go(func() { c.settle(s.ctx, leftover, will) })
+	}
+}
+
+// settle tells the hub what changed while the stream was asked for, and what a hub that was started
+// anew has forgotten.
+func (c *Client) settle(ctx context.Context, leftover []string, will bool) {
+	for _, f := range leftover {
+		if err := c.part(ctx, f); err != nil {
+			c.logger.Debug("a filter stays on the stream", "filter", f, "error", err)
+		}
+	}
+	if will {
+		if err := c.tellWill(ctx); err != nil && ctx.Err() == nil {
+			c.logger.Warn("the will is not set", "error", err)
+		}
+	}
+}
+
+func (s *stream) onGap(ev sse.Event) {
+	var g Gap
+	if err := json.Unmarshal(ev.Data, &g); err != nil {
+		s.client.logger.Warn("the stream", "error", err)
+		return
+	}
+	if g.Reason == "epoch" {
+		s.epoch = ""
+	}
+	s.client.calls.push(call{gap: &g}, len(ev.Data))
+}
+
+// onBye is told why the hub ends the stream. What does not hold for ever is no reason not to return.
+func (s *stream) onBye(ev sse.Event) {
+	var bye struct{ Reason string }
+	_ = json.Unmarshal(ev.Data, &bye) // a reason that cannot be read is none
+	s.client.logger.Debug("the hub says bye", "reason", bye.Reason)
+	if bye.Reason == "kicked" || bye.Reason == "ended" {
+		s.client.fail(&Error{Code: bye.Reason, Detail: "the hub has ended the session"})
+	}
+}
+
+func (s *stream) onMessage(ev sse.Event) {
+	c := s.client
+	w, m, err := parseMessage(ev.Data)
+	var epoch string
+	var seq uint64
+	if err == nil {
+		epoch, seq, err = parseID(m.ID)
+	}
+	if err != nil {
+		c.logger.Warn("a message cannot be read", "error", err, "data", string(ev.Data))
+		return
+	}
+	if !m.Retained {
+		if epoch == s.epoch && seq <= s.seq {
+			return // it was brought before
+		}
+		s.epoch, s.seq = epoch, seq
+	}
+	if strings.HasPrefix(m.Group, "$session/") {
+		c.calls.push(call{direct: &m}, len(ev.Data))
+		return
+	}
+	c.mu.Lock()
+	var to []*Subscription
+	for _, sub := range c.subs {
+		if !matches(sub.filter, m.Group) {
+			continue
+		}
+		if w.Retain || w.Retained { // the group's value: as it is set, or told to whoever joins
+			if m.Retained && sub.values[m.Group] >= seq {
+				continue
+			}
+			sub.values[m.Group] = seq
+		}
+		to = append(to, sub)
+	}
+	c.mu.Unlock()
+	if len(to) > 0 {
+		c.calls.push(call{message: &m, to: to}, len(ev.Data))
+	}
+}
+
+// parseID takes an id apart, as the hub's documentation has it: epoch-seq.
+func parseID(id string) (epoch string, seq uint64, err error) {
+	epoch, digits, _ := strings.Cut(id, "-")
+	if seq, err = strconv.ParseUint(digits, 10, 64); err != nil {
+		return "", 0, fmt.Errorf("%q is no id", id)
+	}
+	return epoch, seq, nil
+}
