@@ -1,0 +1,82 @@
+// Command watchbox is a message hub that speaks plain HTTP, and its tools.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands are what the command line knows.
+type commands struct {
+	Serve      serve            `cmd:"" help:"Run a hub."`
+	Pub        pub              `cmd:"" help:"Send a message to a group."`
+	Sub        sub              `cmd:"" help:"Print what is sent to groups."`
+	Top        top              `cmd:"" help:"Show what a hub does: groups, rates, sessions, slow listeners."`
+	Store      storeTools       `cmd:"" help:"Check, back up and restore what serve --data-dir keeps."`
+	Completion completion       `cmd:"" help:"Print a script that completes these words in a shell."`
+	Version    kong.VersionFlag `help:"Print the version and end." env:"-"`
+}
+
+// The exit statuses.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a mistake in what the user asked for.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func main() {
+	err := run(os.Args[1:])
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "watchbox:", strings.TrimPrefix(err.Error(), "watchbox: "))
+	if _, ok := errors.AsType[usageError](err); ok {
+		os.Exit(exitUsage)
+	}
+	os.Exit(exitFailed)
+}
+
+func run(args []string) error {
+	parser, err := newParser(&commands{})
+	if err != nil {
+		return err
+	}
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		return usageError{fmt.Errorf("%w (--help tells more)", err)}
+	}
+	return ctx.Run()
+}
+
+func newParser(c *commands) (*kong.Kong, error) {
+	options := []kong.Option{
+		kong.Name("watchbox"),
+		kong.Description("A message hub over plain HTTP: listen with a GET, send with a POST."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.DefaultEnvars("WATCHBOX"),
+		kong.Configuration(loadSettings),
+		kong.Vars{"version": version(), "streams": fmt.Sprint(defaultStreams())},
+	}
+	if file := os.Getenv("WATCHBOX_CONFIG"); file != "" {
+		options = append(options, kong.Configuration(loadSettings, file))
+	}
+	return kong.New(c, options...)
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "watchbox (devel)"
+	}
+	return "watchbox " + info.Main.Version
+}

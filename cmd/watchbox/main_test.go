@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"watchbox": main})
+}
+
+// TestScripts runs testdata: the binary, as a user would in a terminal.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", noNap)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": start, "end": end, "log": logged, "waitfor": waitFor,
+		},
+	})
+}
+
+// hub is one that a script has started.
+type hub struct {
+	cmd *exec.Cmd
+	log bytes.Buffer // valid once it has ended
+	eof chan struct{}
+}
+
+// noNap keeps the race detector from sleeping for a second at the end of each process.
+const noNap = "atexit_sleep_ms=0"
+
+// patience bounds everything that a script waits for.
+const patience = 20 * time.Second
+
+// start is the command serve: it runs watchbox serve with the arguments, on a port of its own
+// unless they name one, and sets WATCHBOX_URL when it accepts connections.
+func start(ts *testscript.TestScript, _ bool, args []string) {
+	if !strings.Contains(strings.Join(args, " "), "--listen") {
+		args = append(args, "--listen", "127.0.0.1:0")
+	}
+	exe, err := exec.LookPath("watchbox")
+	ts.Check(err)
+	h := &hub{cmd: exec.Command(exe, append([]string{"serve"}, args...)...), eof: make(chan struct{})}
+	h.cmd.Dir = ts.MkAbs(".")
+	h.cmd.Env = append(os.Environ(), "GORACE="+noNap)
+	if age := ts.Getenv("WATCHBOX_MAX_AGE"); age != "" {
+		h.cmd.Env = append(h.cmd.Env, "WATCHBOX_MAX_AGE="+age)
+	}
+	stderr, err := h.cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(h.cmd.Start())
+	first := make(chan string, 1)
+	go func() {
+		defer close(h.eof)
+		r := bufio.NewReader(stderr)
+		line, _ := r.ReadString('\n')
+		first <- line
+		_, _ = io.Copy(&h.log, r)
+	}()
+	hubs.Store(ts.Getenv("WORK"), h)
+	ts.Defer(func() { _ = h.cmd.Process.Kill(); <-h.eof; _ = h.cmd.Wait() })
+	select {
+	case line := <-first:
+		url, ok := strings.CutPrefix(strings.TrimSpace(line), "watchbox listens on ")
+		if !ok {
+			ts.Fatalf("its first line is %q", line)
+		}
+		ts.Setenv("WATCHBOX_URL", url)
+		ts.Setenv("ADDR", strings.TrimPrefix(url, "http://"))
+	case <-time.After(patience):
+		ts.Fatalf("it does not listen")
+	}
+}
+
+// hubs are those of the scripts, which run at once, by their folder.
+var hubs sync.Map
+
+func hubOf(ts *testscript.TestScript) *hub {
+	h, ok := hubs.Load(ts.Getenv("WORK"))
+	if !ok {
+		ts.Fatalf("the script has not said serve")
+	}
+	return h.(*hub)
+}
+
+// end is the command that ends the hub as a service manager would, and wants exit status 0.
+func end(ts *testscript.TestScript, _ bool, args []string) {
+	h := hubOf(ts)
+	sig := syscall.SIGTERM
+	if len(args) > 0 && args[0] == "INT" {
+		sig = syscall.SIGINT
+	}
+	ts.Check(h.cmd.Process.Signal(sig))
+	late := time.AfterFunc(patience, func() { _ = h.cmd.Process.Kill() })
+	defer late.Stop()
+	<-h.eof
+	ts.Check(h.cmd.Wait())
+}
+
+// logged is the command that prints what the hub, which has ended, has logged.
+func logged(ts *testscript.TestScript, _ bool, _ []string) {
+	_, _ = fmt.Fprint(ts.Stdout(), hubOf(ts).log.String())
+}
+
+// waitFor is the command that waits until a command, by curl mostly, prints a text.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	var out []byte
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		cmd := exec.Command(args[1], args[2:]...)
+		cmd.Dir = ts.MkAbs(".")
+		if out, _ = cmd.CombinedOutput(); strings.Contains(string(out), args[0]) {
+			return
+		}
+	}
+	ts.Fatalf("%v does not print %q but %q", args[1:], args[0], out)
+}

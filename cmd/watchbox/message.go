@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// message is one that sub was sent.
+type message struct {
+	ID       string          `json:"id"`
+	Group    string          `json:"group"`
+	UID      string          `json:"uid"`
+	Time     string          `json:"time"`
+	Event    string          `json:"event"`
+	Encoding string          `json:"encoding"`
+	Msg      json.RawMessage `json:"msg"`
+
+	data    []byte // the whole, as the hub sent it
+	payload []byte // as it was published: text, bytes or JSON
+}
+
+func parseMessage(e sse.Event) (*message, error) {
+	m := &message{data: e.Data}
+	if err := json.Unmarshal(e.Data, m); err != nil {
+		return nil, fmt.Errorf("what came is no message of a hub: %w", err)
+	}
+	m.payload = m.Msg
+	var text string
+	if json.Unmarshal(m.Msg, &text) == nil {
+		m.payload = []byte(text)
+	}
+	if m.Encoding == "base64" {
+		b, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, fmt.Errorf("message %s: %w", m.ID, err)
+		}
+		m.payload = b
+	}
+	return m, nil
+}
+
+// execute runs a shell command for a message. That the command fails is told, and no reason to
+// leave the next message out.
+func execute(ctx context.Context, command string, m *message) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(m.payload), os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), "WATCHBOX_ID="+m.ID, "WATCHBOX_GROUP="+m.Group,
+		"WATCHBOX_UID="+m.UID, "WATCHBOX_TIME="+m.Time, "WATCHBOX_EVENT="+m.Event)
+	err := cmd.Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+		fmt.Fprintf(os.Stderr, "watchbox: the command for %s: %v\n", m.ID, err)
+		return nil
+	}
+	return err
+}

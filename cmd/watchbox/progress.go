@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// progress shows how far something long has come, on one line of a terminal. A nil one shows
+// nothing.
+type progress struct {
+	out   io.Writer
+	done  string // what has been done with each message
+	size  int64  // of the input in bytes; 0: nobody knows
+	begun time.Time
+	shown time.Time
+
+	bytes, messages int64
+}
+
+// The picture is taken anew so often, first after as long: what is over by then needs none.
+const pictureEvery = 200 * time.Millisecond
+
+// newProgress returns nil where standard error is no terminal, or the input, if there is one, is
+// typed in one.
+func newProgress(done string, in *os.File) *progress {
+	if !term.IsTerminal(int(os.Stderr.Fd())) || in != nil && term.IsTerminal(int(in.Fd())) {
+		return nil
+	}
+	now := time.Now()
+	p := &progress{out: os.Stderr, done: done, begun: now, shown: now}
+	if in == nil {
+		return p
+	}
+	if info, err := in.Stat(); err == nil && info.Mode().IsRegular() {
+		p.size = info.Size()
+	}
+	return p
+}
+
+// step notes one message that took so many bytes of the input.
+func (p *progress) step(bytes int) {
+	if p == nil {
+		return
+	}
+	p.bytes += int64(bytes)
+	p.messages++
+	if now := time.Now(); now.Sub(p.shown) >= pictureEvery {
+		p.shown = now
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.picture(now))
+	}
+}
+
+// wipe takes the line away, if there is one.
+func (p *progress) wipe() {
+	if p != nil && p.shown != p.begun {
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}
+
+// picture is the line: 70 columns at most.
+func (p *progress) picture(now time.Time) string {
+	rate := float64(p.messages) / max(now.Sub(p.begun).Seconds(), 0.001)
+	text := fmt.Sprintf("%d %s, %.0f/s", p.messages, p.done, rate)
+	if p.size == 0 {
+		return text
+	}
+	const width = 30
+	part := min(float64(p.bytes)/float64(p.size), 1) // the file may have grown
+	full := int(part * width)
+	return fmt.Sprintf("[%s%s] %3.0f%%  %s", strings.Repeat("#", full), strings.Repeat(".", width-full), part*100, text)
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// serve runs a hub.
+type serve struct {
+	Config kong.ConfigFlag `help:"Read settings from a YAML file: one line each, named as these flags." placeholder:"FILE"`
+	Listen string          `help:"Address to listen on." default:"127.0.0.1:1234"`
+
+	OpenToAnyone bool     `help:"Listen on an address that others reach, though everybody who does may read, send and administer everything." group:"Who may use it:"`
+	AllowHost    []string `help:"Answer to this host name, beside localhost and addresses. May be repeated." placeholder:"NAME" group:"Who may use it:"`
+	AllowOrigin  []string `help:"Let pages of this origin use the hub, as https://example.org. May be repeated." placeholder:"ORIGIN" group:"Who may use it:"`
+
+	Retry          time.Duration `help:"Tell listeners to return so long after they were cut off." default:"1s" group:"Streams:"`
+	Heartbeat      time.Duration `help:"Send a stream a heartbeat after so long without a message." default:"15s" group:"Streams:"`
+	SessionTimeout time.Duration `help:"A session whose last stream closed so long ago is gone." default:"10s" group:"Streams:"`
+	MaxStreams     int           `help:"The most streams at once; 0: no bound. The default is what the limit of open files allows." default:"${streams}" group:"Streams:"`
+	MaxFilters     int           `help:"The most filters on one stream." default:"64" group:"Streams:"`
+
+	Profile     string        `help:"Preset memory and speed: memory (32MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
+	MaxMemory   *size         `help:"Memory for all history together, the process included; the oldest messages go first. The default is the profile's." placeholder:"128MiB" group:"History:"`
+	MaxMessages int64         `help:"Messages that a group keeps; 0: no bound." default:"0" group:"History:"`
+	MaxBytes    size          `help:"Bytes that a group keeps; 0: no bound." default:"0" group:"History:"`
+	MaxAge      time.Duration `help:"How long a group keeps a message; 0: no bound." default:"0s" group:"History:"`
+
+	DataDir string `help:"Keep messages on disk, in this folder, so that they live through a restart. Without it they are in memory alone." placeholder:"DIR" group:"Disk:"`
+	MaxDisk size   `help:"The most that the folder takes; the oldest messages go first; 0: no bound." default:"0" group:"Disk:"`
+	Fsync   fsync  `help:"When a message on disk is there for sure: always (before its POST is answered), never (when the system sees fit), or every so often, as 100ms." default:"always" group:"Disk:"`
+
+	MaxMessageSize size `help:"The largest message." default:"1MiB" group:"Messages:"`
+	MaxGroups      int  `help:"The most groups." default:"100000" group:"Messages:"`
+
+	LogLevel   string `help:"Log what is at least: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
+	LogFormat  string `help:"Log as text or json." enum:"text,json" default:"text" group:"Log:"`
+	LogStreams bool   `help:"Log a line when a stream opens and when it closes." group:"Log:"`
+}
+
+// Run serves until the process is told to end.
+func (s *serve) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	listening := false
+	hub, err := watchbox.New(append(s.options(), watchbox.WithListening(func(a net.Addr) {
+		listening = true
+		fmt.Fprintf(os.Stderr, "watchbox listens on http://%s\n", a)
+	}))...)
+	if err != nil {
+		return usageError{err}
+	}
+	go trim(ctx)
+	err = hub.Run(ctx, s.Listen, nil)
+	if err != nil && !listening {
+		err = usageError{err}
+	}
+	return errors.Join(err, hub.Close())
+}
+
+func (s *serve) options() []watchbox.Option {
+	o := []watchbox.Option{
+		watchbox.WithLogger(s.logger()), watchbox.WithProfile(watchbox.Profile(s.Profile)),
+		watchbox.WithRetry(s.Retry), watchbox.WithHeartbeat(s.Heartbeat), watchbox.WithSessionTimeout(s.SessionTimeout), watchbox.WithMaxMessageSize(int(s.MaxMessageSize)),
+		watchbox.WithMaxGroups(s.MaxGroups), watchbox.WithMaxStreams(s.MaxStreams),
+		watchbox.WithMaxFilters(s.MaxFilters), watchbox.WithAllowOrigin(s.AllowOrigin...),
+		watchbox.WithMaxMessages(s.MaxMessages), watchbox.WithMaxBytes(int64(s.MaxBytes)), watchbox.WithMaxAge(s.MaxAge),
+	}
+	if s.DataDir != "" {
+		o = append(o, watchbox.WithDataDir(s.DataDir))
+	}
+	o = append(o, watchbox.WithMaxDisk(int64(s.MaxDisk)), watchbox.WithFsync(watchbox.Fsync(s.Fsync)))
+	if len(s.AllowHost) > 0 {
+		o = append(o, watchbox.WithAllowHost(s.AllowHost...))
+	}
+	if s.OpenToAnyone {
+		o = append(o, watchbox.WithOpenToAnyone())
+	}
+	if s.LogStreams {
+		o = append(o, watchbox.WithLogStreams())
+	}
+	if s.MaxMemory != nil {
+		o = append(o, watchbox.WithMaxMemory(int64(*s.MaxMemory)))
+	}
+	return o
+}
+
+func (s *serve) logger() *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // kong has checked it
+	o := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// sub prints what is sent to groups.
+type sub struct {
+	Server `embed:""`
+
+	Filters []string `arg:"" help:"Groups, or patterns: + is one level, # at the end is all below."`
+
+	Since   string        `help:"Begin with what was sent since: all, a duration as 10m, a time, or an id." placeholder:"WHEN"`
+	Last    *int          `help:"Begin with the newest N messages that are held." placeholder:"N"`
+	Count   int           `help:"End after so many messages." short:"n" placeholder:"N"`
+	Timeout time.Duration `help:"End with exit status 1 when this has passed." placeholder:"DURATION"`
+	MaxWait time.Duration `help:"Where the hub is lost again and again, wait no longer than this, beside what the hub asks for." default:"30s" placeholder:"DURATION"`
+	JSON    bool          `help:"Print each message as the hub sends it, with id, group, time and the rest." name:"json"`
+	Resume  string        `help:"Keep the position in this file, and go on from there: no message is printed twice, and none left out." placeholder:"FILE" type:"path"`
+	Exec    string        `help:"Run this shell command for each message, which it gets as standard input and as WATCHBOX_ID, _GROUP, _UID, _TIME and _EVENT, instead of printing." placeholder:"COMMAND"`
+}
+
+// Run prints until it has printed as much as it was asked for, or the process is told to end. It
+// goes on over interruptions, and where it was.
+func (s *sub) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if s.MaxWait <= 0 {
+		return usageError{errors.New("--max-wait is a duration above 0")}
+	}
+	if s.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("nothing more within %v", s.Timeout))
+		defer cancel()
+	}
+	pos, err := openPosition(s.Resume)
+	if err != nil {
+		return usageError{err}
+	}
+	defer pos.close()
+	p := &printer{take: s.taker(ctx), pos: pos, left: s.Count, counts: s.Count > 0}
+	ctx, p.done = context.WithCancelCause(ctx)
+	client := &sse.Client{
+		URL: s.stream(), Header: http.Header{"Watchbox-Session": {rand.Text()}}, // the same session when it is back
+		LastEventID: pos.id, OnEvent: p.event, OnError: report, OnDisconnect: disconnected, IdleTimeout: time.Minute,
+		MaxBackoff: s.MaxWait,
+	}
+	err = client.Run(ctx)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
+		return nil
+	case cause != nil:
+		return cause
+	}
+	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
+		return refusal(refused.Code, refused.Body)
+	}
+	return err
+}
+
+// errDone ends a run that has printed all it was asked for, or can no longer print.
+var errDone = errors.New("done")
+
+// stream returns the address to listen to.
+func (s *sub) stream() string {
+	q := url.Values{"group": s.Filters}
+	if s.Since != "" {
+		q.Set("since", s.Since)
+	}
+	if s.Last != nil {
+		q.Set("last", strconv.Itoa(*s.Last))
+	}
+	return s.url("/v1/events", "") + "?" + q.Encode()
+}
+
+// taker returns what is done with each message.
+func (s *sub) taker(ctx context.Context) func(*message) error {
+	switch {
+	case s.Exec != "":
+		return func(m *message) error { return execute(ctx, s.Exec, m) }
+	case s.JSON:
+		return func(m *message) error { return printLine(m.data) }
+	}
+	return func(m *message) error { return printLine(m.payload) }
+}
+
+func printLine(b []byte) error {
+	_, err := os.Stdout.Write(append(bytes.Clone(b), '\n'))
+	return err
+}
+
+// printer takes what a stream brings.
+type printer struct {
+	take   func(*message) error
+	pos    *position
+	counts bool
+	left   int
+	done   context.CancelCauseFunc
+}
+
+func (p *printer) event(e sse.Event) {
+	switch e.Type {
+	case "session", "bye":
+		return
+	case "gap":
+		fmt.Fprintln(os.Stderr, "watchbox: messages were missed:", string(e.Data))
+		return
+	}
+	if p.counts && p.left == 0 {
+		return // more was on its way
+	}
+	m, err := parseMessage(e)
+	if err == nil {
+		err = p.take(m)
+	}
+	if err == nil {
+		err = p.pos.set(e.ID)
+	}
+	if err != nil {
+		p.done(err)
+		return
+	}
+	if p.left--; p.counts && p.left == 0 {
+		p.done(errDone)
+	}
+}
+
+func report(err error) { fmt.Fprintln(os.Stderr, "watchbox:", err) }
+
+func disconnected(err error, wait time.Duration) {
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the hub has ended the stream")
+	}
+	fmt.Fprintf(os.Stderr, "watchbox: %v; again in %v\n", err, wait.Round(time.Millisecond))
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// top shows what a hub does.
+type top struct {
+	Server `embed:""`
+
+	Count int `help:"End after so many pictures." short:"n" placeholder:"N"`
+	Rows  int `help:"Groups, and sessions, to show at most." default:"15"`
+}
+
+// Run draws a picture a second, on a terminal in place of the last one.
+func (t *top) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, done := context.WithCancelCause(ctx)
+	s := &screen{top: t, terminal: term.IsTerminal(int(os.Stdout.Fd())), done: done}
+	client := &sse.Client{URL: t.url("/v1/groups/", "$sys/stats"), OnEvent: s.event, OnDisconnect: disconnected, IdleTimeout: time.Minute}
+	err := client.Run(ctx)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
+		return nil
+	case cause != nil:
+		return cause
+	}
+	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
+		return refusal(refused.Code, refused.Body)
+	}
+	return err
+}
+
+// screen draws on each event of $sys/stats.
+type screen struct {
+	top      *top
+	terminal bool
+	before   figures
+	at       time.Time
+	drawn    int
+	done     context.CancelCauseFunc
+}
+
+type figures map[string]float64
+
+func (s *screen) event(e sse.Event) {
+	if e.Type != "message" {
+		return
+	}
+	var m struct {
+		Time time.Time
+		Msg  figures
+	}
+	if err := json.Unmarshal(e.Data, &m); err != nil {
+		s.done(fmt.Errorf("what came is no picture of a hub: %w", err))
+		return
+	}
+	if s.before != nil {
+		if err := s.draw(m.Msg, m.Time); err != nil {
+			s.done(err)
+			return
+		}
+		if s.drawn++; s.drawn == s.top.Count {
+			s.done(errDone)
+		}
+	}
+	s.before, s.at = m.Msg, m.Time
+}
+
+func (s *screen) draw(now figures, at time.Time) error {
+	var groups struct{ Groups []groupRow }
+	var sessions struct{ Sessions []sessionRow }
+	if err := errors.Join(s.top.get("/v1/groups", &groups), s.top.get("/v1/sessions", &sessions)); err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if s.terminal {
+		b.WriteString("\x1b[H\x1b[2J")
+	}
+	rate := func(name string) float64 {
+		return max(0, now[name]-s.before[name]) / max(at.Sub(s.at).Seconds(), 0.1)
+	}
+	fmt.Fprintf(&b, "%s  %s\n%.0f messages/s in, %.0f/s out; %.0f streams of %.0f sessions; %.0f times slow, %.0f held; history %s in %.0f messages\n\n",
+		s.top.URL, at.Local().Format(time.TimeOnly), rate("watchbox_messages_published_total"), rate("watchbox_messages_delivered_total"),
+		now["watchbox_streams"], now["watchbox_sessions"], rate("watchbox_slow_total"), rate("watchbox_held_total"),
+		bytesText(now["watchbox_history_memory_bytes"]), now["watchbox_messages_held"])
+	s.tables(&b, groups.Groups, sessions.Sessions)
+	_, err := os.Stdout.Write(b.Bytes())
+	return err
+}
+
+// groupRow and sessionRow are what the tables show of the API's answers.
+type groupRow struct {
+	Group       string
+	Messages    int64
+	Bytes, Rate float64
+	Subscribers int
+}
+
+type sessionRow struct {
+	UID, State, Address string
+	Filters             []string
+	Streams             int
+	Lag, Sent           struct{ Messages, Bytes float64 }
+}
+
+// tables prints the busiest groups, and the sessions that are furthest behind.
+func (s *screen) tables(out io.Writer, groups []groupRow, sessions []sessionRow) {
+	slices.SortFunc(groups, func(a, b groupRow) int { return cmp.Or(-cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Group, b.Group)) })
+	slices.SortFunc(sessions, func(a, b sessionRow) int {
+		return cmp.Or(-cmp.Compare(a.Lag.Bytes, b.Lag.Bytes), -cmp.Compare(a.Sent.Bytes, b.Sent.Bytes), cmp.Compare(a.UID, b.UID))
+	})
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "GROUP\tRATE/S\tLISTENERS\tMESSAGES\tBYTES")
+	for _, g := range groups[:min(len(groups), s.top.Rows)] {
+		fmt.Fprintf(w, "%s\t%.1f\t%d\t%d\t%s\n", short(g.Group), g.Rate, g.Subscribers, g.Messages, bytesText(g.Bytes))
+	}
+	fmt.Fprintln(w, "\t\t\t\t\nSESSION\tBEHIND\tSENT\tSTREAMS\tSTATE\tADDRESS\tFILTERS")
+	for _, x := range sessions[:min(len(sessions), s.top.Rows)] {
+		fmt.Fprintf(w, "%.8s\t%s\t%s\t%d\t%s\t%s\t%s\n", x.UID, bytesText(x.Lag.Bytes), bytesText(x.Sent.Bytes),
+			x.Streams, x.State, x.Address, short(strings.Join(x.Filters, " ")))
+	}
+	_ = w.Flush() // a Buffer takes everything
+}
+
+// short cuts a text that would break the table, and what a terminal would obey.
+func short(s string) string {
+	const most = 40
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '·'
+		}
+		return r
+	}, s)
+	if utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	return string([]rune(s)[:most-1]) + "…"
+}
+
+func bytesText(n float64) string {
+	for _, unit := range []string{"B", "KiB", "MiB", "GiB"} {
+		if n < 1024 {
+			return strings.TrimSuffix(fmt.Sprintf("%.1f", n), ".0") + " " + unit
+		}
+		n /= 1024
+	}
+	return fmt.Sprintf("%.1f TiB", n)
+}
+
+// get reads one of the API's answers.
+func (s *Server) get(path string, to any) error {
+	res, err := http.Get(s.url(path, ""))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return refusal(res.StatusCode, body)
+	}
+	return json.Unmarshal(body, to)
+}
