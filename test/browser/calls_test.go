@@ -1,0 +1,351 @@
+package browser_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+func TestJoinLeavePublishSend(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{mount: "/a/hub"})
+	heard := make(chan watchbox.Message, 10)
+	s.hub.OnMessage(func(m watchbox.Message) {
+		if m.Group == "" {
+			heard <- m
+		}
+	})
+	s.publish("home/kitchen", "before")
+	p := test(t, s.url(), "/a/hub/")
+	p.do(`
+		window.wb = t.watchbox();
+		await wb.publish("home/hall", { on: true }, { retain: true });
+		window.sub = await wb.join("home/+", (m) => t.heard.push([m.group, m.msg, m.event ?? "", m.retained ?? false, m.uid === wb.uid]));
+		await wb.publish("home/kitchen", "hü \u2028 \ud83d\ude00");
+		await wb.publish("home/kitchen", [1, null], { event: "tick", ttl: 60000 });
+		await wb.publish("home/kitchen", new Uint8Array([0, 255, 128]));
+		await wb.publish("home/a b%%2F?", "");`)
+	p.do(`await wb.join("other", t.hear); sub.leave(); await wb.publish("home/kitchen", "gone"); await wb.publish("other", "end")`)
+	p.until("t.heard.at(-1) === 'end'")
+	var got []any
+	p.eval(&got, `return t.heard.map((h) => Array.isArray(h) && h[1] instanceof Uint8Array ? [h[0], ["bytes", ...h[1]], ...h.slice(2)] : h)`)
+	want := []any{
+		[]any{"home/hall", map[string]any{"on": true}, "", true, true},
+		[]any{"home/kitchen", "hü \u2028 😀", "", false, true},
+		[]any{"home/kitchen", []any{1, nil}, "tick", false, true},
+		[]any{"home/kitchen", []any{"bytes", 0, 255, 128}, "", false, true},
+		[]any{"home/a b%2F?", "", "", false, true},
+		"end",
+	}
+	if text(got) != text(want) {
+		t.Errorf("heard %s\nwant  %s", text(got), text(want))
+	}
+
+	p.do(`await wb.send("for the program"); await wb.sendTo(wb.uid, "for me")`)
+	p.told("direct", `"for me"`)
+	if m := receive(t, heard); m.Text() != "for the program" {
+		t.Errorf("the program heard %q", m.Text())
+	}
+}
+
+func TestLeavingAllIsIdleAndJoiningBeginsAnew(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := test(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); wb.leave("a")`)
+	p.until("wb.state === 'idle'")
+	s.publish("a", 1)
+	p.do(`await wb.join("a", t.hear)`)
+	s.publish("a", 2)
+	p.heard(2)
+	p.told("disconnect")
+	p.told("gap")
+}
+
+func TestOneCallbackThatThrowsDoesNotHarmAnother(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := test(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox();
+		await Promise.all([wb.join("a", () => { throw new Error("of the page") }), wb.join("#", t.hear)])`)
+	s.publish("a", 1, 2)
+	p.heard(1, 2)
+	if said := strings.Join(p.said(), "\n"); strings.Count(said, "of the page") != 2 {
+		t.Errorf("the console has %q", said)
+	}
+}
+
+func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  string
+		want []any
+	}{
+		"lost":   {"location.href = 'about:blank'", []any{"gone", "end"}},
+		"closed": {"wb.close()", []any{"end"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(200 * time.Millisecond)}})
+			gone := make(chan bool, 2)
+			s.hub.OnDisconnect(func(watchbox.Session, watchbox.Reason) { gone <- true })
+			other := test(t, s.url(), "/")
+			other.do(`window.wb = t.watchbox(); await wb.join("wills", t.hear)`)
+			p := test(t, s.url(), "/")
+			p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.setWill("wills", "gone")`)
+			p.do("%s", c.end)
+			receive(t, gone)
+			s.publish("wills", "end")
+			other.heard(c.want...)
+		})
+	}
+}
+
+// around returns a wrap that has f answer some requests.
+func around(f func(w http.ResponseWriter, r *http.Request, hub http.Handler) bool) func(http.Handler) http.Handler {
+	return func(hub http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !f(w, r, hub) {
+				hub.ServeHTTP(w, r)
+			}
+		})
+	}
+}
+
+func isStream(r *http.Request) bool { return r.URL.Path == "/v1/events" }
+
+func TestAPublishWhoseAnswerIsLostIsRepeatedAndAppendsOnce(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int32
+	s := serve(t, &server{wrap: around(func(_ http.ResponseWriter, r *http.Request, hub http.Handler) bool {
+		if r.Method != http.MethodPost || posts.Add(1) > 2 {
+			return false
+		}
+		hub.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	})})
+	p := test(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.publish("a", 1); await wb.publish("a", 2)`)
+	p.heard(1, 2)
+	if n := posts.Load(); n < 4 {
+		t.Errorf("%d POSTs: none was repeated", n)
+	}
+}
+
+func TestATokenTravelsInAHeaderAndIsRenewed(t *testing.T) {
+	t.Parallel()
+	var good atomic.Value
+	good.Store("Bearer 1")
+	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if r.URL.Path == "/watchbox.js" || r.Header.Get("Authorization") == good.Load() {
+			return false
+		}
+		http.Error(w, "no", http.StatusUnauthorized)
+		return true
+	})})
+	net := through(t, s.addr)
+	p := test(t, net.url(), "/")
+	p.do(`
+		window.n = 1;
+		window.wb = t.watchbox({ transport: "eventsource", token: async () => String(n) });
+		await wb.join("a", t.hear);
+		await wb.publish("a", 1)`)
+	good.Store("Bearer 2")
+	net.cut()
+	p.told("closed", "401")
+	p.do(`
+		window.asked = 0;
+		window.wb = t.watchbox({ token: () => String(++asked) });
+		await wb.join("a", t.hear);
+		await wb.publish("a", 2).catch(() => {});`)
+	s.publish("a", 3)
+	p.heard(1, 3) // 2 came with a token that was too new
+}
+
+func TestItStopsForGood(t *testing.T) {
+	for _, status := range []int{http.StatusNoContent, http.StatusUnauthorized, http.StatusForbidden} {
+		for _, transport := range []string{"fetch", "eventsource"} {
+			t.Run(http.StatusText(status)+" by "+transport, func(t *testing.T) {
+				t.Parallel()
+				var asked atomic.Int32
+				s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+					if isStream(r) {
+						asked.Add(1)
+						w.WriteHeader(status)
+					}
+					return isStream(r)
+				})})
+				p := test(t, s.url(), "/")
+				var got []any
+				p.eval(&got, `
+					window.wb = t.watchbox({ transport: %q });
+					const error = await wb.join("a", t.hear).catch((e) => e);
+					const later = await wb.publish("a", 1).catch((e) => e);
+					return [error.status, wb.state, later === error]`, transport)
+				if text(got) != text([]any{status, "closed", true}) {
+					t.Errorf("got %s", text(got))
+				}
+				p.told("closed", text(status))
+				if n := asked.Load(); n > 2 { // an EventSource does not hear why
+					t.Errorf("it asked %d times", n)
+				}
+			})
+		}
+	}
+}
+
+func TestOneFilterThatIsRefusedDoesNotHarmTheOthers(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := test(t, s.url(), "/")
+	var got []any
+	p.eval(&got, `
+		window.wb = t.watchbox();
+		const join = (f) => wb.join(f, t.hear).then(() => "joined", (e) => e.code ?? e.name);
+		return Promise.all(["$session/x", "a", "b/#/c", "b", "c//d", "c/../d"].map(join))`)
+	if want := []any{"filter-forbidden", "joined", "filter-invalid", "joined", "TypeError", "TypeError"}; text(got) != text(want) {
+		t.Errorf("got %s, want %s", text(got), text(want))
+	}
+	s.publish("a", 1)
+	s.publish("b", 2)
+	p.heard(1, 2)
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	t.Parallel()
+	times := make(chan time.Time, 10)
+	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if !isStream(r) {
+			return false
+		}
+		times <- time.Now()
+		if len(times) > 1 {
+			return false
+		}
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})})
+	p := test(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox({ maxDelay: 10 }); await wb.join("a", t.hear)`)
+	if first, second := receive(t, times), receive(t, times); second.Sub(first) < time.Second {
+		t.Errorf("it came back after %v", second.Sub(first))
+	}
+}
+
+func TestAKickedSessionDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := test(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear);
+		await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
+	p.told("closed", "kicked")
+	p.told("disconnect", "kicked")
+	if got := s.sessions(); len(got) != 0 {
+		t.Errorf("there are sessions: %v", got)
+	}
+}
+
+// However the bytes of a stream are cut, and whatever ends its lines.
+func TestAStreamIsUnderstoodInAnyPieces(t *testing.T) {
+	t.Parallel()
+	stream := "\ufeffretry: 5\r\nevent:session\rid: x-1\ndata: {\"uid\":\"u\",\r\ndata:\"heartbeat\":\"1m0s\"}\r\n\r\n" +
+		": comment\n\nid: x-2\n\n" +
+		"id\r\rid: x-3\r\ndata: {\"id\":\"x-3\",\"group\":\"a\",\"msg\":\"é 😀\"}\r\r" +
+		"unknown: 1\ndata: {\"id\":\"x-4\",\ndata: \"group\":\"a\",\"msg\":4}\n\r\nevent: tick\rdata:{\"id\":\"x-5\",\"group\":\"a\",\"msg\":5}\r\n\r\n" +
+		"data: {\"id\":\"x-5\",\"group\":\"a\",\"msg\":\"again\"}\n\n" +
+		"data: {\"id\":\"x-6\",\"group\":\"a\",\"msg\":\"not whole\"}\n"
+	for _, size := range []int{1, 3, 1000} {
+		var asked atomic.Int32
+		last := make(chan string, 1)
+		s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+			if !isStream(r) {
+				return false
+			}
+			if asked.Add(1) > 1 {
+				last <- r.Header.Get("Last-Event-ID")
+				w.WriteHeader(http.StatusNoContent)
+				return true
+			}
+			w.Header().Set("Content-Type", "Text/Event-Stream; charset=x")
+			for rest := stream; rest != ""; {
+				n := min(size, len(rest))
+				_, _ = w.Write([]byte(rest[:n]))
+				_ = http.NewResponseController(w).Flush()
+				rest = rest[n:]
+			}
+			return true
+		})})
+		p := test(t, s.url(), "/")
+		p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+		p.told("closed", "204")
+		p.heard("é 😀", 4, 5)
+		if id := receive(t, last); id != "x-3" && id != "x-5" {
+			t.Errorf("it comes back with %q", id)
+		}
+	}
+}
+
+func TestWithoutAHubItWaitsForOne(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := test(t, s.url(), "/")
+	s.stop()
+	p.do(`window.wb = t.watchbox(); window.joined = wb.join("a", t.hear); window.published = wb.publish("a", 1)`)
+	p.until("wb.state === 'waiting'")
+	s.start()
+	p.do("await joined; await published")
+	if _, err := s.hub.Publish(context.Background(), "a", 2); err != nil {
+		t.Fatal(err)
+	}
+	p.until("t.heard.includes(2)")
+	p.told("open", "uid")
+	p.told("disconnect")
+}
+
+func TestTheNetworkBeingBackEndsAWait(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	net := through(t, s.addr)
+	p := test(t, net.url(), "/")
+	p.do(`window.wb = t.watchbox({ maxDelay: 1e6 }); await wb.join("a", t.hear); Math.random = () => 100`)
+	net.refuse(true)
+	net.cut()
+	p.told("disconnect", "")
+	net.refuse(false)
+	s.publish("a", 1)
+	p.do(`dispatchEvent(new Event("online"))`)
+	p.heard(1)
+}
+
+func TestAfterBeingRefusedTheNextPageGoesOn(t *testing.T) {
+	t.Parallel()
+	var shut atomic.Bool
+	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if !isStream(r) || !shut.Load() {
+			return false
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})})
+	net := through(t, s.addr)
+	p := test(t, net.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+	s.publish("a", 1)
+	p.heard(1)
+	shut.Store(true)
+	net.cut()
+	p.told("closed", "401")
+	s.publish("a", 2)
+	shut.Store(false)
+	p.run(chromedp.Reload())
+	p.ready().do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+	p.heard(2)
+}

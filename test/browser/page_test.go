@@ -1,0 +1,237 @@
+package browser_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/target"
+	"github.com/chromedp/chromedp"
+)
+
+// patience is how long a page may take for one step.
+const patience = 20 * time.Second
+
+// page is a tab.
+type page struct {
+	t   *testing.T
+	ctx context.Context
+
+	window cdp.BrowserContextID
+	cancel func() // closes it
+
+	mu      sync.Mutex // guards what follows
+	console []string
+	onLine  func(string)
+}
+
+// open opens a tab at an address, in a window of its own without history or storage.
+func open(t *testing.T, address string) *page {
+	t.Helper()
+	var window cdp.BrowserContextID
+	var tab target.ID
+	err := chromedp.Run(browser, chromedp.ActionFunc(func(ctx context.Context) (err error) {
+		ctx = cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser)
+		if window, err = target.CreateBrowserContext().Do(ctx); err != nil {
+			return err
+		}
+		tab, err = target.CreateTarget("about:blank").WithBrowserContextID(window).WithNewWindow(true).Do(ctx)
+		return err
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := cdp.WithExecutor(browser, chromedp.FromContext(browser).Browser)
+		if err := target.DisposeBrowserContext(window).Do(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	p := attach(t, window, chromedp.WithTargetID(tab))
+	p.run(chromedp.Navigate(address))
+	return p
+}
+
+// beside opens one more tab in the same window.
+func (p *page) beside(address string) *page {
+	p.t.Helper()
+	q := attach(p.t, p.window, chromedp.WithExistingBrowserContext(p.window))
+	q.run(chromedp.Navigate(address))
+	return q
+}
+
+func attach(t *testing.T, window cdp.BrowserContextID, opt chromedp.ContextOption) *page {
+	ctx, cancel := chromedp.NewContext(browser, opt)
+	t.Cleanup(cancel)
+	p := &page{t: t, ctx: ctx, window: window, cancel: cancel}
+	chromedp.ListenTarget(ctx, p.hear)
+	if err := chromedp.Run(ctx); err != nil { // the first has no timeout: what ends it would end the tab
+		t.Fatal(err)
+	}
+	return p
+}
+
+// test opens the test's own page, for the hub at a mount.
+func test(t *testing.T, base, mount string) *page {
+	t.Helper()
+	return open(t, base+testPage+mount).ready()
+}
+
+// testPage is where the test's page is, but for the hub's mount.
+const testPage = "/test/page.html?hub="
+
+// ready waits for the test's page to have its script.
+func (p *page) ready() *page {
+	p.t.Helper()
+	p.until("window.t?.ready")
+	return p
+}
+
+// again leaves the page and comes back; between is done while it is away.
+func (p *page) again(address string, between func()) {
+	p.t.Helper()
+	p.run(chromedp.Navigate("about:blank"))
+	between()
+	p.run(chromedp.Navigate(address))
+	p.ready()
+}
+
+// hear collects what the page writes on its console, and errors that nobody caught.
+func (p *page) hear(event any) {
+	var line string
+	switch e := event.(type) {
+	case *runtime.EventConsoleAPICalled:
+		var words []string
+		for _, a := range e.Args {
+			var s string
+			if json.Unmarshal(a.Value, &s) != nil {
+				s = string(a.Value)
+			}
+			words = append(words, s)
+		}
+		line = strings.Join(words, " ")
+	case *runtime.EventExceptionThrown:
+		line = e.ExceptionDetails.Error()
+	default:
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.console = append(p.console, line)
+	if p.onLine != nil {
+		p.onLine(line)
+	}
+}
+
+// on has a function called with each line that comes on the console. It must not wait.
+func (p *page) on(f func(string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.onLine = f
+}
+
+func (p *page) said() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.console...)
+}
+
+func (p *page) run(actions ...chromedp.Action) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	if err := chromedp.Run(ctx, actions...); err != nil {
+		p.t.Fatalf("%v\n%s", err, p.state())
+	}
+}
+
+// do runs a script, which may await.
+func (p *page) do(format string, args ...any) {
+	p.t.Helper()
+	var done any
+	p.eval(&done, format, args...)
+}
+
+// eval runs a script, and takes what it returns. What is written as %q or %s becomes part of it.
+func (p *page) eval(to any, format string, args ...any) {
+	p.t.Helper()
+	script := "(async () => { " + fmt.Sprintf(format, args...) + " })().then((v) => v === undefined ? null : v)"
+	p.run(chromedp.Evaluate(script, to, func(e *runtime.EvaluateParams) *runtime.EvaluateParams {
+		return e.WithAwaitPromise(true).WithUserGesture(true)
+	}))
+}
+
+// until waits for an expression to be true. The page itself looks: so it has to be there.
+func (p *page) until(format string, args ...any) {
+	p.t.Helper()
+	expression := fmt.Sprintf(format, args...)
+	p.do(`const end = Date.now() + %d;
+		while (!(%s)) {
+			if (Date.now() > end) throw new Error("in vain: " + %q);
+			await new Promise((r) => setTimeout(r, 10));
+		}`, (patience - time.Second).Milliseconds(), expression, expression)
+}
+
+// state is what a page knows, for the log of a test that fails.
+func (p *page) state() string {
+	var s string
+	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Second)
+	defer cancel()
+	err := chromedp.Run(ctx, chromedp.Evaluate(
+		`JSON.stringify({heard: window.t?.heard.slice(-30), events: window.t?.events.slice(-30)})`, &s))
+	return fmt.Sprint(s, err, "\nconsole: ", strings.Join(p.said(), "\n"))
+}
+
+// heard compares the payloads that came with those that should have.
+func (p *page) heard(want ...any) {
+	p.t.Helper()
+	p.until("t.heard.length >= %d", len(want))
+	var got []any
+	p.eval(&got, "return t.heard")
+	if text(got) != text(append([]any{}, want...)) {
+		p.t.Errorf("heard %s\nwant %s\n%s", text(got), text(want), p.state())
+	}
+}
+
+// told compares the events of one type that were told with those that should have been: each want
+// is part of one.
+func (p *page) told(event string, want ...string) {
+	p.t.Helper()
+	p.until("t.count(%q) >= %d", event, len(want))
+	var got []json.RawMessage
+	p.eval(&got, "return t.events.filter(([type]) => type === %q)", event)
+	if len(got) != len(want) {
+		p.t.Errorf("%d of %s, want %d\n%s", len(got), event, len(want), p.state())
+		return
+	}
+	for i, w := range want {
+		if !strings.Contains(string(got[i]), w) {
+			p.t.Errorf("%s %d is %s, want %s", event, i, got[i], w)
+		}
+	}
+}
+
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// receive waits for something.
+func receive[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatal("waited in vain")
+	}
+	return v
+}

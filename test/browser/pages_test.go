@@ -1,0 +1,148 @@
+package browser_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// listen listens to a filter on the start page, which it opens.
+func listen(t *testing.T, address, filter string) *page {
+	t.Helper()
+	p := open(t, address)
+	p.run(
+		chromedp.WaitVisible("#group", chromedp.ByID),
+		chromedp.SetValue("#group", filter, chromedp.ByID),
+		chromedp.Click("#toggle", chromedp.ByID),
+	)
+	p.until("document.querySelector('#state').dataset.state === 'open'")
+	return p
+}
+
+func TestTheStartPageListensAndSends(t *testing.T) {
+	t.Parallel()
+	for _, mount := range []string{"/", "/hub"} {
+		s := serve(t, &server{mount: mount})
+		p := listen(t, s.url()+strings.TrimSuffix(mount, "/")+"/", "home/hall")
+		p.run(
+			chromedp.SetValue("#message", "the kettle is on", chromedp.ByID),
+			chromedp.Click("#send button", chromedp.ByQuery),
+		)
+		p.until("document.querySelector('#log').textContent.includes('the kettle is on')")
+		p.until("document.querySelector('#sent').textContent.startsWith('Sent as')")
+		s.publish("home/hall", map[string]int{"celsius": 93})
+		p.until(`document.querySelector('#log').textContent.includes('{"celsius":93}')`)
+		if said := p.said(); len(said) > 0 {
+			t.Errorf("%s: the console has %q", mount, said)
+		}
+	}
+}
+
+func TestWhatAMessageHoldsStaysText(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := listen(t, s.url()+"/", "#")
+	const attack = `<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>`
+	s.publish("<b onclick=window.pwned=1>/<img src=x onerror=window.pwned=1>", attack, map[string]string{attack: attack}, []byte(attack))
+	p.until("document.querySelectorAll('#log .message').length === 3")
+	var got []any
+	p.eval(&got, `const log = document.querySelector("#log");
+		return [window.pwned ?? null, log.querySelectorAll("img, script, b").length, log.textContent.split(%q).length - 1,
+			log.textContent.split("<img src=x onerror=window.pwned=1>").length - 1]`, attack)
+	if want := []any{nil, 0, 2, 3}; text(got) != text(want) { // in the object it is escaped, as JSON has it
+		t.Errorf("got %s, want %s", text(got), text(want))
+	}
+}
+
+func TestTheExampleOfTheREADMERuns(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile("(?s)```js\n(.*?)```").FindSubmatch(readme)
+	if example == nil {
+		t.Fatal("the README has no example in js")
+	}
+	s := serve(t, &server{})
+	p := open(t, s.url()+"/")
+	said := make(chan string, 10)
+	p.on(func(line string) { said <- line })
+	p.run(chromedp.Evaluate(string(example[1]), nil))
+	if line := receive(t, said); line != "the kettle is on" {
+		t.Errorf("the console has %q", line)
+	}
+}
+
+// elsewhere is a page of another origin, which lets scripts do what they want.
+func elsewhere(t *testing.T) *httptest.Server {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprint(w, "<!doctype html><title>elsewhere</title>")
+	}))
+	t.Cleanup(other.Close)
+	return other
+}
+
+func TestAPageOfAnotherOriginIsRefused(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	heard := make(chan watchbox.Session, 10)
+	s.hub.OnConnect(func(session watchbox.Session) { heard <- session })
+	p := open(t, elsewhere(t).URL)
+	var got []any
+	p.eval(&got, `
+		const hub = %q;
+		const ask = (init) => fetch(hub + "/v1/groups/a", init).then((r) => r.type, (e) => e.name);
+		const stream = () => new Promise((done) => {
+			const source = new EventSource(hub + "/v1/groups/a");
+			source.onopen = () => done("open");
+			source.onerror = () => done(source.readyState === EventSource.CLOSED ? "refused" : "lost");
+		});
+		return Promise.all([
+			ask(), ask({ mode: "no-cors" }), ask({ method: "POST", body: "x" }), ask({ method: "POST", body: "x", mode: "no-cors" }),
+			ask({ method: "DELETE" }), stream(),
+			import(hub + "/watchbox.js").then(() => "imported", (e) => e.name),
+		])`, s.url())
+	want := []any{"TypeError", "opaque", "TypeError", "opaque", "TypeError", "refused", "TypeError"}
+	if text(got) != text(want) {
+		t.Errorf("got  %s\nwant %s", text(got), text(want))
+	}
+	// Of an opaque answer the page learns nothing; the hub must not have done anything, either.
+	own := test(t, s.url(), "/")
+	var history string
+	own.eval(&history, `return (await fetch("/v1/history/%%23")).text()`)
+	if strings.Join(strings.Fields(history), "") != `{"messages":[]}` {
+		t.Errorf("the history is %s", history)
+	}
+	if n := len(heard); n != 0 {
+		t.Errorf("%d sessions have begun", n)
+	}
+}
+
+func TestAnOriginThatIsAllowedUsesTheClientFromTheHub(t *testing.T) {
+	t.Parallel()
+	other := elsewhere(t)
+	s := serve(t, &server{mount: "/hub", opts: []watchbox.Option{watchbox.WithAllowOrigin(other.URL)}})
+	net := through(t, s.addr)
+	p := open(t, other.URL)
+	p.do(`
+		const { Watchbox } = await import(%q + "/hub/watchbox.js");
+		window.t = { heard: [], events: [] };
+		window.wb = new Watchbox(undefined, { maxDelay: 200 });
+		await wb.join("a", (m) => t.heard.push(m.msg));
+		await wb.join("b", (m) => t.heard.push(m.msg));
+		await wb.publish("b", 1);`, net.url())
+	p.heard(1)
+	net.cut() // the header Last-Event-ID is asked for beforehand, and allowed
+	s.publish("a", 2)
+	p.heard(1, 2)
+}

@@ -1,0 +1,170 @@
+package browser_test
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// proxy is the network between a page and the hub, which can be cut.
+type proxy struct {
+	addr string
+	to   string
+
+	mu     sync.Mutex // guards what follows
+	conns  map[net.Conn]*line
+	closed bool
+	down   bool      // whoever comes is turned away
+	seen   chan bool // closed when what was waited for has passed to the page
+	want   string
+}
+
+// line is a connection through the proxy. What is sent over one that is dead is lost.
+type line struct {
+	p    *proxy
+	dead atomic.Bool
+}
+
+// through starts a proxy, which ends with the test.
+func through(t *testing.T, to string) *proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return throughAt(t, ln, to)
+}
+
+// throughAt is through for connections that a listener accepts.
+func throughAt(t *testing.T, ln net.Listener, to string) *proxy {
+	p := &proxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]*line{}}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			work.Go(func() { p.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
+		p.cut()
+		work.Wait()
+	})
+	return p
+}
+
+func (p *proxy) url() string { return "http://" + p.addr }
+
+// carry carries both ways until either end closes.
+func (p *proxy) carry(near net.Conn) {
+	defer func() { _ = near.Close() }()
+	far, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	defer func() { _ = far.Close() }()
+	l := &line{p: p}
+	if !p.add(l, near, far) {
+		return
+	}
+	var back sync.WaitGroup
+	back.Go(func() { l.copy(near, far) })
+	l.copy(far, near)
+	back.Wait()
+}
+
+func (p *proxy) add(l *line, conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.down {
+		return false
+	}
+	for _, c := range conns {
+		p.conns[c] = l
+	}
+	return true
+}
+
+func (l *line) copy(to, from net.Conn) {
+	_, _ = io.Copy(gate{l, to}, from) // it ends as it ends
+	_, _ = to.Close(), from.Close()
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	delete(l.p.conns, from)
+}
+
+// gate is where a line may be dead.
+type gate struct {
+	*line
+	to io.Writer
+}
+
+func (g gate) Write(b []byte) (int, error) {
+	if g.dead.Load() {
+		return len(b), nil
+	}
+	n, err := g.to.Write(b)
+	g.p.passed(b)
+	return n, err
+}
+
+// watch returns a channel that is closed when a text has passed, in one piece.
+func (p *proxy) watch(text string) <-chan bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.want, p.seen = text, make(chan bool)
+	return p.seen
+}
+
+func (p *proxy) passed(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.want != "" && bytes.Contains(b, []byte(p.want)) {
+		p.want = ""
+		close(p.seen)
+	}
+}
+
+// cut closes all connections at once, wherever in a message they are.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}
+}
+
+// end closes all connections behind what was sent.
+func (p *proxy) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+// die has all connections that are there be dead: open, and of no use.
+func (p *proxy) die() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.conns {
+		l.dead.Store(true)
+	}
+}
+
+// refuse turns whoever comes away, or no longer.
+func (p *proxy) refuse(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
+}

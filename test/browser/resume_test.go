@@ -1,0 +1,217 @@
+package browser_test
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// kinds are the ways to listen to the groups a and b/#.
+var kinds = map[string]string{
+	"EventSource":                `window.c = t.eventSource("v1/events?group=a&group=b/%23"); await new Promise((r) => c.addEventListener("session", r))`,
+	"watchbox.js":                `window.wb = t.watchbox(); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
+	"watchbox.js by EventSource": `window.wb = t.watchbox({ transport: "eventsource" }); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
+	"watchbox.js shared":         `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
+}
+
+// own reports whether a kind is ours.
+func own(kind string) bool { return kind != "EventSource" }
+
+func eachKind(t *testing.T, f func(t *testing.T, kind, listen string)) {
+	t.Helper()
+	t.Parallel()
+	for kind, listen := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			f(t, kind, listen)
+		})
+	}
+}
+
+func TestAServerThatIsStartedAgainIsToldAsOneGapAndThenAllItHas(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind, listen string) {
+		s := serve(t, &server{})
+		p := test(t, s.url(), "/")
+		p.do("%s", listen)
+		s.publish("a", 1, 2)
+		s.publish("b/c", 3)
+		p.heard(1, 2, 3)
+		s.stop()
+		if own(kind) {
+			p.until("t.events.filter(([type, d]) => type === 'state' && d.state === 'waiting').length >= 3")
+		} else {
+			p.until("t.count('error') > 0")
+		}
+		s.start()
+		s.publish("a", 4)
+		s.publish("b", 5)
+		s.publish("other", 6)
+		s.publish("b/c", 7)
+		p.heard(1, 2, 3, 4, 5, 7)
+		p.told("gap", `"epoch"`, `"epoch"`) // of each filter, once
+		if own(kind) {
+			p.told("disconnect", "") // per loss, not per attempt
+			p.told("reconnect", "uid")
+			p.told("open", "uid")
+			p.told("closed")
+		}
+	})
+}
+
+func TestACutNetworkLosesAndRepeatsNothing(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind, listen string) {
+		s := serve(t, &server{})
+		net := through(t, s.addr)
+		p := test(t, net.url(), "/")
+		p.do("%s", listen)
+		s.publish("a", 1)
+		p.heard(1)
+		net.refuse(true)
+		net.cut()
+		s.publish("b", 2)
+		s.publish("a", 3)
+		s.publish("c", 4)
+		net.refuse(false)
+		p.heard(1, 2, 3)
+		s.publish("a", 5)
+		p.heard(1, 2, 3, 5)
+		p.told("gap")
+		if own(kind) {
+			p.told("disconnect", "")
+			p.told("reconnect", "")
+		}
+	})
+}
+
+func TestTenThousandMessagesComeOnceAndInOrderThoughTheNetworkIsCutNowAndThen(t *testing.T) {
+	const all, blocks = 10_000, 8
+	eachKind(t, func(t *testing.T, _, listen string) {
+		s := serve(t, &server{})
+		net := through(t, s.addr)
+		p := test(t, net.url(), "/")
+		p.do("%s", listen)
+		for block := range blocks {
+			var publishing sync.WaitGroup
+			publishing.Go(func() {
+				for i := block * all / blocks; i < (block+1)*all/blocks; i++ {
+					if _, err := s.hub.Publish(context.Background(), []string{"a", "b", "b/c/d"}[i%3], i); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			p.until("t.heard.length > %d", block*all/blocks)
+			net.cut()
+			publishing.Wait()
+		}
+		p.until("t.heard.length >= %d", all)
+		p.until("t.heard.length === %d && t.heard.every((n, i) => n === i)", all)
+		p.told("gap")
+	})
+}
+
+func TestAPageThatIsLoadedAgainGoesOnWhereItWas(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind, listen string) {
+		if !own(kind) {
+			return // a page that uses EventSource itself has to keep the id itself
+		}
+		s := serve(t, &server{mount: "/hub/"})
+		address := s.url() + testPage + "/hub/"
+		p := test(t, s.url(), "/hub/")
+		p.do("%s", listen)
+		s.publish("a", 1)
+		p.heard(1)
+		var before, after string
+		p.eval(&before, "return wb.uid")
+
+		p.again(address, func() { s.publish("b", 2, 3) })
+		s.publish("a", 4)
+		p.do("%s", listen)
+		p.heard(2, 3, 4)
+		p.eval(&after, "return wb.uid")
+		if before != after || before == "" {
+			t.Errorf("it was %q, and is %q", before, after)
+		}
+
+		p.run(chromedp.Reload())
+		p.ready()
+		p.do("%s", listen)
+		s.publish("a", 5)
+		p.heard(5)
+		p.told("gap")
+	})
+}
+
+func TestWhatIsJoinedLaterAfterAReloadGoesOnToo(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := test(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await Promise.all([wb.join("a", t.hear), wb.join("b", t.hear)])`)
+	s.publish("a", 1)
+	p.heard(1)
+	for n := range 2 { // the second time it goes on from what was kept for it
+		p.again(s.url()+testPage+"/", func() { s.publish("b", 10+n); s.publish("a", 20+n) })
+		p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+		p.heard(20 + n)
+	}
+	p.do(`await wb.join("b", t.hear)`)
+	s.publish("b", 30)
+	p.heard(21, 10, 11, 30)
+}
+
+func TestAConnectionThatIsDeadIsNoticedByItsHeartbeats(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithHeartbeat(100 * time.Millisecond)}})
+	net := through(t, s.addr)
+	p := test(t, net.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+	s.publish("a", 1)
+	p.heard(1)
+	net.die()
+	s.publish("a", 2)
+	p.heard(1, 2)
+	p.told("disconnect", "dead")
+}
+
+// An id without data fires no event and moves the last event id all the same (WHATWG HTML, 9.2.6):
+// so a listener to a quiet group does not fall behind a busy log.
+func TestAHeartbeatMovesTheLastEventIDOfAnEventSource(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 10)
+	s := serve(t, &server{
+		opts: []watchbox.Option{watchbox.WithHeartbeat(100 * time.Millisecond)},
+		wrap: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v1/groups/quiet" {
+					asked <- r.Header.Get("Last-Event-ID")
+				}
+				next.ServeHTTP(w, r)
+			})
+		},
+	})
+	net := through(t, s.addr)
+	p := test(t, net.url(), "/")
+	p.do(`window.c = t.eventSource("v1/groups/quiet"); await new Promise((r) => c.addEventListener("session", r))`)
+	if id := receive(t, asked); id != "" {
+		t.Errorf("the first request has the Last-Event-ID %q", id)
+	}
+	var id string
+	for range 50 {
+		var err error
+		if id, err = s.hub.Publish(context.Background(), "busy", "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive(t, net.watch("\nid: "+id+"\n\n"))
+	net.end()
+	if got := receive(t, asked); got != id {
+		t.Errorf("it comes back with %q, want %q", got, id)
+	}
+	p.heard()
+	p.told("gap")
+}

@@ -1,0 +1,188 @@
+package browser_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/target"
+	"github.com/chromedp/chromedp"
+)
+
+// sessions returns how many streams each session has.
+func (s *server) sessions() map[string]int {
+	s.t.Helper()
+	resp, err := http.Get(s.url() + "/v1/sessions")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var list struct {
+		Sessions []struct {
+			UID     string
+			Streams int
+		}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+		s.t.Fatal(err)
+	}
+	streams := map[string]int{}
+	for _, session := range list.Sessions {
+		streams[session.UID] = session.Streams
+	}
+	return streams
+}
+
+func TestTwoTabsHaveTheirOwnStreamsAndHearTheSame(t *testing.T) {
+	for _, kind := range []string{"watchbox.js", "EventSource"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, &server{})
+			one := test(t, s.url(), "/")
+			two := one.beside(s.url() + testPage + "/").ready()
+			one.do("%s", kinds[kind])
+			two.do("%s", kinds[kind])
+			s.publish("a", 1)
+			s.publish("b/c", 2)
+			one.heard(1, 2)
+			two.heard(1, 2)
+			if got := s.sessions(); len(got) != 2 {
+				t.Errorf("the sessions and their streams are %v, want two", got)
+			}
+			two.cancel()
+			s.publish("a", 3)
+			one.heard(1, 2, 3)
+		})
+	}
+}
+
+// A duplicated tab, and a window that a page opens, get a copy of its sessionStorage. What the copy
+// joins and leaves must be its own.
+func TestACopyOfATabIsASessionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	one := test(t, s.url(), "/")
+	one.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.join("b", t.hear)`)
+	one.until(`Object.values(sessionStorage).some((v) => v.includes('"filters":["a","b"]'))`)
+	opened := chromedp.WaitNewTarget(one.ctx, func(*target.Info) bool { return true })
+	one.do(`window.open(location.href)`)
+	two := attach(t, one.window, chromedp.WithTargetID(receive(t, opened)))
+	two.until("location.href !== 'about:blank' && document.readyState === 'complete'")
+	two.ready()
+	two.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.join("b", t.hear); await wb.join("c", t.hear); wb.leave("b")`)
+	s.publish("a", 1)
+	s.publish("b", 2)
+	s.publish("c", 3)
+	one.heard(1, 2)
+	two.until("t.heard.includes(1) && t.heard.includes(3)")
+	if got := s.sessions(); len(got) != 2 {
+		t.Errorf("the sessions and their streams are %v, want two", got)
+	}
+}
+
+func TestTabsThatShareHaveOneStream(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	share := `window.wb = t.watchbox({ shared: true }); await wb.join(%q, t.hear)`
+	one := test(t, s.url(), "/")
+	two := one.beside(s.url() + testPage + "/").ready()
+	three := one.beside(s.url() + testPage + "/").ready()
+	one.do(share, "a")
+	two.do(share, "b")
+	three.do(share, "a")
+	s.publish("a", 1)
+	s.publish("b", 2)
+	s.publish("c", 3)
+	one.heard(1)
+	two.heard(2)
+	three.heard(1)
+	var uids [3]string
+	for i, p := range []*page{one, two, three} {
+		p.eval(&uids[i], "return wb.uid")
+	}
+	if got := s.sessions(); len(got) != 1 || got[uids[0]] != 1 || uids[0] != uids[1] || uids[1] != uids[2] {
+		t.Errorf("the sessions and their streams are %v, want one stream of one; the tabs are %v", got, uids)
+	}
+
+	two.do(`await wb.join("a", t.hear); await wb.publish("b", 4)`)
+	two.do(`wb.leave("b")`)
+	s.publish("b", 5)
+	s.publish("a", 6)
+	two.heard(2, 4, 6)
+	one.heard(1, 6)
+	var problem string
+	two.eval(&problem, `return wb.join("$session/x", t.hear).then(() => "", (e) => e.code)`)
+	if problem != "filter-forbidden" {
+		t.Errorf("what is refused to the tab that leads is %q in another", problem)
+	}
+	s.publish("a", 7)
+	two.heard(2, 4, 6, 7)
+}
+
+// The tab that leads is closed while messages come, and so is the next one.
+func TestWhenTheTabThatLeadsIsClosedTheOthersMissAndRepeatNothing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	tabs := []*page{test(t, s.url(), "/")}
+	for range 2 {
+		tabs = append(tabs, tabs[0].beside(s.url()+testPage+"/").ready())
+	}
+	for _, p := range tabs {
+		p.do(`window.wb = t.watchbox({ shared: true }); await wb.join("a", t.hear)`)
+	}
+	const all = 600
+	next := make(chan int)
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for n := range next {
+			for i := n; i < n+all/3; i++ {
+				if _, err := s.hub.Publish(context.Background(), "a", i); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	last := tabs[2]
+	next <- 0
+	last.until("t.heard.length > 10")
+	tabs[0].cancel()
+	next <- all / 3
+	last.until("t.heard.length > %d", all/3+10)
+	tabs[1].cancel()
+	next <- 2 * all / 3
+	close(next)
+	publishing.Wait()
+	last.until("t.heard.length >= %d", all)
+	last.until("t.heard.length === %d && t.heard.every((n, i) => n === i)", all)
+	last.told("gap")
+}
+
+// One of several tabs is loaded again, while the stream goes on for the others.
+func TestASharingTabThatIsLoadedAgainGoesOnWhereItWas(t *testing.T) {
+	for name, first := range map[string]bool{"the one that leads": true, "another": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, &server{})
+			listen := `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.hear), wb.join("b", t.hear)])`
+			leaves := test(t, s.url(), "/")
+			stays := leaves.beside(s.url() + testPage + "/").ready()
+			if first {
+				leaves.do("%s", listen)
+				stays.do("%s", listen)
+			} else {
+				stays.do("%s", listen)
+				leaves.do("%s", listen)
+			}
+			s.publish("a", 1)
+			leaves.heard(1)
+			leaves.again(s.url()+testPage+"/", func() { s.publish("a", 2); s.publish("b", 3); stays.heard(1, 2, 3) })
+			leaves.do("%s", listen)
+			s.publish("b", 4)
+			leaves.heard(2, 3, 4)
+			stays.heard(1, 2, 3, 4)
+			leaves.told("gap")
+		})
+	}
+}

@@ -1,0 +1,33 @@
+// What the tests use in their pages: two kinds of clients with the same log of what they hear.
+const hub = new URL(new URLSearchParams(location.search).get("hub") ?? "/", location.href);
+const { Watchbox, WatchboxError } = await import(new URL("watchbox.js", hub).href);
+
+/** What came: messages by their payload, and all else as [event, detail]. */
+const heard = [];
+const events = [];
+
+/** Listens by the browser's own means. */
+function eventSource(path) {
+  const source = new EventSource(new URL(path, hub));
+  source.onopen = () => events.push(["open"]);
+  source.onerror = () => events.push(["error"]);
+  source.onmessage = (event) => heard.push(JSON.parse(event.data).msg);
+  source.addEventListener("gap", (event) => events.push(["gap", JSON.parse(event.data)]));
+  return source;
+}
+
+/** Makes a Watchbox whose events are logged. */
+function watchbox(options) {
+  const wb = new Watchbox(undefined, { maxDelay: 200, ...options });
+  for (const type of ["open", "disconnect", "reconnect", "gap", "direct", "closed", "state"]) {
+    wb.addEventListener(type, ({ detail }) => events.push([type, { ...detail, error: detail.error?.message, status: detail.error?.status }]));
+  }
+  return wb;
+}
+
+window.t = {
+  Watchbox, WatchboxError, heard, events, hub, eventSource, watchbox,
+  hear: (m) => heard.push(m.msg),
+  count: (type) => events.filter(([t]) => t === type).length,
+  ready: true,
+};

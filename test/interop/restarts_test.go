@@ -1,0 +1,102 @@
+package interop_test
+
+import (
+	"encoding/json"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	clients  = 100
+	restarts = 10
+	burst    = 40 // messages from one restart to the next
+	patience = 30 * time.Second
+)
+
+// crowd judges what the clients of one kind hear: 0, 1, 2 and so on, each once.
+type crowd struct {
+	t *testing.T
+
+	mu    sync.Mutex
+	next  []int
+	moved chan struct{} // closed when something has come
+	bad   int
+}
+
+func newCrowd(t *testing.T) *crowd {
+	return &crowd{t: t, next: make([]int, clients), moved: make(chan struct{})}
+}
+
+// hear takes the data of a message that one client has got.
+func (c *crowd) hear(client int, data []byte) {
+	var m struct{ Msg *int }
+	if err := json.Unmarshal(data, &m); err != nil || m.Msg == nil {
+		c.t.Errorf("client %d hears %q", client, data)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if *m.Msg != c.next[client] {
+		if c.bad++; c.bad <= 5 {
+			c.t.Errorf("client %d hears %d where %d comes next", client, *m.Msg, c.next[client])
+		}
+	}
+	c.next[client] = *m.Msg + 1
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// await waits until all clients have heard n messages.
+func (c *crowd) await(n int) {
+	c.t.Helper()
+	late := time.After(patience)
+	for {
+		c.mu.Lock()
+		behind, moved := 0, c.moved
+		for _, next := range c.next {
+			if next < n {
+				behind++
+			}
+		}
+		c.mu.Unlock()
+		if behind == 0 {
+			return
+		}
+		select {
+		case <-moved:
+		case <-late:
+			c.t.Fatalf("%d of %d clients have not heard %d messages", behind, clients, n)
+		}
+	}
+}
+
+// survive has a crowd hear messages while the server is started again and again, in the middle of
+// them; listen starts the clients, which say what they hear.
+func survive(t *testing.T, s *server, listen func(*crowd)) {
+	t.Helper()
+	c := newCrowd(t)
+	s.publish("a", 0) // who asks for all hears it, so it has connected
+	listen(c)
+	c.await(1)
+	n := 1
+	send := func() {
+		for range burst / 2 {
+			s.publish("a", n)
+			n++
+		}
+	}
+	for range restarts {
+		var sending sync.WaitGroup
+		sending.Go(send)
+		if got := s.close(); got < clients {
+			t.Errorf("%d connections were cut: the %d clients did not all come back", got, clients)
+		}
+		sending.Wait()
+		send()
+		s.open()
+		c.await(n)
+	}
+	s.publish("a", n)
+	c.await(n + 1)
+}
