@@ -12,6 +12,7 @@ build: ## the binary, in bin/
 
 test: needs ## all tests, with the race detector
 	$(GO_TEST) ./...
+	WATCHBOX_TEST_STORE=disk $(GO_TEST) ./api
 	cd test/interop && $(GO_TEST) ./...
 
 lint: ## formatting, vet on three systems, staticcheck

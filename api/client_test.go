@@ -37,17 +37,24 @@ type server struct {
 // onDisk has the tests' hubs keep their messages on disk: all that the API promises holds there, too.
 var onDisk = os.Getenv("WATCHBOX_TEST_STORE") == "disk"
 
+// newHub makes a hub, with the store that is tested.
+func newHub(t testing.TB, opts ...watchbox.Option) *watchbox.Hub {
+	t.Helper()
+	if onDisk {
+		opts = append([]watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever)}, opts...)
+	}
+	hub, err := watchbox.New(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hub
+}
+
 // serve runs a hub until the test ends.
 func serve(t testing.TB, opts ...watchbox.Option) *server {
 	t.Helper()
 	listening := make(chan net.Addr, 1)
-	if onDisk {
-		opts = append([]watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever)}, opts...)
-	}
-	hub, err := watchbox.New(append(opts, watchbox.WithListening(func(a net.Addr) { listening <- a }))...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	hub := newHub(t, append(opts, watchbox.WithListening(func(a net.Addr) { listening <- a }))...)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- hub.Run(ctx, "127.0.0.1:0", nil) }()

@@ -81,10 +81,7 @@ func mounted(t *testing.T, opts ...watchbox.Option) *server {
 // mountedBehind is the same with something before it.
 func mountedBehind(t *testing.T, behind func(http.Handler) http.Handler, opts ...watchbox.Option) *server {
 	t.Helper()
-	hub, err := watchbox.New(opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	hub := newHub(t, opts...)
 	srv := httptest.NewServer(behind(hub))
 	t.Cleanup(func() {
 		if err := hub.Close(); err != nil {

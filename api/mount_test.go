@@ -73,10 +73,7 @@ func TestAHubWorksWhereverItIsMounted(t *testing.T) {
 	for name, way := range ways {
 		for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 			t.Run(name+" "+protocol, func(t *testing.T) {
-				hub, err := watchbox.New()
-				if err != nil {
-					t.Fatal(err)
-				}
+				hub := newHub(t)
 				srv := httptest.NewUnstartedServer(way.mount(hub))
 				if srv.EnableHTTP2 = protocol == "HTTP/2.0"; srv.EnableHTTP2 {
 					srv.StartTLS()
@@ -189,10 +186,7 @@ func (m *mountedHub) hasAPage() {
 }
 
 func TestThePageSendsThoseWhoForgetTheSlashThere(t *testing.T) {
-	hub, err := watchbox.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	hub := newHub(t)
 	defer func() { _ = hub.Close() }()
 	handler := chi.NewRouter()
 	handler.Mount("/a/watch:box", hub)
@@ -210,10 +204,7 @@ func TestThePageSendsThoseWhoForgetTheSlashThere(t *testing.T) {
 }
 
 func TestABoundOfTheProgramIsToldAsOne(t *testing.T) {
-	hub, err := watchbox.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	hub := newHub(t)
 	defer func() { _ = hub.Close() }()
 	srv := httptest.NewServer(middleware.RequestSize(100)(hub))
 	defer srv.Close()
