@@ -351,7 +351,9 @@ func (c *config) store() (store.Store, error) {
 		return nil, err
 	}
 	for _, fp := range c.policies {
-		log.SetPolicy(fp.filter, fp.policy)
+		if err := log.SetPolicy(fp.filter, fp.policy); err != nil {
+			return nil, errors.Join(err, log.Close())
+		}
 	}
 	return log, nil
 }

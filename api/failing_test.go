@@ -1,31 +1,52 @@
-package api
+package api_test
 
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/watchbox-go/watchbox/api"
+	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// failing is a log whose disk has failed.
+// failing is a log whose disk may fail.
 type failing struct {
 	*memory.Log
-	err error
+	failed atomic.Bool
 }
 
-func (f *failing) Err() error { return f.err }
+func (f *failing) Err() error {
+	if !f.failed.Load() {
+		return nil
+	}
+	return fmt.Errorf("%w: the disk failed: input/output error", store.ErrReadOnly)
+}
 
 func (f *failing) Append(ctx context.Context, entries []store.Entry) (store.ID, error) {
-	if f.err != nil {
-		return store.ID{}, f.err
+	if err := f.Err(); err != nil {
+		return store.ID{}, err
 	}
 	return f.Log.Append(ctx, entries)
+}
+
+func (f *failing) SetPolicy(of group.Filter, p store.Policy) error {
+	if err := f.Err(); err != nil {
+		return err
+	}
+	return f.Log.SetPolicy(of, p)
+}
+
+func (f *failing) Purge(name string) error {
+	if err := f.Err(); err != nil {
+		return err
+	}
+	return f.Log.Purge(name)
 }
 
 func TestAHubWhoseDiskFailedIsReadAndNotReady(t *testing.T) {
@@ -34,24 +55,28 @@ func TestAHubWhoseDiskFailedIsReadAndNotReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	srv := httptest.NewServer(api.New(h, api.Options{Logger: hub.Defaults().Logger}))
+	defer srv.Close()
 	defer func() { _ = h.Close() }()
-	a := New(h, Options{Logger: hub.Defaults().Logger})
-	call := func(method, path string, status int, want string) {
-		t.Helper()
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest(method, "http://localhost"+path, strings.NewReader("x"))
-		a.ServeHTTP(w, r)
-		if w.Code != status || !strings.Contains(w.Body.String(), want) {
-			t.Errorf("%s %s: %d %s, want %d %s", method, path, w.Code, w.Body, status, want)
-		}
-	}
-	call("POST", "/v1/groups/foo", http.StatusCreated, `"id"`)
-	call("GET", "/readyz", http.StatusOK, "ready")
-	log.err = fmt.Errorf("%w: the disk failed: input/output error", store.ErrReadOnly)
+	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	first := s.post("/v1/groups/foo", "x")
+	s.wants(200, "", "GET /readyz", "")
+	st := s.listen("/v1/groups/foo?since=all")
+	st.gets(frame(first, "", `"x"`))
+	log.failed.Store(true)
 	for range 2 {
-		call("POST", "/v1/groups/foo", http.StatusServiceUnavailable, `"code":"store-read-only"`)
-		call("GET", "/readyz", http.StatusServiceUnavailable, "the disk failed: input/output error")
-		call("GET", "/healthz", http.StatusOK, "ok")
-		call("GET", "/v1/history/foo", http.StatusOK, `"msg":"x"`)
+		for _, call := range []string{
+			"POST /v1/groups/foo", "POST /v1/sessions/" + st.uid, "DELETE /v1/groups/foo", "PUT /v1/policies/foo", "GET /readyz",
+		} {
+			a := s.wants(503, "store-read-only", call, "{}", "Content-Type", "application/json")
+			if want := "the disk failed: input/output error"; !strings.Contains(a.problem().Detail, want) {
+				t.Errorf("%s: %s, want %q", call, a.body, want)
+			}
+		}
+		s.wants(200, "", "GET /healthz", "")
+		if got := s.history("foo").bodies(); got != `"x"` {
+			t.Errorf("the history is %s", got)
+		}
+		s.listen("/v1/groups/foo?since=all").gets(frame(first, "", `"x"`))
 	}
 }

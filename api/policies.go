@@ -67,7 +67,9 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
 	if p.Store != "" && !a.hub.Keeps(p.Store) {
 		return badPolicy("store: %.64q is not to be had on this server", p.Store)
 	}
-	a.hub.SetPolicy(f, p)
+	if err := a.hub.SetPolicy(f, p); err != nil {
+		return err
+	}
 	return a.writePolicy(w, f)
 }
 

@@ -35,8 +35,9 @@ type Log interface {
 
 // Keeper decides what a log keeps.
 type Keeper interface {
-	// SetPolicy replaces the policy of a filter; one that says nothing removes it.
-	SetPolicy(f group.Filter, p Policy)
+	// SetPolicy replaces the policy of a filter; one that says nothing removes it. It returns when
+	// what the policy does not keep is evicted.
+	SetPolicy(f group.Filter, p Policy) error
 
 	// Policy returns the effective policy of a filter, with nothing left to inherit.
 	Policy(f group.Filter) Policy

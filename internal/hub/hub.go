@@ -80,10 +80,12 @@ func New(log store.Store, o Options) (*Hub, error) {
 	h.notes, _ = log.(store.Noter)
 	for filter, p := range systemPolicies {
 		f, err := group.ParseFilter(filter)
+		if err == nil {
+			err = log.SetPolicy(f, p)
+		}
 		if err != nil {
 			return nil, errors.Join(err, h.Close())
 		}
-		log.SetPolicy(f, p)
 	}
 	if err := h.recall(); err != nil {
 		return nil, errors.Join(err, h.Close())

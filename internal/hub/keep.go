@@ -38,7 +38,9 @@ func (h *Hub) Epoch() string {
 }
 
 // SetPolicy replaces the policy of a filter; one that says nothing removes it.
-func (h *Hub) SetPolicy(f group.Filter, p store.Policy) { h.log.SetPolicy(f, p) }
+func (h *Hub) SetPolicy(f group.Filter, p store.Policy) error {
+	return closedError(h.log.SetPolicy(f, p))
+}
 
 // Policy returns what is in force for a filter.
 func (h *Hub) Policy(f group.Filter) store.Policy { return h.log.Policy(f) }

@@ -40,7 +40,9 @@ func TestTieredStore(t *testing.T) {
 		}
 		m := mixed{l}
 		for _, name := range inMemory {
-			m.SetPolicy(group.Exact(name), store.Policy{})
+			if err := m.SetPolicy(group.Exact(name), store.Policy{}); err != nil {
+				return nil, err
+			}
 		}
 		return m, nil
 	})
@@ -51,11 +53,11 @@ var inMemory = []string{"a/b", "c", "d", "b/x", "a/b/c", "$e", "even", "busy", "
 // mixed keeps those groups in memory, whatever else the suite says of them.
 type mixed struct{ store.Store }
 
-func (m mixed) SetPolicy(f group.Filter, p store.Policy) {
+func (m mixed) SetPolicy(f group.Filter, p store.Policy) error {
 	if slices.Contains(inMemory, f.String()) {
 		p.Store = store.Memory
 	}
-	m.Store.SetPolicy(f, p)
+	return m.Store.SetPolicy(f, p)
 }
 
 // suite runs the tests of every store on real files.

@@ -8,8 +8,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// SetPolicy implements store.Keeper. It returns when what the policy does not keep is evicted.
-func (l *Log) SetPolicy(f names.Filter, p store.Policy) {
+// SetPolicy implements store.Keeper.
+func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 	o := newOp()
 	o.sweeps = true
 	o.change = func(t *turn) error {
@@ -30,7 +30,8 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) {
 		})
 		return l.apply(f, t)
 	}
-	_, _ = l.do(o) // a closed log keeps nothing, and one that failed evicts nothing
+	_, err := l.do(o)
+	return err
 }
 
 // apply has the groups that a filter matches be kept as policies say now.

@@ -66,7 +66,9 @@ func work(t *testing.T, fsync disk.Fsync, messages int) (*cutter, []cut) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SetPolicy(group.Exact("few"), store.Policy{MaxMessages: 3})
+	if err := l.SetPolicy(group.Exact("few"), store.Policy{MaxMessages: 3}); err != nil {
+		t.Fatal(err)
+	}
 	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {

@@ -28,7 +28,9 @@ func fill(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	f, _ := group.ParseFilter("few/#")
-	l.SetPolicy(f, store.Policy{MaxMessages: 3})
+	if err := l.SetPolicy(f, store.Policy{MaxMessages: 3}); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 200 {
 		m := store.Message{
 			Group: []string{"a", "few/x", "$presence/a", "b/ü \"q\""}[i%4], Time: time.Now(), Msg: fmt.Appendf(nil, `{"n":%d,"<":"\u2028"}`, i),

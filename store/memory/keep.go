@@ -8,9 +8,12 @@ import (
 )
 
 // SetPolicy implements store.Keeper.
-func (l *Log) SetPolicy(f group.Filter, p store.Policy) {
+func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return store.ErrClosed
+	}
 	now := time.Now().UnixMilli()
 	l.policies.Set(f, p)
 	for _, r := range l.rings {
@@ -20,6 +23,7 @@ func (l *Log) SetPolicy(f group.Filter, p store.Policy) {
 		}
 	}
 	l.tidy(now)
+	return nil
 }
 
 // apply gives a ring the policy that is in force for it.

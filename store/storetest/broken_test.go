@@ -54,11 +54,11 @@ func (b *broken) Watch(wake chan<- struct{}) func() {
 	return b.Store.Watch(wake)
 }
 
-func (b *broken) SetPolicy(f group.Filter, p store.Policy) {
+func (b *broken) SetPolicy(f group.Filter, p store.Policy) error {
 	if b.policy != nil {
 		b.policy(&p)
 	}
-	b.Store.SetPolicy(f, p)
+	return b.Store.SetPolicy(f, p)
 }
 
 func (b *broken) Close() error {

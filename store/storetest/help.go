@@ -150,7 +150,10 @@ func (l *log) epoch() string {
 
 // policy sets the policy of a filter.
 func (l *log) policy(filter string, p store.Policy) {
-	l.SetPolicy(filters(filter)[0], p)
+	l.t.Helper()
+	if err := l.SetPolicy(filters(filter)[0], p); err != nil {
+		l.t.Fatalf("policy of %s: %v", filter, err)
+	}
 }
 
 // read reads all that q asks for, as one batch.

@@ -113,7 +113,9 @@ func (m *machine) policy(t *rapid.T) {
 		MaxBytes:    rapid.SampledFrom([]int64{0, 0, 200, 5000, 20_000, store.Unbounded}).Draw(t, "max bytes"),
 		Compress:    rapid.SampledFrom([]store.Choice{store.Inherit, store.Yes, store.No}).Draw(t, "compress"),
 	}
-	m.use(t).SetPolicy(f, p)
+	if err := m.use(t).SetPolicy(f, p); err != nil {
+		t.Fatal(err)
+	}
 	m.model.setPolicy(f, p)
 }
 

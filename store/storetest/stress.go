@@ -113,10 +113,10 @@ func (s *stress) disturb(change func(r *rand.Rand)) {
 
 func (s *stress) setPolicies(r *rand.Rand) {
 	f := filters([]string{"a", "a/#", "+", "$e", "a/b/c"}[r.IntN(5)])[0]
-	s.SetPolicy(f, []store.Policy{
+	s.fine(s.SetPolicy(f, []store.Policy{
 		{}, {MaxMessages: 1}, {MaxMessages: 30}, {MaxBytes: 2000}, {MaxAge: 5 * time.Millisecond},
 		{Compress: store.Yes}, {MaxMessages: store.Unbounded, MaxAge: time.Hour},
-	}[r.IntN(7)])
+	}[r.IntN(7)]))
 }
 
 func (s *stress) purges(r *rand.Rand) {

@@ -73,9 +73,11 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 }
 
 // SetPolicy implements store.Keeper.
-func (l *Log) SetPolicy(f group.Filter, p store.Policy) {
-	l.Log.SetPolicy(f, p)
-	l.mem.SetPolicy(f, p)
+func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
+	if err := l.Log.SetPolicy(f, p); err != nil {
+		return err
+	}
+	return l.mem.SetPolicy(f, p)
 }
 
 // Purge implements store.Keeper.
