@@ -34,6 +34,9 @@ func closed(e *env) {
 			e.Errorf("read: %v, %d frames", err, len(b.Frames))
 		}
 	}
+	if err := l.SetPolicy(filters("a")[0], store.Policy{MaxMessages: 1, MaxAge: time.Nanosecond}); !errors.Is(err, store.ErrClosed) {
+		e.Errorf("set policy: %v", err)
+	}
 	if err := l.Purge("a"); !errors.Is(err, store.ErrClosed) {
 		e.Errorf("purge: %v", err)
 	}
@@ -60,7 +63,6 @@ func closedQuietly(e *env) {
 		e.Errorf("bounds %v to %v", oldest, newest)
 	}
 	l.Groups()
-	l.policy("a", store.Policy{MaxMessages: 1, MaxAge: time.Nanosecond})
 }
 
 func closedLeaves(e *env) {
