@@ -108,9 +108,10 @@ func WithMaxMemory(bytes int64) Option {
 
 const minMemory = 1 << 20
 
-// history returns how much of the memory is for history: the rest is for the process itself.
+// history returns how much of the memory is for history: the rest is for the process itself, of
+// which the pages of the program alone are half.
 func history(maxMemory int64) int64 {
-	const process = 24 << 20
+	const process = 40 << 20
 	return max(maxMemory-process, maxMemory/4)
 }
 

@@ -11,41 +11,53 @@ import (
 // trimEvery is how often the process looks whether it holds memory that it could give back.
 const trimEvery = time.Second
 
-// ownMemory is what the process may take beside history, in bytes, before its garbage is collected
-// sooner than usual: --max-memory leaves as much.
-const ownMemory = 24 << 20
+// leastHeap is the heap, in bytes, up to which it does not matter how much of it is holes.
+const leastHeap = 12 << 20
 
-// bound keeps what a burst leaves behind from growing as large again as what is in use: the more
-// that is, the more it may be, or nothing but collecting would be done.
-func bound(live uint64) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(max(ownMemory, int64(2*live)))
-	}
-}
-
-// trim gives memory back to the system that a burst of connections has left behind: the runtime
-// by itself would keep it for minutes, twice what is in use.
+// trim gives memory back to the system that a burst has left behind: the runtime by itself would
+// keep it for minutes, twice what is in use. And it keeps a burst from leaving much: the holes in
+// a heap count, too, when the runtime decides whether to collect.
 func trim(ctx context.Context) {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
-	samples := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
-		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
-	var allocated uint64
-	bound(0)
+	limited := os.Getenv("GOMEMLIMIT") != "" // by somebody who knows better
+	var m memory
 	for {
+		allocated := m.allocated
+		m.read()
+		if !limited {
+			heap := max(leastHeap, 2*m.live)
+			debug.SetMemoryLimit(int64(m.other + heap + heap/4))
+		}
+		quiet := m.allocated-allocated < 4<<20
+		if waste := m.free + m.objects - min(m.live, m.objects); quiet && waste > 4<<20 && waste > m.live/4 {
+			debug.FreeOSMemory()
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		metrics.Read(samples)
-		free, unused, objects, live, allocs := samples[0].Value.Uint64(), samples[1].Value.Uint64(),
-			samples[2].Value.Uint64(), samples[3].Value.Uint64(), samples[4].Value.Uint64()
-		bound(live)
-		quiet := allocs-allocated < 4<<20
-		allocated = allocs
-		if waste := free + unused + objects - min(live, objects); quiet && waste > 4<<20 && waste > live/4 {
-			debug.FreeOSMemory()
-		}
 	}
+}
+
+// memory is how much the process holds, in bytes.
+type memory struct {
+	allocated uint64 // since it began
+	live      uint64 // of the heap, when it was last collected
+	objects   uint64 // of the heap, with what is garbage by now
+	free      uint64 // of the heap, and not given back
+	other     uint64 // beside the heap: stacks, and what the runtime knows of itself
+}
+
+func (m *memory) read() {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/total:bytes"},
+	}
+	metrics.Read(samples)
+	n := func(i int) uint64 { return samples[i].Value.Uint64() }
+	m.allocated, m.live, m.objects, m.free = n(0), n(1), n(2), n(3)+n(4)
+	m.other = n(6) - n(5) - m.free - m.objects
 }

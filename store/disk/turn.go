@@ -10,7 +10,8 @@ import (
 
 const (
 	maxOps    = 4096     // that wait for the committer
-	maxTurn   = 4 << 20  // bytes of frames after which a turn takes no more
+	turnParts = 16       // of the memory: what the frames of a turn may take, after which it takes no more
+	maxTurn   = 4 << 20  // bytes, of whatever memory
 	maxEvict  = 32 << 10 // messages that one turn evicts; what is left is for the next
 	idAhead   = 64 << 10 // ids that may be given out before the ceiling is raised
 	tidyAfter = 250      // ms after which what was evicted is deleted, if nothing else is written
@@ -101,7 +102,7 @@ func (l *Log) wait() time.Duration {
 // gather takes what waits.
 func (l *Log) gather(o *op) []*op {
 	list, size := []*op{o}, o.size()
-	for size < maxTurn {
+	for most := l.turnMost(); size < most; {
 		select {
 		case o, ok := <-l.ops:
 			if !ok {
@@ -115,6 +116,9 @@ func (l *Log) gather(o *op) []*op {
 	}
 	return list
 }
+
+// turnMost returns how many bytes of frames make a turn take no more.
+func (l *Log) turnMost() int { return int(min(l.opts.MaxMemory/turnParts, maxTurn)) }
 
 // room returns about how many bytes the frames of a turn take.
 func room(list []*op) (n int) {
