@@ -49,25 +49,28 @@ func direct(f func()) { f() }
 
 // How the memory for history is divided, in parts of it.
 const (
-	cacheParts    = 8  // blocks that were read
-	memtableParts = 16 // what was written and is in no table yet: up to three of them
+	cacheParts    = 8 // blocks that were read
+	memtableParts = 8 // what was written and is in no table yet
+	memtables     = 2 // of which one is being made a table
 	minMemtable   = 256 << 10
 	maxMemtable   = 32 << 20
 	maxCache      = 256 << 20
+	minTable      = 4 << 20
 )
 
 // openEngine opens the folder, which it makes if need be.
 func openEngine(fs filesystem, dir string, memory int64, call func(func())) (e *engine, err error) {
 	memtable := min(max(memory/memtableParts, minMemtable), maxMemtable)
 	cache := min(memory/cacheParts, maxCache)
-	e = &engine{fs: fs, dir: dir, caches: cache + 3*memtable, memtable: memtable, call: call}
+	e = &engine{fs: fs, dir: dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
 	e.reserve = uint64(4*memtable) + 8<<20
 	o := &pebble.Options{
 		FS:                          fs,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cache,
 		MemTableSize:                uint64(memtable),
-		MemTableStopWritesThreshold: 3,
+		MemTableStopWritesThreshold: memtables,
+		FlushSplitBytes:             memtable / 32,
 		BytesPerSync:                1 << 20,
 		MaxOpenFiles:                500,
 		L0CompactionThreshold:       4,
@@ -77,6 +80,13 @@ func openEngine(fs filesystem, dir string, memory int64, call func(func())) (e *
 			BackgroundError: e.background,
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { e.fail(fmt.Errorf("data is corrupt: %v", i)) },
 		},
+	}
+	// Messages and their index grow at their ends, while a few records change all the time. Tables
+	// that are cut small where they are written have but one of the two in them; so those of
+	// messages go down a level as they are, instead of being written anew at each.
+	o.TargetFileSizes[0] = memtable / 4
+	for i := range o.TargetFileSizes[1:] {
+		o.TargetFileSizes[1+i] = max(minTable, memtable/2)
 	}
 	call(func() {
 		defer func() {

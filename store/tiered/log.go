@@ -24,7 +24,7 @@ var (
 )
 
 // memoryParts says what part of the memory is for the groups that are kept there.
-const memoryParts = 2
+const memoryParts = 4
 
 // Open opens the log that the options describe. MaxMemory is for both its parts.
 func Open(o disk.Options) (*Log, error) {
