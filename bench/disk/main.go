@@ -1,7 +1,12 @@
-// Command disk measures what the disk costs: how many durable messages a second the bare disk,
-// two embedded engines and a hub take from 1, 16 and 256 committers at once.
+// Command disk measures what the disk costs: how many durable messages a second the bare disk, two
+// embedded engines and a hub take from 1, 16 and 256 at once, and what a long log takes to write,
+// to start with and to read.
 //
-//	go run . engines              the engines that store/disk could stand on
+//	go run . engines     the engines that store/disk could stand on
+//	go run . posts       POSTs to a hub, beside what the disk itself can do
+//	go run . long        a log of 10 million messages in 64 MiB of memory
+//
+// The hub and the load generator are taken from ../../bin, where `make bench` puts them.
 package main
 
 import (
@@ -13,20 +18,28 @@ import (
 
 // settings are what all measurements share.
 type settings struct {
-	dir  string
-	dur  time.Duration
-	size int
+	dir      string
+	bin      string
+	dur      time.Duration
+	size     int
+	messages int
+	memory   string
+	slower   time.Duration
 }
 
 func main() {
 	var s settings
 	flag.StringVar(&s.dir, "dir", ".", "measure in a new folder here: on the disk in question")
+	flag.StringVar(&s.bin, "bin", "../../bin", "where watchbox and loadgen are")
 	flag.DurationVar(&s.dur, "dur", 3*time.Second, "how long each figure is measured")
 	flag.IntVar(&s.size, "size", 200, "bytes of a message")
+	flag.DurationVar(&s.slower, "slower", 0, "posts: how much longer each fsync of the hub is to take, by strace: as on a slower disk")
+	flag.IntVar(&s.messages, "messages", 10_000_000, "long: messages of the log")
+	flag.StringVar(&s.memory, "memory", "64MiB", "long: the hub's --max-memory")
 	flag.Parse()
-	what := map[string]func(settings) error{"engines": engines}[flag.Arg(0)]
+	what := map[string]func(settings) error{"engines": engines, "posts": posts, "long": long}[flag.Arg(0)]
 	if what == nil {
-		fmt.Fprintln(os.Stderr, "usage: disk [flags] engines")
+		fmt.Fprintln(os.Stderr, "usage: disk [flags] engines|posts|long")
 		os.Exit(2)
 	}
 	dir, err := os.MkdirTemp(s.dir, "bench-disk-")

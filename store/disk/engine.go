@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -56,6 +57,7 @@ const (
 	maxMemtable   = 32 << 20
 	maxCache      = 256 << 20
 	minTable      = 4 << 20
+	tableBlock    = 32 << 10 // what is read at once
 )
 
 // openEngine opens the folder, which it makes if need be.
@@ -84,6 +86,10 @@ func openEngine(fs filesystem, dir string, memory int64, call func(func())) (e *
 	// Messages and their index grow at their ends, while a few records change all the time. Tables
 	// that are cut small where they are written have but one of the two in them; so those of
 	// messages go down a level as they are, instead of being written anew at each.
+	for i := range o.Levels {
+		o.Levels[i].BlockSize = tableBlock
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
+	}
 	o.TargetFileSizes[0] = memtable / 4
 	for i := range o.TargetFileSizes[1:] {
 		o.TargetFileSizes[1+i] = max(minTable, memtable/2)
