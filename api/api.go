@@ -16,6 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/session"
 )
 
 // Options of the API.
@@ -51,6 +52,9 @@ func New(h *hub.Hub, o Options) http.Handler {
 // serve makes an http.Handler of one that may fail, and answers for it if it does.
 func (a *api) serve(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if secret := r.Header[sessionHeader]; len(secret) == 1 {
+			a.hub.Heard(session.UID(secret[0])) // whatever is asked for, it is a sign of life
+		}
 		if err := h(w, r); err != nil {
 			a.writeProblem(w, r, err)
 		}

@@ -45,9 +45,6 @@ func (a *api) accept(r *http.Request, names []string, do func(*hub.Publication) 
 	if err != nil {
 		return err
 	}
-	if p.UID != "" {
-		a.hub.Heard(p.UID)
-	}
 	body := bodies.Get().(*bytes.Buffer)
 	defer putBody(body)
 	if err := a.readBody(r, body, p.Kind); err != nil {

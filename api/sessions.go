@@ -26,7 +26,7 @@ func sessionUID(r *http.Request) (string, error) {
 }
 
 // ownSession returns the uid that the path names, if the request proves to be that session's.
-func ownSession(r *http.Request) (string, error) {
+func (a *api) ownSession(r *http.Request) (string, error) {
 	uid, err := sessionUID(r)
 	if err != nil {
 		return "", err
@@ -46,6 +46,7 @@ func ownSession(r *http.Request) (string, error) {
 		return "", &problem{status: http.StatusForbidden, code: "session-mismatch", parameter: sessionHeader,
 			detail: "this is the secret of another session"}
 	}
+	a.hub.Heard(uid) // serve does not know of a secret in the query
 	return uid, nil
 }
 
@@ -185,7 +186,7 @@ func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
 
 // heartbeat is a sign of life, and nothing else.
 func (a *api) heartbeat(w http.ResponseWriter, r *http.Request) error {
-	uid, err := ownSession(r)
+	uid, err := a.ownSession(r)
 	if err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func (a *api) leaveLive(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) change(w http.ResponseWriter, r *http.Request, change func(uid string, f group.Filter) error) error {
-	uid, err := ownSession(r)
+	uid, err := a.ownSession(r)
 	if err != nil {
 		return err
 	}
@@ -215,7 +216,6 @@ func (a *api) change(w http.ResponseWriter, r *http.Request, change func(uid str
 	if err != nil {
 		return err
 	}
-	a.hub.Heard(uid)
 	if err := change(uid, f); err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ type willJSON struct {
 
 // setWill replaces the session's last will.
 func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
-	uid, err := ownSession(r)
+	uid, err := a.ownSession(r)
 	if err != nil {
 		return err
 	}
@@ -248,7 +248,6 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 	if in.Delay != nil && *in.Delay < 0 {
 		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "a will's delay is not below 0"}
 	}
-	a.hub.Heard(uid)
 	if err := a.hub.SetWill(r.Context(), uid, in.Group, in.Msg, (*time.Duration)(in.Delay)); err != nil {
 		return err
 	}
@@ -258,11 +257,10 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 
 // clearWill drops the session's last will.
 func (a *api) clearWill(w http.ResponseWriter, r *http.Request) error {
-	uid, err := ownSession(r)
+	uid, err := a.ownSession(r)
 	if err != nil {
 		return err
 	}
-	a.hub.Heard(uid)
 	if err := a.hub.ClearWill(uid); err != nil {
 		return err
 	}

@@ -136,7 +136,10 @@ func TestFiltersChangeOnTheOpenStream(t *testing.T) {
 		t.Errorf("%s %s", id, data)
 	}
 	st.gets(frame(s.post("/v1/groups/home/temp", "22"), "", `"22"`))
-	s.wants(204, "", "PUT "+path+"home/%23", "", st.proof()...) // again: nothing
+	s.wants(204, "", "PUT "+path+"home/%23", "", st.proof()...) // again: what is retained, and nothing twice
+	if _, id, data := parseBlock(st.block()); id != "" || !strings.Contains(data, `"retained":true`) {
+		t.Errorf("%s %s", id, data)
+	}
 	s.wants(204, "", "DELETE "+path+"foo", "", st.proof()...)
 	s.wants(204, "", "DELETE "+path+"never/there", "", st.proof()...)
 	s.post("/v1/groups/foo", "not any more")

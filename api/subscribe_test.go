@@ -90,9 +90,10 @@ func TestAListenerThatPromisedHeartbeatsAndSendsNoneIsToldBye(t *testing.T) {
 	if st.heartbeat != "200ms" {
 		t.Errorf("the session event says %q", st.heartbeat)
 	}
-	alive := s.listen("/v1/groups/foo?heartbeat=200ms")
+	alive, reads := s.listen("/v1/groups/foo?heartbeat=200ms"), s.listen("/v1/groups/foo?heartbeat=200ms")
 	for {
 		s.wants(204, "", "POST /v1/sessions/"+alive.uid+"/heartbeat", "", "Watchbox-Session", alive.secret)
+		s.wants(200, "", "GET /v1/history/foo", "", "Watchbox-Session", reads.secret)
 		if block := st.next(); !strings.HasPrefix(block, ":\nid: ") {
 			if block != "event: bye\ndata: {\"reason\":\"heartbeat\"}\n\n" {
 				t.Errorf("the last block is %q", block)
@@ -101,7 +102,9 @@ func TestAListenerThatPromisedHeartbeatsAndSendsNoneIsToldBye(t *testing.T) {
 		}
 	}
 	st.ended()
-	alive.gets(frame(s.post("/v1/groups/foo", "x"), "", `"x"`))
+	r := s.post("/v1/groups/foo", "x")
+	alive.gets(frame(r, "", `"x"`))
+	reads.gets(frame(r, "", `"x"`))
 }
 
 func TestARawStreamHasThePayloadLineByLine(t *testing.T) {

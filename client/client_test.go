@@ -296,9 +296,12 @@ func TestRetainedValuesAreHeardOnce(t *testing.T) {
 	all.are("20", "21")
 	_, temp := r.join(c, "home/temp") // live
 	temp.are("21")
+	_, again := r.join(c, "home/temp")
+	again.are("21")
 	r.cut()
 	set("22")
 	temp.are("21", "22")
+	again.are("21", "22")
 	all.are("20", "21", "22")
 }
 

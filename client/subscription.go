@@ -30,7 +30,7 @@ type membership struct {
 
 // Join has f called with the messages of a group, or of all that a filter matches, and returns when
 // they come: the first Join opens the stream, later ones are added to it. Values that groups retain
-// come first, unless the same filter is joined already. It waits for a hub that cannot be reached,
+// come first. It waits for a hub that cannot be reached,
 // until ctx ends; a refusal is an *Error, and leaves other joins as they were.
 func (c *Client) Join(ctx context.Context, filter string, f func(Message)) (*Subscription, error) {
 	switch {
@@ -47,11 +47,11 @@ func (c *Client) Join(ctx context.Context, filter string, f func(Message)) (*Sub
 	c.calls.relax(1) // a callback that joins would wait for a stream that waits for it
 	defer c.calls.relax(-1)
 	sub := &Subscription{client: c, filter: filter, f: f, values: map[string]uint64{}}
-	s, err := c.add(sub)
+	s, again, err := c.add(sub)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.establish(ctx, s, filter); err != nil {
+	if err := c.establish(ctx, s, filter, again); err != nil {
 		c.remove(sub)
 		return nil, err
 	}
@@ -103,15 +103,15 @@ func (c *Client) alone(ctx context.Context, turn chan struct{}) (done func(), er
 }
 
 // add makes the join known, so that it misses nothing from when the hub has it, and opens a stream
-// where there is none.
-func (c *Client) add(sub *Subscription) (*stream, error) {
+// where there is none. It reports whether the filter is joined already.
+func (c *Client) add(sub *Subscription) (s *stream, again bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := context.Cause(c.life); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	m := c.joined[sub.filter]
-	if m == nil {
+	if again = m != nil; !again {
 		m = &membership{}
 		c.joined[sub.filter] = m
 	}
@@ -122,7 +122,7 @@ func (c *Client) add(sub *Subscription) (*stream, error) {
 		c.become(StateConnecting)
 		c.wg.Go(c.stream.run)
 	}
-	return c.stream, nil
+	return c.stream, again, nil
 }
 
 // remove takes a join away, and reports whether the hub has to take its filter off the stream.
@@ -148,17 +148,19 @@ func (c *Client) remove(sub *Subscription) bool {
 	return c.state == StateOpen && m.live
 }
 
-// establish returns when the stream brings what the filter matches.
-func (c *Client) establish(ctx context.Context, s *stream, filter string) error {
+// establish returns when the stream brings what the filter matches. Where it does already, the hub
+// is asked again for what is retained.
+func (c *Client) establish(ctx context.Context, s *stream, filter string, again bool) error {
 	for failures := 0; ; failures++ {
-		live, attempt, err := c.opened(ctx, s, filter)
-		if err != nil || live {
+		live, attempt, err := c.opened(ctx, s, filter, again)
+		if err != nil || live && !again {
 			return err
 		}
 		_, err = c.call(ctx, &request{method: http.MethodPut, path: c.sessionPath("/groups/" + escape(filter))})
 		e, refused := errors.AsType[*Error](err)
 		switch {
 		case err == nil:
+			again = false
 			c.mu.Lock()
 			m := c.joined[filter]
 			if m != nil && s.attempt == attempt { // else the stream that got it is lost, and was resumed without
@@ -177,12 +179,12 @@ func (c *Client) establish(ctx context.Context, s *stream, filter string) error 
 }
 
 // opened waits for the stream to be open, and returns which of its attempts that is and whether it
-// has the filter.
-func (c *Client) opened(ctx context.Context, s *stream, filter string) (live bool, attempt int, err error) {
+// has the filter; if it has, that is enough, unless something is to be asked of it.
+func (c *Client) opened(ctx context.Context, s *stream, filter string, ask bool) (live bool, attempt int, err error) {
 	err = c.await(ctx, func() (bool, error) {
 		m := c.joined[filter]
 		live, attempt = m != nil && m.live, s.attempt
-		return live || c.state == StateOpen && c.stream == s, s.failed
+		return live && !ask || c.state == StateOpen && c.stream == s, s.failed
 	})
 	return live, attempt, err
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
+	"time"
 
 	"github.com/watchbox-go/watchbox/sse"
 )
@@ -47,14 +49,21 @@ func parseMessage(e sse.Event) (*message, error) {
 	return m, nil
 }
 
+// grace is how long a command that is told to end may take.
+const grace = 5 * time.Second
+
 // execute runs a shell command for a message. That the command fails is told, and no reason to
-// leave the next message out.
+// leave the next message out. One that was told to end, because we are, has not done with its message.
 func execute(ctx context.Context, command string, m *message) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(m.payload), os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), "WATCHBOX_ID="+m.ID, "WATCHBOX_GROUP="+m.Group,
 		"WATCHBOX_UID="+m.UID, "WATCHBOX_TIME="+m.Time, "WATCHBOX_EVENT="+m.Event)
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, grace
 	err := cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		fmt.Fprintf(os.Stderr, "watchbox: the command for %s: %v\n", m.ID, err)
 		return nil

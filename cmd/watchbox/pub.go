@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,8 +24,8 @@ import (
 type pub struct {
 	Server `embed:""`
 
-	Group   string `arg:"" help:"Group to send to."`
-	Message string `arg:"" optional:"" help:"What to send; without it, all of standard input is one message."`
+	Group   string  `arg:"" help:"Group to send to."`
+	Message *string `arg:"" optional:"" help:"What to send; without it, all of standard input is one message."`
 
 	Lines  bool          `help:"Send each line of standard input as a message, as soon as it is there." short:"l"`
 	Rate   float64       `help:"With --lines: send at most so many a second." placeholder:"N"`
@@ -39,45 +40,79 @@ type pub struct {
 func (p *pub) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // whoever asks twice need not wait
+	pause, err := p.pause()
 	switch {
-	case p.Lines && p.Message != "":
+	case err != nil:
+		return usageError{err}
+	case p.Lines && p.Message != nil:
 		return usageError{errors.New("--lines reads standard input: leave the message out")}
-	case p.Rate < 0 || p.Rate > 0 && !p.Lines:
-		return usageError{errors.New("--rate is a number of lines a second, and goes with --lines")}
 	case p.Lines:
 		var bar *progress
 		if !p.Print { // the ids show it
 			bar = newProgress("sent", os.Stdin)
 			defer bar.wipe()
 		}
-		return p.sendLines(ctx, os.Stdin, bar)
-	case p.Message != "":
-		return p.send(ctx, []byte(p.Message))
+		return p.sendLines(ctx, os.Stdin, pause, bar)
+	case p.Message != nil:
+		return p.send(ctx, []byte(*p.Message))
 	}
-	body, err := io.ReadAll(os.Stdin)
+	body, err := await(ctx, func() ([]byte, error) { return io.ReadAll(os.Stdin) })
 	if err != nil {
 		return fmt.Errorf("standard input: %w", err)
 	}
 	return p.send(ctx, body)
 }
 
-func (p *pub) sendLines(ctx context.Context, in io.Reader, bar *progress) error {
+// pause returns the time from one line to the next that the rate asks for.
+func (p *pub) pause() (time.Duration, error) {
+	switch pause := float64(time.Second) / p.Rate; {
+	case p.Rate == 0:
+		return 0, nil
+	case !p.Lines || !(p.Rate > 0) || pause > math.MaxInt64:
+		return 0, errors.New("--rate is a number of lines a second, and goes with --lines")
+	default:
+		return time.Duration(pause), nil
+	}
+}
+
+// await returns what read does, or an error as soon as the context ends: standard input may be
+// silent for ever.
+func await(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type result struct {
+		b   []byte
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		b, err := read()
+		done <- result{b, err}
+	}()
+	select {
+	case r := <-done:
+		return r.b, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (p *pub) sendLines(ctx context.Context, in io.Reader, pause time.Duration, bar *progress) error {
 	lines := bufio.NewReader(in)
-	wait := func() error { return ctx.Err() }
-	if p.Rate > 0 {
-		tick := time.NewTicker(time.Duration(float64(time.Second) / p.Rate))
+	wait := func() error { return context.Cause(ctx) }
+	if pause > 0 {
+		tick := time.NewTicker(pause)
 		defer tick.Stop()
 		wait = func() error {
 			select {
 			case <-tick.C:
 				return nil
 			case <-ctx.Done():
-				return ctx.Err()
+				return context.Cause(ctx)
 			}
 		}
 	}
 	for {
-		line, err := lines.ReadBytes('\n')
+		line, err := await(ctx, func() ([]byte, error) { return lines.ReadBytes('\n') })
 		if text := bytes.TrimRight(line, "\r\n"); len(line) > 0 {
 			if err := wait(); err != nil {
 				return err

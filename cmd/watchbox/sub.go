@@ -54,9 +54,11 @@ func (s *sub) Run() error {
 	defer pos.close()
 	p := &printer{take: s.taker(ctx), pos: pos, left: s.Count, counts: s.Count > 0}
 	ctx, p.done = context.WithCancelCause(ctx)
-	client := &sse.Client{
+	var client *sse.Client
+	alive := func(string) { p.reached(client.LastEventID) }
+	client = &sse.Client{
 		URL: s.stream(), Header: http.Header{"Watchbox-Session": {rand.Text()}}, // the same session when it is back
-		LastEventID: pos.id, OnEvent: p.event, OnError: report, OnDisconnect: disconnected, IdleTimeout: time.Minute,
+		LastEventID: pos.id, OnEvent: p.event, OnComment: alive, OnError: report, OnDisconnect: disconnected, IdleTimeout: time.Minute,
 		MaxBackoff: s.MaxWait,
 	}
 	err = client.Run(ctx)
@@ -109,19 +111,23 @@ type printer struct {
 	pos    *position
 	counts bool
 	left   int
+	ended  bool
 	done   context.CancelCauseFunc
 }
 
 func (p *printer) event(e sse.Event) {
+	if p.ended {
+		return // more was on its way
+	}
 	switch e.Type {
-	case "session", "bye":
+	case "bye":
 		return
 	case "gap":
 		fmt.Fprintln(os.Stderr, "watchbox: messages were missed:", string(e.Data))
+		fallthrough
+	case "session":
+		p.reached(e.ID)
 		return
-	}
-	if p.counts && p.left == 0 {
-		return // more was on its way
 	}
 	m, err := parseMessage(e)
 	if err == nil {
@@ -130,12 +136,24 @@ func (p *printer) event(e sse.Event) {
 	if err == nil {
 		err = p.pos.set(e.ID)
 	}
-	if err != nil {
-		p.done(err)
-		return
+	if p.left--; err == nil && p.counts && p.left == 0 {
+		err = errDone
 	}
-	if p.left--; p.counts && p.left == 0 {
-		p.done(errDone)
+	p.end(err)
+}
+
+// reached notes that all up to an id is done with: where nothing comes, that moves on, too.
+func (p *printer) reached(id string) {
+	if !p.ended {
+		p.end(p.pos.set(id))
+	}
+}
+
+// end ends the run, if there is a reason to.
+func (p *printer) end(why error) {
+	if why != nil {
+		p.ended = true
+		p.done(why)
 	}
 }
 

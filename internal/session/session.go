@@ -149,6 +149,7 @@ func (s *Session) join(f group.Filter, most int) error {
 	}
 	a := s.streams[len(s.streams)-1]
 	if slices.Contains(a.filters, f) {
+		a.stream.Join(f) // once more, for what is retained
 		return nil
 	}
 	if len(a.filters) >= most {

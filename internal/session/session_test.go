@@ -289,7 +289,7 @@ func TestFiltersChangeLive(t *testing.T) {
 		if err := w.Leave("u", f("x")); err != ErrNoStream {
 			t.Error(err)
 		}
-		if got := fmt.Sprint(old.changes, young.changes); got != "[leave x join x] [join x join y]" {
+		if got := fmt.Sprint(old.changes, young.changes); got != "[leave x join x] [join x join x join y]" {
 			t.Error(got)
 		}
 		w.Close()

@@ -10,7 +10,7 @@ import (
 
 const (
 	maxOps    = 4096     // that wait for the committer
-	turnParts = 16       // of the memory: what the frames of a turn may take, after which it takes no more
+	turnParts = 32       // of the memory: what the frames of a turn may take, after which it takes no more
 	maxTurn   = 4 << 20  // bytes, of whatever memory
 	maxEvict  = 32 << 10 // messages that one turn evicts; what is left is for the next
 	idAhead   = 64 << 10 // ids that may be given out before the ceiling is raised
