@@ -66,7 +66,7 @@ type Profile string
 
 // The profiles.
 const (
-	ProfileMemory   Profile = "memory"   // the least memory: history compressed, in 32 MiB
+	ProfileMemory   Profile = "memory"   // the least memory: history compressed, in 48 MiB
 	ProfileBalanced Profile = "balanced" // the default: history in 128 MiB
 	ProfileSpeed    Profile = "speed"    // the most history at full speed: 1 GiB
 )
@@ -78,7 +78,7 @@ type preset struct {
 }
 
 var presets = map[Profile]preset{
-	ProfileMemory:   {32 << 20, Policy{Compress: Yes, Coalesce: 100 * time.Millisecond}},
+	ProfileMemory:   {48 << 20, Policy{Compress: Yes, Coalesce: 100 * time.Millisecond}},
 	ProfileBalanced: {128 << 20, Policy{}},
 	ProfileSpeed:    {1 << 30, Policy{}},
 }
@@ -95,7 +95,7 @@ func WithProfile(p Profile) Option {
 }
 
 // WithMaxMemory bounds the memory for all history together, in bytes. A part of it is left for the
-// process itself. At least 1 MiB; below 32 MiB the process takes more than it is given.
+// process itself. At least 1 MiB; below 48 MiB the process takes more than it is given.
 func WithMaxMemory(bytes int64) Option {
 	return func(c *config) error {
 		if bytes < minMemory {

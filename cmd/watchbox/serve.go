@@ -31,7 +31,7 @@ type serve struct {
 	MaxStreams     int           `help:"The most streams at once; 0: no bound. The default is what the limit of open files allows." default:"${streams}" group:"Streams:"`
 	MaxFilters     int           `help:"The most filters on one stream." default:"64" group:"Streams:"`
 
-	Profile     string        `help:"Preset memory and speed: memory (32MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
+	Profile     string        `help:"Preset memory and speed: memory (48MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
 	MaxMemory   *size         `help:"Memory for all history together, the process included; the oldest messages go first. The default is the profile's." placeholder:"128MiB" group:"History:"`
 	MaxMessages int64         `help:"Messages that a group keeps; 0: no bound." default:"0" group:"History:"`
 	MaxBytes    size          `help:"Bytes that a group keeps; 0: no bound." default:"0" group:"History:"`

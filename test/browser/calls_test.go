@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -53,6 +54,24 @@ func TestJoinLeavePublishSend(t *testing.T) {
 	p.told("direct", `"for me"`)
 	if m := receive(t, heard); m.Text() != "for the program" {
 		t.Errorf("the program heard %q", m.Text())
+	}
+}
+
+func TestWhoJoinsAGroupOnceMoreGetsWhatItRetains(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := test(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox();
+		await wb.publish("a", "kept", { retain: true });
+		const hear = (who) => (m) => t.heard.push(` + "`${who} ${m.msg}`" + `);
+		await wb.join("a", hear("first"));
+		await wb.join("a", hear("second"));
+		await wb.publish("a", "end");`)
+	p.until("t.heard.at(-1) === 'second end'")
+	var got []string
+	p.eval(&got, "return t.heard")
+	if want := []string{"first kept", "second kept", "first end", "second end"}; !slices.Equal(got, want) {
+		t.Errorf("heard %q, want %q", got, want)
 	}
 }
 
