@@ -96,6 +96,9 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	defer hub.Close()
+	_, err = hub.Publish(context.Background(), "chat/lobby", "hello")
+	fmt.Println(err)
+	// Output: <nil>
 }
 
 func ExampleWithProfile() {
@@ -104,6 +107,9 @@ func ExampleWithProfile() {
 		log.Fatal(err)
 	}
 	defer hub.Close()
+	_, err = hub.Publish(context.Background(), "home/temp", 21.5)
+	fmt.Println(err)
+	// Output: <nil>
 }
 
 func ExampleHub_ServeHTTP() {

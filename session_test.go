@@ -624,3 +624,13 @@ func TestAKilledClientHasClosed(t *testing.T) {
 	}
 	heard.are(who, "connect, join foo, disconnect closed")
 }
+
+// TestASilentClientHasMissedItsHeartbeats has the program hear why one is gone that promised signs of
+// life and gives none, though its connection stands.
+func TestASilentClientHasMissedItsHeartbeats(t *testing.T) {
+	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
+	heard := newEvents(t)
+	heard.hear(h)
+	l := at(t, addr).listen("/v1/groups/foo?heartbeat=100ms", "")
+	heard.are(l.uid, "connect, join foo, disconnect heartbeat")
+}
