@@ -247,3 +247,15 @@ func differ(a, b string) int {
 func around(s string, at int) string { return s[max(0, min(at, len(s))-300):min(len(s), at+300)] }
 
 func uidOf(i int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", i) }
+
+// TestWhoComesAsTheSetIsClosedIsToldBye: it has been sent its first bytes, and not yet run.
+func TestWhoComesAsTheSetIsClosedIsToldBye(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		r := newRig(t, memory.Options{})
+		l := r.make(filters("a"), blocking(waits))
+		r.set.Close("shutdown")
+		if r.run(l) || byeOf(l) != "shutdown" {
+			t.Errorf("blocking %v: it was sent %q", waits, l.bytes())
+		}
+	}
+}

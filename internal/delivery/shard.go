@@ -23,6 +23,7 @@ type shard struct {
 	mu    sync.Mutex // guards what follows
 	inbox []func()   // to be done by the shard's goroutine
 	shut  bool
+	why   Reason // it was shut: not changed from then on
 
 	changed atomic.Bool // filters of a stream; recall is in the inbox
 
@@ -104,7 +105,9 @@ func (sh *shard) join(s *Stream) bool {
 // close ends all streams. The shard's goroutine ends with the last.
 func (sh *shard) close(why Reason) {
 	sh.mu.Lock()
-	sh.shut = true
+	if !sh.shut {
+		sh.shut, sh.why = true, why
+	}
 	sh.inbox = append(sh.inbox, func() {
 		for _, s := range sh.all {
 			s.End(why)

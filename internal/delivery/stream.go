@@ -171,10 +171,21 @@ func reason(err error) Reason {
 func (s *Stream) Run(conn sse.Conn) bool {
 	s.conn, s.sent = conn, now()
 	if !s.shard.join(s) {
+		s.ending.CompareAndSwap(nil, &s.shard.why)
+		s.part()
 		return false
 	}
 	s.follow()
 	return true
+}
+
+// part says bye to whoever came as the set was closed.
+func (s *Stream) part() {
+	if s.conn.Blocking() {
+		_, _ = s.conn.Write(s.bye()) // he is gone, then
+		return
+	}
+	_, _ = s.conn.TryWrite(s.bye())
 }
 
 // Position returns a position that the stream has reached, and hardly ever left.
