@@ -16,7 +16,7 @@ import (
 
 // callbacks is what the hosting program wants to hear. They run outside the hub: those of one
 // session one after the other, those of different sessions at once, so that a slow one delays
-// only its own session. What has no session is in order by group.
+// only its own session. What has no session comes by group, in order where requests were not at once.
 type callbacks struct {
 	hub    *Hub
 	logger *slog.Logger
@@ -37,8 +37,9 @@ type callbacks struct {
 	idle    *sync.Cond // count is 0
 }
 
-// Bounds of how much waits or runs. What comes beyond is dropped, and counted. Messages leave room
-// for others: one session's for those of others, all for who comes and goes.
+// Bounds of how much waits or runs. What comes when a bound is reached is dropped, and counted; a
+// batch that comes before that is taken whole. Messages leave room for others: one session's for
+// those of others, all for who comes and goes.
 const (
 	maxOwnMessages = 1_000 // with one session's other events
 	maxMessages    = 10_000
@@ -114,17 +115,21 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 // Listens implements hub.Observer.
 func (c *callbacks) Listens() bool { return len(get(c, &c.message)) > 0 }
 
-// Message implements hub.Observer.
-func (c *callbacks) Message(m hub.Message) bool {
-	key := m.UID
+// Messages implements hub.Observer.
+func (c *callbacks) Messages(list []hub.Message) bool {
+	key := list[0].UID
 	if key == "" {
-		key = "group " + m.Group
+		key = "group " + list[0].Group
 	}
-	heard := Message{
-		ID: m.ID, Group: m.Group, UID: m.UID, Event: m.Event, Time: m.Time, Data: m.Data,
-		json: m.Kind == hub.JSON, hub: c.hub,
+	calls := make([]func(func(Message)), len(list))
+	for i, m := range list {
+		heard := Message{
+			ID: m.ID, Group: m.Group, UID: m.UID, Event: m.Event, Time: m.Time, Data: m.Data,
+			json: m.Kind == hub.JSON, hub: c.hub,
+		}
+		calls[i] = func(f func(Message)) { f(heard) }
 	}
-	return tell(c, &c.message, key, maxMessages, func(f func(Message)) { f(heard) })
+	return tell(c, &c.message, key, maxMessages, calls...)
 }
 
 // Session implements hub.Observer.
@@ -144,27 +149,31 @@ func (c *callbacks) Session(e session.Event) {
 	}
 }
 
-// tell has each callback of a list called, unless most wait already. Where nobody wants to hear, it
+// tell has each callback of a list called for each of the calls, unless most wait already. Where nobody wants to hear, it
 // costs nothing.
-func tell[F any](c *callbacks, list *[]F, key string, most int, call func(F)) bool {
+func tell[F any](c *callbacks, list *[]F, key string, most int, calls ...func(F)) bool {
 	callbacks := get(c, list)
 	if len(callbacks) == 0 {
 		return true
 	}
-	ok, dropped := c.post(key, most, func() {
-		for _, f := range callbacks {
-			c.call(func() { call(f) })
+	posts := make([]func(), len(calls))
+	for i, call := range calls {
+		posts[i] = func() {
+			for _, f := range callbacks {
+				c.call(func() { call(f) })
+			}
 		}
-	})
-	if dropped%1000 == 1 {
+	}
+	ok, dropped := c.post(key, most, posts)
+	if before := dropped - uint64(len(calls)); dropped > 0 && (before == 0 || dropped/1000 > before/1000) {
 		c.logger.Error("callbacks are too slow: events are dropped", "dropped", dropped, "of", key)
 	}
 	return ok
 }
 
-// post has f called after what waits under the same key. If it cannot, it returns how often that
-// was so.
-func (c *callbacks) post(key string, most int, f func()) (ok bool, dropped uint64) {
+// post has a list called, in order, after what waits under the same key. If it cannot, it returns
+// how many calls that was so of.
+func (c *callbacks) post(key string, most int, list []func()) (ok bool, dropped uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	queue := c.waiting[key]
@@ -172,13 +181,13 @@ func (c *callbacks) post(key string, most int, f func()) (ok bool, dropped uint6
 	case c.closed:
 		return false, 0
 	case c.count >= most, most == maxMessages && len(queue) >= maxOwnMessages:
-		c.dropped++
+		c.dropped += uint64(len(list))
 		return false, c.dropped
 	}
-	c.count++
-	c.waiting[key] = append(queue, f)
+	c.count += len(list)
+	c.waiting[key] = append(queue, list...)
 	if len(queue) == 0 {
-		go c.run(key, f)
+		go c.run(key, list[0])
 	}
 	return true, 0
 }

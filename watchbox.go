@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -175,9 +176,38 @@ func quietLog(l *slog.Logger) func(http.Handler) http.Handler {
 	if l.Enabled(context.Background(), slog.LevelDebug) {
 		level = slog.LevelDebug
 	}
-	return httplog.RequestLogger(l, &httplog.Options{
+	log := httplog.RequestLogger(l, &httplog.Options{
 		Level: level, Schema: httplog.SchemaECS.Concise(true), RecoverPanics: true, Skip: quiet,
 	})
+	return func(next http.Handler) http.Handler {
+		logged := log(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if whole, ok := r.Context().Value(wholeURL{}).(*url.URL); ok {
+				r.URL, r.RequestURI = whole, whole.RequestURI()
+			}
+			next.ServeHTTP(w, r)
+		}))
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery != "" {
+				r = withoutSecret(r)
+			}
+			logged.ServeHTTP(w, r)
+		})
+	}
+}
+
+// wholeURL is where a request's context has the URL that is not to be logged.
+type wholeURL struct{}
+
+// withoutSecret hides a query that may have a session's secret in it from the log.
+func withoutSecret(r *http.Request) *http.Request {
+	if q, err := url.QueryUnescape(r.URL.RawQuery); err == nil && !strings.Contains(q, "session") {
+		return r
+	}
+	shown := *r.URL
+	shown.RawQuery = "hidden"
+	r2 := r.WithContext(context.WithValue(r.Context(), wholeURL{}, r.URL))
+	r2.URL, r2.RequestURI = &shown, shown.RequestURI()
+	return r2
 }
 
 func quiet(r *http.Request, status int) bool {

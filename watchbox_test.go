@@ -449,12 +449,14 @@ func TestRunLogsRequestsThatWentWrongAndNoStreams(t *testing.T) {
 	p.call("POST /v1/groups/foo", "x", "")
 	p.listen("/v1/groups/foo", secret).leave()
 	p.call("GET /v1/groups/a//b", "", "")
+	p.call("GET /v1/groups/c//d?session="+secret, "", "")
+	p.call("GET /v1/groups/c//d?sessio%6E="+secret, "", "")
 	cancel()
 	if err := <-ran; err != nil {
 		t.Error(err)
 	}
 	lines := strings.Split(strings.TrimSpace(logged.String()), "\n")
-	if len(lines) != 1 || !strings.Contains(lines[0], "/v1/groups/a//b") || strings.Contains(logged.String(), secret) {
+	if len(lines) != 3 || !strings.Contains(lines[0], "/v1/groups/a//b") || strings.Contains(logged.String(), secret) {
 		t.Errorf("the log is\n%s", logged.String())
 	}
 }

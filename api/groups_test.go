@@ -58,6 +58,7 @@ func TestGroupsAreListedByNameWithWhatIsKnown(t *testing.T) {
 	s.wants(400, "parameter-invalid", "GET /v1/groups?filter=a&filter=b", "")
 	s.wants(400, "filter-invalid", "GET /v1/groups?filter=a//b", "")
 	s.wants(403, "filter-forbidden", "GET /v1/groups?filter=$session/%23", "")
+	s.wants(403, "filter-forbidden", "PUT /v1/policies/$session/%23", `{"max_messages":1}`, "Content-Type", "application/json")
 }
 
 func TestAPurgedGroupIsForgottenAndItsStreamsStay(t *testing.T) {

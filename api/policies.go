@@ -53,6 +53,9 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
+	if err := a.hub.Readable(f); err != nil {
+		return err // what is kept for a session is not for others to say
+	}
 	var in policyJSON
 	err = readObject(r, policyShape, &in)
 	if wrong, ok := errors.AsType[*objectError](err); ok {

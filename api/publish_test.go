@@ -293,6 +293,18 @@ func TestThereAreAsManyGroupsAsThereMayBe(t *testing.T) {
 	s.post("/v1/groups/a", "x")
 }
 
+func TestWhatPresenceKeepsOfThePastGivesWayToNewGroups(t *testing.T) {
+	s := serve(t, watchbox.WithMaxGroups(3))
+	for _, name := range []string{"x", "y", "z"} {
+		s.listen("/v1/groups/" + name)
+	}
+	s.listen("/v1/groups/foo") // that presence cannot be told of is no reason to refuse it
+	for _, name := range []string{"a", "b", "c"} {
+		s.post("/v1/groups/"+name, "x")
+	}
+	s.wants(507, "too-many-groups", "POST /v1/groups/d", "x")
+}
+
 func TestAMessageThatIsMoreThanTheMemoryIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMemory(16<<20), watchbox.WithMaxMessageSize(16<<20))
 	s.wants(200, "", "PUT /v1/policies/a", `{"store":"memory"}`, "Content-Type", "application/json")

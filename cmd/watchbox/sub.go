@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -58,9 +59,10 @@ func (s *sub) Run() error {
 	alive := func(string) { p.reached(client.LastEventID) }
 	client = &sse.Client{
 		URL: s.stream(), Header: http.Header{"Watchbox-Session": {rand.Text()}}, // the same session when it is back
-		LastEventID: pos.id, OnEvent: p.event, OnComment: alive, OnError: report, OnDisconnect: disconnected, IdleTimeout: time.Minute,
+		LastEventID: pos.id, OnEvent: p.event, OnComment: alive, OnError: report, OnDisconnect: disconnected, IdleTimeout: idleTimeout,
 		MaxBackoff: s.MaxWait,
 	}
+	p.silence = func(d time.Duration) { client.IdleTimeout = d }
 	err = client.Run(ctx)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
@@ -113,6 +115,19 @@ type printer struct {
 	left   int
 	ended  bool
 	done   context.CancelCauseFunc
+
+	silence func(time.Duration) // told how long the hub may be silent
+}
+
+// idleTimeout is how long a hub may be silent that says nothing else.
+const idleTimeout = time.Minute
+
+// silence returns how long a hub may be silent that begins with a session event.
+func silence(session sse.Event) time.Duration {
+	var hello struct{ Heartbeat string }
+	_ = json.Unmarshal(session.Data, &hello) // any other server says nothing
+	d, _ := time.ParseDuration(hello.Heartbeat)
+	return max(idleTimeout, 2*d)
 }
 
 func (p *printer) event(e sse.Event) {
@@ -126,6 +141,7 @@ func (p *printer) event(e sse.Event) {
 		fmt.Fprintln(os.Stderr, "watchbox: messages were missed:", string(e.Data))
 		fallthrough
 	case "session":
+		p.silence(silence(e))
 		p.reached(e.ID)
 		return
 	}

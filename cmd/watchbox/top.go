@@ -37,7 +37,13 @@ func (t *top) Run() error {
 	defer stop()
 	ctx, done := context.WithCancelCause(ctx)
 	s := &screen{top: t, terminal: term.IsTerminal(int(os.Stdout.Fd())), done: done}
-	client := &sse.Client{URL: t.url("/v1/groups/", "$sys/stats"), OnEvent: s.event, OnDisconnect: disconnected, IdleTimeout: time.Minute}
+	client := &sse.Client{URL: t.url("/v1/groups/", "$sys/stats"), OnDisconnect: disconnected, IdleTimeout: idleTimeout}
+	client.OnEvent = func(e sse.Event) {
+		if e.Type == "session" {
+			client.IdleTimeout = silence(e)
+		}
+		s.event(e)
+	}
 	err := client.Run(ctx)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
@@ -104,9 +110,37 @@ func (s *screen) draw(now figures, at time.Time) error {
 		s.top.URL, at.Local().Format(time.TimeOnly), rate("watchbox_messages_published_total"), rate("watchbox_messages_delivered_total"),
 		now["watchbox_streams"], now["watchbox_sessions"], rate("watchbox_slow_total"), rate("watchbox_held_total"),
 		bytesText(now["watchbox_history_memory_bytes"]), now["watchbox_messages_held"])
-	s.tables(&b, groups.Groups, sessions.Sessions)
-	_, err := os.Stdout.Write(b.Bytes())
+	rows, width := s.top.Rows, 0
+	if s.terminal {
+		rows, width = fit(rows, bytes.Count(b.Bytes(), []byte("\n")))
+	}
+	tables(&b, rows, groups.Groups, sessions.Sessions)
+	_, err := os.Stdout.Write(cut(b.Bytes(), width))
 	return err
+}
+
+// fit returns how many rows each of two tables may have below so many lines for the terminal to
+// show all, and how wide they may be.
+func fit(most, above int) (rows, width int) {
+	width, height, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		return most, 0
+	}
+	const titles = 4 // of the tables, the line between and the last, where the cursor is
+	return min(most, max(1, (height-above-titles)/2)), width
+}
+
+// cut cuts lines to a width; 0: to none.
+func cut(text []byte, width int) []byte {
+	if width == 0 {
+		return text
+	}
+	var out []byte
+	for line := range bytes.Lines(text) {
+		runes := []rune(string(bytes.TrimSuffix(line, []byte("\n"))))
+		out = append(append(out, string(runes[:min(len(runes), width)])...), '\n')
+	}
+	return out
 }
 
 // groupRow and sessionRow are what the tables show of the API's answers.
@@ -125,22 +159,23 @@ type sessionRow struct {
 }
 
 // tables prints the busiest groups, and the sessions that are furthest behind.
-func (s *screen) tables(out io.Writer, groups []groupRow, sessions []sessionRow) {
+func tables(out io.Writer, rows int, groups []groupRow, sessions []sessionRow) {
 	slices.SortFunc(groups, func(a, b groupRow) int { return cmp.Or(-cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Group, b.Group)) })
 	slices.SortFunc(sessions, func(a, b sessionRow) int {
 		return cmp.Or(-cmp.Compare(a.Lag.Bytes, b.Lag.Bytes), -cmp.Compare(a.Sent.Bytes, b.Sent.Bytes), cmp.Compare(a.UID, b.UID))
 	})
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "GROUP\tRATE/S\tLISTENERS\tMESSAGES\tBYTES")
-	for _, g := range groups[:min(len(groups), s.top.Rows)] {
+	for _, g := range groups[:min(len(groups), rows)] {
 		fmt.Fprintf(w, "%s\t%.1f\t%d\t%d\t%s\n", short(g.Group), g.Rate, g.Subscribers, g.Messages, bytesText(g.Bytes))
 	}
-	fmt.Fprintln(w, "\t\t\t\t\nSESSION\tBEHIND\tSENT\tSTREAMS\tSTATE\tADDRESS\tFILTERS")
-	for _, x := range sessions[:min(len(sessions), s.top.Rows)] {
+	_ = w.Flush() // a Buffer takes everything
+	fmt.Fprintln(w, "\nSESSION\tBEHIND\tSENT\tSTREAMS\tSTATE\tADDRESS\tFILTERS")
+	for _, x := range sessions[:min(len(sessions), rows)] {
 		fmt.Fprintf(w, "%.8s\t%s\t%s\t%d\t%s\t%s\t%s\n", x.UID, bytesText(x.Lag.Bytes), bytesText(x.Sent.Bytes),
 			x.Streams, x.State, x.Address, short(strings.Join(x.Filters, " ")))
 	}
-	_ = w.Flush() // a Buffer takes everything
+	_ = w.Flush()
 }
 
 // short cuts a text that would break the table, and what a terminal would obey.

@@ -32,8 +32,9 @@ type Observer interface {
 	// Listens reports whether it wants to hear of messages, which have to be copied for it.
 	Listens() bool
 
-	// Message hears of a published message. It reports whether it could take it.
-	Message(m Message) bool
+	// Messages hears of what was published in one request. It takes all of it, or reports that it
+	// could not.
+	Messages(list []Message) bool
 
 	// Session hears of Connect, Reconnect, Disconnect, Join and Leave.
 	Session(e session.Event)

@@ -37,8 +37,17 @@ func (id keyID) noteKey() string {
 	return keyNotes + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// appendNoted appends entries to the log with notes, where it keeps some.
+// appendNoted appends entries to the log with notes, where it keeps some. What presence keeps of the
+// past gives way to groups that are new.
 func (h *Hub) appendNoted(ctx context.Context, entries []store.Entry, notes []store.Note) (store.ID, error) {
+	id, err := h.tryAppend(ctx, entries, notes)
+	if errors.Is(err, store.ErrTooManyGroups) && h.makeRoom() {
+		return h.tryAppend(ctx, entries, notes)
+	}
+	return id, err
+}
+
+func (h *Hub) tryAppend(ctx context.Context, entries []store.Entry, notes []store.Note) (store.ID, error) {
 	if h.notes == nil || len(notes) == 0 {
 		return h.log.Append(ctx, entries)
 	}

@@ -69,9 +69,11 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, within func(f
 		return Receipt{}, err
 	}
 	h.set.Hold(ctx)
-	for i, m := range e.heard {
-		m.ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
-		h.opts.Observer.Message(m)
+	for i := range e.heard {
+		e.heard[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
+	}
+	if len(e.heard) > 0 {
+		h.opts.Observer.Messages(e.heard)
 	}
 	return r, nil
 }

@@ -2,8 +2,10 @@ package hub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,6 +100,22 @@ func (h *Hub) announce(e session.Event) {
 	h.appendOwn(store.Message{Group: presencePrefix + e.Filter.String(), Msg: append(msg, '}')})
 }
 
+// presenceParts says which part of the presence groups makes room for others at a time.
+const presenceParts = 8
+
+// makeRoom purges the presence groups of which nothing was heard for longest. It reports whether
+// there were any.
+func (h *Hub) makeRoom() bool {
+	list := slices.DeleteFunc(h.log.Groups(), func(g store.GroupInfo) bool { return !strings.HasPrefix(g.Group, presencePrefix) })
+	slices.SortFunc(list, func(a, b store.GroupInfo) int { return cmp.Compare(a.Newest, b.Newest) })
+	for _, g := range list[:(len(list)+presenceParts-1)/presenceParts] {
+		if err := h.log.Purge(g.Group); err != nil {
+			return false
+		}
+	}
+	return len(list) > 0
+}
+
 func (h *Hub) sendWill(e session.Event) {
 	w := e.Will
 	h.appendOwn(store.Message{Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64},
@@ -143,10 +161,8 @@ func (h *Hub) hand(ctx context.Context, p *Publication) error {
 	if err := e.encode(p); err != nil {
 		return err
 	}
-	for _, m := range e.heard {
-		if !h.opts.Observer.Message(m) {
-			return ErrBusy
-		}
+	if len(e.heard) > 0 && !h.opts.Observer.Messages(e.heard) {
+		return ErrBusy
 	}
 	return nil
 }

@@ -55,7 +55,11 @@ func (h *Hub) describe(i session.Info) Session {
 	return s
 }
 
-// lag counts what a stream at a position has before it.
+// lagMost is how many bytes of what a stream has before it are counted: to know more of thousands
+// that are slow would make them slower.
+const lagMost = 1 << 20
+
+// lag counts what a stream at a position has before it, up to lagMost.
 func (h *Hub) lag(filters group.Set, after store.Seq) (a Amount) {
 	_, newest := h.log.Bounds()
 	if after >= newest.Seq {
@@ -63,7 +67,7 @@ func (h *Hub) lag(filters group.Set, after store.Seq) (a Amount) {
 	}
 	b := batches.Get().(*store.Batch)
 	defer batches.Put(b)
-	for q := (store.Query{Select: filters, After: after, Through: newest.Seq}); q.After < newest.Seq; q.After = b.Next {
+	for q := (store.Query{Select: filters, After: after, Through: newest.Seq}); q.After < newest.Seq && a.Bytes < lagMost; q.After = b.Next {
 		if err := h.log.Read(q, b); err != nil {
 			return a
 		}
