@@ -14,7 +14,12 @@
 // gets it.
 //
 // What is published while Join runs may be heard or not, and so may be what was published shortly
-// before where a filter overlaps with one that is or was joined: it is on the wire already.
+// before where a filter overlaps with one that is or was joined: it is on the wire already. A value
+// that a group retains is not sent again if the stream is cut before it has come.
+//
+// What others send to this client (SendTo) is heard while anything is joined, and over interruptions
+// of that. A client that leaves its last group closes its stream; what is sent to it between that and
+// its next Join may not be heard.
 //
 // All callbacks of a Client, those of its options too, run one at a time, in order, on one
 // goroutine. They may take their time: when a megabyte waits for them, the client stops reading,
