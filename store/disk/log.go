@@ -78,6 +78,7 @@ type Log struct {
 	oldest atomic.Uint64 // no message up to here is held
 	newest atomic.Uint64 // the last seq that may be read
 	wakes  store.Watchers
+	parked parking
 
 	life    sync.RWMutex // held to use the log, and to close it
 	closed  bool
@@ -226,6 +227,7 @@ func (l *Log) Close() error {
 	}
 	close(l.ops)
 	l.ended.Wait()
+	l.opts.call(l.parked.clear)
 	err := l.engine.close()
 	l.oldest.Store(l.newest.Load())
 	return err

@@ -132,14 +132,13 @@ func (r *reading) dropGone() {
 // look each of them up.
 const sparse = 8
 
-// disk reads on to where the recent messages begin.
-func (r *reading) disk() error {
+// disk reads on, at most to where the recent messages begin.
+func (r *reading) disk() (err error) {
 	through := min(r.base, r.end)
-	var err error
 	if named := r.named(); named != nil {
 		err = r.lookUp(named, through)
 	} else {
-		err = r.scan(through)
+		through, err = r.scan(through)
 	}
 	if err == nil && !r.full {
 		r.pos = through
@@ -170,23 +169,35 @@ func (r *reading) named() []*group {
 	return list
 }
 
-// scan goes through all messages.
-func (r *reading) scan(through store.Seq) error {
-	c, err := r.l.engine.cursor(seqKey(messageSpace, r.pos+1), seqKey(messageSpace, through+1))
+// scan goes through all messages, and returns how far it came if the batch is not full.
+func (r *reading) scan(through store.Seq) (store.Seq, error) {
+	w, err := r.l.walkFrom(r.pos + 1)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	for ok := c.First(); ok && !r.full; ok = c.Next() {
-		value, err := c.ValueAndErr()
+	through = min(through, w.through)
+	for ok := w.Valid(); ok; ok = w.Next() {
+		seq := seqOf(w.Key())
+		if seq > through {
+			break
+		}
+		value, err := w.ValueAndErr()
 		if err == nil {
-			err = r.takeStored(seqOf(c.Key()), value)
+			err = r.takeStored(seq, value)
 		}
 		if err != nil {
-			_ = c.Close()
-			return err
+			_ = w.Close()
+			return 0, err
+		}
+		if r.full && time.Now().Before(w.ends) {
+			r.l.parked.park(w)
+			return 0, nil
+		}
+		if r.full {
+			break
 		}
 	}
-	return closeCursor(c)
+	return through, closeCursor(w.cursor)
 }
 
 // closeCursor ends a walk, and returns what went wrong on the way.

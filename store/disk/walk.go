@@ -1,0 +1,91 @@
+package disk
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+const (
+	maxParked = 16                     // walks
+	maxAge    = 100 * time.Millisecond // of a walk, which keeps files that others have deleted
+)
+
+// walk goes through all messages, as they were when it began. Who catches up reads a batch at a
+// time, and to find the place again for each takes longer than to read it. Therefore a walk that
+// stopped as a batch was full is parked, for the read that goes on from there.
+type walk struct {
+	*cursor
+	through store.Seq // it has seen all messages up to here
+	ends    time.Time
+	timer   *time.Timer // while it is parked
+}
+
+// walkFrom returns one whose first message is the first that has this seq or a later one.
+func (l *Log) walkFrom(seq store.Seq) (*walk, error) {
+	if w := l.parked.take(seq); w != nil {
+		return w, nil
+	}
+	through := store.Seq(l.newest.Load()) // before: there may soon be newer ones
+	c, err := l.engine.cursor(seqKey(messageSpace, seq), behind(messageSpace))
+	if err != nil {
+		return nil, err
+	}
+	c.First()
+	return &walk{cursor: c, through: through, ends: time.Now().Add(maxAge)}, nil
+}
+
+// parking is where walks wait.
+type parking struct {
+	mu    sync.Mutex
+	walks []*walk // in the order in which they came
+}
+
+// park lets a walk wait at its message, but not for long.
+func (p *parking) park(w *walk) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.walks) == maxParked {
+		p.close(p.walks[0])
+	}
+	p.walks = append(p.walks, w)
+	w.timer = time.AfterFunc(time.Until(w.ends), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if slices.Contains(p.walks, w) {
+			p.close(w)
+		}
+	})
+}
+
+// take returns the walk that waits at a message, or nil.
+func (p *parking) take(seq store.Seq) *walk {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.walks, func(w *walk) bool { return seqOf(w.Key()) == seq })
+	if i < 0 {
+		return nil
+	}
+	w := p.walks[i]
+	p.walks = slices.Delete(p.walks, i, i+1)
+	w.timer.Stop()
+	return w
+}
+
+// close ends a walk that waits. What went wrong on its way was told to who read.
+func (p *parking) close(w *walk) {
+	p.walks = slices.DeleteFunc(p.walks, func(x *walk) bool { return x == w })
+	w.timer.Stop()
+	_ = w.Close()
+}
+
+// clear ends all that wait.
+func (p *parking) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.walks) > 0 {
+		p.close(p.walks[0])
+	}
+}
