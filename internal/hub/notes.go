@@ -74,9 +74,9 @@ func (h *Hub) keyNotes(p *Publication, e *encoder) (notes []store.Note) {
 }
 
 // noteWill notes a session's last will, or with nil that there is none any more.
-func (h *Hub) noteWill(uid string, w *session.Will) {
+func (h *Hub) noteWill(uid string, w *session.Will) error {
 	if h.notes == nil {
-		return
+		return nil
 	}
 	n := store.Note{Key: willNotes + uid}
 	if w != nil {
@@ -85,8 +85,14 @@ func (h *Hub) noteWill(uid string, w *session.Will) {
 			panic("hub: a will: " + err.Error()) // strings and bytes
 		}
 	}
-	if _, err := h.notes.AppendNoted(context.Background(), nil, n); err != nil && !errors.Is(err, store.ErrClosed) {
-		h.opts.Logger.Error("a last will could not be noted: it would not outlive the hub", "uid", uid, "error", err)
+	_, err := h.notes.AppendNoted(context.Background(), nil, n)
+	return err
+}
+
+// forgetWill notes that a session's last will is done with.
+func (h *Hub) forgetWill(uid string) {
+	if err := h.noteWill(uid, nil); err != nil && !errors.Is(err, store.ErrClosed) {
+		h.opts.Logger.Error("a last will is still noted: the next start may send it again", "uid", uid, "error", err)
 	}
 }
 

@@ -52,8 +52,8 @@ func (h *Hub) onSession(e session.Event) {
 	switch e.Kind {
 	case session.SendWill:
 		h.sendWill(e)
-	case session.ChangeWill:
-		h.noteWill(e.UID, e.Will)
+	case session.WillDone:
+		h.forgetWill(e.UID)
 	case session.Disconnect:
 		if e.Reason != session.Shutdown { // after which it may return
 			h.forget(e.UID)
@@ -200,13 +200,17 @@ func (h *Hub) SetWill(ctx context.Context, uid, name string, msg []byte, delay *
 	if err != nil {
 		return err
 	}
-	return h.sessions.SetWill(uid, &session.Will{
+	return h.keepWill(uid, &session.Will{
 		Group: m.Group, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64, Delay: delay,
 	})
 }
 
 // ClearWill drops the session's last will.
-func (h *Hub) ClearWill(uid string) error { return h.sessions.SetWill(uid, nil) }
+func (h *Hub) ClearWill(uid string) error { return h.keepWill(uid, nil) }
+
+func (h *Hub) keepWill(uid string, w *session.Will) error {
+	return h.sessions.SetWill(uid, w, func() error { return h.noteWill(uid, w) })
+}
 
 // EndSession ends a session: at its own wish, or because somebody kicks it.
 func (h *Hub) EndSession(uid string, why session.Reason) error { return h.sessions.End(uid, why) }

@@ -29,7 +29,7 @@ const (
 	Reconnect              // it was lost, and a stream opened
 	Disconnect             // it is gone, after its memberships
 	SendWill               // its last will is due
-	ChangeWill             // it has another will, or none
+	WillDone               // its last will is not to be sent: it ended by itself
 
 	Join  // Filter is new to it
 	Leave // Filter is no longer among its streams'

@@ -6,10 +6,20 @@ import (
 	"time"
 )
 
-func (w *world) noteWill(e Event) {
+// SetWill is the registry's, with a note of each.
+func (w *world) SetWill(uid string, will *Will) error {
+	return w.Registry.SetWill(uid, will, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.noteWill(will)
+		return w.noNotes
+	})
+}
+
+func (w *world) noteWill(will *Will) {
 	s := ""
-	if e.Will != nil {
-		s = string(e.Will.Msg)
+	if will != nil {
+		s = string(will.Msg)
 	}
 	w.wills = append(w.wills, s)
 }

@@ -127,11 +127,14 @@ func (r *Registry) Leave(uid string, f group.Filter) error {
 	return r.do(uid, func(s *Session) error { return s.leave(f) })
 }
 
-// SetWill replaces the session's last will; nil clears it.
-func (r *Registry) SetWill(uid string, w *Will) error {
+// SetWill replaces the session's last will; nil clears it. First note is called, which tells where
+// wills are kept: its error leaves all as it was.
+func (r *Registry) SetWill(uid string, w *Will, note func() error) error {
 	return r.do(uid, func(s *Session) error {
+		if err := note(); err != nil {
+			return err
+		}
 		s.will = w
-		r.watch(Event{Kind: ChangeWill, UID: uid, Will: w})
 		s.schedule(rightNow())
 		return nil
 	})

@@ -218,7 +218,7 @@ func (s *Session) finish(why Reason) {
 	case why != Ended:
 		s.sendWill()
 	case s.will != nil:
-		s.registry.watch(Event{Kind: ChangeWill, UID: s.uid})
+		s.registry.watch(Event{Kind: WillDone, UID: s.uid})
 	}
 	s.tell(Disconnect, group.Filter{}, why)
 	s.registry.forget(s)

@@ -29,6 +29,8 @@ type world struct {
 	mu     sync.Mutex
 	events map[string][]string
 	wills  []string // as they are to be noted, "" for none
+
+	noNotes error // why no will can be noted
 }
 
 func newWorld(t *testing.T) *world {
@@ -45,8 +47,8 @@ var words = map[Kind]string{
 func (w *world) watch(e Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e.Kind == ChangeWill {
-		w.noteWill(e)
+	if e.Kind == WillDone {
+		w.noteWill(nil)
 		return
 	}
 	s := words[e.Kind]

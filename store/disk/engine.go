@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -30,14 +28,15 @@ var system = vfs.Default
 // engine keeps keys and values. This file alone knows that it is Pebble.
 type engine struct {
 	db       *pebble.DB
-	fs       filesystem
+	fs       *guard
 	dir      string
 	caches   int64 // bytes of memory that it may take
 	reserve  uint64
 	memtable int64
 
-	mu     sync.Mutex // guards what follows
-	failed error      // why nothing can be written any more
+	mu     sync.Mutex    // guards what follows
+	failed error         // why nothing can be written any more
+	broken chan struct{} // closed when failed is set
 	onFail func(error)
 
 	// call runs what enters the engine. Tests in a synctest bubble have it leave the bubble, which
@@ -64,10 +63,11 @@ const (
 func openEngine(fs filesystem, dir string, memory int64, call func(func())) (e *engine, err error) {
 	memtable := min(max(memory/memtableParts, minMemtable), maxMemtable)
 	cache := min(memory/cacheParts, maxCache)
-	e = &engine{fs: fs, dir: dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
+	e = &engine{dir: dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
+	call(func() { e.fs, e.broken = newGuard(fs, e), make(chan struct{}) })
 	e.reserve = uint64(4*memtable) + 8<<20
 	o := &pebble.Options{
-		FS:                          fs,
+		FS:                          e.fs,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cache,
 		MemTableSize:                uint64(memtable),
@@ -94,29 +94,62 @@ func openEngine(fs filesystem, dir string, memory int64, call func(func())) (e *
 	for i := range o.TargetFileSizes[1:] {
 		o.TargetFileSizes[1+i] = max(minTable, memtable/2)
 	}
-	call(func() {
-		defer func() {
-			if v := recover(); v != nil {
-				err = fmt.Errorf("%v", v)
-			}
-		}()
-		e.db, err = pebble.Open(dir, o)
-	})
+	call(func() { err = e.open(o) })
 	if err != nil {
 		return nil, err
 	}
+	e.fs.patient.Store(true)
 	return e, nil
 }
 
-// background hears of what goes wrong when tables are written. For want of room it is tried
-// again; anything else is not, for what a disk that failed says afterwards cannot be trusted.
+// open has the engine begin, in a goroutine that ends where that cannot go on.
+func (e *engine) open(o *pebble.Options) error {
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: errors.New("the engine does not begin")}
+		defer func() {
+			if v := recover(); v != nil {
+				r.err = fmt.Errorf("%v", v)
+			}
+			done <- r
+		}()
+		r.db, r.err = pebble.Open(e.dir, o)
+	}()
+	select {
+	case r := <-done:
+		if err := e.err(); err != nil {
+			if r.db != nil {
+				e.db = r.db
+				_ = e.close()
+			}
+			return err
+		}
+		e.db = r.db
+		return r.err
+	case <-e.broken:
+	}
+	select { // it may wait for what will never be
+	case r := <-done:
+		if r.db != nil {
+			e.db = r.db
+			_ = e.close()
+		}
+	case <-time.After(patience):
+	}
+	return e.err()
+}
+
+// background hears of what goes wrong when tables are written. It is not tried again, for what a
+// disk that failed says afterwards cannot be trusted.
 func (e *engine) background(err error) {
-	if !isFull(err) && !errors.Is(err, pebble.ErrCancelledCompaction) {
+	if !errors.Is(err, pebble.ErrCancelledCompaction) {
 		e.fail(err)
 	}
 }
-
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // fail notes the first reason why nothing can be written any more.
 func (e *engine) fail(err error) {
@@ -126,6 +159,7 @@ func (e *engine) fail(err error) {
 		return
 	}
 	e.failed = err
+	close(e.broken)
 	if e.onFail != nil {
 		e.onFail(err)
 	}
@@ -139,7 +173,7 @@ func (e *engine) err() error {
 }
 
 // commit writes what fill puts in a batch. With sync it is on disk when commit returns; else the
-// system may take its time. After an error nothing is written any more.
+// newest of it may still be the process's own. After an error nothing is written any more.
 func (e *engine) commit(sync bool, fill func(*batch) error) (err error) {
 	e.call(func() { err = e.write(sync, fill) })
 	if err != nil {
@@ -152,27 +186,31 @@ func (e *engine) write(sync bool, fill func(*batch) error) (err error) {
 	if err := e.err(); err != nil {
 		return err
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			f, ok := v.(fatal)
-			if !ok {
-				panic(v)
-			}
-			err = f.err
-		}
-	}()
 	b := e.db.NewBatch()
 	if err := fill(b); err != nil {
-		return errors.Join(err, b.Close())
+		_ = b.Close()
+		return err
 	}
 	how := pebble.NoSync
 	if sync {
 		how = pebble.Sync
 	}
-	if err := b.Commit(how); err != nil {
-		return err
+	done := make(chan error, 1)
+	go func() { // which may wait for ever, where tables cannot be written
+		done <- b.Commit(how)
+	}()
+	select {
+	case err = <-done:
+	case <-e.broken:
+		return e.err()
 	}
-	return b.Close()
+	if err == nil {
+		err = b.Close()
+	}
+	if err == nil {
+		err = e.err() // the engine does not hear of all
+	}
+	return err
 }
 
 // sync has all that was committed be on disk.
@@ -191,36 +229,59 @@ func (e *engine) size() (n int64) {
 	return n
 }
 
-// full reports whether the disk has no room for more: what is left is needed to tidy up.
-func (e *engine) full() bool {
+// room says how much room there is on the disk.
+type room int
+
+const (
+	enough room = iota
+	little      // it is needed to tidy up
+	none        // not even for that
+)
+
+func (e *engine) room() room {
 	u, err := e.fs.GetDiskUsage(e.dir)
-	return err == nil && u.AvailBytes < e.reserve
+	switch {
+	case e.stuck() || err == nil && u.AvailBytes < e.reserve/2:
+		return none
+	case err == nil && u.AvailBytes < e.reserve:
+		return little
+	}
+	return enough
 }
+
+// stuck reports whether the engine waits for room.
+func (e *engine) stuck() bool { return e.fs.stuck.Load() > 0 }
 
 // patience is how long an engine that failed may take to end: it may wait for itself for ever.
 const patience = 5 * time.Second
 
 // close ends the engine. Of one that failed, all has been said.
 func (e *engine) close() (err error) {
-	if e.err() == nil {
-		e.call(func() { err = e.db.Close() })
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer func() { _ = recover() }() // it is beyond help
-		_ = e.db.Close()
-	}()
-	select {
-	case <-ended:
-	case <-time.After(patience):
-	}
-	return nil
+	e.fs.hurry()
+	e.call(func() {
+		ended := make(chan error, 1)
+		go func() {
+			err := errors.New("the engine does not end")
+			defer func() {
+				if v := recover(); v != nil {
+					err = fmt.Errorf("%v", v)
+				}
+				ended <- err
+			}()
+			err = e.db.Close()
+		}()
+		select {
+		case err = <-ended:
+			return
+		case <-e.broken:
+		}
+		select {
+		case <-ended:
+		case <-time.After(patience):
+		}
+	})
+	return err
 }
-
-// fatal is how the engine leaves a commit that failed.
-type fatal struct{ err error }
 
 // logger hears what the engine has to say: only that it cannot go on.
 type logger struct{ e *engine }
@@ -228,13 +289,9 @@ type logger struct{ e *engine }
 func (logger) Infof(string, ...any)  {}
 func (logger) Errorf(string, ...any) {}
 
-// Fatalf does not return: the engine takes it for the end of the process. In a commit it is an
-// error of that; a goroutine of the engine's own ends.
+// Fatalf does not return: the engine takes it for the end of the process. It is that of a goroutine.
 func (l logger) Fatalf(format string, args ...any) {
 	err := fmt.Errorf(format, args...)
 	l.e.fail(err)
-	if strings.Contains(format, "commit error") || l.e.db == nil {
-		panic(fatal{err})
-	}
 	runtime.Goexit()
 }

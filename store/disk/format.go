@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -46,27 +47,45 @@ func makeFormat(fs filesystem, dir string) error {
 		return err
 	}
 	for _, name := range list {
-		if name != formatFile+".new" && name != "log" && name != "lost+found" {
+		inside, _ := fs.List(fs.PathJoin(dir, name)) // an error: it is no folder
+		if name != formatFile+".new" && name != "lost+found" && (name != "log" || len(inside) > 0) {
 			return fmt.Errorf("the folder has %s in it, and is no store: name one that is empty", name)
 		}
 	}
 	if err := fs.MkdirAll(logDir(fs, dir), 0o700); err != nil {
 		return err
 	}
-	fresh := fs.PathJoin(dir, formatFile+".new")
+	return writeFormat(fs, dir)
+}
+
+// writeFormat makes a folder be a store.
+func writeFormat(fs filesystem, dir string) error {
+	if err := writeFile(fs, dir, formatFile, formatLine+format+"\n"); err != nil {
+		return err
+	}
+	return syncDir(fs, fs.PathDir(dir)) // the folder is an entry, too
+}
+
+// writeFile writes a small file, or leaves what there was.
+func writeFile(fs filesystem, dir, name, text string) error {
+	fresh := fs.PathJoin(dir, name+".new")
 	f, err := fs.Create(fresh, "watchbox")
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(f, formatLine+format+"\n")
-	err = errors.Join(err, f.Sync(), f.Close())
+	if _, err = io.WriteString(f, text); err == nil {
+		err = f.Sync()
+	}
+	if err2 := f.Close(); err == nil {
+		err = err2
+	}
 	if err == nil {
-		err = fs.Rename(fresh, fs.PathJoin(dir, formatFile))
+		err = fs.Rename(fresh, fs.PathJoin(dir, name))
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = syncDir(fs, dir)
 	}
-	return errors.Join(syncDir(fs, dir), syncDir(fs, fs.PathDir(dir))) // the folder is an entry, too
+	return err
 }
 
 // logDir is where in a store's folder the engine is.
@@ -77,15 +96,23 @@ func syncDir(fs filesystem, dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	err = d.Sync()
+	if err2 := d.Close(); err == nil {
+		err = err2
+	}
+	return err
 }
 
 // describe says in one line what keeps a store from opening.
 func describe(err error) error {
 	line, _, _ := strings.Cut(err.Error(), "\n") // what follows is for those who know the engine
 	switch {
-	case strings.Contains(line, "lock") || strings.Contains(line, "resource temporarily unavailable"):
-		return fmt.Errorf("another process uses it, or is not yet gone (%s)", line)
+	case errors.Is(err, errInUse):
+		return fmt.Errorf("%w (%s)", errInUse, strings.TrimPrefix(line, errInUse.Error()))
+	case isFull(err):
+		return fmt.Errorf("the disk is full, make some room: %s", line)
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EIO):
+		return errors.New(line)
 	case strings.Contains(line, "format major version"):
 		return fmt.Errorf("it was written by a newer version (%s)", line)
 	}

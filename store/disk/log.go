@@ -104,6 +104,7 @@ type Log struct {
 	overdue  []*group // have more to evict than one turn could
 	sweeping []*op    // wait until none is overdue
 	doomed   []doomed
+	idles    bool      // there is no room for what is due
 	unsynced time.Time // the first commit that is not on disk for sure; zero: none
 	diskMax  int64     // of what messages take
 }
@@ -211,6 +212,9 @@ func (l *Log) do(o *op) (store.ID, error) {
 	if l.closed {
 		return store.ID{}, store.ErrClosed
 	}
+	if l.engine.stuck() {
+		return store.ID{}, errFull
+	}
 	l.ops <- o
 	<-o.done
 	return o.id, o.err
@@ -218,6 +222,7 @@ func (l *Log) do(o *op) (store.ID, error) {
 
 // Close implements store.Log.
 func (l *Log) Close() error {
+	l.engine.fs.hurry()
 	l.life.Lock()
 	closed := l.closed
 	l.closed = true

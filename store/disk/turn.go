@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"math"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -31,7 +32,7 @@ type turn struct {
 	evict   int       // how many more it may
 	doomed  []doomed  // by this turn, for the next to delete
 	promise bool      // somebody waits for it to be on disk
-	full    bool      // nothing may be appended
+	room    room      // on disk
 	cut     store.Seq // nothing up to here is held
 	index   *cursor
 	at      item // where index is
@@ -78,6 +79,9 @@ func (l *Log) run() {
 
 // wait returns how long there is nothing to do.
 func (l *Log) wait() time.Duration {
+	if l.idles {
+		return roomAfter
+	}
 	if len(l.overdue) > 0 {
 		return 0
 	}
@@ -130,13 +134,26 @@ func (l *Log) gather(o *op) []*op {
 // turnMost returns how many bytes of frames make a turn take no more.
 func (l *Log) turnMost() int { return int(min(l.opts.MaxMemory/turnParts, maxTurn)) }
 
-// room returns about how many bytes the frames of a turn take.
-func room(list []*op) (n int) {
+// refuse answers that there is no room.
+func refuse(list []*op) {
+	for _, o := range list {
+		o.err = errFull
+		o.done <- struct{}{}
+	}
+}
+
+// roomFor returns about how many bytes the frames of a turn take.
+func roomFor(list []*op) (n int) {
 	const header = 80 // the part of a frame that has the id, and is not yet there
 	for _, o := range list {
 		n += o.size() + header*len(o.entries)
 	}
 	return n
+}
+
+// adds reports whether an op needs room for long.
+func (o *op) adds() bool {
+	return len(o.entries) > 0 || slices.ContainsFunc(o.notes, func(n store.Note) bool { return n.Value != nil })
 }
 
 func (o *op) size() (n int) {
@@ -148,9 +165,13 @@ func (o *op) size() (n int) {
 
 // turn does what is asked for and what is due, and answers.
 func (l *Log) turn(list []*op) {
-	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1, evict: maxEvict, full: l.engine.full()}
-	t.buf = make([]byte, 0, room(list))
+	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1, evict: maxEvict, room: l.engine.room()}
+	t.buf = make([]byte, 0, roomFor(list))
 	err := l.Err()
+	if l.idles = err == nil && t.room == none; l.idles {
+		refuse(list)
+		return
+	}
 	if err == nil {
 		if err = l.commit(t, list); err != nil {
 			l.engine.fail(err)
@@ -219,7 +240,7 @@ func (l *Log) commit(t *turn, list []*op) error {
 
 // append takes an op's entries into the turn. The refusal is the op's own; err ends all.
 func (l *Log) append(o *op, t *turn) (refusal, err error) {
-	if len(o.entries) > 0 && t.full {
+	if t.room < enough && o.adds() {
 		return errFull, nil
 	}
 	if !l.known(o.entries) {

@@ -1,0 +1,220 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// guard stands between the engine and the disk, which the engine takes for one that does not fail:
+// an error where it writes its log or its list of tables would be the end of the process. It is the
+// guard that hears of it, after which nothing is written or removed any more, while the engine goes
+// on with what can be read. Where there is no room, it waits for some.
+type guard struct {
+	filesystem
+	fail func(error)
+	err  func() error
+
+	patient atomic.Bool  // it waits for room
+	stuck   atomic.Int32 // how many writers do
+	hasty   chan struct{}
+	hasten  sync.Once
+}
+
+// roomAfter is when it is looked again whether there is room.
+const roomAfter = 100 * time.Millisecond
+
+func newGuard(fs filesystem, e *engine) *guard {
+	return &guard{filesystem: fs, fail: e.fail, err: e.err, hasty: make(chan struct{})}
+}
+
+// hurry has nobody wait for room any more.
+func (g *guard) hurry() {
+	g.patient.Store(false)
+	g.hasten.Do(func() { close(g.hasty) })
+}
+
+// Unwrap implements vfs.FS.
+func (g *guard) Unwrap() vfs.FS { return g.filesystem }
+
+var errInUse = errors.New("another process uses it, or is not yet gone")
+
+// Lock implements vfs.FS.
+func (g *guard) Lock(name string) (io.Closer, error) {
+	c, err := g.filesystem.Lock(name)
+	if path := (*fs.PathError)(nil); err != nil && !errors.As(err, &path) {
+		return nil, fmt.Errorf("%w (%w)", errInUse, err)
+	}
+	return c, err
+}
+
+// isTable reports whether a file is one that the engine can do without, if it was not written: it
+// tries again.
+func isTable(name string) bool {
+	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+}
+
+// whenThereIsRoom does something again as long as the disk is full, and somebody can wait.
+func (g *guard) whenThereIsRoom(do func() error) error {
+	err := do()
+	if !isFull(err) || !g.patient.Load() {
+		return err
+	}
+	g.stuck.Add(1)
+	defer g.stuck.Add(-1)
+	for isFull(err) {
+		select {
+		case <-g.hasty:
+			return err
+		case <-time.After(roomAfter):
+		}
+		err = do()
+	}
+	return err
+}
+
+// open makes a file ready to be written.
+func (g *guard) open(name string, how func() (vfs.File, error)) (vfs.File, error) {
+	table := isTable(name)
+	if err := g.err(); err != nil && table {
+		select { // the engine asks again at once
+		case <-g.hasty:
+		case <-time.After(roomAfter):
+		}
+		return nil, err
+	} else if err != nil {
+		return nowhere{g.filesystem, name}, nil
+	}
+	var f vfs.File
+	err := g.whenThereIsRoom(func() (err error) { f, err = how(); return err })
+	switch {
+	case err == nil:
+		return &guarded{File: f, g: g, table: table}, nil
+	case table:
+		return nil, err
+	}
+	g.fail(err)
+	return nowhere{g.filesystem, name}, nil
+}
+
+// Create implements vfs.FS.
+func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.open(name, func() (vfs.File, error) { return g.filesystem.Create(name, c) })
+}
+
+// ReuseForWrite implements vfs.FS.
+func (g *guard) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.open(name, func() (vfs.File, error) { return g.filesystem.ReuseForWrite(old, name, c) })
+}
+
+// OpenDir implements vfs.FS.
+func (g *guard) OpenDir(name string) (vfs.File, error) {
+	f, err := g.filesystem.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &guarded{File: f, g: g}, nil
+}
+
+// Rename implements vfs.FS.
+func (g *guard) Rename(old, name string) error {
+	return g.try(func() error { return g.filesystem.Rename(old, name) })
+}
+
+// Remove implements vfs.FS. What cannot be removed does no harm.
+func (g *guard) Remove(name string) error {
+	if g.err() != nil {
+		return nil
+	}
+	return g.filesystem.Remove(name)
+}
+
+// try does something of which the engine is not told that it failed.
+func (g *guard) try(do func() error) error {
+	if g.err() == nil {
+		if err := do(); err != nil {
+			g.fail(err)
+		}
+	}
+	return nil
+}
+
+// guarded is a file that is written.
+type guarded struct {
+	vfs.File
+	g     *guard
+	table bool
+}
+
+// try does something with the file. What fails is told the engine only of a table.
+func (f *guarded) try(do func() error) error {
+	if f.table {
+		return do()
+	}
+	return f.g.try(do)
+}
+
+// Write implements vfs.File.
+func (f *guarded) Write(p []byte) (n int, err error) {
+	err = f.try(func() error {
+		return f.g.whenThereIsRoom(func() error {
+			m, err := f.File.Write(p[n:])
+			n += m
+			return err
+		})
+	})
+	if err == nil {
+		n = len(p)
+	}
+	return n, err
+}
+
+// Sync implements vfs.File.
+func (f *guarded) Sync() error { return f.try(f.File.Sync) }
+
+// SyncData implements vfs.File.
+func (f *guarded) SyncData() error { return f.try(f.File.SyncData) }
+
+// SyncTo implements vfs.File.
+func (f *guarded) SyncTo(length int64) (full bool, err error) {
+	err = f.try(func() (err error) { full, err = f.File.SyncTo(length); return err })
+	return full, err
+}
+
+// Close implements vfs.File.
+func (f *guarded) Close() error {
+	err := f.File.Close()
+	return f.try(func() error { return err })
+}
+
+// nowhere is what is written to after a failure.
+type nowhere struct {
+	fs   filesystem
+	name string
+}
+
+var _ vfs.File = nowhere{}
+
+func (nowhere) Close() error                           { return nil }
+func (nowhere) Read([]byte) (int, error)               { return 0, io.EOF }
+func (nowhere) ReadAt([]byte, int64) (int, error)      { return 0, io.EOF }
+func (nowhere) Write(p []byte) (int, error)            { return len(p), nil }
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (nowhere) Preallocate(int64, int64) error         { return nil }
+func (n nowhere) Stat() (vfs.FileInfo, error)          { return n.fs.Stat(n.fs.PathDir(n.name)) }
+func (nowhere) Sync() error                            { return nil }
+func (nowhere) SyncTo(int64) (bool, error)             { return false, nil }
+func (nowhere) SyncData() error                        { return nil }
+func (nowhere) Prefetch(int64, int64) error            { return nil }
+func (nowhere) Fd() uintptr                            { return vfs.InvalidFd }
+
+// isFull reports whether the system says that there is no room.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

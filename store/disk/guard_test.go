@@ -1,0 +1,225 @@
+package disk_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/disk"
+)
+
+// faulty is a disk that fails from one operation that writes on, as long as it is broken.
+type faulty struct {
+	err    error
+	first  int64 // the operation, counted from when it was armed
+	count  atomic.Int64
+	armed  atomic.Bool
+	struck atomic.Pointer[errorfs.Op]
+}
+
+// String implements errorfs.Injector.
+func (f *faulty) String() string { return "faulty" }
+
+// MaybeError implements errorfs.Injector.
+func (f *faulty) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpLock || !f.armed.Load() {
+		return nil
+	}
+	if isFull := errors.Is(f.err, syscall.ENOSPC); isFull && !needsRoom(op.Kind) {
+		return nil
+	}
+	if f.count.Add(1) < f.first {
+		return nil
+	}
+	f.struck.CompareAndSwap(nil, &op)
+	return f.err
+}
+
+func needsRoom(k errorfs.OpKind) bool {
+	return k == errorfs.OpCreate || k == errorfs.OpFileWrite || k == errorfs.OpFilePreallocate || k == errorfs.OpReuseForWrite
+}
+
+// sayLong appends a message that is long enough for some of them to fill the engine's log.
+func sayLong(l store.Log, text string) (store.ID, error) {
+	m := store.Message{Group: "a", Time: time.Now(), Msg: store.AppendQuote(nil, text+strings.Repeat("-", 20_000))}
+	return l.Append(context.Background(), []store.Entry{m.Entry(nil)})
+}
+
+// texts cuts what sayLong has added.
+func texts(list []held) []held {
+	for i := range list {
+		list[i].text = strings.TrimRight(list[i].text, "-")
+	}
+	return list
+}
+
+// TestADiskThatFailsAnywhereEndsWritingAndNothingElse breaks the disk at each operation in turn
+// while messages are appended, logs and tables are begun and ended: the process lives, what was
+// acknowledged can be read, and is there when the store is opened again.
+func TestADiskThatFailsAnywhereEndsWritingAndNothingElse(t *testing.T) {
+	seen := map[string]bool{}
+	for first, struck := int64(1), true; struck; first += 1 + first/16 {
+		mem := vfs.NewCrashableMem()
+		f := &faulty{err: syscall.EIO, first: first}
+		f.armed.Store(true)
+		struck = broken(t, mem, f)
+		if op := f.struck.Load(); op != nil {
+			seen[fmt.Sprintf("%v of %s", op.Kind, kindOf(op.Path))] = true
+		}
+		if t.Failed() {
+			t.Fatalf("with a failure at operation %d, %+v", first, f.struck.Load())
+		}
+	}
+	t.Logf("%d kinds of failures: %v", len(seen), seen)
+	if len(seen) < 12 {
+		t.Errorf("only %v fail", seen)
+	}
+}
+
+func kindOf(path string) string {
+	for _, kind := range []string{".log", ".sst", "MANIFEST", "OPTIONS", "marker", "ids", "watchbox"} {
+		if strings.Contains(path, kind) {
+			return kind
+		}
+	}
+	return "else"
+}
+
+// broken works with a disk that will break, and reports whether it did.
+func broken(t *testing.T, mem *vfs.MemFS, f *faulty) bool {
+	t.Helper()
+	r := newRecord()
+	l, err := disk.Open(powerOptions(errorfs.Wrap(mem, f), disk.Always))
+	if err == nil {
+		for i := range 60 {
+			text := fmt.Sprint(i)
+			r.send(text)
+			id, err := sayLong(l, text)
+			if err == nil {
+				r.ack(id.String(), text)
+			} else if !errors.Is(err, store.ErrReadOnly) {
+				t.Errorf("message %d: %v", i, err)
+			}
+		}
+		got, _, err := all(l, "#")
+		if err != nil {
+			t.Errorf("what can be read: %v", err)
+		}
+		r.judge(texts(got), never)
+		_ = l.Close() // it may have failed
+	} else if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, "input/output error") {
+		t.Errorf("it refuses with %q", s)
+	}
+	f.armed.Store(false)
+	if l, err = disk.Open(powerOptions(mem.CrashClone(vfs.CrashCloneCfg{}), disk.Always)); err != nil {
+		t.Errorf("after that it does not open: %v", err)
+		return false
+	}
+	got, _, err := all(l, "#")
+	if err != nil {
+		t.Error(err)
+	}
+	r.judge(texts(got), never)
+	r.verdict(t)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	return f.struck.Load() != nil
+}
+
+// TestAFullDiskIsWaitedForAnywhere has the disk be full from each operation on in turn, whatever it
+// says of its room: who comes meanwhile is told so at once, nothing is lost, and all goes on when
+// there is room.
+func TestAFullDiskIsWaitedForAnywhere(t *testing.T) {
+	for first, struck := int64(1), true; struck; first += 1 + first/8 {
+		f := &faulty{err: syscall.ENOSPC, first: first}
+		struck = filled(t, f)
+		if t.Failed() {
+			t.Fatalf("with a disk full from operation %d on, %+v", first, f.struck.Load())
+		}
+	}
+}
+
+// filled works with a disk that will be full for a while, and reports whether it was.
+func filled(t *testing.T, f *faulty) bool {
+	t.Helper()
+	r := newRecord()
+	l, err := disk.Open(powerOptions(errorfs.Wrap(vfs.NewMem(), f), disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.armed.Store(true)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 60 {
+			text := fmt.Sprint(i)
+			r.send(text)
+			id, err := sayLong(l, text)
+			switch {
+			case err == nil:
+				r.ack(id.String(), text)
+			case !errors.Is(err, store.ErrFull):
+				t.Errorf("message %d: %v", i, err)
+			}
+		}
+	}()
+	refused := false
+	for n := 0; !refused && !isClosed(done); n++ { // it is never full for who comes too late
+		if f.struck.Load() == nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		text := fmt.Sprint("meanwhile ", n)
+		r.send(text)
+		id, err := say(l, text)
+		if err == nil {
+			r.ack(id.String(), text)
+		}
+		refused = errors.Is(err, store.ErrFull)
+	}
+	if got, _, err := all(l, "#"); err != nil {
+		t.Errorf("%d messages while it is full: %v", len(got), err)
+	}
+	f.armed.Store(false)
+	<-done
+	if err := l.Err(); err != nil {
+		t.Error(err)
+	}
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := say(l, "later"); err == nil {
+			break
+		} else if time.Now().After(until) {
+			t.Fatalf("there is room, and it says %v", err)
+		}
+	}
+	r.send("later")
+	got, _, err := all(l, "#")
+	if err != nil {
+		t.Error(err)
+	}
+	r.judge(texts(got), never)
+	r.verdict(t)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	return f.struck.Load() != nil
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
