@@ -153,27 +153,29 @@ func (m *model) pass(ticks int) {
 
 func (m *model) due() {
 	const over = int(timeout / tick)
+	if m.here { // first: that a stream is silent ends it, which takes its time
+		m.members = slices.DeleteFunc(m.members, func(x *modelMember) bool {
+			left := x.streams == 0 && m.now >= x.lost+over
+			if left {
+				m.tell("leave %s %s", x.filter, x.why)
+			}
+			return left
+		})
+	}
 	for _, s := range slices.Clone(m.streams) {
 		if s.heartbeat > 0 && m.now >= m.heard+s.heartbeat*3/2 {
 			m.close(s, Heartbeat)
 		}
 	}
-	if m.known() && !m.here {
-		if m.will != nil && m.will.Delay != nil && m.now >= m.lost+int(*m.will.Delay/tick) {
-			m.sendWill()
-		}
-		if m.now >= m.lost+over {
-			m.end(m.why)
-		}
+	if !m.known() || m.here {
 		return
 	}
-	m.members = slices.DeleteFunc(m.members, func(x *modelMember) bool {
-		left := x.streams == 0 && m.now >= x.lost+over
-		if left {
-			m.tell("leave %s %s", x.filter, x.why)
-		}
-		return left
-	})
+	if m.will != nil && m.will.Delay != nil && m.now >= m.lost+int(*m.will.Delay/tick) {
+		m.sendWill()
+	}
+	if m.now >= m.lost+over {
+		m.end(m.why)
+	}
 }
 
 const mostFilters = 2
