@@ -32,6 +32,7 @@ type engine struct {
 	dir      string
 	caches   int64 // bytes of memory that it may take
 	reserve  uint64
+	torn     bool // its log had a hole when it was opened
 	memtable int64
 
 	mu     sync.Mutex    // guards what follows
@@ -49,9 +50,10 @@ func direct(f func()) { f() }
 
 // How the memory for history is divided, in parts of it.
 const (
-	cacheParts    = 8 // blocks that were read
-	memtableParts = 8 // what was written and is in no table yet
-	memtables     = 2 // of which one is being made a table
+	cacheParts    = 8  // blocks that were read
+	memtableParts = 8  // what was written and is in no table yet
+	memtables     = 2  // of which one is being made a table
+	memtableDisk  = 64 // and of the room on disk, where that is bounded
 	minMemtable   = 256 << 10
 	maxMemtable   = 32 << 20
 	maxCache      = 256 << 20
@@ -59,9 +61,13 @@ const (
 	tableBlock    = 32 << 10 // what is read at once
 )
 
-// openEngine opens the folder, which it makes if need be.
-func openEngine(fs filesystem, dir string, memory int64, call func(func())) (e *engine, err error) {
-	memtable := min(max(memory/memtableParts, minMemtable), maxMemtable)
+// openEngine opens the folder, which it makes if need be. The disk is bounded where that is not 0.
+func openEngine(fs filesystem, dir string, memory, disk int64, call func(func())) (e *engine, err error) {
+	memtable := min(memory/memtableParts, maxMemtable)
+	if disk > 0 {
+		memtable = min(memtable, disk/memtableDisk)
+	}
+	memtable = max(memtable, minMemtable)
 	cache := min(memory/cacheParts, maxCache)
 	e = &engine{dir: dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
 	call(func() { e.fs, e.broken = newGuard(fs, e), make(chan struct{}) })
@@ -94,7 +100,11 @@ func openEngine(fs filesystem, dir string, memory int64, call func(func())) (e *
 	for i := range o.TargetFileSizes[1:] {
 		o.TargetFileSizes[1+i] = max(minTable, memtable/2)
 	}
-	call(func() { err = e.open(o) })
+	call(func() {
+		if e.torn, err = isTorn(fs, dir); err == nil {
+			err = e.open(o)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -238,16 +248,21 @@ const (
 	none        // not even for that
 )
 
-func (e *engine) room() room {
+// room says how much of it there is for so many bytes more, which are written at once.
+func (e *engine) room(bytes int) room {
 	u, err := e.fs.GetDiskUsage(e.dir)
 	switch {
 	case e.stuck() || err == nil && u.AvailBytes < e.reserve/2:
 		return none
-	case err == nil && u.AvailBytes < e.reserve:
+	case err == nil && u.AvailBytes < e.reserve+writtenOver*uint64(bytes):
 		return little
 	}
 	return enough
 }
+
+// writtenOver is how often what is new is on disk at the same time: in the log, and in tables that
+// are merged.
+const writtenOver = 3
 
 // stuck reports whether the engine waits for room.
 func (e *engine) stuck() bool { return e.fs.stuck.Load() > 0 }

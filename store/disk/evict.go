@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"container/heap"
 	"fmt"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -118,51 +119,78 @@ func messagesMax(disk, memtable int64) int64 {
 }
 
 // cost is what the messages held take on disk, at most: they are compressed.
-func (t *totals) cost() int64 { return t.bytes + t.messages*messageCost }
+func (t *totals) cost() int64 { return t.bytes + t.messages*messageCost + t.kept }
 
-// cut evicts the oldest messages, of whatever group, until the rest may stay.
+// mayRetain reports whether there is room for what entries are to retain: no retention ends that,
+// so that half is for messages.
+func (l *Log) mayRetain(entries []store.Entry) bool {
+	if l.diskMax == 0 {
+		return true
+	}
+	more, was := int64(0), int64(0)
+	for i := range entries {
+		if e := &entries[i]; e.Retain && !e.Clear {
+			more += int64(len(e.Tail))
+			if g := l.groups[e.Group]; g != nil {
+				was += g.next.kept
+			}
+		}
+	}
+	return more <= was || l.next.kept-was+more <= l.diskMax/2
+}
+
+const (
+	cutParts = 64 // of the room for messages: as much is made at once
+	cutRun   = 64 // messages of a group that are evicted before another is looked for
+)
+
+// cut evicts the oldest messages of the largest groups, until the rest may stay.
 func (l *Log) cut(t *turn) error {
-	if l.diskMax == 0 || l.next.cost() <= l.diskMax || t.evict == 0 {
+	if l.diskMax == 0 || !l.cutting && l.next.cost() <= l.diskMax {
 		return nil
 	}
-	c, err := l.engine.cursor(seqKey(messageSpace, store.Seq(l.oldest.Load())+1), behind(messageSpace))
-	if err != nil {
-		return err
+	most := l.diskMax - l.diskMax/cutParts
+	var groups sizeHeap
+	for _, g := range l.groups {
+		if g.next.messages > 0 {
+			groups = append(groups, g)
+		}
 	}
-	defer c.Close()
-	through := store.Seq(0)
-	lowered := map[*group]bool{}
-	for ok := c.First(); ok && l.next.cost() > l.diskMax && t.evict > 0; ok = c.Next() {
-		value, err := c.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		h, frame, err := readMessage(value)
-		if err != nil {
-			return err
-		}
-		through = seqOf(c.Key())
-		g := l.byNo[h.no]
-		if g == nil || through <= g.next.gone {
-			continue // it is doomed
-		}
-		t.evict--
+	heap.Init(&groups)
+	for len(groups) > 0 && l.next.cost() > most && t.evict > 0 {
+		g := groups[0]
 		t.touch(g)
-		lowered[g] = true
-		l.account(g, item{through, len(frame), h.time, h.expires}, t)
-		t.doomed = append(t.doomed, doomed{kind: doomIndex, no: g.no, seq: through})
-	}
-	if err := c.Error(); err != nil {
-		return err
-	}
-	for g := range lowered {
-		if err := l.findHead(g, t); err != nil {
-			return err
+		for n := 0; n < cutRun && g.next.messages > 0 && l.next.cost() > most && t.evict > 0; n++ {
+			t.evict--
+			if err := l.evictHead(g, t); err != nil {
+				return err
+			}
+		}
+		if g.next.messages == 0 {
+			heap.Pop(&groups)
+		} else {
+			heap.Fix(&groups, 0)
 		}
 	}
-	if through > 0 {
-		t.doomed = append(t.doomed, doomed{kind: doomThrough, seq: through})
-		t.cut = through
-	}
+	l.cutting = len(groups) > 0 && l.next.cost() > most
 	return nil
+}
+
+// sizeHeap has the largest group in front.
+type sizeHeap []*group
+
+// Len implements heap.Interface, as do those below.
+func (h sizeHeap) Len() int           { return len(h) }
+func (h sizeHeap) Less(i, k int) bool { return h[i].next.bytes > h[k].next.bytes }
+func (h sizeHeap) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }
+
+// Push puts a group last.
+func (h *sizeHeap) Push(x any) { *h = append(*h, x.(*group)) }
+
+// Pop takes the last group.
+func (h *sizeHeap) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	*h = (*h)[:last]
+	return x
 }

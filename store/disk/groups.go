@@ -39,6 +39,7 @@ type state struct {
 	evictedTime     int64
 	removed         store.Loss // the newest evicted that is no longer among the recent ones, too
 	retained        store.Seq
+	kept            int64 // bytes of its frame
 	rate            store.Rate
 	aside           store.Seq // the newest that was kept aside in this life
 }
@@ -65,11 +66,13 @@ const groupCost = 480
 // do.
 type totals struct {
 	messages, bytes int64
+	kept            int64 // bytes of what is retained
 	evictions       uint64
 	lostMax         store.Seq // the newest message lost in any group,
 	removedMax      store.Seq // and of those that are not among the recent ones either
 	forgotten       store.Loss
 	forgottenTime   int64
+	asideForgotten  store.Seq // lost, once this life is over
 }
 
 // excess reports whether the group's policy no longer keeps its oldest message.
@@ -183,6 +186,7 @@ func (l *Log) forget(n int, needed map[string]bool, t *turn) bool {
 }
 
 func (l *Log) dropGroup(g *group) {
+	l.next.asideForgotten = max(l.next.asideForgotten, g.next.aside)
 	if s := &g.next; s.evicted.Seq > l.next.forgotten.Seq {
 		// Groups not known lose what this one had.
 		l.next.forgotten = store.Loss{Seq: s.evicted.Seq, At: l.opts.Losses.Tick()}

@@ -67,7 +67,8 @@ func (l *Log) Purge(name string) error {
 		}
 		t.touch(g)
 		t.promise = true
-		g.purge, g.next.retained = g.next.newest, 0
+		g.purge = g.next.newest
+		l.retain(&g.next, 0, 0)
 		return l.enforce(g, t)
 	}
 	_, err := l.do(o)

@@ -24,10 +24,11 @@ const (
 const (
 	factEpoch     = "epoch"
 	factNewest    = "newest"    // the newest seq committed
-	factCeiling   = "ceiling"   // no id above it was given out
+	factLife      = "life"      // how often the log was opened
 	factClean     = "clean"     // the log was closed, and nothing came after newest
 	factLoose     = "loose"     // what is committed is not at once on disk for sure
 	factForgotten = "forgotten" // what was lost of groups that are not known
+	factAside     = "aside"     // the newest that was kept aside of such a group, in the life that wrote it
 )
 
 var errRecord = errors.New("a record is not as it was written")
@@ -148,7 +149,7 @@ func (g *group) appendRecord(b []byte) []byte {
 	b = appendUints(b, uint64(s.messages), uint64(s.bytes),
 		uint64(s.head.seq), uint64(s.head.size), uint64(s.head.time), uint64(s.head.expires),
 		uint64(s.newest), uint64(s.gone), uint64(s.evicted.Seq), uint64(s.evictedTime),
-		uint64(s.retained), uint64(s.aside))
+		uint64(s.retained), uint64(s.kept), uint64(s.aside))
 	return append(b, g.name...)
 }
 
@@ -159,7 +160,7 @@ func readGroup(key, value []byte) (*group, error) {
 	s.head = r.item()
 	s.newest, s.gone = r.seq(), r.seq()
 	s.evicted.Seq, s.evictedTime = r.seq(), int64(r.uint())
-	s.retained, s.aside = r.seq(), r.seq()
+	s.retained, s.kept, s.aside = r.seq(), int64(r.uint()), r.seq()
 	if r.bad || len(key) != 5 {
 		return nil, fmt.Errorf("group %q: %w", key, errRecord)
 	}

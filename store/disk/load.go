@@ -39,7 +39,8 @@ func (l *Log) loadAll() error {
 		return r.uint()
 	}
 	l.epoch = string(facts[factEpoch])
-	l.last, l.ceiling = store.Seq(number(factNewest)), store.Seq(number(factCeiling))
+	l.last, l.lives = store.Seq(number(factNewest)), number(factLife)
+	aside := store.Seq(number(factAside))
 	if b, ok := facts[factForgotten]; ok {
 		r = record{b: b}
 		l.next.forgotten = store.Loss{Seq: r.seq(), At: lostBefore}
@@ -48,18 +49,33 @@ func (l *Log) loadAll() error {
 	if r.bad {
 		return fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, errRecord)
 	}
+	ids, err := readIDs(l.opts.fs, l.opts.Dir)
+	if err != nil {
+		return err
+	}
+	lost, err := ids.known(l.epoch, l.lives)
+	if err != nil {
+		return err
+	}
+	l.lives, l.ceiling = max(l.lives, ids.life)+1, ids.ceiling
 	_, clean := facts[factClean]
 	if l.epoch == "" {
 		l.epoch = store.NewEpoch()
-	} else if !clean {
+	} else if !clean || lost {
 		_, loose := facts[factLoose]
-		if err := l.recover(loose); err != nil {
+		if err := l.recover(loose || lost || l.engine.torn); err != nil {
 			return err
 		}
 	}
+	if aside > l.next.forgotten.Seq {
+		l.next.forgotten, l.next.forgottenTime = store.Loss{Seq: aside, At: lostBefore}, time.Now().UnixMilli()
+	}
 	l.settle()
-	l.ceiling = max(l.ceiling, l.last)
+	l.ceiling = l.last + idAhead
 	if err := l.engine.commit(true, l.begin); err != nil {
+		return err
+	}
+	if err := l.writeIDs(); err != nil {
 		return err
 	}
 	return l.findOldest()
@@ -126,9 +142,9 @@ func (l *Log) loadGroups() error {
 	})
 }
 
-// recover puts a log in order that was not closed. Ids that may have been given out, and of which
-// nothing is known, are not given again; where they may have been given for messages that are
-// lost, all groups have a gap there.
+// recover puts a log in order that was not closed, or of which not all is left. Ids that may have
+// been given out, and of which nothing is known, are not given again; where they may have been given
+// for messages that are lost, all groups have a gap there.
 func (l *Log) recover(loose bool) error {
 	known := l.last
 	l.last = max(l.last, l.ceiling)
@@ -192,6 +208,7 @@ func (l *Log) settle() {
 		s.removed = s.evicted
 		l.next.messages += s.messages
 		l.next.bytes += s.bytes
+		l.next.kept += s.kept
 		l.next.lostMax = max(l.next.lostMax, s.evicted.Seq)
 		l.clock = max(l.clock, s.head.time)
 		l.noteIdle(g)
@@ -215,10 +232,12 @@ func (l *Log) begin(b *batch) error {
 	}
 	set(factEpoch, []byte(l.epoch))
 	set(factNewest, appendUints(nil, uint64(l.last)))
-	set(factCeiling, appendUints(nil, uint64(l.ceiling)))
+	set(factLife, appendUints(nil, l.lives))
 	set(factForgotten, appendUints(nil, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime)))
-	if err == nil {
-		err = b.Delete(append([]byte{factSpace}, factClean...), nil)
+	for _, name := range []string{factClean, factAside} {
+		if err == nil {
+			err = b.Delete(append([]byte{factSpace}, name...), nil)
+		}
 	}
 	if l.opts.Fsync != Always {
 		set(factLoose, nil)

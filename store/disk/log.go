@@ -20,11 +20,19 @@ const (
 // Fsync says when what was appended is on disk for sure.
 type Fsync time.Duration
 
-// The ways to sync. Any other Fsync above 0 is the time between two.
+// The ways to sync. Any other Fsync above 0 is how late it may be.
 const (
 	Always Fsync = 0  // before Append returns
-	Never  Fsync = -1 // when the system sees fit
+	Never  Fsync = -1 // when it suits: no promise, but within about a second
 )
+
+// delay returns how late to sync.
+func (f Fsync) delay() time.Duration {
+	if f == Never {
+		return time.Second
+	}
+	return time.Duration(f)
+}
 
 // ParseFsync reads "always", "never" or a duration.
 func ParseFsync(s string) (Fsync, error) {
@@ -96,6 +104,7 @@ type Log struct {
 	// The committer's own.
 	next     totals // becomes now when a commit is on disk
 	last     store.Seq
+	lives    uint64    // how often the log was opened
 	ceiling  store.Seq // no id above it may be given out
 	groupNo  uint32    // of the next new group
 	clock    int64     // the newest message's time, ms
@@ -104,6 +113,7 @@ type Log struct {
 	overdue  []*group // have more to evict than one turn could
 	sweeping []*op    // wait until none is overdue
 	doomed   []doomed
+	cutting  bool      // messages take more than they may all together
 	idles    bool      // there is no room for what is due
 	unsynced time.Time // the first commit that is not on disk for sure; zero: none
 	diskMax  int64     // of what messages take
@@ -149,7 +159,7 @@ func (l *Log) open() (err error) {
 	if err := checkFormat(o.fs, o.Dir); err != nil {
 		return err
 	}
-	l.engine, err = openEngine(o.fs, logDir(o.fs, o.Dir), o.MaxMemory, o.call)
+	l.engine, err = openEngine(o.fs, logDir(o.fs, o.Dir), o.MaxMemory, o.MaxDisk, o.call)
 	if err != nil {
 		return describe(err)
 	}
@@ -180,7 +190,10 @@ func (l *Log) Err() error {
 }
 
 // errFull says which room there is none of.
-var errFull = fmt.Errorf("%w: the disk is full", store.ErrFull)
+var (
+	errFull     = fmt.Errorf("%w: the disk is full", store.ErrFull)
+	errRetained = fmt.Errorf("%w: what is retained takes half of what the store may take on disk", store.ErrFull)
+)
 
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) {

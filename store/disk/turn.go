@@ -29,11 +29,10 @@ type turn struct {
 	touched []*group
 	dropped []uint32 // groups
 	sets    []func(*batch) error
-	evict   int       // how many more it may
-	doomed  []doomed  // by this turn, for the next to delete
-	promise bool      // somebody waits for it to be on disk
-	room    room      // on disk
-	cut     store.Seq // nothing up to here is held
+	evict   int      // how many more it may
+	doomed  []doomed // by this turn, for the next to delete
+	promise bool     // somebody waits for it to be on disk
+	room    room     // on disk
 	index   *cursor
 	at      item // where index is
 	of      uint32
@@ -52,8 +51,6 @@ type doom byte
 
 const (
 	doomMessage  doom = iota
-	doomIndex         // of a message: that itself goes with others
-	doomThrough       // all messages up to seq, of whatever group
 	doomRetained      // what was retained
 )
 
@@ -82,7 +79,7 @@ func (l *Log) wait() time.Duration {
 	if l.idles {
 		return roomAfter
 	}
-	if len(l.overdue) > 0 {
+	if len(l.overdue) > 0 || l.cutting {
 		return 0
 	}
 	if l.Err() != nil {
@@ -97,7 +94,7 @@ func (l *Log) wait() time.Duration {
 		due = min(due, now.UnixMilli()+tidyAfter)
 	}
 	if !l.unsynced.IsZero() {
-		due = min(due, l.unsynced.Add(time.Duration(l.opts.Fsync)).UnixMilli())
+		due = min(due, l.unsynced.Add(l.opts.Fsync.delay()).UnixMilli())
 	}
 	if due == math.MaxInt64 {
 		return time.Hour
@@ -157,6 +154,9 @@ func (o *op) adds() bool {
 }
 
 func (o *op) size() (n int) {
+	for i := range o.notes {
+		n += len(o.notes[i].Value)
+	}
 	for i := range o.entries {
 		n += len(o.entries[i].Tail)
 	}
@@ -165,8 +165,10 @@ func (o *op) size() (n int) {
 
 // turn does what is asked for and what is due, and answers.
 func (l *Log) turn(list []*op) {
-	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1, evict: maxEvict, room: l.engine.room()}
-	t.buf = make([]byte, 0, roomFor(list))
+	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1, evict: maxEvict}
+	size := roomFor(list)
+	t.room = l.engine.room(size)
+	t.buf = make([]byte, 0, size)
 	err := l.Err()
 	if l.idles = err == nil && t.room == none; l.idles {
 		refuse(list)
@@ -230,9 +232,7 @@ func (l *Log) commit(t *turn, list []*op) error {
 		}
 		l.age(g)
 	}
-	var err error
-	l.opts.call(func() { err = l.cut(t) })
-	if err != nil {
+	if err := l.cut(t); err != nil {
 		return err
 	}
 	return l.write(t)
@@ -242,6 +242,9 @@ func (l *Log) commit(t *turn, list []*op) error {
 func (l *Log) append(o *op, t *turn) (refusal, err error) {
 	if t.room < enough && o.adds() {
 		return errFull, nil
+	}
+	if !l.mayRetain(o.entries) {
+		return errRetained, nil
 	}
 	if !l.known(o.entries) {
 		if err := l.admit(o.entries, t); err != nil {
@@ -321,9 +324,10 @@ func (l *Log) push(e *store.Entry, t *turn) error {
 		if l.aside != nil && s.aside > 0 {
 			l.aside.Forget(g.name) // what is retained is here
 		}
-		s.retained = id.Seq
 		if e.Clear {
-			s.retained = 0
+			l.retain(s, 0, 0)
+		} else {
+			l.retain(s, id.Seq, m.size)
 		}
 	}
 	if err := l.enforce(g, t); err != nil {
@@ -341,11 +345,17 @@ func (l *Log) passBy(g *group, e *store.Entry, seq store.Seq, t *turn) error {
 		t.promise = true
 	}
 	if e.Retain {
-		g.next.retained = 0 // what is retained is there
+		l.retain(&g.next, 0, 0) // what is retained is there
 	}
 	g.next.aside = seq
 	g.unsaved = true
 	return nil
+}
+
+// retain has a group retain the message with that seq and of that size, or with 0 none.
+func (l *Log) retain(s *state, seq store.Seq, size int) {
+	l.next.kept += int64(size) - s.kept
+	s.retained, s.kept = seq, int64(size)
 }
 
 func (t *turn) touch(g *group) {
@@ -369,14 +379,16 @@ func (t *turn) note(n store.Note, first store.Seq) {
 // write commits the turn, if there is something in it.
 func (l *Log) write(t *turn) error {
 	last := l.last + store.Seq(len(t.items))
-	raise := last > l.ceiling
-	if raise {
+	if last > l.ceiling {
 		l.ceiling = last + idAhead
+		if err := l.writeIDs(); err != nil {
+			return err
+		}
 	}
 	stored := len(t.touched)+len(t.dropped)+len(t.sets)+len(l.doomed) > 0
-	sync := raise || l.opts.Fsync == Always && t.promise && len(t.touched)+len(t.sets) > 0
-	late := !l.unsynced.IsZero() && t.now >= l.unsynced.Add(time.Duration(l.opts.Fsync)).UnixMilli()
-	if !stored && !raise {
+	sync := l.opts.Fsync == Always && t.promise && len(t.touched)+len(t.sets) > 0
+	late := !l.unsynced.IsZero() && t.now >= l.unsynced.Add(l.opts.Fsync.delay()).UnixMilli()
+	if !stored {
 		if late {
 			l.unsynced = time.Time{}
 			return l.engine.sync()
@@ -384,13 +396,13 @@ func (l *Log) write(t *turn) error {
 		return nil
 	}
 	sync = sync || late
-	err := l.engine.commit(sync, func(b *batch) error { return l.fill(b, t, last, raise) })
+	err := l.engine.commit(sync, func(b *batch) error { return l.fill(b, t, last) })
 	switch {
 	case err != nil:
 		return err
 	case sync:
 		l.unsynced = time.Time{}
-	case l.opts.Fsync > 0 && l.unsynced.IsZero():
+	case l.opts.Fsync != Always && l.unsynced.IsZero():
 		l.unsynced = time.UnixMilli(t.now)
 	}
 	l.doomed = t.doomed
@@ -398,7 +410,7 @@ func (l *Log) write(t *turn) error {
 }
 
 // fill puts into a batch what a turn changes.
-func (l *Log) fill(b *batch, t *turn, last store.Seq, raise bool) error {
+func (l *Log) fill(b *batch, t *turn, last store.Seq) error {
 	for _, d := range l.doomed {
 		if err := d.delete(b); err != nil {
 			return err
@@ -432,10 +444,10 @@ func (l *Log) fill(b *batch, t *turn, last store.Seq, raise bool) error {
 			return err
 		}
 	}
-	return l.fillFacts(b, t, last, raise)
+	return l.fillFacts(b, t, last)
 }
 
-func (l *Log) fillFacts(b *batch, t *turn, last store.Seq, raise bool) error {
+func (l *Log) fillFacts(b *batch, t *turn, last store.Seq) error {
 	fact := func(name string, value ...uint64) error {
 		return b.Set(append([]byte{factSpace}, name...), appendUints(nil, value...), nil)
 	}
@@ -444,12 +456,10 @@ func (l *Log) fillFacts(b *batch, t *turn, last store.Seq, raise bool) error {
 			return err
 		}
 	}
-	if raise {
-		if err := fact(factCeiling, uint64(l.ceiling)); err != nil {
+	if len(t.dropped) > 0 {
+		if err := fact(factAside, uint64(l.next.asideForgotten)); err != nil {
 			return err
 		}
-	}
-	if len(t.dropped) > 0 {
 		return fact(factForgotten, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime))
 	}
 	return nil
@@ -491,14 +501,11 @@ func (m *recent) set(b *batch, space byte, frame []byte) error {
 
 func (d doomed) delete(b *batch) error {
 	switch d.kind {
-	case doomThrough:
-		return b.DeleteRange(seqKey(messageSpace, 0), seqKey(messageSpace, d.seq+1), nil)
 	case doomRetained:
 		return b.SingleDelete(seqKey(retainedSpace, d.seq), nil)
-	case doomMessage:
-		if err := b.SingleDelete(seqKey(messageSpace, d.seq), nil); err != nil {
-			return err
-		}
+	}
+	if err := b.SingleDelete(seqKey(messageSpace, d.seq), nil); err != nil {
+		return err
 	}
 	return b.SingleDelete(indexKey(d.no, d.seq), nil)
 }
@@ -516,7 +523,6 @@ func (l *Log) publish(t *turn) {
 	l.tail.add(t, l.last)
 	l.tail.trim(l.lose)
 	l.now = l.next
-	l.oldest.Store(max(l.oldest.Load(), uint64(t.cut)))
 	l.newest.Store(uint64(l.last))
 	l.mu.Unlock()
 	if len(t.items) > 0 {
@@ -547,8 +553,7 @@ func (l *Log) finish() {
 		}
 	}
 	_ = l.engine.commit(true, func(b *batch) error { // a failed one is told by Err
-		l.ceiling = l.last
-		if err := l.fill(b, t, l.last, true); err != nil {
+		if err := l.fill(b, t, l.last); err != nil {
 			return err
 		}
 		if err := b.Set(append([]byte{factSpace}, factNewest...), appendUints(nil, uint64(l.last)), nil); err != nil {
