@@ -45,6 +45,9 @@ type engine struct {
 	call func(func())
 }
 
+// errMissing is what is said of an engine that was made, and is no more.
+var errMissing = pebble.ErrDBDoesNotExist
+
 // direct is the usual call.
 func direct(f func()) { f() }
 
@@ -61,8 +64,9 @@ const (
 	tableBlock    = 32 << 10 // what is read at once
 )
 
-// openEngine opens the folder, which it makes if need be. The disk is bounded where that is not 0.
-func openEngine(fs filesystem, dir string, memory, disk int64, call func(func())) (e *engine, err error) {
+// openEngine opens the folder, in which an engine was made already or not. The disk is bounded where
+// that is not 0.
+func openEngine(fs filesystem, dir string, made bool, memory, disk int64, call func(func())) (e *engine, err error) {
 	memtable := min(memory/memtableParts, maxMemtable)
 	if disk > 0 {
 		memtable = min(memtable, disk/memtableDisk)
@@ -74,6 +78,7 @@ func openEngine(fs filesystem, dir string, memory, disk int64, call func(func())
 	e.reserve = uint64(4*memtable) + 8<<20
 	o := &pebble.Options{
 		FS:                          e.fs,
+		ErrorIfNotExists:            made,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cache,
 		MemTableSize:                uint64(memtable),

@@ -67,7 +67,7 @@ func replace(t *testing.T, fs vfs.FS, name string, b []byte) {
 }
 
 // newest returns the last file of a kind in a log's folder.
-func newest(t *testing.T, fs vfs.FS, suffix string) string {
+func newest(t *testing.T, fs vfs.FS, part string) string {
 	t.Helper()
 	list, err := fs.List("store/log")
 	if err != nil {
@@ -75,12 +75,12 @@ func newest(t *testing.T, fs vfs.FS, suffix string) string {
 	}
 	last := ""
 	for _, name := range list {
-		if strings.HasSuffix(name, suffix) && name > last {
+		if strings.Contains(name, part) && name > last && !strings.HasPrefix(name, "marker") {
 			last = name
 		}
 	}
 	if last == "" {
-		t.Fatalf("no %s among %v", suffix, list)
+		t.Fatalf("no %s among %v", part, list)
 	}
 	return path.Join("store/log", last)
 }
@@ -109,8 +109,8 @@ func damaged(t *testing.T, fs vfs.FS, r *record, mayLose func(id string) bool) (
 	return true
 }
 
-// TestATornOrFlippedTailIsNeverServed cuts the engine's log at many places, and flips bits in it
-// and in a table.
+// TestATornOrFlippedTailIsNeverServed cuts the engine's log at many places, and flips bits in it,
+// in a table and in the list of tables.
 func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	r := newRecord()
@@ -150,11 +150,12 @@ func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	whole = picture()
-	table := newest(t, whole, ".sst")
-	for range 60 {
-		fs := picture()
-		flip(t, fs, table, 0, rng)
-		damaged(t, fs, r, never)
+	for _, name := range []string{newest(t, whole, ".sst"), newest(t, whole, "MANIFEST-")} {
+		for range 60 {
+			fs := picture()
+			flip(t, fs, name, 0, rng)
+			damaged(t, fs, r, never)
+		}
 	}
 }
 
@@ -306,4 +307,114 @@ func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
 	refused("strange", mem, "does not say what it is")
 	replace(t, mem, "other/letter.txt", []byte("Dear"))
 	refused("other", mem, "letter.txt")
+	if err := mem.MkdirAll("logs/log", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	replace(t, mem, "logs/log/000012.log", []byte("GET /"))
+	refused("logs", mem, "has log in it")
+}
+
+// TestALostLogGivesNoIDTwice takes the engine's newest log away after a start: what it had is told as
+// a gap, and no id is given out again. Where nothing at all is left, the store is refused.
+func TestALostLogGivesNoIDTwice(t *testing.T) {
+	for name, harm := range map[string]func(t *testing.T, fs vfs.FS){
+		"removed": func(t *testing.T, fs vfs.FS) {
+			if err := fs.Remove(newest(t, fs, ".log")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"emptied": func(t *testing.T, fs vfs.FS) { replace(t, fs, newest(t, fs, ".log"), nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := vfs.NewCrashableMem()
+			r := newRecord()
+			for life := range 2 {
+				l, err := disk.Open(powerOptions(mem, disk.Always))
+				if err != nil {
+					t.Fatal(err)
+				}
+				feed(t, l, r, 20)
+				if life == 0 {
+					if err := l.Close(); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				defer func() { _ = l.Close() }()
+			}
+			fs := mem.CrashClone(vfs.CrashCloneCfg{})
+			harm(t, fs)
+			if !damaged(t, fs, r, never) {
+				t.Error("it does not open")
+			}
+		})
+	}
+}
+
+// TestAStoreOfWhichNothingIsLeftIsRefused instead of being begun anew.
+func TestAStoreOfWhichNothingIsLeftIsRefused(t *testing.T) {
+	mem := vfs.NewMem()
+	r := newRecord()
+	for range 2 { // the second makes a table of what the first has logged
+		l, err := disk.Open(powerOptions(mem, disk.Always))
+		if err != nil {
+			t.Fatal(err)
+		}
+		feed(t, l, r, 3)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := mem.List("store/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range list {
+		if strings.HasPrefix(name, "marker.manifest") {
+			if err := mem.Remove("store/log/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	l, err := disk.Open(powerOptions(mem, disk.Always))
+	if err == nil {
+		_ = l.Close()
+		t.Fatal("it is begun anew")
+	}
+	if s := err.Error(); !strings.Contains(s, "restore a backup") || strings.Contains(s, "\n") {
+		t.Errorf("it refuses with %q", s)
+	}
+}
+
+// TestNeverIsSyncedAllTheSame: what nobody waits for is on disk soon, and no crash of the process
+// takes it.
+func TestNeverIsSyncedAllTheSame(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	l, err := disk.Open(powerOptions(mem, disk.Never))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	r := newRecord()
+	feed(t, l, r, 3)
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		left, err := disk.Open(powerOptions(mem.CrashClone(vfs.CrashCloneCfg{}), disk.Never))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := all(left, "#")
+		if err := errors.Join(err, left.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 3 {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%d of 3 messages are on disk", len(got))
+		}
+	}
 }

@@ -113,6 +113,8 @@ func describe(err error) error {
 		return fmt.Errorf("the disk is full, make some room: %s", line)
 	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EIO):
 		return errors.New(line)
+	case errors.Is(err, errMissing):
+		return fmt.Errorf("%w: nothing is left of its log: restore a backup", store.ErrCorrupt)
 	case strings.Contains(line, "format major version"):
 		return fmt.Errorf("it was written by a newer version (%s)", line)
 	}

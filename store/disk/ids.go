@@ -65,16 +65,14 @@ func (l *Log) writeIDs() error {
 	return err
 }
 
-// known compares what the file says with what the engine has. A store whose engine has nothing of
-// it is refused; lost reports whether it has not all of it.
-func (i ids) known(epoch string, life uint64) (lost bool, err error) {
+// compare compares what the file says with what the engine has. Lost reports whether that is not
+// all.
+func (i ids) compare(epoch string, life uint64) (lost bool, err error) {
 	switch {
 	case i.epoch == "": // it is new
 		return false, nil
-	case epoch == "":
-		return false, fmt.Errorf("%w: nothing is left of the log in it: restore a backup", store.ErrCorrupt)
 	case epoch != i.epoch:
-		return false, fmt.Errorf("%w: its log has epoch %s, and its ids %s", store.ErrCorrupt, epoch, i.epoch)
+		return false, fmt.Errorf("%w: its ids have epoch %s, and its log has %q: restore a backup", store.ErrCorrupt, i.epoch, epoch)
 	}
 	return life < i.life, nil
 }

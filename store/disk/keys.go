@@ -23,7 +23,7 @@ const (
 // The facts.
 const (
 	factEpoch     = "epoch"
-	factNewest    = "newest"    // the newest seq committed
+	factNewest    = "newest"    // the newest seq committed, how many groups are known, and messages held
 	factLife      = "life"      // how often the log was opened
 	factClean     = "clean"     // the log was closed, and nothing came after newest
 	factLoose     = "loose"     // what is committed is not at once on disk for sure

@@ -13,12 +13,12 @@ import (
 const lostBefore = 1
 
 // load reads what is known of the log: not its messages.
-func (l *Log) load() (err error) {
-	l.opts.call(func() { err = l.loadAll() })
+func (l *Log) load(known ids) (err error) {
+	l.opts.call(func() { err = l.loadAll(known) })
 	return err
 }
 
-func (l *Log) loadAll() error {
+func (l *Log) loadAll(known ids) error {
 	facts, err := l.facts()
 	if err != nil {
 		return err
@@ -39,7 +39,10 @@ func (l *Log) loadAll() error {
 		return r.uint()
 	}
 	l.epoch = string(facts[factEpoch])
-	l.last, l.lives = store.Seq(number(factNewest)), number(factLife)
+	l.lives = number(factLife)
+	if l.last, err = l.readNewest(facts[factNewest]); err != nil {
+		return err
+	}
 	aside := store.Seq(number(factAside))
 	if b, ok := facts[factForgotten]; ok {
 		r = record{b: b}
@@ -49,15 +52,11 @@ func (l *Log) loadAll() error {
 	if r.bad {
 		return fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, errRecord)
 	}
-	ids, err := readIDs(l.opts.fs, l.opts.Dir)
+	lost, err := known.compare(l.epoch, l.lives)
 	if err != nil {
 		return err
 	}
-	lost, err := ids.known(l.epoch, l.lives)
-	if err != nil {
-		return err
-	}
-	l.lives, l.ceiling = max(l.lives, ids.life)+1, ids.ceiling
+	l.lives, l.ceiling = max(l.lives, known.life)+1, known.ceiling
 	_, clean := facts[factClean]
 	if l.epoch == "" {
 		l.epoch = store.NewEpoch()
@@ -79,6 +78,28 @@ func (l *Log) loadAll() error {
 		return err
 	}
 	return l.findOldest()
+}
+
+// readNewest reads how far the log goes. What it should have is compared with what there is: tables
+// may be missing that nothing else asks for.
+func (l *Log) readNewest(fact []byte) (store.Seq, error) {
+	if fact == nil {
+		return 0, nil
+	}
+	r := record{b: fact}
+	newest, groups, messages := r.seq(), int(r.uint()), int64(r.uint())
+	if err := r.end(); err != nil {
+		return 0, fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, err)
+	}
+	there := int64(0)
+	for _, g := range l.groups {
+		there += g.next.messages
+	}
+	if groups != len(l.groups) || messages != there {
+		return 0, fmt.Errorf("%w: of %d groups with %d messages, %d with %d are left: restore a backup",
+			store.ErrCorrupt, groups, messages, len(l.groups), there)
+	}
+	return newest, nil
 }
 
 // facts returns what is known of the whole log.
@@ -231,7 +252,7 @@ func (l *Log) begin(b *batch) error {
 		}
 	}
 	set(factEpoch, []byte(l.epoch))
-	set(factNewest, appendUints(nil, uint64(l.last)))
+	set(factNewest, appendUints(nil, uint64(l.last), uint64(len(l.groups)), uint64(l.next.messages)))
 	set(factLife, appendUints(nil, l.lives))
 	set(factForgotten, appendUints(nil, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime)))
 	for _, name := range []string{factClean, factAside} {

@@ -159,13 +159,17 @@ func (l *Log) open() (err error) {
 	if err := checkFormat(o.fs, o.Dir); err != nil {
 		return err
 	}
-	l.engine, err = openEngine(o.fs, logDir(o.fs, o.Dir), o.MaxMemory, o.MaxDisk, o.call)
+	ids, err := readIDs(o.fs, o.Dir)
+	if err != nil {
+		return err
+	}
+	l.engine, err = openEngine(o.fs, logDir(o.fs, o.Dir), ids.epoch != "", o.MaxMemory, o.MaxDisk, o.call)
 	if err != nil {
 		return describe(err)
 	}
 	l.engine.onFail = l.fail
 	l.diskMax = messagesMax(o.MaxDisk, l.engine.memtable)
-	if err := l.load(); err != nil {
+	if err := l.load(ids); err != nil {
 		_ = l.engine.close() // it cannot be read
 		return describe(err)
 	}

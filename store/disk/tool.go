@@ -54,7 +54,7 @@ func newTool(dir string) *Log {
 const toolMemory = 64 << 20
 
 func (l *Log) openLog(dir string) (err error) {
-	if l.engine, err = openEngine(system, filepath.Join(dir, "log"), toolMemory, 0, direct); err != nil {
+	if l.engine, err = openEngine(system, filepath.Join(dir, "log"), false, toolMemory, 0, direct); err != nil {
 		return describe(err)
 	}
 	return nil

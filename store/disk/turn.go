@@ -451,10 +451,8 @@ func (l *Log) fillFacts(b *batch, t *turn, last store.Seq) error {
 	fact := func(name string, value ...uint64) error {
 		return b.Set(append([]byte{factSpace}, name...), appendUints(nil, value...), nil)
 	}
-	if len(t.items) > 0 {
-		if err := fact(factNewest, uint64(last)); err != nil {
-			return err
-		}
+	if err := fact(factNewest, uint64(last), uint64(len(l.groups)), uint64(l.next.messages)); err != nil {
+		return err
 	}
 	if len(t.dropped) > 0 {
 		if err := fact(factAside, uint64(l.next.asideForgotten)); err != nil {
@@ -554,9 +552,6 @@ func (l *Log) finish() {
 	}
 	_ = l.engine.commit(true, func(b *batch) error { // a failed one is told by Err
 		if err := l.fill(b, t, l.last); err != nil {
-			return err
-		}
-		if err := b.Set(append([]byte{factSpace}, factNewest...), appendUints(nil, uint64(l.last)), nil); err != nil {
 			return err
 		}
 		return b.Set(append([]byte{factSpace}, factClean...), nil, nil)
