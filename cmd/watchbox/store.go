@@ -2,9 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/watchbox-go/watchbox/store/disk"
 )
@@ -23,14 +27,20 @@ type storeCheck struct {
 // Run prints what there is, and what is wrong with it: then the exit status is 1.
 func (c *storeCheck) Run() error {
 	wrong := 0
+	p := newProgress("checked", nil)
 	s, err := disk.Check(c.Dir, func(problem string) {
 		wrong++
+		p.wipe()
 		fmt.Println(problem)
-	})
+	}, p.step)
+	p.wipe()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d messages of %d groups, %d bytes, behind %v up to %v\n", s.Messages, s.Groups, s.Bytes, s.Oldest, s.Newest)
+	_, err = fmt.Printf("%d messages of %d groups, %d bytes, behind %v up to %v\n", s.Messages, s.Groups, s.Bytes, s.Oldest, s.Newest)
+	if err != nil {
+		return err
+	}
 	if wrong > 0 {
 		return fmt.Errorf("the store in %s has %d faults", c.Dir, wrong)
 	}
@@ -49,7 +59,8 @@ func (c *storeExport) Run() error {
 }
 
 type storeImport struct {
-	Dir string `arg:"" help:"Folder to make." type:"path"`
+	Dir   string `arg:"" help:"Folder to make, or one that is empty." type:"path"`
+	Moved bool   `help:"Nothing was published to the old store after the export: listeners go on here without a gap."`
 }
 
 // Run reads it.
@@ -60,5 +71,32 @@ func (c *storeImport) Run() error {
 	}
 	p := newProgress("imported", os.Stdin)
 	defer p.wipe()
-	return disk.Import(c.Dir, in, p.step)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return disk.Import(c.Dir, interruptible{ctx, in}, disk.ImportOptions{Moved: c.Moved, Step: p.step})
+}
+
+// interruptible reads until its context ends.
+type interruptible struct {
+	ctx context.Context
+	in  io.Reader
+}
+
+// Read implements io.Reader.
+func (r interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() { // it may wait for ever for the other end of a pipe
+		n, err := r.in.Read(p)
+		done <- result{n, err}
+	}()
+	select {
+	case got := <-done:
+		return got.n, got.err
+	case <-r.ctx.Done():
+		return 0, errors.New("it was interrupted, and nothing is imported")
+	}
 }

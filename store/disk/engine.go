@@ -64,21 +64,33 @@ const (
 	tableBlock    = 32 << 10 // what is read at once
 )
 
-// openEngine opens the folder, in which an engine was made already or not. The disk is bounded where
-// that is not 0.
-func openEngine(fs filesystem, dir string, made bool, memory, disk int64, call func(func())) (e *engine, err error) {
-	memtable := min(memory/memtableParts, maxMemtable)
-	if disk > 0 {
-		memtable = min(memtable, disk/memtableDisk)
+// engineOptions say how to open one.
+type engineOptions struct {
+	fs       filesystem
+	dir      string
+	made     bool  // it is there already
+	readOnly bool  // nothing is written
+	memory   int64 // bytes for history, of which the engine takes its part
+	disk     int64 // bytes that it may take; 0: no bound
+	call     func(func())
+}
+
+// openEngine opens the folder.
+func openEngine(eo engineOptions) (e *engine, err error) {
+	memtable := min(eo.memory/memtableParts, maxMemtable)
+	if eo.disk > 0 {
+		memtable = min(memtable, eo.disk/memtableDisk)
 	}
 	memtable = max(memtable, minMemtable)
-	cache := min(memory/cacheParts, maxCache)
-	e = &engine{dir: dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
-	call(func() { e.fs, e.broken = newGuard(fs, e), make(chan struct{}) })
+	cache := min(eo.memory/cacheParts, maxCache)
+	call := eo.call
+	e = &engine{dir: eo.dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
+	call(func() { e.fs, e.broken = newGuard(eo.fs, e, eo.readOnly), make(chan struct{}) })
 	e.reserve = uint64(4*memtable) + 8<<20
 	o := &pebble.Options{
 		FS:                          e.fs,
-		ErrorIfNotExists:            made,
+		ErrorIfNotExists:            eo.made,
+		ReadOnly:                    eo.readOnly,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cache,
 		MemTableSize:                uint64(memtable),
@@ -91,7 +103,6 @@ func openEngine(fs filesystem, dir string, made bool, memory, disk int64, call f
 		Logger:                      logger{e},
 		EventListener: &pebble.EventListener{
 			BackgroundError: e.background,
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { e.fail(fmt.Errorf("data is corrupt: %v", i)) },
 		},
 	}
 	// Messages and their index grow at their ends, while a few records change all the time. Tables
@@ -106,14 +117,13 @@ func openEngine(fs filesystem, dir string, made bool, memory, disk int64, call f
 		o.TargetFileSizes[1+i] = max(minTable, memtable/2)
 	}
 	call(func() {
-		if e.torn, err = isTorn(fs, dir); err == nil {
+		if e.torn, err = isTorn(eo.fs, eo.dir); err == nil {
 			err = e.open(o)
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	e.fs.patient.Store(true)
 	return e, nil
 }
 
@@ -166,8 +176,12 @@ func (e *engine) background(err error) {
 	}
 }
 
+// bePatient has whoever writes wait where there is no room.
+func (e *engine) bePatient() { e.fs.patient.Store(true) }
+
 // fail notes the first reason why nothing can be written any more.
 func (e *engine) fail(err error) {
+	err = inOneLine(err)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.failed != nil {

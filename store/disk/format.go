@@ -103,9 +103,24 @@ func syncDir(fs filesystem, dir string) error {
 	return err
 }
 
-// describe says in one line what keeps a store from opening.
+// oneLine is an error of which only the first line is told: what follows is for those who know the
+// engine.
+type oneLine struct{ error }
+
+func inOneLine(err error) error { return oneLine{err} }
+
+// Error implements error.
+func (e oneLine) Error() string {
+	line, _, _ := strings.Cut(e.error.Error(), "\n")
+	return line
+}
+
+// Unwrap returns the whole.
+func (e oneLine) Unwrap() error { return e.error }
+
+// describe says in one line what keeps a store from being read.
 func describe(err error) error {
-	line, _, _ := strings.Cut(err.Error(), "\n") // what follows is for those who know the engine
+	line := inOneLine(err).Error()
 	switch {
 	case errors.Is(err, errInUse):
 		return fmt.Errorf("%w (%s)", errInUse, strings.TrimPrefix(line, errInUse.Error()))

@@ -24,6 +24,7 @@ type guard struct {
 	err  func() error
 
 	patient atomic.Bool  // it waits for room
+	reading bool         // nothing is to be written
 	stuck   atomic.Int32 // how many writers do
 	hasty   chan struct{}
 	hasten  sync.Once
@@ -32,8 +33,8 @@ type guard struct {
 // roomAfter is when it is looked again whether there is room.
 const roomAfter = 100 * time.Millisecond
 
-func newGuard(fs filesystem, e *engine) *guard {
-	return &guard{filesystem: fs, fail: e.fail, err: e.err, hasty: make(chan struct{})}
+func newGuard(fs filesystem, e *engine, reading bool) *guard {
+	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, hasty: make(chan struct{})}
 }
 
 // hurry has nobody wait for room any more.
@@ -50,6 +51,9 @@ var errInUse = errors.New("another process uses it, or is not yet gone")
 // Lock implements vfs.FS.
 func (g *guard) Lock(name string) (io.Closer, error) {
 	c, err := g.filesystem.Lock(name)
+	if g.reading && errors.Is(err, syscall.EROFS) {
+		return io.NopCloser(nil), nil // nobody else can write there either
+	}
 	if path := (*fs.PathError)(nil); err != nil && !errors.As(err, &path) {
 		return nil, fmt.Errorf("%w (%w)", errInUse, err)
 	}

@@ -161,7 +161,7 @@ func readGroup(key, value []byte) (*group, error) {
 	s.newest, s.gone = r.seq(), r.seq()
 	s.evicted.Seq, s.evictedTime = r.seq(), int64(r.uint())
 	s.retained, s.kept, s.aside = r.seq(), int64(r.uint()), r.seq()
-	if r.bad || len(key) != 5 {
+	if r.bad || len(key) != 5 || len(r.b) == 0 {
 		return nil, fmt.Errorf("group %q: %w", key, errRecord)
 	}
 	return &group{no: binary.BigEndian.Uint32(key[1:]), name: string(r.b), next: s}, nil

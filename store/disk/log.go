@@ -163,7 +163,9 @@ func (l *Log) open() (err error) {
 	if err != nil {
 		return err
 	}
-	l.engine, err = openEngine(o.fs, logDir(o.fs, o.Dir), ids.epoch != "", o.MaxMemory, o.MaxDisk, o.call)
+	l.engine, err = openEngine(engineOptions{
+		fs: o.fs, dir: logDir(o.fs, o.Dir), made: ids.epoch != "", memory: o.MaxMemory, disk: o.MaxDisk, call: o.call,
+	})
 	if err != nil {
 		return describe(err)
 	}
@@ -173,6 +175,7 @@ func (l *Log) open() (err error) {
 		_ = l.engine.close() // it cannot be read
 		return describe(err)
 	}
+	l.engine.bePatient()
 	if o.Aside != nil {
 		l.aside = o.Aside(l.epoch, l.last)
 	}

@@ -24,15 +24,18 @@ func (l *Log) Read(q store.Query, b *store.Batch) (err error) {
 	}
 	r := reading{l: l, q: &q, b: b, pos: q.After, end: end, now: time.Now(), seen: seenOf(b)}
 	if q.Retained {
-		l.opts.call(func() { err = r.retained() })
+		if l.opts.call(func() { err = r.retained() }); err != nil {
+			b.Reset(l.epoch)
+			return describe(err)
+		}
 		r.b.Next = r.next()
-		return err
+		return nil
 	}
 	for !r.copyRecent() {
 		l.opts.call(func() { err = r.disk() })
 		if err != nil {
 			b.Reset(l.epoch)
-			return err
+			return describe(err)
 		}
 	}
 	return nil

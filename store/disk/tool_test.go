@@ -3,12 +3,18 @@ package disk_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -110,7 +116,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	want := fill(t, dir)
 	var problems []string
-	s, err := disk.Check(dir, func(p string) { problems = append(problems, p) })
+	s, err := disk.Check(dir, func(p string) { problems = append(problems, p) }, nil)
 	if err != nil || len(problems) > 0 || s.Messages != 103 || s.Groups != 3 || s.Newest.Seq != 200 {
 		t.Errorf("%+v, %v, %q", s, err, problems)
 	}
@@ -120,7 +126,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 	}
 	again := filepath.Join(t.TempDir(), "again")
 	steps := 0
-	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), func(int) { steps++ }); err != nil {
+	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{Moved: true, Step: func(int) { steps++ }}); err != nil {
 		t.Fatal(err)
 	}
 	if lines := bytes.Count(dump.Bytes(), []byte("\n")); steps != lines {
@@ -130,7 +136,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 	if err := disk.Export(again, &second, nil); err != nil || !bytes.Equal(dump.Bytes(), second.Bytes()) {
 		t.Errorf("the export of the import differs: %v", err)
 	}
-	s2, err := disk.Check(again, func(p string) { t.Error(p) })
+	s2, err := disk.Check(again, func(p string) { t.Error(p) }, nil)
 	if err != nil || s2 != s {
 		t.Errorf("%+v, want %+v: %v", s2, s, err)
 	}
@@ -145,13 +151,13 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 			}
 		}
 	}
-	if _, err := disk.Check(again, func(string) {}); err == nil || !strings.Contains(err.Error(), "another process uses it") {
+	if _, err := disk.Check(again, func(string) {}, nil); err == nil || !strings.Contains(err.Error(), "another process uses it") {
 		t.Errorf("a store that is open is checked: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), nil); err == nil {
+	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{}); err == nil {
 		t.Error("a store is imported over another")
 	}
 }
@@ -168,7 +174,12 @@ func TestWhatIsNoExportIsNotImported(t *testing.T) {
 	for name, bad := range map[string]string{
 		"nothing":             "",
 		"no JSON":             "hello\n",
-		"a history":           lines[len(lines)-2],
+		"a history":           lines[len(lines)-3],
+		"cut at a line end":   strings.Join(lines[:len(lines)-2], ""),
+		"the first line":      lines[0],
+		"a line less":         strings.Join(append(slices.Clone(lines[:30]), lines[31:]...), ""),
+		"a line more":         good + lines[0],
+		"another text":        strings.Replace(good, `"n":1`, `"n":2`, 1),
 		"a newer format":      strings.Replace(good, `"format":"1"`, `"format":"2"`, 1),
 		"a line cut short":    good[:len(good)-10],
 		"a message elsewhere": strings.Replace(good, `"group":"few/x"`, `"group":"nowhere"`, 1),
@@ -177,16 +188,147 @@ func TestWhatIsNoExportIsNotImported(t *testing.T) {
 		"a wrong key":         lines[0] + `{"type":"note","key":"eA=="}` + "\n",
 	} {
 		to := filepath.Join(t.TempDir(), "to")
-		if err := disk.Import(to, strings.NewReader(bad), nil); err == nil || strings.Contains(err.Error(), "\n") {
+		if err := disk.Import(to, strings.NewReader(bad), disk.ImportOptions{}); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
-		for _, left := range []string{to, to + ".importing"} {
-			if _, err := os.Stat(left); err == nil {
-				t.Errorf("%s: %s is left", name, left)
-			}
+		if _, err := os.Stat(to); err == nil {
+			t.Errorf("%s: %s is left", name, to)
 		}
 	}
 	if err := disk.Export(t.TempDir(), &dump, nil); err == nil || !strings.Contains(err.Error(), "no store") {
 		t.Errorf("%v", err)
 	}
+}
+
+// exported makes a store in a folder, and returns its export.
+func exported(t *testing.T, dir string) []byte {
+	t.Helper()
+	fill(t, dir)
+	var dump bytes.Buffer
+	if err := disk.Export(dir, &dump, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dump.Bytes()
+}
+
+// TestARestoredStoreGivesNoIDTwice: the hub may have gone on after the backup, and listeners may have
+// heard what was lost then.
+func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
+	dir, again := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "again")
+	dump := exported(t, dir)
+	l, err := disk.Open(disk.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, newest := l.Bounds()
+	lost, err := say(l, "lost with the old store")
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Import(again, bytes.NewReader(dump), disk.ImportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := disk.Check(again, func(p string) { t.Error(p) }, nil); err != nil || s.Newest != newest {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if l, err = disk.Open(disk.Options{Dir: again}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	id, err := say(l, "new")
+	if err != nil || id.Epoch != lost.Epoch || id.Seq <= lost.Seq+1000 {
+		t.Errorf("%v follows, where %v was lost: %v", id, lost, err)
+	}
+	b := store.Batch{Buf: make([]byte, 0, 1<<20)}
+	a, _ := group.ParseFilter("a")
+	if err := l.Read(store.Query{Select: group.Set{a}, After: newest.Seq}, &b); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Gaps) != 1 || len(b.Frames) != 1 {
+		t.Errorf("gaps %v and %d messages behind the backup", b.Gaps, len(b.Frames))
+	}
+}
+
+// TestAnImportLeavesWhatItDoesNotMake: files, links and the rights of folders.
+func TestAnImportLeavesWhatItDoesNotMake(t *testing.T) {
+	dir := t.TempDir()
+	dump := exported(t, filepath.Join(dir, "store"))
+	file, empty, link := filepath.Join(dir, "file"), filepath.Join(dir, "empty"), filepath.Join(dir, "link")
+	busy := filepath.Join(dir, "busy")
+	if err := errors.Join(os.WriteFile(file, []byte("precious"), 0o600), os.MkdirAll(filepath.Join(busy, "importing"), 0o700),
+		os.Mkdir(empty, 0o750), os.Symlink(empty, link)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{file: "is a file", busy: "another import", filepath.Join(dir, "store"): "something in"} {
+		err := disk.Import(path, bytes.NewReader(dump), disk.ImportOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("into %s: %v", path, err)
+		}
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
+		t.Errorf("the file has %q: %v", b, err)
+	}
+	if err := disk.Import(link, bytes.NewReader(dump[:len(dump)/2]), disk.ImportOptions{}); err == nil {
+		t.Error("half an export is imported")
+	}
+	if err := disk.Import(link, bytes.NewReader(dump), disk.ImportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(link)
+	if err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is %v: %v", info, err)
+	}
+	if info, err = os.Stat(empty); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("the folder is %v: %v", info, err)
+	}
+	if _, err := disk.Check(empty, func(p string) { t.Error(p) }, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAToolWritesNothing: not even to a store that was not closed.
+func TestAToolWritesNothing(t *testing.T) {
+	mem, dir := vfs.NewCrashableMem(), filepath.Join(t.TempDir(), "store")
+	l, err := disk.Open(powerOptions(mem, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	feed(t, l, newRecord(), 20)
+	if _, err := vfs.Clone(mem.CrashClone(vfs.CrashCloneCfg{}), vfs.Default, "store", dir); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, dir)
+	s, err := disk.Check(dir, func(p string) { t.Error(p) }, nil)
+	if err != nil || s.Messages != 20 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := disk.Export(dir, io.Discard, nil); err != nil {
+		t.Error(err)
+	}
+	if after := files(t, dir); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// files returns names and contents of what is in a folder.
+func files(t *testing.T, dir string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		_, _ = fmt.Fprintf(&out, "%s %x\n", path, sha256.Sum256(b))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }

@@ -1,0 +1,249 @@
+package disk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	names "github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Summary is what Check found.
+type Summary struct {
+	Groups, Messages, Bytes int64 // that are held; bytes of their frames
+	Oldest, Newest          store.ID
+}
+
+// toolMemory is what a tool may take, in bytes, for what the engine caches.
+const toolMemory = 64 << 20
+
+// openTool opens a store that is there for a tool: nothing is changed, and nobody else may have it
+// open.
+func openTool(dir string) (*Log, error) {
+	if _, err := os.Stat(filepath.Join(dir, formatFile)); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("there is no store in %s", dir)
+	}
+	err := checkFormat(system, dir)
+	if err == nil {
+		var l *Log
+		if l, err = openFolder(logDir(system, dir), true); err == nil {
+			l.opts.Dir = dir
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("the store in %s: %w", dir, err)
+}
+
+// openFolder opens the engine in a folder, and if it is there already reads all but its messages.
+func openFolder(folder string, there bool) (l *Log, err error) {
+	l = &Log{
+		opts:   Options{MaxMemory: toolMemory, fs: system, call: direct},
+		groups: map[string]*group{}, byNo: map[uint32]*group{},
+	}
+	l.engine, err = openEngine(engineOptions{
+		fs: system, dir: folder, made: there, readOnly: there, memory: toolMemory, call: direct,
+	})
+	if err == nil && there {
+		if err = firstError(l.loadPolicies(), l.loadGroups()); err != nil {
+			_ = l.engine.close()
+		}
+	}
+	if err != nil {
+		return nil, describe(err)
+	}
+	return l, nil
+}
+
+func firstError(list ...error) error {
+	for _, err := range list {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check reads all of a store that no hub has open, and says what is not as it should be: nothing, if
+// all is well. Step, which may be nil, hears of the bytes of each message. The error says why it
+// could not be read.
+func Check(dir string, problem func(string), step func(bytes int)) (s Summary, err error) {
+	l, err := openTool(dir)
+	if err != nil {
+		return s, err
+	}
+	known, err := readIDs(system, dir)
+	if err != nil {
+		problem(err.Error())
+	}
+	s, err = l.check(known, problem, step)
+	if err = firstError(err, l.engine.close()); err != nil {
+		return s, fmt.Errorf("the store in %s: %w", dir, describe(err))
+	}
+	return s, nil
+}
+
+// check is Check for a log that is open.
+func (l *Log) check(known ids, problem func(string), step func(bytes int)) (s Summary, err error) {
+	facts, err := l.facts()
+	if err != nil {
+		return s, err
+	}
+	epoch := string(facts[factEpoch])
+	s.Oldest.Epoch, s.Newest.Epoch = epoch, epoch
+	life := record{b: facts[factLife]}
+	if lost, err := known.compare(epoch, life.uint()); err != nil {
+		problem(err.Error())
+	} else if lost || l.engine.torn {
+		problem("messages that came last are missing, which listeners will be told")
+	}
+	if epoch == "" || life.bad {
+		problem("it does not say which epoch or life it is of")
+	}
+	if s.Newest.Seq, err = l.readNewest(facts[factNewest]); err != nil {
+		problem(err.Error())
+		r := record{b: facts[factNewest]}
+		s.Newest.Seq = r.seq()
+	}
+	s.Oldest.Seq = s.Newest.Seq
+	held := map[*group]*state{}
+	for _, g := range l.groups {
+		held[g] = &state{}
+		if err := names.Check(g.name); err != nil && g.name[0] != '$' {
+			problem(fmt.Sprintf("group %q: %v", g.name, err))
+		}
+	}
+	err = l.messages(func(m *stored) error {
+		if step != nil {
+			step(len(m.frame.Bytes))
+		}
+		if m.err != nil {
+			problem(fmt.Sprintf("message %d: %v", m.seq, m.err))
+			return nil
+		}
+		if m.seq > s.Newest.Seq {
+			problem(fmt.Sprintf("message %d is behind the newest, %d", m.seq, s.Newest.Seq))
+		}
+		x := held[m.g]
+		x.messages++
+		x.bytes += int64(len(m.frame.Bytes))
+		s.Oldest.Seq = min(s.Oldest.Seq, m.seq-1)
+		return nil
+	})
+	if err != nil {
+		return s, err
+	}
+	if err := l.retained(func(m *stored) error {
+		if m.err != nil {
+			problem(fmt.Sprintf("retained message %d: %v", m.seq, m.err))
+			return nil
+		}
+		held[m.g].retained = m.seq
+		return nil
+	}); err != nil {
+		return s, err
+	}
+	if err := l.each(noteSpace, func(key, value []byte) error {
+		if r := (record{b: value}); r.seq() > s.Newest.Seq || r.bad {
+			problem(fmt.Sprintf("note %q: %v", key[1:], errRecord))
+		}
+		return nil
+	}); err != nil {
+		return s, err
+	}
+	indexed := map[uint32]int64{}
+	err = l.each(indexSpace, func(key, value []byte) error {
+		i, err := readIndex(key, value)
+		g := l.byNo[binary.BigEndian.Uint32(key[1:])]
+		switch {
+		case err != nil:
+			problem(fmt.Sprintf("the index of message %d: %v", seqOf(key), err))
+		case g != nil && i.seq > g.next.gone:
+			indexed[g.no]++
+		}
+		return nil
+	})
+	for g, x := range held {
+		s.Messages += x.messages
+		s.Bytes += x.bytes
+		if x.messages > 0 {
+			s.Groups++
+		}
+		if x.messages != g.next.messages || x.bytes != g.next.bytes || indexed[g.no] != x.messages {
+			problem(fmt.Sprintf("group %q holds %d messages of %d bytes, and %d in its index; its record says %d of %d",
+				g.name, x.messages, x.bytes, indexed[g.no], g.next.messages, g.next.bytes))
+		}
+		if x.retained != g.next.retained {
+			problem(fmt.Sprintf("group %q retains message %d, and its record says %d", g.name, x.retained, g.next.retained))
+		}
+	}
+	return s, err
+}
+
+// stored is a message as it is found.
+type stored struct {
+	seq   store.Seq
+	g     *group
+	frame store.Frame
+	err   error // it is not as it was written
+}
+
+// messages calls f for each message that is held, in order. Those that were evicted, and only not
+// yet deleted, are left out.
+func (l *Log) messages(f func(*stored) error) error {
+	return l.each(messageSpace, func(key, value []byte) error {
+		return l.found(key, value, false, f)
+	})
+}
+
+// retained is messages for those that are retained.
+func (l *Log) retained(f func(*stored) error) error {
+	return l.each(retainedSpace, func(key, value []byte) error {
+		return l.found(key, value, true, f)
+	})
+}
+
+func (l *Log) found(key, value []byte, retained bool, f func(*stored) error) error {
+	h, frame, err := readMessage(value)
+	m := stored{seq: seqOf(key), g: l.byNo[h.no], err: err}
+	switch {
+	case err != nil:
+	case m.g == nil, retained && m.g.next.retained != m.seq, !retained && m.seq <= m.g.next.gone:
+		return nil // it is as good as deleted
+	default:
+		m.frame = store.Frame{Seq: m.seq, Group: m.g.name, Flags: h.flags, Msg: h.msg, Bytes: frame}
+		m.err = m.check(h)
+	}
+	return f(&m)
+}
+
+// check compares the frame with what is known of it.
+func (m *stored) check(h header) error {
+	var data wire
+	line, _, ok := bytes.Cut(m.frame.Bytes, []byte("\n"))
+	id, err := store.ParseID(string(bytes.TrimPrefix(line, []byte("id: "))))
+	switch {
+	case !ok || err != nil || id.Seq != m.seq:
+		return errors.New("its frame begins with another id")
+	case h.msg < 0 || h.msg > len(m.frame.Bytes)-4 || !bytes.HasSuffix(m.frame.Bytes, []byte("}\n\n")):
+		return errors.New("its frame has no end")
+	case json.Unmarshal(m.frame.Data(), &data) != nil || !bytes.Equal(data.Msg, m.frame.JSON()):
+		return errors.New("its frame is no JSON")
+	case data.Group != m.g.name:
+		return fmt.Errorf("it is of group %q, and filed under %q", data.Group, m.g.name)
+	}
+	return nil
+}
+
+// wire is a message as its frame has it.
+type wire struct {
+	ID, Group, UID, Event, Encoding string
+	Time, Expires                   time.Time
+	Retain                          bool
+	Msg                             json.RawMessage
+}
