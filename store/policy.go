@@ -102,6 +102,9 @@ func (t *Policies) Set(f group.Filter, p Policy) {
 	t.rows = slices.Insert(t.rows, at, policyRow{f, p})
 }
 
+// Clone returns a table of its own with the same policies.
+func (t *Policies) Clone() Policies { return Policies{slices.Clone(t.rows)} }
+
 // Effective returns what applies to a filter: each property from the narrowest policy that
 // covers it and says something, the bounds as 0 where there is none.
 func (t *Policies) Effective(f group.Filter, server Policy) Policy {

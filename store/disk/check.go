@@ -97,18 +97,21 @@ func (l *Log) check(known ids, problem func(string), step func(bytes int)) (s Su
 	epoch := string(facts[factEpoch])
 	s.Oldest.Epoch, s.Newest.Epoch = epoch, epoch
 	life := record{b: facts[factLife]}
-	if lost, err := known.compare(epoch, life.uint()); err != nil {
-		problem(err.Error())
-	} else if lost || l.engine.torn {
-		problem("messages that came last are missing, which listeners will be told")
-	}
-	if epoch == "" || life.bad {
-		problem("it does not say which epoch or life it is of")
-	}
+	lives := life.uint()
 	if s.Newest.Seq, err = l.readNewest(facts[factNewest]); err != nil {
 		problem(err.Error())
 		r := record{b: facts[factNewest]}
 		s.Newest.Seq = r.seq()
+	}
+	if known != (ids{}) { // else it was told that they cannot be read
+		if lost, err := known.lacks(epoch, lives, s.Newest.Seq); err != nil {
+			problem(err.Error())
+		} else if lost || l.engine.torn {
+			problem("messages that came last are missing, which listeners will be told")
+		}
+	}
+	if epoch == "" || life.bad {
+		problem("it does not say which epoch or life it is of")
 	}
 	s.Oldest.Seq = s.Newest.Seq
 	held := map[*group]*state{}

@@ -32,7 +32,7 @@ type engine struct {
 	dir      string
 	caches   int64 // bytes of memory that it may take
 	reserve  uint64
-	torn     bool // its log had a hole when it was opened
+	torn     bool // its log may have had more than was left
 	memtable int64
 
 	mu     sync.Mutex    // guards what follows
@@ -64,6 +64,10 @@ const (
 	tableBlock    = 32 << 10 // what is read at once
 )
 
+// engineFormat is that before logs which say up to where they were synced: it is us who know, for
+// not every fsync is one (guard.late).
+const engineFormat = pebble.FormatColumnarBlocks
+
 // engineOptions say how to open one.
 type engineOptions struct {
 	fs       filesystem
@@ -91,7 +95,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		FS:                          e.fs,
 		ErrorIfNotExists:            eo.made,
 		ReadOnly:                    eo.readOnly,
-		FormatMajorVersion:          pebble.FormatNewest,
+		FormatMajorVersion:          engineFormat,
 		CacheSize:                   cache,
 		MemTableSize:                uint64(memtable),
 		MemTableStopWritesThreshold: memtables,
@@ -103,6 +107,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		Logger:                      logger{e},
 		EventListener: &pebble.EventListener{
 			BackgroundError: e.background,
+			DataCorruption:  func(pebble.DataCorruptionInfo) {}, // who reads it gets an error
 		},
 	}
 	// Messages and their index grow at their ends, while a few records change all the time. Tables
@@ -202,7 +207,7 @@ func (e *engine) err() error {
 }
 
 // commit writes what fill puts in a batch. With sync it is on disk when commit returns; else the
-// newest of it may still be the process's own. After an error nothing is written any more.
+// system has it, so that it outlives the process. After an error nothing is written any more.
 func (e *engine) commit(sync bool, fill func(*batch) error) (err error) {
 	e.call(func() { err = e.write(sync, fill) })
 	if err != nil {
@@ -220,13 +225,10 @@ func (e *engine) write(sync bool, fill func(*batch) error) (err error) {
 		_ = b.Close()
 		return err
 	}
-	how := pebble.NoSync
-	if sync {
-		how = pebble.Sync
-	}
+	e.fs.late.Store(!sync)
 	done := make(chan error, 1)
 	go func() { // which may wait for ever, where tables cannot be written
-		done <- b.Commit(how)
+		done <- b.Commit(pebble.Sync)
 	}()
 	select {
 	case err = <-done:

@@ -72,9 +72,27 @@ func Export(dir string, to io.Writer, step func(bytes int)) error {
 	return nil
 }
 
+// endFor returns how the life of an exported log ended: that something is missing is to be told by
+// what is made of it.
+func (l *Log) endFor(known ids) (end, error) {
+	facts, err := l.facts()
+	if err != nil {
+		return "", err
+	}
+	life, newest := record{b: facts[factLife]}, record{b: facts[factNewest]}
+	lost, err := known.lacks(string(facts[factEpoch]), life.uint(), newest.seq())
+	if lost || l.engine.torn {
+		return loose, err
+	}
+	return known.end, err
+}
+
 func (l *Log) export(w io.Writer, step func(bytes int)) error {
 	known, err := readIDs(system, l.opts.Dir)
 	if err != nil {
+		return err
+	}
+	if known.end, err = l.endFor(known); err != nil {
 		return err
 	}
 	all := newSum()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -48,15 +49,21 @@ func makeFormat(fs filesystem, dir string) error {
 	}
 	for _, name := range list {
 		inside, _ := fs.List(fs.PathJoin(dir, name)) // an error: it is no folder
-		if name != formatFile+".new" && name != "lost+found" && (name != "log" || len(inside) > 0) {
+		if !slices.Contains(early, name) && (name != "log" || len(inside) > 0) {
 			return fmt.Errorf("the folder has %s in it, and is no store: name one that is empty", name)
 		}
 	}
 	if err := fs.MkdirAll(logDir(fs, dir), 0o700); err != nil {
 		return err
 	}
+	if err := writeFile(fs, dir, idsFile, ids{epoch: store.NewEpoch(), end: clean}.String()); err != nil {
+		return err
+	}
 	return writeFormat(fs, dir)
 }
+
+// early is what may be in a folder that is not yet a store.
+var early = []string{"lost+found", idsFile, idsFile + ".new", formatFile + ".new"}
 
 // writeFormat makes a folder be a store.
 func writeFormat(fs filesystem, dir string) error {
@@ -123,7 +130,7 @@ func describe(err error) error {
 	line := inOneLine(err).Error()
 	switch {
 	case errors.Is(err, errInUse):
-		return fmt.Errorf("%w (%s)", errInUse, strings.TrimPrefix(line, errInUse.Error()))
+		return errInUse
 	case isFull(err):
 		return fmt.Errorf("the disk is full, make some room: %s", line)
 	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EIO):

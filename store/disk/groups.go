@@ -112,7 +112,7 @@ func (l *Log) admit(entries []store.Entry, t *turn) error {
 	defer l.mu.Unlock()
 	for name, isNew := range fresh {
 		if isNew {
-			l.addGroup(name, t.now)
+			t.touch(l.addGroup(name, t.now)) // its record is written, even if it stays empty
 		}
 	}
 	return nil
@@ -128,7 +128,7 @@ func (l *Log) known(entries []store.Entry) bool {
 	return true
 }
 
-func (l *Log) addGroup(name string, now int64) {
+func (l *Log) addGroup(name string, now int64) *group {
 	lost := l.next.forgotten
 	g := &group{no: l.groupNo, name: name, now: state{
 		rate: store.NewRate(now), gone: lost.Seq, evicted: lost, evictedTime: l.next.forgottenTime, removed: lost,
@@ -138,6 +138,7 @@ func (l *Log) addGroup(name string, now int64) {
 	g.gone.Store(uint64(lost.Seq))
 	l.groups[name], l.byNo[g.no] = g, g
 	g.policy = l.policies.Effective(names.Exact(name), l.opts.Server)
+	return g
 }
 
 // noteIdle remembers a group that holds nothing, in case room for another is needed.

@@ -24,6 +24,7 @@ type guard struct {
 	err  func() error
 
 	patient atomic.Bool  // it waits for room
+	late    atomic.Bool  // the engine's log is not synced now, only written
 	reading bool         // nothing is to be written
 	stuck   atomic.Int32 // how many writers do
 	hasty   chan struct{}
@@ -66,6 +67,16 @@ func isTable(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
 }
 
+// Open implements vfs.FS. That a table is missing is an error for who reads it, and not the end of the
+// process.
+func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := g.filesystem.Open(name, opts...)
+	if isTable(name) && errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s is missing", g.PathBase(name))
+	}
+	return f, err
+}
+
 // whenThereIsRoom does something again as long as the disk is full, and somebody can wait.
 func (g *guard) whenThereIsRoom(do func() error) error {
 	err := do()
@@ -101,7 +112,7 @@ func (g *guard) open(name string, how func() (vfs.File, error)) (vfs.File, error
 	err := g.whenThereIsRoom(func() (err error) { f, err = how(); return err })
 	switch {
 	case err == nil:
-		return &guarded{File: f, g: g, table: table}, nil
+		return &guarded{File: f, g: g, table: table, log: strings.HasSuffix(name, ".log")}, nil
 	case table:
 		return nil, err
 	}
@@ -156,6 +167,8 @@ type guarded struct {
 	vfs.File
 	g     *guard
 	table bool
+	log   bool
+	owed  atomic.Bool // a sync was left out
 }
 
 // try does something with the file. What fails is told the engine only of a table.
@@ -182,10 +195,21 @@ func (f *guarded) Write(p []byte) (n int, err error) {
 }
 
 // Sync implements vfs.File.
-func (f *guarded) Sync() error { return f.try(f.File.Sync) }
+func (f *guarded) Sync() error { return f.sync(f.File.Sync) }
 
 // SyncData implements vfs.File.
-func (f *guarded) SyncData() error { return f.try(f.File.SyncData) }
+func (f *guarded) SyncData() error { return f.sync(f.File.SyncData) }
+
+// sync leaves out what may be later: the engine writes its log in full only where it is to be
+// synced.
+func (f *guarded) sync(do func() error) error {
+	if f.log && f.g.late.Load() {
+		f.owed.Store(true)
+		return nil
+	}
+	f.owed.Store(false)
+	return f.try(do)
+}
 
 // SyncTo implements vfs.File.
 func (f *guarded) SyncTo(length int64) (full bool, err error) {
@@ -193,10 +217,16 @@ func (f *guarded) SyncTo(length int64) (full bool, err error) {
 	return full, err
 }
 
-// Close implements vfs.File.
+// Close implements vfs.File. No later sync is for this file.
 func (f *guarded) Close() error {
-	err := f.File.Close()
-	return f.try(func() error { return err })
+	var err error
+	if f.owed.Load() {
+		err = f.try(f.File.SyncData)
+	}
+	if err2 := f.File.Close(); err == nil {
+		err = f.try(func() error { return err2 })
+	}
+	return err
 }
 
 // nowhere is what is written to after a failure.

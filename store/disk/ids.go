@@ -11,7 +11,8 @@ import (
 )
 
 // idsFile says in a store's folder which ids may have been given out. It is none of the engine's:
-// should that have lost what it wrote last, no id is given a second time all the same.
+// should that have lost what it wrote last, no id is given a second time all the same, and listeners
+// are told of a gap. It is made before the folder is a store.
 const idsFile = "ids"
 
 // ids is what it says.
@@ -19,18 +20,28 @@ type ids struct {
 	epoch   string
 	life    uint64    // how often the log was opened; the engine knows it, too
 	ceiling store.Seq // no id above it was given out
+	end     end
 }
 
+// end says how a life of the log ends.
+type end string
+
+const (
+	cut   end = "cut"   // it goes on, or was cut off: all that was acknowledged is on disk
+	loose end = "loose" // the same, and of what was acknowledged last some may not be on disk
+	clean end = "clean" // it was closed, when the newest id was the ceiling
+)
+
 func (i ids) String() string {
-	text := fmt.Sprintf("%s %d %d", i.epoch, i.life, i.ceiling)
+	text := fmt.Sprintf("%s %d %d %s", i.epoch, i.life, i.ceiling, i.end)
 	return fmt.Sprintf("%s %08x\n", text, crc32.ChecksumIEEE([]byte(text)))
 }
 
-// readIDs reads the file. Where there is none, nothing was given out.
+// readIDs reads the file.
 func readIDs(fs filesystem, dir string) (i ids, err error) {
 	f, err := fs.Open(fs.PathJoin(dir, idsFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return i, nil
+		return i, fmt.Errorf("%w: its file %s is missing: restore a backup", store.ErrCorrupt, idsFile)
 	}
 	if err != nil {
 		return i, err
@@ -46,15 +57,15 @@ func readIDs(fs filesystem, dir string) (i ids, err error) {
 }
 
 func parseIDs(text string) (i ids, err error) {
-	if _, err := fmt.Sscanf(text, "%s %d %d", &i.epoch, &i.life, &i.ceiling); err != nil || i.String() != text {
+	if _, err := fmt.Sscanf(text, "%s %d %d %s", &i.epoch, &i.life, &i.ceiling, &i.end); err != nil || i.String() != text {
 		return ids{}, fmt.Errorf("%w: the file %s: %w", store.ErrCorrupt, idsFile, errRecord)
 	}
 	return i, nil
 }
 
 // writeIDs has it be on disk that no id above the ceiling is given out.
-func (l *Log) writeIDs() error {
-	text := ids{l.epoch, l.lives, l.ceiling}.String()
+func (l *Log) writeIDs(end end) error {
+	text := ids{l.epoch, l.lives, l.ceiling, end}.String()
 	var err error
 	l.opts.call(func() {
 		err = l.engine.fs.whenThereIsRoom(func() error { return writeFile(l.opts.fs, l.opts.Dir, idsFile, text) })
@@ -65,14 +76,21 @@ func (l *Log) writeIDs() error {
 	return err
 }
 
-// compare compares what the file says with what the engine has. Lost reports whether that is not
-// all.
-func (i ids) compare(epoch string, life uint64) (lost bool, err error) {
-	switch {
-	case i.epoch == "": // it is new
-		return false, nil
-	case epoch != i.epoch:
-		return false, fmt.Errorf("%w: its ids have epoch %s, and its log has %q: restore a backup", store.ErrCorrupt, i.epoch, epoch)
+// end is how a life ends that is cut off.
+func (f Fsync) end() end {
+	if f == Always {
+		return cut
 	}
-	return life < i.life, nil
+	return loose
+}
+
+// lacks compares what the file says with what the engine has, and reports whether that is not all.
+func (i ids) lacks(epoch string, life uint64, newest store.Seq) (bool, error) {
+	if i.life == 0 && epoch == "" {
+		return false, nil // it was never open
+	}
+	if epoch != i.epoch {
+		return true, fmt.Errorf("%w: its ids have epoch %s, and its log has %q: restore a backup", store.ErrCorrupt, i.epoch, epoch)
+	}
+	return life < i.life || i.end == clean && newest < i.ceiling, nil
 }

@@ -172,7 +172,8 @@ func (l *imported) restore(b *batch, line []byte) error {
 		if want := l.sum.end(); o.Lines != want.Lines || o.SHA256 != want.SHA256 {
 			return errors.New("the lines before it are not those that were exported")
 		}
-		return l.finish(b)
+		l.finish()
+		return nil
 	case o.Type == "":
 		if err := l.restoreMessage(b, bytes.TrimSpace(line), false); err != nil {
 			return err
@@ -203,13 +204,12 @@ func (l *imported) begin(o *other) (err error) {
 }
 
 // finish has the store be as after a crash that may have taken what came after the export.
-func (l *imported) finish(b *batch) error {
+func (l *imported) finish() {
 	if l.Moved {
-		return nil
+		return
 	}
 	l.ids.ceiling += restoredAhead
-	err := b.Delete(append([]byte{factSpace}, factClean...), nil)
-	return firstError(err, b.Set(append([]byte{factSpace}, factLoose...), nil, nil))
+	l.ids.end = loose
 }
 
 // restoreOther writes what a line says that is no message.

@@ -25,8 +25,6 @@ const (
 	factEpoch     = "epoch"
 	factNewest    = "newest"    // the newest seq committed, how many groups are known, and messages held
 	factLife      = "life"      // how often the log was opened
-	factClean     = "clean"     // the log was closed, and nothing came after newest
-	factLoose     = "loose"     // what is committed is not at once on disk for sure
 	factForgotten = "forgotten" // what was lost of groups that are not known
 	factAside     = "aside"     // the newest that was kept aside of such a group, in the life that wrote it
 )

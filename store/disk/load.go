@@ -52,17 +52,13 @@ func (l *Log) loadAll(known ids) error {
 	if r.bad {
 		return fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, errRecord)
 	}
-	lost, err := known.compare(l.epoch, l.lives)
+	lost, err := known.lacks(l.epoch, l.lives, l.last)
 	if err != nil {
 		return err
 	}
-	l.lives, l.ceiling = max(l.lives, known.life)+1, known.ceiling
-	_, clean := facts[factClean]
-	if l.epoch == "" {
-		l.epoch = store.NewEpoch()
-	} else if !clean || lost {
-		_, loose := facts[factLoose]
-		if err := l.recover(loose || lost || l.engine.torn); err != nil {
+	l.epoch, l.lives, l.ceiling = known.epoch, max(l.lives, known.life)+1, known.ceiling
+	if known.end != clean || lost {
+		if err := l.recover(known.end == loose || lost || l.engine.torn); err != nil {
 			return err
 		}
 	}
@@ -74,7 +70,7 @@ func (l *Log) loadAll(known ids) error {
 	if err := l.engine.commit(true, l.begin); err != nil {
 		return err
 	}
-	if err := l.writeIDs(); err != nil {
+	if err := l.writeIDs(l.opts.Fsync.end()); err != nil {
 		return err
 	}
 	return l.findOldest()
@@ -255,15 +251,8 @@ func (l *Log) begin(b *batch) error {
 	set(factNewest, appendUints(nil, uint64(l.last), uint64(len(l.groups)), uint64(l.next.messages)))
 	set(factLife, appendUints(nil, l.lives))
 	set(factForgotten, appendUints(nil, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime)))
-	for _, name := range []string{factClean, factAside} {
-		if err == nil {
-			err = b.Delete(append([]byte{factSpace}, name...), nil)
-		}
-	}
-	if l.opts.Fsync != Always {
-		set(factLoose, nil)
-	} else if err == nil {
-		err = b.Delete(append([]byte{factSpace}, factLoose...), nil)
+	if err == nil {
+		err = b.Delete(append([]byte{factSpace}, factAside...), nil)
 	}
 	for _, g := range l.groups {
 		if g.unsaved && err == nil {

@@ -68,8 +68,8 @@ type Options struct {
 	Fsync     Fsync
 
 	// Aside makes what keeps the messages of groups whose policy has them in memory; nil: all are
-	// on disk. It is given the log's epoch and newest seq.
-	Aside  func(epoch string, newest store.Seq) Aside
+	// on disk. It is given the log's epoch and newest seq, and policies of its own.
+	Aside  func(epoch string, newest store.Seq, policies store.Policies) Aside
 	Losses *store.Clock // shared with it; nil: the log's own
 
 	fs   filesystem   // nil: the system's
@@ -164,7 +164,7 @@ func (l *Log) open() (err error) {
 		return err
 	}
 	l.engine, err = openEngine(engineOptions{
-		fs: o.fs, dir: logDir(o.fs, o.Dir), made: ids.epoch != "", memory: o.MaxMemory, disk: o.MaxDisk, call: o.call,
+		fs: o.fs, dir: logDir(o.fs, o.Dir), made: ids.life > 0, memory: o.MaxMemory, disk: o.MaxDisk, call: o.call,
 	})
 	if err != nil {
 		return describe(err)
@@ -177,7 +177,7 @@ func (l *Log) open() (err error) {
 	}
 	l.engine.bePatient()
 	if o.Aside != nil {
-		l.aside = o.Aside(l.epoch, l.last)
+		l.aside = o.Aside(l.epoch, l.last, l.policies.Clone())
 	}
 	return nil
 }

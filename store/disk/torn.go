@@ -11,21 +11,20 @@ import (
 // The engine's log is a row of chunks, none of which is over the border of a block:
 //
 //	checksum of all that follows it (4 bytes), length of the payload (2), kind (1),
-//	number of the log (4), where all before was synced (8; not in all kinds), payload
+//	number of the log (4), payload
 //
-// (pebble/record). A crash may tear the last ones, and the engine reads up to the first that is not
-// as it was written. Where there are good ones behind that, it was no mere end: something that was
-// on disk is not any more.
+// Behind the last of a log that was closed there is the header of one of another log; a file that
+// was used before goes on with what it had then (pebble/record). The engine reads up to the first
+// chunk that is not as it was written. A crash may leave a part of one at the end; more than that is
+// the loss of something that was on disk.
 const (
 	chunkBlock     = 32 << 10
 	chunkHeader    = 11
 	firstChunkKind = 5 // those before have no number of the log
-	syncChunkKind  = 9
-	lastChunkKind  = 12
-	syncHeader     = 19
+	lastChunkKind  = 8
 )
 
-// isTorn reports whether the engine's newest log has a hole.
+// isTorn reports whether the engine's newest log may have had more than is left.
 func isTorn(fs filesystem, dir string) (bool, error) {
 	list, err := fs.List(dir)
 	if err != nil {
@@ -50,14 +49,14 @@ func isTorn(fs filesystem, dir string) (bool, error) {
 	if err2 := f.Close(); err == nil {
 		err = err2
 	}
-	return hasHole(b, uint32(newest)), err
+	return endsEarly(b, uint32(newest)), err
 }
 
-// hasHole reports whether there is a good chunk behind one that is not.
-func hasHole(log []byte, no uint32) bool {
+// endsEarly reports whether something else follows the good chunks of a log than its end.
+func endsEarly(log []byte, no uint32) bool {
 	at := 0
 	for at < len(log) {
-		if left := chunkBlock - at%chunkBlock; left < syncHeader && isZero(log[at:min(at+left, len(log))]) {
+		if left := chunkBlock - at%chunkBlock; left < chunkHeader {
 			at += left
 			continue
 		}
@@ -67,6 +66,13 @@ func hasHole(log []byte, no uint32) bool {
 		}
 		at += size
 	}
+	rest := log[min(at, len(log)):]
+	if len(rest) < chunkHeader {
+		return !isZero(rest)
+	}
+	if numberOf(rest) == no {
+		return true
+	}
 	for at++; at < len(log); at++ {
 		if chunkAt(log, at, no) > 0 {
 			return true
@@ -75,20 +81,16 @@ func hasHole(log []byte, no uint32) bool {
 	return false
 }
 
+// numberOf returns which log a header is of.
+func numberOf(header []byte) uint32 { return binary.LittleEndian.Uint32(header[7:]) }
+
 // chunkAt returns the size of the good chunk that begins there, or 0.
 func chunkAt(log []byte, at int, no uint32) int {
 	block := log[at:min(at-at%chunkBlock+chunkBlock, len(log))]
-	if len(block) < chunkHeader || binary.LittleEndian.Uint32(block[7:]) != no {
+	if len(block) < chunkHeader || numberOf(block) != no || block[6] < firstChunkKind || block[6] > lastChunkKind {
 		return 0
 	}
-	kind, size := block[6], chunkHeader
-	if kind < firstChunkKind || kind > lastChunkKind {
-		return 0
-	}
-	if kind >= syncChunkKind {
-		size = syncHeader
-	}
-	size += int(binary.LittleEndian.Uint16(block[4:]))
+	size := chunkHeader + int(binary.LittleEndian.Uint16(block[4:]))
 	if size > len(block) {
 		return 0
 	}

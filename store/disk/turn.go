@@ -381,7 +381,7 @@ func (l *Log) write(t *turn) error {
 	last := l.last + store.Seq(len(t.items))
 	if last > l.ceiling {
 		l.ceiling = last + idAhead
-		if err := l.writeIDs(); err != nil {
+		if err := l.writeIDs(l.opts.Fsync.end()); err != nil {
 			return err
 		}
 	}
@@ -550,12 +550,11 @@ func (l *Log) finish() {
 			t.touch(g)
 		}
 	}
-	_ = l.engine.commit(true, func(b *batch) error { // a failed one is told by Err
-		if err := l.fill(b, t, l.last); err != nil {
-			return err
-		}
-		return b.Set(append([]byte{factSpace}, factClean...), nil, nil)
-	})
+	if err := l.engine.commit(true, func(b *batch) error { return l.fill(b, t, l.last) }); err != nil {
+		return // Err tells it
+	}
+	l.ceiling = l.last
+	_ = l.writeIDs(clean) // as above
 }
 
 // close frees what the turn has taken to read.

@@ -35,8 +35,8 @@ func Open(o disk.Options) (*Log, error) {
 	}
 	o.MaxMemory = max(o.MaxMemory-m.MaxMemory, disk.MinMaxMemory)
 	o.Losses = l.losses
-	o.Aside = func(epoch string, newest store.Seq) disk.Aside {
-		m.Epoch, m.Newest = epoch, newest
+	o.Aside = func(epoch string, newest store.Seq, policies store.Policies) disk.Aside {
+		m.Epoch, m.Newest, m.Policies = epoch, newest, policies
 		l.mem = memory.New(m)
 		return l.mem
 	}
