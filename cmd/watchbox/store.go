@@ -69,12 +69,29 @@ func (c *storeImport) Run() error {
 	if _, err := in.Peek(1); err != nil {
 		return usageError{errors.New("there is nothing on standard input: give it what store export has written")}
 	}
-	p := newProgress("imported", os.Stdin)
-	defer p.wipe()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return disk.Import(c.Dir, interruptible{ctx, in}, disk.ImportOptions{Moved: c.Moved, Step: p.step})
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	p := newProgress("imported", os.Stdin)
+	err := disk.Import(ctx, c.Dir, interruptible{ctx, in}, disk.ImportOptions{
+		Moved: c.Moved,
+		Step:  p.step,
+		Verified: func(bytes int) {
+			if p != nil && p.done == "imported" {
+				p.wipe()
+				p = newProgress("checked", nil)
+			}
+			p.step(bytes)
+		},
+	})
+	p.wipe()
+	if errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
+	return err
 }
+
+var errInterrupted = errors.New("it was interrupted, and nothing is imported")
 
 // interruptible reads until its context ends.
 type interruptible struct {
@@ -97,6 +114,6 @@ func (r interruptible) Read(p []byte) (int, error) {
 	case got := <-done:
 		return got.n, got.err
 	case <-r.ctx.Done():
-		return 0, errors.New("it was interrupted, and nothing is imported")
+		return 0, errInterrupted
 	}
 }

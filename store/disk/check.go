@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -81,7 +82,7 @@ func Check(dir string, problem func(string), step func(bytes int)) (s Summary, e
 	if err != nil {
 		problem(err.Error())
 	}
-	s, err = l.check(known, problem, step)
+	s, err = l.check(context.Background(), known, problem, step)
 	if err = firstError(err, l.engine.close()); err != nil {
 		return s, fmt.Errorf("the store in %s: %w", dir, describe(err))
 	}
@@ -89,7 +90,7 @@ func Check(dir string, problem func(string), step func(bytes int)) (s Summary, e
 }
 
 // check is Check for a log that is open.
-func (l *Log) check(known ids, problem func(string), step func(bytes int)) (s Summary, err error) {
+func (l *Log) check(ctx context.Context, known ids, problem func(string), step func(bytes int)) (s Summary, err error) {
 	facts, err := l.facts()
 	if err != nil {
 		return s, err
@@ -125,6 +126,9 @@ func (l *Log) check(known ids, problem func(string), step func(bytes int)) (s Su
 		if step != nil {
 			step(len(m.frame.Bytes))
 		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if m.err != nil {
 			problem(fmt.Sprintf("message %d: %v", m.seq, m.err))
 			return nil
@@ -132,6 +136,10 @@ func (l *Log) check(known ids, problem func(string), step func(bytes int)) (s Su
 		if m.seq > s.Newest.Seq {
 			problem(fmt.Sprintf("message %d is behind the newest, %d", m.seq, s.Newest.Seq))
 		}
+		if m.time < l.clock {
+			problem(fmt.Sprintf("message %d is older than those before it", m.seq))
+		}
+		l.clock = m.time
 		x := held[m.g]
 		x.messages++
 		x.bytes += int64(len(m.frame.Bytes))
@@ -191,6 +199,7 @@ func (l *Log) check(known ids, problem func(string), step func(bytes int)) (s Su
 // stored is a message as it is found.
 type stored struct {
 	seq   store.Seq
+	time  int64 // ms
 	g     *group
 	frame store.Frame
 	err   error // it is not as it was written
@@ -213,7 +222,7 @@ func (l *Log) retained(f func(*stored) error) error {
 
 func (l *Log) found(key, value []byte, retained bool, f func(*stored) error) error {
 	h, frame, err := readMessage(value)
-	m := stored{seq: seqOf(key), g: l.byNo[h.no], err: err}
+	m := stored{seq: seqOf(key), time: h.time, g: l.byNo[h.no], err: err}
 	switch {
 	case err != nil:
 	case m.g == nil, retained && m.g.next.retained != m.seq, !retained && m.seq <= m.g.next.gone:

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -30,9 +31,10 @@ type engine struct {
 	db       *pebble.DB
 	fs       *guard
 	dir      string
-	caches   int64 // bytes of memory that it may take
-	reserve  uint64
-	torn     bool // its log may have had more than was left
+	caches   int64  // bytes of memory that it may take
+	reserve  uint64 // bytes of the disk that are left free
+	least    uint64 // bytes that are needed to delete something
+	torn     bool   // its log may have had more than was left
 	memtable int64
 
 	mu     sync.Mutex    // guards what follows
@@ -56,6 +58,7 @@ const (
 	cacheParts    = 8  // blocks that were read
 	memtableParts = 8  // what was written and is in no table yet
 	memtables     = 2  // of which one is being made a table
+	reserveTables = 8  // of their size are left free on disk: for logs, and for tables being merged
 	memtableDisk  = 64 // and of the room on disk, where that is bounded
 	minMemtable   = 256 << 10
 	maxMemtable   = 32 << 20
@@ -90,7 +93,9 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 	call := eo.call
 	e = &engine{dir: eo.dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
 	call(func() { e.fs, e.broken = newGuard(eo.fs, e, eo.readOnly), make(chan struct{}) })
-	e.reserve = uint64(4*memtable) + 8<<20
+	table := max(minTable, memtable/2)
+	e.reserve, e.least = uint64(reserveTables*memtable)+16<<20, uint64(memtable)+1<<20
+	e.fs.mergeRoom = e.least + uint64(table)
 	o := &pebble.Options{
 		FS:                          e.fs,
 		ErrorIfNotExists:            eo.made,
@@ -103,23 +108,26 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		BytesPerSync:                1 << 20,
 		MaxOpenFiles:                500,
 		L0CompactionThreshold:       4,
-		FlushDelayDeleteRange:       time.Second,
+		L0StopWritesThreshold:       1000, // while there is no room to merge tables, what is written is little
 		Logger:                      logger{e},
 		EventListener: &pebble.EventListener{
 			BackgroundError: e.background,
 			DataCorruption:  func(pebble.DataCorruptionInfo) {}, // who reads it gets an error
 		},
 	}
-	// Messages and their index grow at their ends, while a few records change all the time. Tables
-	// that are cut small where they are written have but one of the two in them; so those of
-	// messages go down a level as they are, instead of being written anew at each.
+	// Messages grow at their end, while a few records change all the time. Therefore tables have keys
+	// of one space, and are cut small where they are written: those of messages go down a level as
+	// they are, instead of being written anew at each.
+	o.Experimental.SpanPolicyFunc = func(key []byte) (pebble.SpanPolicy, []byte, error) {
+		return pebble.SpanPolicy{}, behind(key[0]), nil
+	}
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = tableBlock
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
 	}
 	o.TargetFileSizes[0] = memtable / 4
 	for i := range o.TargetFileSizes[1:] {
-		o.TargetFileSizes[1+i] = max(minTable, memtable/2)
+		o.TargetFileSizes[1+i] = table
 	}
 	call(func() {
 		if e.torn, err = isTorn(eo.fs, eo.dir); err == nil {
@@ -176,9 +184,14 @@ func (e *engine) open(o *pebble.Options) error {
 // background hears of what goes wrong when tables are written. It is not tried again, for what a
 // disk that failed says afterwards cannot be trusted.
 func (e *engine) background(err error) {
-	if !errors.Is(err, pebble.ErrCancelledCompaction) {
+	if !errors.Is(err, pebble.ErrCancelledCompaction) && !errors.Is(err, errNoRoom) {
 		e.fail(err)
 	}
+}
+
+// merge merges the tables that have keys of a range, as far as there is something to gain.
+func (e *engine) merge(ctx context.Context, from, below []byte) error {
+	return e.db.Compact(ctx, from, below, false)
 }
 
 // bePatient has whoever writes wait where there is no room.
@@ -264,18 +277,18 @@ func (e *engine) size() (n int64) {
 type room int
 
 const (
-	enough room = iota
-	little      // it is needed to tidy up
-	none        // not even for that
+	none   room = iota // not even to delete something
+	little             // for that
+	enough
 )
 
 // room says how much of it there is for so many bytes more, which are written at once.
 func (e *engine) room(bytes int) room {
 	u, err := e.fs.GetDiskUsage(e.dir)
 	switch {
-	case e.stuck() || err == nil && u.AvailBytes < e.reserve/2:
+	case e.stuck() || err == nil && u.AvailBytes < e.least:
 		return none
-	case err == nil && u.AvailBytes < e.reserve+writtenOver*uint64(bytes):
+	case err == nil && u.AvailBytes < min(e.reserve, u.TotalBytes/4)+writtenOver*uint64(bytes):
 		return little
 	}
 	return enough

@@ -45,12 +45,12 @@ func (l *Log) evictHead(g *group, t *turn) error {
 // account counts a message as evicted.
 func (l *Log) account(g *group, h item, t *turn) {
 	s := &g.next
-	if !h.expired(t.now) {
-		s.evicted, s.evictedTime = store.Loss{Seq: h.seq}, h.time
-		l.next.lostMax = max(l.next.lostMax, h.seq)
+	if !h.expired(t.now) { // it may be older than what was lost as the log was cut off
+		s.evicted, s.evictedTime = store.Loss{Seq: max(h.seq, s.evicted.Seq)}, max(h.time, s.evictedTime)
+		l.next.lostMax = max(l.next.lostMax, s.evicted.Seq)
 		if h.seq <= l.tail.base {
-			s.removed = s.evicted
-			l.next.removedMax = max(l.next.removedMax, h.seq)
+			s.removed = store.Loss{Seq: max(h.seq, s.removed.Seq)}
+			l.next.removedMax = max(l.next.removedMax, s.removed.Seq)
 		}
 	}
 	s.gone = h.seq
@@ -59,6 +59,7 @@ func (l *Log) account(g *group, h item, t *turn) {
 	l.next.messages--
 	l.next.bytes -= int64(h.size)
 	l.next.evictions++
+	l.dead.Add(int64(h.size) + messageCost)
 }
 
 // findHead finds a group's oldest message behind the one that is gone.

@@ -132,6 +132,7 @@ func (l *Log) addGroup(name string, now int64) *group {
 	lost := l.next.forgotten
 	g := &group{no: l.groupNo, name: name, now: state{
 		rate: store.NewRate(now), gone: lost.Seq, evicted: lost, evictedTime: l.next.forgottenTime, removed: lost,
+		aside: l.next.asideForgotten, // some of which may be this one's
 	}}
 	l.groupNo++
 	g.next = g.now
@@ -188,10 +189,9 @@ func (l *Log) forget(n int, needed map[string]bool, t *turn) bool {
 
 func (l *Log) dropGroup(g *group) {
 	l.next.asideForgotten = max(l.next.asideForgotten, g.next.aside)
-	if s := &g.next; s.evicted.Seq > l.next.forgotten.Seq {
-		// Groups not known lose what this one had.
-		l.next.forgotten = store.Loss{Seq: s.evicted.Seq, At: l.opts.Losses.Tick()}
-		l.next.forgottenTime = s.evictedTime
+	if s := &g.next; s.evicted.Seq > 0 { // groups not known lose what this one had
+		l.next.forgotten = store.Loss{Seq: max(s.evicted.Seq, l.next.forgotten.Seq), At: l.opts.Losses.Tick()}
+		l.next.forgottenTime = max(s.evictedTime, l.next.forgottenTime)
 	}
 	delete(l.groups, g.name)
 	delete(l.byNo, g.no)
@@ -237,13 +237,9 @@ func (l *Log) resort() {
 
 // publish makes the group's next state that of now. What it has lost is lost as of now.
 func (g *group) publish(losses *store.Clock) {
-	if s := &g.next; s.evicted.Seq > g.now.evicted.Seq || s.removed.Seq > g.now.removed.Seq {
-		at := losses.Tick()
-		if s.evicted.Seq > g.now.evicted.Seq {
-			s.evicted.At = at
-		}
-		if s.removed.Seq > g.now.removed.Seq {
-			s.removed.At = at
+	for _, loss := range []*store.Loss{&g.next.evicted, &g.next.removed} {
+		if loss.Seq > 0 && loss.At == 0 {
+			loss.At = losses.Tick()
 		}
 	}
 	g.now = g.next

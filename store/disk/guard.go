@@ -23,19 +23,33 @@ type guard struct {
 	fail func(error)
 	err  func() error
 
-	patient atomic.Bool  // it waits for room
-	late    atomic.Bool  // the engine's log is not synced now, only written
-	reading bool         // nothing is to be written
-	stuck   atomic.Int32 // how many writers do
-	hasty   chan struct{}
-	hasten  sync.Once
+	patient atomic.Bool // it waits for room
+	late    atomic.Bool // the engine's log is not synced now, only written
+	reading bool        // nothing is to be written
+	dir     string
+	noMerge atomic.Int64 // tables are not merged before this time, ns: there was no room
+
+	mergeRoom uint64       // bytes that are to be free for the next table
+	stuck     atomic.Int32 // how many writers do
+	hasty     chan struct{}
+	hasten    sync.Once
 }
 
-// roomAfter is when it is looked again whether there is room.
-const roomAfter = 100 * time.Millisecond
+// When it is looked again whether there is room: for what waits, and to merge tables.
+const (
+	roomAfter  = 100 * time.Millisecond
+	mergeAfter = time.Second
+)
+
+// errNoRoom is why tables are not merged: they can be later. What is left of the room is for what is
+// written next, and for deleting.
+var errNoRoom = fmt.Errorf("there is no room to merge tables: %w", syscall.ENOSPC)
+
+// merging is what the engine calls it.
+const merging = "pebble-compaction"
 
 func newGuard(fs filesystem, e *engine, reading bool) *guard {
-	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, hasty: make(chan struct{})}
+	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, dir: e.dir, hasty: make(chan struct{})}
 }
 
 // hurry has nobody wait for room any more.
@@ -96,8 +110,27 @@ func (g *guard) whenThereIsRoom(do func() error) error {
 	return err
 }
 
+// mayMerge returns nil if there is room for one more table. Soon after there was none it waits, for the
+// engine asks again at once.
+func (g *guard) mayMerge() error {
+	select {
+	case <-g.hasty:
+	case <-time.After(time.Until(time.Unix(0, g.noMerge.Load()))):
+	}
+	u, err := g.GetDiskUsage(g.dir)
+	if err == nil && u.AvailBytes < g.mergeRoom {
+		return g.cannotMerge()
+	}
+	return nil
+}
+
+func (g *guard) cannotMerge() error {
+	g.noMerge.Store(time.Now().Add(mergeAfter).UnixNano())
+	return errNoRoom
+}
+
 // open makes a file ready to be written.
-func (g *guard) open(name string, how func() (vfs.File, error)) (vfs.File, error) {
+func (g *guard) open(name string, c vfs.DiskWriteCategory, how func() (vfs.File, error)) (vfs.File, error) {
 	table := isTable(name)
 	if err := g.err(); err != nil && table {
 		select { // the engine asks again at once
@@ -108,11 +141,16 @@ func (g *guard) open(name string, how func() (vfs.File, error)) (vfs.File, error
 	} else if err != nil {
 		return nowhere{g.filesystem, name}, nil
 	}
+	if c == merging {
+		if err := g.mayMerge(); err != nil {
+			return nil, err
+		}
+	}
 	var f vfs.File
 	err := g.whenThereIsRoom(func() (err error) { f, err = how(); return err })
 	switch {
 	case err == nil:
-		return &guarded{File: f, g: g, table: table, log: strings.HasSuffix(name, ".log")}, nil
+		return &guarded{File: f, g: g, table: table, merged: c == merging, log: strings.HasSuffix(name, ".log")}, nil
 	case table:
 		return nil, err
 	}
@@ -122,12 +160,12 @@ func (g *guard) open(name string, how func() (vfs.File, error)) (vfs.File, error
 
 // Create implements vfs.FS.
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.open(name, func() (vfs.File, error) { return g.filesystem.Create(name, c) })
+	return g.open(name, c, func() (vfs.File, error) { return g.filesystem.Create(name, c) })
 }
 
 // ReuseForWrite implements vfs.FS.
 func (g *guard) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.open(name, func() (vfs.File, error) { return g.filesystem.ReuseForWrite(old, name, c) })
+	return g.open(name, c, func() (vfs.File, error) { return g.filesystem.ReuseForWrite(old, name, c) })
 }
 
 // OpenDir implements vfs.FS.
@@ -165,10 +203,11 @@ func (g *guard) try(do func() error) error {
 // guarded is a file that is written.
 type guarded struct {
 	vfs.File
-	g     *guard
-	table bool
-	log   bool
-	owed  atomic.Bool // a sync was left out
+	g      *guard
+	table  bool
+	merged bool // it is made of other tables
+	log    bool
+	owed   atomic.Bool // a sync was left out
 }
 
 // try does something with the file. What fails is told the engine only of a table.
@@ -181,6 +220,12 @@ func (f *guarded) try(do func() error) error {
 
 // Write implements vfs.File.
 func (f *guarded) Write(p []byte) (n int, err error) {
+	if f.merged {
+		if n, err = f.File.Write(p); isFull(err) {
+			err = f.g.cannotMerge()
+		}
+		return n, err
+	}
 	err = f.try(func() error {
 		return f.g.whenThereIsRoom(func() error {
 			m, err := f.File.Write(p[n:])

@@ -3,6 +3,7 @@ package disk
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ type ImportOptions struct {
 	// again, and listeners are told of a gap.
 	Moved bool
 
-	Step func(bytes int) // hears of the bytes of each line; may be nil
+	Step     func(bytes int) // hears of the bytes of each line; may be nil
+	Verified func(bytes int) // hears of the bytes of each message that was read again; may be nil
 }
 
 // restoredAhead is how many ids a store may have given out after it was exported.
@@ -30,13 +32,14 @@ const restoredAhead = 1 << 40
 const importing = "importing"
 
 // Import makes a store of what Export has written, with the same ids, in a folder that is empty or
-// not there. It is a store when all is in it and was checked, and not before.
-func Import(dir string, from io.Reader, o ImportOptions) error {
+// not there. It is a store when all is in it and was checked, and not before; nor is it one, if the
+// context ends before that.
+func Import(ctx context.Context, dir string, from io.Reader, o ImportOptions) error {
 	made, err := makeEmpty(dir)
 	if err != nil {
 		return err
 	}
-	if err = importInto(dir, from, o); err == nil {
+	if err = importInto(ctx, dir, from, o); err == nil {
 		return nil
 	}
 	for _, left := range []string{importing, "log", idsFile} {
@@ -75,7 +78,7 @@ func makeEmpty(dir string) (made bool, err error) {
 	return made, os.Mkdir(filepath.Join(dir, importing), 0o700)
 }
 
-func importInto(dir string, from io.Reader, o ImportOptions) error {
+func importInto(ctx context.Context, dir string, from io.Reader, o ImportOptions) error {
 	fresh := filepath.Join(dir, importing)
 	l, err := openFolder(fresh, false)
 	if err != nil {
@@ -85,7 +88,7 @@ func importInto(dir string, from io.Reader, o ImportOptions) error {
 	if err := firstError(in.fillFrom(from), l.engine.close()); err != nil {
 		return err
 	}
-	if err := in.verify(fresh); err != nil {
+	if err := in.verify(ctx, fresh); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh, logDir(system, dir)); err != nil {
@@ -104,17 +107,17 @@ type imported struct {
 }
 
 // verify reads what was imported, which may have been put together by somebody else.
-func (l *imported) verify(folder string) error {
+func (l *imported) verify(ctx context.Context, folder string) error {
 	made, err := openFolder(folder, true)
 	if err != nil {
 		return err
 	}
 	var wrong error
-	_, err = made.check(l.ids, func(problem string) {
+	_, err = made.check(ctx, l.ids, func(problem string) {
 		if wrong == nil {
 			wrong = fmt.Errorf("the export is not whole: %s", problem)
 		}
-	}, nil)
+	}, l.Verified)
 	return firstError(wrong, err, made.engine.close())
 }
 
@@ -256,6 +259,10 @@ func (l *imported) restoreMessage(b *batch, data []byte, retained bool) error {
 		return errors.New("a message that is not as a hub writes it")
 	}
 	h := header{no: g.no, time: w.Time.UnixMilli(), msg: msg, flags: e.Flags()}
+	if !retained {
+		l.clock = max(l.clock, h.time) // times rise with seqs, though clocks are put back
+		h.time = l.clock
+	}
 	if !w.Expires.IsZero() {
 		h.expires = w.Expires.UnixMilli()
 	}

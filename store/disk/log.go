@@ -88,6 +88,11 @@ type Log struct {
 	wakes  store.Watchers
 	parked parking
 
+	dead     atomic.Int64 // bytes on disk that what was evicted may take
+	reclaims atomic.Bool  // it is being merged away
+	closing  context.Context
+	hurry    context.CancelFunc // ends closing
+
 	life    sync.RWMutex // held to use the log, and to close it
 	closed  bool
 	ops     chan *op
@@ -147,6 +152,7 @@ func Open(o Options) (*Log, error) {
 		opts: o, ops: make(chan *op, maxOps), groups: map[string]*group{}, byNo: map[uint32]*group{},
 		tail: tail{most: o.tail},
 	}
+	l.closing, l.hurry = context.WithCancel(context.Background())
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("the store in %s: %w", o.Dir, err)
 	}
@@ -243,6 +249,7 @@ func (l *Log) do(o *op) (store.ID, error) {
 // Close implements store.Log.
 func (l *Log) Close() error {
 	l.engine.fs.hurry()
+	l.hurry()
 	l.life.Lock()
 	closed := l.closed
 	l.closed = true

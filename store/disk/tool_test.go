@@ -126,7 +126,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 	}
 	again := filepath.Join(t.TempDir(), "again")
 	steps := 0
-	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{Moved: true, Step: func(int) { steps++ }}); err != nil {
+	if err := disk.Import(t.Context(), again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{Moved: true, Step: func(int) { steps++ }}); err != nil {
 		t.Fatal(err)
 	}
 	if lines := bytes.Count(dump.Bytes(), []byte("\n")); steps != lines {
@@ -157,7 +157,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := disk.Import(again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{}); err == nil {
+	if err := disk.Import(t.Context(), again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{}); err == nil {
 		t.Error("a store is imported over another")
 	}
 }
@@ -188,7 +188,7 @@ func TestWhatIsNoExportIsNotImported(t *testing.T) {
 		"a wrong key":         lines[0] + `{"type":"note","key":"eA=="}` + "\n",
 	} {
 		to := filepath.Join(t.TempDir(), "to")
-		if err := disk.Import(to, strings.NewReader(bad), disk.ImportOptions{}); err == nil || strings.Contains(err.Error(), "\n") {
+		if err := disk.Import(t.Context(), to, strings.NewReader(bad), disk.ImportOptions{}); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := os.Stat(to); err == nil {
@@ -225,7 +225,7 @@ func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
 	if err := errors.Join(err, l.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := disk.Import(again, bytes.NewReader(dump), disk.ImportOptions{}); err != nil {
+	if err := disk.Import(t.Context(), again, bytes.NewReader(dump), disk.ImportOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := disk.Check(again, func(p string) { t.Error(p) }, nil); err != nil || s.Newest != newest {
@@ -264,7 +264,7 @@ func TestAnImportLeavesWhatItDoesNotMake(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{file: "is a file", busy: "another import", filepath.Join(dir, "store"): "something in"} {
-		err := disk.Import(path, bytes.NewReader(dump), disk.ImportOptions{})
+		err := disk.Import(t.Context(), path, bytes.NewReader(dump), disk.ImportOptions{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("into %s: %v", path, err)
 		}
@@ -272,10 +272,10 @@ func TestAnImportLeavesWhatItDoesNotMake(t *testing.T) {
 	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
 		t.Errorf("the file has %q: %v", b, err)
 	}
-	if err := disk.Import(link, bytes.NewReader(dump[:len(dump)/2]), disk.ImportOptions{}); err == nil {
+	if err := disk.Import(t.Context(), link, bytes.NewReader(dump[:len(dump)/2]), disk.ImportOptions{}); err == nil {
 		t.Error("half an export is imported")
 	}
-	if err := disk.Import(link, bytes.NewReader(dump), disk.ImportOptions{}); err != nil {
+	if err := disk.Import(t.Context(), link, bytes.NewReader(dump), disk.ImportOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(link)

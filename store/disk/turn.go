@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	maxOps    = 4096     // that wait for the committer
-	turnParts = 32       // of the memory: what the frames of a turn may take, after which it takes no more
-	maxTurn   = 4 << 20  // bytes, of whatever memory
-	maxYields = 64       // to let more ops in
-	maxEvict  = 32 << 10 // messages that one turn evicts; what is left is for the next
-	idAhead   = 64 << 10 // ids that may be given out before the ceiling is raised
-	tidyAfter = 250      // ms after which what was evicted is deleted, if nothing else is written
+	maxOps       = 4096     // that wait for the committer
+	turnParts    = 32       // of the memory: what the frames of a turn may take, after which it takes no more
+	maxTurn      = 4 << 20  // bytes, of whatever memory
+	maxYields    = 64       // to let more ops in
+	maxEvict     = 32 << 10 // messages that one turn evicts; what is left is for the next
+	idAhead      = 64 << 10 // ids that may be given out before the ceiling is raised
+	reclaimAfter = time.Second
+	tidyAfter    = 250 // ms after which what was evicted is deleted, if nothing else is written
 )
 
 // turn is one commit: all that waited when it began.
@@ -76,20 +77,22 @@ func (l *Log) run() {
 
 // wait returns how long there is nothing to do.
 func (l *Log) wait() time.Duration {
-	if l.idles {
-		return roomAfter
-	}
-	if len(l.overdue) > 0 || l.cutting {
-		return 0
-	}
-	if l.Err() != nil {
+	switch {
+	case l.Err() != nil:
 		return time.Hour
+	case l.idles:
+		return roomAfter
+	case len(l.overdue) > 0 || l.cutting:
+		return 0
 	}
 	due := int64(math.MaxInt64)
 	if len(l.byAge) > 0 {
 		due = l.byAge[0].due
 	}
 	now := time.Now()
+	if l.reclaimable() {
+		due = min(due, now.Add(reclaimAfter).UnixMilli()) // as it could not be done
+	}
 	if len(l.doomed) > 0 {
 		due = min(due, now.UnixMilli()+tidyAfter)
 	}
@@ -131,12 +134,14 @@ func (l *Log) gather(o *op) []*op {
 // turnMost returns how many bytes of frames make a turn take no more.
 func (l *Log) turnMost() int { return int(min(l.opts.MaxMemory/turnParts, maxTurn)) }
 
-// refuse answers that there is no room.
-func refuse(list []*op) {
-	for _, o := range list {
+// refuse answers that there is no room, those too who wait for more to be evicted: it will be, when
+// there is.
+func (l *Log) refuse(list []*op) {
+	for _, o := range append(list, l.sweeping...) {
 		o.err = errFull
 		o.done <- struct{}{}
 	}
+	l.sweeping = nil
 }
 
 // roomFor returns about how many bytes the frames of a turn take.
@@ -171,7 +176,7 @@ func (l *Log) turn(list []*op) {
 	t.buf = make([]byte, 0, size)
 	err := l.Err()
 	if l.idles = err == nil && t.room == none; l.idles {
-		refuse(list)
+		l.refuse(list)
 		return
 	}
 	if err == nil {
@@ -191,6 +196,9 @@ func (l *Log) turn(list []*op) {
 			continue
 		}
 		o.done <- struct{}{}
+	}
+	if err == nil {
+		l.reclaim()
 	}
 	if len(l.overdue) == 0 || err != nil {
 		for _, o := range l.sweeping {
@@ -342,7 +350,6 @@ func (l *Log) push(e *store.Entry, t *turn) error {
 func (l *Log) passBy(g *group, e *store.Entry, seq store.Seq, t *turn) error {
 	if g.next.aside == 0 || e.Retain && g.next.retained > 0 {
 		t.touch(g)
-		t.promise = true
 	}
 	if e.Retain {
 		l.retain(&g.next, 0, 0) // what is retained is there

@@ -123,9 +123,9 @@ func (l *Log) fixAge(r *ring) {
 
 // dropRing forgets a ring that holds nothing.
 func (l *Log) dropRing(r *ring) {
-	if r.evicted > l.forgotten.Seq {
-		// Groups not known lose what this one had.
-		l.forgotten = lostGroup{store.Loss{Seq: r.evicted, At: l.opts.Losses.Tick()}, r.evictedTime}
+	if r.evicted > 0 { // groups not known lose what this one had
+		lost := store.Loss{Seq: max(r.evicted, l.forgotten.Seq), At: l.opts.Losses.Tick()}
+		l.forgotten = lostGroup{lost, max(r.evictedTime, l.forgotten.time)}
 	}
 	delete(l.rings, r.name)
 	l.bySize.remove(r)
