@@ -56,6 +56,7 @@ type Hub struct {
 	poller   *sse.Poller
 	keys     *keys
 	sessions *session.Registry
+	owed     owed
 	stats    ticker
 	streams  atomic.Int64 // open, or about to be
 	opened   atomic.Uint64
@@ -122,6 +123,7 @@ func (h *Hub) EndStreams(why delivery.Reason) {
 	h.closing.Store(true)
 	h.stats.close()
 	h.sessions.Close()
+	h.owed.close()
 	h.set.Close(why)
 }
 

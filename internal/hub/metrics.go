@@ -78,7 +78,8 @@ func (t *ticker) run(h *Hub, stop chan struct{}) {
 		if !t.wanted(h) {
 			return
 		}
-		h.appendOwn(store.Message{Group: statsGroup, Msg: h.statsJSON()})
+		m := store.Message{Group: statsGroup, Msg: h.statsJSON()}
+		h.lostOwn(m, h.appendOwn(m))
 	}
 }
 

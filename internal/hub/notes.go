@@ -86,14 +86,26 @@ func (h *Hub) noteWill(uid string, w *session.Will) error {
 		}
 	}
 	_, err := h.notes.AppendNoted(context.Background(), nil, n)
+	if err == nil && w != nil {
+		h.owed.replace(n.Key)
+	}
 	return err
 }
 
 // forgetWill notes that a session's last will is done with.
 func (h *Hub) forgetWill(uid string) {
-	if err := h.noteWill(uid, nil); err != nil && !errors.Is(err, store.ErrClosed) {
-		h.opts.Logger.Error("a last will is still noted: the next start may send it again", "uid", uid, "error", err)
-	}
+	h.owed.pay(&debt{
+		note: willNotes + uid,
+		do: func(newer bool) error {
+			if newer {
+				return nil
+			}
+			return h.noteWill(uid, nil)
+		},
+		failed: func(err error) {
+			h.opts.Logger.Error("a last will is still noted: the next start may send it again", "uid", uid, "error", err)
+		},
+	})
 }
 
 // recall brings back what a store has noted in an earlier life: the answers to requests with a key,

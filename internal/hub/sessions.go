@@ -69,7 +69,8 @@ func (h *Hub) onSession(e session.Event) {
 	}
 }
 
-// forget purges what was sent to a session that is gone.
+// forget purges what was sent to a session that is gone. Should that fail, it is tried again at the
+// next start: by then there may be a new session with that uid here.
 func (h *Hub) forget(uid string) {
 	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) {
 		h.opts.Logger.Error("what was sent to a session that is gone could not be purged", "uid", uid, "error", err)
@@ -97,7 +98,8 @@ func (h *Hub) announce(e session.Event) {
 	if e.Reason != "" {
 		msg = store.AppendQuote(append(msg, `,"reason":`...), string(e.Reason))
 	}
-	h.appendOwn(store.Message{Group: presencePrefix + e.Filter.String(), Msg: append(msg, '}')})
+	m := store.Message{Group: presencePrefix + e.Filter.String(), Msg: append(msg, '}')}
+	h.lostOwn(m, h.appendOwn(m))
 }
 
 // presenceParts says which part of the presence groups makes room for others at a time.
@@ -116,16 +118,32 @@ func (h *Hub) makeRoom() bool {
 	return len(list) > 0
 }
 
+// sendWill appends a session's last will, and notes that it is done with.
 func (h *Hub) sendWill(e session.Event) {
 	w := e.Will
-	h.appendOwn(store.Message{Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64},
-		store.Note{Key: willNotes + e.UID})
+	m := store.Message{Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64}
+	note := willNotes + e.UID
+	h.owed.pay(&debt{
+		note: note,
+		do: func(newer bool) error {
+			if newer {
+				return h.appendOwn(m)
+			}
+			return h.appendOwn(m, store.Note{Key: note})
+		},
+		failed: func(err error) { h.lostOwn(m, err) },
+	})
 }
 
 // appendOwn appends a message that no request waits for, with notes about it.
-func (h *Hub) appendOwn(m store.Message, notes ...store.Note) {
+func (h *Hub) appendOwn(m store.Message, notes ...store.Note) error {
 	m.Time = time.Now()
 	_, err := h.appendNoted(context.Background(), []store.Entry{m.Entry(nil)}, notes)
+	return err
+}
+
+// lostOwn says that a message of the server's own could not be appended.
+func (h *Hub) lostOwn(m store.Message, err error) {
 	if err != nil && !errors.Is(err, store.ErrClosed) {
 		h.opts.Logger.Error("a message of the server's own could not be appended", "group", m.Group, "error", err)
 	}

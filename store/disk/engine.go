@@ -33,7 +33,7 @@ type engine struct {
 	dir      string
 	caches   int64  // bytes of memory that it may take
 	reserve  uint64 // bytes of the disk that are left free
-	least    uint64 // bytes that are needed to delete something
+	least    uint64 // bytes that are needed to delete something, and to begin
 	torn     bool   // its log may have had more than was left
 	memtable int64
 
@@ -80,6 +80,7 @@ type engineOptions struct {
 	memory   int64 // bytes for history, of which the engine takes its part
 	disk     int64 // bytes that it may take; 0: no bound
 	call     func(func())
+	onFail   func(error) // hears why nothing can be written any more; may be nil
 }
 
 // openEngine opens the folder.
@@ -91,10 +92,10 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 	memtable = max(memtable, minMemtable)
 	cache := min(eo.memory/cacheParts, maxCache)
 	call := eo.call
-	e = &engine{dir: eo.dir, caches: cache + memtables*memtable, memtable: memtable, call: call}
+	e = &engine{dir: eo.dir, caches: cache + memtables*memtable, memtable: memtable, call: call, onFail: eo.onFail}
 	call(func() { e.fs, e.broken = newGuard(eo.fs, e, eo.readOnly), make(chan struct{}) })
 	table := max(minTable, memtable/2)
-	e.reserve, e.least = uint64(reserveTables*memtable)+16<<20, uint64(memtable)+1<<20
+	e.reserve, e.least = uint64(reserveTables*memtable)+16<<20, uint64(3*memtable)+1<<20
 	e.fs.mergeRoom = e.least + uint64(table)
 	o := &pebble.Options{
 		FS:                          e.fs,

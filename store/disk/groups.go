@@ -59,8 +59,13 @@ func (s *state) lost(live bool) store.Loss {
 
 func (s *state) empty() bool { return s.messages == 0 && s.retained == 0 }
 
-// groupCost is about what a group takes in memory, in bytes, beside its name.
-const groupCost = 480
+// What groups take in memory.
+const (
+	groupCost  = 640 // bytes each, about, beside the name
+	groupParts = 2   // of the memory: what all together may take
+)
+
+func (g *group) cost() int64 { return groupCost + int64(len(g.name)) }
 
 // totals are sums over all groups, and what is known of those that are not. They change as groups
 // do.
@@ -95,7 +100,7 @@ func (g *group) due() int64 {
 // nothing if need be, or changes nothing.
 func (l *Log) admit(entries []store.Entry, t *turn) error {
 	fresh := map[string]bool{}
-	groups := len(l.groups) - l.opts.MaxGroups
+	groups, bytes := len(l.groups)-l.opts.MaxGroups, l.known-l.opts.MaxMemory/groupParts
 	for i := range entries {
 		name := entries[i].Group
 		if _, seen := fresh[name]; seen {
@@ -103,9 +108,10 @@ func (l *Log) admit(entries []store.Entry, t *turn) error {
 		}
 		if fresh[name] = l.groups[name] == nil; fresh[name] {
 			groups++
+			bytes += groupCost + int64(len(name))
 		}
 	}
-	if !l.forget(groups, fresh, t) {
+	if !l.forget(groups, bytes, fresh, t) {
 		return store.ErrTooManyGroups
 	}
 	l.mu.Lock()
@@ -118,8 +124,8 @@ func (l *Log) admit(entries []store.Entry, t *turn) error {
 	return nil
 }
 
-// known reports whether there is a group for each of the entries.
-func (l *Log) known(entries []store.Entry) bool {
+// seated reports whether there is a group for each of the entries.
+func (l *Log) seated(entries []store.Entry) bool {
 	for i := range entries {
 		if l.groups[entries[i].Group] == nil {
 			return false
@@ -138,6 +144,7 @@ func (l *Log) addGroup(name string, now int64) *group {
 	g.next = g.now
 	g.gone.Store(uint64(lost.Seq))
 	l.groups[name], l.byNo[g.no] = g, g
+	l.known += g.cost()
 	g.policy = l.policies.Effective(names.Exact(name), l.opts.Server)
 	return g
 }
@@ -150,12 +157,12 @@ func (l *Log) noteIdle(g *group) {
 	}
 }
 
-// forget drops so many groups that hold nothing: all or none, and none that is needed. That
+// forget drops so many groups of so many bytes that hold nothing: all or none, and none that is needed. That
 // messages of them were lost is remembered for all groups not known: a gap too many for them, but
 // never one too few.
-func (l *Log) forget(n int, needed map[string]bool, t *turn) bool {
+func (l *Log) forget(groups int, bytes int64, needed map[string]bool, t *turn) bool {
 	var out, stay []*group
-	for n > len(out) {
+	for groups > 0 || bytes > 0 {
 		if len(l.idle) == 0 {
 			l.idle = append(stay, out...)
 			return false
@@ -170,6 +177,8 @@ func (l *Log) forget(n int, needed map[string]bool, t *turn) bool {
 			stay = append(stay, g)
 		default:
 			out = append(out, g)
+			groups--
+			bytes -= g.cost()
 		}
 	}
 	l.idle = append(l.idle, stay...)
@@ -195,6 +204,7 @@ func (l *Log) dropGroup(g *group) {
 	}
 	delete(l.groups, g.name)
 	delete(l.byNo, g.no)
+	l.known -= g.cost()
 	if g.aging {
 		l.byAge = slices.DeleteFunc(l.byAge, func(a aging) bool { return a.g == g })
 		heap.Init(&l.byAge)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -174,6 +175,7 @@ func filled(t *testing.T, f *faulty) bool {
 		}
 	}()
 	refused := false
+	var under sync.WaitGroup                       // way, as it became full: who is to be stored waits until it is known
 	for n := 0; !refused && !isClosed(done); n++ { // it is never full for who comes too late
 		if f.struck.Load() == nil {
 			time.Sleep(time.Millisecond)
@@ -181,17 +183,26 @@ func filled(t *testing.T, f *faulty) bool {
 		}
 		text := fmt.Sprint("meanwhile ", n)
 		r.send(text)
-		id, err := say(l, text)
-		if err == nil {
-			r.ack(id.String(), text)
+		answer := make(chan error, 1)
+		under.Go(func() {
+			id, err := say(l, text)
+			if err == nil {
+				r.ack(id.String(), text)
+			}
+			answer <- err
+		})
+		select {
+		case err := <-answer:
+			refused = errors.Is(err, store.ErrFull)
+		case <-time.After(100 * time.Millisecond):
 		}
-		refused = errors.Is(err, store.ErrFull)
 	}
 	if got, _, err := all(l, "#"); err != nil {
 		t.Errorf("%d messages while it is full: %v", len(got), err)
 	}
 	f.armed.Store(false)
 	<-done
+	under.Wait()
 	if err := l.Err(); err != nil {
 		t.Error(err)
 	}

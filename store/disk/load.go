@@ -154,6 +154,7 @@ func (l *Log) loadGroups() error {
 		g.next.rate = store.NewRate(now)
 		g.policy = l.policies.Effective(names.Exact(g.name), l.opts.Server)
 		l.groups[g.name], l.byNo[g.no] = g, g
+		l.known += g.cost()
 		l.groupNo = max(l.groupNo, g.no+1)
 		return nil
 	})
@@ -214,10 +215,11 @@ func (l *Log) undoRetained() error {
 // settle has what was loaded be in force.
 func (l *Log) settle() {
 	l.opts.Losses.Tick() // lostBefore
+	now := time.Now().UnixMilli()
 	for _, g := range l.groups {
 		s := &g.next
 		if s.aside > 0 && s.aside > s.evicted.Seq {
-			s.lose(s.aside, time.Now().UnixMilli()) // it was in memory
+			s.lose(s.aside, now) // it was in memory
 			g.unsaved = true
 		}
 		s.aside = 0
@@ -230,7 +232,12 @@ func (l *Log) settle() {
 		l.clock = max(l.clock, s.head.time)
 		l.noteIdle(g)
 		g.publish(l.opts.Losses)
+		if !g.overdue && g.excess(now) { // the bounds may have been changed meanwhile
+			g.overdue = true
+			l.overdue = append(l.overdue, g)
+		}
 	}
+	l.cutting = l.diskMax > 0 && l.next.cost() > l.diskMax
 	l.next.lostMax = max(l.next.lostMax, l.next.forgotten.Seq)
 	l.next.removedMax = l.next.lostMax
 	l.now = l.next

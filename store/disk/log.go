@@ -112,6 +112,7 @@ type Log struct {
 	lives    uint64    // how often the log was opened
 	ceiling  store.Seq // no id above it may be given out
 	groupNo  uint32    // of the next new group
+	known    int64     // bytes of memory that the groups take
 	clock    int64     // the newest message's time, ms
 	idle     []*group
 	byAge    ageHeap
@@ -171,11 +172,11 @@ func (l *Log) open() (err error) {
 	}
 	l.engine, err = openEngine(engineOptions{
 		fs: o.fs, dir: logDir(o.fs, o.Dir), made: ids.life > 0, memory: o.MaxMemory, disk: o.MaxDisk, call: o.call,
+		onFail: l.fail,
 	})
 	if err != nil {
 		return describe(err)
 	}
-	l.engine.onFail = l.fail
 	l.diskMax = messagesMax(o.MaxDisk, l.engine.memtable)
 	if err := l.load(ids); err != nil {
 		_ = l.engine.close() // it cannot be read

@@ -254,7 +254,7 @@ func (l *Log) append(o *op, t *turn) (refusal, err error) {
 	if !l.mayRetain(o.entries) {
 		return errRetained, nil
 	}
-	if !l.known(o.entries) {
+	if !l.seated(o.entries) {
 		if err := l.admit(o.entries, t); err != nil {
 			return err, nil
 		}

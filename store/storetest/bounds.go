@@ -202,7 +202,7 @@ func fullOfRetained(e *env) {
 	l := e.start(Options{MaxMemory: 1 << 20})
 	filler := strings.Repeat("x", 10_000)
 	var kept []string
-	for i := range 1000 {
+	for i := range 300 {
 		s := fmt.Sprint(i, filler)
 		_, err := l.Append(e.Context(), entries(retain(fmt.Sprint("group/", i), s)))
 		if errors.Is(err, store.ErrFull) {

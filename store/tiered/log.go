@@ -3,6 +3,7 @@ package tiered
 import (
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -15,6 +16,7 @@ type Log struct {
 	*disk.Log // what is not said here is its own
 	mem       *memory.Log
 	losses    *store.Clock
+	changing  sync.Mutex // of a policy, in both
 }
 
 var (
@@ -74,6 +76,8 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 
 // SetPolicy implements store.Keeper.
 func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	if err := l.Log.SetPolicy(f, p); err != nil {
 		return err
 	}
