@@ -55,6 +55,14 @@ func (p *progress) step(bytes int) {
 	}
 }
 
+// stepOf is step where it is known what all messages take.
+func (p *progress) stepOf(bytes int, all int64) {
+	if p != nil {
+		p.size = all
+	}
+	p.step(bytes)
+}
+
 // wipe takes the line away, if there is one.
 func (p *progress) wipe() {
 	if p != nil && p.shown != p.begun {

@@ -32,7 +32,7 @@ func (c *storeCheck) Run() error {
 		wrong++
 		p.wipe()
 		fmt.Println(problem)
-	}, p.step)
+	}, p.stepOf)
 	p.wipe()
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ type storeExport struct {
 func (c *storeExport) Run() error {
 	p := newProgress("exported", nil)
 	defer p.wipe()
-	return disk.Export(c.Dir, os.Stdout, p.step)
+	return disk.Export(c.Dir, os.Stdout, p.stepOf)
 }
 
 type storeImport struct {
@@ -66,7 +66,7 @@ type storeImport struct {
 // Run reads it.
 func (c *storeImport) Run() error {
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
-	if _, err := in.Peek(1); err != nil {
+	if _, err := in.Peek(1); err == io.EOF {
 		return usageError{errors.New("there is nothing on standard input: give it what store export has written")}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -76,12 +76,12 @@ func (c *storeImport) Run() error {
 	err := disk.Import(ctx, c.Dir, interruptible{ctx, in}, disk.ImportOptions{
 		Moved: c.Moved,
 		Step:  p.step,
-		Verified: func(bytes int) {
+		Verified: func(bytes int, all int64) {
 			if p != nil && p.done == "imported" {
 				p.wipe()
 				p = newProgress("checked", nil)
 			}
-			p.step(bytes)
+			p.stepOf(bytes, all)
 		},
 	})
 	p.wipe()

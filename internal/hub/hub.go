@@ -59,6 +59,7 @@ type Hub struct {
 	owed     owed
 	stats    ticker
 	streams  atomic.Int64 // open, or about to be
+	opening  atomic.Int64 // about to be
 	opened   atomic.Uint64
 	posts    atomic.Uint64 // messages published
 	closing  atomic.Bool
@@ -117,6 +118,9 @@ func (h *Hub) Ready() error {
 // Keeps reports whether groups may be kept in such a store.
 func (h *Hub) Keeps(k store.Kind) bool { return slices.Contains(h.opts.Stores, k) }
 
+// openingAfter is how long the streams that are about to be open are waited for.
+const openingAfter = time.Second
+
 // EndStreams ends all streams with a last event that says why, and returns when they have ended.
 // From then on the hub takes nothing new; what is under way is completed.
 func (h *Hub) EndStreams(why delivery.Reason) {
@@ -125,6 +129,9 @@ func (h *Hub) EndStreams(why delivery.Reason) {
 	h.sessions.Close()
 	h.owed.close()
 	h.set.Close(why)
+	for by := time.Now().Add(openingAfter); h.opening.Load() > 0 && time.Now().Before(by); {
+		time.Sleep(time.Millisecond) // else whoever has had its first bytes would not be told bye
+	}
 }
 
 // Close ends all streams with a last event, then the rest, and waits for it.

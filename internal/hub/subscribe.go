@@ -3,6 +3,7 @@ package hub
 import (
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unique"
 
@@ -37,9 +38,10 @@ type Subscription struct {
 
 // Listener is a subscription that was admitted. Either Run or Cancel is to be called.
 type Listener struct {
-	stream *delivery.Stream
-	hello  []byte
-	ended  func(delivery.Reason)
+	stream  *delivery.Stream
+	hello   []byte
+	ended   func(delivery.Reason)
+	opening *atomic.Int64 // of the hub, which counts it until it runs
 }
 
 // Check returns why the hub would not admit a listener, whatever its bounds.
@@ -73,14 +75,16 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 		return nil, ErrTooManyStreams
 	}
 	h.opened.Add(1)
+	h.opening.Add(1)
 	heartbeat := s.Heartbeat
 	if heartbeat == 0 {
 		heartbeat = h.opts.Heartbeat
 	}
 	uid := session.UID(s.Secret)
 	start, id := h.start(s.Filters, s.From)
-	l := &Listener{}
+	l := &Listener{opening: &h.opening}
 	if !h.attach(l, s, uid, start, heartbeat) {
+		h.opening.Add(-1)
 		h.streams.Add(-1)
 		return nil, ErrClosed
 	}
@@ -198,14 +202,18 @@ func (h *Hub) hello(id, uid, secret string, heartbeat time.Duration) []byte {
 func (l *Listener) Hello() []byte { return l.hello }
 
 // Cancel gives the listener's place back, if its connection could not be had.
-func (l *Listener) Cancel() { l.ended(delivery.Closed) }
+func (l *Listener) Cancel() {
+	l.opening.Add(-1)
+	l.ended(delivery.Closed)
+}
 
 // Run delivers to the connection, which has been sent Hello. It returns when the handler that
 // opened it may return.
 func (l *Listener) Run(conn sse.Conn) {
+	l.opening.Add(-1)
 	if !l.stream.Run(conn) {
 		_ = conn.Close()
-		l.Cancel()
+		l.ended(delivery.Closed)
 		return
 	}
 	conn.Serve(l.stream.Gone)

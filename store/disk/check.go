@@ -70,10 +70,27 @@ func firstError(list ...error) error {
 	return nil
 }
 
+// Step hears of the bytes of each message that is read, and of how many all have together. It may be
+// nil.
+type Step func(bytes int, all int64)
+
+// steps calls a step for messages of a log.
+func (l *Log) steps(step Step) func(bytes int) {
+	all := int64(0)
+	for _, g := range l.groups {
+		all += g.next.bytes
+	}
+	return func(bytes int) {
+		if step != nil {
+			step(bytes, all)
+		}
+	}
+}
+
 // Check reads all of a store that no hub has open, and says what is not as it should be: nothing, if
-// all is well. Step, which may be nil, hears of the bytes of each message. The error says why it
+// all is well. The error says why it
 // could not be read.
-func Check(dir string, problem func(string), step func(bytes int)) (s Summary, err error) {
+func Check(dir string, problem func(string), step Step) (s Summary, err error) {
 	l, err := openTool(dir)
 	if err != nil {
 		return s, err
@@ -90,7 +107,7 @@ func Check(dir string, problem func(string), step func(bytes int)) (s Summary, e
 }
 
 // check is Check for a log that is open.
-func (l *Log) check(ctx context.Context, known ids, problem func(string), step func(bytes int)) (s Summary, err error) {
+func (l *Log) check(ctx context.Context, known ids, problem func(string), step Step) (s Summary, err error) {
 	facts, err := l.facts()
 	if err != nil {
 		return s, err
@@ -122,10 +139,9 @@ func (l *Log) check(ctx context.Context, known ids, problem func(string), step f
 			problem(fmt.Sprintf("group %q: %v", g.name, err))
 		}
 	}
+	read := l.steps(step)
 	err = l.messages(func(m *stored) error {
-		if step != nil {
-			step(len(m.frame.Bytes))
-		}
+		read(len(m.frame.Bytes))
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -57,9 +57,8 @@ func (s *sum) end() other {
 
 // Export writes all of a store that no hub has open as ndjson: what Import needs to make the same
 // store of it, and then each message as GET /v1/history gives it, oldest first. The last line says
-// how many there are before it, and the SHA-256 of those. Step, which may be nil, hears of the bytes
-// of each message.
-func Export(dir string, to io.Writer, step func(bytes int)) error {
+// how many there are before it, and the SHA-256 of those.
+func Export(dir string, to io.Writer, step Step) error {
 	l, err := openTool(dir)
 	if err != nil {
 		return err
@@ -87,7 +86,7 @@ func (l *Log) endFor(known ids) (end, error) {
 	return known.end, err
 }
 
-func (l *Log) export(w io.Writer, step func(bytes int)) error {
+func (l *Log) export(w io.Writer, step Step) error {
 	known, err := readIDs(system, l.opts.Dir)
 	if err != nil {
 		return err
@@ -123,14 +122,13 @@ func (l *Log) export(w io.Writer, step func(bytes int)) error {
 	}); err != nil {
 		return err
 	}
+	read := l.steps(step)
 	var line []byte
 	if err := l.messages(func(m *stored) error {
 		if m.err != nil {
 			return fmt.Errorf("message %d: %w", m.seq, m.err)
 		}
-		if step != nil {
-			step(len(m.frame.Data()))
-		}
+		read(len(m.frame.Bytes))
 		line = append(append(line[:0], m.frame.Data()...), '\n')
 		_, _ = all.Write(line)
 		_, err := w.Write(line)

@@ -22,7 +22,7 @@ type ImportOptions struct {
 	Moved bool
 
 	Step     func(bytes int) // hears of the bytes of each line; may be nil
-	Verified func(bytes int) // hears of the bytes of each message that was read again; may be nil
+	Verified Step            // hears of each message that was read again
 }
 
 // restoredAhead is how many ids a store may have given out after it was exported.
@@ -128,7 +128,7 @@ func (l *imported) fillFrom(from io.Reader) error {
 		var wrong error // of the input: the engine is well
 		if err := l.engine.commit(false, func(b *batch) error {
 			for b.Len() < maxTurn && !end && wrong == nil {
-				line, err := in.ReadBytes('\n')
+				line, err := readLine(in)
 				if end = err == io.EOF; err != nil && !end {
 					wrong = err
 				}
@@ -155,6 +155,23 @@ func (l *imported) fillFrom(from io.Reader) error {
 		}
 	}
 	return l.engine.sync()
+}
+
+// longestLine is longer than any that an export has: no message is.
+const longestLine = 256 << 20
+
+// readLine reads a line with its end, or what is left.
+func readLine(in *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		if err != bufio.ErrBufferFull {
+			return line, err
+		}
+		if len(line) > longestLine {
+			return nil, errors.New("there is a line that is longer than any of an export")
+		}
+	}
 }
 
 // restore writes what one line says.
