@@ -88,8 +88,7 @@ func (l *Log) steps(step Step) func(bytes int) {
 }
 
 // Check reads all of a store that no hub has open, and says what is not as it should be: nothing, if
-// all is well. The error says why it
-// could not be read.
+// all is well. The error says why it could not be read.
 func Check(dir string, problem func(string), step Step) (s Summary, err error) {
 	l, err := openTool(dir)
 	if err != nil {
