@@ -125,11 +125,16 @@ func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
 	whole := picture()
 	log := newest(t, whole, ".log")
 	b := bytesOf(t, whole, log)
+	ends := chunks(b)
 	opened := 0
 	for cut := len(b); cut > len(b)-700 && cut > 0; cut -= 13 {
 		fs := picture()
 		replace(t, fs, log, b[:cut])
-		if damaged(t, fs, r, always) { // nobody can know that there was more
+		mayLose := never
+		if ends[cut] {
+			mayLose = always // nobody can know that there was more
+		}
+		if damaged(t, fs, r, mayLose) {
 			opened++
 		}
 	}
@@ -157,6 +162,15 @@ func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
 			damaged(t, fs, r, never)
 		}
 	}
+}
+
+// chunks returns where a chunk of the engine's log ends, as far as it has but one block.
+func chunks(log []byte) map[int]bool {
+	ends := map[int]bool{}
+	for at := 0; at+11 <= len(log); ends[at] = true {
+		at += 11 + int(log[at+4]) + int(log[at+5])<<8
+	}
+	return ends
 }
 
 // flip changes a bit of a file at or behind an offset.
@@ -312,6 +326,107 @@ func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
 	}
 	replace(t, mem, "logs/log/000012.log", []byte("GET /"))
 	refused("logs", mem, "has log in it")
+}
+
+// TestALogThatWasClosedIsMissedWhole: where it ended is known then, so that whatever is cut off at
+// its end is told.
+func TestALogThatWasClosedIsMissedWhole(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	r := newRecord()
+	l, err := disk.Open(powerOptions(mem, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed(t, l, r, 30)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	picture := func() *vfs.MemFS { return mem.CrashClone(vfs.CrashCloneCfg{}) }
+	log := newest(t, picture(), ".log")
+	b := bytesOf(t, picture(), log)
+	for end := range chunks(b) {
+		fs := picture()
+		replace(t, fs, log, b[:end])
+		if end > 500 && !damaged(t, fs, r, never) {
+			t.Errorf("cut at %d, it does not open", end)
+		}
+	}
+}
+
+// TestAStoreWithoutItsIDsIsRefused, whatever else is missing: it might give some a second time.
+func TestAStoreWithoutItsIDsIsRefused(t *testing.T) {
+	for name, harm := range map[string]func(fs vfs.FS) error{
+		"ids":          func(fs vfs.FS) error { return fs.Remove("store/ids") },
+		"ids and logs": func(fs vfs.FS) error { return errors.Join(fs.Remove("store/ids"), fs.RemoveAll("store/log")) },
+		"half of them": func(fs vfs.FS) error { replace(t, fs, "store/ids", []byte("abc 1 7")); return nil },
+	} {
+		mem := vfs.NewMem()
+		l, err := disk.Open(powerOptions(mem, disk.Always))
+		if err != nil {
+			t.Fatal(err)
+		}
+		feed(t, l, newRecord(), 3)
+		if err := errors.Join(l.Close(), harm(mem)); err != nil {
+			t.Fatal(err)
+		}
+		if l, err = disk.Open(powerOptions(mem, disk.Always)); err == nil {
+			_ = l.Close()
+			t.Errorf("without %s it opens", name)
+		} else if s := err.Error(); !strings.Contains(s, "ids") || strings.Contains(s, "\n") {
+			t.Errorf("without %s it refuses with %q", name, s)
+		}
+	}
+}
+
+// TestABadTableIsAnErrorForWhoReadsIt and for nobody else: the process lives, what is new can be
+// appended and read, and the log can be closed.
+func TestABadTableIsAnErrorForWhoReadsIt(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	rng := rand.New(rand.NewPCG(5, 6))
+	l, err := disk.Open(powerOptions(mem, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if _, err := sayLong(l, fmt.Sprint(i, strings.Repeat(fmt.Sprint(rng.Uint64()), 500))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := mem.List("store/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := 0
+	for _, name := range list {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		for _, gone := range []bool{false, true} {
+			fs := mem.CrashClone(vfs.CrashCloneCfg{})
+			l, err := disk.Open(powerOptions(fs, disk.Always))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name := path.Join("store/log", name); gone {
+				_ = fs.Remove(name) // it may have been merged with others already
+			} else if _, err := fs.Stat(name); err == nil {
+				flip(t, fs, name, 0, rng)
+			}
+			if _, _, err := all(l, "#"); err != nil {
+				errs++
+			}
+			if _, err := say(l, "later"); err != nil && !errors.Is(err, store.ErrReadOnly) {
+				t.Error(err)
+			}
+			_ = l.Close() // it may have failed
+		}
+	}
+	if errs == 0 {
+		t.Error("nobody noticed")
+	}
 }
 
 // TestALostLogGivesNoIDTwice takes the engine's newest log away after a start: what it had is told as

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -149,5 +150,153 @@ func TestAForgottenGroupOfMemoryIsAGapAfterARestart(t *testing.T) {
 		if len(b.Gaps) == 0 {
 			t.Errorf("nobody is told of what was in %s", name)
 		}
+	}
+}
+
+// small is a disk of so many bytes.
+type small struct {
+	*vfs.MemFS
+	size uint64
+}
+
+// GetDiskUsage implements vfs.FS.
+func (s *small) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	used := uint64(0)
+	list, err := s.List("store/log")
+	for _, name := range list {
+		if info, err := s.Stat("store/log/" + name); err == nil { // else it has just been removed
+			used += uint64(info.Size())
+		}
+	}
+	return vfs.DiskUsage{AvailBytes: s.size - min(used, s.size), TotalBytes: s.size, UsedBytes: used}, err
+}
+
+// TestADiskThatTheLogHasFilledCanBeEmptied: it leaves room to delete in, and gives back what was
+// deleted.
+func TestADiskThatTheLogHasFilledCanBeEmptied(t *testing.T) {
+	fs := &small{vfs.NewMem(), 64 << 20}
+	l := narrowly(t, fs, 0)
+	rng := rand.New(rand.NewPCG(7, 8))
+	text := func() string {
+		b := make([]byte, 100_000)
+		for i := range b {
+			b[i] = 'a' + byte(rng.IntN(26))
+		}
+		return string(b)
+	}
+	for range 3 {
+		n := 0
+		for ; n < 2000; n++ {
+			err := put(l, fmt.Sprint("a/", n%4), text(), false)
+			if errors.Is(err, store.ErrFull) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if full, _ := fs.GetDiskUsage(""); n < 100 || full.AvailBytes < 1<<20 {
+			t.Fatalf("it is full with %d messages, and %d bytes are left", n, full.AvailBytes)
+		}
+		if err := l.SetPolicy(group.Exact("a/0"), store.Policy{MaxMessages: 3}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 4 {
+			if err := l.Purge(fmt.Sprint("a/", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "the room is not given back", func() bool {
+			u, err := fs.GetDiskUsage("")
+			return err == nil && u.UsedBytes < 12<<20
+		})
+	}
+}
+
+// eventually waits for something that needs nothing else to happen.
+func eventually(t *testing.T, otherwise string, is func() bool) {
+	t.Helper()
+	for until := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal(otherwise)
+		}
+	}
+}
+
+// TestBoundsThatWereChangedHoldFromTheStart, though nobody publishes.
+func TestBoundsThatWereChangedHoldFromTheStart(t *testing.T) {
+	dir := tempDir(t)
+	for _, most := range []int64{0, 5} {
+		l, err := disk.Open(disk.Options{Dir: dir, Server: store.Policy{MaxMessages: most}, Fsync: disk.Never})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 30 {
+			if err := put(l, "a", fmt.Sprint(i), false); err != nil {
+				t.Fatal(err)
+			}
+			if most > 0 {
+				break
+			}
+		}
+		if most > 0 {
+			eventually(t, "they do not", func() bool { return l.Groups()[0].Messages == most })
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPoliciesOfGroupsInMemoryLiveThroughARestart, with all that they say.
+func TestPoliciesOfGroupsInMemoryLiveThroughARestart(t *testing.T) {
+	dir := tempDir(t)
+	for life := range 2 {
+		s, err := tiered.Open(disk.Options{Dir: dir, Fsync: disk.Never})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if life == 0 {
+			if err := s.SetPolicy(group.Exact("a"), store.Policy{Store: store.Memory, MaxMessages: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 10 {
+			if err := put(s, "a", fmt.Sprint(i), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if list := s.Groups(); len(list) != 1 || list[0].Messages != 3 {
+			t.Errorf("in life %d there is %+v", life, list)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAMessageThatMemoryRefusesLeavesTheStoreWhole: its group is new, and nothing is in it.
+func TestAMessageThatMemoryRefusesLeavesTheStoreWhole(t *testing.T) {
+	dir := tempDir(t)
+	for life := range 2 {
+		s, err := tiered.Open(disk.Options{Dir: dir, MaxMemory: 4 << 20, Fsync: disk.Never})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.SetPolicy(filtersOf("m/#")[0], store.Policy{Store: store.Memory}); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(s, "d", "hello", false); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(s, fmt.Sprint("m/", life), strings.Repeat("x", 4<<20), false); !errors.Is(err, store.ErrFull) {
+			t.Errorf("more than there is memory for: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := disk.Check(dir, func(fault string) { t.Error(fault) }, nil); err != nil {
+		t.Error(err)
 	}
 }
