@@ -332,3 +332,119 @@ func files(t *testing.T, dir string) string {
 	}
 	return out.String()
 }
+
+// TestWhatIsMissingIsStillToldAfterAnExport: of a store whose log has a hole, though nothing of that
+// is in the lines.
+func TestWhatIsMissingIsStillToldAfterAnExport(t *testing.T) {
+	dir := tempDir(t)
+	store1, store2 := filepath.Join(dir, "1"), filepath.Join(dir, "2")
+	l, err := disk.Open(disk.Options{Dir: store1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecord()
+	feed(t, l, r, 30)
+	if err := os.CopyFS(store2, os.DirFS(store1)); err != nil { // as if it were killed
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(store2, "log", "*.log"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal(logs, err)
+	}
+	log := logs[len(logs)-1]
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1000] ^= 1
+	if err := os.WriteFile(log, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var dump bytes.Buffer
+	if err := disk.Export(store2, &dump, nil); err != nil {
+		t.Fatal(err)
+	}
+	store3 := filepath.Join(dir, "3")
+	if err := disk.Import(t.Context(), store3, &dump, disk.ImportOptions{Moved: true}); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = disk.Open(disk.Options{Dir: store3}); err != nil {
+		t.Fatal(err)
+	}
+	got, gaps, err := all(l, "#")
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) == 30 {
+		t.Fatal("nothing is missing: the test tests nothing")
+	}
+	r.judge(got, func(id string) bool { return told(id, gaps) })
+	r.verdict(t)
+}
+
+// TestAnImportThatIsInterruptedMakesNothing, at whatever line, or as it is read again.
+func TestAnImportThatIsInterruptedMakesNothing(t *testing.T) {
+	dir := tempDir(t)
+	fill(t, filepath.Join(dir, "from"))
+	var dump bytes.Buffer
+	if err := disk.Export(filepath.Join(dir, "from"), &dump, nil); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(dir, "to")
+	ctx, cancel := context.WithCancel(t.Context())
+	o := disk.ImportOptions{Verified: func(_ int, all int64) {
+		if all == 0 {
+			t.Error("it is not said how much there is")
+		}
+		cancel()
+	}}
+	if err := disk.Import(ctx, to, bytes.NewReader(dump.Bytes()), o); !errors.Is(err, context.Canceled) {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := os.Stat(to); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is something: %v", err)
+	}
+}
+
+// TestTimesRiseInAnImportToo, though a clock was put back meanwhile.
+func TestTimesRiseInAnImportToo(t *testing.T) {
+	dir := tempDir(t)
+	path := filepath.Join(dir, "0")
+	var want store.Seq
+	for life := range 2 {
+		l, err := disk.Open(disk.Options{Dir: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		for i := range 40 {
+			m := store.Message{Group: "a", Time: now.Add(-time.Duration(1+i/20) * time.Hour), Msg: []byte("1")}
+			if life > 0 {
+				break
+			}
+			if _, err := l.Append(t.Context(), []store.Entry{m.Entry(nil)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pos := l.Find(filtersOf("a"), store.Start{Since: now.Add(-61 * time.Minute)})
+		if life == 0 {
+			want = pos
+		} else if pos != want || want > 0 {
+			t.Errorf("before, one began at %d, and now at %d", want, pos)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var dump bytes.Buffer
+		if err := disk.Export(path, &dump, nil); err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(dir, fmt.Sprint(life+1))
+		if err := disk.Import(t.Context(), path, &dump, disk.ImportOptions{Moved: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

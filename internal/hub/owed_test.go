@@ -1,0 +1,87 @@
+package hub
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// TestWhatIsOwedIsDoneWhenThereIsRoom: in order, once, and no later than a moment after that; a newer
+// note is left alone, and another failure is told.
+func TestWhatIsOwedIsDoneWhenThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o owed
+		var done []string
+		var full atomic.Bool
+		full.Store(true)
+		pay := func(name string, err error) {
+			o.pay(&debt{
+				note: name,
+				do: func(newer bool) error {
+					if full.Load() {
+						return store.ErrFull
+					}
+					if newer {
+						name += ", newer"
+					}
+					done = append(done, name)
+					return err
+				},
+				failed: func(err error) { done = append(done, err.Error()) },
+			})
+		}
+		pay("a", nil)
+		pay("b", errors.New("b fails"))
+		pay("c", store.ErrClosed)
+		o.replace("a")
+		pass(time.Minute)
+		if len(done) > 0 {
+			t.Errorf("%q is done where there is no room", done)
+		}
+		full.Store(false)
+		pass(2 * owedAfter)
+		pay("d", nil)
+		if want := []string{"a, newer", "b", "b fails", "c", "d"}; !slices.Equal(done, want) {
+			t.Errorf("%q is done, want %q", done, want)
+		}
+		full.Store(true)
+		pay("e", nil)
+		pass(owedAfter)
+		o.close()
+		full.Store(false)
+		pay("f", nil)
+		pass(time.Minute)
+		if slices.Contains(done, "e") {
+			t.Error("it is done after the end")
+		}
+	})
+}
+
+// TestWhatIsOwedForTooLongIsGivenUp, and told.
+func TestWhatIsOwedForTooLongIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o owed
+		var told error
+		o.pay(&debt{do: func(bool) error { return store.ErrFull }, failed: func(err error) { told = err }})
+		pass(owedFor - time.Minute)
+		if told != nil {
+			t.Errorf("it was given up early: %v", told)
+		}
+		pass(2 * time.Minute)
+		if !errors.Is(told, store.ErrFull) {
+			t.Errorf("it was told %v", told)
+		}
+		o.close()
+	})
+}
+
+// pass lets time pass in a bubble, and all that is due by then be done.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
