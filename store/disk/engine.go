@@ -33,7 +33,7 @@ type engine struct {
 	dir      string
 	caches   int64  // bytes of memory that it may take
 	reserve  uint64 // bytes of the disk that are left free
-	least    uint64 // bytes that are needed to delete something, and to begin
+	least    uint64 // bytes that are needed to delete something: merging then takes less
 	torn     bool   // its log may have had more than was left
 	memtable int64
 
@@ -58,6 +58,7 @@ const (
 	cacheParts    = 8  // blocks that were read
 	memtableParts = 8  // what was written and is in no table yet
 	memtables     = 2  // of which one is being made a table
+	stopWrites    = 20 // rows of tables that wait to be merged
 	reserveTables = 8  // of their size are left free on disk: for logs, and for tables being merged
 	memtableDisk  = 64 // and of the room on disk, where that is bounded
 	minMemtable   = 256 << 10
@@ -95,8 +96,9 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 	e = &engine{dir: eo.dir, caches: cache + memtables*memtable, memtable: memtable, call: call, onFail: eo.onFail}
 	call(func() { e.fs, e.broken = newGuard(eo.fs, e, eo.readOnly), make(chan struct{}) })
 	table := max(minTable, memtable/2)
-	e.reserve, e.least = uint64(reserveTables*memtable)+16<<20, uint64(3*memtable)+1<<20
-	e.fs.mergeRoom = e.least + uint64(table)
+	e.reserve = uint64(reserveTables*memtable) + 16<<20
+	e.fs.mergeRoom = uint64(3*memtable) + 1<<20
+	e.least = e.fs.mergeRoom + uint64(table)
 	o := &pebble.Options{
 		FS:                          e.fs,
 		ErrorIfNotExists:            eo.made,
@@ -105,11 +107,11 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		CacheSize:                   cache,
 		MemTableSize:                uint64(memtable),
 		MemTableStopWritesThreshold: memtables,
-		FlushSplitBytes:             memtable / 32,
+		FlushSplitBytes:             memtable / 8,
 		BytesPerSync:                1 << 20,
 		MaxOpenFiles:                500,
 		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       1000, // while there is no room to merge tables, what is written is little
+		L0StopWritesThreshold:       stopWrites,
 		Logger:                      logger{e},
 		EventListener: &pebble.EventListener{
 			BackgroundError: e.background,
@@ -126,7 +128,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		o.Levels[i].BlockSize = tableBlock
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
 	}
-	o.TargetFileSizes[0] = memtable / 4
+	o.TargetFileSizes[0] = memtable / 2
 	for i := range o.TargetFileSizes[1:] {
 		o.TargetFileSizes[1+i] = table
 	}
@@ -287,7 +289,7 @@ const (
 func (e *engine) room(bytes int) room {
 	u, err := e.fs.GetDiskUsage(e.dir)
 	switch {
-	case e.stuck() || err == nil && u.AvailBytes < e.least:
+	case e.stuck() || e.congested() || err == nil && u.AvailBytes < e.least:
 		return none
 	case err == nil && u.AvailBytes < min(e.reserve, u.TotalBytes/4)+writtenOver*uint64(bytes):
 		return little
@@ -298,6 +300,16 @@ func (e *engine) room(bytes int) room {
 // writtenOver is how often what is new is on disk at the same time: in the log, and in tables that
 // are merged.
 const writtenOver = 3
+
+// congested reports whether tables cannot be merged, so that soon nothing more can be written.
+func (e *engine) congested() bool {
+	if time.Now().UnixNano() > e.fs.noMerge.Load()+int64(mergeAfter) {
+		return false
+	}
+	rows := int32(0)
+	e.call(func() { rows = e.db.Metrics().Levels[0].Sublevels })
+	return rows > stopWrites/2
+}
 
 // stuck reports whether the engine waits for room.
 func (e *engine) stuck() bool { return e.fs.stuck.Load() > 0 }

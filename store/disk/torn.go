@@ -18,10 +18,17 @@ import (
 // chunk that is not as it was written. A crash may leave a part of one at the end; more than that is
 // the loss of something that was on disk.
 const (
-	chunkBlock     = 32 << 10
-	chunkHeader    = 11
-	firstChunkKind = 5 // those before have no number of the log
-	lastChunkKind  = 8
+	chunkBlock  = 32 << 10
+	chunkHeader = 11
+)
+
+// The kinds of chunks that have the number of the log: a whole record, or its first part, others, and
+// its last.
+const (
+	wholeChunk = 5 + iota
+	firstChunk
+	middleChunk
+	lastChunk
 )
 
 // isTorn reports whether the engine's newest log may have had more than is left.
@@ -54,7 +61,7 @@ func isTorn(fs filesystem, dir string) (bool, error) {
 
 // endsEarly reports whether something else follows the good chunks of a log than its end.
 func endsEarly(log []byte, no uint32) bool {
-	at := 0
+	at, kind := 0, byte(wholeChunk)
 	for at < len(log) {
 		if left := chunkBlock - at%chunkBlock; left < chunkHeader {
 			at += left
@@ -64,13 +71,17 @@ func endsEarly(log []byte, no uint32) bool {
 		if size == 0 {
 			break
 		}
+		kind = log[at+6]
 		at += size
+	}
+	if kind == firstChunk || kind == middleChunk {
+		return true
 	}
 	rest := log[min(at, len(log)):]
 	if len(rest) < chunkHeader {
 		return !isZero(rest)
 	}
-	if numberOf(rest) == no {
+	if n := numberOf(rest); n == no || n > no+1 {
 		return true
 	}
 	for at++; at < len(log); at++ {
@@ -87,7 +98,7 @@ func numberOf(header []byte) uint32 { return binary.LittleEndian.Uint32(header[7
 // chunkAt returns the size of the good chunk that begins there, or 0.
 func chunkAt(log []byte, at int, no uint32) int {
 	block := log[at:min(at-at%chunkBlock+chunkBlock, len(log))]
-	if len(block) < chunkHeader || numberOf(block) != no || block[6] < firstChunkKind || block[6] > lastChunkKind {
+	if len(block) < chunkHeader || numberOf(block) != no || block[6] < wholeChunk || block[6] > lastChunk {
 		return 0
 	}
 	size := chunkHeader + int(binary.LittleEndian.Uint16(block[4:]))
