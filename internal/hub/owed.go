@@ -102,13 +102,13 @@ func (o *owed) tryAll() bool {
 	return o.closed == nil
 }
 
-// close ends it.
+// close ends it. It may be called again.
 func (o *owed) close() {
 	o.mu.Lock()
-	o.ended = true
-	if o.closed != nil {
+	if !o.ended && o.closed != nil {
 		close(o.closed)
 	}
+	o.ended = true
 	o.mu.Unlock()
 	o.running.Wait()
 }

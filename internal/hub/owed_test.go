@@ -53,6 +53,7 @@ func TestWhatIsOwedIsDoneWhenThereIsRoom(t *testing.T) {
 		pay("e", nil)
 		pass(owedAfter)
 		o.close()
+		o.close()
 		full.Store(false)
 		pay("f", nil)
 		pass(time.Minute)
