@@ -79,17 +79,18 @@ func (h *Hub) noteWill(uid string, w *session.Will) error {
 		return nil
 	}
 	n := store.Note{Key: willNotes + uid}
-	if w != nil {
-		var err error
-		if n.Value, err = json.Marshal(w); err != nil {
-			panic("hub: a will: " + err.Error()) // strings and bytes
-		}
+	write := func() error {
+		_, err := h.notes.AppendNoted(context.Background(), nil, n)
+		return err
 	}
-	_, err := h.notes.AppendNoted(context.Background(), nil, n)
-	if err == nil && w != nil {
-		h.owed.replace(n.Key)
+	if w == nil {
+		return write()
 	}
-	return err
+	var err error
+	if n.Value, err = json.Marshal(w); err != nil {
+		panic("hub: a will: " + err.Error()) // strings and bytes
+	}
+	return h.owed.replace(n.Key, write)
 }
 
 // forgetWill notes that a session's last will is done with.

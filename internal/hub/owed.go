@@ -56,13 +56,21 @@ func (o *owed) pay(d *debt) {
 	}
 }
 
-// replace is called when there is a new note by a key.
-func (o *owed) replace(note string) {
+// replace writes a new note by a key, which what is owed leaves alone from then on.
+func (o *owed) replace(note string, write func() error) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, d := range o.list {
-		d.newer = d.newer || d.note == note
+	if !slices.ContainsFunc(o.list, func(d *debt) bool { return d.note == note }) {
+		o.mu.Unlock()
+		return write()
 	}
+	defer o.mu.Unlock() // nothing is tried meanwhile
+	err := write()
+	if err == nil {
+		for _, d := range o.list {
+			d.newer = d.newer || d.note == note
+		}
+	}
+	return err
 }
 
 // try reports whether it is done with.

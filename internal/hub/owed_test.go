@@ -38,7 +38,11 @@ func TestWhatIsOwedIsDoneWhenThereIsRoom(t *testing.T) {
 		pay("a", nil)
 		pay("b", errors.New("b fails"))
 		pay("c", store.ErrClosed)
-		o.replace("a")
+		for _, err := range []error{store.ErrFull, nil} {
+			if got := o.replace("a", func() error { return err }); got != err {
+				t.Errorf("a note that ends in %v: %v", err, got)
+			}
+		}
 		pass(time.Minute)
 		if len(done) > 0 {
 			t.Errorf("%q is done where there is no room", done)

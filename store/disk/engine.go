@@ -65,7 +65,9 @@ const (
 	maxMemtable   = 32 << 20
 	maxCache      = 256 << 20
 	minTable      = 4 << 20
-	tableBlock    = 32 << 10 // what is read at once
+	minBlock      = 32 << 10  // what is read at once: more of it makes replay faster,
+	maxBlock      = 128 << 10 // where there is
+	blocks        = 64        // for so many in the cache
 )
 
 // engineFormat is that before logs which say up to where they were synced: it is us who know, for
@@ -125,7 +127,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		return pebble.SpanPolicy{}, behind(key[0]), nil
 	}
 	for i := range o.Levels {
-		o.Levels[i].BlockSize = tableBlock
+		o.Levels[i].BlockSize = int(max(minBlock, min(cache/blocks, maxBlock)))
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
 	}
 	o.TargetFileSizes[0] = memtable / 2
