@@ -60,6 +60,7 @@ type Hub struct {
 	stats    ticker
 	streams  atomic.Int64 // open, or about to be
 	opening  atomic.Int64 // about to be
+	crowded  atomic.Int64 // until then, ns, no group makes room for another
 	opened   atomic.Uint64
 	posts    atomic.Uint64 // messages published
 	closing  atomic.Bool

@@ -102,18 +102,26 @@ func (h *Hub) announce(e session.Event) {
 	h.lostOwn(m, h.appendOwn(m))
 }
 
-// presenceParts says which part of the presence groups makes room for others at a time.
-const presenceParts = 8
+const (
+	presenceParts = 8           // such a part of the presence groups makes room for others at a time
+	crowdedFor    = time.Second // where there are none, they are not looked for again
+)
 
 // makeRoom purges the presence groups of which nothing was heard for longest. It reports whether
 // there were any.
 func (h *Hub) makeRoom() bool {
+	if time.Now().UnixNano() < h.crowded.Load() {
+		return false
+	}
 	list := slices.DeleteFunc(h.log.Groups(), func(g store.GroupInfo) bool { return !strings.HasPrefix(g.Group, presencePrefix) })
 	slices.SortFunc(list, func(a, b store.GroupInfo) int { return cmp.Compare(a.Newest, b.Newest) })
 	for _, g := range list[:(len(list)+presenceParts-1)/presenceParts] {
 		if err := h.log.Purge(g.Group); err != nil {
 			return false
 		}
+	}
+	if len(list) == 0 {
+		h.crowded.Store(time.Now().Add(crowdedFor).UnixNano())
 	}
 	return len(list) > 0
 }
