@@ -81,7 +81,7 @@ func endsEarly(log []byte, no uint32) bool {
 	if len(rest) < chunkHeader {
 		return !isZero(rest)
 	}
-	if n := numberOf(rest); n == no || n > no+1 {
+	if numberOf(rest) == no {
 		return true
 	}
 	for at++; at < len(log); at++ {
