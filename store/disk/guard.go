@@ -133,11 +133,12 @@ func (g *guard) cannotMerge() error {
 func (g *guard) open(name string, c vfs.DiskWriteCategory, how func() (vfs.File, error)) (vfs.File, error) {
 	table := isTable(name)
 	if err := g.err(); err != nil && table {
-		select { // the engine asks again at once
-		case <-g.hasty:
-		case <-time.After(roomAfter):
+		select {
+		case <-g.hasty: // nobody reads any more, and the engine is to come to its end
+			return nowhere{g.filesystem, name}, nil
+		case <-time.After(roomAfter): // it asks again at once
+			return nil, err
 		}
-		return nil, err
 	} else if err != nil {
 		return nowhere{g.filesystem, name}, nil
 	}

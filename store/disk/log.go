@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -170,10 +171,18 @@ func (l *Log) open() (err error) {
 	if err != nil {
 		return err
 	}
-	l.engine, err = openEngine(engineOptions{
+	eo := engineOptions{
 		fs: o.fs, dir: logDir(o.fs, o.Dir), made: ids.life > 0, memory: o.MaxMemory, disk: o.MaxDisk, call: o.call,
 		onFail: l.fail,
-	})
+	}
+	l.engine, err = openEngine(eo)
+	if err != nil && ids.life == 0 && !errors.Is(err, errInUse) { // it was cut off as it was made: nothing is in it
+		if firstError(o.fs.RemoveAll(eo.dir), o.fs.MkdirAll(eo.dir, 0o700), syncDir(o.fs, o.Dir)) != nil {
+			return describe(err)
+		}
+		l.refusal.Store(nil)
+		l.engine, err = openEngine(eo)
+	}
 	if err != nil {
 		return describe(err)
 	}
