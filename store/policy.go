@@ -1,6 +1,7 @@
 package store
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -102,8 +103,16 @@ func (t *Policies) Set(f group.Filter, p Policy) {
 	t.rows = slices.Insert(t.rows, at, policyRow{f, p})
 }
 
-// Clone returns a table of its own with the same policies.
-func (t *Policies) Clone() Policies { return Policies{slices.Clone(t.rows)} }
+// All yields the policies by their filters.
+func (t *Policies) All() iter.Seq2[group.Filter, Policy] {
+	return func(yield func(group.Filter, Policy) bool) {
+		for _, r := range t.rows {
+			if !yield(r.filter, r.policy) {
+				return
+			}
+		}
+	}
+}
 
 // Effective returns what applies to a filter: each property from the narrowest policy that
 // covers it and says something, the bounds as 0 where there is none.

@@ -55,9 +55,9 @@ func (p *progress) step(bytes int) {
 	}
 }
 
-// stepOf is step where it is known what all messages take.
+// stepOf is step where it may be known what all messages take; else it is 0.
 func (p *progress) stepOf(bytes int, all int64) {
-	if p != nil {
+	if p != nil && all > 0 {
 		p.size = all
 	}
 	p.step(bytes)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/watchbox-go/watchbox/store/disk"
@@ -73,25 +74,21 @@ func (c *storeImport) Run() error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	p := newProgress("imported", os.Stdin)
+	check := sync.OnceFunc(func() {
+		p.wipe()
+		p = newProgress("checked", nil)
+	})
 	err := disk.Import(ctx, c.Dir, interruptible{ctx, in}, disk.ImportOptions{
-		Moved: c.Moved,
-		Step:  p.step,
-		Verified: func(bytes int, all int64) {
-			if p != nil && p.done == "imported" {
-				p.wipe()
-				p = newProgress("checked", nil)
-			}
-			p.stepOf(bytes, all)
-		},
+		Moved:    c.Moved,
+		Read:     p.stepOf,
+		Verified: func(bytes int, all int64) { check(); p.stepOf(bytes, all) },
 	})
 	p.wipe()
 	if errors.Is(err, context.Canceled) {
-		err = errInterrupted
+		err = errors.New("it was interrupted, and nothing is imported")
 	}
 	return err
 }
-
-var errInterrupted = errors.New("it was interrupted, and nothing is imported")
 
 // interruptible reads until its context ends.
 type interruptible struct {
@@ -114,6 +111,6 @@ func (r interruptible) Read(p []byte) (int, error) {
 	case got := <-done:
 		return got.n, got.err
 	case <-r.ctx.Done():
-		return 0, errInterrupted
+		return 0, r.ctx.Err()
 	}
 }

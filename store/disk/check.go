@@ -70,26 +70,26 @@ func firstError(list ...error) error {
 	return nil
 }
 
-// Step hears of the bytes of each message that is read, and of how many all have together. It may be
-// nil.
-type Step func(bytes int, all int64)
+// Progress hears of the bytes of each message or line that is read, and of how many all have together,
+// or 0 where that is not known. It may be nil.
+type Progress func(bytes int, all int64)
 
-// steps calls a step for messages of a log.
-func (l *Log) steps(step Step) func(bytes int) {
+// progress returns what tells of messages of a log.
+func (l *Log) progress(p Progress) func(bytes int) {
 	all := int64(0)
 	for _, g := range l.groups {
 		all += g.next.bytes
 	}
 	return func(bytes int) {
-		if step != nil {
-			step(bytes, all)
+		if p != nil {
+			p(bytes, all)
 		}
 	}
 }
 
 // Check reads all of a store that no hub has open, and says what is not as it should be: nothing, if
 // all is well. The error says why it could not be read.
-func Check(dir string, problem func(string), step Step) (s Summary, err error) {
+func Check(dir string, problem func(string), p Progress) (s Summary, err error) {
 	l, err := openTool(dir)
 	if err != nil {
 		return s, err
@@ -98,7 +98,7 @@ func Check(dir string, problem func(string), step Step) (s Summary, err error) {
 	if err != nil {
 		problem(err.Error())
 	}
-	s, err = l.check(context.Background(), known, problem, step)
+	s, err = l.check(context.Background(), known, problem, p)
 	if err = firstError(err, l.engine.close()); err != nil {
 		return s, fmt.Errorf("the store in %s: %w", dir, describe(err))
 	}
@@ -106,29 +106,27 @@ func Check(dir string, problem func(string), step Step) (s Summary, err error) {
 }
 
 // check is Check for a log that is open.
-func (l *Log) check(ctx context.Context, known ids, problem func(string), step Step) (s Summary, err error) {
+func (l *Log) check(ctx context.Context, known ids, problem func(string), p Progress) (s Summary, err error) {
 	facts, err := l.facts()
 	if err != nil {
 		return s, err
 	}
 	epoch := string(facts[factEpoch])
 	s.Oldest.Epoch, s.Newest.Epoch = epoch, epoch
-	life := record{b: facts[factLife]}
-	lives := life.uint()
 	if s.Newest.Seq, err = l.readNewest(facts[factNewest]); err != nil {
 		problem(err.Error())
 		r := record{b: facts[factNewest]}
 		s.Newest.Seq = r.seq()
 	}
 	if known != (ids{}) { // else it was told that they cannot be read
-		if lost, err := known.lacks(epoch, lives, s.Newest.Seq); err != nil {
+		if lost, err := l.lacks(known, facts); err != nil {
 			problem(err.Error())
-		} else if lost || l.engine.torn {
+		} else if lost {
 			problem("messages that came last are missing, which listeners will be told")
 		}
 	}
-	if epoch == "" || life.bad {
-		problem("it does not say which epoch or life it is of")
+	if epoch == "" {
+		problem("it does not say which epoch it is of")
 	}
 	s.Oldest.Seq = s.Newest.Seq
 	held := map[*group]*state{}
@@ -138,7 +136,7 @@ func (l *Log) check(ctx context.Context, known ids, problem func(string), step S
 			problem(fmt.Sprintf("group %q: %v", g.name, err))
 		}
 	}
-	read := l.steps(step)
+	read := l.progress(p)
 	err = l.messages(func(m *stored) error {
 		read(len(m.frame.Bytes))
 		if err := ctx.Err(); err != nil {

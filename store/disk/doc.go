@@ -28,5 +28,6 @@
 // committers it takes as many durable messages a second as the bare disk with one fsync for all
 // that wait, where bbolt takes 0.6 of that; it gives space back, where a bbolt file only grows; its
 // memory is what we say, where bbolt's is the page cache; and it brings a file system for tests
-// that loses what was not synced. It costs 8 MB of binary and 18 modules. Only engine.go knows.
+// that loses what was not synced. It costs 8 MB of binary and 18 modules. Only engine.go knows, with
+// guard.go and torn.go, which know its files.
 package disk

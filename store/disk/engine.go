@@ -26,7 +26,7 @@ type filesystem = vfs.FS
 // system is the one of the machine.
 var system = vfs.Default
 
-// engine keeps keys and values. This file alone knows that it is Pebble.
+// engine keeps keys and values. That it is Pebble is known here, and in guard.go and torn.go of its files.
 type engine struct {
 	db       *pebble.DB
 	fs       *guard

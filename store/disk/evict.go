@@ -38,6 +38,7 @@ func (l *Log) evictHead(g *group, t *turn) error {
 		g.fresh = g.fresh[1:]
 	} else {
 		t.doomed = append(t.doomed, doomed{no: g.no, seq: h.seq})
+		l.dead.Add(int64(h.size) + messageCost)
 	}
 	return l.findHead(g, t)
 }
@@ -59,7 +60,6 @@ func (l *Log) account(g *group, h item, t *turn) {
 	l.next.messages--
 	l.next.bytes -= int64(h.size)
 	l.next.evictions++
-	l.dead.Add(int64(h.size) + messageCost)
 }
 
 // findHead finds a group's oldest message behind the one that is gone.

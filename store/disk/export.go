@@ -58,41 +58,32 @@ func (s *sum) end() other {
 // Export writes all of a store that no hub has open as ndjson: what Import needs to make the same
 // store of it, and then each message as GET /v1/history gives it, oldest first. The last line says
 // how many there are before it, and the SHA-256 of those.
-func Export(dir string, to io.Writer, step Step) error {
+func Export(dir string, to io.Writer, p Progress) error {
 	l, err := openTool(dir)
 	if err != nil {
 		return err
 	}
 	w := bufio.NewWriterSize(to, 1<<20)
-	err = firstError(l.export(w, step), l.engine.close(), w.Flush())
+	err = firstError(l.export(w, p), l.engine.close(), w.Flush())
 	if err != nil {
 		return fmt.Errorf("the store in %s: %w", dir, inOneLine(err))
 	}
 	return nil
 }
 
-// endFor returns how the life of an exported log ended: that something is missing is to be told by
-// what is made of it.
-func (l *Log) endFor(known ids) (end, error) {
-	facts, err := l.facts()
-	if err != nil {
-		return "", err
-	}
-	life, newest := record{b: facts[factLife]}, record{b: facts[factNewest]}
-	lost, err := known.lacks(string(facts[factEpoch]), life.uint(), newest.seq())
-	if lost || l.engine.torn {
-		return loose, err
-	}
-	return known.end, err
-}
-
-func (l *Log) export(w io.Writer, step Step) error {
+func (l *Log) export(w io.Writer, p Progress) error {
 	known, err := readIDs(system, l.opts.Dir)
 	if err != nil {
 		return err
 	}
-	if known.end, err = l.endFor(known); err != nil {
+	facts, err := l.facts()
+	if err != nil {
 		return err
+	}
+	if lost, err := l.lacks(known, facts); err != nil {
+		return err
+	} else if lost {
+		known.ending = looseEnd // so that what is made of it tells that something is missing
 	}
 	all := newSum()
 	enc := json.NewEncoder(io.MultiWriter(w, all))
@@ -122,7 +113,7 @@ func (l *Log) export(w io.Writer, step Step) error {
 	}); err != nil {
 		return err
 	}
-	read := l.steps(step)
+	read := l.progress(p)
 	var line []byte
 	if err := l.messages(func(m *stored) error {
 		if m.err != nil {

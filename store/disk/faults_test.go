@@ -40,6 +40,21 @@ func say(l store.Log, text string) (store.ID, error) {
 	return l.Append(context.Background(), []store.Entry{m.Entry(nil)})
 }
 
+// written makes a store with so many messages.
+func written(t *testing.T, fs vfs.FS, n int) *record {
+	t.Helper()
+	r := newRecord()
+	l, err := disk.Open(powerOptions(fs, disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed(t, l, r, n)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // bytesOf reads a file.
 func bytesOf(t *testing.T, fs vfs.FS, name string) []byte {
 	t.Helper()
@@ -173,6 +188,35 @@ func chunks(log []byte) map[int]bool {
 	return ends
 }
 
+// TestARecordWithoutItsEndIsALoss, though each of its parts that are left is good.
+func TestARecordWithoutItsEndIsALoss(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	r := newRecord()
+	l, err := disk.Open(disk.Options{Dir: "store", MaxMemory: 8 << 20}.On(mem).Recalling(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 { // longer than a block of the engine's log
+		text := fmt.Sprint(i, strings.Repeat("x", 50_000))
+		r.send(text)
+		id, err := say(l, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ack(id.String(), text)
+	}
+	fs := mem.CrashClone(vfs.CrashCloneCfg{})
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log := newest(t, fs, ".log")
+	b := bytesOf(t, fs, log)
+	replace(t, fs, log, b[:64<<10])
+	if len(b) < 128<<10 || !damaged(t, fs, r, never) {
+		t.Errorf("of %d bytes, it does not open", len(b))
+	}
+}
+
 // flip changes a bit of a file at or behind an offset.
 func flip(t *testing.T, fs vfs.FS, name string, from int, rng *rand.Rand) {
 	t.Helper()
@@ -184,10 +228,17 @@ func flip(t *testing.T, fs vfs.FS, name string, from int, rng *rand.Rand) {
 // narrow is a file system with room for so many bytes more, as far as it says.
 type narrow struct {
 	vfs.FS
-	room atomic.Uint64
+	room  atomic.Uint64
+	left  atomic.Int64 // how often there is as much, plus 1: then there is none; 0: always
 }
 
 func (n *narrow) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	switch left := n.left.Load(); {
+	case left == 1:
+		return vfs.DiskUsage{TotalBytes: 1 << 40}, nil
+	case left > 1:
+		n.left.Store(left - 1)
+	}
 	return vfs.DiskUsage{AvailBytes: n.room.Load(), TotalBytes: 1 << 40}, nil
 }
 
@@ -332,15 +383,7 @@ func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
 // its end is told.
 func TestALogThatWasClosedIsMissedWhole(t *testing.T) {
 	mem := vfs.NewCrashableMem()
-	r := newRecord()
-	l, err := disk.Open(powerOptions(mem, disk.Always))
-	if err != nil {
-		t.Fatal(err)
-	}
-	feed(t, l, r, 30)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	r := written(t, mem, 30)
 	picture := func() *vfs.MemFS { return mem.CrashClone(vfs.CrashCloneCfg{}) }
 	log := newest(t, picture(), ".log")
 	b := bytesOf(t, picture(), log)
@@ -361,15 +404,11 @@ func TestAStoreWithoutItsIDsIsRefused(t *testing.T) {
 		"half of them": func(fs vfs.FS) error { replace(t, fs, "store/ids", []byte("abc 1 7")); return nil },
 	} {
 		mem := vfs.NewMem()
-		l, err := disk.Open(powerOptions(mem, disk.Always))
-		if err != nil {
+		written(t, mem, 3)
+		if err := harm(mem); err != nil {
 			t.Fatal(err)
 		}
-		feed(t, l, newRecord(), 3)
-		if err := errors.Join(l.Close(), harm(mem)); err != nil {
-			t.Fatal(err)
-		}
-		if l, err = disk.Open(powerOptions(mem, disk.Always)); err == nil {
+		if l, err := disk.Open(powerOptions(mem, disk.Always)); err == nil {
 			_ = l.Close()
 			t.Errorf("without %s it opens", name)
 		} else if s := err.Error(); !strings.Contains(s, "ids") || strings.Contains(s, "\n") {
@@ -469,16 +508,8 @@ func TestALostLogGivesNoIDTwice(t *testing.T) {
 // TestAStoreOfWhichNothingIsLeftIsRefused instead of being begun anew.
 func TestAStoreOfWhichNothingIsLeftIsRefused(t *testing.T) {
 	mem := vfs.NewMem()
-	r := newRecord()
 	for range 2 { // the second makes a table of what the first has logged
-		l, err := disk.Open(powerOptions(mem, disk.Always))
-		if err != nil {
-			t.Fatal(err)
-		}
-		feed(t, l, r, 3)
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		written(t, mem, 3)
 	}
 	list, err := mem.List("store/log")
 	if err != nil {
@@ -516,7 +547,7 @@ func TestNeverIsSyncedAllTheSame(t *testing.T) {
 	}()
 	r := newRecord()
 	feed(t, l, r, 3)
-	for until := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	eventually(t, "it is not on disk", func() bool {
 		left, err := disk.Open(powerOptions(mem.CrashClone(vfs.CrashCloneCfg{}), disk.Never))
 		if err != nil {
 			t.Fatal(err)
@@ -525,11 +556,6 @@ func TestNeverIsSyncedAllTheSame(t *testing.T) {
 		if err := errors.Join(err, left.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if len(got) == 3 {
-			return
-		}
-		if time.Now().After(until) {
-			t.Fatalf("%d of 3 messages are on disk", len(got))
-		}
-	}
+		return len(got) == 3
+	})
 }

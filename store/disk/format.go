@@ -56,7 +56,7 @@ func makeFormat(fs filesystem, dir string) error {
 	if err := fs.MkdirAll(logDir(fs, dir), 0o700); err != nil {
 		return err
 	}
-	if err := writeFile(fs, dir, idsFile, ids{epoch: store.NewEpoch(), end: clean}.String()); err != nil {
+	if err := writeFile(fs, dir, idsFile, ids{epoch: store.NewEpoch(), ending: cleanEnd}.String()); err != nil {
 		return err
 	}
 	return writeFormat(fs, dir)

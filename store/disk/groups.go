@@ -65,7 +65,9 @@ const (
 	groupParts = 2   // of the memory: what all together may take
 )
 
-func (g *group) cost() int64 { return groupCost + int64(len(g.name)) }
+func (g *group) cost() int64 { return costOf(g.name) }
+
+func costOf(name string) int64 { return groupCost + int64(len(name)) }
 
 // totals are sums over all groups, and what is known of those that are not. They change as groups
 // do.
@@ -100,7 +102,7 @@ func (g *group) due() int64 {
 // nothing if need be, or changes nothing.
 func (l *Log) admit(entries []store.Entry, t *turn) error {
 	fresh := map[string]bool{}
-	groups, bytes := len(l.groups)-l.opts.MaxGroups, l.known-l.opts.MaxMemory/groupParts
+	groups, bytes := len(l.groups)-l.opts.MaxGroups, l.groupBytes-l.opts.MaxMemory/groupParts
 	for i := range entries {
 		name := entries[i].Group
 		if _, seen := fresh[name]; seen {
@@ -108,7 +110,7 @@ func (l *Log) admit(entries []store.Entry, t *turn) error {
 		}
 		if fresh[name] = l.groups[name] == nil; fresh[name] {
 			groups++
-			bytes += groupCost + int64(len(name))
+			bytes += costOf(name)
 		}
 	}
 	if !l.forget(groups, bytes, fresh, t) {
@@ -144,7 +146,7 @@ func (l *Log) addGroup(name string, now int64) *group {
 	g.next = g.now
 	g.gone.Store(uint64(lost.Seq))
 	l.groups[name], l.byNo[g.no] = g, g
-	l.known += g.cost()
+	l.groupBytes += g.cost()
 	g.policy = l.policies.Effective(names.Exact(name), l.opts.Server)
 	return g
 }
@@ -157,9 +159,9 @@ func (l *Log) noteIdle(g *group) {
 	}
 }
 
-// forget drops so many groups of so many bytes that hold nothing: all or none, and none that is needed. That
-// messages of them were lost is remembered for all groups not known: a gap too many for them, but
-// never one too few.
+// forget drops so many groups of so many bytes that hold nothing: all or none, and none that is
+// needed. That messages of them were lost is remembered for all groups not known: a gap too many for
+// them, but never one too few.
 func (l *Log) forget(groups int, bytes int64, needed map[string]bool, t *turn) bool {
 	var out, stay []*group
 	for groups > 0 || bytes > 0 {
@@ -204,7 +206,7 @@ func (l *Log) dropGroup(g *group) {
 	}
 	delete(l.groups, g.name)
 	delete(l.byNo, g.no)
-	l.known -= g.cost()
+	l.groupBytes -= g.cost()
 	if g.aging {
 		l.byAge = slices.DeleteFunc(l.byAge, func(a aging) bool { return a.g == g })
 		heap.Init(&l.byAge)

@@ -206,13 +206,10 @@ func filled(t *testing.T, f *faulty) bool {
 	if err := l.Err(); err != nil {
 		t.Error(err)
 	}
-	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, err := say(l, "later"); err == nil {
-			break
-		} else if time.Now().After(until) {
-			t.Fatalf("there is room, and it says %v", err)
-		}
-	}
+	eventually(t, "there is room, and it takes nothing", func() bool {
+		_, err := say(l, "later")
+		return err == nil
+	})
 	r.send("later")
 	got, _, err := all(l, "#")
 	if err != nil {

@@ -20,20 +20,20 @@ type ids struct {
 	epoch   string
 	life    uint64    // how often the log was opened; the engine knows it, too
 	ceiling store.Seq // no id above it was given out
-	end     end
+	ending  ending
 }
 
-// end says how a life of the log ends.
-type end string
+// ending says how a life of the log ends.
+type ending string
 
 const (
-	cut   end = "cut"   // it goes on, or was cut off: all that was acknowledged is on disk
-	loose end = "loose" // the same, and of what was acknowledged last some may not be on disk
-	clean end = "clean" // it was closed, when the newest id was the ceiling
+	cutOff   ending = "cut"   // it goes on, or was cut off: all that was acknowledged is on disk
+	looseEnd ending = "loose" // the same, and of what was acknowledged last some may not be on disk
+	cleanEnd ending = "clean" // it was closed, when the newest id was the ceiling
 )
 
 func (i ids) String() string {
-	text := fmt.Sprintf("%s %d %d %s", i.epoch, i.life, i.ceiling, i.end)
+	text := fmt.Sprintf("%s %d %d %s", i.epoch, i.life, i.ceiling, i.ending)
 	return fmt.Sprintf("%s %08x\n", text, crc32.ChecksumIEEE([]byte(text)))
 }
 
@@ -57,15 +57,15 @@ func readIDs(fs filesystem, dir string) (i ids, err error) {
 }
 
 func parseIDs(text string) (i ids, err error) {
-	if _, err := fmt.Sscanf(text, "%s %d %d %s", &i.epoch, &i.life, &i.ceiling, &i.end); err != nil || i.String() != text {
+	if _, err := fmt.Sscanf(text, "%s %d %d %s", &i.epoch, &i.life, &i.ceiling, &i.ending); err != nil || i.String() != text {
 		return ids{}, fmt.Errorf("%w: the file %s: %w", store.ErrCorrupt, idsFile, errRecord)
 	}
 	return i, nil
 }
 
 // writeIDs has it be on disk that no id above the ceiling is given out.
-func (l *Log) writeIDs(end end) error {
-	text := ids{l.epoch, l.lives, l.ceiling, end}.String()
+func (l *Log) writeIDs(e ending) error {
+	text := ids{l.epoch, l.lives, l.ceiling, e}.String()
 	var err error
 	l.opts.call(func() {
 		err = l.engine.fs.whenThereIsRoom(func() error { return writeFile(l.opts.fs, l.opts.Dir, idsFile, text) })
@@ -76,21 +76,30 @@ func (l *Log) writeIDs(end end) error {
 	return err
 }
 
-// end is how a life ends that is cut off.
-func (f Fsync) end() end {
+// ending is that of a life that is cut off.
+func (f Fsync) ending() ending {
 	if f == Always {
-		return cut
+		return cutOff
 	}
-	return loose
+	return looseEnd
 }
 
-// lacks compares what the file says with what the engine has, and reports whether that is not all.
-func (i ids) lacks(epoch string, life uint64, newest store.Seq) (bool, error) {
+// lacks compares what the file says with what the log has, and reports whether that may have had more.
+func (i ids) lacks(epoch string, life uint64, newest store.Seq, torn bool) (bool, error) {
 	if i.life == 0 && epoch == "" {
 		return false, nil // it was never open
 	}
 	if epoch != i.epoch {
 		return true, fmt.Errorf("%w: its ids have epoch %s, and its log has %q: restore a backup", store.ErrCorrupt, i.epoch, epoch)
 	}
-	return life < i.life || i.end == clean && newest < i.ceiling, nil
+	if i.ending == cleanEnd && newest < i.ceiling || i.ending != cleanEnd && torn {
+		return true, nil
+	}
+	return life < i.life, nil
+}
+
+// lacks is ids.lacks for what the facts say.
+func (l *Log) lacks(known ids, facts map[string][]byte) (bool, error) {
+	life, newest := record{b: facts[factLife]}, record{b: facts[factNewest]}
+	return known.lacks(string(facts[factEpoch]), life.uint(), newest.seq(), l.engine.torn)
 }

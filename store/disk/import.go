@@ -21,8 +21,7 @@ type ImportOptions struct {
 	// again, and listeners are told of a gap.
 	Moved bool
 
-	Step     func(bytes int) // hears of the bytes of each line; may be nil
-	Verified Step            // hears of each message that was read again
+	Read, Verified Progress // of the lines, and of the messages as they are read again
 }
 
 // restoredAhead is how many ids a store may have given out after it was exported.
@@ -137,8 +136,8 @@ func (l *imported) fillFrom(from io.Reader) error {
 				}
 				if err := l.restore(b, line); err != nil {
 					wrong = fmt.Errorf("line %d: %w", l.sum.lines+1, err)
-				} else if l.Step != nil {
-					l.Step(len(line))
+				} else if l.ImportOptions.Read != nil {
+					l.ImportOptions.Read(len(line), 0)
 				}
 			}
 			return nil
@@ -229,7 +228,7 @@ func (l *imported) finish() {
 		return
 	}
 	l.ids.ceiling += restoredAhead
-	l.ids.end = loose
+	l.ids.ending = looseEnd
 }
 
 // restoreOther writes what a line says that is no message.

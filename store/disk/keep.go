@@ -16,6 +16,11 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 		l.mu.Lock()
 		l.policies.Set(f, p)
 		l.mu.Unlock()
+		if l.aside != nil {
+			if err := l.aside.SetPolicy(f, p); err != nil {
+				return err
+			}
+		}
 		key := append([]byte{policySpace}, f.String()...)
 		value, err := json.Marshal(p)
 		if err != nil {
@@ -104,7 +109,7 @@ func (l *Log) Usage() store.Usage {
 	defer l.mu.RUnlock()
 	return store.Usage{
 		Groups: int64(len(l.groups)), Messages: l.now.messages, Bytes: l.now.bytes, Evicted: l.now.evictions,
-		Memory: l.engine.caches + int64(l.tail.size) + int64(len(l.groups))*groupCost, Disk: disk,
+		Memory: l.engine.caches + int64(l.tail.size) + l.groupBytes, Disk: disk,
 	}
 }
 

@@ -52,13 +52,13 @@ func (l *Log) loadAll(known ids) error {
 	if r.bad {
 		return fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, errRecord)
 	}
-	lost, err := known.lacks(l.epoch, l.lives, l.last)
+	lost, err := known.lacks(l.epoch, l.lives, l.last, l.engine.torn)
 	if err != nil {
 		return err
 	}
 	l.epoch, l.lives, l.ceiling = known.epoch, max(l.lives, known.life)+1, known.ceiling
-	if known.end != clean || lost {
-		if err := l.recover(known.end == loose || lost || l.engine.torn); err != nil {
+	if known.ending != cleanEnd || lost {
+		if err := l.recover(known.ending == looseEnd || lost); err != nil {
 			return err
 		}
 	}
@@ -70,7 +70,7 @@ func (l *Log) loadAll(known ids) error {
 	if err := l.engine.commit(true, l.begin); err != nil {
 		return err
 	}
-	if err := l.writeIDs(l.opts.Fsync.end()); err != nil {
+	if err := l.writeIDs(l.opts.Fsync.ending()); err != nil {
 		return err
 	}
 	return l.findOldest()
@@ -154,7 +154,7 @@ func (l *Log) loadGroups() error {
 		g.next.rate = store.NewRate(now)
 		g.policy = l.policies.Effective(names.Exact(g.name), l.opts.Server)
 		l.groups[g.name], l.byNo[g.no] = g, g
-		l.known += g.cost()
+		l.groupBytes += g.cost()
 		l.groupNo = max(l.groupNo, g.no+1)
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	names "github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -50,8 +51,12 @@ func ParseFsync(s string) (Fsync, error) {
 	return Fsync(d), nil
 }
 
-// Aside keeps the messages of groups whose policy has them in memory. Their ids are the log's.
+// Aside keeps the messages of groups whose policy has them in memory. Their ids are the log's, and so
+// are its policies.
 type Aside interface {
+	// SetPolicy has a policy be in force there, too.
+	SetPolicy(f names.Filter, p store.Policy) error
+
 	// Place stores entries under rising seqs, above all that it has, or none of them.
 	Place(entries []store.Entry, seqs []store.Seq) error
 
@@ -69,8 +74,8 @@ type Options struct {
 	Fsync     Fsync
 
 	// Aside makes what keeps the messages of groups whose policy has them in memory; nil: all are
-	// on disk. It is given the log's epoch and newest seq, and policies of its own.
-	Aside  func(epoch string, newest store.Seq, policies store.Policies) Aside
+	// on disk. It is given the log's epoch and newest seq.
+	Aside  func(epoch string, newest store.Seq) Aside
 	Losses *store.Clock // shared with it; nil: the log's own
 
 	fs   filesystem   // nil: the system's
@@ -100,12 +105,13 @@ type Log struct {
 	ended   sync.WaitGroup
 	refusal atomic.Pointer[error] // why nothing can be written any more, or nil
 
-	mu       sync.RWMutex // guards what follows, which the committer alone changes
-	groups   map[string]*group
-	byNo     map[uint32]*group
-	policies store.Policies
-	now      totals
-	tail     tail
+	mu         sync.RWMutex // guards what follows, which the committer alone changes
+	groups     map[string]*group
+	byNo       map[uint32]*group
+	policies   store.Policies
+	groupBytes int64 // of memory that the groups take
+	now        totals
+	tail       tail
 
 	// The committer's own.
 	next     totals // becomes now when a commit is on disk
@@ -113,7 +119,6 @@ type Log struct {
 	lives    uint64    // how often the log was opened
 	ceiling  store.Seq // no id above it may be given out
 	groupNo  uint32    // of the next new group
-	known    int64     // bytes of memory that the groups take
 	clock    int64     // the newest message's time, ms
 	idle     []*group
 	byAge    ageHeap
@@ -193,7 +198,12 @@ func (l *Log) open() (err error) {
 	}
 	l.engine.bePatient()
 	if o.Aside != nil {
-		l.aside = o.Aside(l.epoch, l.last, l.policies.Clone())
+		l.aside = o.Aside(l.epoch, l.last)
+		for f, p := range l.policies.All() {
+			if err := l.aside.SetPolicy(f, p); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -1,14 +1,19 @@
 package disk
 
-import "github.com/watchbox-go/watchbox/store"
+import (
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
 
 // What was deleted takes room on disk until the engine merges the tables that it is in, which that
 // does on its own only where many are. When as much as half of what is held may be taken by what is
 // not, all of it is merged, piece by piece.
 const (
-	reclaimParts = 2        // of what is held
-	reclaimLeast = 4 << 20  // bytes
-	reclaimPiece = 64 << 20 // bytes of messages at once: others have a turn between two
+	reclaimParts = 2           // of what is held
+	reclaimLeast = 4 << 20     // bytes
+	reclaimPiece = 64 << 20    // bytes of messages at once: others have a turn between two
+	reclaimAfter = time.Second // it is tried again, if it could not be done
 )
 
 // reclaimable reports whether it is time to.
@@ -37,7 +42,7 @@ func (l *Log) reclaim() {
 	})
 }
 
-// merge has the engine merge all tables of messages.
+// merge has the engine merge all tables of messages, of what is retained, and of the index.
 func (l *Log) merge(first, last, pieces store.Seq) error {
 	step := (last-first)/pieces + 1
 	for ; first < last; first += step {
@@ -45,5 +50,10 @@ func (l *Log) merge(first, last, pieces store.Seq) error {
 			return err
 		}
 	}
-	return l.engine.merge(l.closing, []byte{indexSpace}, behind(indexSpace))
+	for _, space := range []byte{retainedSpace, indexSpace} {
+		if err := l.engine.merge(l.closing, []byte{space}, behind(space)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

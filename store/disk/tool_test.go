@@ -126,7 +126,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 	}
 	again := filepath.Join(t.TempDir(), "again")
 	steps := 0
-	if err := disk.Import(t.Context(), again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{Moved: true, Step: func(int) { steps++ }}); err != nil {
+	if err := disk.Import(t.Context(), again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{Moved: true, Read: func(int, int64) { steps++ }}); err != nil {
 		t.Fatal(err)
 	}
 	if lines := bytes.Count(dump.Bytes(), []byte("\n")); steps != lines {

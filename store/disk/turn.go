@@ -11,14 +11,13 @@ import (
 )
 
 const (
-	maxOps       = 4096     // that wait for the committer
-	turnParts    = 32       // of the memory: what the frames of a turn may take, after which it takes no more
-	maxTurn      = 4 << 20  // bytes, of whatever memory
-	maxYields    = 64       // to let more ops in
-	maxEvict     = 32 << 10 // messages that one turn evicts; what is left is for the next
-	idAhead      = 64 << 10 // ids that may be given out before the ceiling is raised
-	reclaimAfter = time.Second
-	tidyAfter    = 250 // ms after which what was evicted is deleted, if nothing else is written
+	maxOps    = 4096     // that wait for the committer
+	turnParts = 32       // of the memory: what the frames of a turn may take, after which it takes no more
+	maxTurn   = 4 << 20  // bytes, of whatever memory
+	maxYields = 64       // to let more ops in
+	maxEvict  = 32 << 10 // messages that one turn evicts; what is left is for the next
+	idAhead   = 64 << 10 // ids that may be given out before the ceiling is raised
+	tidyAfter = 250      // ms after which what was evicted is deleted, if nothing else is written
 )
 
 // turn is one commit: all that waited when it began.
@@ -134,11 +133,13 @@ func (l *Log) gather(o *op) []*op {
 // turnMost returns how many bytes of frames make a turn take no more.
 func (l *Log) turnMost() int { return int(min(l.opts.MaxMemory/turnParts, maxTurn)) }
 
-// refuse answers that there is no room, those too who wait for more to be evicted: it will be, when
-// there is.
+// refuse answers that there is no room. What others wait for is on disk, and will be done when there
+// is.
 func (l *Log) refuse(list []*op) {
-	for _, o := range append(list, l.sweeping...) {
+	for _, o := range list {
 		o.err = errFull
+	}
+	for _, o := range append(list, l.sweeping...) {
 		o.done <- struct{}{}
 	}
 	l.sweeping = nil
@@ -388,7 +389,7 @@ func (l *Log) write(t *turn) error {
 	last := l.last + store.Seq(len(t.items))
 	if last > l.ceiling {
 		l.ceiling = last + idAhead
-		if err := l.writeIDs(l.opts.Fsync.end()); err != nil {
+		if err := l.writeIDs(l.opts.Fsync.ending()); err != nil {
 			return err
 		}
 	}
@@ -482,6 +483,7 @@ func (l *Log) fillGroup(b *batch, g *group, t *turn) error {
 	}
 	if was > 0 {
 		t.doomed = append(t.doomed, doomed{kind: doomRetained, seq: was})
+		l.dead.Add(g.now.kept)
 	}
 	if is == 0 {
 		return nil
@@ -561,7 +563,7 @@ func (l *Log) finish() {
 		return // Err tells it
 	}
 	l.ceiling = l.last
-	_ = l.writeIDs(clean) // as above
+	_ = l.writeIDs(cleanEnd) // as above
 }
 
 // close frees what the turn has taken to read.

@@ -21,12 +21,10 @@ type Options struct {
 	MaxGroups int          // groups that something is held or known of
 	Server    store.Policy // what applies where no policy says anything
 
-	// A log that is a part of another has its epoch, its newest seq, its policies, and its clock for
-	// losses.
-	Epoch    string
-	Newest   store.Seq
-	Policies store.Policies // the log's own from then on
-	Losses   *store.Clock
+	// A log that is a part of another has its epoch, its newest seq, and its clock for losses.
+	Epoch  string
+	Newest store.Seq
+	Losses *store.Clock
 }
 
 // Log is a store.Store in memory.
@@ -85,7 +83,7 @@ func New(o Options) *Log {
 	if o.Losses == nil {
 		o.Losses = new(store.Clock)
 	}
-	l := &Log{epoch: o.Epoch, opts: o, policies: o.Policies, codec: sync.OnceValue(newCodec)}
+	l := &Log{epoch: o.Epoch, opts: o, codec: sync.OnceValue(newCodec)}
 	l.oldest.Store(uint64(o.Newest))
 	l.newest.Store(uint64(o.Newest))
 	l.empty()

@@ -3,7 +3,6 @@ package tiered
 import (
 	"errors"
 	"slices"
-	"sync"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -16,7 +15,6 @@ type Log struct {
 	*disk.Log // what is not said here is its own
 	mem       *memory.Log
 	losses    *store.Clock
-	changing  sync.Mutex // of a policy, in both
 }
 
 var (
@@ -37,8 +35,8 @@ func Open(o disk.Options) (*Log, error) {
 	}
 	o.MaxMemory = max(o.MaxMemory-m.MaxMemory, disk.MinMaxMemory)
 	o.Losses = l.losses
-	o.Aside = func(epoch string, newest store.Seq, policies store.Policies) disk.Aside {
-		m.Epoch, m.Newest, m.Policies = epoch, newest, policies
+	o.Aside = func(epoch string, newest store.Seq) disk.Aside {
+		m.Epoch, m.Newest = epoch, newest
 		l.mem = memory.New(m)
 		return l.mem
 	}
@@ -72,16 +70,6 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 		return newest.Seq
 	}
 	return min(seqs[max(0, len(seqs)-s.Last)]-1, newest.Seq)
-}
-
-// SetPolicy implements store.Keeper.
-func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
-	l.changing.Lock()
-	defer l.changing.Unlock()
-	if err := l.Log.SetPolicy(f, p); err != nil {
-		return err
-	}
-	return l.mem.SetPolicy(f, p)
 }
 
 // Purge implements store.Keeper.
