@@ -228,8 +228,8 @@ func flip(t *testing.T, fs vfs.FS, name string, from int, rng *rand.Rand) {
 // narrow is a file system with room for so many bytes more, as far as it says.
 type narrow struct {
 	vfs.FS
-	room  atomic.Uint64
-	left  atomic.Int64 // how often there is as much, plus 1: then there is none; 0: always
+	room atomic.Uint64
+	left atomic.Int64 // how often there is as much, plus 1: then there is none; 0: always
 }
 
 func (n *narrow) GetDiskUsage(string) (vfs.DiskUsage, error) {
