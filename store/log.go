@@ -153,7 +153,7 @@ type GroupInfo struct {
 	Group          string
 	Messages       int64
 	Bytes          int64   // of the frames
-	Rate           float64 // messages a second, averaged over about ten seconds
+	Rate           float64 // messages a second, see Rate
 	Oldest, Newest Seq     // 0 where none is held
 	Retained       bool
 }
