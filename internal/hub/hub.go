@@ -22,7 +22,7 @@ type Options struct {
 	MaxBatch        int           // bytes of a batch's body
 	MaxStreams      int           // streams at once; 0: no bound
 	MaxFilters      int           // filters of one stream
-	IdempotencyKeys int           // keys remembered
+	IdempotencyKeys int           // answers to requests with a key that are remembered, the newest
 	Retry           time.Duration // after which a client that was cut off is to return
 	Heartbeat       time.Duration // after so long without a message
 	Logger          *slog.Logger
@@ -145,6 +145,7 @@ func (h *Hub) Close() error {
 // Stats are counters since the start, and what is now.
 type Stats struct {
 	Sessions  int64
+	Keys      int64  // idempotency keys whose answers are remembered
 	Dropped   uint64 // events that the hosting program did not take
 	Published uint64
 	Opened    uint64
@@ -157,7 +158,7 @@ type Stats struct {
 func (h *Hub) Stats() Stats {
 	s := Stats{
 		Published: h.posts.Load(), Opened: h.opened.Load(), Streams: h.streams.Load(),
-		Sessions: int64(h.sessions.Len()), Delivery: h.set.Stats(), Store: h.log.Usage(),
+		Sessions: int64(h.sessions.Len()), Keys: int64(h.keys.size()), Delivery: h.set.Stats(), Store: h.log.Usage(),
 	}
 	if h.opts.Observer != nil {
 		s.Dropped = h.opts.Observer.Dropped()

@@ -41,6 +41,7 @@ var Metrics = []Metric{
 	counter("callbacks_dropped_total", "Events that the hosting program was too slow to hear.", func(s *Stats) uint64 { return s.Dropped }),
 	gauge("streams", "Streams that are open.", func(s *Stats) int64 { return s.Streams }),
 	gauge("sessions", "Sessions that are here, or lost a moment ago.", func(s *Stats) int64 { return s.Sessions }),
+	gauge("idempotency_keys", "Idempotency keys whose answers are remembered.", func(s *Stats) int64 { return s.Keys }),
 	gauge("groups", "Groups known.", func(s *Stats) int64 { return s.Store.Groups }),
 	gauge("messages_held", "Messages held.", func(s *Stats) int64 { return s.Store.Messages }),
 	gauge("held_bytes", "Bytes of the messages held.", func(s *Stats) int64 { return s.Store.Bytes }),

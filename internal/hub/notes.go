@@ -2,14 +2,12 @@ package hub
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -18,23 +16,42 @@ import (
 
 // What a hub has a store note that outlives it, by the beginning of the note's key.
 const (
-	keyNotes  = "key/"  // idempotency keys, with their answers
-	willNotes = "will/" // of sessions, by uid
+	answerNotes = "answer/" // to requests with an idempotency key, by slot
+	willNotes   = "will/"   // of sessions, by uid
 )
 
-// keyNote is an idempotency key whose request was answered. Its seq is that of the first message.
-type keyNote struct {
-	Sender, Group, Key string
-	Print              []byte
-	To                 string // the group that it was appended to
-	Time               time.Time
-	Count              int
+// note returns the answer as a note in its slot, which replaces the note of the answer that was in
+// that slot before. The seq of the first message is the note's own. The value is
+//
+//	key (16 bytes) | print (16) | time in ms, uvarint | count, uvarint | group, if a hook chose it
+func (a *answer) note(slot int) store.Note {
+	b := append(append(make([]byte, 0, 64), a.key[:]...), a.print[:]...)
+	b = binary.AppendUvarint(b, uint64(a.time))
+	b = binary.AppendUvarint(b, uint64(a.count))
+	return store.Note{Key: answerNotes + strconv.Itoa(slot), Value: append(b, a.moved...)}
 }
 
-// noteKey returns the name of a key's note: of bounded length, whatever the key is.
-func (id keyID) noteKey() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", id.sender, id.group, id.key))
-	return keyNotes + base64.RawURLEncoding.EncodeToString(sum[:])
+var errAnswerNote = errors.New("the note of an idempotency key is not as it was written")
+
+// readAnswer reads a note.
+func readAnswer(n store.Note, epoch string) (slot int, a answer, err error) {
+	slot, err = strconv.Atoi(strings.TrimPrefix(n.Key, answerNotes))
+	if err != nil || slot < 0 || len(n.Value) < 2*len(a.key) {
+		return 0, a, errAnswerNote
+	}
+	b := n.Value[copy(a.key[:], n.Value):]
+	b = b[copy(a.print[:], b):]
+	at, size := binary.Uvarint(b)
+	if size <= 0 {
+		return 0, a, errAnswerNote
+	}
+	count, more := binary.Uvarint(b[size:])
+	if more <= 0 {
+		return 0, a, errAnswerNote
+	}
+	a.time, a.count, a.moved = int64(at), uint32(count), string(b[size+more:])
+	a.first = store.ID{Epoch: epoch, Seq: n.Seq}
+	return slot, a, nil
 }
 
 // appendNoted appends entries to the log with notes, where it keeps some. What presence keeps of the
@@ -54,23 +71,14 @@ func (h *Hub) tryAppend(ctx context.Context, entries []store.Entry, notes []stor
 	return h.notes.AppendNoted(ctx, entries, notes...)
 }
 
-// keyNotes returns what is to be noted of a request that is about to be answered.
-func (h *Hub) keyNotes(p *Publication, e *encoder) (notes []store.Note) {
-	if h.notes == nil || p.Key == "" {
+// answerNotes returns what is stored with the messages of a request that has a key.
+func (h *Hub) answerNotes(p *Publication, c *claim, e *encoder) []store.Note {
+	if h.notes == nil || c == nil {
 		return nil
 	}
-	id, sum := p.keyID(), print(p)
-	value, err := json.Marshal(keyNote{
-		Sender: id.sender, Group: id.group, Key: id.key, Print: sum[:],
-		To: e.entries[0].Group, Time: e.entries[0].Time, Count: len(e.entries),
-	})
-	if err != nil {
-		panic("hub: an idempotency key: " + err.Error()) // strings and numbers
-	}
-	for _, old := range h.keys.takeForgotten() {
-		notes = append(notes, store.Note{Key: old.noteKey()})
-	}
-	return append(notes, store.Note{Key: id.noteKey(), Value: value})
+	first := &e.entries[0]
+	a := c.answer(p, &Receipt{Group: first.Group, Time: first.Time, Count: len(e.entries)})
+	return []store.Note{a.note(c.slot)}
 }
 
 // noteWill notes a session's last will, or with nil that there is none any more.
@@ -117,24 +125,23 @@ func (h *Hub) recall() error {
 	}
 	_, newest := h.log.Bounds()
 	wills := map[string]*session.Will{}
-	var answers []answered
+	answers := map[int]answer{}
 	err := h.notes.Notes(func(n store.Note) error {
 		if uid, ok := strings.CutPrefix(n.Key, willNotes); ok {
 			w := &session.Will{}
 			wills[uid] = w
 			return json.Unmarshal(n.Value, w)
 		}
-		var k keyNote
-		if err := json.Unmarshal(n.Value, &k); err != nil {
+		if strings.HasPrefix(n.Key, answerNotes) {
+			slot, a, err := readAnswer(n, newest.Epoch)
+			answers[slot] = a
 			return err
 		}
-		answers = append(answers, k.answered(store.ID{Epoch: newest.Epoch, Seq: n.Seq}))
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("what the store has noted: %w", err)
 	}
-	slices.SortFunc(answers, func(a, b answered) int { return int(a.receipt.First.Seq) - int(b.receipt.First.Seq) })
 	h.keys.recall(answers)
 	for _, g := range h.log.Groups() {
 		if uid, ok := strings.CutPrefix(g.Group, delivery.SessionPrefix); ok && wills[uid] == nil {
@@ -145,22 +152,4 @@ func (h *Hub) recall() error {
 		h.sessions.Recall(uid, w)
 	}
 	return nil
-}
-
-// answered is a request with a key, and how it was answered.
-type answered struct {
-	id      keyID
-	print   [sha256.Size]byte
-	receipt Receipt
-}
-
-func (k *keyNote) answered(first store.ID) answered {
-	last := first
-	last.Seq += store.Seq(k.Count) - 1
-	a := answered{
-		id:      keyID{k.Sender, k.Group, k.Key},
-		receipt: Receipt{First: first, ID: last, Group: k.To, Time: k.Time, Count: k.Count},
-	}
-	copy(a.print[:], k.Print)
-	return a
 }

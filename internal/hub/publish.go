@@ -51,10 +51,10 @@ func (h *Hub) Publish(ctx context.Context, p *Publication) (Receipt, error) {
 
 // publish has a publication appended within a bracket, unless its key says that it was.
 func (h *Hub) publish(ctx context.Context, p *Publication, within func(func() error) error) (Receipt, error) {
-	return h.keys.once(ctx, p, func() (Receipt, error) { return h.encodeAndAppend(ctx, p, within) })
+	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) { return h.encodeAndAppend(ctx, p, c, within) })
 }
 
-func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, within func(func() error) error) (r Receipt, err error) {
+func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, within func(func() error) error) (r Receipt, err error) {
 	e := encoders.Get().(*encoder)
 	defer e.put()
 	e.begin(ctx, h)
@@ -62,7 +62,7 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, within func(f
 		return Receipt{}, err
 	}
 	err = within(func() error {
-		r, err = h.append(ctx, e, h.keyNotes(p, e))
+		r, err = h.append(ctx, e, h.answerNotes(p, c, e))
 		return err
 	})
 	if err != nil {

@@ -176,7 +176,7 @@ func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 	if o := h.opts.Observer; o == nil || !o.Listens() {
 		return Receipt{}, ErrNobody
 	}
-	return h.keys.once(ctx, p, func() (Receipt, error) { return Receipt{}, h.hand(ctx, p) })
+	return h.keys.once(ctx, p, func(*claim) (Receipt, error) { return Receipt{}, h.hand(ctx, p) })
 }
 
 // hand gives the program the messages of a publication.
