@@ -11,18 +11,19 @@ const module = "github.com/watchbox-go/watchbox"
 
 // layout is the table of docs/ARCHITECTURE.md: what each package may import of ours.
 var layout = map[string]string{
-	"cmd/watchbox":      ". sse store/disk",
+	"cmd/watchbox":      ". internal/duration sse store/disk",
 	"client":            "sse",
 	"examples/chat":     ".",
 	"test/browser":      ".",
 	".":                 "api internal/group internal/hub internal/session store store/disk store/memory store/tiered web",
-	"api":               "internal/delivery internal/group internal/hub internal/session sse store",
+	"api":               "internal/delivery internal/duration internal/group internal/hub internal/session sse store",
 	"internal/hub":      "internal/delivery internal/group internal/session sse store",
 	"internal/delivery": "internal/group sse store",
 	"internal/session":  "internal/group",
+	"internal/duration": "",
 	"internal/group":    "",
 	"store":             "internal/group",
-	"store/disk":        "internal/group store",
+	"store/disk":        "internal/duration internal/group store",
 	"store/memory":      "internal/group store",
 	"store/tiered":      "internal/group store store/disk store/memory",
 	"store/storetest":   "internal/group store",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -116,13 +117,13 @@ func (q query) duration(name string, least, most time.Duration) (time.Duration, 
 	if !ok {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(s)
+	d, err := duration.Parse(s)
 	if err != nil || d < least || most > 0 && d > most {
 		bounds := "at least " + least.String()
 		if most > 0 {
 			bounds = "from " + least.String() + " to " + most.String()
 		}
-		return 0, badParameter(name, "%.64q is no duration %s, as 15s or 2m30s", s, bounds)
+		return 0, badParameter(name, "%.64q is not a duration %s, such as 15s, 2h30m or 7d", s, bounds)
 	}
 	return d, nil
 }
@@ -142,7 +143,7 @@ func (q query) count(name string) (*int, error) {
 }
 
 // sinceForms says what since may be.
-const sinceForms = "say all, a duration as 10m, an RFC 3339 time, or the id of a message"
+const sinceForms = "say all, a duration such as 10m or 7d, an RFC 3339 time, or the id of a message"
 
 // from returns where to begin. otherwise is for a request that does not say.
 func (q query) from(otherwise hub.From) (hub.From, error) {
@@ -161,7 +162,7 @@ func (q query) from(otherwise hub.From) (hub.From, error) {
 	case since == "all":
 		return hub.From{All: true}, nil
 	}
-	if d, err := time.ParseDuration(since); err == nil {
+	if d, err := duration.Parse(since); err == nil {
 		if d < 0 {
 			return hub.From{}, badParameter("since", "%.64q is a duration in the future; %s", since, sinceForms)
 		}

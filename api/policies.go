@@ -6,29 +6,30 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
 
 // policyJSON is a policy as clients write it. What is absent inherits.
 type policyJSON struct {
-	MaxMessages *int64      `json:"max_messages"`
-	MaxBytes    *int64      `json:"max_bytes"`
-	MaxAge      *duration   `json:"max_age"`
-	Store       *store.Kind `json:"store"`
-	Compress    *bool       `json:"compress"`
-	Slow        *store.Slow `json:"slow"`
-	Coalesce    *duration   `json:"coalesce"`
+	MaxMessages *int64        `json:"max_messages"`
+	MaxBytes    *int64        `json:"max_bytes"`
+	MaxAge      *durationJSON `json:"max_age"`
+	Store       *store.Kind   `json:"store"`
+	Compress    *bool         `json:"compress"`
+	Slow        *store.Slow   `json:"slow"`
+	Coalesce    *durationJSON `json:"coalesce"`
 }
 
-// duration is written as Go writes it, "10m0s".
-type duration time.Duration
+// durationJSON is written as Go writes it, "10m0s".
+type durationJSON time.Duration
 
-func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d durationJSON) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-func (d *duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	*d = duration(v)
+func (d *durationJSON) UnmarshalText(b []byte) error {
+	v, err := duration.Parse(string(b))
+	*d = durationJSON(v)
 	return err
 }
 
@@ -78,7 +79,7 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
 
 func (a *api) writePolicy(w http.ResponseWriter, f group.Filter) error {
 	p := a.hub.Policy(f)
-	compress, maxAge, coalesce := p.Compress == store.Yes, duration(p.MaxAge), duration(p.Coalesce)
+	compress, maxAge, coalesce := p.Compress == store.Yes, durationJSON(p.MaxAge), durationJSON(p.Coalesce)
 	return writeValue(w, struct {
 		Filter string `json:"filter"`
 		policyJSON
@@ -86,7 +87,7 @@ func (a *api) writePolicy(w http.ResponseWriter, f group.Filter) error {
 }
 
 var policyShape = shape{"a policy", 16 << 10,
-	`a policy has max_messages and max_bytes (numbers), max_age and coalesce (durations as "10m"), store, compress (true or false) and slow`}
+	`a policy has max_messages and max_bytes (numbers), max_age and coalesce (durations such as "10m" or "7d"), store, compress (true or false) and slow`}
 
 func badPolicy(format string, args ...any) error {
 	return &problem{status: http.StatusUnprocessableEntity, code: "policy-invalid", detail: fmt.Sprintf(format, args...)}
@@ -106,7 +107,7 @@ func (p *policyJSON) policy() (out store.Policy, err error) {
 		}
 		return v
 	}
-	whole := func(d *duration) *int64 { return (*int64)(d) }
+	whole := func(d *durationJSON) *int64 { return (*int64)(d) }
 	out.MaxMessages, out.MaxBytes = bound("max_messages", p.MaxMessages), bound("max_bytes", p.MaxBytes)
 	out.MaxAge = time.Duration(bound("max_age", whole(p.MaxAge)))
 	out.Coalesce = time.Duration(bound("coalesce", whole(p.Coalesce)))

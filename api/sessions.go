@@ -227,7 +227,7 @@ func (a *api) change(w http.ResponseWriter, r *http.Request, change func(uid str
 type willJSON struct {
 	Group string          `json:"group"`
 	Msg   json.RawMessage `json:"msg"`
-	Delay *duration       `json:"delay"`
+	Delay *durationJSON   `json:"delay"`
 }
 
 // setWill replaces the session's last will.

@@ -64,6 +64,7 @@ func newParser(c *commands) (*kong.Kong, error) {
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.DefaultEnvars("WATCHBOX"),
+		durations,
 		kong.Configuration(loadSettings),
 		kong.Vars{"version": version(), "streams": fmt.Sprint(defaultStreams())},
 	}

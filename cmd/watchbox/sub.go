@@ -25,7 +25,7 @@ type sub struct {
 
 	Filters []string `arg:"" help:"Groups, or patterns: + is one level, # at the end is all below."`
 
-	Since   string        `help:"Begin with what was sent since: all, a duration as 10m, a time, or an id." placeholder:"WHEN"`
+	Since   string        `help:"Where to begin: all, a duration such as 10m or 7d, a time, or an id." placeholder:"WHEN"`
 	Last    *int          `help:"Begin with the newest N messages that are held." placeholder:"N"`
 	Count   int           `help:"End after so many messages." short:"n" placeholder:"N"`
 	Timeout time.Duration `help:"End with exit status 1 when this has passed." placeholder:"DURATION"`

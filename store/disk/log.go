@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/duration"
 	names "github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -44,7 +45,7 @@ func ParseFsync(s string) (Fsync, error) {
 	case "never":
 		return Never, nil
 	}
-	d, err := time.ParseDuration(s)
+	d, err := duration.Parse(s)
 	if err != nil || d < time.Millisecond {
 		return 0, fmt.Errorf("%q is none of always, never and a duration of 1ms or more", s)
 	}
