@@ -20,7 +20,22 @@
 // after it has read the disk; so it finds either the message, or its loss.
 //
 // No id is given out above a ceiling that is on disk. A log that was not closed goes on above its
-// ceiling, so that an id never names two contents, whatever the crash took.
+// ceiling, so that an id never names two contents, whatever the crash took. That alone is no gap: ids
+// are not dense.
+//
+// # Which ends tell a gap
+//
+// A store that was not closed tells all groups of a gap where acknowledged messages may be missing:
+//
+//   - It was last open with another --fsync than always, and the machine may have stopped.
+//   - The engine's newest log is damaged: valid records lie behind one that is not valid, or the file
+//     ends inside a record and not at a sector (torn.go).
+//   - The folder has less than the file ids says: the log is of an earlier life, or a log that was
+//     closed does not reach to the id at which it was closed.
+//
+// It tells none where only the process was killed, or the power failed under --fsync always: what is
+// cut off then was not acknowledged. A file whose end was removed later, at a sector or between two
+// records, looks the same and is not noticed.
 //
 // # The engine
 //

@@ -34,7 +34,7 @@ type engine struct {
 	caches   int64  // bytes of memory that it may take
 	reserve  uint64 // bytes of the disk that are left free
 	least    uint64 // bytes that are needed to delete something: merging then takes less
-	torn     bool   // its log may have had more than was left
+	damaged  bool   // its log may have lost acknowledged records
 	memtable int64
 
 	mu     sync.Mutex    // guards what follows
@@ -135,7 +135,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		o.TargetFileSizes[1+i] = table
 	}
 	call(func() {
-		if e.torn, err = isTorn(eo.fs, eo.dir); err == nil {
+		if e.damaged, err = isDamaged(eo.fs, eo.dir); err == nil {
 			err = e.open(o)
 		}
 	})

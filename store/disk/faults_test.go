@@ -188,33 +188,46 @@ func chunks(log []byte) map[int]bool {
 	return ends
 }
 
-// TestARecordWithoutItsEndIsALoss, though each of its parts that are left is good.
-func TestARecordWithoutItsEndIsALoss(t *testing.T) {
-	mem := vfs.NewCrashableMem()
-	r := newRecord()
-	l, err := disk.Open(disk.Options{Dir: "store", MaxMemory: 8 << 20}.On(mem).Recalling(1))
+// TestADamagedRecordIsToldAsAGap damages a log in ways that a kill never does: it cuts a file off inside a
+// sector, and overwrites a page before others that are valid.
+func TestADamagedRecordIsToldAsAGap(t *testing.T) {
+	for name, harm := range map[string]func(b []byte) []byte{
+		"cut off inside a sector": func(b []byte) []byte { return b[:64<<10+777] },
+		"a page is zero":          func(b []byte) []byte { clear(b[64<<10 : 68<<10]); return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := vfs.NewCrashableMem()
+			r := newRecord()
+			l, err := disk.Open(disk.Options{Dir: "store", MaxMemory: 8 << 20}.On(mem).Recalling(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 8 {
+				acknowledge(t, l, r, fmt.Sprint(i, strings.Repeat("x", 50_000))) // longer than a block of the engine's log
+			}
+			fs := mem.CrashClone(vfs.CrashCloneCfg{})
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			log := newest(t, fs, ".log")
+			b := bytesOf(t, fs, log)
+			replace(t, fs, log, harm(bytes.Clone(b)))
+			if len(b) < 128<<10 || !damaged(t, fs, r, never) {
+				t.Errorf("of %d bytes, it does not open", len(b))
+			}
+		})
+	}
+}
+
+// acknowledge appends a text and notes it.
+func acknowledge(t *testing.T, l store.Log, r *record, text string) {
+	t.Helper()
+	r.send(text)
+	id, err := say(l, text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 8 { // longer than a block of the engine's log
-		text := fmt.Sprint(i, strings.Repeat("x", 50_000))
-		r.send(text)
-		id, err := say(l, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.ack(id.String(), text)
-	}
-	fs := mem.CrashClone(vfs.CrashCloneCfg{})
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	log := newest(t, fs, ".log")
-	b := bytesOf(t, fs, log)
-	replace(t, fs, log, b[:64<<10])
-	if len(b) < 128<<10 || !damaged(t, fs, r, never) {
-		t.Errorf("of %d bytes, it does not open", len(b))
-	}
+	r.ack(id.String(), text)
 }
 
 // flip changes a bit of a file at or behind an offset.

@@ -84,15 +84,16 @@ func (f Fsync) ending() ending {
 	return looseEnd
 }
 
-// lacks compares what the file says with what the log has, and reports whether that may have had more.
-func (i ids) lacks(epoch string, life uint64, newest store.Seq, torn bool) (bool, error) {
+// lacks compares what the file says with what the log has, and reports whether acknowledged messages may
+// be missing from that.
+func (i ids) lacks(epoch string, life uint64, newest store.Seq, damaged bool) (bool, error) {
 	if i.life == 0 && epoch == "" {
 		return false, nil // it was never open
 	}
 	if epoch != i.epoch {
 		return true, fmt.Errorf("%w: its ids have epoch %s, and its log has %q: restore a backup", store.ErrCorrupt, i.epoch, epoch)
 	}
-	if i.ending == cleanEnd && newest < i.ceiling || i.ending != cleanEnd && torn {
+	if i.ending == cleanEnd && newest < i.ceiling || i.ending != cleanEnd && damaged {
 		return true, nil
 	}
 	return life < i.life, nil
@@ -101,5 +102,5 @@ func (i ids) lacks(epoch string, life uint64, newest store.Seq, torn bool) (bool
 // lacks is ids.lacks for what the facts say.
 func (l *Log) lacks(known ids, facts map[string][]byte) (bool, error) {
 	life, newest := record{b: facts[factLife]}, record{b: facts[factNewest]}
-	return known.lacks(string(facts[factEpoch]), life.uint(), newest.seq(), l.engine.torn)
+	return known.lacks(string(facts[factEpoch]), life.uint(), newest.seq(), l.engine.damaged)
 }

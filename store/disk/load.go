@@ -52,7 +52,7 @@ func (l *Log) loadAll(known ids) error {
 	if r.bad {
 		return fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, errRecord)
 	}
-	lost, err := known.lacks(l.epoch, l.lives, l.last, l.engine.torn)
+	lost, err := known.lacks(l.epoch, l.lives, l.last, l.engine.damaged)
 	if err != nil {
 		return err
 	}

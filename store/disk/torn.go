@@ -8,31 +8,43 @@ import (
 	"strings"
 )
 
-// The engine's log is a row of chunks, none of which is over the border of a block:
+// The engine's log is a sequence of chunks, none of which crosses the border of a block:
 //
 //	checksum of all that follows it (4 bytes), length of the payload (2), kind (1),
 //	number of the log (4), payload
 //
-// Behind the last of a log that was closed there is the header of one of another log; a file that
-// was used before goes on with what it had then (pebble/record). The engine reads up to the first
-// chunk that is not as it was written. A crash may leave a part of one at the end; more than that is
-// the loss of something that was on disk.
+// A log that was closed ends with the header of a chunk of the next log. A file that was used before
+// still has its old content behind that (pebble/record). The engine reads up to the first chunk that
+// is not valid.
+//
+// A record is acknowledged after all of it was written, and with --fsync always after it was synced.
+// A kill or a power cut therefore leaves valid chunks, and behind them at most a part of records that
+// nobody was told of. A kill leaves the beginning of a write: write(2) copies page by page and ends
+// between two pages when the process is killed, so that the file ends at a page or where a write
+// ends, which is where a chunk ends. Two things are never left by a kill, and prove that the log is
+// damaged and may have lost acknowledged messages:
+//
+//   - a valid chunk behind one that is not valid. (A power cut may leave that, too, if the disk wrote
+//     the pages of unsynced records in another order. The two cannot be told apart.)
+//   - a file that ends inside a chunk, and not at a sector.
+//
+// What a log looks like that was cut off between two chunks, or at a sector, with nothing behind it, is
+// what a kill leaves. It is no proof, and tells no gap.
 const (
 	chunkBlock  = 32 << 10
 	chunkHeader = 11
+	sectorSize  = 512 // the least that a disk writes at once
 )
 
-// The kinds of chunks that have the number of the log: a whole record, or its first part, others, and
-// its last.
+// The kinds of chunks that have the number of the log: a whole record, its first part, a middle part
+// and its last part.
 const (
-	wholeChunk = 5 + iota
-	firstChunk
-	middleChunk
-	lastChunk
+	wholeChunk = 5
+	lastChunk  = 8
 )
 
-// isTorn reports whether the engine's newest log may have had more than is left.
-func isTorn(fs filesystem, dir string) (bool, error) {
+// isDamaged reports whether the engine's newest log may have lost acknowledged records.
+func isDamaged(fs filesystem, dir string) (bool, error) {
 	list, err := fs.List(dir)
 	if err != nil {
 		return false, err
@@ -56,35 +68,34 @@ func isTorn(fs filesystem, dir string) (bool, error) {
 	if err2 := f.Close(); err == nil {
 		err = err2
 	}
-	return endsEarly(b, uint32(newest)), err
+	return showsDamage(b, uint32(newest)), err
 }
 
-// endsEarly reports whether something else follows the good chunks of a log than its end.
-func endsEarly(log []byte, no uint32) bool {
-	at, kind := 0, byte(wholeChunk)
+// showsDamage reports whether a log has what no kill leaves behind its valid chunks.
+func showsDamage(log []byte, no uint32) bool {
+	end := validChunks(log, no)
+	return endsInsideSector(log, end, no) || hasChunkBehind(log, end, no)
+}
+
+// validChunks returns where the first chunk begins that is not valid.
+func validChunks(log []byte, no uint32) (at int) {
 	for at < len(log) {
 		if left := chunkBlock - at%chunkBlock; left < chunkHeader {
-			at += left
+			at += left // too short for a chunk
 			continue
 		}
 		size := chunkAt(log, at, no)
 		if size == 0 {
 			break
 		}
-		kind = log[at+6]
 		at += size
 	}
-	if kind == firstChunk || kind == middleChunk {
-		return true
-	}
-	rest := log[min(at, len(log)):]
-	if len(rest) < chunkHeader {
-		return !isZero(rest)
-	}
-	if numberOf(rest) == no {
-		return true
-	}
-	for at++; at < len(log); at++ {
+	return at
+}
+
+// hasChunkBehind reports whether a valid chunk begins anywhere behind a chunk that is not valid.
+func hasChunkBehind(log []byte, invalid int, no uint32) bool {
+	for at := invalid + 1; at < len(log); at++ {
 		if chunkAt(log, at, no) > 0 {
 			return true
 		}
@@ -92,16 +103,32 @@ func endsEarly(log []byte, no uint32) bool {
 	return false
 }
 
+// endsInsideSector reports whether a log is cut off inside the chunk that begins at a place, and not at a
+// sector's border.
+func endsInsideSector(log []byte, at int, no uint32) bool {
+	if len(log)%sectorSize == 0 || at >= len(log) {
+		return false
+	}
+	chunk := log[at:]
+	if len(chunk) < chunkHeader {
+		return !isZero(chunk)
+	}
+	return numberOf(chunk) == no && lengthOf(chunk) > len(chunk)
+}
+
 // numberOf returns which log a header is of.
 func numberOf(header []byte) uint32 { return binary.LittleEndian.Uint32(header[7:]) }
 
-// chunkAt returns the size of the good chunk that begins there, or 0.
+// lengthOf returns the length of a chunk with its header.
+func lengthOf(header []byte) int { return chunkHeader + int(binary.LittleEndian.Uint16(header[4:])) }
+
+// chunkAt returns the size of the valid chunk that begins there, or 0.
 func chunkAt(log []byte, at int, no uint32) int {
 	block := log[at:min(at-at%chunkBlock+chunkBlock, len(log))]
 	if len(block) < chunkHeader || numberOf(block) != no || block[6] < wholeChunk || block[6] > lastChunk {
 		return 0
 	}
-	size := chunkHeader + int(binary.LittleEndian.Uint16(block[4:]))
+	size := lengthOf(block)
 	if size > len(block) {
 		return 0
 	}
