@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -41,13 +42,13 @@ func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
 		}
 		return store.ID{Epoch: epoch, Seq: seq}.String()
 	}
-	list := []groupJSON{}
-	for _, g := range a.hub.Groups(f) {
-		list = append(list, groupJSON{
-			g.Group, g.Messages, g.Bytes, g.Rate, g.Subscribers, g.Retained, id(g.Oldest), id(g.Newest),
+	return writeList(w, r, `{"groups":[`, func(add func(any) error) error {
+		return a.hub.Groups(f, func(g *hub.Group) error {
+			return add(groupJSON{
+				g.Group, g.Messages, g.Bytes, g.Rate, g.Subscribers, g.Retained, id(g.Oldest), id(g.Newest),
+			})
 		})
-	}
-	return writeValue(w, map[string][]groupJSON{"groups": list})
+	})
 }
 
 // purge evicts all messages of a group.

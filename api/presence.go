@@ -3,6 +3,9 @@ package api
 import (
 	"net/http"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // presentJSON is who listens to what was asked for.
@@ -23,9 +26,10 @@ func (a *api) presence(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	list := []presentJSON{}
-	for _, s := range a.hub.Presence(f) {
-		list = append(list, presentJSON{s.UID, state(s.Lost), shown(s.Since), lostTime(s.Lost), texts(s.Filters)})
-	}
-	return writeValue(w, map[string]any{"filter": f.String(), "presence": list})
+	begin := string(store.AppendQuote([]byte(`{"filter":`), f.String())) + `,"presence":[`
+	return writeList(w, r, begin, func(add func(any) error) error {
+		return a.hub.Presence(f, func(s *session.Info) error {
+			return add(presentJSON{s.UID, state(s.Lost), shown(s.Since), lostTime(s.Lost), texts(s.Filters)})
+		})
+	})
 }

@@ -49,6 +49,7 @@ var known = []struct {
 	{session.ErrTooManyFilters, http.StatusBadRequest, "too-many-filters", false},
 	{session.ErrSecret, http.StatusBadRequest, "session-invalid", false},
 	{store.ErrTooManyGroups, http.StatusInsufficientStorage, "too-many-groups", false},
+	{store.ErrTooManyPolicies, http.StatusInsufficientStorage, "too-many-policies", false},
 	{store.ErrReadOnly, http.StatusServiceUnavailable, "store-read-only", false},
 	{store.ErrFull, http.StatusInsufficientStorage, "store-full", false},
 }

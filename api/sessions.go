@@ -108,11 +108,9 @@ func (a *api) sessions(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	list := []sessionJSON{}
-	for _, s := range a.hub.Sessions() {
-		list = append(list, sessionToJSON(&s))
-	}
-	return writeValue(w, map[string][]sessionJSON{"sessions": list})
+	return writeList(w, r, `{"sessions":[`, func(add func(any) error) error {
+		return a.hub.Sessions(func(s *hub.Session) error { return add(sessionToJSON(s)) })
+	})
 }
 
 // session shows one.

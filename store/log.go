@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -36,7 +37,7 @@ type Log interface {
 // Keeper decides what a log keeps.
 type Keeper interface {
 	// SetPolicy replaces the policy of a filter; one that says nothing removes it. It returns when
-	// what the policy does not keep is evicted.
+	// what the policy does not keep is evicted, or ErrTooManyPolicies if there are MaxPolicies.
 	SetPolicy(f group.Filter, p Policy) error
 
 	// Policy returns the effective policy of a filter, with nothing left to inherit.
@@ -45,8 +46,10 @@ type Keeper interface {
 	// Purge evicts all messages of a group, the retained one too.
 	Purge(name string) error
 
-	// Groups returns what is known of each group, in no order.
-	Groups() []GroupInfo
+	// Groups returns what is known of the groups that q asks for and that hold something, in the
+	// order of their names. It looks at q.Limit groups at most, so that the page may be shorter or
+	// empty; next is the name to go on after, or "" if there are no more.
+	Groups(q GroupQuery) (page []GroupInfo, next string)
 
 	// Usage returns the sums over all groups.
 	Usage() Usage
@@ -146,6 +149,34 @@ type Note struct {
 type Failing interface {
 	// Err returns why it never will again, or nil.
 	Err() error
+}
+
+// GroupQuery asks for a page of groups.
+type GroupQuery struct {
+	Prefix string // only names that begin so
+	After  string // only names above this one
+	Limit  int    // how many groups to look at; above 0
+}
+
+// groupPage is how many groups EachGroup looks at in a call.
+const groupPage = 512
+
+// EachGroup yields the groups whose names begin with prefix and that hold something, in the order
+// of their names. It reads page by page: groups that come and go meanwhile may be missed.
+func EachGroup(k Keeper, prefix string) iter.Seq[GroupInfo] {
+	return func(yield func(GroupInfo) bool) {
+		for q := (GroupQuery{Prefix: prefix, Limit: groupPage}); ; {
+			page, next := k.Groups(q)
+			for _, g := range page {
+				if !yield(g) {
+					return
+				}
+			}
+			if q.After = next; next == "" {
+				return
+			}
+		}
+	}
 }
 
 // GroupInfo is what is known of a group.

@@ -1,12 +1,6 @@
 package store
 
-import (
-	"iter"
-	"slices"
-	"time"
-
-	"github.com/watchbox-go/watchbox/internal/group"
-)
+import "time"
 
 // Unbounded, as a number in a policy, overrides an inherited bound with none.
 const Unbounded = -1
@@ -77,51 +71,4 @@ func (p Policy) settled() Policy {
 	p.MaxMessages, p.MaxBytes = max(p.MaxMessages, 0), max(p.MaxBytes, 0)
 	p.MaxAge, p.Coalesce = max(p.MaxAge, 0), max(p.Coalesce, 0)
 	return p
-}
-
-// Policies is a table of policies by filter. Its zero value has none. It is not safe for use at
-// once.
-type Policies struct {
-	rows []policyRow // the narrowest first
-}
-
-type policyRow struct {
-	filter group.Filter
-	policy Policy
-}
-
-// Set replaces the policy of a filter; an empty one removes it.
-func (t *Policies) Set(f group.Filter, p Policy) {
-	t.rows = slices.DeleteFunc(t.rows, func(r policyRow) bool { return r.filter.String() == f.String() })
-	if p == (Policy{}) {
-		return
-	}
-	at := 0
-	for at < len(t.rows) && t.rows[at].filter.Narrower(f) {
-		at++
-	}
-	t.rows = slices.Insert(t.rows, at, policyRow{f, p})
-}
-
-// All yields the policies by their filters.
-func (t *Policies) All() iter.Seq2[group.Filter, Policy] {
-	return func(yield func(group.Filter, Policy) bool) {
-		for _, r := range t.rows {
-			if !yield(r.filter, r.policy) {
-				return
-			}
-		}
-	}
-}
-
-// Effective returns what applies to a filter: each property from the narrowest policy that
-// covers it and says something, the bounds as 0 where there is none.
-func (t *Policies) Effective(f group.Filter, server Policy) Policy {
-	var p Policy
-	for _, r := range t.rows {
-		if r.filter.Covers(f) {
-			p = p.Or(r.policy)
-		}
-	}
-	return p.Or(server).settled()
 }

@@ -31,8 +31,8 @@ func TestEachPropertyIsInheritedByItself(t *testing.T) {
 		var one store.Policy
 		reflect.ValueOf(&one).Elem().Field(i).Set(reflect.ValueOf(some).Field(i))
 		var table store.Policies
-		table.Set(filter(t, "a"), one)
-		table.Set(filter(t, "#"), other)
+		table.Restore(filter(t, "a"), one)
+		table.Restore(filter(t, "#"), other)
 		got := reflect.ValueOf(table.Effective(filter(t, "a"), store.Policy{}))
 		for k := range n {
 			want := reflect.ValueOf(other).Field(k).Interface()
@@ -61,7 +61,7 @@ func TestUnboundedIsNoBound(t *testing.T) {
 	var table store.Policies
 	none := store.Policy{MaxMessages: store.Unbounded, MaxBytes: store.Unbounded, MaxAge: store.Unbounded,
 		Coalesce: store.Unbounded}
-	table.Set(filter(t, "a/#"), none)
+	table.Restore(filter(t, "a/#"), none)
 	got := table.Effective(filter(t, "a/b"), some)
 	if got.MaxMessages != 0 || got.MaxBytes != 0 || got.MaxAge != 0 || got.Coalesce != 0 || got.Slow != some.Slow {
 		t.Errorf("got %+v", got)
@@ -74,14 +74,14 @@ func TestTheNarrowestPolicyWinsInWhateverOrderTheyAreSet(t *testing.T) {
 		var table store.Policies
 		for k := range rows {
 			i := (first + k) % len(rows)
-			table.Set(filter(t, rows[i]), store.Policy{MaxMessages: int64(i + 1)})
+			table.Restore(filter(t, rows[i]), store.Policy{MaxMessages: int64(i + 1)})
 		}
 		for name, want := range map[string]int64{"a/b": 4, "a/c": 3, "a": 2, "a/b/c": 2, "b": 1, "$b": 0, "a/+": 3, "+": 1} {
 			if got := table.Effective(filter(t, name), store.Policy{}).MaxMessages; got != want {
 				t.Errorf("set from %s on: %s keeps %d, want %d", rows[first], name, got, want)
 			}
 		}
-		table.Set(filter(t, "a/b"), store.Policy{}) // removed
+		table.Restore(filter(t, "a/b"), store.Policy{}) // removed
 		if got := table.Effective(filter(t, "a/b"), store.Policy{}).MaxMessages; got != 3 {
 			t.Errorf("with its own policy removed a/b keeps %d", got)
 		}

@@ -49,6 +49,18 @@ func (f Filter) Match(name string) bool {
 	return covers(f.text, name)
 }
 
+// Prefix returns what the names of all groups that the filter selects begin with.
+func (f Filter) Prefix() string {
+	if !f.wild {
+		return f.text
+	}
+	i := strings.IndexAny(f.text, "+#")
+	if i > 0 && f.text[i] == '#' {
+		i-- // home/# selects home
+	}
+	return f.text[:i]
+}
+
 // Covers reports whether f selects every group that g selects.
 func (f Filter) Covers(g Filter) bool {
 	if f.text == "" || g.text == "" {

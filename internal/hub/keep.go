@@ -2,7 +2,6 @@ package hub
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -14,21 +13,28 @@ type Group struct {
 	Subscribers int
 }
 
-// Groups returns the groups that a filter matches, by name. Those that nothing is held of are
-// not among them.
-func (h *Hub) Groups(f group.Filter) []Group {
-	infos := slices.DeleteFunc(h.log.Groups(), func(g store.GroupInfo) bool { return !f.Match(g.Group) })
-	slices.SortFunc(infos, func(a, b store.GroupInfo) int { return strings.Compare(a.Group, b.Group) })
-	names := make([]string, len(infos))
-	for i := range infos {
-		names[i] = infos[i].Group
+// groupPage is how many groups are looked at in one hold of the store's lock.
+const groupPage = 512
+
+// Groups yields the groups that a filter matches, by name, until yield fails. Groups that hold
+// nothing are not among them. It reads page by page, so that it takes the memory of one page.
+func (h *Hub) Groups(f group.Filter, yield func(*Group) error) error {
+	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: groupPage}); ; {
+		infos, next := h.log.Groups(q)
+		infos = slices.DeleteFunc(infos, func(g store.GroupInfo) bool { return !f.Match(g.Group) })
+		names := make([]string, len(infos))
+		for i := range infos {
+			names[i] = infos[i].Group
+		}
+		for i, n := range h.set.Listeners(names) {
+			if err := yield(&Group{infos[i], n}); err != nil {
+				return err
+			}
+		}
+		if q.After = next; next == "" {
+			return nil
+		}
 	}
-	listeners := h.set.Listeners(names)
-	out := make([]Group, len(infos))
-	for i := range infos {
-		out[i] = Group{infos[i], listeners[i]}
-	}
-	return out
 }
 
 // Epoch returns the epoch of the log's ids.

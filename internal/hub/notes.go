@@ -143,8 +143,8 @@ func (h *Hub) recall() error {
 		return fmt.Errorf("what the store has noted: %w", err)
 	}
 	h.keys.recall(answers)
-	for _, g := range h.log.Groups() {
-		if uid, ok := strings.CutPrefix(g.Group, delivery.SessionPrefix); ok && wills[uid] == nil {
+	for g := range store.EachGroup(h.log, delivery.SessionPrefix) {
+		if uid := strings.TrimPrefix(g.Group, delivery.SessionPrefix); wills[uid] == nil {
 			h.sessions.Recall(uid, nil)
 		}
 	}

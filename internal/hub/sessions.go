@@ -113,7 +113,7 @@ func (h *Hub) makeRoom() bool {
 	if time.Now().UnixNano() < h.crowded.Load() {
 		return false
 	}
-	list := slices.DeleteFunc(h.log.Groups(), func(g store.GroupInfo) bool { return !strings.HasPrefix(g.Group, presencePrefix) })
+	list := slices.Collect(store.EachGroup(h.log, presencePrefix))
 	slices.SortFunc(list, func(a, b store.GroupInfo) int { return cmp.Compare(a.Newest, b.Newest) })
 	for _, g := range list[:(len(list)+presenceParts-1)/presenceParts] {
 		if err := h.log.Purge(g.Group); err != nil {

@@ -17,14 +17,13 @@ type Session struct {
 // Amount is a number of messages and of their bytes.
 type Amount struct{ Messages, Bytes uint64 }
 
-// Sessions returns those that are here, or were a moment ago, the longest here first.
-func (h *Hub) Sessions() []Session {
-	infos := h.sessions.List(nil)
-	out := make([]Session, len(infos))
-	for i := range infos {
-		out[i] = h.describe(infos[i])
-	}
-	return out
+// Sessions yields those that are connected, or were a moment ago, in the order in which they
+// began, until yield fails.
+func (h *Hub) Sessions(yield func(*Session) error) error {
+	return h.sessions.List(nil, func(i *session.Info) error {
+		s := h.describe(*i)
+		return yield(&s)
+	})
 }
 
 // Session returns one session.
@@ -36,9 +35,10 @@ func (h *Hub) Session(uid string) (Session, error) {
 	return h.describe(i), nil
 }
 
-// Presence returns the sessions that would get a message to some group that the filter matches.
-func (h *Hub) Presence(f group.Filter) []session.Info {
-	return h.sessions.List(f.Overlaps)
+// Presence yields the sessions that would get a message to some group that the filter matches, in
+// the order in which they began, until yield fails.
+func (h *Hub) Presence(f group.Filter, yield func(*session.Info) error) error {
+	return h.sessions.List(f.Overlaps, yield)
 }
 
 func (h *Hub) describe(i session.Info) Session {

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -18,24 +17,27 @@ type Info struct {
 	Streams []Stream
 }
 
-// List returns the sessions that have a filter which is wanted, with those filters alone; all of
-// them if wanted is nil. The longest here come first.
-func (r *Registry) List(wanted func(group.Filter) bool) []Info {
-	var list []Info
-	for _, s := range r.all() {
+// List yields the sessions that have a filter which is wanted, with those filters alone; all of
+// them if wanted is nil. They come in the order in which they began, until yield fails.
+func (r *Registry) List(wanted func(group.Filter) bool, yield func(*Info) error) error {
+	for s := range r.all() {
 		if i, ok := s.info(wanted); ok {
-			list = append(list, i)
+			if err := yield(&i); err != nil {
+				return err
+			}
 		}
 	}
-	slices.SortFunc(list, func(a, b Info) int {
-		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.UID, b.UID))
-	})
-	return list
+	return nil
 }
 
 // Listens reports whether a stream listens to a filter that is wanted.
 func (r *Registry) Listens(wanted func(group.Filter) bool) bool {
-	return slices.ContainsFunc(r.all(), func(s *Session) bool { return s.listens(wanted) })
+	for s := range r.all() {
+		if s.listens(wanted) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Session) listens(wanted func(group.Filter) bool) bool {

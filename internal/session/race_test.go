@@ -76,7 +76,7 @@ func (w *world) meddle(uid string, r *rand.Rand) {
 	case 2, 3:
 		_ = w.SetWill(uid, will)
 	case 4:
-		w.List(func(f group.Filter) bool { return f.String() == "x" })
+		w.list(func(f group.Filter) bool { return f.String() == "x" })
 	case 5:
 		_, _ = w.Get(uid)
 		w.Listens(func(f group.Filter) bool { return true })
@@ -91,7 +91,7 @@ func TestWhoWaitsForNothingHasNeitherGoroutineNorTimer(t *testing.T) {
 	for i := range n {
 		w.open(fmt.Sprint(i), "x", 0)
 	}
-	for _, s := range w.all() {
+	for s := range w.all() {
 		if s.timer != nil {
 			t.Fatal("a session that waits for nothing has a timer")
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"iter"
 	"sync"
 	"time"
 	"unique"
@@ -23,6 +24,7 @@ type Registry struct {
 
 	mu     sync.RWMutex // guards what follows
 	byUID  map[string]*Session
+	order  order
 	closed bool
 }
 
@@ -70,6 +72,7 @@ func (r *Registry) session(uid string, c Client) *Session {
 	if s == nil && !r.closed {
 		s = &Session{uid: uid, registry: r, client: c, since: time.Now().UnixNano()}
 		r.byUID[uid] = s
+		s.no = r.order.add(s)
 	}
 	return s
 }
@@ -85,6 +88,7 @@ func (r *Registry) forget(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byUID, s.uid)
+	r.order.remove(s.no)
 }
 
 // Len returns how many sessions are here or lost.
@@ -163,19 +167,30 @@ func (r *Registry) Close() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	for _, s := range r.all() {
+	for s := range r.all() {
 		s.close()
 	}
 }
 
-func (r *Registry) all() []*Session {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	list := make([]*Session, 0, len(r.byUID))
-	for _, s := range r.byUID {
-		list = append(list, s)
+// pageSize is how many sessions are looked at in one hold of the registry's lock.
+const pageSize = 256
+
+// all yields the sessions in the order in which they began. One that begins or ends meanwhile may
+// be missed.
+func (r *Registry) all() iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		var page []*Session
+		for no, more := uint64(0), true; more; {
+			r.mu.RLock()
+			page, no, more = r.order.page(page[:0], no, pageSize)
+			r.mu.RUnlock()
+			for _, s := range page {
+				if !yield(s) {
+					return
+				}
+			}
+		}
 	}
-	return list
 }
 
 // Do calls f while the session cannot end. f must not call the registry.

@@ -12,6 +12,7 @@ import (
 // Session is one client, however many streams it opens.
 type Session struct {
 	uid      string
+	no       uint64 // its number in the registry's order
 	registry *Registry
 	heard    atomic.Int64 // when it last gave a sign of life, ns
 

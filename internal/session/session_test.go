@@ -33,6 +33,15 @@ type world struct {
 	noNotes error // why no will can be noted
 }
 
+// list returns what List yields.
+func (w *world) list(wanted func(group.Filter) bool) (list []Info) {
+	_ = w.List(wanted, func(i *Info) error {
+		list = append(list, *i)
+		return nil
+	})
+	return list
+}
+
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, begin: time.Now(), events: map[string][]string{}}
 	w.Registry = NewRegistry(timeout, w.watch)
@@ -493,11 +502,11 @@ func TestWhoIsHere(t *testing.T) {
 		}
 		var got []string
 		for _, name := range []string{"x", "y", "z", "none"} {
-			for _, i := range w.List(wanted(name)) {
+			for _, i := range w.list(wanted(name)) {
 				got = append(got, i.UID+group.Set(i.Filters).Strings()[0])
 			}
 		}
-		for _, i := range w.List(nil) {
+		for _, i := range w.list(nil) {
 			got = append(got, i.UID)
 		}
 		if s := strings.Join(got, " "); s != "cx ax cy bz c a b" {

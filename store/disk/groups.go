@@ -61,7 +61,7 @@ func (s *state) empty() bool { return s.messages == 0 && s.retained == 0 }
 
 // What groups take in memory.
 const (
-	groupCost  = 640 // bytes each, about, beside the name
+	groupCost  = 680 // bytes each, about, beside the name
 	groupParts = 2   // of the memory: what all together may take
 )
 
@@ -146,6 +146,7 @@ func (l *Log) addGroup(name string, now int64) *group {
 	g.next = g.now
 	g.gone.Store(uint64(lost.Seq))
 	l.groups[name], l.byNo[g.no] = g, g
+	l.names.Put(name, g)
 	l.groupBytes += g.cost()
 	g.policy = l.policies.Effective(names.Exact(name), l.opts.Server)
 	return g
@@ -205,6 +206,7 @@ func (l *Log) dropGroup(g *group) {
 		l.next.forgottenTime = max(s.evictedTime, l.next.forgottenTime)
 	}
 	delete(l.groups, g.name)
+	l.names.Delete(g.name)
 	delete(l.byNo, g.no)
 	l.groupBytes -= g.cost()
 	if g.aging {

@@ -14,8 +14,11 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 	o.sweeps = true
 	o.change = func(t *turn) error {
 		l.mu.Lock()
-		l.policies.Set(f, p)
+		o.err = l.policies.Set(f, p)
 		l.mu.Unlock()
+		if o.err != nil {
+			return nil // it is refused; the turn goes on
+		}
 		if l.aside != nil {
 			if err := l.aside.SetPolicy(f, p); err != nil {
 				return err
@@ -81,20 +84,19 @@ func (l *Log) Purge(name string) error {
 }
 
 // Groups implements store.Keeper.
-func (l *Log) Groups() []store.GroupInfo {
+func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	out := make([]store.GroupInfo, 0, len(l.groups))
 	now := time.Now().UnixMilli()
-	for _, g := range l.groups {
+	next = l.names.Walk(q.After, q.Prefix, q.Limit, func(_ string, g *group) {
 		if s := &g.now; !s.empty() {
-			out = append(out, store.GroupInfo{
+			page = append(page, store.GroupInfo{
 				Group: g.name, Messages: s.messages, Bytes: s.bytes, Rate: g.now.rate.At(now),
 				Oldest: s.head.seq, Newest: s.newest, Retained: s.retained > 0,
 			})
 		}
-	}
-	return out
+	})
+	return page, next
 }
 
 // Usage implements store.Keeper.

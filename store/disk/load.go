@@ -139,7 +139,7 @@ func (l *Log) loadPolicies() error {
 		if err := json.Unmarshal(value, &p); err != nil {
 			return fmt.Errorf("%w: the policy of %s: %w", store.ErrCorrupt, f, err)
 		}
-		l.policies.Set(f, p)
+		l.policies.Restore(f, p)
 		return nil
 	})
 }
@@ -154,6 +154,7 @@ func (l *Log) loadGroups() error {
 		g.next.rate = store.NewRate(now)
 		g.policy = l.policies.Effective(names.Exact(g.name), l.opts.Server)
 		l.groups[g.name], l.byNo[g.no] = g, g
+		l.names.Put(g.name, g)
 		l.groupBytes += g.cost()
 		l.groupNo = max(l.groupNo, g.no+1)
 		return nil

@@ -108,6 +108,7 @@ type Log struct {
 
 	mu         sync.RWMutex // guards what follows, which the committer alone changes
 	groups     map[string]*group
+	names      store.Names[*group] // the same, in the order of their names
 	byNo       map[uint32]*group
 	policies   store.Policies
 	groupBytes int64 // of memory that the groups take

@@ -8,7 +8,7 @@ import (
 
 // groupCost is what a group takes on the Go heap, in bytes, beside its name. It counts towards
 // MaxMemory.
-const groupCost = 352
+const groupCost = 392
 
 func (r *ring) cost() int64 { return groupCost + int64(len(r.name)) }
 
@@ -107,6 +107,7 @@ func (l *Log) addRing(name string, now int64) {
 		evicted: lost.Seq, evictedAt: lost.At, evictedTime: lost.time, removed: lost.Seq, removedAt: lost.At,
 	}
 	l.rings[name] = r
+	l.names.Put(name, r)
 	l.charge(r.cost())
 	l.bySize.add(r)
 	l.apply(r)

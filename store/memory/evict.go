@@ -128,6 +128,7 @@ func (l *Log) dropRing(r *ring) {
 		l.forgotten = lostGroup{lost, max(r.evictedTime, l.forgotten.time)}
 	}
 	delete(l.rings, r.name)
+	l.names.Delete(r.name)
 	l.bySize.remove(r)
 	if r.policy.MaxAge > 0 {
 		l.byAge.remove(r)

@@ -15,7 +15,11 @@ func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
 		return store.ErrClosed
 	}
 	now := time.Now().UnixMilli()
-	l.policies.Set(f, p)
+	if l.opts.Part {
+		l.policies.Restore(f, p)
+	} else if err := l.policies.Set(f, p); err != nil {
+		return err
+	}
 	for _, r := range l.rings {
 		if f.Match(r.name) {
 			l.apply(r)
@@ -69,17 +73,16 @@ func (l *Log) Purge(name string) error {
 }
 
 // Groups implements store.Keeper.
-func (l *Log) Groups() []store.GroupInfo {
+func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	out := make([]store.GroupInfo, 0, len(l.rings))
 	now := time.Now().UnixMilli()
-	for _, r := range l.rings {
+	next = l.names.Walk(q.After, q.Prefix, q.Limit, func(_ string, r *ring) {
 		if r.messages > 0 || r.retained != nil {
-			out = append(out, r.info(now))
+			page = append(page, r.info(now))
 		}
-	}
-	return out
+	})
+	return page, next
 }
 
 func (r *ring) info(now int64) store.GroupInfo {

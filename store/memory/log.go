@@ -21,7 +21,9 @@ type Options struct {
 	MaxGroups int          // groups that something is held or known of
 	Server    store.Policy // what applies where no policy says anything
 
-	// A log that is a part of another has its epoch, its newest seq, and its clock for losses.
+	// A log that is a part of another has its epoch, its newest seq, its clock for losses, and all
+	// of its policies.
+	Part   bool
 	Epoch  string
 	Newest store.Seq
 	Losses *store.Clock
@@ -41,9 +43,10 @@ type Log struct {
 	policies store.Policies
 	arena    *arena
 	rings    map[string]*ring
-	ringNo   int      // of the newest ring
-	chunks   []*chunk // by number
-	unused   []int    // numbers of chunks that are nil
+	names    store.Names[*ring] // the same, in the order of their names
+	ringNo   int                // of the newest ring
+	chunks   []*chunk           // by number
+	unused   []int              // numbers of chunks that are nil
 	order    *order
 	retained *order
 	bySize   *ringHeap
@@ -93,7 +96,7 @@ func New(o Options) *Log {
 // empty makes the log hold nothing.
 func (l *Log) empty() {
 	l.arena = newArena(l.opts.MaxMemory)
-	l.rings = map[string]*ring{}
+	l.rings, l.names = map[string]*ring{}, store.Names[*ring]{}
 	l.chunks, l.unused, l.lingers, l.idle = nil, nil, nil, nil
 	l.order = &order{arena: l.arena, why: history}
 	l.retained = &order{arena: l.arena, why: pinned}

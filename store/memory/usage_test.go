@@ -153,7 +153,7 @@ func TestTheOldestOfTheLargestGroupGoFirst(t *testing.T) {
 	for range 10_000 {
 		add(t, l, entry("large", 1000))
 	}
-	for _, g := range l.Groups() {
+	for g := range store.EachGroup(l, "") {
 		switch {
 		case g.Group == "middle" && g.Messages != 50, strings.HasPrefix(g.Group, "small/") && g.Messages != 1:
 			t.Errorf("%s has %d messages left", g.Group, g.Messages)
@@ -172,7 +172,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	for i := range 500 {
 		add(t, l, entry(fmt.Sprint("group/", i%100), 10_000), entry("large", 100_000))
 	}
-	for _, g := range l.Groups() {
+	for g := range store.EachGroup(l, "") {
 		if err := l.Purge(g.Group); err != nil {
 			t.Fatal(err)
 		}

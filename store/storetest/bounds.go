@@ -16,6 +16,7 @@ var boundTests = []test{
 	{"Bounds: what is held has ids above oldest, up to newest", bounds},
 	{"Bounds: oldest is never above newest, 4 writers and a reader", boundsAtOnce},
 	{"Groups tells of each group", groupsTold},
+	{"Groups returns pages in the order of names, 1000 groups", groupPages},
 	{"Usage sums up the groups", usage},
 	{"memory stays within its bound, 2 MiB for 20 MiB of messages", withinMemory},
 	{"ErrFull leaves no trace", full},
@@ -91,9 +92,51 @@ func groupsTold(e *env) {
 		l.policy(f, store.Policy{MaxBytes: 1})
 	}
 	m.checkGroups(l)
-	for _, g := range l.Groups() {
+	for g := range store.EachGroup(l, "") {
 		if g.Rate <= 0 || g.Rate > 30 {
 			e.Errorf("%s has a rate of %v messages a second", g.Group, g.Rate)
+		}
+	}
+}
+
+// groupPages reads the groups with each limit, and with each prefix.
+func groupPages(e *env) {
+	l := e.start(Options{})
+	var list []*store.Message
+	for i := range 1000 {
+		list = append(list, text(fmt.Sprintf("%c/%d", 'a'+i%3, i*7919%1000), "x"))
+	}
+	l.add(list...)
+	for i := range 100 { // these hold nothing, and are in no page
+		if err := l.Purge(list[i*3].Group); err != nil {
+			e.Fatal(err)
+		}
+	}
+	for _, prefix := range []string{"", "b/", "b/9", "c", "d", "a/1"} {
+		var want []string
+		for i, m := range list {
+			if (i >= 300 || i%3 > 0) && strings.HasPrefix(m.Group, prefix) {
+				want = append(want, m.Group)
+			}
+		}
+		slices.Sort(want)
+		for _, limit := range []int{1, 7, 300, 5000} {
+			var got []string
+			for q := (store.GroupQuery{Prefix: prefix, Limit: limit}); ; {
+				page, next := l.Groups(q)
+				if len(page) > limit || next != "" && next <= q.After {
+					e.Fatalf("a page of %d groups after %q, limit %d, next %q", len(page), q.After, limit, next)
+				}
+				for _, g := range page {
+					got = append(got, g.Group)
+				}
+				if q.After = next; next == "" {
+					break
+				}
+			}
+			if !slices.Equal(got, want) {
+				e.Errorf("prefix %q in pages of %d: %d groups, want %d", prefix, limit, len(got), len(want))
+			}
 		}
 	}
 }
@@ -102,7 +145,7 @@ func groupsTold(e *env) {
 func (m *model) checkGroups(l *log) {
 	l.t.Helper()
 	told := map[string]store.GroupInfo{}
-	for _, g := range l.Groups() {
+	for g := range store.EachGroup(l, "") {
 		if _, twice := told[g.Group]; twice {
 			l.t.Fatalf("%s is told twice", g.Group)
 		}
@@ -143,7 +186,7 @@ func usage(e *env) {
 	l.count("b", 1, 5)
 	u := l.Usage()
 	var messages, bytes int64
-	for _, g := range l.Groups() {
+	for g := range store.EachGroup(l, "") {
 		messages += g.Messages
 		bytes += g.Bytes
 	}

@@ -62,7 +62,7 @@ func closedQuietly(e *env) {
 	if oldest, newest := l.Bounds(); oldest.Seq > newest.Seq {
 		e.Errorf("bounds %v to %v", oldest, newest)
 	}
-	l.Groups()
+	l.Groups(store.GroupQuery{Limit: 10})
 }
 
 func closedLeaves(e *env) {

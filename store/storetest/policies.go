@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,6 +17,7 @@ var policyTests = []test{
 	{"a policy for a pattern holds for groups that come later", laterGroups},
 	{"Unbounded overrides an inherited bound", unbounded},
 	{"compress changes nothing that is read, 2000 messages", compressed},
+	{"one policy more than MaxPolicies is refused, and what is set can be changed", tooManyPolicies},
 }
 
 func maxMessages(e *env) {
@@ -120,4 +122,26 @@ func compressed(e *env) {
 			m.read(l, store.Query{Select: filters(set), After: after, Through: after + 50}, 2000)
 		}
 	}
+}
+
+// tooManyPolicies has 50 goroutines set them, since each costs a commit on disk.
+func tooManyPolicies(e *env) {
+	l := e.start(Options{})
+	one := store.Policy{MaxMessages: 1}
+	const goroutines, each = 50, store.MaxPolicies / 50
+	writers(goroutines, each, func(g, i int) {
+		if err := l.SetPolicy(filters(fmt.Sprint("a/", g*each+i))[0], one); err != nil {
+			e.Error(err)
+		}
+	})
+	if err := l.SetPolicy(filters("b")[0], one); !errors.Is(err, store.ErrTooManyPolicies) {
+		e.Errorf("one policy too many: %v", err)
+	}
+	l.count("b", 1, 2)
+	l.want("b", "1 2")
+	l.policy("a/7", store.Policy{MaxMessages: 2})
+	l.policy("a/8", store.Policy{})
+	l.policy("b", one)
+	l.count("a/7", 1, 3)
+	l.want("a/7 b", "2 2 3")
 }

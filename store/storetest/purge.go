@@ -28,7 +28,7 @@ func purge(e *env) {
 	}{{"a", 0, "a:5"}, {"a", 4, "a:5"}, {"a", 5, ""}, {"#", 0, "#:5"}, {"b a/b", 0, ""}, {"a/b", 0, ""}} {
 		l.wantGaps(store.Query{Select: filters(c.set), After: c.after}, c.want)
 	}
-	for _, g := range l.Groups() {
+	for g := range store.EachGroup(l, "") {
 		if g.Group == "a" && (g.Messages != 0 || g.Bytes != 0 || g.Retained || g.Oldest != 0) {
 			e.Errorf("after its purge a is %+v", g)
 		}

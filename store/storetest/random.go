@@ -221,7 +221,7 @@ func (m *machine) learn() {
 		return
 	}
 	oldest := map[string]store.Seq{}
-	for _, g := range m.log.Groups() {
+	for g := range store.EachGroup(m.log, "") {
 		oldest[g.Group] = g.Oldest
 	}
 	for _, name := range randomGroups {

@@ -129,7 +129,7 @@ func (s *stress) looks(r *rand.Rand) {
 	if oldest, newest := s.Bounds(); oldest.Seq > newest.Seq {
 		s.e.Errorf("the log goes from %v to %v", oldest, newest)
 	}
-	s.Groups()
+	s.Groups(store.GroupQuery{Limit: 10})
 	s.Usage()
 	s.Find(filters("a #"), store.Start{Last: r.IntN(20)})
 	s.Find(filters("a"), store.Start{Since: time.Now().Add(-time.Millisecond)})

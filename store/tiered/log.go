@@ -31,7 +31,7 @@ func Open(o disk.Options) (*Log, error) {
 	l := &Log{losses: new(store.Clock)}
 	o.Server = o.Server.Or(store.Policy{Store: store.Disk})
 	m := memory.Options{
-		MaxMemory: max(o.MaxMemory/memoryParts, memory.MinMaxMemory), MaxGroups: o.MaxGroups, Server: o.Server, Losses: l.losses,
+		MaxMemory: max(o.MaxMemory/memoryParts, memory.MinMaxMemory), MaxGroups: o.MaxGroups, Server: o.Server, Part: true, Losses: l.losses,
 	}
 	o.MaxMemory = max(o.MaxMemory-m.MaxMemory, disk.MinMaxMemory)
 	o.Losses = l.losses
@@ -76,29 +76,41 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 func (l *Log) Purge(name string) error { return errors.Join(l.Log.Purge(name), l.mem.Purge(name)) }
 
 // Groups implements store.Keeper.
-func (l *Log) Groups() []store.GroupInfo {
-	list := l.Log.Groups()
-	at := map[string]int{}
-	for i := range list {
-		at[list[i].Group] = i
+func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
+	d, next := l.Log.Groups(q)
+	m, end := l.mem.Groups(q)
+	if next == "" || end != "" && end < next {
+		next = end
 	}
-	for _, m := range l.mem.Groups() {
-		i, both := at[m.Group]
-		if !both {
-			list = append(list, m)
-			continue
+	for len(d)+len(m) > 0 {
+		var g store.GroupInfo
+		switch {
+		case len(m) == 0 || len(d) > 0 && d[0].Group < m[0].Group:
+			g, d = d[0], d[1:]
+		case len(d) == 0 || m[0].Group < d[0].Group:
+			g, m = m[0], m[1:]
+		default:
+			g, d, m = add(d[0], m[0]), d[1:], m[1:]
 		}
-		g := &list[i]
-		if g.Oldest == 0 || m.Oldest > 0 && m.Oldest < g.Oldest {
-			g.Oldest = m.Oldest
+		if next != "" && g.Group > next {
+			break // one of the two has not looked so far
 		}
-		g.Messages += m.Messages
-		g.Bytes += m.Bytes
-		g.Rate += m.Rate
-		g.Newest = max(g.Newest, m.Newest)
-		g.Retained = g.Retained || m.Retained
+		page = append(page, g)
 	}
-	return list
+	return page, next
+}
+
+// add sums up what the two logs hold of a group.
+func add(g, m store.GroupInfo) store.GroupInfo {
+	if g.Oldest == 0 || m.Oldest > 0 && m.Oldest < g.Oldest {
+		g.Oldest = m.Oldest
+	}
+	g.Messages += m.Messages
+	g.Bytes += m.Bytes
+	g.Rate += m.Rate
+	g.Newest = max(g.Newest, m.Newest)
+	g.Retained = g.Retained || m.Retained
+	return g
 }
 
 // Usage implements store.Keeper.

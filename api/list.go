@@ -1,0 +1,42 @@
+package api
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+)
+
+// writeList answers with an object whose last member is a list: begin ends with its opening
+// bracket, and each calls add with one value after the other. Values are written as they come, so
+// that a list of any length takes the memory of a buffer, and a client that reads slowly holds
+// nothing but its own request.
+func writeList(w http.ResponseWriter, r *http.Request, begin string, each func(add func(any) error) error) error {
+	w.Header()["Content-Type"] = jsonType
+	w.Header()["X-Content-Type-Options"] = noSniff
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	out := bufio.NewWriterSize(w, 32<<10)
+	_, _ = out.WriteString(begin) // a bufio.Writer keeps its first error
+	comma := ""
+	err := each(func(v any) error {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, _ = out.WriteString(comma)
+		comma = ",\n"
+		if _, err = out.Write(b); err != nil {
+			return err
+		}
+		return r.Context().Err()
+	})
+	if err == nil {
+		_, _ = out.WriteString("]}\n")
+		err = out.Flush()
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler) // the status is sent: only a cut connection tells that some is missing
+	}
+	return nil
+}
