@@ -2,12 +2,15 @@ package api_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -213,12 +216,92 @@ func TestABoundOfTheProgramIsToldAsOne(t *testing.T) {
 	m.wants(201, "", "POST /v1/groups/foo", strings.Repeat("x", 100))
 }
 
-func TestWhatCannotStreamSaysSo(t *testing.T) {
-	s := mountedBehind(t, func(hub http.Handler) http.Handler { return http.TimeoutHandler(hub, time.Minute, "late") }, watchbox.WithMaxStreams(1))
-	for range 3 { // and takes no place
-		s.wants(500, "internal", "GET /v1/groups/foo", "")
+// noFlush is a ResponseWriter with nothing but the methods that it must have.
+type noFlush struct{ http.ResponseWriter }
+
+func TestAWriterThatCannotFlushIsAProblem(t *testing.T) {
+	for name, test := range map[string]struct {
+		wrap func(hub http.Handler) http.Handler
+		says string
+	}{
+		"TimeoutHandler": {func(hub http.Handler) http.Handler { return http.TimeoutHandler(hub, time.Minute, "late") }, "*http.timeoutWriter"},
+		"a wrapper": {func(hub http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(noFlush{w}, r) })
+		}, "api_test.noFlush"},
+		"one in another": {func(hub http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(hidden{noFlush{w}}, r) })
+		}, "api_test.noFlush"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mountedBehind(t, test.wrap, watchbox.WithMaxStreams(1))
+			for range 3 { // a refused stream does not count against MaxStreams
+				a := s.wants(500, "cannot-stream", "GET /v1/groups/foo", "")
+				if !strings.Contains(a.body, test.says+" has neither a Flush nor an Unwrap method") {
+					t.Errorf("the answer does not say what cannot be flushed: %s", a.body)
+				}
+			}
+			s.post("/v1/groups/foo", "x")
+		})
 	}
-	s.post("/v1/groups/foo", "x")
+}
+
+// noDeadline is a wrapper that flushes and hides everything else.
+type noDeadline struct {
+	http.ResponseWriter
+	http.Flusher
+}
+
+// TestCloseDoesNotWaitForAStuckHandler has a client that does not read, behind a wrapper that hides
+// the connection's deadline: nothing can interrupt the handler's write.
+func TestCloseDoesNotWaitForAStuckHandler(t *testing.T) {
+	var lines syncBuffer
+	returned := make(chan struct{})
+	s := mountedBehind(t, func(hub http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				defer close(returned)
+				w = noDeadline{w, w.(http.Flusher)}
+			}
+			hub.ServeHTTP(w, r)
+		})
+	}, watchbox.WithLogger(slog.New(slog.NewTextHandler(&lines, nil))))
+	st := s.open("/v1/groups/foo")
+	st.block()
+	message := strings.Repeat("x", 1<<20)
+	for range 16 { // more than the sockets on both sides hold
+		s.post("/v1/groups/foo", message)
+	}
+	if err := s.hub.Close(); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(lines.String(), "handlers=1") {
+		t.Errorf("the log does not mention the stuck handler: %s", lines.String())
+	}
+	select {
+	case <-returned:
+		t.Error("the handler returned: it was not stuck")
+	default:
+	}
+	_ = st.Close()
+	<-returned
+}
+
+// syncBuffer is a bytes.Buffer that goroutines may share.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 func TestWhatIsGivenUpIsNotAnsweredAsDone(t *testing.T) {

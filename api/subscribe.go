@@ -83,9 +83,10 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.
 	if err != nil {
 		l.Cancel()
 		if errors.Is(err, http.ErrNotSupported) {
-			return err // what is mounted around us can not stream
+			return &problem{status: http.StatusInternalServerError, code: "cannot-stream",
+				detail: "no event stream can be sent through a ResponseWriter that cannot be flushed: " + err.Error()}
 		}
-		return nil // the other side is gone before it began
+		return nil // the client left before the stream began
 	}
 	l.Run(conn)
 	return nil

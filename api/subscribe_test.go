@@ -30,7 +30,7 @@ func TestAStreamIsAsTheWireFormatSaysByteForByte(t *testing.T) {
 	const secret = "a-secret-of-the-client"
 	st := s.open("/v1/groups/foo", "Watchbox-Session", secret)
 	for field, want := range map[string]string{
-		"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no",
+		"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no",
 	} {
 		if got := st.header.Get(field); got != want {
 			t.Errorf("%s is %q, want %q", field, got, want)

@@ -21,30 +21,34 @@ type Conn interface {
 	// Blocking reports whether only Write can write.
 	Blocking() bool
 
-	// Serve has gone called when the other side has closed the connection, with the reason:
-	// io.EOF, what the system says of it, or an error whose Timeout is true where it did not
-	// acknowledge what it was sent. Gone is called once at most, and where Close is called it
-	// may be, or not. It must not wait.
+	// Serve calls gone when the other side has closed the connection, with the reason: io.EOF, an
+	// error of the operating system, or an error whose Timeout method returns true if the other
+	// side stopped acknowledging data. It calls gone at most once. After Close it may or may not
+	// call it. gone must not block.
 	//
-	// It returns when the handler that opened the Conn may return: at once, or, where net/http
-	// writes, only after the other side has closed the connection, or Close was called.
+	// Serve returns when the handler that opened the Conn may return: at once, or, if net/http
+	// writes the response, after the connection was closed by either side and nothing writes to
+	// it any more. A ResponseWriter without deadlines may be stuck in a write for as long as the
+	// client does not read; Serve then waits for it.
 	Serve(gone func(error))
 
-	// Close ends the response. A Write that waits returns with an error.
+	// Close ends the response. A Write that is waiting returns with an error.
 	Close() error
 }
 
 // Open answers a request with an event stream: with w's header, completed by SetHeader, and the
 // first bytes of the body. From then on p, which may be nil, hears of a closed connection.
 //
-// A plain HTTP/1 connection is taken over: it then costs no goroutine and no buffer. Any other
-// (TLS, HTTP/2, a ResponseWriter that does not hand its connection out) is written through w.
+// A plain HTTP/1 connection is hijacked: an idle stream then costs no goroutine and no buffer. All
+// others are written through w: TLS, HTTP/2, a ResponseWriter that cannot be hijacked, and one whose
+// header has a Content-Encoding, because middleware has announced that it compresses the body.
 //
-// If w cannot flush either, Open returns an error that is http.ErrNotSupported, and nothing was
-// written: the request can be answered otherwise. After any other error it cannot.
+// If w cannot flush either, Open returns an error that is http.ErrNotSupported and writes nothing,
+// so that the request can be answered with an error. After any other error it cannot.
 func Open(w http.ResponseWriter, r *http.Request, p *Poller, first []byte) (Conn, error) {
 	SetHeader(w.Header())
-	if h, ok := w.(http.Hijacker); ok && p != nil && r.TLS == nil && r.ProtoMajor == 1 {
+	encoded := w.Header().Get("Content-Encoding") != ""
+	if h, ok := w.(http.Hijacker); ok && p != nil && r.TLS == nil && r.ProtoMajor == 1 && !encoded {
 		c, err := p.hijack(h, w.Header(), first)
 		if !errors.Is(err, http.ErrNotSupported) {
 			return c, err

@@ -313,6 +313,90 @@ func TestOpenRefusesAWriterThatCannotFlush(t *testing.T) {
 	}
 }
 
+// compressing is a ResponseWriter that has announced an encoding, and could be hijacked past it.
+type compressing struct{ http.ResponseWriter }
+
+func (c compressing) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return c.ResponseWriter.(http.Hijacker).Hijack()
+}
+
+func (c compressing) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func TestOpenDoesNotHijackWhereAnEncodingIsAnnounced(t *testing.T) {
+	leavesNothing(t)
+	o := unstartedOpener(poller(t, 0))
+	o.wrap = func(w http.ResponseWriter) http.ResponseWriter {
+		w.Header().Set("Content-Encoding", "identity")
+		return compressing{w}
+	}
+	o.Start()
+	t.Cleanup(o.Close)
+	resp, c := o.get(t)
+	(&peer{t: t, r: bufio.NewReader(resp.Body)}).expect(hello)
+	_ = resp.Body.Close()
+	<-o.gone
+	if !c.Blocking() {
+		t.Error("the connection was hijacked")
+	}
+}
+
+// noDeadline is a ResponseWriter that flushes and hides the connection's deadline.
+type noDeadline struct {
+	http.ResponseWriter
+	http.Flusher
+}
+
+// TestCloseInterruptsAWriteWithoutADeadline has a writer that cannot be interrupted and a client that
+// does not read: Write returns at Close, and the handler when the client has left.
+func TestCloseInterruptsAWriteWithoutADeadline(t *testing.T) {
+	for name, start := range map[string]func(*opener){
+		"HTTP/1.1": func(o *opener) { o.Start() },
+		"TLS":      func(o *opener) { o.StartTLS() },
+		"HTTP/2":   func(o *opener) { o.EnableHTTP2 = true; o.StartTLS() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			leavesNothing(t)
+			o := unstartedOpener(nil)
+			o.wrap = func(w http.ResponseWriter) http.ResponseWriter { return noDeadline{w, w.(http.Flusher)} }
+			start(o)
+			t.Cleanup(o.Close)
+			closeDuringAWrite(t, o)
+		})
+	}
+}
+
+func closeDuringAWrite(t *testing.T, o *opener) {
+	t.Helper()
+	resp, c := o.get(t)
+	ended := make(chan error)
+	go func() {
+		_, err := c.Write(make([]byte, 64<<20)) // more than the sockets hold
+		ended <- err
+	}()
+	settle(t, "the write does not begin", func() bool {
+		free := c.(*response).mu.TryLock()
+		if free {
+			c.(*response).mu.Unlock()
+		}
+		return !free
+	})
+	_ = c.Close()
+	if err := <-ended; err != ErrClosed {
+		t.Errorf("Write: %v, want ErrClosed", err)
+	}
+	if n, err := c.Write([]byte("late")); n != 0 || err != ErrClosed {
+		t.Errorf("Write after Close: %d, %v, want ErrClosed", n, err)
+	}
+	<-o.gone
+	select {
+	case <-o.returned:
+		t.Error("the handler returned during its write")
+	default:
+	}
+	_ = resp.Body.Close()
+	<-o.returned
+}
+
 func TestOpenWritesThroughAWriterThatCannotBeHijacked(t *testing.T) {
 	leavesNothing(t)
 	o := unstartedOpener(poller(t, 0))

@@ -53,9 +53,9 @@ func AppendHeartbeat(b []byte, id string) []byte {
 	return append(b, '\n')
 }
 
-// SetHeader sets what the response of a stream has in its header.
+// SetHeader sets the header fields of a stream's response.
 func SetHeader(h http.Header) {
 	h.Set("Content-Type", ContentType)
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Accel-Buffering", "no") // nginx would collect events before it passes them on
+	h.Set("Cache-Control", "no-cache, no-transform") // no-transform: proxies that compress would hold events back
+	h.Set("X-Accel-Buffering", "no")                 // nginx would collect events before it passes them on
 }

@@ -32,7 +32,7 @@ func TestATakenOverConnectionAnswers(t *testing.T) {
 				t.Errorf("%q: %v", lines[4], err)
 			}
 			want := []string{
-				"HTTP/1.1 200 OK\r\n", "Cache-Control: no-cache\r\n", "Connection: close\r\n",
+				"HTTP/1.1 200 OK\r\n", "Cache-Control: no-cache, no-transform\r\n", "Connection: close\r\n",
 				"Content-Type: text/event-stream\r\n", lines[4], "X-Accel-Buffering: no\r\n", "X-Other: stays\r\n",
 			}
 			if !slices.Equal(lines, want) {

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,38 +14,40 @@ import (
 type response struct {
 	w        io.Writer
 	flush    func() error
-	deadline func(time.Time) error
-	peer     context.Context // ends with the other side
+	deadline func(time.Time) error // nil: writes cannot be interrupted
+	peer     context.Context       // ends when the other side is gone
 
 	once   sync.Once
 	closed chan struct{}
 	mu     sync.Mutex // held while writing, so that the handler does not return meanwhile
-	over   bool
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, first []byte) (Conn, error) {
-	if !flushes(w) {
-		return nil, fmt.Errorf("sse: %T cannot flush: %w", w, http.ErrNotSupported)
+	if inner := unflushable(w); inner != nil {
+		return nil, fmt.Errorf("%T has neither a Flush nor an Unwrap method: %w", inner, http.ErrNotSupported)
 	}
 	rc := http.NewResponseController(w)
 	c := &response{w: w, flush: rc.Flush, deadline: rc.SetWriteDeadline, peer: r.Context(), closed: make(chan struct{})}
-	_ = rc.SetWriteDeadline(time.Time{}) // a server's WriteTimeout is not meant for streams
+	// A server's WriteTimeout is not meant for streams.
+	if err := rc.SetWriteDeadline(time.Time{}); errors.Is(err, http.ErrNotSupported) {
+		c.deadline = nil
+	}
 	w.WriteHeader(http.StatusOK)
 	_, err := c.Write(first)
 	return c, err
 }
 
-// flushes reports whether a ResponseController can flush w. It looks where that looks; asking it
-// to would send the header.
-func flushes(w http.ResponseWriter) bool {
+// unflushable returns nil if a ResponseController can flush w, or else the writer at which its search
+// ends. Calling Flush to find out would send the header.
+func unflushable(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		switch known := w.(type) {
 		case http.Flusher, interface{ FlushError() error }:
-			return true
+			return nil
 		case interface{ Unwrap() http.ResponseWriter }:
 			w = known.Unwrap()
 		default:
-			return false
+			return w
 		}
 	}
 }
@@ -54,16 +57,45 @@ func (c *response) TryWrite([]byte) (int, error) { return 0, nil }
 func (c *response) Blocking() bool { return true }
 
 func (c *response) Write(p []byte) (int, error) {
+	if c.deadline == nil {
+		return c.writeAside(p)
+	}
+	return c.write(p)
+}
+
+func (c *response) write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over {
+	select {
+	case <-c.closed:
 		return 0, ErrClosed
+	default:
 	}
 	n, err := c.w.Write(p)
 	if err == nil {
 		err = c.flush()
 	}
 	return n, err
+}
+
+// writeAside writes p on another goroutine, because Close cannot interrupt the write. After Close it
+// leaves a stuck write behind: p then belongs to that goroutine, and Serve waits for it.
+func (c *response) writeAside(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := c.write(p)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-c.closed:
+		return 0, ErrClosed
+	}
 }
 
 func (c *response) Serve(gone func(error)) {
@@ -73,20 +105,20 @@ func (c *response) Serve(gone func(error)) {
 	}
 	gone(io.EOF)
 	_ = c.Close()
-	c.mu.Lock()
-	c.over = true
-	c.mu.Unlock()
+	c.mu.Lock() // waits for a write that is under way
+	defer c.mu.Unlock()
 }
 
 func (c *response) Close() error {
 	c.once.Do(func() {
 		close(c.closed)
 		if c.mu.TryLock() {
-			c.over = true
 			c.mu.Unlock()
 			return
 		}
-		_ = c.deadline(time.Now()) // a write is under way: let it fail
+		if c.deadline != nil {
+			_ = c.deadline(time.Now()) // a write is under way: it fails
+		}
 	})
 	return nil
 }

@@ -60,6 +60,7 @@ type Hub struct {
 	stats    ticker
 	streams  atomic.Int64 // open, or about to be
 	opening  atomic.Int64 // about to be
+	serving  atomic.Int64 // handlers that run a stream
 	crowded  atomic.Int64 // until then, ns, no group makes room for another
 	opened   atomic.Uint64
 	posts    atomic.Uint64 // messages published
@@ -119,19 +120,26 @@ func (h *Hub) Ready() error {
 // Keeps reports whether groups may be kept in such a store.
 func (h *Hub) Keeps(k store.Kind) bool { return slices.Contains(h.opts.Stores, k) }
 
-// openingAfter is how long the streams that are about to be open are waited for.
-const openingAfter = time.Second
+// handlersEnd is how long EndStreams waits for handlers: those that are about to open a stream, so
+// that their clients get the bye event, and those whose stream has ended.
+const handlersEnd = time.Second
 
 // EndStreams ends all streams with a last event that says why, and returns when they have ended.
-// From then on the hub takes nothing new; what is under way is completed.
+// From then on the hub takes nothing new; requests under way are completed.
+//
+// It does not wait longer than handlersEnd for a handler that is stuck: one that writes to a client
+// that does not read, through a ResponseWriter that supports no write deadlines.
 func (h *Hub) EndStreams(why delivery.Reason) {
 	h.closing.Store(true)
 	h.stats.close()
 	h.sessions.Close()
 	h.owed.close()
 	h.set.Close(why)
-	for by := time.Now().Add(openingAfter); h.opening.Load() > 0 && time.Now().Before(by); {
-		time.Sleep(time.Millisecond) // else whoever has had its first bytes would not be told bye
+	for by := time.Now().Add(handlersEnd); h.opening.Load()+h.serving.Load() > 0 && time.Now().Before(by); {
+		time.Sleep(time.Millisecond)
+	}
+	if n := h.serving.Load(); n > 0 {
+		h.opts.Logger.Warn("handlers are stuck: their clients do not read, and middleware hides the connection's write deadline", "handlers", n)
 	}
 }
 

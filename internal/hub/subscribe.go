@@ -42,6 +42,7 @@ type Listener struct {
 	hello   []byte
 	ended   func(delivery.Reason)
 	opening *atomic.Int64 // of the hub, which counts it until it runs
+	serving *atomic.Int64 // of the hub, which counts it while it runs
 }
 
 // Check returns why the hub would not admit a listener, whatever its bounds.
@@ -82,7 +83,7 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	}
 	uid := session.UID(s.Secret)
 	start, id := h.start(s.Filters, s.From)
-	l := &Listener{opening: &h.opening}
+	l := &Listener{opening: &h.opening, serving: &h.serving}
 	if !h.attach(l, s, uid, start, heartbeat) {
 		h.opening.Add(-1)
 		h.streams.Add(-1)
@@ -210,6 +211,8 @@ func (l *Listener) Cancel() {
 // Run delivers to the connection, which has been sent Hello. It returns when the handler that
 // opened it may return.
 func (l *Listener) Run(conn sse.Conn) {
+	l.serving.Add(1)
+	defer l.serving.Add(-1)
 	l.opening.Add(-1)
 	if !l.stream.Run(conn) {
 		_ = conn.Close()
