@@ -146,7 +146,7 @@ func write(t *testing.T, c Conn, s string) {
 // settle calls ok until it is true, which it has to become.
 func settle(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); runtime.Gosched() {
+	for end := time.Now().Add(2 * time.Minute); !ok(); runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}
@@ -182,7 +182,7 @@ func TestResponse(t *testing.T) {
 		"no poller":      func(o *opener) { o.Start() },
 		"TLS":            secure(false),
 		"HTTP2":          secure(true),
-		"server timeout": func(o *opener) { o.Config.ReadTimeout, o.Config.WriteTimeout = short, short; o.StartTLS() },
+		"server timeout": func(o *opener) { o.Config.ReadTimeout, o.Config.WriteTimeout = serverTimeout, serverTimeout; o.StartTLS() },
 		"Unwrap": func(o *opener) {
 			o.wrap = func(w http.ResponseWriter) http.ResponseWriter { return &wrapper{w} }
 			o.Start()
@@ -208,7 +208,7 @@ func TestResponse(t *testing.T) {
 				t.Errorf("Blocking is %v, TryWrite: %d, %v", c.Blocking(), n, err)
 			}
 			if name == "server timeout" {
-				<-time.After(3 * short)
+				<-time.After(serverTimeout + time.Second)
 			}
 			write(t, c, "data: a\n\n")
 			body.expect("data: a\n\n")
@@ -248,7 +248,8 @@ func TestResponse(t *testing.T) {
 	}
 }
 
-const short = 50 * time.Millisecond
+// serverTimeout leaves a busy machine enough time for a request.
+const serverTimeout = 3 * time.Second
 
 // get asks for a stream.
 func (o *opener) get(t *testing.T) (*http.Response, Conn) {

@@ -120,7 +120,7 @@ func (c *fakeConn) bytes() []byte {
 }
 
 // patience is how long anything may take on a busy machine.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // await waits until ok, which is asked under the lock, and fails the test if that does not come.
 func (c *fakeConn) await(t tester, what string, ok func() bool) {
