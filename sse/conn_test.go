@@ -179,10 +179,13 @@ func TestResponse(t *testing.T) {
 		return func(o *opener) { o.EnableHTTP2 = http2; o.StartTLS() }
 	}
 	for name, start := range map[string]func(o *opener){
-		"no poller":      func(o *opener) { o.Start() },
-		"TLS":            secure(false),
-		"HTTP2":          secure(true),
-		"server timeout": func(o *opener) { o.Config.ReadTimeout, o.Config.WriteTimeout = serverTimeout, serverTimeout; o.StartTLS() },
+		"no poller": func(o *opener) { o.Start() },
+		"TLS":       secure(false),
+		"HTTP2":     secure(true),
+		"server timeout": func(o *opener) {
+			o.Config.ReadTimeout, o.Config.WriteTimeout = serverTimeout, serverTimeout
+			o.StartTLS()
+		},
 		"Unwrap": func(o *opener) {
 			o.wrap = func(w http.ResponseWriter) http.ResponseWriter { return &wrapper{w} }
 			o.Start()

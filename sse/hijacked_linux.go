@@ -19,10 +19,6 @@ const (
 	// takes twice as much for its own records). More would only hide that it is slow.
 	sendBuffer = 64 << 10
 
-	// slowTimeout is how long a listener that reads nothing may leave what it was sent
-	// unacknowledged. The kernel cannot tell it from a dead one.
-	slowTimeout = time.Minute
-
 	// maxEarly is how much a client may send on a stream's connection. It is dropped.
 	maxEarly = 4 << 10
 )
@@ -35,10 +31,12 @@ type hijacked struct {
 	slot   int32       // the poller's
 	early  int32       // bytes heard; the poller's goroutine's
 
-	mu     sync.Mutex // guards what follows: nobody writes to a descriptor that may be another's by now
-	fd     int32      // -1: closed
-	errno  int32      // what a write was told: the kernel says it once
-	failed error      // why it was, if the poller heard of it before Serve
+	mu      sync.Mutex // guards what follows: nobody writes to a descriptor that may be another's by now
+	fd      int32      // -1: closed
+	errno   int32      // what a write was told: the kernel says it once
+	checked bool       // it is on the poller's list of those with data that may not be acknowledged
+	silent  int8       // checks in a row that found the peer silent
+	failed  error      // why it was closed, if the poller heard of it before Serve
 }
 
 // hijack takes the connection over and sends the header and the first bytes of the body.
@@ -82,7 +80,6 @@ func (c *hijacked) take(sc syscall.Conn) error {
 	}
 	c.fd = int32(fd)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
-	c.setUserTimeout(c.poller.userTimeout)
 	if err := c.poller.add(c, fd); err != nil {
 		_ = unix.Close(fd)
 		return err
@@ -112,6 +109,7 @@ func (c *hijacked) TryWrite(p []byte) (int, error) {
 	for {
 		switch n, err := syscall.Write(int(c.fd), p); err {
 		case nil:
+			c.poller.watchAcks(c)
 			return n, nil
 		case syscall.EINTR:
 		case syscall.EAGAIN:
@@ -127,30 +125,14 @@ func (c *hijacked) TryWrite(p []byte) (int, error) {
 
 func (c *hijacked) Write(p []byte) (int, error) {
 	written := 0
-	for waited := false; ; waited = true {
+	for {
 		n, err := c.TryWrite(p[written:])
 		if written += n; err != nil || written == len(p) {
-			if waited {
-				c.setUserTimeout(c.poller.userTimeout)
-			}
 			return written, err
-		}
-		if !waited {
-			c.setUserTimeout(slowTimeout)
 		}
 		if err := c.poller.wait(c); err != nil {
 			return written, err
 		}
-	}
-}
-
-// setUserTimeout sets how long what was sent may stay unacknowledged (RFC 5482) before the kernel
-// gives the connection up.
-func (c *hijacked) setUserTimeout(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fd >= 0 && d > 0 {
-		_ = unix.SetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	}
 }
 
@@ -174,12 +156,22 @@ func (c *hijacked) heard(events uint32, junk []byte) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
 		return
 	}
-	why := c.reason()
-	_ = c.Close()
+	c.ended(c.reason())
+}
+
+// ended closes the connection, which the other side has left, and tells why.
+func (c *hijacked) ended(why error) {
 	c.mu.Lock()
-	c.failed = why
+	first := c.failed == nil
+	if first {
+		c.failed = why
+	}
 	gone := c.gone
 	c.mu.Unlock()
+	if !first {
+		return
+	}
+	_ = c.Close()
 	if gone != nil {
 		gone(why)
 	}
@@ -198,7 +190,7 @@ func (c *hijacked) reason() error {
 	switch errno := syscall.Errno(e); errno {
 	case 0:
 		return io.EOF
-	case syscall.EHOSTUNREACH, syscall.ENETUNREACH: // why nothing was acknowledged in time
+	case syscall.EHOSTUNREACH, syscall.ENETUNREACH: // the reason why nothing was acknowledged
 		return syscall.ETIMEDOUT
 	default:
 		return errno
@@ -230,5 +222,8 @@ func (c *hijacked) Close() error {
 	fd := int(c.fd)
 	c.fd = -1
 	c.poller.remove(c)
+	if d := c.poller.userTimeout; d > 0 { // how long the kernel keeps what the client has not read
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	}
 	return unix.Close(fd)
 }

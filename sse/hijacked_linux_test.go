@@ -273,61 +273,6 @@ func waits(c Conn) bool {
 	return h.poller.slots[h.slot].writable != nil
 }
 
-func TestAPeerThatAcknowledgesNothingIsGiven(t *testing.T) {
-	leavesNothing(t)
-	const userTimeout = 100 * time.Millisecond
-	c, _ := taken(t, poller(t, userTimeout))
-	gone := make(chan error, 1)
-	c.Serve(func(err error) { gone <- err })
-	chunk := make([]byte, 4<<10)
-	for n := 1; n > 0; { // its window is full, which the kernel cannot tell from a dead one
-		n, _ = c.TryWrite(chunk)
-	}
-	timeout, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](<-gone)
-	if !ok || !timeout.Timeout() {
-		t.Errorf("gone: %v, want a timeout", timeout)
-	}
-}
-
-func TestAListenerThatIsWaitedForHasMoreTime(t *testing.T) {
-	leavesNothing(t)
-	const userTimeout = 20 * time.Second
-	c, p := taken(t, poller(t, userTimeout))
-	option := func() time.Duration {
-		h := c.(*hijacked)
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		ms, err := unix.GetsockoptInt(int(h.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return time.Duration(ms) * time.Millisecond
-	}
-	if got := option(); got != userTimeout {
-		t.Errorf("at first it is %v", got)
-	}
-	written := make(chan error)
-	go func() {
-		_, err := c.Write(make([]byte, 1<<20))
-		written <- err
-	}()
-	settle(t, "it does not wait", func() bool { return waits(c) })
-	if got := option(); got != slowTimeout {
-		t.Errorf("while Write waits it is %v", got)
-	}
-	go func() { _, _ = io.Copy(io.Discard, p) }()
-	if err := <-written; err != nil {
-		t.Error(err)
-	}
-	if got := option(); got != userTimeout {
-		t.Errorf("then it is %v", got)
-	}
-	_ = c.Close()
-}
-
 func TestAnEventForAnEarlierConnectionOfASlotIsDropped(t *testing.T) {
 	leavesNothing(t)
 	p := poller(t, 0)

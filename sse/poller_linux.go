@@ -17,10 +17,14 @@ type Poller struct {
 	done        chan struct{}
 	close       func() error
 
-	mu    sync.Mutex // guards what follows
-	ep    int        // -1: closed, and its number may be another's by now
-	slots []pollSlot
-	free  []int32
+	check    *time.Timer // calls checkAcks while unacked has any
+	checking sync.Mutex  // held by checkAcks, which may take longer than the time to the next
+
+	mu      sync.Mutex // guards what follows
+	ep      int        // -1: closed, and its number may be another's by now
+	slots   []pollSlot
+	free    []int32
+	unacked []*hijacked // with data that may not be acknowledged
 }
 
 // pollSlot is named in epoll's event data by its number and its turn, so that an event for a
@@ -31,8 +35,9 @@ type pollSlot struct {
 	turn     int32
 }
 
-// NewPoller starts a poller. Connections that leave what they were sent unacknowledged for the user
-// timeout (RFC 5482) are closed, with an error whose Timeout is true; 0 leaves that to the system.
+// NewPoller starts a poller. If the other side of a connection acknowledges nothing for the user
+// timeout, the poller closes the connection with an error whose Timeout method returns true. A client
+// that is alive and does not read is not closed. 0 leaves all of this to the operating system.
 func NewPoller(userTimeout time.Duration) (*Poller, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -45,6 +50,8 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 	}
 	p := &Poller{ep: ep, stop: stop, userTimeout: userTimeout, done: make(chan struct{})}
 	p.close = sync.OnceValue(p.end)
+	p.check = time.AfterFunc(time.Hour, p.checkAcks)
+	p.check.Stop()
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}
 	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, stop, &ev); err != nil {
 		return nil, errors.Join(err, unix.Close(ep), unix.Close(stop))
@@ -67,6 +74,7 @@ func (p *Poller) end() error {
 	defer p.mu.Unlock()
 	ep := p.ep
 	p.ep = -1
+	p.check.Stop()
 	return errors.Join(unix.Close(ep), unix.Close(p.stop))
 }
 

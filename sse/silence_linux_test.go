@@ -1,0 +1,138 @@
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const testTimeout = 400 * time.Millisecond
+
+// fill writes without waiting until n bytes are with the kernel, or as many as it takes.
+func fill(t *testing.T, c Conn, n int) (written int) {
+	t.Helper()
+	for written < n {
+		k, err := c.TryWrite(make([]byte, n-written))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k == 0 {
+			break
+		}
+		written += k
+	}
+	return written
+}
+
+// info asks the kernel about the server's side of a connection. It returns nil if it is closed.
+func info(t *testing.T, c Conn) *unix.TCPInfo {
+	t.Helper()
+	h := c.(*hijacked)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fd < 0 {
+		return nil
+	}
+	i, err := unix.GetsockoptTCPInfo(int(h.fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// TestAClientThatPausesIsKept has a client read nothing for many times the user timeout, with a little
+// and with much unread. Its kernel answers the window probes, and then the client gets everything.
+func TestAClientThatPausesIsKept(t *testing.T) {
+	for name, unread := range map[string]int{"60 kB": 60 << 10, "as much as the kernel takes": 64 << 20} {
+		t.Run(name, func(t *testing.T) {
+			leavesNothing(t)
+			c, p := taken(t, poller(t, testTimeout))
+			c.Serve(func(err error) { t.Errorf("the client is given up: %v", err) })
+			p.header()
+			written := fill(t, c, unread)
+			settle(t, "the window is not closed", func() bool { i := info(t, c); return i == nil || i.Unacked == 0 && i.Notsent_bytes > 0 })
+			if i := info(t, c); i != nil {
+				begin := i.Segs_in
+				settle(t, "the kernel does not probe the window", func() bool { i := info(t, c); return i == nil || i.Segs_in >= begin+3 })
+			}
+			if n, err := io.CopyN(io.Discard, p.r, int64(written)); err != nil {
+				t.Errorf("%d bytes arrive of %d: %v", n, written, err)
+			}
+			_ = c.Close()
+		})
+	}
+}
+
+// deafen has the kernel drop all that arrives for the client: it acknowledges nothing any more, as if
+// its cable was cut.
+func (p *peer) deafen() {
+	p.t.Helper()
+	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	raw, err := p.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func TestAClientThatAcknowledgesNothingIsGone(t *testing.T) {
+	for name, unread := range map[string]int{"that has read everything": 0, "whose window is closed": 64 << 20} {
+		t.Run(name, func(t *testing.T) {
+			leavesNothing(t)
+			c, p := taken(t, poller(t, testTimeout))
+			gone := make(chan error, 1)
+			c.Serve(func(err error) { gone <- err })
+			p.header()
+			fill(t, c, unread)
+			p.deafen()
+			_, _ = c.TryWrite([]byte("data: is anybody there?\n\n"))
+			timeout, ok := errors.AsType[interface {
+				error
+				Timeout() bool
+			}](<-gone)
+			if !ok || !timeout.Timeout() {
+				t.Errorf("gone: %v, want a timeout", timeout)
+			}
+			if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
+				t.Errorf("TryWrite: %v, want ErrClosed", err)
+			}
+		})
+	}
+}
+
+// TestAcknowledgedConnectionsAreNotChecked is about cost: the poller's list is empty when nothing is
+// outstanding, and a connection is on it once at most.
+func TestAcknowledgedConnectionsAreNotChecked(t *testing.T) {
+	leavesNothing(t)
+	pl := poller(t, testTimeout)
+	c, p := taken(t, pl)
+	c.Serve(func(error) {})
+	p.header()
+	listed := func() int {
+		pl.mu.Lock()
+		defer pl.mu.Unlock()
+		return len(pl.unacked)
+	}
+	event := bytes.Repeat([]byte("data: a\n\n"), 3)
+	for range 3 {
+		if _, err := c.TryWrite(event); err != nil {
+			t.Fatal(err)
+		}
+		if n := listed(); n > 1 {
+			t.Errorf("one connection is on the list %d times", n)
+		}
+		p.expect(string(event))
+		settle(t, "the connection stays on the list", func() bool { return listed() == 0 })
+	}
+	_ = c.Close()
+}
