@@ -17,7 +17,7 @@ var layout = map[string]string{
 	"test/browser":      ".",
 	".":                 "api internal/group internal/hub internal/session store store/disk store/memory store/tiered web",
 	"api":               "internal/delivery internal/duration internal/group internal/hub internal/session sse store",
-	"internal/hub":      "internal/delivery internal/group internal/session sse store",
+	"internal/hub":      "internal/delivery internal/duration internal/group internal/session sse store",
 	"internal/delivery": "internal/group sse store",
 	"internal/session":  "internal/group",
 	"internal/duration": "",

@@ -4,14 +4,10 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 
 	"github.com/go-chi/chi/v5"
 
@@ -98,15 +94,8 @@ func readObject(r *http.Request, s shape, to any) error {
 		return readError(err)
 	case len(b) > s.most:
 		return &hub.SizeError{What: s.name, Max: s.most}
-	case !json.Valid(b) || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")):
-		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "the body is no JSON object; " + s.looks}
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(to); err != nil {
-		return &objectError{err, s.looks}
-	}
-	return nil
+	return hub.DecodeObject(b, s.looks, to)
 }
 
 // shape is what is expected of an object.
@@ -114,19 +103,6 @@ type shape struct {
 	name  string // "a policy"
 	most  int    // bytes
 	looks string // what it has in it
-}
-
-// objectError says that a JSON object has members that it should not have, or of a wrong type.
-type objectError struct {
-	err   error
-	looks string
-}
-
-func (e *objectError) Error() string {
-	if t, ok := errors.AsType[*json.UnmarshalTypeError](e.err); ok {
-		return fmt.Sprintf("%s: it is no %s that is meant here; %s", t.Field, t.Value, e.looks)
-	}
-	return strings.TrimPrefix(e.err.Error(), "json: ") + "; " + e.looks
 }
 
 // Header values that each answer has, made once.

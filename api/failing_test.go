@@ -73,6 +73,7 @@ func TestAHubWhoseDiskFailedIsReadAndNotReady(t *testing.T) {
 				t.Errorf("%s: %s, want %q", call, a.body, want)
 			}
 		}
+		s.wants(503, "store-read-only", "POST /v1/messages", `{"group":"foo","msg":1}`)
 		s.wants(200, "", "GET /healthz", "")
 		if got := s.history("foo").bodies(); got != `"x"` {
 			t.Errorf("the history is %s", got)

@@ -13,7 +13,7 @@ import (
 // calls is one of each operation, as it would succeed or nearly.
 var calls = []string{
 	"GET /v1/groups/foo", "HEAD /v1/groups/foo", "POST /v1/groups/foo", "DELETE /v1/groups/foo", "GET /v1/events?group=foo", "HEAD /v1/events?group=foo",
-	"GET /v1/history/foo", "GET /v1/groups", "GET /v1/policies/foo", "PUT /v1/policies/foo", "GET /v1/presence/foo", "GET /v1/sessions",
+	"POST /v1/messages", "GET /v1/history/foo", "GET /v1/retained/foo", "GET /v1/groups", "GET /v1/policies/foo", "PUT /v1/policies/foo", "GET /v1/presence/foo", "GET /v1/sessions",
 	"GET /v1/sessions/" + nobody, "POST /v1/sessions/" + nobody, "DELETE /v1/sessions/" + nobody, "PUT /v1/sessions/" + nobody + "/groups/foo",
 	"DELETE /v1/sessions/" + nobody + "/groups/foo", "PUT /v1/sessions/" + nobody + "/will", "DELETE /v1/sessions/" + nobody + "/will",
 	"POST /v1/sessions/" + nobody + "/heartbeat", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",

@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"net/http"
 
-	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
-	"github.com/watchbox-go/watchbox/store"
 )
 
 const (
@@ -33,19 +31,53 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 	if h.From, err = q.from(hub.From{All: true}); err != nil {
 		return err
 	}
-	limit, err := q.count("limit")
+	if h.Limit, err = q.limit(); err != nil {
+		return err
+	}
+	return a.writeMessages(w, r, "history", func(l lister) error {
+		next, err := a.hub.Replay(r.Context(), &h, l.message, l.gap)
+		if err != nil {
+			return err
+		}
+		return l.end(next)
+	})
+}
+
+// retained answers with the retained messages, as they are read.
+func (a *api) retained(w http.ResponseWriter, r *http.Request) error {
+	f, err := pathFilter(r)
 	if err != nil {
 		return err
 	}
-	if limit != nil {
-		if h.Limit = *limit; h.Limit == 0 {
-			return badParameter("limit", "0 messages are none; leave it out for all")
-		}
+	if err := a.hub.Readable(f); err != nil {
+		return err
 	}
+	q, err := parameters(r, "since", "limit")
+	if err != nil {
+		return err
+	}
+	in := hub.Retained{Filter: f}
+	if in.After, err = q.id("since"); err != nil {
+		return err
+	}
+	if in.Limit, err = q.limit(); err != nil {
+		return err
+	}
+	return a.writeMessages(w, r, "what is retained", func(l lister) error {
+		next, err := a.hub.Retained(r.Context(), &in, l.retained)
+		if err != nil {
+			return err
+		}
+		return l.end(next)
+	})
+}
+
+// writeMessages answers with the messages that read lists, in the form that the request accepts.
+func (a *api) writeMessages(w http.ResponseWriter, r *http.Request, what string, read func(lister) error) error {
 	media := accepted(r, jsonMedia, ndjsonMedia)
 	if media == "" {
 		return &problem{status: http.StatusNotAcceptable, code: "not-acceptable", parameter: "Accept",
-			detail: "history is " + jsonMedia + " or " + ndjsonMedia}
+			detail: what + " is " + jsonMedia + " or " + ndjsonMedia}
 	}
 	if a.hub.Closing() {
 		return hub.ErrClosed
@@ -58,66 +90,16 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	out := bufio.NewWriterSize(w, 32<<10)
-	if media == ndjsonMedia {
-		err = a.writeLines(r, out, &h)
-	} else {
-		err = a.writeHistory(r, out, &h)
+	var l lister = &lineLister{out: out}
+	if media == jsonMedia {
+		l = &objectLister{out: out, comma: `{"messages":[`}
 	}
+	err := read(l)
 	if err == nil {
 		err = out.Flush()
 	}
 	if err != nil {
-		panic(http.ErrAbortHandler) // the status is sent: only a cut connection tells that some is missing
+		panic(http.ErrAbortHandler) // the status is sent: only a cut connection says that some is missing
 	}
 	return nil
-}
-
-// writeLines writes a message per line, and a gap as {"gap":…} where it lies.
-func (a *api) writeLines(r *http.Request, out *bufio.Writer, h *hub.History) error {
-	_, err := a.hub.Replay(r.Context(), h,
-		func(f *store.Frame) error {
-			_, _ = out.Write(f.Data()) // a bufio.Writer keeps its first error
-			return out.WriteByte('\n')
-		},
-		func(g delivery.Gap) error {
-			_, err := out.Write(append(g.AppendJSON([]byte(`{"gap":`)), "}\n"...))
-			return err
-		})
-	return err
-}
-
-// writeHistory writes one object with all messages. Gaps are known when they have been read, and
-// stand at its end.
-func (a *api) writeHistory(r *http.Request, out *bufio.Writer, h *hub.History) error {
-	comma := `{"messages":[`
-	var gaps []byte
-	next, err := a.hub.Replay(r.Context(), h,
-		func(f *store.Frame) error {
-			_, _ = out.WriteString(comma)
-			comma = ",\n"
-			_, err := out.Write(f.Data())
-			return err
-		},
-		func(g delivery.Gap) error {
-			if len(gaps) > 0 {
-				gaps = append(gaps, ',')
-			}
-			gaps = g.AppendJSON(gaps)
-			return nil
-		})
-	if err != nil {
-		return err
-	}
-	if comma != ",\n" {
-		_, _ = out.WriteString(comma)
-	}
-	_ = out.WriteByte(']')
-	if len(gaps) > 0 {
-		_, _ = out.WriteString(`,"gaps":[` + string(gaps) + `]`)
-	}
-	if next != nil {
-		_, _ = out.WriteString(`,"next":"` + next.String() + `"`)
-	}
-	_, err = out.WriteString("}\n")
-	return err
 }

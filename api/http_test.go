@@ -16,6 +16,7 @@ import (
 // methods of each path, as Allow has them.
 var methods = map[string]string{
 	"/v1/groups/foo": "GET, HEAD, POST, DELETE, OPTIONS", "/v1/events": "GET, HEAD, OPTIONS", "/v1/history/a/b": "GET, HEAD, OPTIONS",
+	"/v1/messages": "POST, OPTIONS", "/v1/retained/a/b": "GET, HEAD, OPTIONS",
 	"/v1/groups": "GET, HEAD, OPTIONS", "/v1/policies/foo": "GET, HEAD, PUT, OPTIONS", "/v1/presence/foo": "GET, HEAD, OPTIONS",
 	"/v1/sessions": "GET, HEAD, OPTIONS", "/v1/sessions/x": "GET, HEAD, POST, DELETE, OPTIONS", "/v1/sessions/x/groups/a/b": "PUT, DELETE, OPTIONS",
 	"/v1/sessions/x/will": "PUT, DELETE, OPTIONS", "/v1/sessions/x/heartbeat": "POST, OPTIONS", "/v1/server": "POST, OPTIONS",

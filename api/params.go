@@ -142,6 +142,30 @@ func (q query) count(name string) (*int, error) {
 	return &i, nil
 }
 
+// limit returns the parameter limit, or 0 if it is not there.
+func (q query) limit() (int, error) {
+	n, err := q.count("limit")
+	switch {
+	case err != nil || n == nil:
+		return 0, err
+	case *n == 0:
+		return 0, badParameter("limit", "0 messages are none; leave it out for all")
+	}
+	return *n, nil
+}
+
+// id returns a parameter that is the id of a message, or "" if it is not there.
+func (q query) id(name string) (string, error) {
+	s, ok := q.has(name)
+	if !ok {
+		return "", nil
+	}
+	if _, err := store.ParseID(s); err != nil {
+		return "", badParameter(name, "%.64q is not the id of a message, as 4k7q9x-1042", s)
+	}
+	return s, nil
+}
+
 // sinceForms says what since may be.
 const sinceForms = "say all, a duration such as 10m or 7d, an RFC 3339 time, or the id of a message"
 

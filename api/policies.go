@@ -8,6 +8,7 @@ import (
 
 	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -59,7 +60,7 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
 	}
 	var in policyJSON
 	err = readObject(r, policyShape, &in)
-	if wrong, ok := errors.AsType[*objectError](err); ok {
+	if wrong, ok := errors.AsType[*hub.ObjectError](err); ok {
 		return badPolicy("%s", wrong)
 	} else if err != nil {
 		return err

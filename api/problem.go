@@ -78,7 +78,7 @@ func problemOf(err error) *problem {
 	if _, ok := errors.AsType[*hub.EventError](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "event-invalid", detail: err.Error(), parameter: "event"}
 	}
-	if _, ok := errors.AsType[*objectError](err); ok {
+	if _, ok := errors.AsType[*hub.ObjectError](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: err.Error()}
 	}
 	if _, ok := errors.AsType[*hub.Refusal](err); ok {

@@ -28,7 +28,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	if err := group.CheckClient(name); err != nil { // before the body is read
 		return err
 	}
-	return a.accept(r, []string{"event", "ttl", "retain"}, func(p *hub.Publication) error {
+	return a.accept(r, []string{"event", "ttl", "retain"}, bodyKind, func(p *hub.Publication) error {
 		p.Group = name
 		receipt, err := a.hub.Publish(r.Context(), p)
 		if err != nil {
@@ -38,11 +38,27 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// accept reads what is to be published, with the parameters named, and has it done. Its body is
-// good until do returns.
-func (a *api) accept(r *http.Request, names []string, do func(*hub.Publication) error) error {
+// publishBatch appends messages to several groups.
+func (a *api) publishBatch(w http.ResponseWriter, r *http.Request) error {
+	return a.accept(r, nil, batchKind, func(p *hub.Publication) error {
+		receipt, err := a.hub.PublishBatch(r.Context(), p)
+		if err != nil {
+			return err
+		}
+		return writeReceipt(w, &receipt, p.Kind)
+	})
+}
+
+// accept reads what is to be published, with the parameters named and a body of a kind, and has it
+// done. Its body is good until do returns.
+func (a *api) accept(
+	r *http.Request, names []string, kind func(*http.Request) (hub.Kind, error), do func(*hub.Publication) error,
+) error {
 	p, err := publication(r, names)
 	if err != nil {
+		return err
+	}
+	if p.Kind, err = kind(r); err != nil {
 		return err
 	}
 	body := bodies.Get().(*bytes.Buffer)
@@ -70,12 +86,16 @@ func markReplayed(w http.ResponseWriter, r *hub.Receipt) {
 func appendReceipt(b []byte, r *hub.Receipt, kind hub.Kind) []byte {
 	b = append(b, `{"id":"`...)
 	b = r.ID.Append(b)
-	b = append(b, `","group":`...)
-	b = store.AppendQuote(b, r.Group)
-	b = append(b, `,"time":"`...)
+	if kind != hub.Batch {
+		b = append(b, `","group":`...)
+		b = store.AppendQuote(b, r.Group)
+		b = append(b, `,"time":"`...)
+	} else {
+		b = append(b, `","time":"`...)
+	}
 	b = store.AppendTime(b, r.Time)
 	b = append(b, '"')
-	if kind == hub.Lines {
+	if kind == hub.Lines || kind == hub.Batch {
 		b = append(b, `,"first":"`...)
 		b = r.First.Append(b)
 		b = append(b, `","count":`...)
@@ -112,16 +132,15 @@ func publication(r *http.Request, names []string) (p hub.Publication, err error)
 	if p.Key != "" {
 		p.From = host(r.RemoteAddr)
 	}
-	p.Kind, err = bodyKind(r)
-	return p, err
+	return p, nil
 }
 
 func eventName(q query) (string, error) {
 	name, ok := q.has("event")
-	if ok && name == "" {
-		return "", &hub.EventError{Name: name, Why: "is empty; leave it out"}
+	if !ok {
+		return "", nil
 	}
-	return name, hub.CheckEvent(name)
+	return hub.EventName(name)
 }
 
 // maxKey is the longest idempotency key, in bytes.
@@ -153,6 +172,17 @@ func bodyKind(r *http.Request) (hub.Kind, error) {
 		return hub.Lines, checkEncoding(r)
 	}
 	return hub.Bytes, checkEncoding(r)
+}
+
+// batchKind refuses the body of a batch that is of another type. A body of no type is taken, and so
+// is curl's default.
+func batchKind(r *http.Request) (hub.Kind, error) {
+	switch mediaType(r.Header.Get("Content-Type")) {
+	case ndjsonMedia, "", formMedia:
+		return hub.Batch, checkEncoding(r)
+	}
+	return hub.Batch, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Type",
+		detail: "a batch is sent as " + ndjsonMedia + ", one JSON object a line"}
 }
 
 // checkEncoding refuses a body that would have to be decoded first.

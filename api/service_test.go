@@ -66,6 +66,7 @@ func TestAHubThatEndsTakesNothingNewAndSaysSo(t *testing.T) {
 	st.ended()
 	for _, call := range []string{
 		"GET /v1/groups/foo", "GET /v1/events?group=foo", "POST /v1/groups/foo", "DELETE /v1/groups/foo", "GET /v1/history/foo", "POST /v1/server",
+		"GET /v1/retained/foo", "POST /v1/messages",
 		"POST /v1/sessions/" + st.uid, "GET /readyz",
 	} {
 		if a := s.wants(503, "shutting-down", call, ""); a.header.Get("Retry-After") == "" {

@@ -160,7 +160,7 @@ func (a *api) send(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return a.accept(r, []string{"event", "ttl"}, func(p *hub.Publication) error {
+	return a.accept(r, []string{"event", "ttl"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Send(r.Context(), uid, p)
 		if err != nil {
 			return err
@@ -171,7 +171,7 @@ func (a *api) send(w http.ResponseWriter, r *http.Request) error {
 
 // tell gives a message to the hosting program alone.
 func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
-	return a.accept(r, []string{"event"}, func(p *hub.Publication) error {
+	return a.accept(r, []string{"event"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Tell(r.Context(), p)
 		if err != nil {
 			return err

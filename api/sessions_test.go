@@ -172,6 +172,15 @@ func TestAWillIsSentWhenItsSessionIsKickedAndNotWhenItEnds(t *testing.T) {
 	}
 }
 
+func TestObjectsMayBeSentWithoutAType(t *testing.T) {
+	s := serve(t)
+	st := s.listen("/v1/groups/foo")
+	for _, header := range [][]string{nil, {"Content-Type", "application/x-www-form-urlencoded"}} { // as curl sends
+		s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"foo","msg":1}`, append(st.proof(), header...)...)
+		s.wants(200, "", "PUT /v1/policies/foo", `{"max_messages":1}`, header...)
+	}
+}
+
 func TestWhatIsNoWillIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	st := s.listen("/v1/groups/foo")

@@ -154,10 +154,15 @@ func (f *Frame) AppendRetained(b []byte, raw bool) []byte {
 	}
 	b = append(b, f.EventLine()...)
 	b = append(b, "data: "...)
+	b = f.AppendRetainedData(b)
+	return append(b, "\n\n"...)
+}
+
+// AppendRetainedData appends the JSON object of a retained copy: the frame's, with "retained":true.
+func (f *Frame) AppendRetainedData(b []byte) []byte {
 	data := f.Data()
 	split := len(`{"id":"`) + len(f.ID()) + len(`",`)
 	b = append(b, data[:split]...)
 	b = append(b, `"retained":true,`...)
-	b = append(b, data[split:]...)
-	return append(b, "\n\n"...)
+	return append(b, data[split:]...)
 }

@@ -18,6 +18,7 @@ const (
 	Bytes Kind = iota // one message: UTF-8 as a JSON string, anything else as base64
 	JSON              // one message: the JSON value
 	Lines             // a message for each line, which is a JSON value
+	Batch             // a message for each line, which is a JSON object that also names the group
 )
 
 // BodyError says what is wrong with a body.
@@ -38,7 +39,7 @@ func (e *SizeError) Error() string {
 // TooLarge returns a SizeError for a body that is larger than a message may be or, as lines, a
 // batch of them.
 func (h *Hub) TooLarge(k Kind) error {
-	if k == Lines {
+	if k == Lines || k == Batch {
 		return &SizeError{"a batch", h.MaxBody(k)}
 	}
 	return &SizeError{"a message", h.MaxBody(k)}
@@ -46,7 +47,7 @@ func (h *Hub) TooLarge(k Kind) error {
 
 // MaxBody returns how many bytes a body of that kind may have.
 func (h *Hub) MaxBody(k Kind) int {
-	if k == Lines {
+	if k == Lines || k == Batch {
 		return max(h.opts.MaxMessage, h.opts.MaxBatch)
 	}
 	return h.opts.MaxMessage

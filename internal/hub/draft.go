@@ -14,6 +14,10 @@ type Draft struct {
 	Event string
 	Kind  Kind // Bytes or JSON
 	Data  []byte
+
+	// A hook does not change these.
+	TTL    time.Duration // after which the message expires; 0: never
+	Retain bool
 }
 
 // Message is what a client has published.

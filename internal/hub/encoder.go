@@ -45,26 +45,39 @@ func (e *encoder) put() {
 	encoders.Put(e)
 }
 
-// encode adds what a publication says: one message, or one for each line.
+// encode adds the messages of a publication: one, or one for each line or draft.
 func (e *encoder) encode(p *Publication) error {
-	if p.Kind != Lines {
-		return e.add(p, Draft{Group: p.Group, UID: p.UID, Event: p.Event, Kind: p.Kind, Data: p.Body})
+	switch {
+	case p.Kind == Batch:
+		return e.encodeBatch(p)
+	case p.Kind == Lines:
+		return e.encodeLines(p, "with a JSON value", func(line []byte) (Draft, error) { return p.draft(JSON, line), nil })
 	}
+	return e.add(p, p.draft(p.Kind, p.Body))
+}
+
+// encodeLines adds a message for each line of the body that is not blank. draft returns the message
+// of a line.
+func (e *encoder) encodeLines(p *Publication, want string, draft func(line []byte) (Draft, error)) error {
 	err := lines(p.Body, func(n int, line []byte) error {
-		if err := e.add(p, Draft{Group: p.Group, UID: p.UID, Event: p.Event, Kind: JSON, Data: line}); err != nil {
+		d, err := draft(line)
+		if err == nil {
+			err = e.add(p, d)
+		}
+		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 		return nil
 	})
 	if err == nil && len(e.entries) == 0 {
-		return &BodyError{"the body has no line with a JSON value"}
+		return &BodyError{"the body has no line " + want}
 	}
 	return err
 }
 
 // add adds a message, if the hosting program has nothing against it.
 func (e *encoder) add(p *Publication, d Draft) error {
-	m, err := e.message(p, &d)
+	m, err := e.message(&d, p.Program)
 	if err != nil {
 		return err
 	}
@@ -78,30 +91,31 @@ func (e *encoder) add(p *Publication, d Draft) error {
 
 // message makes a message of a draft, which the hosting program may refuse or change. Its Msg is
 // good until the next.
-func (e *encoder) message(p *Publication, d *Draft) (m store.Message, err error) {
+func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 	if len(d.Data) > e.limit {
 		return m, &SizeError{"a message", e.limit}
 	}
-	if e.observer != nil && !p.Program {
+	if e.observer != nil && !program {
+		was := d.Group
 		if err := e.observer.Before(e.ctx, d); err != nil {
 			return m, err
 		}
-		if err := checkDraft(d, p.Group); err != nil {
+		if err := checkDraft(d, was); err != nil {
 			return m, fmt.Errorf("after BeforePublish: %w", err)
 		}
 	}
-	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Time: e.now, Retain: p.Retain}
-	if p.TTL > 0 {
-		m.Expires = e.now.Add(p.TTL)
+	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Time: e.now, Retain: d.Retain}
+	if d.TTL > 0 {
+		m.Expires = e.now.Add(d.TTL)
 	}
 	kind := d.Kind
-	m.Clear = m.Retain && len(d.Data) == 0
-	if m.Clear {
-		kind = Bytes // what was retained is cleared by an empty message, whatever its type
+	if m.Retain && len(d.Data) == 0 {
+		kind = Bytes // an empty body is an empty text, whatever type the request names
 	}
 	e.value.Reset()
 	m.Base64, err = appendValue(&e.value, kind, d.Data)
 	m.Msg = e.value.Bytes()
+	m.Clear = m.Retain && string(m.Msg) == `""`
 	return m, err
 }
 

@@ -48,6 +48,42 @@ func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) e
 	return nil, nil
 }
 
+// Retained is a request for retained messages.
+type Retained struct {
+	Filter group.Filter
+	After  string // an id: only those behind it, if it is one of this log
+	Limit  int    // the oldest so many; 0: all
+}
+
+// Retained gives each retained message that q asks for to yield, oldest first, whatever history
+// still holds. It takes the memory of one batch, however many there are. If the limit cut it short,
+// it returns the id behind which to go on.
+func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame) error) (next *store.ID, err error) {
+	if h.closing.Load() {
+		return nil, ErrClosed
+	}
+	_, newest := h.log.Bounds()
+	b := batches.Get().(*store.Batch)
+	defer batches.Put(b)
+	r := replay{History: &History{Limit: q.Limit}, left: q.Limit, yield: yield}
+	query := store.Query{Select: group.Set{q.Filter}, Through: newest.Seq, Retained: true}
+	if id, err := store.ParseID(q.After); err == nil && id.Epoch == newest.Epoch && id.Seq <= newest.Seq {
+		query.After = id.Seq
+	}
+	for ; query.After < newest.Seq; query.After = b.Next {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := h.log.Read(query, b); err != nil {
+			return nil, closedError(err)
+		}
+		if done, err := r.frames(b); done || err != nil {
+			return r.next, err
+		}
+	}
+	return nil, nil
+}
+
 // replayBytes is what a replay reads of the log at once.
 const replayBytes = 64 << 10
 
@@ -69,6 +105,11 @@ func (r *replay) give(b *store.Batch, after store.Seq) (done bool, err error) {
 	if err := r.gaps(b, after); err != nil {
 		return true, err
 	}
+	return r.frames(b)
+}
+
+// frames hands the messages of a batch out, and reports whether the limit was reached.
+func (r *replay) frames(b *store.Batch) (done bool, err error) {
 	for i := range b.Frames {
 		if r.Limit > 0 {
 			if r.left == 0 {

@@ -179,7 +179,7 @@ func (k *keys) size() int {
 // answer returns what is remembered of a receipt.
 func (c *claim) answer(p *Publication, r *Receipt) answer {
 	a := answer{key: c.key, print: c.print, first: r.First, time: r.Time.UnixMilli(), count: uint32(r.Count)}
-	if r.Group != p.Group {
+	if r.Group != p.Group && p.Kind != Batch {
 		a.moved = r.Group
 	}
 	return a
@@ -200,14 +200,17 @@ func (a *answer) replay(p *Publication, print digest) (Receipt, error) {
 	return r, nil
 }
 
-// keyDigest identifies the key, its sender and the group it is used for.
+// keyDigest identifies the key, its sender and the group it is used for, or that it is a batch's.
 func (p *Publication) keyDigest() digest {
-	sender := p.UID
+	sender, group := p.UID, p.Group
 	if sender == "" {
 		sender = p.From
 	}
+	if p.Kind == Batch {
+		group = "#" // the name of no group
+	}
 	b := make([]byte, 0, 512)
-	for _, s := range []string{sender, p.Group, p.Key} {
+	for _, s := range []string{sender, group, p.Key} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 	sum := sha256.Sum256(b)

@@ -18,6 +18,7 @@ type Publication struct {
 	Retain bool
 	Kind   Kind
 	Body   []byte
+	Batch  []Draft // with the kind Batch, instead of a body: what the hosting program publishes
 
 	// Program is set where the hosting program publishes: it hears nothing of its own, and asks
 	// itself for no leave.
@@ -49,6 +50,17 @@ func (h *Hub) Publish(ctx context.Context, p *Publication) (Receipt, error) {
 	return h.publish(ctx, p, func(do func() error) error { return do() })
 }
 
+// PublishBatch appends messages to several groups: next to each other in the log, all of them or
+// none. The publication is of the kind Batch. The receipt names no group.
+func (h *Hub) PublishBatch(ctx context.Context, p *Publication) (Receipt, error) {
+	if h.closing.Load() {
+		return Receipt{}, ErrClosed
+	}
+	r, err := h.publish(ctx, p, func(do func() error) error { return do() })
+	r.Group = ""
+	return r, err
+}
+
 // publish has a publication appended within a bracket, unless its key says that it was.
 func (h *Hub) publish(ctx context.Context, p *Publication, within func(func() error) error) (Receipt, error) {
 	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) { return h.encodeAndAppend(ctx, p, c, within) })
@@ -72,10 +84,21 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wit
 	for i := range e.heard {
 		e.heard[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
 	}
-	if len(e.heard) > 0 {
-		h.opts.Observer.Messages(e.heard)
-	}
+	h.tellMessages(e.heard)
 	return r, nil
+}
+
+// tellMessages tells the hosting program what was published. Messages without a session reach it in
+// order group by group: so those of one group are handed over together.
+func (h *Hub) tellMessages(list []Message) {
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && (list[n].UID != "" || list[n].Group == list[0].Group) {
+			n++
+		}
+		h.opts.Observer.Messages(list[:n:n])
+		list = list[n:]
+	}
 }
 
 // append appends what was encoded, with notes about it.

@@ -222,7 +222,7 @@ func (h *Hub) SetWill(ctx context.Context, uid, name string, msg []byte, delay *
 	e := encoders.Get().(*encoder)
 	defer e.put()
 	e.begin(ctx, h)
-	m, err := e.message(&Publication{Group: name}, &Draft{Group: name, UID: uid, Kind: JSON, Data: msg})
+	m, err := e.message(&Draft{Group: name, UID: uid, Kind: JSON, Data: msg}, false)
 	if err != nil {
 		return err
 	}

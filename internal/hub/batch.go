@@ -1,0 +1,133 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/duration"
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// draft returns one message of the publication.
+func (p *Publication) draft(k Kind, data []byte) Draft {
+	return Draft{Group: p.Group, UID: p.UID, Event: p.Event, Kind: k, Data: data, TTL: p.TTL, Retain: p.Retain}
+}
+
+// encodeBatch adds the messages of a batch: the program's drafts, or the lines of a body.
+func (e *encoder) encodeBatch(p *Publication) error {
+	if !p.Program {
+		return e.encodeLines(p, batchLooks, func(line []byte) (Draft, error) { return parseLine(p.UID, line) })
+	}
+	for i, d := range p.Batch {
+		err := checkLine(&d)
+		if err == nil {
+			err = e.add(p, d)
+		}
+		if err != nil {
+			return fmt.Errorf("message %d: %w", i+1, err)
+		}
+	}
+	if len(p.Batch) == 0 {
+		return &BodyError{"a batch has at least one message"}
+	}
+	return nil
+}
+
+// batchLine is a line of a batch.
+type batchLine struct {
+	Group    string          `json:"group"`
+	Msg      json.RawMessage `json:"msg"`
+	Encoding string          `json:"encoding"`
+	Event    *string         `json:"event"`
+	TTL      *string         `json:"ttl"`
+	Retain   bool            `json:"retain"`
+}
+
+const batchLooks = `as {"group":"foo","msg":…}, with event, ttl, retain and encoding if you need them`
+
+// parseLine returns the message that a line describes.
+func parseLine(uid string, line []byte) (Draft, error) {
+	var in batchLine
+	if err := DecodeObject(line, "a line is an object "+batchLooks, &in); err != nil {
+		return Draft{}, err
+	}
+	d := Draft{Group: in.Group, UID: uid, Kind: JSON, Data: in.Msg, Retain: in.Retain}
+	var err error
+	switch {
+	case len(in.Msg) == 0:
+		err = &BodyError{"msg is missing: it is any JSON value"}
+	case in.Encoding != "":
+		d.Kind = Bytes
+		d.Data, err = decodeBytes(in.Encoding, in.Msg)
+	}
+	if err == nil && in.TTL != nil {
+		d.TTL, err = parseTTL(*in.TTL)
+	}
+	if err == nil && in.Event != nil {
+		d.Event, err = EventName(*in.Event)
+	}
+	if err == nil {
+		err = checkLine(&d)
+	}
+	return d, err
+}
+
+// checkLine checks what one message of a batch says beside its msg.
+func checkLine(d *Draft) error {
+	if err := group.CheckClient(d.Group); err != nil {
+		return err
+	}
+	return CheckEvent(d.Event)
+}
+
+// decodeBytes returns the bytes of a msg with an encoding.
+func decodeBytes(encoding string, msg []byte) ([]byte, error) {
+	if encoding != "base64" {
+		return nil, &BodyError{fmt.Sprintf("encoding: %.64q is not base64, which is the only one; leave it out for JSON", encoding)}
+	}
+	var b []byte
+	if msg[0] != '"' || json.Unmarshal(msg, &b) != nil {
+		return nil, &BodyError{"msg is no string of base64 (RFC 4648, 4), which encoding says that it is"}
+	}
+	return b, nil
+}
+
+// parseTTL returns a time to live that a member of a JSON object gives.
+func parseTTL(s string) (time.Duration, error) {
+	d, err := duration.Parse(s)
+	if err != nil || d < time.Millisecond {
+		return 0, &BodyError{fmt.Sprintf("ttl: %.64q is no duration of at least 1ms, as 15s or 2m30s", s)}
+	}
+	return d, nil
+}
+
+// DecodeObject reads a JSON object into a struct that has a field for each member it may have. The
+// error, a *BodyError or an *ObjectError, ends with what the object looks like.
+func DecodeObject(b []byte, looks string, to any) error {
+	if !json.Valid(b) || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
+		return &BodyError{"this is no JSON object; " + looks}
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(to); err != nil {
+		return &ObjectError{err, looks}
+	}
+	return nil
+}
+
+// ObjectError says that a JSON object has a member that it should not have, or one of a wrong type.
+type ObjectError struct {
+	err   error
+	looks string
+}
+
+func (e *ObjectError) Error() string {
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](e.err); ok {
+		return fmt.Sprintf("%s cannot be a %s; %s", t.Field, t.Value, e.looks)
+	}
+	return strings.TrimPrefix(e.err.Error(), "json: ") + "; " + e.looks
+}
