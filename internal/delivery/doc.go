@@ -9,6 +9,9 @@
 //	following   owned by the goroutine that runs follow
 //	parked      owned by its shard, at the shard's position
 //
+// A shard has an owner, too: the one who holds its lock. That is its goroutine or, for messages to
+// a few streams, the publisher (inline.go). Both do the same work.
+//
 // It begins as following, wherever it starts. It parks by sending itself to its shard's inbox. A
 // socket that does not take all it is given, and one that can only be written by a goroutine that
 // may wait, is sent back to following. What joins the two is one comparison: a shard delivers a

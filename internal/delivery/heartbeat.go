@@ -31,6 +31,7 @@ func (sh *shard) beat(now instant) {
 	if len(sh.dues) > 0 {
 		next = time.Duration(sh.dues[0].due - now)
 	}
+	sh.beatAt = now.add(next)
 	sh.timer.Reset(next)
 }
 

@@ -180,6 +180,12 @@ func (n *node) descend(c *node, rest string, more bool, yield func(*set)) {
 	}
 }
 
+// size returns how many streams have a filter that matches the group; one with two counts twice.
+func (x *index) size(name string) (n int) {
+	x.lookup(name, func(in *set) { n += len(in.streams) })
+	return n
+}
+
 // count returns how many streams get a message of the group.
 func (x *index) count(name string) int {
 	n := 0

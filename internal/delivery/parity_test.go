@@ -16,15 +16,20 @@ import (
 // kinds are the ways that bytes go to a listener. What follow alone delivers is what all should.
 var kinds = []struct {
 	name string
+	told bool // publishers deliver, too
 	conn func(t tester, r *rig) setup
 }{
-	{"follow", func(tester, *rig) setup { return blocking(true) }},
-	{"parked", func(tester, *rig) setup { return blocking(false) }},
-	{"one byte", func(tester, *rig) setup { return takes(func(int) int { return 1 }) }},
-	{"nothing", func(tester, *rig) setup { return takes(func(int) int { return 0 }) }},
-	{"half", func(tester, *rig) setup { return takes(func(n int) int { return n / 2 }) }},
-	{"hijacked", func(t tester, r *rig) setup { r.web = newWeb(t, true); return blocking(false) }},
-	{"response", func(t tester, r *rig) setup { r.web = newWeb(t, false); return blocking(false) }},
+	{"follow", false, func(tester, *rig) setup { return blocking(true) }},
+	{"parked", false, func(tester, *rig) setup { return blocking(false) }},
+	{"one byte", false, func(tester, *rig) setup { return takes(func(int) int { return 1 }) }},
+	{"nothing", false, func(tester, *rig) setup { return takes(func(int) int { return 0 }) }},
+	{"half", false, func(tester, *rig) setup { return takes(func(n int) int { return n / 2 }) }},
+	{"hijacked", false, func(t tester, r *rig) setup { r.web = newWeb(t, true); return blocking(false) }},
+	{"response", false, func(t tester, r *rig) setup { r.web = newWeb(t, false); return blocking(false) }},
+	{"follow, by publishers", true, func(tester, *rig) setup { return blocking(true) }},
+	{"parked, by publishers", true, func(tester, *rig) setup { return blocking(false) }},
+	{"half, by publishers", true, func(tester, *rig) setup { return takes(func(n int) int { return n / 2 }) }},
+	{"hijacked, by publishers", true, func(t tester, r *rig) setup { r.web = newWeb(t, true); return blocking(false) }},
 }
 
 // scenarios go step by step, and return who listened.
@@ -191,7 +196,7 @@ func TestEveryWayGivesTheSameBytes(t *testing.T) {
 					continue // a goroutine for each byte
 				}
 				t.Run(k.name, func(t *testing.T) {
-					got := streams(t, scenario, k.conn)
+					got := streams(t, scenario, k.told, k.conn)
 					if want == nil {
 						want = got
 					}
@@ -207,8 +212,8 @@ func TestEveryWayGivesTheSameBytes(t *testing.T) {
 }
 
 // streams runs a scenario and returns what its listeners got, without what differs from run to run.
-func streams(t *testing.T, scenario func(*rig, setup) []*listener, conn func(tester, *rig) setup) (out []string) {
-	r := newRig(t, memory.Options{})
+func streams(t *testing.T, scenario func(*rig, setup) []*listener, told bool, conn func(tester, *rig) setup) (out []string) {
+	r := newRig(t, memory.Options{}, told)
 	listeners := scenario(r, conn(t, r))
 	r.set.Close("shutdown")
 	for _, l := range listeners {
@@ -251,7 +256,7 @@ func uidOf(i int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", i
 // TestWhoComesAsTheSetIsClosedIsToldBye: it has been sent its first bytes, and not yet run.
 func TestWhoComesAsTheSetIsClosedIsToldBye(t *testing.T) {
 	for _, waits := range []bool{false, true} {
-		r := newRig(t, memory.Options{})
+		r := newRig(t, memory.Options{}, false)
 		l := r.make(filters("a"), blocking(waits))
 		r.set.Close("shutdown")
 		if r.run(l) || byeOf(l) != "shutdown" {

@@ -29,7 +29,7 @@ func TestResumeAtEveryByte(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, memory.Options{})
+			r := newRig(t, memory.Options{}, false)
 			names := []string{"a", "b/1", "b/2", "c"}
 			for i := range 16 {
 				r.publish(store.Message{Group: names[i%4], UID: uidOf(i), Event: []string{"", "e"}[i%2], Msg: fmt.Append(nil, "line\n", i)})

@@ -32,9 +32,10 @@ type message struct {
 	optional   bool // it has a time to live
 }
 
-func newRig(t tester, o memory.Options) *rig {
+// newRig returns a rig whose shards watch the log, or are told of each append.
+func newRig(t tester, o memory.Options, told bool) *rig {
 	r := &rig{t: t, log: memory.New(o)}
-	r.set = delivery.NewSet(r.log)
+	r.set = delivery.NewSet(r.log, told)
 	t.Cleanup(func() { r.close() })
 	return r
 }
@@ -73,6 +74,7 @@ func (r *rig) publish(batch ...store.Message) store.Seq {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.set.Appended(first.Seq, entries, delivery.Few)
 	for i, m := range batch {
 		r.published = append(r.published, message{
 			seq: first.Seq + store.Seq(i), group: m.Group, uid: m.UID, body: string(entries[i].Message.Msg), optional: !m.Expires.IsZero(),

@@ -12,6 +12,7 @@ import (
 // Set is all streams of a log, shared out among shards.
 type Set struct {
 	log    store.Store
+	told   bool
 	shards []*shard
 	next   atomic.Uint32
 	turns  *turns
@@ -19,10 +20,11 @@ type Set struct {
 	stats  counters
 }
 
-// NewSet starts the shards, one for each core.
-func NewSet(log store.Store) *Set {
+// NewSet starts the shards, one for each core. They watch the log, unless the set is told: then
+// Appended is to be called after each append.
+func NewSet(log store.Store, told bool) *Set {
 	n := runtime.GOMAXPROCS(0)
-	s := &Set{log: log}
+	s := &Set{log: log, told: told}
 	s.turns = newTurns(2*n, &s.gate)
 	for range n {
 		s.shards = append(s.shards, newShard(s))

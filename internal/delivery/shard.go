@@ -14,11 +14,15 @@ import (
 const batchBytes = 256 << 10
 
 // shard is follow for many streams at once, all of them at its own position: it reads once and
-// writes each stream once. One goroutine runs it, and owns what is parked.
+// writes each stream once. Its goroutine runs it, or a publisher that finds it at rest (inline.go).
 type shard struct {
 	set  *Set
 	wake chan struct{} // holds one: look again
 	done chan struct{}
+
+	owner   sync.Mutex  // held by the one who runs the shard, who owns what is parked
+	again   atomic.Bool // a publisher found it held: look again
+	follows atomic.Bool // the log, since some stream is parked
 
 	mu    sync.Mutex // guards what follows
 	inbox []func()   // to be done by the shard's goroutine
@@ -30,12 +34,13 @@ type shard struct {
 	pos   atomic.Uint64 // all up to here has been delivered to what is parked
 	fresh atomic.Int64  // what was appended before this time has been read; idle: nothing is owed
 
-	// The goroutine's own.
+	// The owner's.
 	index   index
 	parked  int
 	all     []*Stream // parked or not
 	dues    dues
 	timer   *time.Timer
+	beatAt  instant // when the timer fires
 	unwatch func()
 	epoch   string
 	batch   store.Batch
@@ -121,10 +126,22 @@ func (sh *shard) close(why Reason) {
 func (sh *shard) run() {
 	defer close(sh.done)
 	defer sh.timer.Stop()
-	for sh.look() {
+	for sh.hold() {
 		select {
 		case <-sh.wake:
 		case <-sh.timer.C:
+		}
+	}
+}
+
+// hold looks as the shard's owner, and once more for each publisher that it has kept from doing so.
+func (sh *shard) hold() (open bool) {
+	for {
+		sh.owner.Lock()
+		open = sh.look()
+		sh.owner.Unlock()
+		if !sh.again.Swap(false) {
+			return open
 		}
 	}
 }
@@ -385,7 +402,7 @@ func (sh *shard) adopt(s *Stream) {
 
 // begin has the shard follow the log from its present end.
 func (sh *shard) begin() {
-	if sh.unwatch == nil {
+	if !sh.follows.Swap(true) && !sh.set.told {
 		sh.unwatch = sh.set.log.Watch(sh.wake)
 	}
 	_, newest := sh.set.log.Bounds()
@@ -449,9 +466,8 @@ func (sh *shard) unpark(s *Stream) {
 func (sh *shard) rest() {
 	sh.fresh.Store(idle)
 	sh.set.gate.open()
-	if sh.parked == 0 && sh.unwatch != nil {
+	if sh.parked == 0 && sh.follows.Swap(false) && !sh.set.told {
 		sh.unwatch()
-		sh.unwatch = nil
 	}
 	if cap(sh.batch.Buf) > batchBytes { // it grew for one large message
 		sh.batch.Buf = make([]byte, 0, batchBytes)

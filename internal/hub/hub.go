@@ -79,9 +79,12 @@ func New(log store.Store, o Options) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hub{opts: o, log: log, set: delivery.NewSet(log), poller: poller, keys: newKeys(o.IdempotencyKeys)}
+	notes, lasts := log.(store.Noter)
+	h := &Hub{opts: o, log: log, notes: notes, poller: poller, keys: newKeys(o.IdempotencyKeys)}
+	// A store that outlives the process may still append what its caller has given up waiting for:
+	// it is watched.
+	h.set = delivery.NewSet(log, !lasts)
 	h.sessions = session.NewRegistry(o.SessionTimeout, h.onSession)
-	h.notes, _ = log.(store.Noter)
 	for filter, p := range systemPolicies {
 		f, err := group.ParseFilter(filter)
 		if err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -107,6 +108,7 @@ func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Recei
 	if err != nil {
 		return Receipt{}, closedError(err)
 	}
+	h.set.Appended(first.Seq, e.entries, delivery.Few)
 	h.posts.Add(uint64(len(e.entries)))
 	last := first
 	last.Seq += store.Seq(len(e.entries)) - 1

@@ -146,7 +146,11 @@ func (h *Hub) sendWill(e session.Event) {
 // appendOwn appends a message that no request waits for, with notes about it.
 func (h *Hub) appendOwn(m store.Message, notes ...store.Note) error {
 	m.Time = time.Now()
-	_, err := h.appendNoted(context.Background(), []store.Entry{m.Entry(nil)}, notes)
+	entries := []store.Entry{m.Entry(nil)}
+	id, err := h.appendNoted(context.Background(), entries, notes)
+	if err == nil {
+		h.set.Appended(id.Seq, entries, 0) // nothing is written here: a session's lock may be held
+	}
 	return err
 }
 

@@ -1,0 +1,108 @@
+package delivery_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// parked waits until all streams that match the group are parked.
+func (r *rig) parked(name string, n int) {
+	r.t.Helper()
+	for late := time.Now().Add(time.Minute); r.set.Listeners([]string{name})[0] < n; {
+		if time.Now().After(late) {
+			r.t.Fatal("the streams do not park")
+		}
+	}
+}
+
+func TestAPublisherDeliversToAFewStreamsItself(t *testing.T) {
+	r := newRig(t, memory.Options{}, true)
+	l := r.listen(filters("a"))
+	r.parked("a", 1)
+	for late := time.Now().Add(time.Minute); ; {
+		seq := r.say("a", "now")
+		l.mu.Lock()
+		at := l.parser.last().seq
+		l.mu.Unlock()
+		if at == seq {
+			return // before publish has returned
+		}
+		if time.Now().After(late) {
+			t.Fatal("each message was left to the shard, though it is idle")
+		}
+		l.awaitSeq(t, seq) // the shard was not at rest yet
+	}
+}
+
+func TestMessagesForManyStreamsAreLeftToTheShards(t *testing.T) {
+	r := newRig(t, memory.Options{}, true)
+	var all []*listener
+	for range 4 * delivery.Few {
+		all = append(all, r.listen(filters("a", "a/#")))
+	}
+	r.parked("a", len(all))
+	end := r.say("a", "to all")
+	for _, l := range all {
+		l.awaitSeq(t, end)
+	}
+}
+
+// TestPublishersAtOnceMissNoStream has publishers deliver at once, be in each other's way and leave
+// the rest to the shards: in each round all streams get what was sent, and nothing later makes up
+// for a message that was missed.
+func TestPublishersAtOnceMissNoStream(t *testing.T) {
+	const rounds, publishers = 500, 8
+	r := newRig(t, memory.Options{}, true)
+	var streams []*listener
+	for i := range publishers {
+		streams = append(streams, r.listen(filters(fmt.Sprint(i)), takes(func(n int) int { return n - n/3*(i%2) })))
+	}
+	streams = append(streams, r.listen(filters("+")))
+	for i := range rounds {
+		var all sync.WaitGroup
+		seqs := make([]store.Seq, publishers+1)
+		for p := range publishers {
+			all.Go(func() {
+				m := store.Message{Group: fmt.Sprint(p), Time: time.Now(), Msg: []byte(`"x"`)}
+				entries := []store.Entry{m.Entry(nil)}
+				first, err := r.log.Append(context.Background(), entries)
+				if err != nil {
+					t.Error(err)
+				}
+				seqs[p] = first.Seq
+				r.set.Appended(first.Seq, entries, delivery.Few)
+			})
+			if p == i%publishers {
+				l := r.listen(filters("none", "#"))
+				all.Go(l.hangUp)
+			}
+		}
+		all.Wait()
+		seqs[publishers] = r.newest()
+		for p, l := range streams {
+			l.awaitSeq(t, seqs[p])
+		}
+	}
+	for p, l := range streams {
+		want := rounds
+		if p == publishers {
+			want *= publishers
+		}
+		got := l.blocks()
+		for k := 1; k < len(got); k++ {
+			if got[k].seq <= got[k-1].seq {
+				t.Fatalf("stream %d: %d comes after %d", p, got[k].seq, got[k-1].seq)
+			}
+		}
+		if len(got) != want {
+			t.Errorf("stream %d got %d messages of %d", p, len(got), want)
+		}
+	}
+}
