@@ -12,7 +12,7 @@ const module = "github.com/watchbox-go/watchbox"
 // layout is the table of docs/ARCHITECTURE.md: what each package may import of ours.
 var layout = map[string]string{
 	"cmd/watchbox":      ". internal/duration sse store/disk",
-	"client":            "sse",
+	"client":            "internal/origin sse",
 	"examples/chat":     ".",
 	"test/browser":      ".",
 	".":                 "api internal/group internal/hub internal/session store store/disk store/memory store/tiered web",
@@ -27,7 +27,8 @@ var layout = map[string]string{
 	"store/memory":      "internal/group store",
 	"store/tiered":      "internal/group store store/disk store/memory",
 	"store/storetest":   "internal/group store",
-	"sse":               "",
+	"internal/origin":   "",
+	"sse":               "internal/origin",
 	"web":               "",
 }
 

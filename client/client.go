@@ -30,6 +30,7 @@ type Client struct {
 
 	mu      sync.Mutex // guards what follows
 	state   State
+	met     bool                   // the hub has answered once: the address is right
 	known   bool                   // the hub knows the session
 	joined  map[string]*membership // by filter
 	subs    []*Subscription        // in the order of their joins
@@ -66,6 +67,7 @@ func New(address string, opts ...Option) (*Client, error) {
 		c.own = newTransport()
 		c.http = &http.Client{Transport: c.own}
 	}
+	c.http = withinHost(c.http)
 	c.secret = cmp.Or(c.secret, rand.Text())
 	c.uid = uidOf(c.secret)
 	c.life, c.end = context.WithCancelCause(context.Background())

@@ -38,7 +38,12 @@
 //	    │
 //	    └── the last Leave, in any state
 //
-//	any ── Close · answered 204, 401, 403 or anything else that is final · kicked ──▶ closed
+//	any ── Close · a final answer · kicked ──▶ closed
+//
+// An answer is final if it is 204, 401 or 403, or a problem of the hub's own (problem+json with a
+// code) that is not temporary. Any other answer is final only before the hub has answered for the first
+// time, when the address may be wrong; later it comes from a proxy while the hub is replaced, or from a
+// network that wants a login. An attempt that is not open within WithAnswerTimeout is made again.
 //
 // The wait is what the server asks for by retry: and Retry-After, and a random part that doubles
 // with each failure in a row, so that a thousand clients do not come back at once.

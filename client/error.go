@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/watchbox-go/watchbox/sse"
@@ -39,15 +40,21 @@ func (e *Error) temporary() bool {
 	return e.Status >= 500
 }
 
-// refusal returns the error that an answer is: a problem (RFC 9457) of the hub, or whatever
-// something between us and it says.
+// refusal returns the error that an answer is: a problem (RFC 9457) of the hub, or what something
+// between us and the hub says.
 func refusal(status int, header http.Header, body []byte) *Error {
 	e := &Error{Status: status}
 	var p struct{ Code, Detail string }
-	if json.Unmarshal(body, &p) == nil {
+	if mediaType(header) == "application/problem+json" && json.Unmarshal(body, &p) == nil {
 		e.Code, e.Detail = p.Code, p.Detail
 	}
-	if e.Detail == "" {
+	switch location := header.Get("Location"); {
+	case e.Detail != "":
+	case status >= 300 && status <= 399 && location != "":
+		e.Detail = fmt.Sprintf("the answer is a redirect to %s: use the address that it leads to", location)
+	case status >= 200 && status <= 299 && status != http.StatusNoContent:
+		e.Detail = fmt.Sprintf("the answer is %d with %q and not a hub's: is the address right?", status, mediaType(header))
+	default:
 		e.Detail = fmt.Sprintf("the answer is %d %s", status, http.StatusText(status))
 	}
 	if s, err := strconv.ParseUint(header.Get("Retry-After"), 10, 16); err == nil {
@@ -56,10 +63,39 @@ func refusal(status int, header http.Header, body []byte) *Error {
 	return e
 }
 
+// mediaType returns the type of a body, without parameters and in lower case.
+func mediaType(h http.Header) string {
+	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
 // streamError is an error of the stream as the user gets it.
 func streamError(err error) error {
 	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
 		return refusal(refused.Code, refused.Header, refused.Body)
 	}
 	return fmt.Errorf("watchbox: %w", err)
+}
+
+// final reports whether an answer ends what it answers. Once the hub has answered, another answer that
+// is not the hub's own comes from a proxy while the hub is replaced, or from a network that wants a
+// login: it is temporary.
+func (c *Client) final(e *Error) bool {
+	switch e.Status {
+	case http.StatusNoContent, http.StatusUnauthorized, http.StatusForbidden:
+		return true
+	}
+	if e.temporary() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return e.Code != "" || !c.met
+}
+
+// meet notes that the hub has answered.
+func (c *Client) meet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.met = true
 }

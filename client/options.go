@@ -18,6 +18,7 @@ type config struct {
 	http      *http.Client
 	token     func(context.Context) (string, error)
 	heartbeat time.Duration
+	answer    time.Duration
 	maxDelay  time.Duration
 	logger    *slog.Logger
 
@@ -29,7 +30,7 @@ type config struct {
 }
 
 func defaults() config {
-	return config{maxDelay: 30 * time.Second, logger: slog.New(slog.DiscardHandler)}
+	return config{answer: 30 * time.Second, maxDelay: 30 * time.Second, logger: slog.New(slog.DiscardHandler)}
 }
 
 // OnDisconnect has f called when the open stream is lost, once, however many attempts it takes to
@@ -71,7 +72,8 @@ func WithSecret(secret string) Option {
 }
 
 // WithHTTPClient makes all requests with h. Its Timeout is not applied to the stream, and Close
-// leaves its connections alone.
+// leaves its connections alone. A redirect is followed only where it keeps the method and the host (or
+// changes to HTTPS): secrets and messages are not sent anywhere else.
 func WithHTTPClient(h *http.Client) Option {
 	return func(c *config) error { c.http = h; return nil }
 }
@@ -92,6 +94,19 @@ func WithHeartbeat(d time.Duration) Option {
 			return fmt.Errorf("a heartbeat of %v is not from 100ms to 1h", d)
 		}
 		c.heartbeat = d
+		return nil
+	}
+}
+
+// WithAnswerTimeout bounds the wait for an answer, 30 seconds by default: a call is made again when nothing of
+// its request was taken, and nothing of its answer came, for d; the stream is asked for again when
+// it was not open d after it was asked for.
+func WithAnswerTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		if d <= 0 {
+			return fmt.Errorf("an answer timeout of %v is not above 0", d)
+		}
+		c.answer = d
 		return nil
 	}
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,17 +11,19 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/origin"
 )
 
 const (
-	// answerWait is how long an answer may take: the connection may be dead.
-	answerWait = 30 * time.Second
-
 	// goodbye is how long Close waits for the hub.
 	goodbye = 5 * time.Second
 
 	// maxAnswer is how large, in bytes, an answer may be.
 	maxAnswer = 64 << 10
+
+	// maxRedirects is how many redirects are followed for one request, as net/http has it.
+	maxRedirects = 10
 
 	// firstDelay is the first wait's random part.
 	firstDelay = 100 * time.Millisecond
@@ -33,6 +36,7 @@ type request struct {
 	mediaType    string
 	body         []byte
 	key          string // Idempotency-Key
+	largest      int64  // how large, in bytes, the answer may be; 0: maxAnswer
 }
 
 // call makes a request until its outcome is certain: the hub has done it, or refuses it. A token
@@ -52,7 +56,7 @@ func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error
 		case refused && e.Status == http.StatusUnauthorized && !renewed:
 			renewed = true
 			continue
-		case refused && !e.temporary(), errors.Is(err, errToken):
+		case refused && c.final(e), errors.Is(err, errToken):
 			return nil, err
 		case refused:
 			err = c.pause(ctx, err, max(e.retryAfter, c.delay(failures)))
@@ -112,8 +116,11 @@ func (c *Client) authorize(r *http.Request) error {
 
 // try makes a request once.
 func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, answerWait, fmt.Errorf("watchbox: no answer within %v", answerWait))
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(c.answer, func() { cancel(fmt.Errorf("watchbox: no answer within %v", c.answer)) })
+	defer timer.Stop()
+	moved := func() { timer.Reset(c.answer) }
 	u := c.base + r.path
 	if len(r.query) > 0 {
 		u += "?" + r.query.Encode()
@@ -121,6 +128,9 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 	req, err := http.NewRequestWithContext(ctx, r.method, u, bytes.NewReader(r.body))
 	if err != nil {
 		return nil, &Error{Detail: err.Error()}
+	}
+	if len(r.body) > 0 {
+		req.Body = progress{req.Body, moved}
 	}
 	if r.mediaType != "" {
 		req.Header.Set("Content-Type", r.mediaType)
@@ -133,15 +143,56 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("watchbox: %w", err)
+		return nil, fmt.Errorf("watchbox: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read, as far as it matters
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	switch {
-	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return nil, refusal(resp.StatusCode, resp.Header, answer)
-	case err != nil:
-		return nil, fmt.Errorf("watchbox: the answer was cut short: %w", err)
+	answer, err = io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
+	return c.judge(resp, answer, err)
+}
+
+// judge returns what an answer says. One is the hub's own if it is JSON, a problem with a code, or has
+// no body because none is needed.
+func (c *Client) judge(resp *http.Response, answer []byte, cut error) ([]byte, error) {
+	switch media := mediaType(resp.Header); {
+	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusAccepted,
+		resp.StatusCode/100 == 2 && media == "application/json":
+	default:
+		e := refusal(resp.StatusCode, resp.Header, answer)
+		if e.Code != "" {
+			c.meet()
+		}
+		return nil, e
 	}
+	if cut != nil {
+		return nil, fmt.Errorf("watchbox: the answer was cut short: %w", cut)
+	}
+	c.meet()
 	return answer, nil
+}
+
+// progress notes when more of a body is wanted.
+type progress struct {
+	io.ReadCloser
+	moved func()
+}
+
+func (p progress) Read(b []byte) (int, error) {
+	p.moved()
+	return p.ReadCloser.Read(b)
+}
+
+// withinHost returns a copy of an http.Client that leaves redirects alone which lead to another host, or
+// turn a request into a GET.
+func withinHost(h *http.Client) *http.Client {
+	own, next := *h, h.CheckRedirect
+	own.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		switch first := via[0]; {
+		case !origin.Trusts(first.URL, r.URL), r.Method != first.Method, len(via) >= maxRedirects:
+			return http.ErrUseLastResponse
+		case next != nil:
+			return next(r, via)
+		}
+		return nil
+	}
+	return &own
 }

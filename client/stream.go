@@ -47,6 +47,7 @@ func newStream(c *Client) *stream {
 	s.ctx, s.end = context.WithCancelCause(c.life)
 	s.sse = sse.Client{
 		URL: c.base + "/v1/events", HTTPClient: c.http, MaxBackoff: c.maxDelay,
+		AnswerTimeout: c.answer, FirstEventTimeout: c.answer, Final: s.final,
 		BeforeAttempt: s.beforeAttempt, OnEvent: s.onEvent, OnDisconnect: s.onDisconnect,
 		OnError: func(err error) { c.logger.Warn("the stream", "error", err) },
 	}
@@ -78,11 +79,21 @@ func (s *stream) run() {
 	}
 }
 
-// lose is told that a stream has ended for good. What was open once, and what the hub refuses
-// whatever is joined, closes the client; anything else is an error of the join that asked for it.
+// final reports whether the stream is not asked for again after an attempt has failed.
+func (s *stream) final(err error) bool {
+	if status, refused := errors.AsType[*sse.StatusError](err); refused {
+		return status.Final() && s.client.final(refusal(status.Code, status.Header, status.Body))
+	}
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	return errors.Is(err, sse.ErrRequest) || errors.Is(err, sse.ErrMediaType) && !s.client.met
+}
+
+// lose is told that a stream has ended for good. It closes the client if the stream was open once, or
+// if the hub refuses the client whatever it joins. Anything else is an error of the join that asked for it.
 func (c *Client) lose(s *stream, err error) {
 	e, refused := errors.AsType[*Error](err)
-	if s.ever || !refused || e.Status == http.StatusNoContent || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden {
+	if s.ever || refused && (e.Status == http.StatusNoContent || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden) {
 		c.fail(err)
 		return
 	}
@@ -155,7 +166,7 @@ func (s *stream) onSession(ev sse.Event) {
 	again := s.ever
 	s.ever, s.open, s.renewed = true, true, false
 	c.mu.Lock()
-	c.known = true
+	c.met, c.known = true, true
 	var leftover []string
 	for _, f := range s.asked {
 		if m := c.joined[f]; m != nil {

@@ -9,6 +9,8 @@ const (
 	defaultRetry      = time.Second
 	defaultMaxBackoff = 30 * time.Second
 
+	defaultAnswerTimeout = time.Minute
+
 	// steadyAfter is how long a connection has to be open to count as success. One that a server
 	// accepts and drops does not: its clients would come at the same pace for ever.
 	steadyAfter = 10 * time.Second

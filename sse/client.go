@@ -41,8 +41,10 @@ type Client struct {
 	// so does the attempt, and another follows.
 	BeforeAttempt func(*http.Request) error
 
-	// HTTPClient makes the requests with its transport, and follows redirects as it does for any
-	// request; nil is http.DefaultClient. Its Timeout is not applied: a stream has no end.
+	// HTTPClient makes the requests; nil is http.DefaultClient. Its Timeout is not applied: a stream
+	// has no end. It follows redirects as it does for any request, but a redirect to another host gets
+	// none of the headers that Header and BeforeAttempt have set, since they may be secrets. Content-Type,
+	// Last-Event-ID and the like are sent.
 	HTTPClient *http.Client
 
 	// LastEventID is the id to resume after. It moves with each whole block of the stream, after
@@ -57,6 +59,15 @@ type Client struct {
 	// a row; 0 is 30 seconds.
 	MaxBackoff time.Duration
 
+	// AnswerTimeout ends an attempt whose response header has not come this long after it began.
+	// 0 is a minute. Below 0 is no limit, for a server that holds the header back until its first event.
+	AnswerTimeout time.Duration
+
+	// FirstEventTimeout ends an attempt that has not brought an event this long after it began,
+	// whatever else it brings. 0 is no limit. It is for servers that begin each stream with an event,
+	// as a Watchbox hub does.
+	FirstEventTimeout time.Duration
+
 	// IdleTimeout ends a connection on which not a byte came for so long, comments included, or
 	// that took so long to be answered. 0 is none: a server need not send anything, and what
 	// happens while a Client reconnects is lost where events have no ids.
@@ -64,6 +75,10 @@ type Client struct {
 
 	// MaxEventSize is as in Reader: an event that is larger is skipped and told to OnError.
 	MaxEventSize int
+
+	// Final reports whether Run returns the error of an attempt instead of trying again; nil is the
+	// rule that Run describes.
+	Final func(error) bool
 
 	// OnOpen hears of the header of each response that is a stream.
 	OnOpen func(http.Header)
@@ -82,16 +97,23 @@ type Client struct {
 	// server has ended it), and how long it is until the next. What is final Run returns.
 	OnDisconnect func(err error, wait time.Duration)
 
-	mu        sync.Mutex
+	opened bool // a stream was open once
+
+	mu        sync.Mutex              // guards interrupt
 	interrupt context.CancelCauseFunc // ends the turn: an attempt and the wait after it
 }
 
-// Run listens until the context is done, and returns its cause, or until the server says that
-// there is no use in trying again:
+// Run listens until the context is done, and returns its cause, or until an answer is final:
 //
-//   - a *StatusError with a status that is final: 204, and all but 200, 408, 425, 429 and 5xx
-//   - ErrMediaType
-//   - ErrRequest
+//   - 204, 401 and 403: a *StatusError
+//   - a problem of the server's own (application/problem+json, RFC 9457) with any status but 408,
+//     425, 429 and 5xx: a *StatusError
+//   - ErrRequest: no request can be made of the Client's URL and Method
+//   - before the first stream is open, when the URL may be wrong: any status but 200, 408, 425, 429
+//     and 5xx, and ErrMediaType
+//
+// Once a stream was open, a 404 or a web page comes from a proxy while the server is replaced, or from a
+// network that wants a login. Run tries again then.
 //
 // Everything else is tried again after a wait: Retry, or what the server's Retry-After says if
 // that is longer, plus a random part of a time that doubles from Retry to MaxBackoff. A
@@ -107,7 +129,7 @@ func (c *Client) Run(ctx context.Context) error {
 		steady, err := c.attempt(turn)
 		switch {
 		case ctx.Err() != nil:
-		case final(err):
+		case c.final(err):
 			end(nil)
 			return err
 		default:
@@ -143,9 +165,13 @@ func (c *Client) setInterrupt(f context.CancelCauseFunc) {
 func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 	ctx, cancel := context.WithCancelCause(turn)
 	defer cancel(nil)
+	answered := deadline(cmp.Or(c.AnswerTimeout, defaultAnswerTimeout), "no response header", cancel)
+	defer answered()
+	begun := deadline(c.FirstEventTimeout, "no event", cancel)
+	defer begun()
 	req, err := c.request(ctx)
 	if err != nil {
-		return false, err
+		return false, cmp.Or(context.Cause(ctx), err)
 	}
 	idle := newIdle(c.IdleTimeout, func() { cancel(ErrIdle) })
 	defer idle.end()
@@ -164,8 +190,12 @@ func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 		if turn.Err() != nil {
 			continue // it was stopped: nothing is told any more
 		}
-		if it.kind == itemOpen {
-			opened = time.Now()
+		switch it.kind {
+		case itemOpen:
+			opened, c.opened = time.Now(), true
+			answered()
+		case itemEvent, itemTooLarge:
+			begun()
 		}
 		c.tell(e, it)
 		idle.set(c.IdleTimeout)
@@ -175,6 +205,30 @@ func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 		err = cause // which is why the connection failed
 	}
 	return !opened.IsZero() && time.Since(opened) >= steadyAfter, err
+}
+
+// deadline ends an attempt after a time, if that is above 0, unless met is called before.
+func deadline(after time.Duration, missing string, end context.CancelCauseFunc) (met func()) {
+	if after <= 0 {
+		return func() {}
+	}
+	timer := time.AfterFunc(after, func() { end(fmt.Errorf("%w: %s within %v", ErrNoAnswer, missing, after)) })
+	return func() { timer.Stop() }
+}
+
+// final reports whether an attempt that ended with this error is the last one.
+func (c *Client) final(err error) bool {
+	if c.Final != nil {
+		return c.Final(err)
+	}
+	status, refused := errors.AsType[*StatusError](err)
+	switch {
+	case errors.Is(err, ErrRequest):
+		return true
+	case !c.opened:
+		return refused && status.Final() || errors.Is(err, ErrMediaType)
+	}
+	return refused && status.definite()
 }
 
 func (c *Client) request(ctx context.Context) (*http.Request, error) {
@@ -199,6 +253,7 @@ func (c *Client) request(ctx context.Context) (*http.Request, error) {
 func (c *Client) engine(req *http.Request, idle *idle) *engine {
 	client := *cmp.Or(c.HTTPClient, http.DefaultClient)
 	client.Timeout = 0
+	client.CheckRedirect = withoutSecrets(req.Header.Clone(), client.CheckRedirect)
 	return &engine{
 		client: &client, req: req, idle: idle, lastEventID: c.LastEventID,
 		maxEventSize: c.MaxEventSize, out: make(chan item),

@@ -271,6 +271,72 @@ func TestClientStopsForGood(t *testing.T) {
 	}
 }
 
+// What stands between a client and its server answers for it while it is replaced, and networks that
+// want a login answer for everybody.
+func TestOnlyTheServersOwnAnswersAreFinalAfterTheFirstStream(t *testing.T) {
+	problem := []string{"Content-Type", "application/problem+json; charset=utf-8"}
+	page := []string{"Content-Type", "text/html"}
+	for _, test := range []struct {
+		code   int
+		header []string
+		final  bool
+	}{
+		{204, nil, true}, {401, page, true}, {403, nil, true}, {404, problem, true}, {400, problem, true}, {410, problem, true},
+		{404, page, false}, {400, nil, false}, {405, page, false}, {410, page, false}, {302, nil, false}, {200, page, false},
+		{503, problem, false}, {429, problem, false},
+	} {
+		t.Run(fmt.Sprint(test.code, test.header), func(t *testing.T) {
+			leavesNothing(t)
+			s := serve(t, stream("id: 1\n\n"), status(test.code, test.header...), stream("id: 2\ndata: back\n\n"))
+			l := listen(s.URL)
+			err := l.Run(t.Context())
+			if back := slices.Contains(l.told, "message 2 back"); back == test.final {
+				t.Errorf("told %q, Run: %v; want it to be final: %v", l.told, err, test.final)
+			}
+		})
+	}
+}
+
+func TestFinalDecides(t *testing.T) {
+	leavesNothing(t)
+	s := serve(t, status(404), status(204), status(503))
+	l := listen(s.URL)
+	l.Final = func(err error) bool {
+		status, ok := errors.AsType[*StatusError](err)
+		return ok && status.Code == 503
+	}
+	if err := l.Run(t.Context()); err == nil || err.Error() != (&StatusError{Code: 503}).Error() {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestSecretsDoNotFollowARedirectToAnotherHost(t *testing.T) {
+	leavesNothing(t)
+	other := serve(t, stream("id: 2\n\n"))
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		elsewhere := func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, code) }
+		s := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/here", code) }, stream("id: 1\n\n"), elsewhere)
+		l := listen(s.URL + "/?token=query")
+		l.Method, l.Body = "POST", []byte("what")
+		l.Header = http.Header{"Watchbox-Session": {"secret"}, "Authorization": {"secret"}, "Cookie": {"a=secret"}, "Content-Type": {"text/plain"}}
+		l.BeforeAttempt = func(r *http.Request) error { r.Header.Set("X-Token", "secret"); return nil }
+		_ = l.Run(t.Context()) // ends when one of the two is out of handlers
+		<-s.asked
+		if h := (<-s.asked).Header; h.Get("X-Token") != "secret" || h.Get("Watchbox-Session") != "secret" || h.Get("Authorization") != "secret" {
+			t.Errorf("%d on the same host: %v", code, h)
+		}
+		h := (<-other.asked).Header
+		for name, values := range h {
+			if text := strings.Join(values, " "); strings.Contains(text, "secret") || strings.Contains(text, "query") {
+				t.Errorf("%d to another host: %s: %s", code, name, text)
+			}
+		}
+		if h.Get("Last-Event-ID") != "1" {
+			t.Errorf("%d to another host: %v", code, h)
+		}
+	}
+}
+
 func TestStatusErrorHasTheBody(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,13 +191,78 @@ func TestIdleTimeout(t *testing.T) {
 		{"each byte is one", bytewise, 9*(timeout-time.Second) + timeout},
 	} {
 		t.Run(test.promise, func(t *testing.T) {
-			asked, l := timed(t, func(l *listener) { l.IdleTimeout = timeout }, test.answer, stream(""))
+			asked, l := timed(t, func(l *listener) { l.IdleTimeout, l.AnswerTimeout = timeout, -1 }, test.answer, stream(""))
 			within(t, asked, [2]time.Duration{test.lasts + time.Second, test.lasts + 2*time.Second})
 			if !slices.Contains(l.told, "lost: "+ErrIdle.Error()) {
 				t.Errorf("told %q, want ErrIdle", l.told)
 			}
 		})
 	}
+}
+
+// Each stage of an answer has a deadline.
+func TestAnAttemptThatIsNotAnsweredEnds(t *testing.T) {
+	never := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	commenting := func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			stream(":\n\nid: 1\n\n")(w, r)
+			time.Sleep(time.Second)
+		}
+	}
+	for _, test := range []struct {
+		promise       string
+		answer, first time.Duration
+		handler       http.HandlerFunc
+		lasts         time.Duration
+	}{
+		{"the header comes within a minute by default", 0, 0, never, time.Minute},
+		{"the header comes within AnswerTimeout", 10 * time.Second, 0, never, 10 * time.Second},
+		{"the header comes within FirstEventTimeout", 0, 20 * time.Second, never, 20 * time.Second},
+		{"an event follows the header", 0, 20 * time.Second, hold(""), 20 * time.Second},
+		{"half an event is none", 0, 20 * time.Second, hold("id: 1\ndata: ha"), 20 * time.Second},
+		{"comments and ids are no events", 0, 20 * time.Second, commenting, 20 * time.Second},
+	} {
+		t.Run(test.promise, func(t *testing.T) {
+			asked, l := timed(t, func(l *listener) {
+				l.AnswerTimeout, l.FirstEventTimeout, l.OnComment = test.answer, test.first, nil
+			}, test.handler, stream("data: x\n\n"))
+			within(t, asked, [2]time.Duration{test.lasts + time.Second, test.lasts + 3*time.Second})
+			if !slices.ContainsFunc(l.told, func(s string) bool { return strings.HasPrefix(s, "lost: "+ErrNoAnswer.Error()) }) {
+				t.Errorf("told %q, want ErrNoAnswer", l.told)
+			}
+		})
+	}
+}
+
+func TestAStreamThatWasAnsweredHasNoDeadline(t *testing.T) {
+	late := func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(1000 * time.Hour) // synctest's clock
+		stream("data: late\n\n")(w, r)
+	}
+	_, l := timed(t, func(l *listener) { l.AnswerTimeout = -1 }, late)
+	l.want(t, "open", "message  late", "lost: EOF")
+	asked, _ := timed(t, func(l *listener) { l.AnswerTimeout, l.FirstEventTimeout = time.Second, time.Second },
+		func(w http.ResponseWriter, r *http.Request) {
+			stream("data: x\n\n")(w, r)
+			time.Sleep(1000 * time.Hour)
+		}, stream(""))
+	within(t, asked, [2]time.Duration{1000 * time.Hour, 1000*time.Hour + 2*time.Second})
+}
+
+func TestATokenThatDoesNotComeIsNoHang(t *testing.T) {
+	hangs := true
+	_, l := timed(t, func(l *listener) {
+		l.AnswerTimeout = time.Second
+		l.BeforeAttempt = func(r *http.Request) error {
+			if hangs {
+				hangs = false
+				<-r.Context().Done()
+				return r.Context().Err()
+			}
+			return nil
+		}
+	}, stream("data: x\n\n"))
+	l.want(t, "lost: "+ErrNoAnswer.Error()+": no response header within 1s", "open", "message  x", "lost: EOF")
 }
 
 func TestWithoutIdleTimeoutAStreamMayBeSilent(t *testing.T) {

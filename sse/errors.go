@@ -14,7 +14,7 @@ var (
 	// ErrEventTooLarge says that an event was skipped because it is larger than MaxEventSize.
 	ErrEventTooLarge = errors.New("sse: the event is too large")
 
-	// ErrMediaType says that a response is no event stream. It is final.
+	// ErrMediaType says that a response is no event stream.
 	ErrMediaType = errors.New("sse: the response is not of type " + ContentType)
 
 	// ErrRequest says that the Client's URL or Method is none. It is final.
@@ -26,6 +26,9 @@ var (
 
 	// ErrIdle says that nothing came for as long as IdleTimeout.
 	ErrIdle = errors.New("sse: nothing was heard for too long")
+
+	// ErrNoAnswer says that AnswerTimeout or FirstEventTimeout ended an attempt.
+	ErrNoAnswer = errors.New("sse: the server does not answer")
 
 	// ErrRestarted says that Restart was called.
 	ErrRestarted = errors.New("sse: restarted")
@@ -52,7 +55,7 @@ func (e *StatusError) Error() string {
 	return "sse: the server answered " + status
 }
 
-// Final reports whether there is no use in trying again. 408, 425, 429 and 5xx are for now.
+// Final reports whether the status means that trying again is useless. 408, 425, 429 and 5xx are temporary.
 func (e *StatusError) Final() bool {
 	switch e.Code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -61,12 +64,13 @@ func (e *StatusError) Final() bool {
 	return e.Code < 500
 }
 
-// final reports whether an attempt that ended so is the last.
-func final(err error) bool {
-	if status, ok := errors.AsType[*StatusError](err); ok {
-		return status.Final()
+// definite reports whether the status is final, and no mistake of something between us and the server.
+func (e *StatusError) definite() bool {
+	switch e.Code {
+	case http.StatusNoContent, http.StatusUnauthorized, http.StatusForbidden:
+		return true
 	}
-	return errors.Is(err, ErrMediaType) || errors.Is(err, ErrRequest)
+	return e.Final() && essence(e.Header) == "application/problem+json"
 }
 
 // retryAfter returns how long the server that answered so wants to be left alone (RFC 9110,
@@ -96,11 +100,15 @@ func check(resp *http.Response) error {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, errorBody)) // as much as comes
 		return &StatusError{Code: resp.StatusCode, Header: resp.Header, Body: body}
 	}
-	given := resp.Header.Get("Content-Type")
-	essence, _, _ := strings.Cut(given, ";")
-	if !strings.EqualFold(strings.TrimSpace(essence), ContentType) {
+	if essence(resp.Header) != ContentType {
 		_ = resp.Body.Close()
-		return fmt.Errorf("%w: it is %q", ErrMediaType, given)
+		return fmt.Errorf("%w: it is %q", ErrMediaType, resp.Header.Get("Content-Type"))
 	}
 	return nil
+}
+
+// essence returns the media type of a body, without parameters and in lower case.
+func essence(h http.Header) string {
+	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(t))
 }

@@ -1,0 +1,398 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchbox-go/watchbox/client"
+)
+
+// pipes is a network in memory, whose waits are durable to synctest.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { close(p.closed); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// timed runs a test on a clock of its own, with a client of a server with one handler.
+func timed(t *testing.T, handler http.HandlerFunc, test func(t *testing.T, c *client.Client), opts ...client.Option) {
+	synctest.Test(t, func(t *testing.T) {
+		network := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		srv := &http.Server{Handler: handler}
+		go func() { _ = srv.Serve(network) }()
+		h := &http.Client{Transport: &http.Transport{DialContext: network.dial, DisableKeepAlives: true}}
+		c, err := client.New("http://pipe", append([]client.Option{client.WithHTTPClient(h)}, opts...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, c)
+		_ = c.Close()
+		_ = srv.Close()
+		time.Sleep(time.Minute) // synctest's clock: the handlers end
+		synctest.Wait()
+	})
+}
+
+const session = "event: session\nid: x-1\ndata: {\"uid\":\"u\",\"heartbeat\":\"15s\"}\n\n"
+
+// write sends a part of a stream.
+func write(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, text)
+	_ = http.NewResponseController(w).Flush()
+}
+
+// stalls are the stages at which an answer may come to a halt before the stream is open.
+var stalls = map[string]func(w http.ResponseWriter, r *http.Request){
+	"before the header":                func(http.ResponseWriter, *http.Request) {},
+	"after the header":                 func(w http.ResponseWriter, _ *http.Request) { write(w, "") },
+	"in the middle of the first event": func(w http.ResponseWriter, _ *http.Request) { write(w, session[:len(session)-5]) },
+	"with comments and no event": func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			write(w, ":\n\n")
+			time.Sleep(time.Second) // synctest's clock
+		}
+	},
+}
+
+func TestAJoinAsksAgainWhenTheAnswerStalls(t *testing.T) {
+	for stage, stall := range stalls {
+		for _, test := range []struct {
+			opts []client.Option
+			wait time.Duration
+		}{
+			{nil, 30 * time.Second},
+			{[]client.Option{client.WithAnswerTimeout(7 * time.Second)}, 7 * time.Second},
+		} {
+			t.Run(fmt.Sprint(stage, " ", test.wait), func(t *testing.T) {
+				var asked atomic.Int32
+				timed(t, func(w http.ResponseWriter, r *http.Request) {
+					switch {
+					case r.Method == http.MethodDelete:
+						w.WriteHeader(http.StatusNoContent)
+						return
+					case asked.Add(1) <= 2:
+						stall(w, r)
+					default:
+						write(w, session)
+					}
+					<-r.Context().Done()
+				}, func(t *testing.T, c *client.Client) {
+					began := time.Now()
+					if _, err := c.Join(t.Context(), "a", nobody); err != nil {
+						t.Fatal(err)
+					}
+					// Two attempts end by the timeout. Between them are waits of a second and a random part.
+					if took := time.Since(began); took < 2*test.wait || took > 2*test.wait+10*time.Second {
+						t.Errorf("the join took %v", took)
+					}
+				}, test.opts...)
+			})
+		}
+	}
+}
+
+func TestAJoinThatIsNotAnsweredEndsWithItsContextOrWithClose(t *testing.T) {
+	for stage, stall := range stalls {
+		t.Run(stage, func(t *testing.T) {
+			handler := func(w http.ResponseWriter, r *http.Request) { stall(w, r); <-r.Context().Done() }
+			timed(t, handler, func(t *testing.T, c *client.Client) {
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+				defer cancel()
+				if _, err := c.Join(ctx, "a", nobody); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Second {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+				ended := make(chan error, 1)
+				go func() {
+					_, err := c.Join(t.Context(), "a", nobody)
+					ended <- err
+				}()
+				time.Sleep(40 * time.Second) // synctest's clock
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := <-ended; !errors.Is(err, client.ErrClosed) {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestACallIsMadeAgainWhenItIsNotAnswered(t *testing.T) {
+	var asked atomic.Int32
+	timed(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch asked.Add(1) {
+		case 1:
+			<-r.Context().Done()
+		case 2:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"id":`)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprintf(w, `{"id":"x-%d"}`, len(body))
+		}
+	}, func(t *testing.T, c *client.Client) {
+		began := time.Now()
+		id, err := c.Publish(t.Context(), "a", "five!")
+		if took := time.Since(began); id != "x-5" || err != nil || took < 20*time.Second || took > 25*time.Second {
+			t.Errorf("after %v: %q, %v", took, id, err)
+		}
+	}, client.WithAnswerTimeout(10*time.Second))
+}
+
+// A large message on a slow network may take longer than the timeout, which is one for progress.
+func TestASlowUploadIsNoSilence(t *testing.T) {
+	var asked atomic.Int32
+	const size = 100 << 10
+	timed(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		n := 0
+		for buf := make([]byte, 4<<10); ; {
+			got, err := io.ReadFull(r.Body, buf)
+			if n += got; err != nil {
+				break
+			}
+			time.Sleep(2 * time.Second) // synctest's clock
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"id":"x-%d"}`, n)
+	}, func(t *testing.T, c *client.Client) {
+		id, err := c.Publish(t.Context(), "a", strings.Repeat("x", size))
+		if id != fmt.Sprint("x-", size) || err != nil || asked.Load() != 1 {
+			t.Errorf("asked %d times: %q, %v", asked.Load(), id, err)
+		}
+	})
+}
+
+// front is a proxy before a hub, which may answer itself.
+func (r *rig) front(answers *atomic.Pointer[http.HandlerFunc]) *httptest.Server {
+	r.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if h := answers.Load(); h != nil {
+			(*h)(w, req)
+			return
+		}
+		r.hub.ServeHTTP(w, req)
+	}))
+	r.Cleanup(srv.Close)
+	r.leadsTo(srv.Listener.Addr().String())
+	return srv
+}
+
+// foreign are answers that are not a hub's.
+var foreign = map[string]http.HandlerFunc{
+	"404 page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such site", http.StatusNotFound) },
+	"200 page": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html>log in")
+	},
+	"JSON of something else": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"code":"no-such-route"}`)
+	},
+	"redirect to another host": func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://login.invalid/", http.StatusTemporaryRedirect)
+	},
+}
+
+// A proxy answers for the hub while that is replaced, and some networks for everything.
+func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
+	for name, answer := range foreign {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			var answers atomic.Pointer[http.HandlerFunc]
+			r.front(&answers)
+			lost := newHeard(t)
+			c := r.client(client.OnDisconnect(func(err error) { lost.note("lost") }), client.OnReconnect(func() { lost.note("back") }))
+			_, h := r.join(c, "a")
+			seen := make(chan string, 1000)
+			busy := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				select {
+				case seen <- req.Method + " " + req.URL.Path:
+				default:
+				}
+				answer(w, req)
+			})
+			answers.Store(&busy)
+			published, joined := make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := c.Publish(r.soon(), "a", "published meanwhile")
+				published <- err
+			}()
+			r.cut()
+			go func() {
+				_, err := c.Join(r.soon(), "b", nobody)
+				joined <- err
+			}()
+			counts := map[string]int{}
+			for counts["GET /v1/events"] < 2 || counts["POST /v1/groups/a"] < 2 {
+				select {
+				case s := <-seen:
+					counts[s]++
+				case <-time.After(patience):
+					t.Fatalf("asked %v, want each twice", counts)
+				}
+			}
+			answers.Store(nil)
+			for what, done := range map[string]chan error{"Publish": published, "Join": joined} {
+				if err := <-done; err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			h.are("published meanwhile")
+			lost.are("lost", "back")
+		})
+	}
+}
+
+// Before the hub has answered, the address may be wrong: nobody wants to wait for that to change.
+func TestAWrongAddressIsAnErrorAtOnce(t *testing.T) {
+	for name, answer := range foreign {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(answer)
+			defer srv.Close()
+			c, err := client.New(srv.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			for range 2 {
+				_, err = c.Join(t.Context(), "a", nobody)
+				if err == nil || c.State() != client.StateIdle {
+					t.Errorf("Join: %v, and the state is %v", err, c.State())
+				}
+				if _, err = c.Publish(t.Context(), "a", 1); err == nil {
+					t.Error("Publish succeeds")
+				}
+			}
+			t.Log(err)
+		})
+	}
+}
+
+// A problem of the hub's own stays final.
+func TestARefusalIsFinalThoughTheStreamWasOpen(t *testing.T) {
+	r := newRig(t)
+	var answers atomic.Pointer[http.HandlerFunc]
+	r.front(&answers)
+	lost := newHeard(t)
+	c := r.client(client.OnDisconnect(func(err error) { lost.note("%v", err) }))
+	r.join(c, "a")
+	gone := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusGone)
+		_, _ = io.WriteString(w, `{"code":"moved-away","detail":"this hub is closed for good"}`)
+	})
+	answers.Store(&gone)
+	r.cut()
+	lost.until("the refusal", func(list []string) bool {
+		return strings.Contains(strings.Join(list, " "), "watchbox: this hub is closed for good (moved-away)")
+	})
+	_, err := c.Publish(r.soon(), "a", 1)
+	if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "moved-away" {
+		t.Errorf("Publish: %v", err)
+	}
+}
+
+func TestSecretsAndMessagesDoNotFollowARedirectToAnotherHost(t *testing.T) {
+	var reached atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer other.Close()
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL+r.URL.Path, code)
+		}))
+		c, err := client.New(srv.URL, client.WithToken(func(context.Context) (string, error) { return "token", nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, joinErr := c.Join(t.Context(), "a", nobody)
+		_, publishErr := c.Publish(t.Context(), "a", 1)
+		for what, err := range map[string]error{"Join": joinErr, "Publish": publishErr} {
+			if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != code || !strings.Contains(e.Detail, other.URL) {
+				t.Errorf("%d: %s: %v", code, what, err)
+			}
+		}
+		_ = c.Close()
+		srv.Close()
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("the other host got %d requests", n)
+	}
+}
+
+func TestRedirectsWithinTheHostAreFollowed(t *testing.T) {
+	r := newRig(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if rest, ok := strings.CutPrefix(req.URL.Path, "/new"); ok {
+			req.URL.Path, req.URL.RawPath = rest, ""
+			r.hub.ServeHTTP(w, req)
+			return
+		}
+		http.Redirect(w, req, (&url.URL{Path: "/new" + req.URL.Path, RawQuery: req.URL.RawQuery}).String(), http.StatusPermanentRedirect)
+	}))
+	defer srv.Close()
+	r.leadsTo(srv.Listener.Addr().String())
+	c := r.client()
+	_, h := r.join(c, "a")
+	if _, err := c.Publish(r.soon(), "a", "x"); err != nil {
+		t.Fatal(err)
+	}
+	h.are("x")
+}
+
+// A POST that a redirect turns into a GET would listen to the group.
+func TestAPublishIsNotTurnedIntoAGET(t *testing.T) {
+	r := newRig(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost {
+			http.Redirect(w, req, req.URL.Path, http.StatusMovedPermanently)
+			return
+		}
+		r.hub.ServeHTTP(w, req)
+	}))
+	defer srv.Close()
+	r.leadsTo(srv.Listener.Addr().String())
+	_, err := r.client().Publish(r.soon(), "a", "x")
+	if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusMovedPermanently {
+		t.Errorf("%v", err)
+	}
+}
