@@ -8,8 +8,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Read implements store.Log. What is among the recent messages is copied under the lock; before
-// that it reads the disk, without. Gaps are looked up last, so that what was evicted meanwhile is
+// How much a Read looks at, in messages and in bytes of those on disk. A Read whose filter matches few
+// of them returns with less than its batch has room for, and Next says how far it came: a reader that
+// has gone away, or a log that is to be closed, waits for no more than this.
+const (
+	maxLooked      = 4096
+	maxLookedBytes = 4 << 20
+)
+
+// Read implements store.Log. Recent messages are copied under the lock. Older ones are read from the disk
+// before that, without the lock. Gaps are looked up last, so that messages that were evicted meanwhile are
 // among them.
 func (l *Log) Read(q store.Query, b *store.Batch) (err error) {
 	l.life.RLock()
@@ -49,13 +57,29 @@ type reading struct {
 	pos  store.Seq // all that matched up to here is in the batch
 	end  store.Seq
 	base store.Seq // of the recent ones, when last looked
-	full bool
+	done bool // the batch is full, or enough was looked at: pos says how far this read comes
 	now  time.Time
 	seen *seen
+
+	looked      int // messages
+	lookedBytes int // of those on disk
+}
+
+// look counts a message that is looked at. If that is enough for one read, it ends the read before the
+// message.
+func (r *reading) look(seq store.Seq, bytes int) bool {
+	if r.looked == maxLooked || r.lookedBytes >= maxLookedBytes {
+		r.done = true
+		r.pos = seq - 1
+		return false
+	}
+	r.looked++
+	r.lookedBytes += bytes
+	return true
 }
 
 func (r *reading) next() store.Seq {
-	if r.full {
+	if r.done {
 		return r.pos
 	}
 	return max(r.end, r.q.After)
@@ -67,7 +91,7 @@ func (r *reading) copyRecent() (done bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	r.base = l.tail.base
-	if r.pos < min(r.base, r.end) && !r.full {
+	if r.pos < min(r.base, r.end) && !r.done {
 		return false
 	}
 	if r.q.After < r.end {
@@ -75,7 +99,7 @@ func (r *reading) copyRecent() (done bool) {
 	}
 	r.b.Told = l.opts.Losses.Now()
 	r.dropGone()
-	if !r.full {
+	if !r.done {
 		l.tail.after(r.pos, r.takeRecent)
 	}
 	r.b.Next = r.next()
@@ -83,7 +107,7 @@ func (r *reading) copyRecent() (done bool) {
 }
 
 func (r *reading) takeRecent(m *recent, frame []byte) bool {
-	if m.seq > r.end {
+	if m.seq > r.end || !r.look(m.seq, 0) {
 		return false
 	}
 	if m.seq <= m.g.now.gone && !r.q.Live || m.expired(r.now.UnixMilli()) || !r.seen.selects(r.q.Select, m.g) {
@@ -96,7 +120,7 @@ func (r *reading) takeRecent(m *recent, frame []byte) bool {
 func (r *reading) take(g *group, seq store.Seq, flags store.Flags, msg int, frame []byte) bool {
 	b := r.b
 	if !b.Room(len(frame)) {
-		r.full = true
+		r.done = true
 		r.pos = seq - 1
 		return false
 	}
@@ -143,7 +167,7 @@ func (r *reading) disk() (err error) {
 	} else {
 		through, err = r.scan(through)
 	}
-	if err == nil && !r.full {
+	if err == nil && !r.done {
 		r.pos = through
 	}
 	return err
@@ -172,7 +196,7 @@ func (r *reading) named() []*group {
 	return list
 }
 
-// scan goes through all messages, and returns how far it came if the batch is not full.
+// scan goes through all messages, and returns how far it came unless the read is done.
 func (r *reading) scan(through store.Seq) (store.Seq, error) {
 	w, err := r.l.walkFrom(r.pos + 1)
 	if err != nil {
@@ -185,18 +209,18 @@ func (r *reading) scan(through store.Seq) (store.Seq, error) {
 			break
 		}
 		value, err := w.ValueAndErr()
-		if err == nil {
+		if err == nil && r.look(seq, len(value)) {
 			err = r.takeStored(seq, value)
 		}
 		if err != nil {
 			_ = w.Close()
 			return 0, err
 		}
-		if r.full && time.Now().Before(w.ends) {
+		if r.done && time.Now().Before(w.ends) {
 			r.l.parked.park(w)
 			return 0, nil
 		}
-		if r.full {
+		if r.done {
 			break
 		}
 	}
@@ -247,11 +271,15 @@ func (r *reading) lookUp(list []*group, through store.Seq) (err error) {
 	if err != nil {
 		return err
 	}
-	for seq := m.next(); seq > 0 && !r.full; seq = m.next() {
+	for seq := m.next(); seq > 0 && !r.done; seq = m.next() {
+		if !r.look(seq, 0) {
+			break
+		}
 		if !c.SeekGE(seqKey(messageSpace, seq)) || seqOf(c.Key()) != seq {
 			continue // deleted between the two looks: it will be among the gaps
 		}
 		value, err := c.ValueAndErr()
+		r.lookedBytes += len(value)
 		if err == nil {
 			err = r.takeStored(seq, value)
 		}
@@ -310,9 +338,9 @@ func (r *reading) retained() error {
 	if err != nil {
 		return err
 	}
-	for ok := c.First(); ok && !r.full; ok = c.Next() {
+	for ok := c.First(); ok && !r.done; ok = c.Next() {
 		value, err := c.ValueAndErr()
-		if err == nil {
+		if err == nil && r.look(seqOf(c.Key()), len(value)) {
 			err = r.takeRetained(seqOf(c.Key()), value)
 		}
 		if err != nil {

@@ -31,6 +31,9 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 		b.Told = told
 		return err
 	}
+	if b.Next > q.After {
+		q.Through = min(q.Through, b.Next) // the log on disk has not looked further
+	}
 	if cap(s.mem.Buf) < room {
 		s.mem.Buf = make([]byte, 0, room)
 	}
