@@ -57,7 +57,7 @@ type reading struct {
 	pos  store.Seq // all that matched up to here is in the batch
 	end  store.Seq
 	base store.Seq // of the recent ones, when last looked
-	done bool // the batch is full, or enough was looked at: pos says how far this read comes
+	done bool      // the batch is full, or enough was looked at: pos says how far this read comes
 	now  time.Time
 	seen *seen
 
