@@ -148,6 +148,44 @@ func ExampleHub_Publish() {
 	// Output: true
 }
 
+func ExampleHub_PublishBatch() {
+	hub, err := watchbox.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close()
+	_, _, err = hub.PublishBatch(context.Background(), []watchbox.Draft{
+		{Group: "orders/17", Msg: "paid", Retain: true},
+		{Group: "ledger", Msg: map[string]int{"order": 17, "cents": 995}},
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleHub_Retained() {
+	hub, err := watchbox.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close()
+	ctx := context.Background()
+	if _, _, err := hub.PublishBatch(ctx, []watchbox.Draft{
+		{Group: "home/kitchen/temp", Msg: 21.5, Retain: true},
+		{Group: "home/cellar/temp", Msg: 12, Retain: true},
+	}); err != nil {
+		log.Fatal(err)
+	}
+	for m, err := range hub.Retained(ctx, "home/+/temp") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Group, m.Text())
+	}
+	// Output:
+	// home/kitchen/temp 21.5
+	// home/cellar/temp 12
+}
+
 func ExampleHub_Send() {
 	hub, err := watchbox.New()
 	if err != nil {

@@ -51,16 +51,16 @@ func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// purge evicts all messages of a group.
+// purge evicts all messages of the groups that a filter matches.
 func (a *api) purge(w http.ResponseWriter, r *http.Request) error {
-	name, err := rest(r)
+	f, err := pathFilter(r)
 	if err != nil {
 		return err
 	}
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	if err := a.hub.Purge(name); err != nil {
+	if err := a.hub.Purge(r.Context(), f); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -79,7 +79,51 @@ func TestAPurgedGroupIsForgottenAndItsStreamsStay(t *testing.T) {
 	s.listen("/v1/groups/foo").gets(frame(s.post("/v1/groups/foo", "z"), "", `"z"`)) // nothing is retained
 	s.wants(400, "parameter-unknown", "DELETE /v1/groups/foo?x=y", "")
 	s.wants(400, "parameter-invalid", "DELETE /v1/groups/foo?%zz", "")
-	s.wants(400, "group-invalid", "DELETE /v1/groups/$sys/stats", "")
+	s.wants(400, "filter-invalid", "DELETE /v1/groups/a//b", "")
+	for _, own := range []string{"$session", "$session/" + st.uid, "$session/%23"} {
+		s.wants(403, "filter-forbidden", "DELETE /v1/groups/"+own, "")
+	}
+}
+
+func TestAPatternPurgesEachGroupThatItMatches(t *testing.T) {
+	s := serve(t)
+	st := s.listen("/v1/groups/home/%23")
+	const n = 200
+	fill := func() (last receipt) {
+		for i := range n {
+			last = s.post(fmt.Sprintf("/v1/groups/home/%d/temp?retain=true", i), "x")
+		}
+		s.batch(`{"group":"home","msg":"home"}`, `{"group":"home/5","msg":"five","retain":true}`, `{"group":"homestead","msg":"other"}`)
+		return last
+	}
+	for pattern, left := range map[string]int{"home/%23": 1, "home/%2B/temp": 3, "home/5/%23": n + 1, "%23": 0, "+/%23": 0, "nothing/%23": n + 3} {
+		before := fill()
+		s.listen("/v1/groups/%23") // retained messages are no obstacle
+		if a := s.wants(204, "", "DELETE /v1/groups/"+pattern, ""); a.body != "" {
+			t.Errorf("%q", a.body)
+		}
+		if got := len(s.history("%23").Messages); got != left {
+			t.Errorf("%s leaves %d messages, want %d", pattern, got, left)
+		}
+		if got, want := len(s.retained("home/%23").Messages), max(left-2, 0); pattern != "home/%2B/temp" && pattern != "home/5/%23" && got != want && left != 1 {
+			t.Errorf("%s leaves %d retained messages, want %d", pattern, got, want)
+		}
+		if h := s.history("%23?since=" + position(before.ID, -1)); len(h.Gaps) == 0 && pattern != "nothing/%23" {
+			t.Errorf("%s: no gap is told where there is one", pattern)
+		}
+		s.wants(204, "", "DELETE /v1/groups/%23", "")
+	}
+	if own := s.history("$presence/%23"); len(own.Messages) == 0 {
+		t.Error("a wildcard in the first level has purged the server's own groups")
+	}
+	s.wants(204, "", "DELETE /v1/groups/$presence/%23", "")
+	if own := s.history("$presence/%23"); len(own.Messages) > 0 {
+		t.Errorf("left of presence: %v", own.Messages)
+	}
+	s.post("/v1/groups/home", "last")
+	for block := ""; !strings.Contains(block, `"msg":"last"`); { // the stream has stayed
+		block = st.block()
+	}
 }
 
 func TestAPolicyIsSetReadInheritedAndRemoved(t *testing.T) {

@@ -115,7 +115,7 @@ func TestHistoryIsRefusedForWhatCannotBe(t *testing.T) {
 	s := serve(t)
 	for query, code := range map[string]string{
 		"limit=0": "parameter-invalid", "limit=-1": "parameter-invalid", "limit=": "parameter-invalid", "last=1&since=all": "parameter-invalid",
-		"last_event_id=x": "parameter-unknown", "session=a-secret-of-the-client": "parameter-unknown",
+		"last_event_id=x": "parameter-unknown", "lastEventId=x": "parameter-unknown", "session=a-secret-of-the-client": "parameter-unknown",
 	} {
 		s.wants(400, code, "GET /v1/history/foo?"+query, "")
 	}

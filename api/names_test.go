@@ -49,8 +49,9 @@ func TestWhatIsNoNameIsRefusedWithWhatWouldBeRight(t *testing.T) {
 	for _, name := range bad {
 		path := escaped(name)
 		for call, code := range map[string]string{
-			"POST /v1/groups/": "group-invalid", "DELETE /v1/groups/": "group-invalid",
-			"GET /v1/groups/": "filter-invalid", "GET /v1/history/": "filter-invalid", "GET /v1/policies/": "filter-invalid",
+			"POST /v1/groups/": "group-invalid", "DELETE /v1/groups/": "filter-invalid",
+			"GET /v1/retained/": "filter-invalid",
+			"GET /v1/groups/":   "filter-invalid", "GET /v1/history/": "filter-invalid", "GET /v1/policies/": "filter-invalid",
 			"PUT /v1/policies/": "filter-invalid", "GET /v1/presence/": "filter-invalid",
 		} {
 			if p := s.wants(400, code, call+path, "", "Content-Type", "application/json").problem(); len(p.Detail) < 15 {
@@ -66,14 +67,12 @@ func TestWhatIsNoNameIsRefusedWithWhatWouldBeRight(t *testing.T) {
 	}
 	for _, pattern := range []string{"+", "#", "a/+", "a/#", "a+", "#a", "+/b"} {
 		s.wants(400, "group-invalid", "POST /v1/groups/"+escaped(pattern), "x")
-		s.wants(400, "group-invalid", "DELETE /v1/groups/"+escaped(pattern), "")
 	}
 	for _, pattern := range []string{"#/a", "a/#/b", "a+", "a/b#", "++", "##", "#+"} {
 		s.wants(400, "filter-invalid", "GET /v1/groups/"+escaped(pattern), "")
 	}
 	for _, own := range []string{"$", "$sys/stats", "$session/x", "$presence/foo", "$x"} {
 		s.wants(400, "group-invalid", "POST /v1/groups/"+escaped(own), "x")
-		s.wants(400, "group-invalid", "DELETE /v1/groups/"+escaped(own), "")
 	}
 	if h := s.history("%23"); len(h.Messages) > 0 {
 		t.Errorf("something was appended: %v", h.Messages)

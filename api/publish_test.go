@@ -95,6 +95,8 @@ func TestWhatCannotBePublishedIsRefusedAndAppendsNothing(t *testing.T) {
 		{400, "event-invalid", "foo?event=bye", "x", nil},
 		{400, "event-invalid", "foo?event=gap", "x", nil},
 		{400, "event-invalid", "foo?event=session", "x", nil},
+		{400, "event-invalid", "foo?event=open", "x", nil},
+		{400, "event-invalid", "foo?event=error", "x", nil},
 		{400, "event-invalid", "foo?event=a%0Ab", "x", nil},
 		{400, "event-invalid", "foo?event=a%0D", "x", nil},
 		{400, "event-invalid", "foo?event=%00", "x", nil},

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -223,9 +222,8 @@ func (a *api) change(w http.ResponseWriter, r *http.Request, change func(uid str
 
 // willJSON is a last will as clients write it.
 type willJSON struct {
-	Group string          `json:"group"`
-	Msg   json.RawMessage `json:"msg"`
-	Delay *durationJSON   `json:"delay"`
+	hub.MessageObject
+	Delay *durationJSON `json:"delay"`
 }
 
 // setWill replaces the session's last will.
@@ -236,17 +234,18 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 	}
 	var in willJSON
 	err = readObject(r, shape{"a will", a.hub.MaxBody(hub.JSON),
-		`a will is {"group":"foo","msg":…,"delay":"5s"}; without delay it is sent when the session ends`}, &in)
+		`a will is {"group":"foo","msg":…}, with event, ttl, retain, encoding and delay ("5s") if you need them`}, &in)
 	if err != nil {
 		return err
-	}
-	if len(in.Msg) == 0 {
-		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "a will has a msg, any JSON value"}
 	}
 	if in.Delay != nil && *in.Delay < 0 {
 		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "a will's delay is not below 0"}
 	}
-	if err := a.hub.SetWill(r.Context(), uid, in.Group, in.Msg, (*time.Duration)(in.Delay)); err != nil {
+	d, err := in.Draft(uid)
+	if err != nil {
+		return err
+	}
+	if err := a.hub.SetWill(r.Context(), uid, &d, (*time.Duration)(in.Delay)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

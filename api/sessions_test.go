@@ -189,7 +189,8 @@ func TestWhatIsNoWillIsRefused(t *testing.T) {
 	for body, code := range map[string]string{
 		"": "body-invalid", "[]": "body-invalid", `{"group":"foo"}`: "body-invalid", `{"msg":1}`: "group-invalid", `{"group":"$x","msg":1}`: "group-invalid",
 		`{"group":"a/+","msg":1}`: "group-invalid", `{"group":"foo","msg":1,"delay":"-1s"}`: "body-invalid", `{"group":"foo","msg":1,"delay":5}`: "body-invalid",
-		`{"group":"foo","msg":1,"after":"5s"}`: "body-invalid", `{"group":"foo","msg":"` + "\xff" + `"}`: "body-invalid", `{"group":1,"msg":1}`: "body-invalid",
+		`{"group":"foo","msg":1,"after":"5s"}`: "body-invalid", `{"group":"foo","msg":1,"event":"open"}`: "event-invalid", `{"group":"foo","msg":1,"event":""}`: "event-invalid",
+		`{"group":"foo","msg":1,"ttl":"0s"}`: "body-invalid", `{"group":"foo","msg":1,"retain":1}`: "body-invalid", `{"group":"foo","msg":1,"encoding":"base64"}`: "body-invalid", `{"group":"foo","msg":"` + "\xff" + `"}`: "body-invalid", `{"group":1,"msg":1}`: "body-invalid",
 	} {
 		if p := s.wants(400, code, call, body, as...).problem(); len(p.Detail) < 15 {
 			t.Errorf("%s: %q", body, p.Detail)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,7 +60,7 @@ func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request) error {
 	return a.stream(w, r, q, set)
 }
 
-var subscribeParameters = []string{"since", "last", "last_event_id", "format", "echo", "heartbeat", "session"}
+var subscribeParameters = []string{"since", "last", "last_event_id", lastEventIDAlias, "format", "echo", "heartbeat", "session"}
 
 func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.Set) error {
 	s, err := subscription(r, q)
@@ -98,7 +99,11 @@ func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
 	if s.From, err = q.from(hub.From{}); err != nil {
 		return nil, err
 	}
-	if id := resumeID(r, q); id != "" {
+	id, err := resumeID(r, q)
+	if err != nil {
+		return nil, err
+	}
+	if id != "" {
 		s.From = hub.From{Resume: id}
 	}
 	switch format, ok := q.has("format"); {
@@ -120,12 +125,16 @@ func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
 	return s, err
 }
 
+// lastEventIDAlias is what event-source-polyfill calls last_event_id.
+const lastEventIDAlias = "lastEventId"
+
 // resumeID returns the id after which a client resumes, or "". The header wins: an EventSource
 // that reconnects sends it beside the query it began with.
-func resumeID(r *http.Request, q query) string {
-	id := r.Header.Get(lastEventIDHeader)
-	if id == "" {
-		id, _ = q.has("last_event_id")
+func resumeID(r *http.Request, q query) (string, error) {
+	id, ok := q.has("last_event_id")
+	alias, also := q.has(lastEventIDAlias)
+	if ok && also && id != alias {
+		return "", badParameter(lastEventIDAlias, "differs from last_event_id, which means the same; send one of them")
 	}
-	return id
+	return cmp.Or(r.Header.Get(lastEventIDHeader), id, alias), nil
 }

@@ -37,8 +37,8 @@ func (e *encoder) encodeBatch(p *Publication) error {
 	return nil
 }
 
-// batchLine is a line of a batch.
-type batchLine struct {
+// MessageObject is a message as a JSON object: a line of a batch, or most of a last will.
+type MessageObject struct {
 	Group    string          `json:"group"`
 	Msg      json.RawMessage `json:"msg"`
 	Encoding string          `json:"encoding"`
@@ -51,10 +51,15 @@ const batchLooks = `as {"group":"foo","msg":…}, with event, ttl, retain and en
 
 // parseLine returns the message that a line describes.
 func parseLine(uid string, line []byte) (Draft, error) {
-	var in batchLine
+	var in MessageObject
 	if err := DecodeObject(line, "a line is an object "+batchLooks, &in); err != nil {
 		return Draft{}, err
 	}
+	return in.Draft(uid)
+}
+
+// Draft returns the message that the object describes, of a session.
+func (in *MessageObject) Draft(uid string) (Draft, error) {
 	d := Draft{Group: in.Group, UID: uid, Kind: JSON, Data: in.Msg, Retain: in.Retain}
 	var err error
 	switch {
@@ -80,6 +85,9 @@ func parseLine(uid string, line []byte) (Draft, error) {
 func checkLine(d *Draft) error {
 	if err := group.CheckClient(d.Group); err != nil {
 		return err
+	}
+	if d.TTL < 0 {
+		return &BodyError{"a ttl is not below 0"}
 	}
 	return CheckEvent(d.Event)
 }

@@ -1,7 +1,10 @@
 package hub
 
 import (
+	"context"
+	"errors"
 	"slices"
+	"sync"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -51,10 +54,41 @@ func (h *Hub) SetPolicy(f group.Filter, p store.Policy) error {
 // Policy returns what is in force for a filter.
 func (h *Hub) Policy(f group.Filter) store.Policy { return h.log.Policy(f) }
 
-// Purge evicts all that is held of a group.
-func (h *Hub) Purge(name string) error {
-	if err := group.CheckClient(name); err != nil {
+// purgesAtOnce is how many groups are purged concurrently: a store on disk commits them together.
+const purgesAtOnce = 64
+
+// Purge evicts everything that is held of the groups that a filter matches. It purges group by
+// group, so that no lock is held for long. A group that becomes known meanwhile may be left out.
+func (h *Hub) Purge(ctx context.Context, f group.Filter) error {
+	if err := readable(f); err != nil {
 		return err
 	}
-	return closedError(h.log.Purge(name))
+	if !f.Wild() {
+		return closedError(h.log.Purge(f.String()))
+	}
+	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: purgesAtOnce}); ; {
+		infos, next := h.log.Groups(q)
+		if err := h.purgeAll(f, infos); err != nil {
+			return err
+		}
+		if q.After = next; next == "" {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// purgeAll purges those of the groups that a filter matches, concurrently.
+func (h *Hub) purgeAll(f group.Filter, infos []store.GroupInfo) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(infos))
+	for i, g := range infos {
+		if f.Match(g.Group) {
+			wg.Go(func() { errs[i] = h.log.Purge(g.Group) })
+		}
+	}
+	wg.Wait()
+	return closedError(errors.Join(errs...))
 }

@@ -129,15 +129,23 @@ func (h *Hub) makeRoom() bool {
 // sendWill appends a session's last will, and notes that it is done with.
 func (h *Hub) sendWill(e session.Event) {
 	w := e.Will
-	m := store.Message{Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64}
+	m := store.Message{
+		Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64, Retain: w.Retain, Clear: w.Clear,
+	}
 	note := willNotes + e.UID
+	send := func(notes ...store.Note) error {
+		if w.TTL > 0 {
+			m.Expires = time.Now().Add(w.TTL)
+		}
+		return h.appendOwn(m, notes...)
+	}
 	h.owed.pay(&debt{
 		note: note,
 		do: func(newer bool) error {
 			if newer {
-				return h.appendOwn(m)
+				return send()
 			}
-			return h.appendOwn(m, store.Note{Key: note})
+			return send(store.Note{Key: note})
 		},
 		failed: func(err error) { h.lostOwn(m, err) },
 	})
@@ -217,21 +225,19 @@ func (h *Hub) JoinLive(uid string, f group.Filter) error {
 // LeaveLive takes a filter from the session's streams.
 func (h *Hub) LeaveLive(uid string, f group.Filter) error { return h.sessions.Leave(uid, f) }
 
-// SetWill sets the session's last will: a JSON value, sent so long after the session was lost, or
-// when it ends. The hosting program is asked now, while somebody is there to hear its answer.
-func (h *Hub) SetWill(ctx context.Context, uid, name string, msg []byte, delay *time.Duration) error {
-	if err := group.CheckClient(name); err != nil {
-		return err
-	}
+// SetWill sets the session's last will: d is published when the session ends or, with a delay, that
+// long after the session was lost. BeforePublish runs now, while there is a request to refuse.
+func (h *Hub) SetWill(ctx context.Context, uid string, d *Draft, delay *time.Duration) error {
 	e := encoders.Get().(*encoder)
 	defer e.put()
 	e.begin(ctx, h)
-	m, err := e.message(&Draft{Group: name, UID: uid, Kind: JSON, Data: msg}, false)
+	m, err := e.message(d, false)
 	if err != nil {
 		return err
 	}
 	return h.keepWill(uid, &session.Will{
-		Group: m.Group, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64, Delay: delay,
+		Group: m.Group, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
+		Retain: m.Retain, Clear: m.Clear, TTL: d.TTL, Delay: delay,
 	})
 }
 

@@ -53,6 +53,9 @@ type Will struct {
 	Event  string
 	Msg    []byte // a JSON value
 	Base64 bool   // Msg is a string of bytes
+	Retain bool
+	Clear  bool          // with Retain: it clears what is retained
+	TTL    time.Duration // after which the message expires; 0: never
 
 	// Delay has it sent so long after the session was lost, if that is before its end and it has
 	// not returned. nil: at the end.
