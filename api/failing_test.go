@@ -1,8 +1,11 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
@@ -79,5 +82,28 @@ func TestAHubWhoseDiskFailedIsReadAndNotReady(t *testing.T) {
 			t.Errorf("the history is %s", got)
 		}
 		s.listen("/v1/groups/foo?since=all").gets(frame(first, "", `"x"`))
+	}
+}
+
+// puzzling is a log whose appends fail for a reason that nobody expects.
+type puzzling struct{ *memory.Log }
+
+func (puzzling) Append(context.Context, []store.Entry) (store.ID, error) {
+	return store.ID{}, errors.New("a secret of the log")
+}
+
+func TestAnUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
+	var logged bytes.Buffer
+	h, err := hub.New(puzzling{memory.New(memory.Options{MaxMemory: 16 << 20})}, hub.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(api.New(h, api.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))}))
+	defer srv.Close()
+	defer func() { _ = h.Close() }()
+	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	a := s.wants(500, "internal", "POST /v1/groups/foo", "x")
+	if strings.Contains(a.body, "secret") || !strings.Contains(logged.String(), "a secret of the log") {
+		t.Errorf("the answer is %s, the log %s", a.body, logged.String())
 	}
 }
