@@ -26,6 +26,9 @@
 //   - I6 the retained message of a group is the last one appended with Retain, whatever was
 //     evicted, until one with Clear, an expiry or Purge
 //   - I7 a watcher's channel holds a wake-up after each append
+//   - I8 what has expired makes room by itself, soon, and without a gap: a group whose messages have
+//     all expired holds nothing, and gives way to another; a retained message that has expired is
+//     none. Among messages that have not expired, one that has may take room until they go
 //
 // In plain words: who remembers the last id it saw, and asks for what is behind it, gets all of
 // it or is told that it cannot.

@@ -16,10 +16,15 @@ type Log interface {
 	// can read them. It does not keep the entries.
 	Append(ctx context.Context, entries []Entry) (ID, error)
 
-	// Read fills b with what q asks for. It does not wait: nothing there is no error.
+	// Read fills b with what q asks for. It does not wait: nothing there is no error. One call looks
+	// at a bounded number of messages, so that it keeps others from the log for a moment only. If it
+	// stops before the end, there may be room left in the batch, or no message in it at all, and
+	// Batch.Next, which is above q.After then, is where to go on. A read looks at the groups that
+	// match, and not at all messages, where that is less.
 	Read(q Query, b *Batch) error
 
-	// Find returns the position behind which the messages that s asks for lie.
+	// Find returns the position behind which the messages that s asks for lie. Like Read, it holds
+	// up others for a moment only.
 	Find(filters group.Set, s Start) Seq
 
 	// Bounds returns the epoch with the oldest and the newest position. Messages that are held
@@ -73,8 +78,9 @@ type Query struct {
 	Through  Seq  // read up to here; 0: to the end
 	Retained bool // the retained messages instead of the log's
 
-	// Told is what Batch.Told was after the last read that reported a gap: what was lost by then
-	// is no gap again, what is lost later is one wherever it lies.
+	// Told is what Batch.Told was after an earlier read of the same filters, at this position or
+	// before: what was lost by then is no gap again, what is lost later is one wherever it lies. A
+	// reader that passes it on is spared a look at all groups.
 	Told uint64
 
 	// Live is set for a listener that has been given all before After as it came. It also gets

@@ -166,9 +166,7 @@ func (s *Stream) renderGaps(t *turn) {
 	if s.opening != nil {
 		begins, s.opening = *s.opening, nil
 	}
-	if len(t.batch.Gaps) > 0 {
-		s.told = t.batch.Told
-	}
+	s.told = t.batch.Told
 	switch {
 	case begins.unknown != "":
 		s.renderEach(t, s.filters.Strings(), begins.unknown, GapEpoch)

@@ -39,10 +39,7 @@ func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) e
 		if done, err := r.give(b, query.After); done || err != nil {
 			return r.next, err
 		}
-		if len(b.Gaps) > 0 {
-			query.Told = b.Told
-		}
-		query.After = b.Next
+		query.After, query.Told = b.Next, b.Told
 		more = b.Next < end.Seq
 	}
 	return nil, nil

@@ -8,7 +8,7 @@ import (
 
 // groupCost is what a group takes on the Go heap, in bytes, beside its name. It counts towards
 // MaxMemory.
-const groupCost = 392
+const groupCost = 424
 
 func (r *ring) cost() int64 { return groupCost + int64(len(r.name)) }
 
@@ -104,7 +104,7 @@ func (l *Log) addRing(name string, now int64) {
 	l.ringNo++
 	r := &ring{
 		no: l.ringNo, name: name, rate: store.NewRate(now),
-		evicted: lost.Seq, evictedAt: lost.At, evictedTime: lost.time, removed: lost.Seq, removedAt: lost.At,
+		lost: [2]loss{evicted: {Loss: lost.Loss}, removed: {Loss: lost.Loss}}, evictedTime: lost.time,
 	}
 	l.rings[name] = r
 	l.names.Put(name, r)

@@ -31,6 +31,9 @@ func (l *Log) place(entries []store.Entry, seqs []store.Seq) (store.ID, error) {
 	return id, nil
 }
 
+// tidySteps is how much of what is due an append does beside its own work. The timer does the rest.
+const tidySteps = 256
+
 // append returns the first id, and the chunks that are full and to be compressed. Without seqs the
 // next ones are taken.
 func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, full []*chunk, err error) {
@@ -53,14 +56,15 @@ func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, f
 		if c := l.push(r, &entries[i], id, now); c != nil {
 			full = append(full, c)
 		}
-		l.enforce(r, now)
+		l.enforce(r, now, holdMost)
 		if r.lingers {
-			l.reclaim(r, now-linger)
+			l.reclaim(r, now-linger, tidySteps)
 		}
 		id.Seq++
 	}
 	l.newest.Store(uint64(id.Seq) - 1)
-	l.tidy(now)
+	l.tidy(now, tidySteps)
+	l.schedule(now)
 	return first, full, nil
 }
 
@@ -73,6 +77,7 @@ func (l *Log) push(r *ring, e *store.Entry, id store.ID, now int64) (full *chunk
 	c := l.open(r, n, id.Seq)
 	l.order.add(id.Seq, place{c.no, c.n})
 	c.add(e, id, l.clock)
+	l.noteExpiry(c, e)
 	r.messages++
 	r.bytes += int64(n)
 	l.messages++
@@ -135,6 +140,7 @@ func (l *Log) newChunk(r *ring, mem piece, seq store.Seq) *chunk {
 }
 
 func (l *Log) freeChunk(c *chunk) {
+	l.byExpiry.remove(c)
 	l.arena.release(c.mem)
 	l.chunks[c.no] = nil
 	l.unused = append(l.unused, c.no)

@@ -10,7 +10,7 @@ const (
 	spare      = 4 << 20 // free blocks up to so many bytes stay resident for reuse
 
 	// What the Go heap has for each, with the tables that lead there.
-	pieceCost = 144 // a chunk or page
+	pieceCost = 176 // a chunk or page
 	blockCost = 96
 )
 

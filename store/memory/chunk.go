@@ -26,7 +26,15 @@ type chunk struct {
 	gone     int   // slots evicted by policy
 	head     int   // slots removed: at most gone
 	packed   int   // bytes that the frames were compressed to; 0: they are not
+
+	mortal  int   // slots of messages with an expiry
+	expires int64 // the latest of these, ms
+	due     int64 // where it is in the queue of chunks that expire: when it is looked at
+	dueAt   int
 }
+
+// live returns how many messages the policy keeps, and their bytes.
+func (c *chunk) live() (n, bytes int) { return c.n - c.gone, c.end - c.ends(c.gone-1) }
 
 type slot struct {
 	seq        store.Seq

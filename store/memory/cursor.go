@@ -7,30 +7,35 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// cursor is a way through one ring, valid under the log's lock.
+// noSeq is above every seq.
+const noSeq store.Seq = math.MaxUint64
+
+// cursor is a way through the chunks of one ring, valid under the log's lock.
 type cursor struct {
-	r     *ring
-	chunk int
-	slot  int
-	live  bool
-	seq   store.Seq // of the next message; the highest there is at the end
+	chunks []*chunk
+	chunk  int
+	slot   int
+	live   bool
+	seq    store.Seq // of the next message; noSeq at the end
 }
 
-// after returns the cursor behind a position.
-func (r *ring) after(seq store.Seq, live bool) cursor {
-	i := sort.Search(len(r.chunks), func(i int) bool { return r.chunks[i].base > seq }) - 1
-	c := cursor{r: r, chunk: max(i, 0), live: live}
+// newCursor returns the cursor behind a position.
+func newCursor(chunks []*chunk, after store.Seq, live bool) cursor {
+	i := sort.Search(len(chunks), func(i int) bool { return chunks[i].base > after }) - 1
+	c := cursor{chunks: chunks, chunk: max(i, 0), live: live}
 	if i >= 0 {
-		c.slot = r.chunks[i].search(seq)
+		c.slot = chunks[i].search(after)
 	}
 	c.settle()
 	return c
 }
 
+func (c *cursor) done() bool { return c.seq == noSeq }
+
 // settle moves on to the next message that the cursor may see.
 func (c *cursor) settle() {
-	for ; c.chunk < len(c.r.chunks); c.chunk, c.slot = c.chunk+1, 0 {
-		ch := c.r.chunks[c.chunk]
+	for ; c.chunk < len(c.chunks); c.chunk, c.slot = c.chunk+1, 0 {
+		ch := c.chunks[c.chunk]
 		from := ch.gone
 		if c.live {
 			from = ch.head
@@ -40,12 +45,12 @@ func (c *cursor) settle() {
 			return
 		}
 	}
-	c.seq = math.MaxUint64
+	c.seq = noSeq
 }
 
 // run takes the messages below a seq, as far as they lie in one chunk. The next one is below it.
 func (c *cursor) run(below store.Seq) run {
-	ch, from := c.r.chunks[c.chunk], c.slot
+	ch, from := c.chunks[c.chunk], c.slot
 	to := ch.n
 	if ch.seq(to-1) >= below {
 		for to = from + 1; ch.seq(to) < below; to++ {

@@ -30,6 +30,12 @@
 // A policy evicts logically at once, but the bytes linger for a moment: a listener that is a few
 // milliseconds behind on a group that keeps one message still gets every one (Query.Live).
 //
+// What has expired takes room until all messages of its chunk have: then the chunk goes, from the
+// middle of its ring, too (expire.go).
+//
 // Only Log's methods touch rings, orders and arena together, under its lock, which is held to
-// copy and never for I/O. The store starts no goroutine; one timer serves ages and lingering.
+// copy and never for I/O. It is held for a bounded number of steps (holdMost): a read that has found
+// nothing by then surveys the groups (survey.go) and merges the rings of those that match, or stops
+// early; purges, policies, ages and expiry go on in the next hold. The store starts no goroutine; one
+// timer serves ages, expiry and lingering.
 package memory

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"slices"
 	"time"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -40,40 +39,66 @@ func (l *Log) evictLargest() bool {
 // evictChunk evicts and removes a ring's oldest chunk.
 func (l *Log) evictChunk(r *ring, now int64) {
 	c := r.chunks[0]
-	for c.gone < c.n {
-		l.evictFirst(r, c, now)
-	}
+	l.evictRest(r, c, now)
 	for c.ring == r {
 		l.removeFirst(r, now)
 	}
 	l.settle(r, now)
 }
 
-// enforce evicts what a ring's policy no longer keeps.
-func (l *Log) enforce(r *ring, now int64) {
-	evicted := false
-	for c := r.oldest(); c != nil && r.excess(c, now); c = r.oldest() {
-		l.evictFirst(r, c, now)
-		evicted = true
+// enforce evicts what a ring's policy no longer keeps, in at most so many steps, of which it returns
+// how many are left.
+func (l *Log) enforce(r *ring, now int64, left int) int {
+	any := false
+	for c := r.oldest(); c != nil && left > 0 && r.excess(c, now); c = r.oldest() {
+		if c.mortal == 0 && r.excessAll(c, now) {
+			l.evictRest(r, c, now)
+		} else {
+			l.evictFirst(r, c, now)
+		}
+		left--
+		any = true
 	}
-	if evicted {
+	if any {
 		l.settle(r, now)
 	}
+	return left
+}
+
+// evictRest evicts all of a chunk that has the oldest message. Without messages that expire it
+// takes one step.
+func (l *Log) evictRest(r *ring, c *chunk, now int64) {
+	for c.mortal > 0 && c.gone < c.n {
+		l.evictFirst(r, c, now)
+	}
+	if c.gone == c.n {
+		return
+	}
+	n, bytes := c.live()
+	r.evictedTime = c.time(c.n - 1)
+	l.lose(r, evicted, c.seq(c.n-1))
+	c.gone = c.n
+	l.uncount(r, n, bytes)
 }
 
 // evictFirst evicts the oldest message, which is in c.
 func (l *Log) evictFirst(r *ring, c *chunk, now int64) {
 	s := c.slot(c.gone)
 	if !l.expired(c, s, now, &l.scratch) {
-		r.evicted, r.evictedAt, r.evictedTime = s.seq, l.opts.Losses.Tick(), s.time
-		l.lostMax = max(l.lostMax, s.seq)
+		r.evictedTime = s.time
+		l.lose(r, evicted, s.seq)
 	}
 	c.gone++
-	r.messages--
-	r.bytes -= int64(s.end - s.start)
-	l.messages--
-	l.bytes -= int64(s.end - s.start)
-	l.evictions++
+	l.uncount(r, 1, s.end-s.start)
+}
+
+// uncount counts messages that are evicted.
+func (l *Log) uncount(r *ring, n, bytes int) {
+	r.messages -= int64(n)
+	r.bytes -= int64(bytes)
+	l.messages -= int64(n)
+	l.bytes -= int64(bytes)
+	l.evictions += uint64(n)
 }
 
 // expired is the function expired for a message in a chunk, which may be packed.
@@ -89,8 +114,7 @@ func (l *Log) removeFirst(r *ring, now int64) {
 	s := c.slot(c.head)
 	l.order.remove(s.seq)
 	if !l.expired(c, s, now, &l.scratch) {
-		r.removed, r.removedAt = s.seq, l.opts.Losses.Tick()
-		l.removedMax = max(l.removedMax, s.seq)
+		l.lose(r, removed, s.seq)
 	}
 	c.head++
 	if c.head < c.n {
@@ -98,6 +122,11 @@ func (l *Log) removeFirst(r *ring, now int64) {
 	}
 	r.chunks[0] = nil
 	r.chunks = r.chunks[1:]
+	l.dropChunk(r, c)
+}
+
+// dropChunk frees a chunk that the ring no longer has.
+func (l *Log) dropChunk(r *ring, c *chunk) {
 	r.memory -= int64(len(c.mem.data))
 	l.freeChunk(c)
 	l.bySize.fix(r)
@@ -123,18 +152,16 @@ func (l *Log) fixAge(r *ring) {
 
 // dropRing forgets a ring that holds nothing.
 func (l *Log) dropRing(r *ring) {
-	if r.evicted > 0 { // groups not known lose what this one had
-		lost := store.Loss{Seq: max(r.evicted, l.forgotten.Seq), At: l.opts.Losses.Tick()}
-		l.forgotten = lostGroup{lost, max(r.evictedTime, l.forgotten.time)}
+	if lost := r.lost[evicted].Seq; lost > 0 { // groups not known lose what this one had
+		newest := store.Loss{Seq: max(lost, l.forgotten.Seq), At: l.opts.Losses.Tick()}
+		l.forgotten = lostGroup{newest, max(r.evictedTime, l.forgotten.time)}
 	}
 	delete(l.rings, r.name)
 	l.names.Delete(r.name)
+	l.unlist(r, evicted)
+	l.unlist(r, removed)
 	l.bySize.remove(r)
-	if r.policy.MaxAge > 0 {
-		l.byAge.remove(r)
-	}
-	if r.lingers {
-		l.lingers = slices.DeleteFunc(l.lingers, func(x lingering) bool { return x.r == r })
-	}
+	l.byAge.remove(r)
+	r.lingers = false // the list that it is in drops it when its time has come
 	l.arena.used[pinned] -= r.cost()
 }

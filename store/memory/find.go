@@ -2,6 +2,7 @@ package memory
 
 import (
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -10,18 +11,16 @@ import (
 
 // Find implements store.Log.
 func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
-	now := time.Now().UnixMilli()
-	l.age(now)
-	l.mu.RLock()
-	defer l.mu.RUnlock()
+	l.age(time.Now().UnixMilli())
 	switch {
-	case l.closed:
-		return 0
 	case s.Last > 0:
-		if seqs := l.findLast(filters, s.Last, now); len(seqs) > 0 {
-			return seqs[0] - 1
-		}
-		return l.last()
+		pos, n := l.last(), 0
+		l.backward(filters, func(seq store.Seq) bool {
+			pos = seq - 1
+			n++
+			return n < s.Last
+		})
+		return pos
 	case !s.Since.IsZero():
 		return l.findSince(filters, s.Since.UnixMilli())
 	}
@@ -29,96 +28,190 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 }
 
 // Last returns the seqs of the newest messages, at most n, by rising seq.
-func (l *Log) Last(filters group.Set, n int) []store.Seq {
-	now := time.Now().UnixMilli()
-	l.age(now)
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.closed {
-		return nil
-	}
-	return l.findLast(filters, n, now)
-}
-
-// findLast is Last under the lock.
-func (l *Log) findLast(filters group.Set, n int, now int64) []store.Seq {
-	if filters.Wild() {
-		return l.scanLast(filters, n, now)
-	}
-	var seqs []store.Seq
-	for _, name := range filters.Names() {
-		if r := l.rings[name]; r != nil {
-			seqs = l.appendLast(seqs, r, n, now)
-		}
-	}
-	slices.Sort(seqs)
-	return seqs[max(0, len(seqs)-n):]
-}
-
-// appendLast appends the seqs of a ring's newest messages, at most n.
-func (l *Log) appendLast(seqs []store.Seq, r *ring, n int, now int64) []store.Seq {
-	var u unpacked
-	n += len(seqs)
-	for _, c := range slices.Backward(r.chunks) {
-		for i := c.n - 1; i >= c.gone; i-- {
-			if len(seqs) == n {
-				return seqs
-			}
-			if s := c.slot(i); !l.expired(c, s, now, &u) {
-				seqs = append(seqs, s.seq)
-			}
-		}
-	}
-	return seqs
-}
-
-func (l *Log) scanLast(filters group.Set, n int, now int64) (seqs []store.Seq) {
-	var u unpacked
-	selected := selection{sel: filters}
-	l.order.backward(func(seq store.Seq, at place) bool {
-		c := l.chunks[at.chunk]
-		if at.slot >= c.gone && selected.has(c.ring) && !l.expired(c, c.slot(at.slot), now, &u) {
-			seqs = append(seqs, seq)
-		}
+func (l *Log) Last(filters group.Set, n int) (seqs []store.Seq) {
+	l.age(time.Now().UnixMilli())
+	l.backward(filters, func(seq store.Seq) bool {
+		seqs = append(seqs, seq)
 		return len(seqs) < n
 	})
 	slices.Reverse(seqs)
 	return seqs
 }
 
+// backward yields the seqs of the messages that match, the newest first, until yield returns false.
+// It goes through the rings of the groups that match, or through the order of all messages if these
+// are many, and lets go of the lock in between.
+func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
+	s := &backscan{l: l, filters: filters, below: noSeq, now: time.Now().UnixMilli(), yield: yield}
+	for i, f := range filters {
+		l.eachRing(f, func(r *ring) {
+			if len(s.rings) <= mergeMost && r.messages > 0 && f.Match(r.name) && !filters[:i].Match(r.name) {
+				s.rings = append(s.rings, r)
+			}
+		})
+	}
+	for s.hold() {
+	}
+}
+
+// backscan is a way through the messages that match, the newest first.
+type backscan struct {
+	l       *Log
+	filters group.Set
+	rings   []*ring   // of the groups that match, if they are no more than mergeMost
+	below   store.Seq // all from here on were yielded
+	now     int64
+	yield   func(store.Seq) bool
+	left    int
+	u       unpacked
+}
+
+// hold goes on for one hold of the lock, and reports whether there may be more.
+func (s *backscan) hold() (more bool) {
+	s.l.mu.RLock()
+	defer s.l.mu.RUnlock()
+	s.left = holdMost
+	s.u.chunk = nil
+	if len(s.rings) > mergeMost {
+		more = s.byOrder()
+	} else {
+		more = s.byRings()
+	}
+	s.l.noteHold(holdMost - s.left)
+	return more
+}
+
+func (s *backscan) byOrder() (more bool) {
+	selected := selection{sel: s.filters}
+	s.l.order.backward(s.below, func(seq store.Seq, at place) bool {
+		s.below = seq
+		c := s.l.chunks[at.chunk]
+		more = at.slot < c.gone || !selected.has(c.ring) || s.take(c, at.slot)
+		s.left--
+		return more && s.left > 0
+	})
+	return more && s.left <= 0
+}
+
+// byRings merges the rings backward, by looking for the newest of their next messages.
+func (s *backscan) byRings() (more bool) {
+	var m backmerge
+	for _, r := range s.rings {
+		if c := r.before(s.below); c.chunk >= 0 {
+			m = append(m, c)
+		}
+	}
+	m.sort()
+	for len(m) > 0 {
+		if s.left--; s.left < 0 {
+			return true
+		}
+		c := &m[0]
+		ch := c.r.chunks[c.chunk]
+		s.below = c.seq
+		if !s.take(ch, c.slot) {
+			return false
+		}
+		if c.back(); c.chunk < 0 {
+			m[0] = m[len(m)-1]
+			m = m[:len(m)-1]
+		}
+		m.sink(0)
+	}
+	return false
+}
+
+// take yields a message that is held, unless it has expired.
+func (s *backscan) take(c *chunk, i int) (more bool) {
+	m := c.slot(i)
+	if m.flags&store.HasExpiry != 0 && c.packed > 0 && s.u.chunk != c {
+		s.left -= unpackSteps
+	}
+	return s.l.expired(c, m, s.now, &s.u) || s.yield(m.seq)
+}
+
+// backmerge is a heap, with the cursor in front whose message is the newest.
+type backmerge []backcursor
+
+func (m backmerge) sort() {
+	for i := len(m)/2 - 1; i >= 0; i-- {
+		m.sink(i)
+	}
+}
+
+func (m backmerge) sink(i int) {
+	for {
+		most := i
+		for _, child := range [2]int{2*i + 1, 2*i + 2} {
+			if child < len(m) && m[child].seq > m[most].seq {
+				most = child
+			}
+		}
+		if most == i {
+			return
+		}
+		m[i], m[most] = m[most], m[i]
+		i = most
+	}
+}
+
+// backcursor is a message of a ring that the policy keeps; its chunk is -1 if there is none.
+type backcursor struct {
+	r           *ring
+	chunk, slot int
+	seq         store.Seq
+}
+
+// before returns the newest message below a seq.
+func (r *ring) before(seq store.Seq) backcursor {
+	c := backcursor{r: r, chunk: sort.Search(len(r.chunks), func(i int) bool { return r.chunks[i].base >= seq }) - 1}
+	if c.chunk >= 0 {
+		c.slot = r.chunks[c.chunk].search(seq - 1)
+		c.back()
+	}
+	return c
+}
+
+// back goes to the message before.
+func (c *backcursor) back() {
+	for c.slot--; c.chunk >= 0; {
+		if ch := c.r.chunks[c.chunk]; c.slot >= ch.gone {
+			c.seq = ch.seq(c.slot)
+			return
+		}
+		if c.chunk--; c.chunk >= 0 {
+			c.slot = c.r.chunks[c.chunk].n - 1
+		}
+	}
+}
+
 // findSince returns the position before the messages of a time or later. Times rise with seqs,
 // over all groups, so that the order can be searched. What was evicted of that time is to be
 // told: then the position is before it.
 func (l *Log) findSince(filters group.Set, since int64) store.Seq {
-	first, ok := l.order.first(func(at place) bool { return l.chunks[at.chunk].time(at.slot) >= since })
-	if !ok {
-		first = l.last() + 1
-	}
-	pos := first - 1
-	if lost := l.forgotten; lost.Seq > 0 && lost.time >= since && l.anyUnknown(filters) {
-		pos = min(pos, lost.Seq-1)
-	}
+	pos := l.firstSince(filters, since)
 	for _, f := range filters {
-		if !f.Wild() {
-			pos = l.rings[f.String()].before(pos, since)
-			continue
-		}
-		for _, r := range l.rings {
-			if f.Match(r.name) {
-				pos = r.before(pos, since)
+		l.eachRing(f, func(r *ring) {
+			if lost := r.lost[evicted].Seq; lost > 0 && lost-1 < pos && r.evictedTime >= since && f.Match(r.name) {
+				pos = lost - 1
 			}
-		}
+		})
 	}
 	return pos
 }
 
-// before returns the position before the newest message evicted, if it is of a time or later and
-// that position is below pos. The ring may be nil.
-func (r *ring) before(pos store.Seq, since int64) store.Seq {
-	if r == nil || r.evicted == 0 || r.evictedTime < since {
-		return pos
+// firstSince is findSince without the groups that are known.
+func (l *Log) firstSince(filters group.Set, since int64) store.Seq {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	pos := l.last()
+	if first, ok := l.order.first(func(at place) bool { return l.chunks[at.chunk].time(at.slot) >= since }); ok {
+		pos = first - 1
 	}
-	return min(pos, r.evicted-1)
+	if lost := l.forgotten; lost.Seq > 0 && lost.time >= since && l.anyUnknown(filters) {
+		pos = min(pos, lost.Seq-1)
+	}
+	return pos
 }
 
 // anyUnknown reports whether a filter may select a group that was forgotten.

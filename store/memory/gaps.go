@@ -5,32 +5,94 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// gaps reports what q's listener has lost for good.
-func (l *Log) gaps(q *store.Query, b *store.Batch) {
-	newest := l.lostMax
-	if q.Live {
-		newest = l.removedMax
+// The kinds of loss. Live readers still get what is evicted and not yet removed.
+const (
+	evicted = iota // the policy no longer keeps the message
+	removed        // its bytes are gone, too
+)
+
+func lossKind(live bool) int {
+	if live {
+		return removed
 	}
-	if newest <= q.After || l.opts.Losses.Now() <= q.Told {
-		return // as it mostly is, and then it takes no walk over all groups
-	}
-	b.AppendGaps(q, func(sel store.Selector) store.Seq { return l.lost(sel, q) })
+	return evicted
 }
 
-// lost returns the newest message lost, and not told, of the groups selected, or of one that was
-// forgotten.
-func (l *Log) lost(sel store.Selector, q *store.Query) store.Seq {
-	if f, ok := sel.(group.Filter); ok && !f.Wild() {
-		if r := l.rings[f.String()]; r != nil {
-			return r.lost(q.Live).News(q)
-		}
-		return l.forgotten.News(q)
+// loss is the newest message that a ring lost. Rings that lost something are in a list by the time
+// of it, the latest first: a reader looks only at those that lost something since it last looked.
+type loss struct {
+	store.Loss
+	later, earlier *ring
+}
+
+// lose notes that a ring lost a message now.
+func (l *Log) lose(r *ring, kind int, seq store.Seq) {
+	x := &r.lost[kind]
+	x.Loss = store.Loss{Seq: seq, At: l.opts.Losses.Tick()}
+	l.lostMax[kind] = max(l.lostMax[kind], seq)
+	if l.lost[kind] == r {
+		return
 	}
-	lost := l.forgotten.News(q)
-	for _, r := range l.rings {
-		if n := r.lost(q.Live).News(q); n > lost && sel.Match(r.name) {
+	l.unlist(r, kind)
+	if x.earlier = l.lost[kind]; x.earlier != nil {
+		x.earlier.lost[kind].later = r
+	}
+	l.lost[kind] = r
+}
+
+// unlist takes a ring out of the list.
+func (l *Log) unlist(r *ring, kind int) {
+	x := &r.lost[kind]
+	if x.later != nil {
+		x.later.lost[kind].earlier = x.earlier
+	} else if l.lost[kind] == r {
+		l.lost[kind] = x.earlier
+	}
+	if x.earlier != nil {
+		x.earlier.lost[kind].later = x.later
+	}
+	x.later, x.earlier = nil, nil
+}
+
+// gaps reports what the reader has lost for good. It returns false if so many groups lost
+// something that they have to be surveyed first.
+func (l *Log) gaps(r *reader, b *store.Batch) (complete bool) {
+	q := &r.query
+	if l.lostMax[lossKind(q.Live)] <= q.After || l.opts.Losses.Now() <= q.Told {
+		return true // as in most reads
+	}
+	i := 0
+	complete = true
+	b.AppendGaps(q, func(sel store.Selector) store.Seq {
+		seq, ok := l.lostOf(sel, r, i)
+		complete = complete && ok
+		i++
+		return seq
+	})
+	return complete
+}
+
+// lostOf returns the newest message lost, and not told, of the groups selected, or of one that was
+// forgotten. The selector is the i-th of the query. It returns false if there is too much to look at.
+func (l *Log) lostOf(sel store.Selector, r *reader, i int) (lost store.Seq, ok bool) {
+	q, kind := &r.query, lossKind(r.query.Live)
+	if f, ok := sel.(group.Filter); ok && !f.Wild() {
+		if ring := l.rings[f.String()]; ring != nil {
+			return ring.lost[kind].News(q), true
+		}
+		return l.forgotten.News(q), true
+	}
+	lost, since := l.forgotten.News(q), q.Told
+	if r.surveyed {
+		lost, since = max(lost, r.lost[i]), max(since, r.since)
+	}
+	for ring := l.lost[kind]; ring != nil && ring.lost[kind].At > since; ring = ring.lost[kind].earlier {
+		if r.left--; r.left < 0 && !r.surveyed {
+			return 0, false
+		}
+		if n := ring.lost[kind].News(q); n > lost && sel.Match(ring.name) {
 			lost = n
 		}
 	}
-	return lost
+	return lost, true
 }

@@ -2,17 +2,17 @@ package memory
 
 import "container/heap"
 
-// ringHeap orders rings, the first to act on in front, each of which knows its place.
-type ringHeap struct {
-	rings []*ring
-	less  func(a, b *ring) bool
-	place func(*ring) *int
+// queue is a heap whose items know their place in it, so that one can be moved or removed.
+type queue[T any] struct {
+	items []T
+	less  func(a, b T) bool
+	place func(T) *int // where the item is, plus one; 0 if it is not in the queue
 }
 
 // largest has the ring with the most memory in front; among equals, that with the oldest message,
 // so that what was stored together is freed together.
-func largest() *ringHeap {
-	return &ringHeap{
+func largest() *queue[*ring] {
+	return &queue[*ring]{
 		less: func(a, b *ring) bool {
 			if a.memory != b.memory {
 				return a.memory > b.memory
@@ -24,49 +24,66 @@ func largest() *ringHeap {
 }
 
 // soonest has the ring in front that loses a message by age next.
-func soonest() *ringHeap {
-	return &ringHeap{
+func soonest() *queue[*ring] {
+	return &queue[*ring]{
 		less:  func(a, b *ring) bool { return a.due < b.due },
 		place: func(r *ring) *int { return &r.ageAt },
 	}
 }
 
-// first returns the ring in front, or nil.
-func (h *ringHeap) first() *ring {
-	if len(h.rings) == 0 {
-		return nil
+// expiring has the chunk in front that may have expired next.
+func expiring() *queue[*chunk] {
+	return &queue[*chunk]{
+		less:  func(a, b *chunk) bool { return a.due < b.due },
+		place: func(c *chunk) *int { return &c.dueAt },
 	}
-	return h.rings[0]
 }
 
-func (h *ringHeap) add(r *ring)    { heap.Push(h, r) }
-func (h *ringHeap) fix(r *ring)    { heap.Fix(h, *h.place(r)) }
-func (h *ringHeap) remove(r *ring) { heap.Remove(h, *h.place(r)) }
-
-// Len implements heap.Interface, as do those below.
-func (h *ringHeap) Len() int { return len(h.rings) }
-
-// Less reports which ring is nearer to the front.
-func (h *ringHeap) Less(i, j int) bool { return h.less(h.rings[i], h.rings[j]) }
-
-// Push puts a ring last.
-func (h *ringHeap) Push(x any) {
-	r := x.(*ring)
-	*h.place(r) = len(h.rings)
-	h.rings = append(h.rings, r)
+// first returns the item in front, or the zero value.
+func (q *queue[T]) first() (item T) {
+	if len(q.items) == 0 {
+		return item
+	}
+	return q.items[0]
 }
 
-// Swap has two rings change places.
-func (h *ringHeap) Swap(i, j int) {
-	h.rings[i], h.rings[j] = h.rings[j], h.rings[i]
-	*h.place(h.rings[i]), *h.place(h.rings[j]) = i, j
+func (q *queue[T]) has(item T) bool { return *q.place(item) > 0 }
+func (q *queue[T]) add(item T)      { heap.Push(q, item) }
+func (q *queue[T]) fix(item T)      { heap.Fix(q, *q.place(item)-1) }
+
+// remove removes an item, if it is there.
+func (q *queue[T]) remove(item T) {
+	if q.has(item) {
+		heap.Remove(q, *q.place(item)-1)
+	}
 }
 
-// Pop takes the last ring.
-func (h *ringHeap) Pop() any {
-	last := len(h.rings) - 1
-	r := h.rings[last]
-	h.rings[last] = nil
-	h.rings = h.rings[:last]
-	return r
+// Len implements heap.Interface, as do the methods below.
+func (q *queue[T]) Len() int { return len(q.items) }
+
+// Less reports which item is nearer to the front.
+func (q *queue[T]) Less(i, j int) bool { return q.less(q.items[i], q.items[j]) }
+
+// Push puts an item last.
+func (q *queue[T]) Push(x any) {
+	item := x.(T)
+	q.items = append(q.items, item)
+	*q.place(item) = len(q.items)
+}
+
+// Swap exchanges two items.
+func (q *queue[T]) Swap(i, j int) {
+	q.items[i], q.items[j] = q.items[j], q.items[i]
+	*q.place(q.items[i]), *q.place(q.items[j]) = i+1, j+1
+}
+
+// Pop takes the last item.
+func (q *queue[T]) Pop() any {
+	last := len(q.items) - 1
+	item := q.items[last]
+	var none T
+	q.items[last] = none
+	q.items = q.items[:last]
+	*q.place(item) = 0
+	return item
 }

@@ -7,41 +7,83 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// SetPolicy implements store.Keeper.
+// policyStep is how many groups are given a policy in one hold of the lock: each is looked up among
+// all policies.
+const policyStep = 256
+
+// SetPolicy implements store.Keeper. The groups get it one after the other; in between others have
+// the lock.
 func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return store.ErrClosed
-	}
-	now := time.Now().UnixMilli()
-	if l.opts.Part {
-		l.policies.Restore(f, p)
-	} else if err := l.policies.Set(f, p); err != nil {
+	if err := l.setPolicy(f, p); err != nil {
 		return err
 	}
-	for _, r := range l.rings {
-		if f.Match(r.name) {
-			l.apply(r)
-			l.enforce(r, now)
+	for after, more := "", true; more; more = after != "" {
+		var unfinished []*ring
+		after, unfinished = l.applyTo(f, after)
+		for _, r := range unfinished {
+			for l.enforceOnce(r) {
+			}
 		}
 	}
-	l.tidy(now)
 	return nil
+}
+
+func (l *Log) setPolicy(f group.Filter, p store.Policy) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return store.ErrClosed
+	case l.opts.Part:
+		l.policies.Restore(f, p)
+		return nil
+	}
+	return l.policies.Set(f, p)
+}
+
+// applyTo gives the next rings that a filter matches their policy. It returns the name to go on
+// after, and the rings of which there is more to evict.
+func (l *Log) applyTo(f group.Filter, after string) (next string, unfinished []*ring) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, left := time.Now().UnixMilli(), holdMost
+	next = l.names.Walk(after, f.Prefix(), policyStep, func(_ string, r *ring) {
+		if !f.Match(r.name) {
+			return
+		}
+		l.apply(r)
+		if left = l.enforce(r, now, left); left <= 0 {
+			unfinished = append(unfinished, r)
+		}
+	})
+	l.noteHold(policyStep + holdMost - left)
+	l.schedule(now)
+	return next, unfinished
+}
+
+// enforceOnce evicts what a ring's policy no longer keeps for one hold of the lock, and reports
+// whether there is more.
+func (l *Log) enforceOnce(r *ring) (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now().UnixMilli()
+	left := l.enforce(r, now, holdMost)
+	l.noteHold(holdMost - left)
+	l.schedule(now)
+	return left <= 0
 }
 
 // apply gives a ring the policy that is in force for it.
 func (l *Log) apply(r *ring) {
-	aged := r.policy.MaxAge > 0
 	r.policy = l.policies.Effective(group.Exact(r.name), l.opts.Server)
-	switch ages := r.policy.MaxAge > 0; {
-	case ages && !aged:
+	switch {
+	case r.policy.MaxAge == 0:
+		l.byAge.remove(r)
+	case l.byAge.has(r):
+		l.fixAge(r)
+	default:
 		r.due = r.expires()
 		l.byAge.add(r)
-	case ages:
-		l.fixAge(r)
-	case aged:
-		l.byAge.remove(r)
 	}
 }
 
@@ -52,24 +94,41 @@ func (l *Log) Policy(f group.Filter) store.Policy {
 	return l.policies.Effective(f, l.opts.Server)
 }
 
-// Purge implements store.Keeper.
+// Purge implements store.Keeper. It evicts chunk by chunk; in between others have the lock.
 func (l *Log) Purge(name string) error {
+	for through := store.Seq(0); ; {
+		more, err := l.purgeOnce(name, &through)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// purgeOnce evicts chunks of a group for one hold of the lock, up to the newest message there was
+// at first. It reports whether there are more.
+func (l *Log) purgeOnce(name string, through *store.Seq) (more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return store.ErrClosed
+		return false, store.ErrClosed
 	}
 	r := l.rings[name]
 	if r == nil {
-		return nil
+		return false, nil
 	}
-	now := time.Now().UnixMilli()
-	l.clearRetained(r)
-	for len(r.chunks) > 0 {
+	if *through == 0 {
+		*through = l.last()
+		l.clearRetained(r)
+	}
+	now, left := time.Now().UnixMilli(), holdMost
+	for len(r.chunks) > 0 && r.chunks[0].base <= *through && left > 0 {
+		left -= r.chunks[0].n
 		l.evictChunk(r, now)
 	}
-	l.tidy(now)
-	return nil
+	l.tidy(now, tidySteps)
+	l.schedule(now)
+	l.noteHold(holdMost - left)
+	return len(r.chunks) > 0 && r.chunks[0].base <= *through, nil
 }
 
 // Groups implements store.Keeper.
@@ -78,8 +137,8 @@ func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
 	defer l.mu.RUnlock()
 	now := time.Now().UnixMilli()
 	next = l.names.Walk(q.After, q.Prefix, q.Limit, func(_ string, r *ring) {
-		if r.messages > 0 || r.retained != nil {
-			page = append(page, r.info(now))
+		if g := r.info(now); g.Messages > 0 || g.Retained {
+			page = append(page, g)
 		}
 	})
 	return page, next
@@ -88,7 +147,7 @@ func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
 func (r *ring) info(now int64) store.GroupInfo {
 	g := store.GroupInfo{
 		Group: r.name, Messages: r.messages, Bytes: r.bytes,
-		Rate: r.rate.At(now), Retained: r.retained != nil,
+		Rate: r.rate.At(now), Retained: r.retained != nil && !r.retained.hasExpired(now),
 	}
 	if c := r.oldest(); c != nil {
 		t := r.tail()

@@ -35,6 +35,7 @@ type Log struct {
 	oldest  atomic.Uint64 // no message up to here is held
 	newest  atomic.Uint64 // the last seq appended
 	nextAge atomic.Int64  // when a message is too old next, ms
+	longest atomic.Int64  // the longest hold of the lock so far, in steps
 	wakes   store.Watchers
 	codec   func() codec
 
@@ -49,24 +50,25 @@ type Log struct {
 	unused   []int              // numbers of chunks that are nil
 	order    *order
 	retained *order
-	bySize   *ringHeap
-	byAge    *ringHeap // only rings with a MaxAge
+	bySize   *queue[*ring]
+	byAge    *queue[*ring]  // only rings with a MaxAge
+	byExpiry *queue[*chunk] // only chunks of which all messages have an expiry
+	lost     [2]*ring       // by kind of loss: the ring with the newest
 	lingers  []lingering
 	idle     []*ring
 	targets  []*ring // of the entries being appended
 	scratch  unpacked
 
-	clock      int64     // the newest message's time, ms
-	lostMax    store.Seq // the newest message lost in any group,
-	removedMax store.Seq // and of those whose bytes are gone too
-	forgotten  lostGroup
-	messages   int64
-	bytes      int64
-	evictions  uint64
-	advanced   uint64 // evictions that oldest accounts for
-	timer      *time.Timer
-	timerDue   int64
-	closed     bool
+	clock     int64        // the newest message's time, ms
+	lostMax   [2]store.Seq // by kind of loss: the newest message lost in any group
+	forgotten lostGroup
+	messages  int64
+	bytes     int64
+	evictions uint64
+	advanced  uint64 // evictions that oldest accounts for
+	timer     *time.Timer
+	timerDue  int64
+	closed    bool
 }
 
 var _ store.Store = (*Log)(nil)
@@ -100,7 +102,8 @@ func (l *Log) empty() {
 	l.chunks, l.unused, l.lingers, l.idle = nil, nil, nil, nil
 	l.order = &order{arena: l.arena, why: history}
 	l.retained = &order{arena: l.arena, why: pinned}
-	l.bySize, l.byAge = largest(), soonest()
+	l.bySize, l.byAge, l.byExpiry = largest(), soonest(), expiring()
+	l.lost = [2]*ring{}
 	l.messages, l.bytes = 0, 0
 	l.schedule(0)
 }
@@ -114,20 +117,25 @@ func (l *Log) Bounds() (oldest, newest store.ID) {
 // last returns the seq of the newest message.
 func (l *Log) last() store.Seq { return store.Seq(l.newest.Load()) }
 
-// advance moves oldest on to the first message held.
+// advance moves oldest on to the first message held, or as far as one hold goes.
 func (l *Log) advance() {
 	if l.advanced == l.evictions {
 		return
 	}
-	l.advanced = l.evictions
 	w := l.order.after(store.Seq(l.oldest.Load()))
-	for seq, at, ok := w.next(); ok; seq, at, ok = w.next() {
+	for range holdMost {
+		seq, at, ok := w.next()
+		if !ok {
+			l.advanced = l.evictions
+			l.oldest.Store(l.newest.Load())
+			return
+		}
+		l.oldest.Store(uint64(seq) - 1)
 		if at.slot >= l.chunks[at.chunk].gone {
-			l.oldest.Store(uint64(seq) - 1)
+			l.advanced = l.evictions
 			return
 		}
 	}
-	l.oldest.Store(l.newest.Load())
 }
 
 // Watch implements store.Log.

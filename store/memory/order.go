@@ -170,10 +170,11 @@ func (w *walk) follows(at place, end store.Seq) bool {
 	return true
 }
 
-// backward calls yield for each message, the newest first, until it returns false.
-func (o *order) backward(yield func(store.Seq, place) bool) {
-	for _, p := range slices.Backward(o.pages) {
-		for i := p.n - 1; i >= 0; i-- {
+// backward calls yield for each message below a seq, the newest first, until it returns false.
+func (o *order) backward(below store.Seq, yield func(store.Seq, place) bool) {
+	page := sort.Search(len(o.pages), func(i int) bool { return o.pages[i].base >= below })
+	for _, p := range slices.Backward(o.pages[:page]) {
+		for i := p.above(below-1) - 1; i >= 0; i-- {
 			if e := p.entry(i); e>>32 != 0 && !yield(p.seq(e), entryPlace(e)) {
 				return
 			}

@@ -46,7 +46,7 @@ func TestOrderIsASortedList(t *testing.T) {
 		}
 	}
 	var back []store.Seq
-	o.backward(func(seq store.Seq, _ place) bool {
+	o.backward(noSeq, func(seq store.Seq, _ place) bool {
 		back = append(back, seq)
 		return true
 	})

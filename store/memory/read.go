@@ -6,16 +6,41 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Read implements store.Log.
+// holdMost bounds what is done in one hold of the lock, in steps: a message or group that is looked
+// at, copied, evicted or removed is one. That many take a fraction of a millisecond.
+const holdMost = 4096
+
+// unpackSteps is what decompressing a chunk counts for.
+const unpackSteps = 512
+
+// Read implements store.Log. It goes through the order of all messages, or through the rings of the
+// groups where these are named, for one hold of the lock. If it has found nothing by then, or if so
+// many groups lost messages that the gaps are not known, it surveys the groups, and reads once more
+// with what it knows then.
 func (l *Log) Read(q store.Query, b *store.Batch) error {
 	now := time.Now()
 	l.age(now.UnixMilli())
+	r := readerOf(b)
+	r.begin(q, now)
+	done, err := l.read(r, b)
+	if err != nil || done {
+		return err
+	}
+	l.survey(r)
+	_, err = l.read(r, b)
+	return err
+}
+
+// read reads in one hold of the lock. It returns false if the groups should be surveyed, and the
+// batch is of no use then.
+func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	q := &r.query
 	b.Reset(l.epoch)
 	b.Told = l.opts.Losses.Now()
 	if l.closed {
-		return store.ErrClosed
+		return true, store.ErrClosed
 	}
 	end := l.last()
 	if q.Through > 0 {
@@ -23,30 +48,49 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 	}
 	b.Next = max(end, q.After)
 	if q.After >= end {
-		return nil
+		return true, nil
 	}
-	if !q.Retained {
-		l.gaps(&q, b)
+	r.left = holdMost / 2
+	if !q.Retained && !l.gaps(r, b) {
+		return false, nil
 	}
-	l.fill(l.source(q, scratch(b)), end, b, now)
-	return nil
+	spent := holdMost/2 - r.left
+	r.left = holdMost / 2
+	l.fill(r, l.source(r), end, b)
+	l.noteHold(spent + holdMost/2 - r.left)
+	if len(b.Frames) > 0 || b.Next >= end || r.surveyed || !l.worthSurvey(r, end-b.Next) {
+		return true, nil
+	}
+	r.from = b.Next
+	return false, nil
 }
 
-// fill copies messages into the batch until it is full or end is reached.
-func (l *Log) fill(src source, end store.Seq, b *store.Batch, now time.Time) {
-	for r, ok := src.next(end); ok; r, ok = src.next(end) {
-		if !l.copyRun(r, b, now) {
+// fill copies messages into the batch until it is full, end is reached, or the hold is long enough.
+func (l *Log) fill(r *reader, src source, end store.Seq, b *store.Batch) {
+	for r.left > 0 {
+		run, ok := src.next(end)
+		if !ok {
+			break
+		}
+		r.left -= run.to - run.from
+		if !l.copyRun(r, run, b) {
 			return
 		}
+	}
+	if r.left <= 0 {
+		b.Next = min(b.Next, src.reached())
 	}
 }
 
 // copyRun copies the messages of a run, but those that expired, until the batch is full. What
 // lies back to back is copied at once.
-func (l *Log) copyRun(r run, b *store.Batch, now time.Time) (more bool) {
+func (l *Log) copyRun(rd *reader, r run, b *store.Batch) (more bool) {
 	c, name, frames := r.c, r.c.ring.name, r.c.mem.data
 	if c.packed > 0 {
-		frames = l.frames(c, &scratch(b).unpacked)
+		if rd.unpacked.chunk != c {
+			rd.left -= unpackSteps
+		}
+		frames = l.frames(c, &rd.unpacked)
 	}
 	from := c.ends(r.from - 1) // where what is to be copied at once begins,
 	end := from                // and ends
@@ -55,7 +99,7 @@ func (l *Log) copyRun(r run, b *store.Batch, now time.Time) (more bool) {
 		if end = c.end; i < c.n-1 {
 			end = head.end()
 		}
-		if head.flags()&store.HasExpiry != 0 && expired(frames[start:end], head.flags(), head.msg(), now) {
+		if head.flags()&store.HasExpiry != 0 && expired(frames[start:end], head.flags(), head.msg(), rd.now) {
 			b.Buf = append(b.Buf, frames[from:start]...)
 			from = end
 			continue
@@ -81,4 +125,13 @@ func (l *Log) copyRun(r run, b *store.Batch, now time.Time) (more bool) {
 func expired(frame []byte, flags store.Flags, msg int, now time.Time) bool {
 	f := store.Frame{Flags: flags, Msg: msg, Bytes: frame}
 	return f.Expired(now)
+}
+
+// noteHold remembers the longest hold of the lock, in steps, for tests.
+func (l *Log) noteHold(steps int) {
+	for n := l.longest.Load(); int64(steps) > n; n = l.longest.Load() {
+		if l.longest.CompareAndSwap(n, int64(steps)) {
+			return
+		}
+	}
 }

@@ -14,6 +14,7 @@ func (l *Log) retain(r *ring, e *store.Entry, id store.ID, n int) {
 	c := l.newChunk(r, mem, id.Seq)
 	l.retained.add(id.Seq, place{c.no, 0})
 	c.add(e, id, l.clock)
+	l.noteExpiry(c, e)
 	r.retained = c
 }
 

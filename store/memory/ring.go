@@ -14,13 +14,11 @@ type ring struct {
 	policy store.Policy
 	chunks []*chunk
 
-	messages, bytes int64     // held as far as the policy goes
-	memory          int64     // of the chunks
-	evicted         store.Seq // the newest message evicted, had it not expired
-	evictedTime     int64
-	removed         store.Seq // the newest of those whose bytes are gone too
-	evictedAt       uint64    // how much the log had lost by then,
-	removedAt       uint64    // and by then
+	messages, bytes int64 // held as far as the policy goes
+	memory          int64 // of the chunks
+
+	lost        [2]loss // by kind
+	evictedTime int64   // of the newest message evicted
 
 	retained *chunk // of one frame
 
@@ -71,12 +69,13 @@ func (r *ring) excess(c *chunk, now int64) bool {
 		p.MaxAge > 0 && c.time(c.gone)+p.MaxAge.Milliseconds() <= now
 }
 
-// lost returns the newest message that a reader can no longer have.
-func (r *ring) lost(live bool) store.Loss {
-	if live {
-		return store.Loss{Seq: r.removed, At: r.removedAt}
-	}
-	return store.Loss{Seq: r.evicted, At: r.evictedAt}
+// excessAll reports whether the policy no longer keeps any message of c, which has the oldest.
+func (r *ring) excessAll(c *chunk, now int64) bool {
+	p := &r.policy
+	n, bytes := c.live()
+	return p.MaxMessages > 0 && r.messages-int64(n) >= p.MaxMessages ||
+		p.MaxBytes > 0 && r.bytes-int64(bytes) >= p.MaxBytes ||
+		p.MaxAge > 0 && c.time(c.n-1)+p.MaxAge.Milliseconds() <= now
 }
 
 const (

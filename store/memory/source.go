@@ -1,8 +1,8 @@
 package memory
 
 import (
-	"math"
 	"slices"
+	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -16,18 +16,29 @@ type run struct {
 
 // source yields messages by rising seq, under the log's lock.
 type source interface {
-	// next returns the next messages up to end, or false if there is none.
+	// next returns the next messages up to end, or false if there is none, or if the reader has
+	// taken all its steps.
 	next(end store.Seq) (run, bool)
+
+	// reached returns the position up to which everything was looked at.
+	reached() store.Seq
 }
 
-// reader is a batch's scratch: what would be garbage after each read.
+// reader is a Read under way. It is a batch's scratch, and so keeps what would be garbage after
+// each read.
 type reader struct {
+	query store.Query
+	now   time.Time
+	left  int       // steps in this hold of the lock
+	from  store.Seq // up to here nothing matched
+
+	survey
 	unpacked unpacked
 	merge    merge
 	scan     scan
 }
 
-func scratch(b *store.Batch) *reader {
+func readerOf(b *store.Batch) *reader {
 	r, ok := b.Scratch.(*reader)
 	if !ok {
 		r = &reader{}
@@ -36,60 +47,123 @@ func scratch(b *store.Batch) *reader {
 	return r
 }
 
-// source returns the way through the messages that q selects: by the rings of the groups where
-// they are named, by the order where there are patterns.
-func (l *Log) source(q store.Query, r *reader) source {
-	set, ok := q.Select.(group.Set)
-	if !ok || set.Wild() || q.Retained {
-		o := l.order
-		if q.Retained {
-			o = l.retained
-		}
-		r.scan = scan{l: l, walk: o.after(q.After), live: q.Live || q.Retained, sel: selection{sel: q.Select}}
-		return &r.scan
-	}
-	r.merge = r.merge[:0]
-	for i, f := range set {
-		if ring := l.rings[f.String()]; ring != nil && !slices.Contains(set[:i], f) {
-			r.merge = append(r.merge, ring.after(q.After, q.Live))
-		}
-	}
-	return &r.merge
+func (r *reader) begin(q store.Query, now time.Time) {
+	r.query, r.now, r.from = q, now, q.After
+	r.survey.reset()
+	r.unpacked.chunk = nil // it may be another's by now
 }
 
-// merge yields the messages of a few rings.
+// source returns the way through the messages that the query selects: by the rings of the groups
+// where these are known, or by the order of all messages.
+func (l *Log) source(r *reader) source {
+	q := &r.query
+	set, ok := q.Select.(group.Set)
+	switch {
+	case ok && !set.Wild():
+		r.merge = r.merge[:0]
+		for i, f := range set {
+			if ring := l.rings[f.String()]; ring != nil && !slices.Contains(set[:i], f) {
+				r.merge.add(ring, q, r.from)
+			}
+		}
+		r.merge.sort()
+		return &r.merge
+	case r.surveyed && !r.tooMany:
+		r.merge = r.merge[:0]
+		for _, ring := range r.rings {
+			r.merge.add(ring, q, r.from)
+		}
+		r.merge.sort()
+		return &r.merge
+	}
+	o := l.order
+	if q.Retained {
+		o = l.retained
+	}
+	r.scan = scan{l: l, r: r, at: r.from, walk: o.after(r.from), live: q.Live || q.Retained, sel: selection{sel: q.Select}}
+	return &r.scan
+}
+
+// merge yields the messages of several rings. It is a heap, with the cursor in front whose message
+// is next.
 type merge []cursor
 
-func (m *merge) next(end store.Seq) (run, bool) {
-	least, below, at := store.Seq(math.MaxUint64), end+1, -1
-	for i := range *m {
-		switch s := (*m)[i].seq; {
-		case s < least:
-			least, below, at = s, min(below, least), i
-		case s < below:
-			below = s
+// add adds the messages of a ring behind a position.
+func (m *merge) add(r *ring, q *store.Query, after store.Seq) {
+	chunks := r.chunks
+	if q.Retained {
+		if chunks = nil; r.retained != nil {
+			chunks = []*chunk{r.retained}
 		}
 	}
-	if least > end {
+	if c := newCursor(chunks, after, q.Live || q.Retained); !c.done() {
+		*m = append(*m, c)
+	}
+}
+
+func (m merge) sort() {
+	for i := len(m)/2 - 1; i >= 0; i-- {
+		m.sink(i)
+	}
+}
+
+// sink moves a cursor down to its place.
+func (m merge) sink(i int) {
+	for {
+		least := i
+		for _, child := range [2]int{2*i + 1, 2*i + 2} {
+			if child < len(m) && m[child].seq < m[least].seq {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		m[i], m[least] = m[least], m[i]
+		i = least
+	}
+}
+
+func (m *merge) next(end store.Seq) (run, bool) {
+	h := *m
+	if len(h) == 0 || h[0].seq > end {
 		return run{}, false
 	}
-	return (*m)[at].run(below), true
+	below := end + 1
+	for _, other := range h[1:min(3, len(h))] {
+		below = min(below, other.seq)
+	}
+	found := h[0].run(below)
+	h.sink(0)
+	return found, true
+}
+
+func (m *merge) reached() store.Seq {
+	if len(*m) == 0 {
+		return noSeq
+	}
+	return (*m)[0].seq - 1
 }
 
 // scan yields the messages of an order whose group is selected.
 type scan struct {
 	l    *Log
+	r    *reader
+	at   store.Seq // all up to here was looked at
 	walk walk
 	live bool
 	sel  selection
 }
 
 func (s *scan) next(end store.Seq) (run, bool) {
-	for {
+	for s.r.left > 0 {
 		seq, at, ok := s.walk.next()
 		if !ok || seq > end {
+			s.at = end
 			return run{}, false
 		}
+		s.r.left--
+		s.at = seq
 		c := s.l.chunks[at.chunk]
 		if !s.live && at.slot < c.gone || !s.sel.has(c.ring) {
 			continue
@@ -98,9 +172,13 @@ func (s *scan) next(end store.Seq) (run, bool) {
 		for s.walk.follows(place{at.chunk, r.to}, end) {
 			r.to++
 		}
+		s.at = c.seq(r.to - 1)
 		return r, true
 	}
+	return run{}, false
 }
+
+func (s *scan) reached() store.Seq { return s.at }
 
 // selection asks a selector about rings, and remembers the answers for the next messages of them:
 // a selector may go through many filters.

@@ -15,6 +15,7 @@ var readTests = []test{
 	{"Read goes through to where it is told", through},
 	{"Read at the end, and of nothing, is no error", nothing},
 	{"Next moves on past other groups' messages, 20000 of them", nextPastOthers},
+	{"the few that match are read among many, 2000 groups", fewAmongMany},
 	{"frames stay as they are while others are appended and evicted", ownBuffer},
 }
 
@@ -133,6 +134,37 @@ func nextPastOthers(e *env) {
 			q.After = b.Next
 		}
 		wantTexts(e, got, "1 2")
+	}
+}
+
+// fewAmongMany reads patterns that match none, some or most of the groups, in the log and among the
+// retained messages, before and after many were evicted.
+func fewAmongMany(e *env) {
+	l := e.start(Options{})
+	m := newModel(l.epoch(), store.Policy{})
+	var list []*store.Message
+	for i := range 6000 {
+		msg := text(fmt.Sprintf("%d/%c", i%2000, 'a'+i%2000%3), fmt.Sprint(i))
+		if i%1500 == 1 {
+			msg.Group = "rare/" + msg.Group
+		}
+		msg.Retain = i < 2000
+		if list = append(list, msg); len(list) == 100 {
+			m.add(l, list)
+			list = nil
+		}
+	}
+	for round := range 2 {
+		for _, set := range []string{"+/none", "rare/#", "rare/+/b 7/b", "+/b", "#", "rare/# none/#"} {
+			m.readAll(l, filters(set), 2000)
+			for q := (store.Query{Select: filters(set), Retained: true}); q.After < m.newest(); {
+				q.After = m.read(l, q, 3000).Next
+			}
+		}
+		if round == 0 {
+			l.policy("+/b", store.Policy{MaxMessages: 1})
+			m.setPolicy(filters("+/b")[0], store.Policy{MaxMessages: 1})
+		}
 	}
 }
 

@@ -30,10 +30,13 @@ type test struct {
 // Run tests the store that open returns. Each subtest opens its own, and closes it. It counts
 // goroutines, so that no test may run in parallel with it.
 func Run(t *testing.T, open func(t *testing.T, o Options) store.Store) {
-	tests := slices.Concat(
+	runTests(t, open, slices.Concat(
 		promises, orderTests, gapTests, retainedTests, policyTests, ageTests,
 		purgeTests, findTests, readTests, liveTests, boundTests, closeTests, stressTests, randomTests,
-	)
+	))
+}
+
+func runTests(t *testing.T, open open, tests []test) {
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {
 			e := &env{T: t, open: open}

@@ -1,0 +1,109 @@
+package memory
+
+import (
+	"slices"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// mergeMost is how many rings are merged at most. Where more groups match, the messages of all
+// groups are gone through instead.
+const mergeMost = 1024
+
+// survey is what a walk over the groups found out for a reader.
+type survey struct {
+	surveyed bool
+	since    uint64      // what was lost later is not in it
+	lost     []store.Seq // by selector: the newest message lost and not told
+	rings    []*ring     // those that match and have messages behind the position
+	tooMany  bool        // rings is incomplete
+}
+
+func (s *survey) reset() {
+	clear(s.rings)
+	*s = survey{lost: s.lost[:0], rings: s.rings[:0]}
+}
+
+// worthSurvey reports whether to survey the groups is less than to go on through so many messages.
+// Of retained messages there are no more than groups, unless a prefix narrows these down.
+func (l *Log) worthSurvey(r *reader, messages store.Seq) bool {
+	set, ok := r.query.Select.(group.Set)
+	switch {
+	case !ok || !set.Wild():
+		return false
+	case r.query.Retained:
+		return !slices.ContainsFunc(set, func(f group.Filter) bool { return f.Prefix() == "" })
+	}
+	return store.Seq(len(l.rings)) < messages
+}
+
+// survey looks at all groups that a query may select.
+func (l *Log) survey(r *reader) {
+	q, kind := &r.query, lossKind(r.query.Live)
+	r.surveyed, r.since = true, l.opts.Losses.Now()
+	set, ok := q.Select.(group.Set)
+	if !ok {
+		r.tooMany = true
+		r.lost = append(r.lost, l.surveyLost(q.Select, q, kind))
+		return
+	}
+	for i, f := range set {
+		lost := store.Seq(0)
+		l.eachRing(f, func(ring *ring) {
+			n := ring.lost[kind].News(q)
+			useful := !r.tooMany && ring.hasBehind(r.from, q.Retained)
+			if n <= lost && !useful || !f.Match(ring.name) {
+				return
+			}
+			lost = max(lost, n)
+			if useful && !set[:i].Match(ring.name) {
+				r.rings = append(r.rings, ring)
+				r.tooMany = len(r.rings) > mergeMost
+			}
+		})
+		r.lost = append(r.lost, lost)
+	}
+}
+
+func (l *Log) surveyLost(sel store.Selector, q *store.Query, kind int) (lost store.Seq) {
+	l.eachNamed("", func(ring *ring) {
+		if n := ring.lost[kind].News(q); n > lost && sel.Match(ring.name) {
+			lost = n
+		}
+	})
+	return lost
+}
+
+// hasBehind reports whether the ring may have messages behind a position.
+func (r *ring) hasBehind(after store.Seq, retained bool) bool {
+	if retained {
+		return r.retained != nil && r.retained.base > after
+	}
+	t := r.tail()
+	return t != nil && t.seq(t.n-1) > after
+}
+
+// eachRing yields the rings that a filter may match, a bounded number in one hold of the lock.
+// Rings that come or go meanwhile may be missed.
+func (l *Log) eachRing(f group.Filter, yield func(*ring)) {
+	if f.Wild() {
+		l.eachNamed(f.Prefix(), yield)
+		return
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if r := l.rings[f.String()]; r != nil {
+		yield(r)
+	}
+}
+
+// eachNamed yields the rings whose names begin with a prefix, as eachRing does.
+func (l *Log) eachNamed(prefix string, yield func(*ring)) {
+	for after, more := "", true; more; more = after != "" {
+		l.mu.RLock()
+		after = l.names.Walk(after, prefix, holdMost/4, func(_ string, r *ring) { yield(r) })
+		l.mu.RUnlock()
+		l.noteHold(holdMost / 4)
+	}
+}
