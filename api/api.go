@@ -28,12 +28,14 @@ type api struct {
 	hub  *hub.Hub
 	opts Options
 	mux  *chi.Mux
+	post http.HandlerFunc // publishes to a group
 }
 
 // New returns a handler for the whole surface. It may be mounted anywhere: with chi's Mount or
 // behind http.StripPrefix.
 func New(h *hub.Hub, o Options) http.Handler {
 	a := &api{hub: h, opts: o, mux: chi.NewMux()}
+	a.post = a.serve(a.publish)
 	a.mux.NotFound(a.serve(notFound))
 	a.mux.MethodNotAllowed(a.serve(a.wrongMethod))
 	for _, r := range a.routes() {
@@ -42,7 +44,7 @@ func New(h *hub.Hub, o Options) http.Handler {
 			a.mux.Method(http.MethodHead, r.pattern, r.handler)
 		}
 	}
-	return a.guard(a.mux)
+	return a.guard(http.HandlerFunc(a.route))
 }
 
 // serve makes an http.Handler of one that may fail, and answers for it if it does.

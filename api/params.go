@@ -29,6 +29,9 @@ const (
 // rest returns what the path has behind the resource: a group's name or a filter. Slashes are
 // part of it, written as they are or as %2F.
 func rest(r *http.Request) (string, error) {
+	if chi.RouteContext(r.Context()) == nil { // see route
+		return strings.TrimPrefix(r.URL.Path, groupsPath), nil
+	}
 	s := chi.URLParam(r, "*")
 	if r.URL.RawPath == "" {
 		return s, nil

@@ -72,9 +72,12 @@ func (a *api) accept(
 
 func writeReceipt(w http.ResponseWriter, r *hub.Receipt, kind hub.Kind) error {
 	markReplayed(w, r)
-	writeJSON(w, http.StatusCreated, appendReceipt(make([]byte, 0, 256), r, kind))
+	writeJSON(w, http.StatusCreated, appendReceipt(make([]byte, 0, receiptLen+len(r.Group)), r, kind))
 	return nil
 }
+
+// receiptLen is how long the receipt of one message mostly is, but for the group.
+const receiptLen = 96
 
 // markReplayed says so if nothing was appended.
 func markReplayed(w http.ResponseWriter, r *hub.Receipt) {

@@ -138,7 +138,7 @@ func (e *Entry) AppendFrame(b []byte, id ID) (frame []byte, msg int) {
 }
 
 // AppendQuote appends s, which is UTF-8, as a JSON string without a line break (RFC 8259, 7).
-func AppendQuote(b []byte, s string) []byte {
+func AppendQuote[T string | []byte](b []byte, s T) []byte {
 	b = append(b, '"')
 	plain := 0
 	for i := 0; i < len(s); i++ {

@@ -60,7 +60,7 @@ func appendValue(b *bytes.Buffer, kind Kind, body []byte) (base64d bool, err err
 	case kind != Bytes:
 		return false, compact(b, body)
 	case utf8.Valid(body):
-		b.Write(store.AppendQuote(b.AvailableBuffer(), string(body)))
+		b.Write(store.AppendQuote(b.AvailableBuffer(), body))
 		return false, nil
 	}
 	b.WriteByte('"')

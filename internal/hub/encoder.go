@@ -19,6 +19,7 @@ type encoder struct {
 	listens  bool     // the observer does
 	now      time.Time
 
+	draft   Draft // in hand: on the heap once, and not for each message
 	value   bytes.Buffer
 	tails   []byte
 	entries []store.Entry
@@ -77,12 +78,14 @@ func (e *encoder) encodeLines(p *Publication, want string, draft func(line []byt
 
 // add adds a message, if the hosting program has nothing against it.
 func (e *encoder) add(p *Publication, d Draft) error {
-	m, err := e.message(&d, p.Program)
+	e.draft = d
+	m, err := e.message(&e.draft, p.Program)
 	if err != nil {
 		return err
 	}
 	e.push(&m)
 	if e.listens && !p.Program && !direct(p.Group) {
+		d = e.draft
 		d.Data = bytes.Clone(d.Data)
 		e.heard = append(e.heard, Message{Draft: d, Time: e.now})
 	}

@@ -48,7 +48,7 @@ func (h *Hub) Publish(ctx context.Context, p *Publication) (Receipt, error) {
 	if err := group.CheckClient(p.Group); err != nil {
 		return Receipt{}, err
 	}
-	return h.publish(ctx, p, func(do func() error) error { return do() })
+	return h.publish(ctx, p, nil)
 }
 
 // PublishBatch appends messages to several groups: next to each other in the log, all of them or
@@ -57,27 +57,36 @@ func (h *Hub) PublishBatch(ctx context.Context, p *Publication) (Receipt, error)
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
 	}
-	r, err := h.publish(ctx, p, func(do func() error) error { return do() })
+	r, err := h.publish(ctx, p, nil)
 	r.Group = ""
 	return r, err
 }
 
-// publish has a publication appended within a bracket, unless its key says that it was.
-func (h *Hub) publish(ctx context.Context, p *Publication, within func(func() error) error) (Receipt, error) {
+// bracket calls do, and returns its error or one of its own.
+type bracket func(do func() error) error
+
+// publish appends a publication, within a bracket unless that is nil, or repeats the answer that an
+// earlier request with its key got.
+func (h *Hub) publish(ctx context.Context, p *Publication, within bracket) (Receipt, error) {
+	if p.Key == "" {
+		return h.encodeAndAppend(ctx, p, nil, within) // the same as once does, without a closure
+	}
 	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) { return h.encodeAndAppend(ctx, p, c, within) })
 }
 
-func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, within func(func() error) error) (r Receipt, err error) {
+func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, within bracket) (r Receipt, err error) {
 	e := encoders.Get().(*encoder)
 	defer e.put()
 	e.begin(ctx, h)
 	if err := e.encode(p); err != nil {
 		return Receipt{}, err
 	}
-	err = within(func() error {
-		r, err = h.append(ctx, e, h.answerNotes(p, c, e))
-		return err
-	})
+	notes := h.answerNotes(p, c, e)
+	if within == nil {
+		r, err = h.append(ctx, e, notes)
+	} else {
+		r, err = h.appendWithin(ctx, e, notes, within)
+	}
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -100,6 +109,15 @@ func (h *Hub) tellMessages(list []Message) {
 		h.opts.Observer.Messages(list[:n:n])
 		list = list[n:]
 	}
+}
+
+// appendWithin is append within a bracket.
+func (h *Hub) appendWithin(ctx context.Context, e *encoder, notes []store.Note, within bracket) (r Receipt, err error) {
+	err = within(func() (err error) {
+		r, err = h.append(ctx, e, notes)
+		return err
+	})
+	return r, err
 }
 
 // append appends what was encoded, with notes about it.
