@@ -234,7 +234,7 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 	}
 	var in willJSON
 	err = readObject(r, shape{"a will", a.hub.MaxBody(hub.JSON),
-		`a will is {"group":"foo","msg":…}, with event, ttl, retain, encoding and delay ("5s") if you need them`}, &in)
+		`a will is an object such as {"group":"foo","msg":…}, with event, ttl, retain, encoding and delay ("5s") if you need them`}, &in)
 	if err != nil {
 		return err
 	}

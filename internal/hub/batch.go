@@ -20,7 +20,7 @@ func (p *Publication) draft(k Kind, data []byte) Draft {
 // encodeBatch adds the messages of a batch: the program's drafts, or the lines of a body.
 func (e *encoder) encodeBatch(p *Publication) error {
 	if !p.Program {
-		return e.encodeLines(p, batchLooks, func(line []byte) (Draft, error) { return parseLine(p.UID, line) })
+		return e.encodeLines(p, "such as "+batchLooks, func(line []byte) (Draft, error) { return parseLine(p.UID, line) })
 	}
 	for i, d := range p.Batch {
 		err := checkLine(&d)
@@ -47,12 +47,12 @@ type MessageObject struct {
 	Retain   bool            `json:"retain"`
 }
 
-const batchLooks = `as {"group":"foo","msg":…}, with event, ttl, retain and encoding if you need them`
+const batchLooks = `{"group":"foo","msg":…}, with event, ttl, retain and encoding if you need them`
 
 // parseLine returns the message that a line describes.
 func parseLine(uid string, line []byte) (Draft, error) {
 	var in MessageObject
-	if err := DecodeObject(line, "a line is an object "+batchLooks, &in); err != nil {
+	if err := DecodeObject(line, "a line is an object such as "+batchLooks, &in); err != nil {
 		return Draft{}, err
 	}
 	return in.Draft(uid)
