@@ -73,6 +73,35 @@ export interface Receipt {
   time: string;
 }
 
+/** A message of a batch. */
+export interface BatchMessage {
+  group: string;
+  /** As publish takes it. */
+  msg?: unknown;
+  event?: string;
+  ttl?: number | string;
+  retain?: boolean;
+}
+
+/** What a batch returns: its messages are kept, next to each other in the log. */
+export interface BatchReceipt {
+  /** The id of the first message. */
+  first: string;
+  /** The id of the last one. */
+  id: string;
+  count: number;
+  time: string;
+}
+
+export interface WillOptions {
+  /** How long after the session was lost the will is sent, if it is not back: ms, or as "5s". */
+  delay?: number | string;
+  event?: string;
+  ttl?: number | string;
+  /** Whether it becomes the group's value, for "offline" after a retained "online". */
+  retain?: boolean;
+}
+
 export interface PublishOptions {
   /** The name of the event. */
   event?: string;
@@ -100,7 +129,7 @@ export interface Subscription {
 /** What the hub answers when it refuses, and what is said when it cannot be reached. */
 export class WatchboxError extends Error {
   constructor(message: string, answer?: { status?: number; code?: string; retryAfter?: number });
-  /** The HTTP status; 0 where there was no answer. */
+  /** The HTTP status; 0 where there was no answer, 307 for any redirect. */
   status: number;
   /** The problem's code, which stays the same whatever the words are; "" for none. */
   code: string;
@@ -133,6 +162,10 @@ export interface EventMap {
  * The stream comes back by itself, and goes on behind the last message, so that each is delivered
  * once and in order; what can no longer be had is told as a gap. A page that is reloaded goes on
  * where it was, too, with what it joins again within ten seconds.
+ *
+ * An answer is final if it is 204, 401 or 403, or a problem of the hub's own. Any other, as a 404 of a proxy
+ * while the hub is replaced, is final only before the hub has answered for the first time. Redirects are not
+ * followed, so that neither the session's secret nor a token reaches another host.
  */
 export class Watchbox extends EventTarget {
   /**
@@ -161,6 +194,12 @@ export class Watchbox extends EventTarget {
    */
   publish(group: string, value?: unknown, options?: PublishOptions): Promise<Receipt>;
 
+  /** Sends messages to several groups: all of them or none. */
+  publishBatch(messages: BatchMessage[], options?: { signal?: AbortSignal }): Promise<BatchReceipt>;
+
+  /** Returns the retained messages of a group, or of all groups that a filter matches. */
+  retained<T = unknown>(filter: string, options?: { signal?: AbortSignal }): Promise<Message<T>[]>;
+
   /** Sends to the program that hosts the hub, and to nobody else. */
   send(value: unknown, options?: { signal?: AbortSignal }): Promise<void>;
 
@@ -171,7 +210,7 @@ export class Watchbox extends EventTarget {
    * Has the hub send a message when this session is gone without close(): at the end of its timeout,
    * or delay (ms, or as "5s") after it was lost. Waits for the stream to be open.
    */
-  setWill(group: string, value: unknown, options?: { delay?: number | string }): Promise<void>;
+  setWill(group: string, value: unknown, options?: WillOptions): Promise<void>;
   clearWill(): Promise<void>;
 
   /** Ends the session: the stream, and what is being sent. No will is sent. */

@@ -20,8 +20,11 @@
 /** The longest wait between two attempts, in ms, where the options do not say. */
 const MAX_DELAY = 30_000;
 
-/** How long to wait for the head of an answer, in ms. */
+/** How long an answer may take, and a stream until it is open, in ms. */
 const MAX_SILENCE = 30_000;
+
+/** The slowest network that a request may be sent over, in bytes a ms: its size adds to the time above. */
+const SLOWEST = 16;
 
 /** How long, in ms, what a page listened to before its reload is kept for it to join again. */
 const REJOIN = 10_000;
@@ -102,16 +105,34 @@ export class WatchboxError extends Error {
  * @param {Response} response
  */
 async function refusal(response) {
-  let detail = `the answer is ${response.status} ${response.statusText}`;
+  if (response.type === "opaqueredirect") { // which does not say where it leads
+    return new WatchboxError("the answer is a redirect: use the address that it leads to", { status: 307 });
+  }
+  const media = mediaType(response);
+  let detail = `the answer is ${response.status} ${response.statusText || media}`;
   let code = "";
-  try {
+  if (media === "application/problem+json") {
     const problem = await response.json();
     detail = problem.detail ?? detail;
     code = problem.code ?? "";
-  } catch {
-    // It comes from something between us and the hub: the status has to do.
   }
   return new WatchboxError(detail, { status: response.status, code, retryAfter: retryAfter(response) });
+}
+
+/**
+ * Returns the media type of a response, without parameters.
+ * @param {Response} response
+ */
+function mediaType(response) {
+  return (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
+}
+
+/**
+ * Reports whether a response says that something was done, and comes from a hub: one without a body, or JSON.
+ * @param {Response} response
+ */
+function succeeded(response) {
+  return response.status === 204 || response.status === 202 || response.ok && mediaType(response) === "application/json";
 }
 
 /** @param {Response} response */
@@ -167,6 +188,33 @@ function pause(asked, ms, signal) {
   });
 }
 
+/** @param {AbortSignal} signal which says why since Chrome 98 and Safari 15.4 */
+function reason(signal) {
+  return signal.reason ?? new DOMException("watchbox: aborted", "AbortError");
+}
+
+/**
+ * Returns a signal that aborts with the first of several, as AbortSignal.any does in newer browsers, or after a
+ * time. release has to be called when it is not needed any more.
+ * @param {AbortSignal[]} signals
+ * @param {number} [ms]
+ */
+function combine(signals, ms) {
+  const own = new AbortController();
+  const abort = () => own.abort(reason(signals.find((signal) => signal.aborted) ?? own.signal));
+  const late = () => own.abort(new WatchboxError("no answer came in time"));
+  const timer = ms === undefined ? undefined : setTimeout(late, ms);
+  for (const signal of signals) signal.addEventListener("abort", abort);
+  if (signals.some((signal) => signal.aborted)) abort();
+  return {
+    signal: own.signal,
+    release() {
+      clearTimeout(timer);
+      for (const signal of signals) signal.removeEventListener("abort", abort);
+    },
+  };
+}
+
 /**
  * @template T
  * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: unknown) => void}} Deferred
@@ -186,7 +234,10 @@ function deferred() {
 
 // ---- the hub's address, and calls to it
 
-/** One request after the other, with a token where there is one. */
+/**
+ * Requests, with a token where there is one. Redirects are not followed: the session's secret and a token would
+ * follow them, to other hosts, too.
+ */
 class Caller {
   /**
    * @param {URL} base
@@ -198,6 +249,8 @@ class Caller {
     this.token = options.token;
     this.maxDelay = options.maxDelay ?? MAX_DELAY;
     this.signal = signal;
+    /** Whether the hub has answered once, so that the address is right. */
+    this.met = false;
   }
 
   /** @returns {Promise<Record<string, string>>} */
@@ -207,43 +260,73 @@ class Caller {
   }
 
   /**
-   * Sends until there is an answer that stays the same, and returns it if it is a good one.
+   * Reports whether an answer is final. Once the hub has answered, an answer that is not its own comes from a
+   * proxy while the hub is replaced, or from a network that wants a login: it is temporary.
+   * @param {WatchboxError} error
+   */
+  final(error) {
+    if ([204, 401, 403].includes(error.status)) return true;
+    return !error.temporary && (error.code !== "" || !this.met);
+  }
+
+  /**
+   * Sends until there is an answer that is final, and returns what a good one says.
    * @param {string} method
    * @param {string} address relative to the hub
-   * @param {RequestInit & {headers?: Record<string, string>}} [init]
-   * @returns {Promise<Response>}
+   * @param {{body?: BodyInit, signal?: AbortSignal, headers?: Record<string, string>}} [init]
+   * @returns {Promise<any>}
    */
-  async call(method, address, init = {}) {
-    const signal = init.signal ? AbortSignal.any([init.signal, this.signal]) : this.signal;
-    for (let failures = 0, renewed = false; ; failures++) {
-      const error = await this.#once(method, address, { ...init, signal });
-      if (!(error instanceof Error)) return error;
-      signal.throwIfAborted();
-      if (error.status === 401 && typeof this.token === "function" && !renewed) {
-        renewed = true; // a token that has expired: there may be a newer one
-        continue;
+  async call(method, address, { signal, ...init } = {}) {
+    const both = combine(signal ? [signal, this.signal] : [this.signal]);
+    try {
+      for (let failures = 0, renewed = false; ; failures++) {
+        const { answer, error } = await this.#once(method, address, init, both.signal);
+        if (!error) return answer;
+        if (both.signal.aborted) throw reason(both.signal);
+        if (error.status === 401 && typeof this.token === "function" && !renewed) {
+          renewed = true; // a token that has expired: there may be a newer one
+          continue;
+        }
+        if (this.final(error)) throw error;
+        await pause(error.retryAfter, backoff(failures, 1000, this.maxDelay), both.signal);
+        if (both.signal.aborted) throw reason(both.signal);
       }
-      if (!error.temporary) throw error;
-      await pause(error.retryAfter, backoff(failures, 1000, this.maxDelay), signal);
-      signal.throwIfAborted();
+    } finally {
+      both.release();
     }
   }
 
   /**
    * @param {string} method
    * @param {string} address
-   * @param {RequestInit & {headers?: Record<string, string>}} init
-   * @returns {Promise<Response | WatchboxError>}
+   * @param {{body?: BodyInit, headers?: Record<string, string>}} init
+   * @param {AbortSignal} signal
+   * @returns {Promise<{answer?: any, error?: WatchboxError}>}
    */
-  async #once(method, address, init) {
+  async #once(method, address, init, signal) {
+    const limit = combine([signal], MAX_SILENCE + size(init.body) / SLOWEST);
     try {
       const headers = { ...init.headers, ...await this.authorization() };
-      const response = await fetch(new URL(address, this.base), { ...init, method, headers });
-      return response.ok ? response : await refusal(response);
-    } catch (error) {
-      return failure(error);
+      const response = await fetch(new URL(address, this.base), {
+        ...init, method, headers, redirect: "manual", signal: limit.signal,
+      });
+      if (!succeeded(response)) throw await refusal(response);
+      const answer = mediaType(response) === "application/json" ? await response.json() : undefined;
+      this.met = true;
+      return { answer };
+    } catch (e) {
+      const error = failure(e);
+      if (error.code) this.met = true;
+      return { error };
+    } finally {
+      limit.release();
     }
   }
+}
+
+/** @param {any} body */
+function size(body) {
+  return body?.size ?? body?.byteLength ?? body?.length ?? 0;
 }
 
 // ---- one connection
@@ -308,36 +391,38 @@ function parser(onBlock, onRetry) {
 
 /**
  * Opens a stream whose every byte is seen: heartbeats, too, and why it is refused.
+ * @param {Caller} caller
  * @param {URL} url
  * @param {Promise<Record<string, string>>} headers
  * @param {Sink} sink
  * @returns {() => void} closes it
  */
-function listenByFetch(url, headers, sink) {
+function listenByFetch(caller, url, headers, sink) {
   const stop = new AbortController();
   const run = async () => {
     const response = await fetch(url, {
-      headers: { ...await headers, Accept: "text/event-stream" }, cache: "no-store", signal: stop.signal,
+      headers: { ...await headers, Accept: "text/event-stream" }, cache: "no-store", redirect: "manual", signal: stop.signal,
     });
     if (!response.ok) throw await refusal(response);
-    const media = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
+    const media = mediaType(response);
     if (response.status !== 200 || media !== "text/event-stream" || !response.body) {
       const what = response.status === 204 ? "the hub wants no more of us (204)" : `the answer is no event stream (${response.status} ${media})`;
       throw new WatchboxError(what, { status: response.status });
     }
     const parse = parser(sink.block, sink.retry);
-    const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const decoder = new TextDecoder();
+    const body = response.body.getReader();
     for (;;) {
-      const { value, done } = await text.read();
+      const { value, done } = await body.read();
       if (done || stop.signal.aborted) break;
       sink.alive();
-      parse(value);
+      parse(decoder.decode(value, { stream: true }));
     }
     throw new WatchboxError("the hub has ended the stream");
   };
   run().catch((error) => {
     const e = failure(error);
-    sink.ended({ error: e, final: !e.temporary });
+    sink.ended({ error: e, final: caller.final(e) });
   });
   return () => stop.abort();
 }
@@ -555,7 +640,7 @@ class Link {
     this.#attempt = attempt;
     this.#end = finish;
     const close = this.#listen(byFetch, filters, kept.length > 0, {
-      alive: watch.alive,
+      alive: () => { if (opened) watch.alive(); }, // what comes before the session event does not count
       retry: (ms) => { this.#base = Math.max(ms, 1); },
       ended: finish,
       block: (block) => {
@@ -563,6 +648,7 @@ class Link {
         if (block.type !== "session") return this.#block(block);
         const { uid, heartbeat } = JSON.parse(block.data ?? "");
         opened = Date.now();
+        this.caller.met = true;
         watch.set(byFetch ? 3 * milliseconds(heartbeat) : 0); // an EventSource does not show them
         this.#opened(uid, block.id, filters);
       },
@@ -594,7 +680,7 @@ class Link {
       const headers = this.caller.authorization().then((h) => ({
         ...h, "Watchbox-Session": this.secret, ...position && { "Last-Event-ID": position },
       }));
-      return listenByFetch(url, headers, sink);
+      return listenByFetch(this.caller, url, headers, sink);
     }
     q.set("session", this.secret);
     if (position) q.set("last_event_id", position);
@@ -940,7 +1026,7 @@ class Shared {
 
 // ---- what stays over a reload
 
-/** @typedef {{id: string, filters: string[], backlog: Record<string, Message[]>, secret?: string}} Saved */
+/** @typedef {{id: string, filters: string[], backlog: [string, Message[]][], secret?: string}} Saved */
 
 /** The keys that are in use on this page: a second client has nothing that stays. */
 const inUse = new Set();
@@ -960,7 +1046,7 @@ class Memory {
   /** @returns {Saved} */
   load() {
     /** @type {Saved} */
-    const nothing = { id: "", filters: [], backlog: {} };
+    const nothing = { id: "", filters: [], backlog: [] };
     try {
       return this.#key ? { ...nothing, ...JSON.parse(sessionStorage.getItem(this.#key) ?? "{}") } : nothing;
     } catch {
@@ -1027,7 +1113,7 @@ export class Watchbox extends EventTarget {
   #state = "idle";
   #was = false; // it has been open
   #lost = false; // and is no longer, and that was told
-  /** @type {{group: string, value: unknown, delay?: number | string} | undefined} */
+  /** @type {{group: string, value: unknown, options: import("./watchbox.d.ts").WillOptions} | undefined} */
   #will;
   /** @type {Set<string>} The gaps told at the position. */
   #gaps = new Set();
@@ -1048,7 +1134,9 @@ export class Watchbox extends EventTarget {
     this.#memory = new Memory(this.#name);
     const saved = this.#memory.load();
     this.#position = saved.id;
-    for (const filter of saved.filters) this.#held.set(filter, saved.backlog[filter] ?? []);
+    this.#caller.met = saved.id !== ""; // the page before this one had a stream
+    const backlog = new Map(saved.backlog);
+    for (const filter of saved.filters) this.#held.set(filter, backlog.get(filter) ?? []);
     // The secret lies there only while no page has it: a tab that is duplicated copies what lies
     // there, and would otherwise change the filters of this one.
     this.#secret = options.session ?? saved.secret ?? random();
@@ -1071,7 +1159,7 @@ export class Watchbox extends EventTarget {
    * @param {(message: any) => void} callback
    */
   async join(filter, callback) {
-    this.#closed.signal.throwIfAborted();
+    if (this.#closed.signal.aborted) throw reason(this.#closed.signal);
     path(filter);
     const hub = this.#begin();
     const backlog = this.#held.get(filter);
@@ -1109,10 +1197,30 @@ export class Watchbox extends EventTarget {
   async publish(group, value, { event, ttl, retain, signal } = {}) {
     const q = new URLSearchParams();
     if (event !== undefined) q.set("event", event);
-    if (ttl !== undefined) q.set("ttl", duration(ttl));
+    if (ttl !== undefined) q.set("ttl", String(duration(ttl)));
     if (retain) q.set("retain", "true");
-    const response = await this.#post(`v1/groups/${path(group)}?${q}`, value, signal);
-    return response.json();
+    return this.#post(`v1/groups/${path(group)}?${q}`, encode(value), signal);
+  }
+
+  /**
+   * @param {import("./watchbox.d.ts").BatchMessage[]} messages
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<import("./watchbox.d.ts").BatchReceipt>}
+   */
+  async publishBatch(messages, { signal } = {}) {
+    const lines = await Promise.all(messages.map(line));
+    return this.#post("v1/messages", { body: lines.join(""), type: "application/x-ndjson" }, signal);
+  }
+
+  /**
+   * @param {string} filter
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Message[]>}
+   */
+  async retained(filter, { signal } = {}) {
+    const headers = { Accept: "application/json", "Watchbox-Session": await this.#session() };
+    const { messages } = await this.#caller.call("GET", "v1/retained/" + path(filter), { headers, signal });
+    return messages.map(decode);
   }
 
   /**
@@ -1120,7 +1228,7 @@ export class Watchbox extends EventTarget {
    * @param {{signal?: AbortSignal}} [options]
    */
   async send(value, { signal } = {}) {
-    await this.#post("v1/server", value, signal);
+    await this.#post("v1/server", encode(value), signal);
   }
 
   /**
@@ -1130,16 +1238,16 @@ export class Watchbox extends EventTarget {
    * @returns {Promise<Receipt>}
    */
   async sendTo(uid, value, { signal } = {}) {
-    return (await this.#post("v1/sessions/" + encodeURIComponent(uid), value, signal)).json();
+    return this.#post("v1/sessions/" + encodeURIComponent(uid), encode(value), signal);
   }
 
   /**
    * @param {string} group
    * @param {unknown} value
-   * @param {{delay?: number | string}} [options]
+   * @param {import("./watchbox.d.ts").WillOptions} [options]
    */
-  async setWill(group, value, { delay } = {}) {
-    this.#will = { group, value, delay };
+  async setWill(group, value, options = {}) {
+    this.#will = { group, value, options };
     await this.#untilOpen();
     await this.#putWill();
   }
@@ -1159,7 +1267,7 @@ export class Watchbox extends EventTarget {
     if (!last || !this.#uid) return;
     try { // says that this is the end, so that nobody waits for us, and no will is sent
       await fetch(new URL("v1/sessions/" + this.#uid, this.#base), {
-        method: "DELETE", keepalive: true,
+        method: "DELETE", keepalive: true, redirect: "manual",
         headers: { ...await this.#caller.authorization(), "Watchbox-Session": this.#secret },
       });
     } catch {
@@ -1296,6 +1404,7 @@ export class Watchbox extends EventTarget {
     if (state === "waiting") this.#lose(error, delay);
     if (changed || state === "waiting") this.#emit("state", { state, error, delay });
     if (state !== "open" || !changed) return;
+    this.#caller.met = true; // where another tab has the stream, too
     this.#letGo ??= setTimeout(() => [...this.#held.keys()].forEach((filter) => this.#forget(filter)), REJOIN);
     if (this.#will) this.#putWill().catch(() => {}); // the hub may have forgotten it; setWill has told of errors
     if (this.#lost) this.#emit("reconnect", { uid: this.#uid });
@@ -1360,7 +1469,7 @@ export class Watchbox extends EventTarget {
   #saved = () => ({
     id: this.#position,
     filters: [...new Set([...[...this.#joins].map((join) => join.filter), ...this.#held.keys()])],
-    backlog: Object.fromEntries([...this.#held].filter(([, backlog]) => backlog.length > 0)),
+    backlog: [...this.#held].filter(([, backlog]) => backlog.length > 0),
   });
 
   /** Stops here, so that the next page, or this one if it is shown again, goes on at the same place. */
@@ -1382,11 +1491,10 @@ export class Watchbox extends EventTarget {
 
   /**
    * @param {string} address
-   * @param {unknown} value
+   * @param {{body?: BodyInit, type?: string}} content
    * @param {AbortSignal} [signal]
    */
-  async #post(address, value, signal) {
-    const { body, type } = encode(value);
+  async #post(address, { body, type }, signal) {
     const headers = {
       ...type && { "Content-Type": type },
       "Idempotency-Key": random(), // so that it may be said again until it is certain
@@ -1403,8 +1511,8 @@ export class Watchbox extends EventTarget {
 
   async #putWill() {
     if (!this.#will) return;
-    const { group, value, delay } = this.#will;
-    const will = { group, msg: value, delay: delay === undefined ? undefined : duration(delay) };
+    const { group, value, options: { delay, ttl, event, retain } } = this.#will;
+    const will = { group, msg: value, event, retain, delay: duration(delay), ttl: duration(ttl) };
     await this.#own("PUT", "will", { body: JSON.stringify(will), headers: { "Content-Type": "application/json" } });
   }
 
@@ -1426,7 +1534,7 @@ export class Watchbox extends EventTarget {
         if (this.#state !== "open" && this.#state !== "closed") return;
         this.removeEventListener("state", look);
         if (this.#state === "open") resolve();
-        else reject(this.#closed.signal.reason ?? new WatchboxError("closed"));
+        else reject(reason(this.#closed.signal));
       };
       this.addEventListener("state", look);
       look();
@@ -1445,7 +1553,7 @@ function added(hub, filter, after) {
   return new Promise((resolve, reject) => hub.add(filter, after, (error) => error ? reject(error) : resolve()));
 }
 
-/** @param {number | string} d ms, or as the hub reads it */
+/** @param {number | string | undefined} d ms, or as the hub reads it */
 function duration(d) {
   return typeof d === "number" ? d + "ms" : d;
 }
@@ -1463,6 +1571,28 @@ function encode(value) {
   const body = JSON.stringify(value);
   if (body === undefined) throw new TypeError(`watchbox: a ${typeof value} has no JSON`);
   return { body, type: "application/json" };
+}
+
+/**
+ * Returns a message as a line of a batch.
+ * @param {import("./watchbox.d.ts").BatchMessage} message
+ */
+async function line({ group, msg = "", event, ttl, retain }) {
+  path(group);
+  /** @type {any} */
+  const m = { group, msg, event, ttl: duration(ttl), retain };
+  if (msg instanceof Blob || msg instanceof ArrayBuffer || ArrayBuffer.isView(msg)) {
+    m.msg = base64(new Uint8Array(await new Blob([/** @type {BlobPart} */ (msg)]).arrayBuffer()));
+    m.encoding = "base64";
+  } else if (JSON.stringify(msg) === undefined) throw new TypeError(`watchbox: a ${typeof msg} has no JSON`);
+  return JSON.stringify(m) + "\n";
+}
+
+/** @param {Uint8Array} bytes */
+function base64(bytes) {
+  let text = "";
+  for (const b of bytes) text += String.fromCharCode(b);
+  return btoa(text);
 }
 
 /**

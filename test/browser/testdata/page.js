@@ -1,5 +1,17 @@
 // What the tests use in their pages: two kinds of clients with the same log of what they hear.
-const hub = new URL(new URLSearchParams(location.search).get("hub") ?? "/", location.href);
+const parameters = new URLSearchParams(location.search);
+if (parameters.has("old")) { // what the oldest browsers of docs/CLIENTS.md lack
+  for (const [owner, ...names] of [
+    [AbortSignal, "any", "timeout", "abort"], [AbortSignal.prototype, "reason", "throwIfAborted"],
+    [Array, "fromAsync"], [Array.prototype, "at", "findLast", "findLastIndex", "toSorted", "toReversed", "with", "group"],
+    [String.prototype, "at", "isWellFormed", "toWellFormed"], [Object, "hasOwn", "groupBy"], [Map, "groupBy"], [Promise, "withResolvers", "try"],
+    [globalThis, "structuredClone", "TextDecoderStream", "TextEncoderStream", "BroadcastChannel", "scheduler", "reportError", "Iterator"],
+    [crypto, "randomUUID"], [Crypto.prototype, "randomUUID"], [Navigator.prototype, "locks"], [URL, "canParse", "parse"],
+    [ReadableStream, "from"], [ReadableStream.prototype, "values", Symbol.asyncIterator], [Response, "json"], [Uint8Array, "fromBase64"],
+    [Uint8Array.prototype, "toBase64"], [Set.prototype, "union", "intersection", "difference"],
+  ]) for (const name of names) delete owner[name];
+}
+const hub = new URL(parameters.get("hub") ?? "/", location.href);
 const { Watchbox, WatchboxError } = await import(new URL("watchbox.js", hub).href);
 
 /** What came: messages by their payload, and all else as [event, detail]. */
