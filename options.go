@@ -229,6 +229,20 @@ func WithMaxFilters(n int) Option {
 	return atLeastOne("max-filters", n, func(c *config) *int { return &c.hub.MaxFilters })
 }
 
+// WithMaxUnsent bounds the memory, in bytes, for messages that sockets have taken in part: what is left
+// of a message has to be kept until its client reads on. Streams that are in the same message share one
+// copy. A stream for which there is no room is ended with the reason "slow", and its client resumes by
+// id; up to 4 KiB a stream are kept in any case.
+func WithMaxUnsent(bytes int64) Option {
+	return func(c *config) error {
+		if bytes < 1 {
+			return fmt.Errorf("max-unsent: %d is below 1", bytes)
+		}
+		c.hub.MaxUnsent = bytes
+		return nil
+	}
+}
+
 func atLeastOne(name string, n int, to func(*config) *int) Option {
 	return func(c *config) error {
 		if n < 1 {

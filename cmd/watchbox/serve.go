@@ -30,6 +30,7 @@ type serve struct {
 	SessionTimeout time.Duration `help:"A session whose last stream closed so long ago is gone." default:"10s" group:"Streams:"`
 	MaxStreams     int           `help:"The most streams at once; 0: no bound. The default is what the limit of open files allows." default:"${streams}" group:"Streams:"`
 	MaxFilters     int           `help:"The most filters on one stream." default:"64" group:"Streams:"`
+	MaxUnsent      size          `help:"Memory for messages that sockets have taken in part. A stream for which there is no room is ended, and its client resumes." default:"32MiB" group:"Streams:"`
 
 	Profile     string        `help:"Preset memory and speed: memory (48MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
 	MaxMemory   *size         `help:"Memory for all history together, the process included; the oldest messages go first. The default is the profile's." placeholder:"128MiB" group:"History:"`
@@ -75,7 +76,7 @@ func (s *serve) options() []watchbox.Option {
 		watchbox.WithLogger(s.logger()), watchbox.WithProfile(watchbox.Profile(s.Profile)),
 		watchbox.WithRetry(s.Retry), watchbox.WithHeartbeat(s.Heartbeat), watchbox.WithSessionTimeout(s.SessionTimeout), watchbox.WithMaxMessageSize(int(s.MaxMessageSize)),
 		watchbox.WithMaxGroups(s.MaxGroups), watchbox.WithMaxStreams(s.MaxStreams),
-		watchbox.WithMaxFilters(s.MaxFilters), watchbox.WithAllowOrigin(s.AllowOrigin...),
+		watchbox.WithMaxFilters(s.MaxFilters), watchbox.WithMaxUnsent(int64(s.MaxUnsent)), watchbox.WithAllowOrigin(s.AllowOrigin...),
 		watchbox.WithMaxMessages(s.MaxMessages), watchbox.WithMaxBytes(int64(s.MaxBytes)), watchbox.WithMaxAge(s.MaxAge),
 	}
 	if s.DataDir != "" {

@@ -10,16 +10,10 @@ import (
 )
 
 // follow is what a subscription means: read behind my position, write, until there is nothing
-// more; then park. It runs on a goroutine that may wait for the socket, but it waits without a
-// turn, holding no more than the rest of one message.
+// more; then park. It runs on a goroutine that may wait for the socket.
 func (s *Stream) follow() {
 	for {
-		t := s.shard.set.turns.take()
-		rest, more, err := s.step(t)
-		s.shard.set.turns.give(t)
-		if err == nil && len(rest) > 0 {
-			err = s.wait(rest)
-		}
+		more, err := s.advance()
 		switch {
 		case err != nil || s.gone.Load() != nil:
 			s.finish(reason(err))
@@ -36,37 +30,76 @@ func (s *Stream) follow() {
 	}
 }
 
+// advance takes one step. It waits for the socket without a turn, and keeps no more than the rest of one
+// message. A stream that is over before its turn comes leaves the turn to the next.
+func (s *Stream) advance() (more bool, err error) {
+	if s.over() {
+		return false, nil
+	}
+	t := s.shard.set.turns.take()
+	if s.over() {
+		s.shard.set.turns.give(t)
+		return false, nil
+	}
+	rest, more, err := s.step(t)
+	s.shard.set.turns.give(t)
+	if err == nil && len(rest.bytes) > 0 {
+		err = s.wait(rest)
+	}
+	return more, err
+}
+
+// over reports whether the stream needs no more messages: its client has left, or the server ends it
+// while it catches up. One that has caught up is sent what was published before its end.
+func (s *Stream) over() bool {
+	return s.gone.Load() != nil || s.ending.Load() != nil && !s.live
+}
+
 // step reads once and writes what can be written without waiting. It returns what the socket did
 // not take of the message that it reached, and whether the log may hold more.
-func (s *Stream) step(t *turn) (rest []byte, more bool, err error) {
+func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
 	if more, err = s.read(t); err != nil {
-		return nil, false, err
+		return unsent{}, false, err
 	}
 	if len(t.parcel.out) == 0 {
 		s.arrive(t.next)
-		return nil, more, nil
+		return unsent{}, more, nil
 	}
 	n, err := s.conn.TryWrite(t.parcel.out)
 	if err != nil {
-		return nil, false, err
+		return unsent{}, false, err
 	}
 	s.sent = now()
 	if n == len(t.parcel.out) {
 		s.wrote(n, len(t.parcel.marks))
 		s.arrive(t.next)
-		return nil, more, nil
+		return unsent{}, more, nil
 	}
 	least := 0
-	if s.conn.Blocking() {
+	if s.conn.Blocking() && !s.shard.set.unsent.crowded() {
 		least = blockingWrite
 	}
-	reached, begun, rest := t.parcel.cut(n, least)
-	s.wrote(n+len(rest), begun)
-	if len(rest) == len(t.parcel.out)-n {
+	rest, reached, err := s.cut(&t.parcel, n, least)
+	if err != nil {
+		return unsent{}, false, err
+	}
+	if len(rest.bytes) == len(t.parcel.out)-n {
 		reached = t.next
 	}
 	s.arrive(reached)
 	return rest, true, nil
+}
+
+// cut keeps what is left of the message that a write of n bytes of the parcel has begun, and returns
+// the position at its end.
+func (s *Stream) cut(p *parcel, n, least int) (rest unsent, reached store.Seq, err error) {
+	i := p.cut(n, least)
+	if rest, err = s.shard.set.unsent.keep(p, n, i); err != nil {
+		s.wrote(n, i)
+		return unsent{}, 0, err
+	}
+	s.wrote(n+len(rest.bytes), i+1)
+	return rest, p.marks[i].seq, nil
 }
 
 // blockingWrite is how many bytes a goroutine that has to wait for its writes takes at once.
@@ -142,7 +175,7 @@ func (s *Stream) readRetained(t *turn) error {
 	for i := range t.batch.Frames {
 		f := &t.batch.Frames[i]
 		t.parcel.buf = f.AppendRetained(t.parcel.buf, s.view.Raw)
-		t.parcel.end(f.Seq)
+		t.parcel.end(f.Seq, s.view.retainedForm())
 	}
 	t.next = t.batch.Next
 	return nil
@@ -203,7 +236,7 @@ func (s *Stream) renderEach(t *turn, filters []string, after, reason string) {
 		t.parcel.buf = sse.AppendEvent(t.parcel.buf, "gap", id, g.AppendJSON(nil))
 	}
 	if len(filters) > 0 {
-		t.parcel.end(behindGap(t))
+		t.parcel.end(behindGap(t), unshared)
 	}
 }
 
@@ -231,9 +264,10 @@ func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 }
 
 // wait writes the rest of a message, however long the other side takes.
-func (s *Stream) wait(rest []byte) error {
+func (s *Stream) wait(rest unsent) error {
 	begin := now()
-	_, err := s.conn.Write(rest)
+	_, err := s.conn.Write(rest.bytes)
+	rest.release()
 	s.sent = now()
 	if err == nil && s.live && s.conn.Blocking() && s.sent > begin.add(slowWrite) {
 		return s.slow()

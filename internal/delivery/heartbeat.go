@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"bytes"
 	"container/heap"
 	"time"
 
@@ -49,7 +48,8 @@ func (sh *shard) heartbeat(s *Stream, now instant) {
 		sh.unpark(s)
 		go s.finish(reason(err))
 	case n < len(beat):
-		sh.fall(s, pos, bytes.Clone(beat[n:]))
+		rest, _ := sh.set.unsent.own(beat[n:]) // small: there is always room
+		sh.fall(s, pos, rest)
 	}
 }
 

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"bytes"
 	"sort"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -22,8 +21,36 @@ type parcel struct {
 
 // mark is the end of a message in a parcel.
 type mark struct {
-	end int
-	seq store.Seq
+	end  int
+	seq  store.Seq
+	form form
+}
+
+// form is how a message is written. The same message in the same form has the same bytes on all streams.
+type form uint8
+
+const (
+	unshared form = iota // an event for one stream alone, such as a gap
+	asJSON
+	asRaw
+	asRetainedJSON
+	asRetainedRaw
+)
+
+// form returns how the view writes a message of the log.
+func (v View) form() form {
+	if v.Raw {
+		return asRaw
+	}
+	return asJSON
+}
+
+// retainedForm returns how the view writes a retained message.
+func (v View) retainedForm() form {
+	if v.Raw {
+		return asRetainedRaw
+	}
+	return asRetainedJSON
 }
 
 func (p *parcel) reset() { p.out, p.buf, p.marks = nil, p.buf[:0], p.marks[:0] }
@@ -36,9 +63,9 @@ func (p *parcel) trim(most int) {
 }
 
 // end notes that what was appended to buf ends with the message, or event, of seq.
-func (p *parcel) end(seq store.Seq) {
+func (p *parcel) end(seq store.Seq, f form) {
 	p.out = p.buf
-	p.marks = append(p.marks, mark{len(p.buf), seq})
+	p.marks = append(p.marks, mark{len(p.buf), seq, f})
 }
 
 // add renders a message. It does nothing for one that the view leaves out.
@@ -51,19 +78,18 @@ func (p *parcel) add(f *store.Frame, v View) {
 	default:
 		p.buf = append(p.buf, f.Bytes...)
 	}
-	p.end(f.Seq)
+	p.end(f.Seq, v.form())
 }
 
-// cut says what is left after n bytes were written: the message that was reached, how many were
-// begun until then, and what is missing of it, as a copy. If all are complete it reaches on for the
-// next ones, up to least bytes, so that somebody who has to wait for the socket has something to
-// write.
-func (p *parcel) cut(n, least int) (reached store.Seq, begun int, rest []byte) {
-	i := sort.Search(len(p.marks), func(i int) bool { return p.marks[i].end > n })
+// cut returns the mark at which the message ends that was begun with the first n bytes. If none was
+// begun it is that of the next one, or of more of them up to least bytes: a goroutine that has to wait
+// for the socket writes those at once.
+func (p *parcel) cut(n, least int) (i int) {
+	i = sort.Search(len(p.marks), func(i int) bool { return p.marks[i].end > n })
 	for i+1 < len(p.marks) && p.marks[i+1].end-n <= least {
 		i++
 	}
-	return p.marks[i].seq, i + 1, bytes.Clone(p.out[n:p.marks[i].end])
+	return i
 }
 
 // take makes the parcel of frames of a batch, given by their numbers, for streams that leave
@@ -85,7 +111,7 @@ func (p *parcel) piece(b *store.Batch, first, last int) {
 	from := b.Frames[first].At
 	for i := first; i <= last; i++ {
 		f := &b.Frames[i]
-		p.marks = append(p.marks, mark{f.At + len(f.Bytes) - from, f.Seq})
+		p.marks = append(p.marks, mark{f.At + len(f.Bytes) - from, f.Seq, asJSON})
 	}
 	p.out = b.Buf[from : from+p.marks[len(p.marks)-1].end]
 }

@@ -35,7 +35,7 @@ type message struct {
 // newRig returns a rig whose shards watch the log, or are told of each append.
 func newRig(t tester, o memory.Options, told bool) *rig {
 	r := &rig{t: t, log: memory.New(o)}
-	r.set = delivery.NewSet(r.log, told)
+	r.set = delivery.NewSet(r.log, told, 1<<30)
 	t.Cleanup(func() { r.close() })
 	return r
 }

@@ -17,14 +17,18 @@ type Set struct {
 	next   atomic.Uint32
 	turns  *turns
 	gate   gate
+	unsent *copies
 	stats  counters
 }
 
 // NewSet starts the shards, one for each core. They watch the log, unless the set is told: then
 // Appended is to be called after each append.
-func NewSet(log store.Store, told bool) *Set {
+//
+// Sockets that do not take a whole message leave up to maxUnsent bytes in memory, and 4 KiB a stream
+// beyond that. A stream for which there is no room ends with the reason Slow.
+func NewSet(log store.Store, told bool, maxUnsent int64) *Set {
 	n := runtime.GOMAXPROCS(0)
-	s := &Set{log: log, told: told}
+	s := &Set{log: log, told: told, unsent: newCopies(maxUnsent)}
 	s.turns = newTurns(2*n, &s.gate)
 	for range n {
 		s.shards = append(s.shards, newShard(s))
@@ -84,7 +88,7 @@ func (s *Set) Listeners(groups []string) []int {
 func (s *Set) Stats() Stats {
 	return Stats{
 		Messages: s.stats.messages.Load(), Bytes: s.stats.bytes.Load(), Writes: s.stats.writes.Load(),
-		Fell: s.stats.fell.Load(), Held: s.stats.held.Load(),
+		Fell: s.stats.fell.Load(), Held: s.stats.held.Load(), Unsent: s.unsent.size.Load(),
 	}
 }
 
@@ -93,6 +97,7 @@ type Stats struct {
 	Messages, Bytes, Writes uint64
 	Fell                    uint64 // times that a socket did not take all it was given
 	Held                    uint64 // times that a publisher had to wait
+	Unsent                  int64  // bytes of begun messages that are kept now
 }
 
 type counters struct{ messages, bytes, writes, fell, held atomic.Uint64 }

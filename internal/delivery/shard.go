@@ -213,7 +213,7 @@ func (sh *shard) deliver() bool {
 func (sh *shard) lapped(now instant) {
 	for _, s := range sh.all {
 		if s.parked.Load() {
-			sh.fall(s, s.pos, nil)
+			sh.fall(s, s.pos, unsent{})
 		}
 	}
 	sh.pos.Store(uint64(sh.batch.Next))
@@ -340,25 +340,24 @@ func (sh *shard) send(s *Stream, p *parcel, now instant) {
 			s.pos = sh.batch.Next // its other sets skip this batch
 		}
 	case s.conn.Blocking():
-		sh.fall(s, s.pos, nil)
+		sh.fall(s, s.pos, unsent{})
 	default:
-		reached, begun, rest := p.cut(n, 0)
-		s.wrote(n+len(rest), begun)
-		sh.fall(s, reached, rest)
+		sh.fallBehind(s, p, n)
 	}
 }
 
 // fall lets a stream follow from a position, with a rest to be written first.
-func (sh *shard) fall(s *Stream, pos store.Seq, rest []byte) {
+func (sh *shard) fall(s *Stream, pos store.Seq, rest unsent) {
 	s.pos = max(s.pos, pos)
 	sh.unpark(s)
-	if rest == nil {
+	if rest.bytes == nil {
 		go s.follow()
 		return
 	}
 	if !s.conn.Blocking() {
 		sh.set.stats.fell.Add(1)
 		if err := s.slow(); err != nil {
+			rest.release()
 			go s.finish(Slow)
 			return
 		}
@@ -370,6 +369,17 @@ func (sh *shard) fall(s *Stream, pos store.Seq, rest []byte) {
 		}
 		s.follow()
 	}()
+}
+
+// fallBehind lets a stream follow whose socket took n bytes of a parcel and no more.
+func (sh *shard) fallBehind(s *Stream, p *parcel, n int) {
+	rest, reached, err := s.cut(p, n, 0)
+	if err != nil {
+		sh.unpark(s)
+		go s.finish(reason(err))
+		return
+	}
+	sh.fall(s, reached, rest)
 }
 
 // later lets a stream whose messages are coalesced follow when its time has come.
@@ -437,9 +447,7 @@ func (sh *shard) catchUp(s *Stream) bool {
 			go s.finish(reason(err))
 			return false
 		case n < len(p.out):
-			reached, begun, rest := p.cut(n, 0)
-			s.wrote(n+len(rest), begun)
-			sh.fall(s, reached, rest)
+			sh.fallBehind(s, p, n)
 			return false
 		}
 		s.wrote(n, len(p.marks))
@@ -498,7 +506,7 @@ func (sh *shard) held(s *Stream) bool {
 // recall has a parked stream follow, because its filters are to change.
 func (sh *shard) recall(s *Stream) {
 	if s.parked.Load() {
-		sh.fall(s, s.pos, nil)
+		sh.fall(s, s.pos, unsent{})
 	}
 }
 

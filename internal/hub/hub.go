@@ -22,6 +22,7 @@ type Options struct {
 	MaxBatch        int           // bytes of a batch's body
 	MaxStreams      int           // streams at once; 0: no bound
 	MaxFilters      int           // filters of one stream
+	MaxUnsent       int64         // bytes kept of messages that sockets have taken in part
 	IdempotencyKeys int           // answers to requests with a key that are remembered, the newest
 	Retry           time.Duration // after which a client that was cut off is to return
 	Heartbeat       time.Duration // after so long without a message
@@ -35,7 +36,7 @@ type Options struct {
 // Defaults are the options that are used where the user says nothing.
 func Defaults() Options {
 	return Options{
-		MaxMessage: 1 << 20, MaxBatch: 16 << 20, MaxFilters: 64, IdempotencyKeys: 64 << 10,
+		MaxMessage: 1 << 20, MaxBatch: 16 << 20, MaxFilters: 64, MaxUnsent: 32 << 20, IdempotencyKeys: 64 << 10,
 		Retry: time.Second, Heartbeat: 15 * time.Second, SessionTimeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler), Stores: []store.Kind{store.Memory},
 	}
 }
@@ -83,7 +84,7 @@ func New(log store.Store, o Options) (*Hub, error) {
 	h := &Hub{opts: o, log: log, notes: notes, poller: poller, keys: newKeys(o.IdempotencyKeys)}
 	// A store that outlives the process may still append what its caller has given up waiting for:
 	// it is watched.
-	h.set = delivery.NewSet(log, !lasts)
+	h.set = delivery.NewSet(log, !lasts, o.MaxUnsent)
 	h.sessions = session.NewRegistry(o.SessionTimeout, h.onSession)
 	for filter, p := range systemPolicies {
 		f, err := group.ParseFilter(filter)

@@ -42,6 +42,7 @@ var Metrics = []Metric{
 	gauge("streams", "Streams that are open.", func(s *Stats) int64 { return s.Streams }),
 	gauge("sessions", "Sessions that are here, or lost a moment ago.", func(s *Stats) int64 { return s.Sessions }),
 	gauge("idempotency_keys", "Idempotency keys whose answers are remembered.", func(s *Stats) int64 { return s.Keys }),
+	gauge("unsent_bytes", "Bytes of memory for messages that sockets have taken in part.", func(s *Stats) int64 { return s.Delivery.Unsent }),
 	gauge("groups", "Groups known.", func(s *Stats) int64 { return s.Store.Groups }),
 	gauge("messages_held", "Messages held.", func(s *Stats) int64 { return s.Store.Messages }),
 	gauge("held_bytes", "Bytes of the messages held.", func(s *Stats) int64 { return s.Store.Bytes }),

@@ -1,0 +1,111 @@
+package delivery
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// smallUnsent is how many bytes of a begun message a stream may always keep: about what its goroutine
+// takes.
+const smallUnsent = 4 << 10
+
+// unsent is the part of a message, or of several, that a stream has begun and its socket has not taken.
+// The stream has to write it before anything else. It does not lie in the store's memory, because a
+// slice into a chunk would keep the whole chunk; and it is not read again, because the message may be
+// evicted meanwhile.
+type unsent struct {
+	bytes []byte
+	of    *copies
+	frame *frameCopy // that bytes lies in; nil: bytes are the stream's own
+}
+
+// release says that the stream does not need the bytes any more.
+func (u *unsent) release() {
+	switch {
+	case u.of == nil:
+	case u.frame == nil:
+		u.of.size.Add(-int64(len(u.bytes)))
+	default:
+		u.of.release(u.frame)
+	}
+	*u = unsent{}
+}
+
+// copies keeps what is unsent, within a bound. Streams that are in the same large message share one
+// copy of it.
+type copies struct {
+	most int64
+	size atomic.Int64 // bytes kept
+
+	mu     sync.Mutex // guards what follows
+	frames map[frameKey]*frameCopy
+}
+
+// frameKey names a message as it is written.
+type frameKey struct {
+	seq  store.Seq
+	form form
+}
+
+type frameCopy struct {
+	key     frameKey
+	bytes   []byte
+	streams int
+}
+
+func newCopies(most int64) *copies { return &copies{most: most, frames: map[frameKey]*frameCopy{}} }
+
+// keep keeps the bytes of a parcel from n to the end of its mark i. It returns errSlow if there is no
+// room for more than smallUnsent: then the stream has to end, and its client resumes by id.
+func (c *copies) keep(p *parcel, n, i int) (unsent, error) {
+	begin := 0
+	if i > 0 {
+		begin = p.marks[i-1].end
+	}
+	m := p.marks[i]
+	if m.form == unshared || n < begin || m.end-begin <= smallUnsent {
+		return c.own(p.out[n:m.end])
+	}
+	return c.share(frameKey{m.seq, m.form}, p.out[begin:m.end], n-begin)
+}
+
+func (c *copies) own(b []byte) (unsent, error) {
+	size := int64(len(b))
+	if c.size.Add(size) > c.most && size > smallUnsent {
+		c.size.Add(-size)
+		return unsent{}, errSlow
+	}
+	return unsent{bytes: bytes.Clone(b), of: c}, nil
+}
+
+func (c *copies) share(key frameKey, frame []byte, from int) (unsent, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.frames[key]
+	if f == nil {
+		size := int64(len(frame))
+		if c.size.Add(size) > c.most {
+			c.size.Add(-size)
+			return unsent{}, errSlow
+		}
+		f = &frameCopy{key: key, bytes: bytes.Clone(frame)}
+		c.frames[key] = f
+	}
+	f.streams++
+	return unsent{bytes: f.bytes[from:], of: c, frame: f}, nil
+}
+
+func (c *copies) release(f *frameCopy) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.streams--; f.streams == 0 {
+		delete(c.frames, f.key)
+		c.size.Add(-int64(len(f.bytes)))
+	}
+}
+
+// crowded reports whether half of the room is taken.
+func (c *copies) crowded() bool { return c.size.Load() > c.most/2 }
