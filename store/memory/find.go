@@ -39,10 +39,13 @@ func (l *Log) Last(filters group.Set, n int) (seqs []store.Seq) {
 }
 
 // backward yields the seqs of the messages that match, the newest first, until yield returns false.
-// It goes through the rings of the groups that match, or through the order of all messages if these
-// are many, and lets go of the lock in between.
+// With patterns it begins with the order of all messages, as Read does. It goes on through the rings
+// of the groups that match, unless these are many, and lets go of the lock in between.
 func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
 	s := &backscan{l: l, filters: filters, below: noSeq, now: time.Now().UnixMilli(), yield: yield}
+	if filters.Wild() && !s.hold() {
+		return
+	}
 	for i, f := range filters {
 		l.eachRing(f, func(r *ring) {
 			if len(s.rings) <= mergeMost && r.messages > 0 && f.Match(r.name) && !filters[:i].Match(r.name) {
@@ -50,6 +53,7 @@ func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
 			}
 		})
 	}
+	s.merges = len(s.rings) <= mergeMost
 	for s.hold() {
 	}
 }
@@ -58,7 +62,8 @@ func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
 type backscan struct {
 	l       *Log
 	filters group.Set
-	rings   []*ring   // of the groups that match, if they are no more than mergeMost
+	rings   []*ring   // of the groups that match
+	merges  bool      // they are all of them
 	below   store.Seq // all from here on were yielded
 	now     int64
 	yield   func(store.Seq) bool
@@ -72,10 +77,10 @@ func (s *backscan) hold() (more bool) {
 	defer s.l.mu.RUnlock()
 	s.left = holdMost
 	s.u.chunk = nil
-	if len(s.rings) > mergeMost {
-		more = s.byOrder()
-	} else {
+	if s.merges {
 		more = s.byRings()
+	} else {
+		more = s.byOrder()
 	}
 	s.l.noteHold(holdMost - s.left)
 	return more

@@ -64,7 +64,7 @@ func (e *env) start(o Options) *log {
 
 // closing is how long a Close may take. One that takes longer is taken to hang, which is to be
 // told by the test that saw it and not by the end of all of them.
-const closing = 30 * time.Second
+const closing = 2 * time.Minute
 
 func (e *env) close(s store.Store) {
 	e.Helper()
