@@ -208,6 +208,31 @@ func WithMaxMessageSize(bytes int) Option {
 	}
 }
 
+// WithMaxRequestMemory bounds the memory, in bytes, of all request bodies and what they become until
+// they are stored. A request waits for memory that others hold, and is refused with 503 after 10
+// seconds. The default is 64 MiB; the least is 1 MiB. It comes on top of WithMaxMemory.
+func WithMaxRequestMemory(bytes int64) Option {
+	return func(c *config) error {
+		if bytes < minMemory {
+			return fmt.Errorf("max-request-memory: %d bytes are too few; the least is %d (1MiB)", bytes, minMemory)
+		}
+		c.hub.MaxRequests = bytes
+		return nil
+	}
+}
+
+// WithBodyTimeout sets how long the body of a request may pause before the request is refused with
+// 408. A slow body that goes on is fine.
+func WithBodyTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		if d < 100*time.Millisecond || d > time.Hour {
+			return fmt.Errorf("body-timeout: %v is not from 100ms to 1h", d)
+		}
+		c.hub.BodyTimeout = d
+		return nil
+	}
+}
+
 // WithMaxGroups bounds how many groups there may be.
 func WithMaxGroups(n int) Option {
 	return atLeastOne("max-groups", n, func(c *config) *int { return &c.maxGroups })

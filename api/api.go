@@ -5,7 +5,6 @@ package api
 
 import (
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 
@@ -35,7 +34,7 @@ type api struct {
 // behind http.StripPrefix.
 func New(h *hub.Hub, o Options) http.Handler {
 	a := &api{hub: h, opts: o, mux: chi.NewMux()}
-	a.post = a.serve(a.publish)
+	a.post = a.receive(a.publish)
 	a.mux.NotFound(a.serve(notFound))
 	a.mux.MethodNotAllowed(a.serve(a.wrongMethod))
 	for _, r := range a.routes() {
@@ -47,16 +46,37 @@ func New(h *hub.Hub, o Options) http.Handler {
 	return a.guard(http.HandlerFunc(a.route))
 }
 
-// serve makes an http.Handler of one that may fail, and answers for it if it does.
+// serve makes an http.Handler of one that needs no body and may fail, and answers for it if it does.
 func (a *api) serve(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return a.receive(func(w http.ResponseWriter, r *http.Request) error {
+		if r.ContentLength != 0 {
+			a.discard(w, r)
+		}
+		return h(w, r)
+	})
+}
+
+// receive is serve for a handler that reads the body.
+func (a *api) receive(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if secret := r.Header[sessionHeader]; len(secret) == 1 {
 			a.hub.Heard(session.UID(secret[0])) // whatever is asked for, it is a sign of life
 		}
 		if err := h(w, r); err != nil {
+			if r.ContentLength != 0 {
+				a.hurry(w)
+			}
 			a.writeProblem(w, r, err)
 		}
 	}
+}
+
+// others serves what is not ours.
+func (a *api) others(h http.Handler) http.HandlerFunc {
+	return a.serve(func(w http.ResponseWriter, r *http.Request) error {
+		h.ServeHTTP(w, r)
+		return nil
+	})
 }
 
 // writeJSON answers with a JSON value that is encoded already.
@@ -80,7 +100,7 @@ func writeValue(w http.ResponseWriter, v any) error {
 
 // readObject reads a body that is one JSON object into a struct that knows all of its members. A
 // body of no type is taken for one, and of the type that curl sends unless told otherwise.
-func readObject(r *http.Request, s shape, to any) error {
+func (a *api) readObject(w http.ResponseWriter, r *http.Request, s shape, to any) error {
 	if err := checkEncoding(r); err != nil {
 		return err
 	}
@@ -90,14 +110,12 @@ func readObject(r *http.Request, s shape, to any) error {
 		return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Type",
 			detail: s.name + " is sent as " + jsonMedia}
 	}
-	b, err := io.ReadAll(io.LimitReader(r.Body, int64(s.most)+1))
-	switch {
-	case err != nil:
-		return readError(err)
-	case len(b) > s.most:
-		return &hub.SizeError{What: s.name, Max: s.most}
+	body, err := a.read(w, r, s.most, &hub.SizeError{What: s.name, Max: s.most})
+	if err != nil {
+		return err
 	}
-	return hub.DecodeObject(b, s.looks, to)
+	defer body.free()
+	return hub.DecodeObject(body.Bytes(), s.looks, to)
 }
 
 // shape is what is expected of an object.

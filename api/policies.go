@@ -59,7 +59,7 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
 		return err // what is kept for a session is not for others to say
 	}
 	var in policyJSON
-	err = readObject(r, policyShape, &in)
+	err = a.readObject(w, r, policyShape, &in)
 	if wrong, ok := errors.AsType[*hub.ObjectError](err); ok {
 		return badPolicy("%s", wrong)
 	} else if err != nil {

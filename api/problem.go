@@ -40,6 +40,8 @@ var known = []struct {
 }{
 	{hub.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
 	{hub.ErrTooManyStreams, http.StatusServiceUnavailable, "too-many-streams", true},
+	{hub.ErrOverloaded, http.StatusServiceUnavailable, "server-busy", true},
+	{hub.ErrTooManyLines, http.StatusRequestEntityTooLarge, "too-many-lines", false},
 	{hub.ErrMismatch, http.StatusUnprocessableEntity, "idempotency-mismatch", false},
 	{hub.ErrForbidden, http.StatusForbidden, "filter-forbidden", false},
 	{hub.ErrNobody, http.StatusNotFound, "nobody-listens", false},

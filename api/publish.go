@@ -1,16 +1,12 @@
 package api
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -28,7 +24,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	if err := group.CheckClient(name); err != nil { // before the body is read
 		return err
 	}
-	return a.accept(r, []string{"event", "ttl", "retain"}, bodyKind, func(p *hub.Publication) error {
+	return a.accept(w, r, []string{"event", "ttl", "retain"}, bodyKind, func(p *hub.Publication) error {
 		p.Group = name
 		receipt, err := a.hub.Publish(r.Context(), p)
 		if err != nil {
@@ -40,7 +36,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 
 // publishBatch appends messages to several groups.
 func (a *api) publishBatch(w http.ResponseWriter, r *http.Request) error {
-	return a.accept(r, nil, batchKind, func(p *hub.Publication) error {
+	return a.accept(w, r, nil, batchKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.PublishBatch(r.Context(), p)
 		if err != nil {
 			return err
@@ -52,7 +48,7 @@ func (a *api) publishBatch(w http.ResponseWriter, r *http.Request) error {
 // accept reads what is to be published, with the parameters named and a body of a kind, and has it
 // done. Its body is good until do returns.
 func (a *api) accept(
-	r *http.Request, names []string, kind func(*http.Request) (hub.Kind, error), do func(*hub.Publication) error,
+	w http.ResponseWriter, r *http.Request, names []string, kind func(*http.Request) (hub.Kind, error), do func(*hub.Publication) error,
 ) error {
 	p, err := publication(r, names)
 	if err != nil {
@@ -61,12 +57,12 @@ func (a *api) accept(
 	if p.Kind, err = kind(r); err != nil {
 		return err
 	}
-	body := bodies.Get().(*bytes.Buffer)
-	defer putBody(body)
-	if err := a.readBody(r, body, p.Kind); err != nil {
+	b, err := a.read(w, r, a.hub.MaxBody(p.Kind), a.hub.TooLarge(p.Kind))
+	if err != nil {
 		return err
 	}
-	p.Body = body.Bytes()
+	defer b.free()
+	p.Body = b.Bytes()
 	return do(&p)
 }
 
@@ -205,44 +201,6 @@ func mediaType(s string) string {
 	}
 	t, _, _ := mime.ParseMediaType(s)
 	return t
-}
-
-// maxPooled is how large, in bytes, a body may be whose buffer is used again.
-const maxPooled = 32 << 10
-
-// bodies are buffers for what is published.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-func putBody(b *bytes.Buffer) {
-	if b.Cap() <= 2*maxPooled { // a large one would stay for the sake of many small ones
-		b.Reset()
-		bodies.Put(b)
-	}
-}
-
-// readBody reads the body, or refuses one that is too large, if it says so before it is read.
-func (a *api) readBody(r *http.Request, b *bytes.Buffer, kind hub.Kind) error {
-	most := int64(a.hub.MaxBody(kind))
-	if r.ContentLength > most {
-		return a.hub.TooLarge(kind)
-	}
-	b.Grow(int(min(max(r.ContentLength, 0), maxPooled)) + bytes.MinRead) // more when it has come
-	n, err := b.ReadFrom(io.LimitReader(r.Body, most+1))
-	if err == nil && n > most {
-		return a.hub.TooLarge(kind)
-	}
-	return readError(err)
-}
-
-// readError says why a body could not be read.
-func readError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok { // what is mounted around us has bounds of its own
-		return &hub.SizeError{What: "a request", Max: int(tooLarge.Limit)}
-	}
-	return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "the body ended early: " + err.Error()}
 }
 
 // host returns the address without the port.

@@ -159,7 +159,7 @@ func (a *api) send(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return a.accept(r, []string{"event", "ttl"}, bodyKind, func(p *hub.Publication) error {
+	return a.accept(w, r, []string{"event", "ttl"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Send(r.Context(), uid, p)
 		if err != nil {
 			return err
@@ -170,7 +170,7 @@ func (a *api) send(w http.ResponseWriter, r *http.Request) error {
 
 // tell gives a message to the hosting program alone.
 func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
-	return a.accept(r, []string{"event"}, bodyKind, func(p *hub.Publication) error {
+	return a.accept(w, r, []string{"event"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Tell(r.Context(), p)
 		if err != nil {
 			return err
@@ -233,7 +233,7 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var in willJSON
-	err = readObject(r, shape{"a will", a.hub.MaxBody(hub.JSON),
+	err = a.readObject(w, r, shape{"a will", a.hub.MaxBody(hub.JSON),
 		`a will is an object such as {"group":"foo","msg":…}, with event, ttl, retain, encoding and delay ("5s") if you need them`}, &in)
 	if err != nil {
 		return err

@@ -45,6 +45,9 @@ type serve struct {
 	MaxMessageSize size `help:"The largest message." default:"1MiB" group:"Messages:"`
 	MaxGroups      int  `help:"The most groups." default:"100000" group:"Messages:"`
 
+	MaxRequestMemory size          `help:"Memory for all request bodies under way together, and for encoding them; on top of --max-memory." default:"64MiB" group:"Messages:"`
+	BodyTimeout      time.Duration `help:"How long a request body may pause." default:"30s" group:"Messages:"`
+
 	LogLevel   string `help:"Log what is at least: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
 	LogFormat  string `help:"Log as text or json." enum:"text,json" default:"text" group:"Log:"`
 	LogStreams bool   `help:"Log a line when a stream opens and when it closes." group:"Log:"`
@@ -75,6 +78,7 @@ func (s *serve) options() []watchbox.Option {
 	o := []watchbox.Option{
 		watchbox.WithLogger(s.logger()), watchbox.WithProfile(watchbox.Profile(s.Profile)),
 		watchbox.WithRetry(s.Retry), watchbox.WithHeartbeat(s.Heartbeat), watchbox.WithSessionTimeout(s.SessionTimeout), watchbox.WithMaxMessageSize(int(s.MaxMessageSize)),
+		watchbox.WithMaxRequestMemory(int64(s.MaxRequestMemory)), watchbox.WithBodyTimeout(s.BodyTimeout),
 		watchbox.WithMaxGroups(s.MaxGroups), watchbox.WithMaxStreams(s.MaxStreams),
 		watchbox.WithMaxFilters(s.MaxFilters), watchbox.WithMaxUnsent(int64(s.MaxUnsent)), watchbox.WithAllowOrigin(s.AllowOrigin...),
 		watchbox.WithMaxMessages(s.MaxMessages), watchbox.WithMaxBytes(int64(s.MaxBytes)), watchbox.WithMaxAge(s.MaxAge),

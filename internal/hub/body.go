@@ -21,6 +21,25 @@ const (
 	Batch             // a message for each line, which is a JSON object that also names the group
 )
 
+// batch reports whether a body of the kind has a message a line.
+func (k Kind) batch() bool { return k == Lines || k == Batch }
+
+// MaxLines is how many lines a batch may have. Each takes some hundred bytes beside its text until
+// the batch is stored, and a batch is stored under one lock.
+const MaxLines = 10_000
+
+// ErrTooManyLines says that a batch has more than MaxLines.
+var ErrTooManyLines = fmt.Errorf("a batch has at most %d lines: send the rest in another request", MaxLines)
+
+// countLines returns how many lines a body has.
+func countLines(body []byte) int {
+	n := bytes.Count(body, []byte("\n"))
+	if len(body) > 0 && body[len(body)-1] != '\n' {
+		n++
+	}
+	return n
+}
+
 // BodyError says what is wrong with a body.
 type BodyError struct{ Why string }
 
@@ -39,7 +58,7 @@ func (e *SizeError) Error() string {
 // TooLarge returns a SizeError for a body that is larger than a message may be or, as lines, a
 // batch of them.
 func (h *Hub) TooLarge(k Kind) error {
-	if k == Lines || k == Batch {
+	if k.batch() {
 		return &SizeError{"a batch", h.MaxBody(k)}
 	}
 	return &SizeError{"a message", h.MaxBody(k)}
@@ -47,7 +66,7 @@ func (h *Hub) TooLarge(k Kind) error {
 
 // MaxBody returns how many bytes a body of that kind may have.
 func (h *Hub) MaxBody(k Kind) int {
-	if k == Lines || k == Batch {
+	if k.batch() {
 		return max(h.opts.MaxMessage, h.opts.MaxBatch)
 	}
 	return h.opts.MaxMessage
@@ -60,6 +79,7 @@ func appendValue(b *bytes.Buffer, kind Kind, body []byte) (base64d bool, err err
 	case kind != Bytes:
 		return false, compact(b, body)
 	case utf8.Valid(body):
+		b.Grow(len(body) + len(`""`))
 		b.Write(store.AppendQuote(b.AvailableBuffer(), body))
 		return false, nil
 	}

@@ -15,6 +15,8 @@ import (
 type encoder struct {
 	ctx      context.Context
 	limit    int      // bytes of a message's body
+	most     int      // bytes of the frames of a batch
+	size     int      // of the frames so far
 	observer Observer // or nil
 	listens  bool     // the observer does
 	now      time.Time
@@ -32,6 +34,7 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 const maxPooled = 64 << 10
 
 func (e *encoder) begin(ctx context.Context, h *Hub) {
+	e.most = 2 * h.MaxBody(Lines)
 	e.ctx, e.limit, e.observer, e.now = ctx, h.opts.MaxMessage, h.opts.Observer, time.Now()
 	e.listens = e.observer != nil && e.observer.Listens() // or not, for all of a publication
 }
@@ -64,6 +67,9 @@ func (e *encoder) encodeLines(p *Publication, want string, draft func(line []byt
 		d, err := draft(line)
 		if err == nil {
 			err = e.add(p, d)
+		}
+		if err == nil && e.size > e.most {
+			err = &SizeError{"a batch with what its frames have beside it", e.most}
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
@@ -106,6 +112,9 @@ func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 		if err := checkDraft(d, was); err != nil {
 			return m, fmt.Errorf("after BeforePublish: %w", err)
 		}
+		if len(d.Data) > e.limit {
+			return m, fmt.Errorf("after BeforePublish: %w", &SizeError{"a message", e.limit})
+		}
 	}
 	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Time: e.now, Retain: d.Retain}
 	if d.TTL > 0 {
@@ -144,4 +153,5 @@ func (e *encoder) push(m *store.Message) {
 		e.tails = make([]byte, 0, 2*cap(e.tails)+len(entry.Tail)) // earlier tails keep the old one
 	}
 	e.entries = append(e.entries, entry)
+	e.size += len(entry.Tail)
 }

@@ -20,6 +20,8 @@ import (
 type Options struct {
 	MaxMessage      int           // bytes of one message's body
 	MaxBatch        int           // bytes of a batch's body
+	MaxRequests     int64         // bytes of request bodies, and of what they become, in memory at once
+	BodyTimeout     time.Duration // the longest pause in a request's body
 	MaxStreams      int           // streams at once; 0: no bound
 	MaxFilters      int           // filters of one stream
 	MaxUnsent       int64         // bytes kept of messages that sockets have taken in part
@@ -36,7 +38,8 @@ type Options struct {
 // Defaults are the options that are used where the user says nothing.
 func Defaults() Options {
 	return Options{
-		MaxMessage: 1 << 20, MaxBatch: 16 << 20, MaxFilters: 64, MaxUnsent: 32 << 20, IdempotencyKeys: 64 << 10,
+		MaxMessage: 1 << 20, MaxBatch: 16 << 20, MaxRequests: 64 << 20, BodyTimeout: 30 * time.Second,
+		MaxFilters: 64, MaxUnsent: 32 << 20, IdempotencyKeys: 64 << 10,
 		Retry: time.Second, Heartbeat: 15 * time.Second, SessionTimeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler), Stores: []store.Kind{store.Memory},
 	}
 }
@@ -56,6 +59,7 @@ type Hub struct {
 	set      *delivery.Set
 	poller   *sse.Poller
 	keys     *keys
+	budget   *budget
 	sessions *session.Registry
 	owed     owed
 	stats    ticker
@@ -64,8 +68,10 @@ type Hub struct {
 	serving  atomic.Int64 // handlers that run a stream
 	crowded  atomic.Int64 // until then, ns, no group makes room for another
 	opened   atomic.Uint64
-	posts    atomic.Uint64 // messages published
-	closing  atomic.Bool
+
+	overloaded atomic.Uint64 // requests refused for want of memory
+	posts      atomic.Uint64 // messages published
+	closing    atomic.Bool
 
 	closeOnce sync.Once
 	closeErr  error
@@ -81,7 +87,10 @@ func New(log store.Store, o Options) (*Hub, error) {
 		return nil, err
 	}
 	notes, lasts := log.(store.Noter)
-	h := &Hub{opts: o, log: log, notes: notes, poller: poller, keys: newKeys(o.IdempotencyKeys)}
+	h := &Hub{
+		opts: o, log: log, notes: notes, poller: poller,
+		keys: newKeys(o.IdempotencyKeys), budget: newBudget(o.MaxRequests),
+	}
 	// A store that outlives the process may still append what its caller has given up waiting for:
 	// it is watched.
 	h.set = delivery.NewSet(log, !lasts, o.MaxUnsent)
@@ -157,6 +166,8 @@ func (h *Hub) Close() error {
 // Stats are counters since the start, and what is now.
 type Stats struct {
 	Sessions  int64
+	Requests  int64  // bytes that requests under way hold
+	Busy      uint64 // requests that were refused since others held too many
 	Keys      int64  // idempotency keys whose answers are remembered
 	Dropped   uint64 // events that the hosting program did not take
 	Published uint64
@@ -170,7 +181,8 @@ type Stats struct {
 func (h *Hub) Stats() Stats {
 	s := Stats{
 		Published: h.posts.Load(), Opened: h.opened.Load(), Streams: h.streams.Load(),
-		Sessions: int64(h.sessions.Len()), Keys: int64(h.keys.size()), Delivery: h.set.Stats(), Store: h.log.Usage(),
+		Sessions: int64(h.sessions.Len()), Keys: int64(h.keys.size()),
+		Requests: h.budget.held(), Busy: h.overloaded.Load(), Delivery: h.set.Stats(), Store: h.log.Usage(),
 	}
 	if h.opts.Observer != nil {
 		s.Dropped = h.opts.Observer.Dropped()

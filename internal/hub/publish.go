@@ -75,6 +75,11 @@ func (h *Hub) publish(ctx context.Context, p *Publication, within bracket) (Rece
 }
 
 func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, within bracket) (r Receipt, err error) {
+	held, err := h.takeEncoding(ctx, p)
+	if err != nil {
+		return Receipt{}, err
+	}
+	defer h.budget.encodings.give(held)
 	e := encoders.Get().(*encoder)
 	defer e.put()
 	e.begin(ctx, h)

@@ -193,6 +193,11 @@ func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 
 // hand gives the program the messages of a publication.
 func (h *Hub) hand(ctx context.Context, p *Publication) error {
+	held, err := h.takeEncoding(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer h.budget.encodings.give(held)
 	e := encoders.Get().(*encoder)
 	defer e.put()
 	e.begin(ctx, h)

@@ -1,0 +1,267 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// figure returns one of the hub's metrics.
+func (s *server) figure(name string) (n int64) {
+	s.Helper()
+	m := regexp.MustCompile(`(?m)^watchbox_` + name + ` (\S+)$`).FindStringSubmatch(s.do("GET /metrics", "").body)
+	if m == nil {
+		s.Fatalf("there is no metric %s", name)
+	}
+	f, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return int64(f)
+}
+
+func TestABatchHasAtMost10000Lines(t *testing.T) {
+	s := serve(t)
+	s.hub.OnMessage(func(watchbox.Message) {})
+	st := s.listen("/v1/groups/foo")
+	ndjson := []string{"Content-Type", "application/x-ndjson"}
+	line := map[string]string{
+		"/v1/groups/foo": "1\n", "/v1/server": "1\n", "/v1/sessions/" + st.uid: "1\n",
+		"/v1/messages": `{"group":"foo","msg":1}` + "\n",
+	}
+	for path, line := range line {
+		a := s.wants(413, "too-many-lines", "POST "+path, strings.Repeat(line, 10_001), ndjson...)
+		if !strings.Contains(a.problem().Detail, "10000 lines") {
+			t.Errorf("%s: the limit is not named: %s", path, a.body)
+		}
+	}
+	if n := len(s.history("foo").Messages); n != 0 {
+		t.Errorf("%d messages of refused batches are stored", n)
+	}
+	if r := s.post("/v1/groups/foo", strings.Repeat("1\n", 10_000), ndjson...); r.Count != 10_000 {
+		t.Errorf("%d of 10000 lines are stored", r.Count)
+	}
+}
+
+// TestAMessageThatAHookMakesTooLargeIsRefused: the bound holds for what is stored.
+func TestAMessageThatAHookMakesTooLargeIsRefused(t *testing.T) {
+	s := serve(t, watchbox.WithMaxMessageSize(100))
+	s.hub.BeforePublish(func(_ context.Context, m *watchbox.Message) error { return m.Set(m.Text() + m.Text()) })
+	s.post("/v1/groups/foo", strings.Repeat("x", 50))
+	s.wants(413, "message-too-large", "POST /v1/groups/foo", strings.Repeat("x", 51))
+}
+
+// TestABodyThatStallsIsRefused, on each path that reads one, and its memory is given back.
+func TestABodyThatStallsIsRefused(t *testing.T) {
+	s := serve(t, watchbox.WithBodyTimeout(100*time.Millisecond))
+	s.hub.OnMessage(func(watchbox.Message) {})
+	st := s.listen("/v1/groups/foo", "Watchbox-Session", secretOf("stalls"))
+	for _, call := range []string{
+		"POST /v1/groups/foo", "POST /v1/server", "POST /v1/messages", "POST /v1/sessions/" + st.uid,
+		"PUT /v1/policies/foo", "PUT /v1/sessions/" + st.uid + "/will",
+	} {
+		for _, sent := range []int{0, 10, 9000} {
+			if got := s.stall(call, 10_000, sent); !strings.HasPrefix(got, "HTTP/1.1 408 ") || !strings.Contains(got, `"code":"body-timeout"`) {
+				t.Errorf("%s with %d bytes of 10000 gets %.500s", call, sent, got)
+			}
+		}
+	}
+	if n := s.figure("request_bytes"); n != 0 {
+		t.Errorf("%d bytes are held by requests that are over", n)
+	}
+}
+
+// TestABodyThatNobodyExpectsKeepsNoConnectionOpen, though it never comes.
+func TestABodyThatNobodyExpectsKeepsNoConnectionOpen(t *testing.T) {
+	s := serve(t, watchbox.WithBodyTimeout(100*time.Millisecond))
+	for call, status := range map[string]string{
+		"GET /healthz": "200", "GET /v1/groups": "200", "GET /metrics": "200", "GET /": "200", "GET /watchbox.js": "200",
+		"DELETE /v1/groups/foo": "204", "POST /v1/groups/foo?nonsense": "400", "POST /nowhere": "404", "PATCH /v1/groups/foo": "405",
+	} {
+		for _, length := range []int{10, 100_000} {
+			if got := s.stall(call, length, 3); !strings.HasPrefix(got, "HTTP/1.1 "+status+" ") {
+				t.Errorf("%s gets %.100s", call, got)
+			}
+		}
+	}
+}
+
+// stall sends a request without the end of its body, and returns all that comes until the connection closes.
+func (s *server) stall(call string, length, sent int) string {
+	s.Helper()
+	method, target, _ := strings.Cut(call, " ")
+	media := "application/json"
+	if target == "/v1/messages" {
+		media = "application/x-ndjson"
+	}
+	c := s.dial()
+	fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: %s\r\nWatchbox-Session: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		method, target, s.addr, secretOf("stalls"), media, length, strings.Repeat("x", sent))
+	got, err := io.ReadAll(c.in)
+	if err != nil && len(got) == 0 {
+		s.Errorf("%s: %v", call, err)
+	}
+	return string(got)
+}
+
+func secretOf(name string) string { return "the-secret-of-one-that-" + name }
+
+// TestABodyThatStallsBehindAWrappedWriterIsRefused, whose connection takes no deadlines.
+func TestABodyThatStallsBehindAWrappedWriterIsRefused(t *testing.T) {
+	hub := newHub(t, watchbox.WithBodyTimeout(100*time.Millisecond))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(hidden{w}, r) }))
+	defer srv.Close()
+	defer func() { _ = hub.Close() }()
+	in, out := io.Pipe()
+	defer func() { _ = out.Close() }()
+	go func() { _, _ = out.Write([]byte("half")) }()
+	r, err := http.NewRequest("POST", srv.URL+"/v1/groups/foo", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := srv.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != 408 {
+		t.Errorf("it gets %s", resp.Status)
+	}
+}
+
+// pausing is a body that comes in pieces with a pause before each, and the connection that it comes by.
+type pausing struct {
+	*httptest.ResponseRecorder
+	pause    time.Duration
+	pieces   int
+	deadline time.Time
+}
+
+// SetReadDeadline is what http.ResponseController calls.
+func (p *pausing) SetReadDeadline(t time.Time) error {
+	p.deadline = t
+	return nil
+}
+
+func (p *pausing) Read(b []byte) (int, error) {
+	wait := p.pause
+	if !p.deadline.IsZero() {
+		wait = min(wait, time.Until(p.deadline))
+	}
+	time.Sleep(wait)
+	switch {
+	case wait < p.pause:
+		return 0, os.ErrDeadlineExceeded
+	case p.pieces == 0:
+		return 0, io.EOF
+	}
+	p.pieces--
+	return copy(b, "piece "), nil
+}
+
+func (p *pausing) Close() error { return nil }
+
+// TestASlowBodyThatGoesOnIsTaken, however long it takes, by the defaults.
+func TestASlowBodyThatGoesOnIsTaken(t *testing.T) {
+	hub := newHub(t)
+	defer func() { _ = hub.Close() }()
+	for pause, status := range map[time.Duration]int{29 * time.Second: 201, 31 * time.Second: 408} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &pausing{ResponseRecorder: httptest.NewRecorder(), pause: pause, pieces: 100}
+			hub.ServeHTTP(p, httptest.NewRequest("POST", "/v1/groups/foo", p))
+			if p.Code != status {
+				t.Errorf("pauses of %v: %d %s, want %d", pause, p.Code, p.Body, status)
+			}
+			if status == 201 && !p.deadline.IsZero() {
+				t.Error("the deadline stays behind a body that was read")
+			}
+		})
+	}
+}
+
+// TestLargeBodiesShareABoundedMemory: they wait for each other, small ones do not, and in the end all
+// is given back.
+func TestLargeBodiesShareABoundedMemory(t *testing.T) {
+	const memory = 8 << 20 // three MiB for large bodies
+	s := serve(t, watchbox.WithMaxRequestMemory(memory))
+	const large = 1 << 20
+	text := strings.Repeat("x", large)
+	var clients []*socket
+	for range 8 {
+		c := s.dial()
+		fmt.Fprintf(c, "POST /v1/groups/foo HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", s.addr, large, text[:large/2])
+		clients = append(clients, c)
+	}
+	eventually(t, "large bodies take all that is for them", func() bool { return s.figure("request_bytes") == 3*large })
+	for _, n := range []int{10, 10_000, 60_000} {
+		s.post("/v1/groups/small", text[:n])
+	}
+	for _, c := range clients {
+		if _, err := io.WriteString(c, text[large/2:]); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.figure("request_bytes"); n > memory {
+			t.Errorf("requests hold %d bytes", n)
+		}
+	}
+	for _, c := range clients {
+		resp, err := http.ReadResponse(c.in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != 201 {
+			t.Errorf("a large message gets %s", resp.Status)
+		}
+		_ = resp.Body.Close()
+	}
+	eventually(t, "all is given back", func() bool { return s.figure("request_bytes") == 0 })
+}
+
+// TestARequestThatFindsNoMemoryIsRefusedAfter10Seconds, and the next one is taken.
+func TestARequestThatFindsNoMemoryIsRefusedAfter10Seconds(t *testing.T) {
+	hub := newHub(t, watchbox.WithMaxRequestMemory(1<<20))
+	defer func() { _ = hub.Close() }()
+	text := bytes.Repeat([]byte("x"), 1<<20)
+	synctest.Test(t, func(t *testing.T) {
+		in, out := io.Pipe()
+		first := httptest.NewRecorder()
+		var ended bool
+		go func() {
+			r := httptest.NewRequest("POST", "/v1/groups/foo", in)
+			r.ContentLength = int64(len(text))
+			hub.ServeHTTP(first, r)
+			ended = true
+		}()
+		_, _ = out.Write(text[:20_000])
+		synctest.Wait()
+		begin := time.Now()
+		r, w := httptest.NewRequest("POST", "/v1/groups/foo", bytes.NewReader(text)), httptest.NewRecorder()
+		hub.ServeHTTP(w, r)
+		theContract.check(t, r, text, w.Code, w.Header(), w.Body.Bytes())
+		if after := time.Since(begin); w.Code != 503 || !strings.Contains(w.Body.String(), "server-busy") || after != 10*time.Second || w.Header().Get("Retry-After") == "" {
+			t.Errorf("after %v it gets %d %s", after, w.Code, w.Body)
+		}
+		_, _ = out.Write(text[20_000:])
+		_ = out.Close()
+		synctest.Wait()
+		if !ended || first.Code != 201 {
+			t.Errorf("the first gets %d %s", first.Code, first.Body)
+		}
+		w = httptest.NewRecorder()
+		if hub.ServeHTTP(w, httptest.NewRequest("POST", "/v1/groups/foo", bytes.NewReader(text))); w.Code != 201 {
+			t.Errorf("the next gets %d %s", w.Code, w.Body)
+		}
+	})
+}
