@@ -119,7 +119,8 @@ func (h *Hub) Poller() *sse.Poller { return h.poller }
 // Closing reports whether the hub takes nothing new any more.
 func (h *Hub) Closing() bool { return h.closing.Load() }
 
-// Ready returns why the hub takes no messages or listeners, or nil.
+// Ready returns why the hub takes no messages or listeners, or nil. A store that is full for now makes it
+// not ready, too.
 func (h *Hub) Ready() error {
 	if h.Closing() {
 		return ErrClosed
@@ -144,6 +145,9 @@ const handlersEnd = time.Second
 // that does not read, through a ResponseWriter that supports no write deadlines.
 func (h *Hub) EndStreams(why delivery.Reason) {
 	h.closing.Store(true)
+	if f, ok := h.log.(store.Failing); ok {
+		f.Unblock() // wills that it has no room for are noted, and sent by the next start
+	}
 	h.stats.close()
 	h.sessions.Close()
 	h.owed.close()
