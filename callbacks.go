@@ -3,6 +3,7 @@ package watchbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -30,6 +31,9 @@ type callbacks struct {
 	disconnect []func(Session, Reason)
 	before     []func(context.Context, *Message) error
 
+	wrong error // how a callback was registered
+
+	running map[uint64]bool     // goroutines, by their number, that call callbacks
 	waiting map[string][]func() // by session: the first is running
 	count   int
 	dropped uint64
@@ -47,40 +51,58 @@ const (
 )
 
 func newCallbacks(h *Hub, l *slog.Logger) *callbacks {
-	c := &callbacks{hub: h, logger: l, waiting: map[string][]func(){}}
+	c := &callbacks{hub: h, logger: l, waiting: map[string][]func(){}, running: map[uint64]bool{}}
 	c.idle = sync.NewCond(&c.mu)
 	return c
 }
 
 // OnConnect has f called when a session's first stream opens.
-func (h *Hub) OnConnect(f func(Session)) { on(h.calls, &h.calls.connect, f) }
+func (h *Hub) OnConnect(f func(Session)) { on(h.calls, "OnConnect", &h.calls.connect, f, f == nil) }
 
 // OnJoin has f called when a session begins to listen to a filter.
-func (h *Hub) OnJoin(f func(s Session, filter string)) { on(h.calls, &h.calls.join, f) }
+func (h *Hub) OnJoin(f func(s Session, filter string)) {
+	on(h.calls, "OnJoin", &h.calls.join, f, f == nil)
+}
 
 // OnLeave has f called when a session no longer listens to a filter, though it is still here.
-func (h *Hub) OnLeave(f func(s Session, filter string)) { on(h.calls, &h.calls.leave, f) }
+func (h *Hub) OnLeave(f func(s Session, filter string)) {
+	on(h.calls, "OnLeave", &h.calls.leave, f, f == nil)
+}
 
 // OnMessage has f called with what clients send to groups, and to the program alone: then
 // Message.Group is empty. What the program publishes itself is not among it.
-func (h *Hub) OnMessage(f func(Message)) { on(h.calls, &h.calls.message, f) }
+func (h *Hub) OnMessage(f func(Message)) { on(h.calls, "OnMessage", &h.calls.message, f, f == nil) }
 
 // OnReconnect has f called when a session that was lost is back in time.
-func (h *Hub) OnReconnect(f func(Session)) { on(h.calls, &h.calls.reconnect, f) }
+func (h *Hub) OnReconnect(f func(Session)) {
+	on(h.calls, "OnReconnect", &h.calls.reconnect, f, f == nil)
+}
 
 // OnDisconnect has f called once when a session is gone: it was lost and did not come back in
 // time, or was ended.
-func (h *Hub) OnDisconnect(f func(Session, Reason)) { on(h.calls, &h.calls.disconnect, f) }
+func (h *Hub) OnDisconnect(f func(Session, Reason)) {
+	on(h.calls, "OnDisconnect", &h.calls.disconnect, f, f == nil)
+}
 
 // BeforePublish has f called with each message that a client wants to send, before it is
 // appended, on the request's own goroutine and with its context. An error refuses the message, and
-// its text is what the client is told. f may change the message's Group, Event and, by Set, what
-// is sent.
-func (h *Hub) BeforePublish(f func(context.Context, *Message) error) { on(h.calls, &h.calls.before, f) }
+// its text is what the client is told. If f panics, the client gets an error that is final, and the
+// log the panic. f may change the message's Group, Event and, by Set, what is sent.
+func (h *Hub) BeforePublish(f func(context.Context, *Message) error) {
+	on(h.calls, "BeforePublish", &h.calls.before, f, f == nil)
+}
 
-func on[F any](c *callbacks, list *[]F, f F) {
+// on adds a callback to its list. One that is nil is a mistake of the program, of which the log and
+// Run tell.
+func on[F any](c *callbacks, name string, list *[]F, f F, isNil bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if isNil {
+		err := fmt.Errorf("watchbox: %s was given a nil function", name)
+		c.wrong = errors.Join(c.wrong, err)
+		c.logger.Error(err.Error())
+		return
+	}
 	*list = append(slices.Clip(*list), f) // those that run have the old one
 }
 
@@ -100,9 +122,10 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 		Group: d.Group, UID: d.UID, Event: d.Event, Time: time.Now(), Data: bytes.Clone(d.Data),
 		json: d.Kind == hub.JSON, hub: c.hub,
 	}
+	defer c.enter()()
 	for _, f := range hooks {
-		if err := f(ctx, &m); err != nil {
-			return &hub.Refusal{Err: err}
+		if err := c.ask(ctx, f, &m); err != nil {
+			return err
 		}
 	}
 	d.Group, d.Event, d.Data, d.Kind = m.Group, m.Event, m.Data, hub.Bytes
@@ -110,6 +133,24 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 		d.Kind = hub.JSON
 	}
 	return nil
+}
+
+// ask has a hook look at a message. A panic is the program's failure, and no refusal.
+func (c *callbacks) ask(ctx context.Context, f func(context.Context, *Message) error, m *Message) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.logPanic("BeforePublish panicked", r)
+			err = hub.ErrProgram
+		}
+	}()
+	if err := f(ctx, m); err != nil {
+		return &hub.Refusal{Err: err}
+	}
+	return nil
+}
+
+func (c *callbacks) logPanic(text string, panicked any) {
+	c.logger.Error(text, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
 }
 
 // Listens implements hub.Observer.
@@ -201,9 +242,41 @@ func (c *callbacks) run(key string, f func()) {
 			}
 		}
 	}()
+	defer c.enter()()
 	for ; f != nil; f = c.next(key) {
 		f()
 	}
+}
+
+// enter notes that this goroutine calls callbacks, until leave is called.
+func (c *callbacks) enter() (leave func()) {
+	me := goroutine()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running[me] { // a callback that publishes by a request of its own to this handler
+		return func() {}
+	}
+	c.running[me] = true
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.running, me)
+	}
+}
+
+// isCallback reports whether a callback runs on this goroutine.
+func (c *callbacks) isCallback() bool {
+	me := goroutine()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running[me]
+}
+
+// mistakes returns what was wrong with the callbacks as they were registered.
+func (c *callbacks) mistakes() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wrong
 }
 
 // next returns what waits after what has been called; nil: nothing.
@@ -227,7 +300,7 @@ func (c *callbacks) next(key string) func() {
 func (c *callbacks) call(f func()) {
 	defer func() {
 		if r := recover(); r != nil {
-			c.logger.Error("a callback panicked", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			c.logPanic("a callback panicked", r)
 		}
 	}()
 	f()

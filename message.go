@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,7 +63,18 @@ func (m *Message) Set(v any) error {
 
 // Reply sends to the session that has sent the message. It returns ErrNoSession if there was none.
 func (m Message) Reply(ctx context.Context, v any) (id string, err error) {
+	if m.hub == nil {
+		return "", errors.New("watchbox: a reply to a message that no hub has given to the program")
+	}
 	return m.hub.Send(ctx, m.UID, v)
+}
+
+// encodeFor is encode, where there is a context.
+func encodeFor(ctx context.Context, v any) (hub.Kind, []byte, error) {
+	if ctx == nil {
+		return 0, nil, errors.New("the context is nil")
+	}
+	return encode(v)
 }
 
 // encode turns what a program sends into a body: a string is text, a []byte is bytes, and anything

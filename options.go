@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -33,8 +32,24 @@ type config struct {
 	server    Policy
 	policies  []filterPolicy
 	guard     api.Guard
+	ignore    []string
 	anyone    bool
 	listening func(net.Addr)
+
+	drainDelay, idleTimeout time.Duration
+}
+
+// apply sets what the options say.
+func (c *config) apply(opts []Option) error {
+	for i, o := range opts {
+		if o == nil {
+			return fmt.Errorf("option %d of New is nil", i+1)
+		}
+		if err := o(c); err != nil {
+			return err
+		}
+	}
+	return c.checkOrigins()
 }
 
 type filterPolicy struct {
@@ -145,7 +160,10 @@ func WithPolicy(filter string, p Policy) Option {
 	return func(c *config) error {
 		f, err := group.ParseFilter(filter)
 		if err != nil {
-			return err
+			return fmt.Errorf("policy: %w", err)
+		}
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("the policy of %s: %w", filter, err)
 		}
 		c.policies = append(c.policies, filterPolicy{f, p})
 		return nil
@@ -180,7 +198,13 @@ func ParseFsync(s string) (Fsync, error) { return disk.ParseFsync(s) }
 // WithFsync sets when a message on disk is there for sure; the default is FsyncAlways. With any
 // other, what was sent last may be lost when the machine fails, which listeners are told.
 func WithFsync(f Fsync) Option {
-	return func(c *config) error { c.disk.Fsync = f; return nil }
+	return func(c *config) error {
+		if f < FsyncNever || f > 0 && f < Fsync(time.Millisecond) {
+			return fmt.Errorf("fsync: %v is none of FsyncAlways, FsyncNever and 1ms or more", time.Duration(f))
+		}
+		c.disk.Fsync = f
+		return nil
+	}
 }
 
 // leastDisk is the least that a store works with.
@@ -313,9 +337,15 @@ func WithSessionTimeout(d time.Duration) Option {
 	}
 }
 
-// WithLogger has the hub log. Without it, it is silent.
+// WithLogger has the hub log. Without it, the hub logs nothing.
 func WithLogger(l *slog.Logger) Option {
-	return func(c *config) error { c.hub.Logger = l; return nil }
+	return func(c *config) error {
+		if l == nil {
+			return errors.New("logger: it is nil; leave the option out for no log")
+		}
+		c.hub.Logger = l
+		return nil
+	}
 }
 
 // WithLogStreams logs a line when a stream opens and one when it closes, at level info; else they
@@ -324,38 +354,74 @@ func WithLogStreams() Option {
 	return func(c *config) error { c.hub.LogStreams = true; return nil }
 }
 
-// WithAllowHost names hosts that the hub answers to. Once a host is named, requests to others are
-// refused, but for localhost and addresses. Run alone refuses them in any case.
+// WithAllowHost names hosts that the hub answers to: hub.example.org, or *.example.org for every name
+// below example.org (not for example.org itself). Once a host is named, requests to others are
+// refused, except to localhost, to IP addresses, and for /healthz, /readyz and /metrics. A hub that
+// Run serves alone refuses them in any case.
 func WithAllowHost(names ...string) Option {
 	return func(c *config) error {
 		for _, n := range names {
-			h, _, err := net.SplitHostPort(n)
+			p, err := api.ParseHost(n)
 			if err != nil {
-				h = n
+				return fmt.Errorf("allow-host: %w", err)
 			}
-			if h == "" || strings.ContainsAny(n, "/ ") || strings.Contains(h, ":") {
-				return fmt.Errorf("allow-host: %q is no host name, as example.org", n)
-			}
-			c.guard.Hosts = append(c.guard.Hosts, strings.ToLower(strings.TrimSuffix(h, ".")))
+			c.guard.Hosts = append(c.guard.Hosts, p)
 		}
 		c.guard.CheckHost = true
 		return nil
 	}
 }
 
-// WithAllowOrigin names origins, as https://example.org, whose pages may use the hub beside those
-// of its own host.
+// WithAllowOrigin names origins whose pages may use the hub, besides those of its own host:
+// https://example.org; https://*.example.org for every name below example.org (not for example.org
+// itself); http://localhost:* for every port. "*" alone lets every page that any user of the network
+// opens read and send everything.
 func WithAllowOrigin(origins ...string) Option {
 	return func(c *config) error {
 		for _, o := range origins {
-			u, err := url.Parse(o)
-			if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != strings.ToLower(o) {
-				return fmt.Errorf("allow-origin: %q is no origin, as https://example.org", o)
+			p, err := api.ParseOrigin(o)
+			if err != nil {
+				return fmt.Errorf("allow-origin: %w", err)
 			}
-			c.guard.Origins = append(c.guard.Origins, strings.ToLower(o))
+			c.guard.Origins = append(c.guard.Origins, p)
 		}
 		return nil
 	}
+}
+
+// WithAllowCredentials lets pages of the origins of WithAllowOrigin send cookies and other
+// credentials of the browser. It excludes "*" and https://*: any site could act in its visitors' name.
+func WithAllowCredentials() Option {
+	return func(c *config) error { c.guard.Credentials = true; return nil }
+}
+
+// WithIgnoreParam names query parameters that are not the hub's but of the program or a proxy around
+// it: access_token, or utm_* for all that begin with utm_. The hub ignores them; any other unknown
+// parameter is an error. Parameters that the hub knows are never ignored.
+func WithIgnoreParam(names ...string) Option {
+	return func(c *config) error {
+		for _, n := range names {
+			if n == "" || strings.Contains(strings.TrimSuffix(n, "*"), "*") {
+				return fmt.Errorf("ignore-param: %q is not a name such as token or utm_*", n)
+			}
+		}
+		c.ignore = append(c.ignore, names...)
+		return nil
+	}
+}
+
+// checkOrigins returns an error if credentials are allowed for nobody or for everybody.
+func (c *config) checkOrigins() error {
+	if !c.guard.Credentials {
+		return nil
+	}
+	if len(c.guard.Origins) == 0 {
+		return errors.New("allow-credentials: name the origins with allow-origin")
+	}
+	if slices.ContainsFunc(c.guard.Origins, api.OriginPattern.MatchesAll) {
+		return errors.New("allow-credentials: an origin of allow-origin matches every site, which could act in the name of its visitors; name the origins")
+	}
+	return nil
 }
 
 // WithOpenToAnyone lets Run serve on an address that others reach, though everybody who does may
@@ -366,7 +432,38 @@ func WithOpenToAnyone() Option {
 
 // WithListening has f called with the address once Run accepts connections.
 func WithListening(f func(net.Addr)) Option {
-	return func(c *config) error { c.listening = f; return nil }
+	return func(c *config) error {
+		if f == nil {
+			return errors.New("listening: the function is nil")
+		}
+		c.listening = f
+		return nil
+	}
+}
+
+// WithDrainDelay has Run serve on for d after its context has ended, while /readyz answers 503. Load
+// balancers need that time to send new requests elsewhere; then streams are ended.
+func WithDrainDelay(d time.Duration) Option {
+	return func(c *config) error {
+		if d < 0 || d > time.Hour {
+			return fmt.Errorf("drain-delay: %v is not from 0 to 1h", d)
+		}
+		c.drainDelay = d
+		return nil
+	}
+}
+
+// WithIdleTimeout sets how long Run keeps a connection open that has no request. It should be longer
+// than that of a load balancer before the hub: else the hub closes a connection on which a request is
+// already under way.
+func WithIdleTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		if d < time.Second || d > 24*time.Hour {
+			return fmt.Errorf("idle-timeout: %v is not from 1s to 24h", d)
+		}
+		c.idleTimeout = d
+		return nil
+	}
 }
 
 // store opens the log that the configuration describes.

@@ -420,7 +420,7 @@ func TestDirectMessagesAreReadByTheirSessionAlone(t *testing.T) {
 		p.refused(403, "filter-forbidden", "GET /v1/groups?filter="+f, "")
 	}
 	p.refused(400, "group-invalid", "POST /v1/groups/"+own, "forged")
-	p.refused(400, "group-invalid", "DELETE /v1/groups/"+own, "")
+	p.refused(403, "filter-forbidden", "DELETE /v1/groups/"+own, "")
 	for _, call := range []string{
 		"GET /v1/history/%23", "GET /v1/history/%2B/" + a.uid, "GET /v1/groups", "GET /v1/presence/%23",
 		"GET /v1/groups?filter=%2B/%2B", "GET /v1/history/$presence/%23", "GET /v1/sessions",

@@ -17,6 +17,7 @@ import (
 // Options of the API.
 type Options struct {
 	Guard  Guard
+	Ignore []string     // query parameters that are not the hub's, as utm_*
 	Spec   []byte       // openapi.yaml
 	Web    http.Handler // serves / and what its page needs
 	Logger *slog.Logger
@@ -28,6 +29,8 @@ type api struct {
 	opts Options
 	mux  *chi.Mux
 	post http.HandlerFunc // publishes to a group
+
+	outages outages
 }
 
 // New returns a handler for the whole surface. It may be mounted anywhere: with chi's Mount or
@@ -43,7 +46,11 @@ func New(h *hub.Hub, o Options) http.Handler {
 			a.mux.Method(http.MethodHead, r.pattern, r.handler)
 		}
 	}
-	return a.guard(http.HandlerFunc(a.route))
+	handler := a.guard(http.HandlerFunc(a.route))
+	if len(o.Ignore) > 0 {
+		return ignore(o.Ignore, handler)
+	}
+	return handler
 }
 
 // serve makes an http.Handler of one that needs no body and may fail, and answers for it if it does.
@@ -67,7 +74,9 @@ func (a *api) receive(h func(http.ResponseWriter, *http.Request) error) http.Han
 				a.hurry(w)
 			}
 			a.writeProblem(w, r, err)
+			return
 		}
+		a.logRequest(r)
 	}
 }
 

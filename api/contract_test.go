@@ -122,7 +122,7 @@ func (c *contract) conforms(r *http.Request, sent []byte, status int, header htt
 		return checkUnknown(route, status, header)
 	}
 	c.note(route.Operation.OperationID, status, code)
-	if slices.Contains([]string{"not-found", "internal", "given-up", "cannot-stream", "body-timeout", "server-busy"}, code) {
+	if slices.Contains([]string{"not-found", "internal", "given-up", "cannot-stream", "body-timeout", "server-busy", "program-failed"}, code) {
 		return nil // these may come on any call
 	}
 	if route.Operation.Responses.Value(strconv.Itoa(status)) == nil {

@@ -15,10 +15,13 @@ type Guard struct {
 	// CheckHost refuses a Host that is neither localhost nor an address nor in Hosts: a page on a
 	// name that was made to point here (DNS rebinding) would count as ours.
 	CheckHost bool
-	Hosts     []string
+	Hosts     []HostPattern
 
-	// Origins, as https://example.org, may use the API beside those of its own host.
-	Origins []string
+	// Origins may use the API besides the pages of its own host.
+	Origins []OriginPattern
+
+	// Credentials lets those pages send cookies and the like (Access-Control-Allow-Credentials).
+	Credentials bool
 }
 
 // guard refuses what a foreign page sends, reading included: it has effects, too.
@@ -29,15 +32,15 @@ func (a *api) guard(next http.Handler) http.Handler {
 			w.Header().Add("Vary", "Origin")
 		}
 		origin := r.Header.Get("Origin")
-		allowed := origin != "" && slices.Contains(g.Origins, origin)
+		allowed := g.allows(origin)
 		if err := g.check(r, origin, allowed); err != nil {
 			a.writeProblem(w, r, err)
 			return
 		}
 		if allowed {
-			cors(w.Header(), origin)
+			cors(w.Header(), origin, g.Credentials)
 			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-				w.WriteHeader(http.StatusNoContent)
+				preflight(w, r)
 				return
 			}
 		}
@@ -46,7 +49,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 }
 
 func (g *Guard) check(r *http.Request, origin string, allowed bool) error {
-	if g.CheckHost && !g.knows(r.Host) {
+	if g.CheckHost && !g.knows(r.Host) && !isProbe(r) {
 		return &problem{status: http.StatusForbidden, code: "host-not-allowed",
 			detail: fmt.Sprintf("this server does not answer to the name %.255q; if it should, start it with --allow-host", r.Host)}
 	}
@@ -63,6 +66,26 @@ func (g *Guard) check(r *http.Request, origin string, allowed bool) error {
 		detail: fmt.Sprintf("pages of %.255q may not use this server; if they should, start it with --allow-origin", from)}
 }
 
+// allows reports whether the Origin header names an origin that is allowed by name.
+func (g *Guard) allows(origin string) bool {
+	if origin == "" || len(g.Origins) == 0 {
+		return false
+	}
+	origin = strings.ToLower(origin)
+	return slices.ContainsFunc(g.Origins, func(p OriginPattern) bool { return p.match(origin) })
+}
+
+// isProbe reports whether a request is for the health or the metrics of the server. Those who ask do
+// so by an address or a name of their own (Kubernetes, load balancers, Prometheus), and it is nothing
+// that a page could abuse.
+func isProbe(r *http.Request) bool {
+	switch routePath(r) {
+	case "/healthz", "/readyz", "/metrics":
+		return true
+	}
+	return false
+}
+
 // knows reports whether a Host header names this server. Without one (HTTP/1.0) no browser asks.
 func (g *Guard) knows(host string) bool {
 	name, _, err := net.SplitHostPort(host)
@@ -76,7 +99,7 @@ func (g *Guard) knows(host string) bool {
 	case net.ParseIP(name) != nil: // an address cannot be made to point elsewhere
 		return true
 	}
-	return slices.Contains(g.Hosts, name)
+	return slices.ContainsFunc(g.Hosts, func(p HostPattern) bool { return p.match(name) })
 }
 
 // ownOrigin reports whether an origin is a page of the host that was asked.
@@ -103,10 +126,24 @@ func opensPage(r *http.Request) bool {
 }
 
 // cors lets pages of an origin that is allowed read the answer (WHATWG Fetch, 3.3).
-func cors(h http.Header, origin string) {
+func cors(h http.Header, origin string, credentials bool) {
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID, "+sessionHeader+", "+idempotencyHeader)
 	h.Set("Access-Control-Expose-Headers", replayedHeader+", Retry-After")
+	if credentials {
+		h.Set("Access-Control-Allow-Credentials", "true")
+	}
+}
+
+// preflight answers the question whether an allowed origin may send a request (WHATWG Fetch, 4.8).
+// It may send any header: tracing libraries and proxies have headers of their own, and "*" would not
+// include Authorization.
+func preflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+	h.Add("Vary", "Access-Control-Request-Headers")
+	if asked := r.Header.Values("Access-Control-Request-Headers"); len(asked) > 0 {
+		h.Set("Access-Control-Allow-Headers", strings.Join(asked, ", "))
+	}
 	h.Set("Access-Control-Max-Age", "3600")
+	w.WriteHeader(http.StatusNoContent)
 }

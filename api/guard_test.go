@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,10 @@ func TestAForeignHostOrOriginIsRefusedOnEachCall(t *testing.T) {
 			if strings.HasPrefix(call, "HEAD") {
 				c[0] = ""
 			}
+			if c[1] == "Host" && slices.Contains([]string{"GET /healthz", "GET /readyz", "GET /metrics"}, call) {
+				s.wants(200, "", call, "", c[1:]...)
+				continue
+			}
 			a := s.wants(403, c[0], call, "", c[1:]...)
 			for field := range a.header {
 				if strings.HasPrefix(field, "Access-Control-") {
@@ -61,12 +66,12 @@ func TestAHostIsKnownByItsName(t *testing.T) {
 		if !ok {
 			want = 403
 		}
-		if a := s.do("GET /healthz", "", "Host", host); a.status != want && a.status != 400 {
+		if a := s.do("GET /v1/groups", "", "Host", host); a.status != want && a.status != 400 {
 			t.Errorf("Host %s: %d, want %d", host, a.status, want)
 		}
 	}
 	c := s.dial()
-	c.write("GET http://evil.test/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") // RFC 9112, 3.2.2: the target wins
+	c.write("GET http://evil.test/v1/groups HTTP/1.1\r\nHost: localhost\r\n\r\n") // RFC 9112, 3.2.2: the target wins
 	if a := c.response("GET"); a.status != 403 {
 		t.Errorf("an absolute target: %d", a.status)
 	}
@@ -94,12 +99,12 @@ func mountedBehind(t *testing.T, behind func(http.Handler) http.Handler, opts ..
 
 func TestAMountedHubAnswersToAnyHostUnlessSomeAreNamed(t *testing.T) {
 	s := mounted(t)
-	s.wants(200, "", "GET /healthz", "", "Host", "example.org")
+	s.wants(200, "", "GET /v1/groups", "", "Host", "example.org")
 	s.wants(200, "", "GET /healthz", "", "Host", "example.org", "Origin", "https://example.org")
 	s.wants(403, "origin-not-allowed", "GET /healthz", "", "Host", "example.org", "Origin", "https://evil.test")
 	s = mounted(t, watchbox.WithAllowHost("example.org"))
-	s.wants(200, "", "GET /healthz", "", "Host", "example.org")
-	s.wants(403, "host-not-allowed", "GET /healthz", "", "Host", "evil.test")
+	s.wants(200, "", "GET /v1/groups", "", "Host", "example.org")
+	s.wants(403, "host-not-allowed", "GET /v1/groups", "", "Host", "evil.test")
 }
 
 func TestAPageOfTheSameOriginMayUseTheHubAndOthersMayNot(t *testing.T) {
@@ -177,12 +182,12 @@ func TestAnOriginThatIsAllowedByNameMayDoAllAndOnlyThatOne(t *testing.T) {
 	if bad := s.wants(400, "filter-invalid", "GET /v1/history/a//b", "", origin...); bad.header.Get("Access-Control-Allow-Origin") == "" {
 		t.Error("a page cannot read what was wrong")
 	}
-	preflight := append(origin[:2:2], "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "watchbox-session")
+	preflight := append(origin[:2:2], "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-app")
 	for _, path := range []string{"/v1/groups/foo", "/v1/sessions/" + nobody + "/will", "/nothing"} {
 		a := s.wants(204, "", "OPTIONS "+path, "", preflight...)
 		for field, want := range map[string]string{
 			"Access-Control-Allow-Origin": "https://app.example.org", "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE",
-			"Access-Control-Allow-Headers": "Content-Type, Last-Event-ID, Watchbox-Session, Idempotency-Key", "Vary": "Origin",
+			"Access-Control-Allow-Headers": "authorization,content-type,x-app", "Access-Control-Allow-Credentials": "",
 		} {
 			if a.header.Get(field) != want {
 				t.Errorf("%s: %s is %q, want %q", path, field, a.header.Get(field), want)
@@ -205,5 +210,105 @@ func TestAnOriginThatIsAllowedByNameMayDoAllAndOnlyThatOne(t *testing.T) {
 	}
 	if a := serve(t).wants(200, "", "GET /v1/groups", ""); a.header.Get("Vary") != "" {
 		t.Errorf("where none is allowed: %v", a.header)
+	}
+}
+
+// TestAPreflightAllowsEveryHeaderThatAClientSends includes those of tracing libraries and proxies.
+func TestAPreflightAllowsEveryHeaderThatAClientSends(t *testing.T) {
+	s := serve(t, watchbox.WithAllowOrigin("https://app.example.org"))
+	for _, header := range []string{
+		"authorization", "content-type", "last-event-id", "watchbox-session", "idempotency-key", "cache-control", "traceparent", "x-api-key",
+	} {
+		a := s.wants(204, "", "OPTIONS /v1/groups/foo", "", "Origin", "https://app.example.org",
+			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", header)
+		if got := a.header.Get("Access-Control-Allow-Headers"); got != header {
+			t.Errorf("asked for %s, allowed is %q", header, got)
+		}
+		if vary := a.header.Values("Vary"); strings.Join(vary, ", ") != "Origin, Access-Control-Request-Headers" {
+			t.Errorf("Vary is %q", vary)
+		}
+	}
+}
+
+func TestCredentialsAreForListedOrigins(t *testing.T) {
+	s := serve(t, watchbox.WithAllowOrigin("https://*.example.org"), watchbox.WithAllowCredentials())
+	for _, call := range []string{"GET /v1/groups", "POST /v1/groups/foo", "OPTIONS /v1/groups/foo"} {
+		a := s.do(call, "", "Origin", "https://app.example.org", "Access-Control-Request-Method", "POST")
+		if a.header.Get("Access-Control-Allow-Credentials") != "true" || a.header.Get("Access-Control-Allow-Origin") != "https://app.example.org" {
+			t.Errorf("%s: %v", call, a.header)
+		}
+		if a := s.wants(403, "origin-not-allowed", call, "", "Origin", "https://evil.test"); a.header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("%s for another origin: %v", call, a.header)
+		}
+	}
+	if a := s.wants(200, "", "GET /v1/groups", ""); a.header.Get("Access-Control-Allow-Credentials") != "" || a.header.Get("Vary") != "Origin" {
+		t.Errorf("without an Origin: %v", a.header)
+	}
+	for want, opts := range map[string][]watchbox.Option{
+		"name the origins":   {watchbox.WithAllowCredentials()},
+		"matches every site": {watchbox.WithAllowCredentials(), watchbox.WithAllowOrigin("https://example.org", "*")},
+		"every site":         {watchbox.WithAllowOrigin("https://*"), watchbox.WithAllowCredentials()},
+	} {
+		if h, err := watchbox.New(opts...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want an error with %q", err, want)
+			_ = h.Close()
+		}
+	}
+}
+
+func TestPatternsOfHostsAndOrigins(t *testing.T) {
+	s := serve(t, watchbox.WithAllowHost("*.Example.org", "hub.test"),
+		watchbox.WithAllowOrigin("https://*.app.test", "http://localhost:*", "https://plain.test:443", "https://*.port.test:8443"))
+	for host, ok := range map[string]bool{
+		"a.example.org": true, "b.a.example.org:80": true, "A.EXAMPLE.ORG.": true, "hub.test": true,
+		"example.org": false, ".example.org": false, "aexample.org": false, "a.example.org.evil.test": false, "a.hub.test": false, "*.example.org": true,
+	} {
+		if a := s.do("GET /v1/groups", "", "Host", host); (a.status == 200) != ok && a.status != 400 {
+			t.Errorf("Host %s: %d", host, a.status)
+		}
+	}
+	for origin, ok := range map[string]bool{
+		"https://a.app.test": true, "https://b.a.app.test": true, "http://localhost": true, "http://localhost:3000": true, "https://plain.test": true,
+		"https://x.port.test:8443": true,
+		"https://app.test":         false, "http://a.app.test": false, "https://a.app.test:8443": false, "https://aapp.test": false, "https://a.app.test.evil.test": false,
+		"https://localhost:3000": false, "http://localhost.evil.test:3000": false, "https://plain.test:8443": false, "https://x.port.test": false, "null": false,
+	} {
+		a := s.do("GET /v1/groups", "", "Origin", origin, "Host", "hub.test")
+		if (a.status == 200) != ok || ok && a.header.Get("Access-Control-Allow-Origin") != origin {
+			t.Errorf("Origin %s: %d %v", origin, a.status, a.header)
+		}
+	}
+	everyone := serve(t, watchbox.WithAllowOrigin("*"))
+	everyone.wants(200, "", "GET /v1/groups", "", "Origin", "https://any.test")
+	everyone.wants(200, "", "GET /v1/groups", "", "Origin", "null")
+	for _, bad := range []string{"", "*", "a b", "http://a", "*.", "a.*.org", "*a.org", "a/b", "a:b", "::1", "é.org"} {
+		if h, err := watchbox.New(watchbox.WithAllowHost(bad)); err == nil || !strings.Contains(err.Error(), "allow-host") {
+			t.Errorf("the host %q is taken: %v", bad, err)
+			_ = h.Close()
+		}
+	}
+	for _, bad := range []string{"", "example.org", "https://", "https://a.org/", "https://a.*.org", "https://*a.org", "https://a:b", "*://a.org", "null", "https://é.org", "https://a@b.org"} {
+		if h, err := watchbox.New(watchbox.WithAllowOrigin(bad)); err == nil || !strings.Contains(err.Error(), "allow-origin") {
+			t.Errorf("the origin %q is taken: %v", bad, err)
+			_ = h.Close()
+		}
+	}
+}
+
+func TestParametersOfOthersAreIgnoredWhereTheyAreNamed(t *testing.T) {
+	s := serve(t, watchbox.WithIgnoreParam("access_token", "utm_*", "since*", "ttl"))
+	s.post("/v1/groups/foo?access_token=a%20b&utm_source=c&utm_=d&event=e", "x")
+	if h := s.history("foo?last=1&access%5Ftoken=x&since_day=1"); h.bodies() != `"x"` {
+		t.Errorf("the history is %s", h.bodies())
+	}
+	s.wants(400, "parameter-unknown", "GET /v1/history/foo?utm=x", "")
+	s.wants(400, "parameter-unknown", "GET /v1/history/foo?access_tokens=x", "")
+	s.wants(400, "parameter-invalid", "POST /v1/groups/foo?ttl=never", "x")          // the hub's own are never ignored
+	s.wants(400, "parameter-invalid", "GET /v1/history/foo?since=never&utm_a=1", "") // nor by a pattern
+	for _, bad := range []string{"", "a*b", "**"} {
+		if h, err := watchbox.New(watchbox.WithIgnoreParam(bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+			_ = h.Close()
+		}
 	}
 }

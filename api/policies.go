@@ -118,10 +118,8 @@ func (p *policyJSON) policy() (out store.Policy, err error) {
 		}
 	}
 	if p.Slow != nil {
-		switch out.Slow = *p.Slow; out.Slow {
-		case store.SlowCatchUp, store.SlowSkip, store.SlowDisconnect:
-		default:
-			err = badPolicy("slow: %.64q is none of catch-up, skip and disconnect", out.Slow)
+		if out.Slow = *p.Slow; out.Slow == "" {
+			err = badPolicy("slow: \"\" is none of catch-up, skip and disconnect")
 		}
 	}
 	if p.Compress != nil {
@@ -129,6 +127,9 @@ func (p *policyJSON) policy() (out store.Policy, err error) {
 		if *p.Compress {
 			out.Compress = store.Yes
 		}
+	}
+	if wrong := out.Check(); err == nil && wrong != nil {
+		err = badPolicy("%s", wrong)
 	}
 	return out, err
 }

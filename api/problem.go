@@ -46,6 +46,7 @@ var known = []struct {
 	{hub.ErrForbidden, http.StatusForbidden, "filter-forbidden", false},
 	{hub.ErrNobody, http.StatusNotFound, "nobody-listens", false},
 	{hub.ErrBusy, http.StatusServiceUnavailable, "program-busy", true},
+	{hub.ErrProgram, http.StatusInternalServerError, "program-failed", false},
 	{session.ErrUnknown, http.StatusNotFound, "session-unknown", false},
 	{session.ErrNoStream, http.StatusConflict, "no-stream", false},
 	{session.ErrTooManyFilters, http.StatusBadRequest, "too-many-filters", false},
@@ -92,13 +93,13 @@ func problemOf(err error) *problem {
 	return nil
 }
 
-// writeProblem answers with an error. One that nobody expected is logged, and not shown.
+// writeProblem answers with an error, and logs it. The client is not shown one that nobody expected.
 func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p == nil {
-		a.opts.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		p = &problem{status: http.StatusInternalServerError, code: "internal", detail: "something went wrong; the log says what"}
 	}
+	a.logProblem(r, p, err)
 	body, _ := json.Marshal(struct { // strings and a number: it cannot fail
 		Title     string `json:"title"`
 		Status    int    `json:"status"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox"
 )
@@ -80,15 +81,11 @@ func TestARetriedPOSTIsAnsweredAsBeforeOverARestart(t *testing.T) {
 }
 
 func TestAWillIsSentAfterARestartUnlessItsSessionReturns(t *testing.T) {
-	opts := []watchbox.Option{watchbox.WithDataDir(t.TempDir())}
+	opts := []watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithSessionTimeout(time.Second)}
 	s := serve(t, opts...)
 	will := func(st *stream, msg string) {
 		t.Helper()
-		delay := "1h"
-		if msg == "gone" {
-			delay = "1s"
-		}
-		s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"wills","msg":"`+msg+`","delay":"`+delay+`"}`, append(st.proof(), "Content-Type", "application/json")...)
+		s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"wills","msg":"`+msg+`"}`, append(st.proof(), "Content-Type", "application/json")...)
 	}
 	gone, back, ended, cleared := s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo")
 	will(gone, "gone")

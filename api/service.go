@@ -21,12 +21,7 @@ func (a *api) healthz(w http.ResponseWriter, _ *http.Request) error {
 // readyz says that it takes messages and listeners.
 func (a *api) readyz(w http.ResponseWriter, _ *http.Request) error {
 	if err := a.hub.Ready(); err != nil {
-		p := problemOf(err)
-		if p == nil {
-			return err
-		}
-		p.status = http.StatusServiceUnavailable // a full store, too: the call itself needs no room
-		return p
+		return err
 	}
 	writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`+"\n"))
 	return nil

@@ -34,6 +34,8 @@ func (e *Error) temporary() bool {
 	switch e.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
+	case http.StatusInternalServerError:
+		return e.Code != "program-failed" // BeforePublish panicked: it would again
 	case http.StatusNotImplemented, http.StatusInsufficientStorage:
 		return false
 	}

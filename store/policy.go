@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Unbounded, as a number in a policy, overrides an inherited bound with none.
 const Unbounded = -1
@@ -44,6 +48,29 @@ type Policy struct {
 	Compress    Choice        // history takes a fraction of the memory, and more CPU to read
 	Slow        Slow          // what to do with a stream that does not keep up
 	Coalesce    time.Duration // send to a stream at most every so often, several messages at once
+}
+
+// Check returns an error for what no field may be. A store need not be there.
+func (p Policy) Check() error {
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"max_messages", p.MaxMessages}, {"max_bytes", p.MaxBytes}, {"max_age", int64(p.MaxAge)}, {"coalesce", int64(p.Coalesce)},
+	} {
+		if f.value < Unbounded {
+			return fmt.Errorf("%s is below 0", f.name)
+		}
+	}
+	switch {
+	case !slices.Contains([]Kind{"", Memory, Disk}, p.Store):
+		return fmt.Errorf("store: %.64q is neither memory nor disk", p.Store)
+	case !slices.Contains([]Slow{"", SlowCatchUp, SlowSkip, SlowDisconnect}, p.Slow):
+		return fmt.Errorf("slow: %.64q is none of catch-up, skip and disconnect", p.Slow)
+	case p.Compress < Inherit || p.Compress > No:
+		return fmt.Errorf("compress: %d is none of Inherit, Yes and No", p.Compress)
+	}
+	return nil
 }
 
 // Or fills p's open fields from q.

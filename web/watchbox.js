@@ -96,7 +96,8 @@ export class WatchboxError extends Error {
 
   /** Whether it may be different the next time. */
   get temporary() {
-    return this.status === 0 || [408, 425, 429].includes(this.status) || this.status >= 500 && this.status !== 501 && this.status !== 507;
+    return this.status === 0 || [408, 425, 429].includes(this.status) || this.status >= 500 && this.status !== 501 && this.status !== 507 &&
+      this.code !== "program-failed"; // BeforePublish panicked: it would again
   }
 }
 

@@ -17,6 +17,7 @@ type commands struct {
 	Pub        pub              `cmd:"" help:"Send a message to a group."`
 	Sub        sub              `cmd:"" help:"Print what is sent to groups."`
 	Top        top              `cmd:"" help:"Show what a hub does: groups, rates, sessions, slow listeners."`
+	Health     health           `cmd:"" help:"Check whether a hub is ready: exit status 0, or 1 with the reason."`
 	Store      storeTools       `cmd:"" help:"Check, back up and restore what serve --data-dir keeps."`
 	Completion completion       `cmd:"" help:"Print a script that completes these words in a shell."`
 	Version    kong.VersionFlag `help:"Print the version and end." env:"-"`

@@ -98,14 +98,26 @@ func hubOf(ts *testscript.TestScript) *hub {
 	return h.(*hub)
 }
 
-// end is the command that ends the hub as a service manager would, and wants exit status 0.
+// end is the command that ends the hub as a service manager would, and wants exit status 0. With HUP
+// or DRAIN it sends SIGHUP or SIGTERM and does not wait; with KILL it kills the hub.
 func end(ts *testscript.TestScript, _ bool, args []string) {
 	h := hubOf(ts)
-	sig := syscall.SIGTERM
-	if len(args) > 0 && args[0] == "INT" {
-		sig = syscall.SIGINT
+	how := strings.Join(args, " ")
+	sig, ok := map[string]syscall.Signal{
+		"": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "DRAIN": syscall.SIGTERM, "KILL": syscall.SIGKILL,
+	}[how]
+	if !ok {
+		ts.Fatalf("end %s is not known", how)
 	}
 	ts.Check(h.cmd.Process.Signal(sig))
+	switch how {
+	case "HUP", "DRAIN":
+		return
+	case "KILL":
+		<-h.eof
+		_ = h.cmd.Wait() // its status is the signal
+		return
+	}
 	late := time.AfterFunc(patience, func() { _ = h.cmd.Process.Kill() })
 	defer late.Stop()
 	<-h.eof

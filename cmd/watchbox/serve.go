@@ -22,12 +22,18 @@ type serve struct {
 	Listen string          `help:"Address to listen on." default:"127.0.0.1:1234"`
 
 	OpenToAnyone bool     `help:"Listen on an address that others reach, though everybody who does may read, send and administer everything." group:"Who may use it:"`
-	AllowHost    []string `help:"Answer to this host name, beside localhost and addresses. May be repeated." placeholder:"NAME" group:"Who may use it:"`
-	AllowOrigin  []string `help:"Let pages of this origin use the hub, as https://example.org. May be repeated." placeholder:"ORIGIN" group:"Who may use it:"`
+	AllowHost    []string `help:"Host name to answer to, besides localhost and IP addresses: example.org, or *.example.org for all names below it. May be repeated." placeholder:"NAME" group:"Who may use it:"`
+	AllowOrigin  []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Who may use it:"`
 
-	Retry          time.Duration `help:"Tell listeners to return so long after they were cut off." default:"1s" group:"Streams:"`
-	Heartbeat      time.Duration `help:"Send a stream a heartbeat after so long without a message." default:"15s" group:"Streams:"`
-	SessionTimeout time.Duration `help:"A session whose last stream closed so long ago is gone." default:"10s" group:"Streams:"`
+	AllowCredentials bool     `help:"Let pages of the allowed origins send cookies and other credentials." group:"Who may use it:"`
+	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: access_token, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Who may use it:"`
+
+	DrainDelay  time.Duration `help:"After SIGTERM, time to serve on while /readyz answers 503, before streams are ended." default:"0s" group:"Connections:"`
+	IdleTimeout time.Duration `help:"How long to keep a connection open that has no request. Set it higher than a load balancer's." default:"2m" group:"Connections:"`
+
+	Retry          time.Duration `help:"Reconnect delay sent to clients (SSE retry:)." default:"1s" group:"Streams:"`
+	Heartbeat      time.Duration `help:"Interval of heartbeats on a stream without messages." default:"15s" group:"Streams:"`
+	SessionTimeout time.Duration `help:"How long a disconnected session may take to reconnect before it is gone." default:"10s" group:"Streams:"`
 	MaxStreams     int           `help:"The most streams at once; 0: no bound. The default is what the limit of open files allows." default:"${streams}" group:"Streams:"`
 	MaxFilters     int           `help:"The most filters on one stream." default:"64" group:"Streams:"`
 	MaxUnsent      size          `help:"Memory for messages that sockets have taken in part. A stream for which there is no room is ended, and its client resumes." default:"32MiB" group:"Streams:"`
@@ -40,7 +46,7 @@ type serve struct {
 
 	DataDir string `help:"Keep messages on disk, in this folder, so that they live through a restart. Without it they are in memory alone." placeholder:"DIR" group:"Disk:"`
 	MaxDisk size   `help:"The most that the folder takes; the oldest messages go first; 0: no bound." default:"0" group:"Disk:"`
-	Fsync   fsync  `help:"When a message on disk is there for sure: always (before its POST is answered), never (when the system sees fit), or every so often, as 100ms." default:"always" group:"Disk:"`
+	Fsync   fsync  `help:"When to sync messages to disk: always (before a POST is answered), never (left to the operating system), or an interval such as 100ms." default:"always" group:"Disk:"`
 
 	MaxMessageSize size `help:"The largest message." default:"1MiB" group:"Messages:"`
 	MaxGroups      int  `help:"The most groups." default:"100000" group:"Messages:"`
@@ -48,7 +54,7 @@ type serve struct {
 	MaxRequestMemory size          `help:"Memory for all request bodies under way together, and for encoding them; on top of --max-memory." default:"64MiB" group:"Messages:"`
 	BodyTimeout      time.Duration `help:"How long a request body may pause." default:"30s" group:"Messages:"`
 
-	LogLevel   string `help:"Log what is at least: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
+	LogLevel   string `help:"Lowest level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
 	LogFormat  string `help:"Log as text or json." enum:"text,json" default:"text" group:"Log:"`
 	LogStreams bool   `help:"Log a line when a stream opens and when it closes." group:"Log:"`
 }
@@ -57,7 +63,8 @@ type serve struct {
 func (s *serve) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop)  // a second signal ends it at once
+	signal.Ignore(syscall.SIGHUP) // sent when a terminal closes, or to have a service reload its settings: there is nothing to reload
 	listening := false
 	hub, err := watchbox.New(append(s.options(), watchbox.WithListening(func(a net.Addr) {
 		listening = true
@@ -81,6 +88,8 @@ func (s *serve) options() []watchbox.Option {
 		watchbox.WithMaxRequestMemory(int64(s.MaxRequestMemory)), watchbox.WithBodyTimeout(s.BodyTimeout),
 		watchbox.WithMaxGroups(s.MaxGroups), watchbox.WithMaxStreams(s.MaxStreams),
 		watchbox.WithMaxFilters(s.MaxFilters), watchbox.WithMaxUnsent(int64(s.MaxUnsent)), watchbox.WithAllowOrigin(s.AllowOrigin...),
+		watchbox.WithIgnoreParam(s.IgnoreParam...),
+		watchbox.WithDrainDelay(s.DrainDelay), watchbox.WithIdleTimeout(s.IdleTimeout),
 		watchbox.WithMaxMessages(s.MaxMessages), watchbox.WithMaxBytes(int64(s.MaxBytes)), watchbox.WithMaxAge(s.MaxAge),
 	}
 	if s.DataDir != "" {
@@ -89,6 +98,9 @@ func (s *serve) options() []watchbox.Option {
 	o = append(o, watchbox.WithMaxDisk(int64(s.MaxDisk)), watchbox.WithFsync(watchbox.Fsync(s.Fsync)))
 	if len(s.AllowHost) > 0 {
 		o = append(o, watchbox.WithAllowHost(s.AllowHost...))
+	}
+	if s.AllowCredentials {
+		o = append(o, watchbox.WithAllowCredentials())
 	}
 	if s.OpenToAnyone {
 		o = append(o, watchbox.WithOpenToAnyone())

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -46,6 +47,9 @@ type Observer interface {
 	// Dropped returns how many events it could not take.
 	Dropped() uint64
 }
+
+// ErrProgram says that the hosting program failed as it was asked about a message.
+var ErrProgram = errors.New("the program that hosts the hub failed on this message; its log says why")
 
 // Refusal is the hosting program's own no to a message.
 type Refusal struct{ Err error }

@@ -72,6 +72,7 @@ type Hub struct {
 	overloaded atomic.Uint64 // requests refused for want of memory
 	posts      atomic.Uint64 // messages published
 	closing    atomic.Bool
+	draining   atomic.Bool
 
 	closeOnce sync.Once
 	closeErr  error
@@ -119,10 +120,12 @@ func (h *Hub) Poller() *sse.Poller { return h.poller }
 // Closing reports whether the hub takes nothing new any more.
 func (h *Hub) Closing() bool { return h.closing.Load() }
 
-// Ready returns why the hub takes no messages or listeners, or nil. A store that is full for now makes it
-// not ready, too.
+// Drain has Ready say that the hub is about to close. Everything else goes on.
+func (h *Hub) Drain() { h.draining.Store(true) }
+
+// Ready returns why the hub takes no messages or listeners, or nil.
 func (h *Hub) Ready() error {
-	if h.Closing() {
+	if h.Closing() || h.draining.Load() {
 		return ErrClosed
 	}
 	if f, ok := h.log.(store.Failing); ok {
@@ -145,9 +148,6 @@ const handlersEnd = time.Second
 // that does not read, through a ResponseWriter that supports no write deadlines.
 func (h *Hub) EndStreams(why delivery.Reason) {
 	h.closing.Store(true)
-	if f, ok := h.log.(store.Failing); ok {
-		f.Unblock() // wills that it has no room for are noted, and sent by the next start
-	}
 	h.stats.close()
 	h.sessions.Close()
 	h.owed.close()

@@ -75,9 +75,6 @@ type backscan struct {
 func (s *backscan) hold() (more bool) {
 	s.l.mu.RLock()
 	defer s.l.mu.RUnlock()
-	if s.l.closed {
-		return false
-	}
 	s.left = holdMost
 	s.u.chunk = nil
 	if s.merges {

@@ -1,0 +1,43 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// queryParameters are all that some call of the API knows. They are never ignored.
+var queryParameters = append([]string{"group", "stream", "event", "ttl", "retain", "filter", "limit"}, subscribeParameters...)
+
+// ignore removes the query parameters that the program or a proxy around the hub uses, and that are
+// no parameters of the hub. A name may end in "*", as utm_*. The hub neither reads nor logs them.
+func ignore(names []string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" {
+			shown := *r.URL
+			shown.RawQuery = withoutParameters(shown.RawQuery, names)
+			r2 := *r
+			r2.URL = &shown
+			r = &r2
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withoutParameters returns a query without those named. What does not parse stays, to be refused.
+func withoutParameters(query string, names []string) string {
+	parts := strings.Split(query, "&")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool {
+		name, _, _ := strings.Cut(part, "=")
+		name, err := url.QueryUnescape(name)
+		return err == nil && name != "" && !slices.Contains(queryParameters, name) && matchesAny(names, name)
+	}), "&")
+}
+
+func matchesAny(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool {
+		prefix, wild := strings.CutSuffix(n, "*")
+		return name == n || wild && strings.HasPrefix(name, prefix)
+	})
+}

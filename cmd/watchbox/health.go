@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// health checks a hub, as the health check of a container does.
+type health struct {
+	URL     string        `arg:"" optional:"" help:"Where the hub is." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
+	Live    bool          `help:"Check only that the hub answers (/healthz), and not that it takes messages (/readyz)."`
+	Timeout time.Duration `help:"How long to wait for the answer." default:"5s"`
+}
+
+// Run prints what the hub says of itself.
+func (h *health) Run() error {
+	path := "/readyz"
+	if h.Live {
+		path = "/healthz"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), h.Timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(h.URL, "/")+path, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	const most = 64 << 10 // bytes of an answer
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	if err != nil {
+		return fmt.Errorf("GET %s: %w", path, err)
+	}
+	var says struct{ Status string }
+	if resp.StatusCode == http.StatusOK && json.Unmarshal(body, &says) == nil && says.Status != "" {
+		fmt.Println(says.Status)
+		return nil
+	}
+	var problem struct{ Code, Detail string }
+	if json.Unmarshal(body, &problem) == nil && problem.Code != "" {
+		return fmt.Errorf("the hub is not ready: %s (%s)", problem.Detail, problem.Code)
+	}
+	return errors.New("the answer is not a hub's: " + resp.Status)
+}

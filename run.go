@@ -1,0 +1,128 @@
+package watchbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Run serves on a TCP address until ctx ends: root, or the hub alone if root is nil. Then it ends all
+// streams, waits for the requests under way, and returns nil unless something else went wrong. It may
+// be called once.
+//
+// With the hub alone, Run refuses an address that other machines can reach, unless WithOpenToAnyone
+// allows it.
+func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
+	if err := h.calls.mistakes(); err != nil {
+		return err
+	}
+	if root == nil && !h.config.anyone && !loopback(addr) {
+		return fmt.Errorf("watchbox: %s is open to others, and anybody who reaches it may read and send everything: "+
+			"listen on 127.0.0.1, or say that it is meant (--open-to-anyone)", addr)
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("watchbox: %w", err)
+	}
+	if h.ran.Swap(true) {
+		return errors.Join(errors.New("watchbox: Run was called before: a hub runs once; to serve it on more addresses, use it as the handler of your own http.Server"), ln.Close())
+	}
+	return h.serve(ctx, ln, root)
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return true // Listen will say what is wrong with it
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// requestsEnd is how long requests under way may take when the server ends.
+const requestsEnd = 5 * time.Second
+
+func (h *Hub) serve(ctx context.Context, ln net.Listener, root http.Handler) error {
+	srv := h.server(root)
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	if f := h.config.listening; f != nil {
+		f(ln.Addr())
+	}
+	select {
+	case err := <-failed:
+		return fmt.Errorf("watchbox: %w", err)
+	case <-ctx.Done():
+	}
+	if err := h.drain(failed); err != nil {
+		return err
+	}
+	done, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestsEnd)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.core.EndStreams("shutdown")
+	}()
+	err := srv.Shutdown(done)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = srv.Close()
+	}
+	<-ended
+	<-failed
+	return err
+}
+
+// drain has the hub say that it is not ready, and serves on for the delay, in which load balancers
+// take it out of their lists. Close ends the delay.
+func (h *Hub) drain(failed <-chan error) error {
+	h.core.Drain()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("watchbox: %w", err)
+	case <-time.After(h.config.drainDelay):
+		return nil
+	case <-h.closed.Done():
+		return nil
+	}
+}
+
+func (h *Hub) server(root http.Handler) *http.Server {
+	if root == nil {
+		guard := h.config.guard
+		guard.CheckHost = true
+		root = h.handler(guard)
+	}
+	return &http.Server{
+		Handler:           root,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       h.config.idleTimeout,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(serverLog{h.logger.Handler()}, slog.LevelDebug),
+	}
+}
+
+// serverLog is the log of an http.Server. A handler that panics is an error of the program; all else
+// is about clients, mostly connections that are not HTTP.
+type serverLog struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (l serverLog) Enabled(ctx context.Context, _ slog.Level) bool {
+	return l.Handler.Enabled(ctx, slog.LevelError)
+}
+
+// Handle implements slog.Handler.
+func (l serverLog) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "http: panic") {
+		r.Level = slog.LevelError
+	}
+	if !l.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return l.Handler.Handle(ctx, r)
+}
