@@ -1,12 +1,14 @@
-// Command compare measures a hub beside the servers it is to be compared with: each scenario on
-// each server in turn, in one run on one machine, and prints the figures and their ratio as a
-// table. Run it by `make bench`, on a machine that does nothing else.
+// Command compare measures a hub beside the servers it is compared with. It runs each scenario on
+// each server in turn, on one machine, and prints the figures and their ratios as a table. Run it by
+// `make bench`, on a machine that does nothing else.
 package main
 
 import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +18,7 @@ import (
 	"time"
 )
 
-// server is one that scenarios run against.
+// server is one that scenarios run against. In its fields {addr} is the address that it listens on.
 type server struct {
 	command   []string
 	subscribe string
@@ -24,125 +26,228 @@ type server struct {
 	replay    string
 }
 
-const addr = "127.0.0.1:9200"
-
 var servers = map[string]server{
 	"watchbox": {
-		command:   []string{"watchbox", "serve", "--listen", addr, "--log-level", "error"},
-		subscribe: "http://" + addr + "/v1/groups/{group}", publish: "http://" + addr + "/v1/groups/{group}",
+		command:   []string{"watchbox", "serve", "--listen", "{addr}", "--log-level", "error"},
+		subscribe: "http://{addr}/v1/groups/{group}", publish: "http://{addr}/v1/groups/{group}",
 		replay: "?since=all",
 	},
-	"limit":       {command: []string{"limit", "-addr", addr, "-keep", "1000"}, subscribe: "http://" + addr + "/{group}", publish: "http://" + addr + "/{group}", replay: "?replay"},
-	"limit-batch": {command: []string{"limit", "-addr", addr, "-batch"}, subscribe: "http://" + addr + "/{group}", publish: "http://" + addr + "/{group}"},
-	"r3labs":      {command: []string{"r3labs", "-addr", addr}, subscribe: "http://" + addr + "/events?stream={group}", publish: "http://" + addr + "/publish?stream={group}"},
+	"limit":       {command: []string{"limit", "-addr", "{addr}", "-keep", "1000"}, subscribe: "http://{addr}/{group}", publish: "http://{addr}/{group}", replay: "?replay"},
+	"limit-batch": {command: []string{"limit", "-addr", "{addr}", "-batch"}, subscribe: "http://{addr}/{group}", publish: "http://{addr}/{group}"},
+	"bare":        {command: []string{"bare", "-addr", "{addr}"}, subscribe: "http://{addr}/{group}", publish: "http://{addr}/{group}"},
+	"r3labs":      {command: []string{"r3labs", "-addr", "{addr}"}, subscribe: "http://{addr}/events?stream={group}", publish: "http://{addr}/publish?stream={group}"},
 }
 
-// scenario is one row of the table: what is run, against what, and which figure is compared.
+// scenario is a load that is put on the hub and on the servers it is compared with.
 type scenario struct {
 	name, what string
 	load       []string
-	reference  string
-	metric     string
-	reach      string
-	also       []string // shown for the hub
+	figures    []figure
+	also       []string // metrics that are shown for the hub alone
 }
+
+// figure is one row of the table: a metric of the hub beside that of another server.
+type figure struct {
+	what      string
+	metric    string
+	reference string
+	reach     string
+}
+
+// The figures that several scenarios have.
+const (
+	perDelivery = "CPU µs per delivery"
+	delivery    = "server_cpu_us_per_delivery"
+)
 
 func scenarios(dur string) []scenario {
 	fanout := func(args ...string) []string { return append([]string{"fanout", "--dur", dur}, args...) }
 	lat := []string{"lat_p50_ms", "lat_p99_ms", "lost"}
+	groups := []string{"--subs", "5000", "--groups", "5000", "--src-ips", "2"}
 	return []scenario{
-		{"S1", "1,000 listeners, 20 messages/s: CPU µs per delivery", fanout("--subs", "1000", "--rate", "20"), "limit", "server_cpu_us_per_delivery", "≤ 1.10", lat},
-		{"S2", "1,000 listeners, 4 publishers as fast as answered: deliveries/s", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "4"), "limit-batch", "deliveries_per_s", "", lat},
-		{"S2c", "the same with 64 publishers", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"), "limit-batch", "deliveries_per_s", "≥ 0.6", lat},
-		{"S3", "10,000 listeners, 2 messages/s: CPU µs per delivery", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"), "limit", "server_cpu_us_per_delivery", "≤ 1.10", lat},
-		{"S4", "10,000 idle listeners: bytes per connection after one message", []string{"idle", "--subs", "10000", "--src-ips", "4"}, "limit", "rss_per_conn_touched", "≤ 2,000 bytes", []string{"idle_cores"}},
-		{"S5", "16 publishers, no listener: CPU µs per POST", []string{"publish", "--dur", dur, "--subs", "0", "--pub-conns", "16"}, "r3labs", "server_cpu_us_per_post", "≤ 1.1", []string{"posts_per_s"}},
-		{"S6", "1,000 messages replayed to 1,000 listeners at once: CPU µs per delivery", []string{"replay", "--subs", "1000", "--messages", "1000", "--pub-conns", "1"}, "limit", "server_cpu_us_per_delivery", "≤ 2", []string{"replay_s", "full"}},
-		{"S7", "5,000 groups with one listener each, 2,000 messages/s: CPU µs per delivery", fanout("--subs", "5000", "--groups", "5000", "--rate", "2000", "--src-ips", "2"), "limit", "server_cpu_us_per_delivery", "≤ 1.5", lat},
-		{"S8", "500 listeners replaced a second: CPU µs per turn", []string{"churn", "--dur", dur, "--subs", "1000", "--churn-rate", "500"}, "limit", "server_cpu_us_per_turn", "≤ 0.8", []string{"rss_growth"}},
+		{"S1", "1,000 listeners, 20 messages/s", fanout("--subs", "1000", "--rate", "20"),
+			[]figure{{perDelivery, delivery, "limit", "≤ 1.10"}}, lat},
+		{"S2", "1,000 listeners, 4 publishers as fast as answered", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "4"),
+			[]figure{{"deliveries/s", "deliveries_per_s", "limit-batch", ""}}, lat},
+		{"S2c", "the same with 64 publishers", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"),
+			[]figure{{"deliveries/s", "deliveries_per_s", "limit-batch", "≥ 0.6"}, {"p99 ms", "lat_p99_ms", "limit-batch", "≤ 150 ms"}}, lat},
+		{"S3", "10,000 listeners, 2 messages/s", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"),
+			[]figure{{perDelivery, delivery, "limit", "≤ 1.10"}}, lat},
+		{"S4", "10,000 idle listeners", []string{"idle", "--subs", "10000", "--src-ips", "4"},
+			[]figure{{"bytes per connection after one message", "rss_per_conn_touched", "limit", "≤ 2,000 bytes"}}, []string{"idle_cores"}},
+		{"S5", "16 publishers, no listener", []string{"publish", "--dur", dur, "--subs", "0", "--pub-conns", "16"},
+			[]figure{{"CPU µs per POST", "server_cpu_us_per_post", "bare", "≤ 1.35"}, {"CPU µs per POST", "server_cpu_us_per_post", "r3labs", ""}}, []string{"posts_per_s"}},
+		{"S6", "1,000 messages replayed to 1,000 listeners at once", []string{"replay", "--subs", "1000", "--messages", "1000", "--pub-conns", "1"},
+			[]figure{{perDelivery, delivery, "limit", "≤ 4"}}, []string{"replay_s", "full"}},
+		{"S7c", "5,000 groups with one listener each, 4 publishers as fast as answered", fanout(append(groups, "--rate", "max", "--pub-conns", "4")...),
+			[]figure{{perDelivery, delivery, "r3labs", "≤ 1.1"}, {"p99 ms", "lat_p99_ms", "r3labs", "≤ 1"}}, append(lat, "deliveries_per_s")},
+		{"S7", "the same, 2,000 messages/s", fanout(append(groups, "--rate", "2000")...),
+			[]figure{{"p50 ms", "lat_p50_ms", "r3labs", "≤ 1"}, {"p99 ms", "lat_p99_ms", "r3labs", "≤ 1"}, {perDelivery, delivery, "r3labs", ""}, {perDelivery, delivery, "limit", ""}}, lat},
+		{"S8", "500 listeners replaced a second", []string{"churn", "--dur", dur, "--subs", "1000", "--churn-rate", "500"},
+			[]figure{{"CPU µs per turn", "server_cpu_us_per_turn", "r3labs", "≤ 1.15"}, {"CPU µs per turn", "server_cpu_us_per_turn", "limit", ""}}, []string{"rss_growth"}},
 	}
 }
 
 func main() {
-	bin := flag.String("bin", "bin", "folder with watchbox, limit, r3labs and loadgen")
+	bin := flag.String("bin", "bin", "folder with watchbox, limit, bare, r3labs and loadgen")
 	dur := flag.Duration("dur", 10*time.Second, "how long each scenario runs on each server")
 	rounds := flag.Int("rounds", 3, "how often; the median counts")
-	only := flag.String("only", "", "scenarios to run, by comma; all if empty")
+	only := flag.String("only", "", "scenarios to run, separated by commas; all if empty")
 	query := flag.String("query", "", "appended to the hub's subscribe URL, as ?format=raw")
 	flag.Parse()
+	wanted := func(name string) bool {
+		return *only == "" || slices.Contains(strings.Split(*only, ","), name)
+	}
 	fmt.Println("| scenario | watchbox | reference | ratio | reach | |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")
 	for _, s := range scenarios(dur.String()) {
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
+		if !wanted(s.name) {
 			continue
 		}
-		if err := s.row(*bin, *rounds, *query); err != nil {
-			fmt.Fprintln(os.Stderr, s.name+":", err)
-			os.Exit(1)
+		if err := s.measure(*bin, *rounds, *query); err != nil {
+			fail(s.name, err)
 		}
 	}
 	for _, o := range own {
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), o.name) {
+		if !wanted(o.name) {
 			continue
 		}
-		stop, err := start(*bin)
-		if err == nil {
-			var value float64
-			var also string
-			value, also, err = o.measure("http://"+addr, *dur)
-			stop()
-			fmt.Printf("| %s: %s | %.6g | | | %s | %s |\n", o.name, o.what, value, o.reach, also)
-		}
+		addr, stop, _, err := servers["watchbox"].launch(*bin)
 		if err != nil {
-			fmt.Fprintln(os.Stderr, o.name+":", err)
-			os.Exit(1)
+			fail(o.name, err)
 		}
+		value, also, err := o.measure("http://"+addr, *dur)
+		stop()
+		if err != nil {
+			fail(o.name, err)
+		}
+		fmt.Printf("| %s: %s | %.6g | | | %s | %s |\n", o.name, o.what, value, o.reach, also)
 	}
 }
 
-// row measures a scenario on both servers in turn, and prints the medians.
-func (s *scenario) row(bin string, rounds int, query string) error {
-	var ours, theirs, ratios []float64
-	var last map[string]float64
+func fail(name string, err error) {
+	fmt.Fprintln(os.Stderr, name+":", err)
+	os.Exit(1)
+}
+
+// measure runs a scenario on the hub and on each reference in turn, and prints a row for each figure.
+func (s *scenario) measure(bin string, rounds int, query string) error {
+	hub := servers["watchbox"]
+	hub.subscribe += query
+	runs := map[string][]map[string]float64{} // by server, one a round
 	for range rounds {
-		hub := servers["watchbox"]
-		hub.subscribe += query
-		got, err := s.run(bin, hub)
-		if err != nil {
-			return err
+		for _, name := range s.servers() {
+			srv := servers[name]
+			if name == "watchbox" {
+				srv = hub
+			}
+			got, err := s.run(bin, srv)
+			if err != nil {
+				return err
+			}
+			runs[name] = append(runs[name], got)
 		}
-		ref, err := s.run(bin, servers[s.reference])
-		if err != nil {
-			return err
-		}
-		last = got
-		ours, theirs = append(ours, got[s.metric]), append(theirs, ref[s.metric])
-		ratios = append(ratios, got[s.metric]/ref[s.metric])
 	}
 	var also []string
-	for _, name := range s.also {
-		also = append(also, fmt.Sprintf("%s %.4g", name, last[name]))
+	for _, metric := range s.also {
+		also = append(also, fmt.Sprintf("%s %.4g", metric, median(values(runs["watchbox"], metric))))
 	}
-	fmt.Printf("| %s: %s | %.4g | %s %.4g | %.2f | %s | %s |\n",
-		s.name, s.what, median(ours), s.reference, median(theirs), median(ratios), s.reach, strings.Join(also, ", "))
+	for i, f := range s.figures {
+		ours, theirs := values(runs["watchbox"], f.metric), values(runs[f.reference], f.metric)
+		if len(ours) < rounds || len(theirs) < rounds {
+			return fmt.Errorf("loadgen did not measure %s", f.metric)
+		}
+		ratios := make([]float64, rounds)
+		for k := range ratios {
+			ratios[k] = ours[k] / theirs[k]
+		}
+		rest := ""
+		if i == 0 {
+			rest = strings.Join(also, ", ")
+		}
+		fmt.Printf("| %s: %s: %s | %.4g | %s %.4g | %.2f | %s | %s |\n",
+			s.name, s.what, f.what, median(ours), f.reference, median(theirs), median(ratios), f.reach, rest)
+	}
 	return nil
 }
 
+// servers returns the names of those that the scenario runs on, the hub first.
+func (s *scenario) servers() []string {
+	list := []string{"watchbox"}
+	for _, f := range s.figures {
+		if !slices.Contains(list, f.reference) {
+			list = append(list, f.reference)
+		}
+	}
+	return list
+}
+
+// values returns a metric of each run that has it.
+func values(runs []map[string]float64, metric string) (list []float64) {
+	for _, r := range runs {
+		if v, ok := r[metric]; ok {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
 func median(list []float64) float64 {
-	slices.Sort(list)
+	if len(list) == 0 {
+		return math.NaN()
+	}
+	list = slices.Sorted(slices.Values(list))
 	return list[len(list)/2]
 }
 
-// run starts the server, loads it and returns what the load generator measured.
-func (s *scenario) run(bin string, srv server) (map[string]float64, error) {
-	cmd := exec.Command(filepath.Join(bin, srv.command[0]), srv.command[1:]...)
-	cmd.Stderr = os.Stderr
+// launch starts the server on a free port. It runs until stop is called.
+func (s server) launch(bin string) (addr string, stop func(), pid int, err error) {
+	if addr, err = freeAddr(); err != nil {
+		return "", nil, 0, err
+	}
+	args := make([]string, len(s.command))
+	for i, a := range s.command {
+		args[i] = strings.ReplaceAll(a, "{addr}", addr)
+	}
+	cmd := exec.Command(filepath.Join(bin, args[0]), args[1:]...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
+		return "", nil, 0, err
+	}
+	stop = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = c.Close()
+			return addr, stop, cmd.Process.Pid, nil
+		}
+		if time.Now().After(end) {
+			stop()
+			return "", nil, 0, fmt.Errorf("%s does not listen: %w: %s", args[0], err, &said)
+		}
+	}
+}
+
+// freeAddr returns an address that nobody listens on.
+func freeAddr() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String(), nil
+}
+
+// run starts the server, puts the load on it and returns what the load generator measured.
+func (s *scenario) run(bin string, srv server) (map[string]float64, error) {
+	addr, stop, pid, err := srv.launch(bin)
+	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	time.Sleep(700 * time.Millisecond) // it listens by then
-	args := append(slices.Clone(s.load), "--pid", strconv.Itoa(cmd.Process.Pid), "--sub-url", srv.subscribe, "--pub-url", srv.publish)
+	defer stop()
+	url := func(template string) string { return strings.ReplaceAll(template, "{addr}", addr) }
+	args := append(slices.Clone(s.load), "--pid", strconv.Itoa(pid), "--sub-url", url(srv.subscribe), "--pub-url", url(srv.publish))
 	if s.load[0] == "replay" {
 		args = append(args, "--replay-query", srv.replay)
 	}
@@ -157,9 +262,6 @@ func (s *scenario) run(bin string, srv server) (map[string]float64, error) {
 				figures[f[0]] = v
 			}
 		}
-	}
-	if _, ok := figures[s.metric]; !ok {
-		return nil, fmt.Errorf("loadgen on %s did not measure %s", srv.command[0], s.metric)
 	}
 	return figures, nil
 }

@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"time"
 )
 
-// payload is as long as what the load generator sends.
+// payload is as long as the load generator's.
 var payload = bytes.Repeat([]byte("x"), 128)
 
-// own are the figures that no other server has an equal of.
+// own are figures of the hub alone: no other server offers the same.
 var own = []struct {
 	name, what, reach string
 	measure           func(base string, dur time.Duration) (value float64, also string, err error)
@@ -25,18 +23,7 @@ var own = []struct {
 	{"json", "the same as JSON", "", overhead("")},
 }
 
-// start runs the hub until stop is called.
-func start(bin string) (stop func(), err error) {
-	srv := servers["watchbox"]
-	cmd := exec.Command(filepath.Join(bin, srv.command[0]), srv.command[1:]...)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	time.Sleep(700 * time.Millisecond) // it listens by then
-	return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }, nil
-}
-
-// batches publishes as fast as it is answered.
+// batches publishes ndjson from four connections, each as fast as it is answered.
 func batches(base string, dur time.Duration) (float64, string, error) {
 	const size = 1000
 	body := bytes.Repeat(append(append([]byte{'"'}, payload...), '"', '\n'), size)
@@ -65,7 +52,7 @@ func batches(base string, dur time.Duration) (float64, string, error) {
 	return float64(sent) / dur.Seconds(), "", failed
 }
 
-// overhead counts what a stream brings for a thousand messages.
+// overhead counts the bytes that a stream adds to the payload of a thousand messages.
 func overhead(query string) func(string, time.Duration) (float64, string, error) {
 	return func(base string, _ time.Duration) (float64, string, error) {
 		const messages = 1000
