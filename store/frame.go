@@ -23,9 +23,9 @@ type Frame struct {
 	Seq   Seq
 	Group string
 	Flags Flags
-	Msg   int    // where in Bytes the msg begins
-	Bytes []byte // as doc.go draws them
-	At    int    // where they begin in the Buf of their Batch
+	Msg   int    // offset of the msg in Bytes
+	Bytes []byte // in the format of doc.go
+	At    int    // offset of Bytes in the batch's Buf
 }
 
 // Lengths of the members that may stand between uid and msg.
@@ -39,7 +39,7 @@ const (
 	lenFrameEnd = len("}\n\n")
 )
 
-// IDLine returns the first line of the frame, its line break included.
+// IDLine returns the first line of the frame, including its line break.
 func (f *Frame) IDLine() []byte { return f.Bytes[:bytes.IndexByte(f.Bytes, '\n')+1] }
 
 // ID returns the id's text.
@@ -48,7 +48,7 @@ func (f *Frame) ID() []byte {
 	return line[len("id: ") : len(line)-1]
 }
 
-// EventLine returns the line with the event name, its line break included, or nothing.
+// EventLine returns the line with the event name, including its line break, or nil.
 func (f *Frame) EventLine() []byte {
 	if f.Flags&HasEvent == 0 {
 		return nil
@@ -66,7 +66,7 @@ func (f *Frame) Data() []byte {
 // JSON returns the msg, a JSON value.
 func (f *Frame) JSON() []byte { return f.Bytes[f.Msg : len(f.Bytes)-lenFrameEnd] }
 
-// beforeExpires returns where the members between expires and msg begin.
+// beforeExpires returns the offset at which the members after expires begin.
 func (f *Frame) beforeExpires() int {
 	at := f.Msg - lenMsgKey
 	if f.Flags&IsBase64 != 0 {
@@ -78,7 +78,7 @@ func (f *Frame) beforeExpires() int {
 	return at
 }
 
-// UID returns the sender's uid, or nothing.
+// UID returns the sender's uid, or nil.
 func (f *Frame) UID() []byte {
 	if f.Flags&HasUID == 0 {
 		return nil
@@ -90,7 +90,7 @@ func (f *Frame) UID() []byte {
 	return f.Bytes[end-lenUID : end]
 }
 
-// Expired reports whether the message's time to live is over.
+// Expired reports whether the message has expired.
 func (f *Frame) Expired(now time.Time) bool {
 	if f.Flags&HasExpiry == 0 {
 		return false
@@ -100,8 +100,8 @@ func (f *Frame) Expired(now time.Time) bool {
 	return err == nil && !now.Before(t)
 }
 
-// Payload appends the message as it was sent: text as text, JSON as JSON, and what was neither
-// as the base64 that a text stream can carry.
+// Payload appends the message as it was sent: text as text, JSON as JSON, and anything else as
+// base64, since an event stream carries only text.
 func (f *Frame) Payload(b []byte) []byte {
 	if msg := f.JSON(); msg[0] == '"' {
 		return Unquote(b, msg)
@@ -110,8 +110,8 @@ func (f *Frame) Payload(b []byte) []byte {
 	}
 }
 
-// AppendRaw appends the frame with the payload itself as data, one data line per line. A line
-// ends at LF, CR or CRLF (WHATWG HTML, 9.2.5); the listener gets each as LF.
+// AppendRaw appends the frame with the payload itself as data, in one data line per line of text.
+// LF, CR and CRLF end a line (WHATWG HTML, 9.2.5); the listener gets each as LF.
 func (f *Frame) AppendRaw(b []byte) []byte {
 	b = append(b, f.IDLine()...)
 	return f.appendRawBody(b)
@@ -146,8 +146,8 @@ func splitLines(b []byte, from int) []byte {
 	return b
 }
 
-// AppendRetained appends the frame as a retained copy: without an id line, which would move the
-// listener's last event id backwards, and with "retained":true.
+// AppendRetained appends the frame as a retained copy: with "retained":true, and without an id line,
+// which would move the listener's last event id backwards.
 func (f *Frame) AppendRetained(b []byte, raw bool) []byte {
 	if raw {
 		return f.appendRawBody(b)

@@ -6,24 +6,26 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Clock counts losses, so that a reader can be told of those that are news to it. Logs that are
-// read as one share a clock: who reads it, and then a log, sees all of the log's losses up to it.
+// Clock counts losses, so that a reader is told only of those it does not know. Logs that are read
+// as one share a clock: a reader that reads the clock first and then a log sees all losses of that
+// log up to the clock's time.
 type Clock struct{ n atomic.Uint64 }
 
-// Tick returns the time of a loss, which is to be seen before the log's lock is free again.
+// Tick returns the time of a new loss. The log records the loss before it releases its lock.
 func (c *Clock) Tick() uint64 { return c.n.Add(1) }
 
 // Now returns the time of the newest loss.
 func (c *Clock) Now() uint64 { return c.n.Load() }
 
-// Loss is the newest message that is lost of something, and how much its log had lost by then:
-// the time of a Clock, as Batch.Told and Query.Told are.
+// Loss is the newest message that was lost, of a group for example. At is the time of the loss by a
+// Clock, as are Batch.Told and Query.Told.
 type Loss struct {
 	Seq Seq
 	At  uint64
 }
 
-// News returns the seq if it is behind the query's position and was not told, or 0.
+// News returns the seq if it is after the query's position and the reader does not know of the loss,
+// else 0.
 func (x Loss) News(q *Query) Seq {
 	if x.Seq <= q.After || x.At <= q.Told {
 		return 0
@@ -31,8 +33,8 @@ func (x Loss) News(q *Query) Seq {
 	return x.Seq
 }
 
-// AppendGaps adds the gaps that q's reader is to be told of: for each filter, if there are filters,
-// the newest message that lost returns for it, unless that is 0.
+// AppendGaps adds the gaps to report to q's reader. It calls lost for each filter, or for the whole
+// selector if it is no set of filters; lost returns the newest message lost, or 0 for no gap.
 func (b *Batch) AppendGaps(q *Query, lost func(Selector) Seq) {
 	set, ok := q.Select.(group.Set)
 	if !ok {

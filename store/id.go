@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Seq is a message's number within an epoch: 1 for the first, one more for each next over all
-// groups. As a position it means "all up to here has been seen"; 0 is before the first.
+// Seq is a message's number within an epoch. It begins at 1 and rises by one with each message of any
+// group. As a position it means that everything up to it has been seen; 0 is before the first message.
 type Seq uint64
 
-// ID is a message's position in every incarnation of the log, written <epoch>-<seq>. It is made
-// of [a-z0-9-] alone, so that a browser may send it in Last-Event-ID without a CORS preflight
-// (WHATWG Fetch, CORS-safelisted request-header).
+// ID is a message's id, written <epoch>-<seq>. The epoch tells apart logs that number their messages
+// from 1. An id consists of [a-z0-9-], so that a browser may send it in Last-Event-ID without a CORS
+// preflight (WHATWG Fetch, CORS-safelisted request-header).
 type ID struct {
 	Epoch string
 	Seq   Seq
@@ -30,10 +30,10 @@ func (id ID) Append(b []byte) []byte {
 	return strconv.AppendUint(b, uint64(id.Seq), 10)
 }
 
-// maxEpoch is the longest epoch that ParseID takes.
+// maxEpoch is the longest epoch that ParseID accepts.
 const maxEpoch = 16
 
-// ParseID reads an id as String writes it, and nothing else.
+// ParseID parses the format of String, and accepts no other.
 func ParseID(s string) (ID, error) {
 	epoch, seq, ok := strings.Cut(s, "-")
 	if !ok || !isEpoch(epoch) {
@@ -58,8 +58,8 @@ func isEpoch(s string) bool {
 	return true
 }
 
-// NewEpoch returns a random epoch of six characters: short, because it travels with every
-// message, and unlikely (1 in 2 billion) to be that of an earlier life.
+// NewEpoch returns a random epoch of six characters. It is short because every message carries it,
+// and equals an earlier log's epoch with a probability of 1 in 2 billion.
 func NewEpoch() string {
 	const digits = 6
 	n, err := rand.Int(rand.Reader, new(big.Int).Exp(big.NewInt(36), big.NewInt(digits), nil))

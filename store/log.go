@@ -8,59 +8,60 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Log is one ordered log of messages. Its methods may be called at once. See the package comment
-// for what an implementation promises.
+// Log is one ordered log of messages. Its methods may be called concurrently. The package comment
+// lists what an implementation promises.
 type Log interface {
 	// Append stores the entries next to each other, all or none, and returns the id of the
-	// first. It returns when the store holds them as durably as it ever will; until then nobody
-	// can read them. It does not keep the entries.
+	// first. It returns once they are as durable as the store makes them, and no reader sees them
+	// before. It does not keep the entries.
 	Append(ctx context.Context, entries []Entry) (ID, error)
 
-	// Read fills b with what q asks for. It does not wait: nothing there is no error. One call looks
-	// at a bounded number of messages, so that it keeps others from the log for a moment only. If it
-	// stops before the end, there may be room left in the batch, or no message in it at all, and
-	// Batch.Next, which is above q.After then, is where to go on. A read looks at the groups that
-	// match, and not at all messages, where that is less.
+	// Read fills b with the messages that q selects. It does not wait for messages: an empty batch is
+	// no error. One call examines a bounded number of messages, so that it blocks other calls only
+	// briefly. It may therefore stop before the end with room left in the batch, or without any
+	// message; the reader continues from Batch.Next, which is above q.After in that case. If it is
+	// cheaper, a read looks at the matching groups instead of all messages.
 	Read(q Query, b *Batch) error
 
-	// Find returns the position behind which the messages that s asks for lie. Like Read, it holds
-	// up others for a moment only.
+	// Find returns the position after which the messages that s asks for begin. Like Read, it blocks
+	// other calls only briefly.
 	Find(filters group.Set, s Start) Seq
 
-	// Bounds returns the epoch with the oldest and the newest position. Messages that are held
-	// have ids above oldest, up to newest.
+	// Bounds returns the oldest and the newest position. Messages that are held have ids above
+	// oldest, up to newest.
 	Bounds() (oldest, newest ID)
 
-	// Watch has wake sent to, without blocking, after each append, until stop is called. The
-	// channel should have room for one.
+	// Watch sends to wake after each append, without blocking, until stop is called. The channel
+	// should have a buffer of one.
 	Watch(wake chan<- struct{}) (stop func())
 
-	// Close frees what the log holds. Calls under way end; later ones return ErrClosed.
+	// Close frees the log's resources. It lets running calls end; later ones return ErrClosed.
 	Close() error
 }
 
-// Keeper decides what a log keeps.
+// Keeper controls what a log keeps, and describes it.
 type Keeper interface {
-	// SetPolicy replaces the policy of a filter; one that says nothing removes it. It returns when
-	// what the policy does not keep is evicted, or ErrTooManyPolicies if there are MaxPolicies.
+	// SetPolicy replaces the policy of a filter; the zero Policy removes it. It returns once the
+	// messages that the policy does not keep are evicted, or ErrTooManyPolicies if there are
+	// MaxPolicies already.
 	SetPolicy(f group.Filter, p Policy) error
 
-	// Policy returns the effective policy of a filter, with nothing left to inherit.
+	// Policy returns the effective policy of a filter, with all properties resolved.
 	Policy(f group.Filter) Policy
 
-	// Purge evicts all messages of a group, the retained one too.
+	// Purge evicts all messages of a group, including the retained one.
 	Purge(name string) error
 
-	// Groups returns what is known of the groups that q asks for and that hold something, in the
-	// order of their names. It looks at q.Limit groups at most, so that the page may be shorter or
-	// empty; next is the name to go on after, or "" if there are no more.
+	// Groups returns a page of the groups that hold messages, sorted by name. It examines at most
+	// q.Limit groups, including those that hold nothing, so that the page may be shorter or empty.
+	// next is the name after which to continue, or "" at the end.
 	Groups(q GroupQuery) (page []GroupInfo, next string)
 
 	// Usage returns the sums over all groups.
 	Usage() Usage
 }
 
-// Store is what a hub needs of one.
+// Store is what a hub needs: a log, and control over what it keeps.
 type Store interface {
 	Log
 	Keeper
@@ -71,33 +72,33 @@ type Selector interface {
 	Match(group string) bool
 }
 
-// Query asks for messages behind a position.
+// Query asks for messages after a position.
 type Query struct {
 	Select   Selector
 	After    Seq  // the position
 	Through  Seq  // read up to here; 0: to the end
-	Retained bool // the retained messages instead of the log's
+	Retained bool // read the retained messages instead of the log
 
-	// Told is what Batch.Told was after an earlier read of the same filters, at this position or
-	// before: what was lost by then is no gap again, what is lost later is one wherever it lies. A
-	// reader that passes it on is spared a look at all groups.
+	// Told is Batch.Told of an earlier read with the same filters, at this position or before.
+	// Losses up to that time are not reported again; later ones are, wherever they lie. Passing it
+	// on saves the store a check of all groups.
 	Told uint64
 
-	// Live is set for a listener that has been given all before After as it came. It also gets
-	// what a policy evicted a moment ago, if the store still has it, instead of a gap.
+	// Live is set by a reader that received everything up to After as it was appended. Instead of a
+	// gap it gets messages that a policy evicted a moment ago, if the store still has them.
 	Live bool
 }
 
 // Batch is what Read fills. Its buffers are kept over calls.
 type Batch struct {
-	// Buf has the frames' bytes back to back. Its capacity bounds a read: as many whole frames
-	// as fit, but at least one, for which it grows.
+	// Buf holds the frames' bytes back to back. Its capacity bounds a read: a batch has as many
+	// whole frames as fit. The buffer grows if the first frame does not fit.
 	Buf    []byte
 	Frames []Frame // their Bytes lie in Buf
-	Next   Seq     // all that matched up to here is in the batch
-	Gaps   []Gap   // what was evicted between the position and the frames
+	Next   Seq     // everything that matched up to here is in the batch
+	Gaps   []Gap   // evicted messages after the position
 	Epoch  string
-	Told   uint64 // how much the store had lost, for Query.Told
+	Told   uint64 // the time of the newest loss that this read knows, for Query.Told
 
 	Scratch any // the store's own
 }
@@ -126,29 +127,28 @@ type Gap struct {
 	Evicted Seq // the newest of them
 }
 
-// Start says where a listener that has no position wants to begin. One of its fields is set;
-// none means with all that is held.
+// Start says where a listener without a position begins. At most one field is set; none means at
+// the oldest message held.
 type Start struct {
 	Since time.Time // messages of this time or later
-	Last  int       // the newest so many
+	Last  int       // this many of the newest
 }
 
-// Noter is a Log that outlives the process, and keeps notes beside the messages for whoever uses
-// it.
+// Noter is a Log that outlives the process and stores notes beside the messages.
 type Noter interface {
-	// AppendNoted is Append with notes that are stored along: all of it or nothing. There may be
-	// no entries.
+	// AppendNoted is Append with notes that are stored in the same step, all or nothing. There may
+	// be no entries.
 	AppendNoted(ctx context.Context, entries []Entry, notes ...Note) (ID, error)
 
-	// Notes gives each note there is to yield, by key, until it returns an error.
+	// Notes calls yield with each note, sorted by key, until it returns an error.
 	Notes(yield func(Note) error) error
 }
 
 // Note is a small value under a name.
 type Note struct {
 	Key   string
-	Value []byte // nil: the note is removed
-	Seq   Seq    // of the first entry that it was stored with; set by the store
+	Value []byte // nil removes the note
+	Seq   Seq    // of the first entry stored with it; set by the store
 }
 
 // Failing is a Log that may come to take no more messages, while those that it holds can be read.
@@ -159,16 +159,16 @@ type Failing interface {
 
 // GroupQuery asks for a page of groups.
 type GroupQuery struct {
-	Prefix string // only names that begin so
-	After  string // only names above this one
-	Limit  int    // how many groups to look at; above 0
+	Prefix string // only names with this prefix
+	After  string // only names that sort after this one
+	Limit  int    // how many groups to examine; above 0
 }
 
-// groupPage is how many groups EachGroup looks at in a call.
+// groupPage is how many groups EachGroup examines per call.
 const groupPage = 512
 
-// EachGroup yields the groups whose names begin with prefix and that hold something, in the order
-// of their names. It reads page by page: groups that come and go meanwhile may be missed.
+// EachGroup yields the groups with a prefix that hold messages, sorted by name. It reads page by
+// page, so that groups added or removed meanwhile may be missed.
 func EachGroup(k Keeper, prefix string) iter.Seq[GroupInfo] {
 	return func(yield func(GroupInfo) bool) {
 		for q := (GroupQuery{Prefix: prefix, Limit: groupPage}); ; {
@@ -185,7 +185,7 @@ func EachGroup(k Keeper, prefix string) iter.Seq[GroupInfo] {
 	}
 }
 
-// GroupInfo is what is known of a group.
+// GroupInfo describes a group.
 type GroupInfo struct {
 	Group          string
 	Messages       int64
@@ -195,12 +195,12 @@ type GroupInfo struct {
 	Retained       bool
 }
 
-// Usage sums up a store.
+// Usage is a store's totals.
 type Usage struct {
 	Groups   int64
 	Messages int64
 	Bytes    int64  // of the frames
-	Memory   int64  // bytes of memory taken for history
-	Disk     int64  // bytes taken on disk
+	Memory   int64  // bytes of memory used for history
+	Disk     int64  // bytes used on disk
 	Evicted  uint64 // messages evicted since the start
 }

@@ -6,31 +6,31 @@ import (
 	"unicode/utf8"
 )
 
-// Message is what is appended, before it has an id.
+// Message is a message before it is appended and gets an id.
 type Message struct {
 	Group   string
-	UID     string // the sender's, as 36 characters; "" if it has no session
+	UID     string // of the sender, 36 characters; "" if it has no session
 	Event   string // the SSE event name; "" for none
 	Time    time.Time
 	Expires time.Time // zero: never
 	Retain  bool
-	Clear   bool   // with Retain: forget what was retained
+	Clear   bool   // with Retain: drop the retained message
 	Base64  bool   // Msg is a JSON string of base64
-	Msg     []byte // one compact JSON value: no line break in it
+	Msg     []byte // one compact JSON value, without line breaks
 }
 
-// Entry is a message encoded but for its id.
+// Entry is a message that is encoded except for its id.
 type Entry struct {
 	Message
-	Tail []byte // the data object from behind the id's comma, and the blank line that ends a frame
-	Msg  int    // where in Tail the msg begins
+	Tail []byte // the data object after the id and its comma, and the blank line that ends a frame
+	Msg  int    // offset of the msg in Tail
 }
 
-// timeFormat has a fixed length, so that what stands before msg is found from its end.
+// timeFormat has a fixed length, so that the members before msg are located backward from it.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
-// AppendTime appends t as messages carry it: RFC 3339, UTC, milliseconds. (It is several times as
-// fast as a layout, and each message has one.)
+// AppendTime appends t in the format of messages: RFC 3339, UTC, milliseconds. Each message has a
+// time, and this is several times as fast as time.Time.AppendFormat.
 func AppendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
@@ -49,7 +49,7 @@ func AppendTime(b []byte, t time.Time) []byte {
 // append2 appends n, which is below 100, as two digits.
 func append2(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
-// Entry encodes m, appending the tail to buf, which the entry keeps.
+// Entry encodes m. It appends the tail to buf, which the entry keeps.
 func (m *Message) Entry(buf []byte) Entry {
 	b := append(buf, `"group":`...)
 	b = AppendQuote(b, m.Group)
@@ -83,7 +83,7 @@ func (m *Message) Entry(buf []byte) Entry {
 	return Entry{Message: *m, Tail: b[len(buf):], Msg: at}
 }
 
-// Flags says which members an entry's frame has.
+// Flags returns which members the entry's frame has.
 func (e *Entry) Flags() Flags {
 	var f Flags
 	for _, x := range []struct {
@@ -100,7 +100,7 @@ func (e *Entry) Flags() Flags {
 	return f
 }
 
-// FrameLen is the length of what AppendFrame appends.
+// FrameLen returns the number of bytes that AppendFrame appends.
 func (e *Entry) FrameLen(id ID) int {
 	n := 2*(len(id.Epoch)+1+digits(uint64(id.Seq))) + len("id: \ndata: {\"id\":\"\",") + len(e.Tail)
 	if e.Event != "" {
@@ -117,7 +117,7 @@ func digits(n uint64) int {
 	return d
 }
 
-// AppendFrame appends the entry's frame under an id, and returns where in it the msg begins.
+// AppendFrame appends the entry's frame with the id. It also returns the offset of the msg in it.
 func (e *Entry) AppendFrame(b []byte, id ID) (frame []byte, msg int) {
 	start := len(b)
 	b = append(b, "id: "...)
@@ -166,7 +166,7 @@ func AppendQuote[T string | []byte](b []byte, s T) []byte {
 	return append(b, '"')
 }
 
-// Unquote appends the text of a JSON string that a frame carries.
+// Unquote appends the text of a JSON string from a frame.
 func Unquote(b, quoted []byte) []byte {
 	s := quoted[1 : len(quoted)-1]
 	for len(s) > 0 {
@@ -187,7 +187,7 @@ func Unquote(b, quoted []byte) []byte {
 	return b
 }
 
-// appendEscape appends what the escape at the start of s stands for, and returns its length.
+// appendEscape decodes the escape sequence at the start of s, and returns its length.
 func appendEscape(b, s []byte) ([]byte, int) {
 	switch s[1] {
 	case 'b':

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Names is a table by group name that is read in the order of the names, a bounded stretch at a
-// time. Its zero value is empty. It is not safe for concurrent use.
+// Names is a map from group names to values that is sorted by name and read page by page. Its zero
+// value is empty. It is not safe for concurrent use.
 type Names[T any] struct {
 	pages [][]named[T] // sorted, none empty
 }
@@ -17,7 +17,7 @@ type named[T any] struct {
 	value T
 }
 
-// maxNames is the length of a page: an insertion moves as many entries at most.
+// maxNames is the most entries of a page, and so the most that an insertion moves.
 const maxNames = 512
 
 // page returns the index of the page where a name belongs.
@@ -64,8 +64,8 @@ func (t *Names[T]) Delete(name string) {
 	}
 }
 
-// Walk yields the first names above after that begin with prefix, at most limit of them. It
-// returns the name to go on after, or "" if there are no more.
+// Walk yields at most limit names that sort after the given one and have the prefix. It returns the
+// name after which to continue, or "" at the end.
 func (t *Names[T]) Walk(after, prefix string, limit int, yield func(name string, value T)) (next string) {
 	if len(t.pages) == 0 {
 		return ""

@@ -9,15 +9,15 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// MaxPolicies is how many policies a table holds. With filters of at most 255 bytes it bounds the
-// table's memory, too.
+// MaxPolicies is the most policies that a table holds. Filters have at most 255 bytes, so that it
+// bounds the table's memory, too.
 const MaxPolicies = 10_000
 
 // Policies is a table of policies by filter. Its zero value has none. It is not safe for
 // concurrent use.
 //
-// It is a tree of levels in which "+" and "#" are levels like others, so that what covers a filter
-// is found without looking at the rest.
+// It is a tree of levels in which "+" and "#" are levels like others. A lookup visits only the
+// policies that cover the filter, and not all of them.
 type Policies struct {
 	root policyNode
 	n    int
@@ -25,12 +25,12 @@ type Policies struct {
 
 type policyNode struct {
 	levels map[string]*policyNode
-	filter group.Filter // that ends here
-	policy Policy       // of it; the zero value if there is none
+	filter group.Filter // the filter that ends at this node
+	policy Policy       // its policy; the zero value if there is none
 }
 
-// Set replaces the policy of a filter; an empty one removes it. It returns ErrTooManyPolicies for
-// one too many, and changes nothing then.
+// Set replaces the policy of a filter; the zero Policy removes it. If there are MaxPolicies already,
+// it changes nothing and returns ErrTooManyPolicies.
 func (t *Policies) Set(f group.Filter, p Policy) error {
 	if p != (Policy{}) && t.n >= MaxPolicies && t.at(f) == nil {
 		return ErrTooManyPolicies
@@ -39,7 +39,7 @@ func (t *Policies) Set(f group.Filter, p Policy) error {
 	return nil
 }
 
-// Restore is Set for policies that were accepted before: it refuses none.
+// Restore is Set without the limit, for policies that were accepted before.
 func (t *Policies) Restore(f group.Filter, p Policy) {
 	had := t.at(f) != nil
 	switch {
@@ -84,7 +84,7 @@ func (n *policyNode) child(level string) *policyNode {
 	return c
 }
 
-// remove removes the policy of a filter, and the nodes that lead only there.
+// remove removes the policy of a filter, and the nodes that lead only to it.
 func (n *policyNode) remove(filter string) {
 	level, rest, more := strings.Cut(filter, "/")
 	c := n.levels[level]
@@ -98,7 +98,7 @@ func (n *policyNode) remove(filter string) {
 	}
 }
 
-// All yields the policies by their filters, the narrowest first.
+// All yields the policies, the narrowest filter first.
 func (t *Policies) All() iter.Seq2[group.Filter, Policy] {
 	var all []*policyNode
 	t.root.collect(&all)
@@ -129,20 +129,20 @@ func (n *policyNode) collect(all *[]*policyNode) {
 	}
 }
 
-// Effective returns what applies to a filter: each property from the narrowest policy that
-// covers it and says something, the bounds as 0 where there is none.
+// Effective returns the policy in force for a filter: each property from the narrowest policy that
+// covers the filter and sets the property. A bound of 0 means none.
 func (t *Policies) Effective(f group.Filter, server Policy) Policy {
 	var p Policy
-	if f.String() == "#" { // covered by +/# as well: no name has no level
+	if f.String() == "#" { // also covered by +/#, since every name has a level
 		t.root.levels["+"].below(&p)
 	}
 	t.root.cover(f.String(), strings.HasPrefix(f.String(), "$"), &p)
 	return p.Or(server).settled()
 }
 
-// cover fills p's open fields from the policies below n whose filter covers the levels in rest, as
-// group.Filter.Covers says, the narrowest first. A wildcard in the first level covers no name of
-// the server's own.
+// cover fills p's zero fields from the policies below n whose filter covers the levels in rest, by
+// the rules of group.Filter.Covers, the narrowest first. A wildcard in the first level covers no
+// system group.
 func (n *policyNode) cover(rest string, system bool, p *Policy) {
 	level, rest, more := strings.Cut(rest, "/")
 	if level != "#" {
@@ -156,7 +156,7 @@ func (n *policyNode) cover(rest string, system bool, p *Policy) {
 	}
 }
 
-// below fills p's open fields from the policy of all levels below n, which may be nil.
+// below fills p's zero fields from the policy for everything below n ("#"). n may be nil.
 func (n *policyNode) below(p *Policy) {
 	if n == nil {
 		return
@@ -166,7 +166,7 @@ func (n *policyNode) below(p *Policy) {
 	}
 }
 
-// descend goes on at a node that covers what comes before rest. The node may be nil.
+// descend continues at a node that covers the levels before rest. The node may be nil.
 func (n *policyNode) descend(rest string, more bool, p *Policy) {
 	switch {
 	case n == nil:

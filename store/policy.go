@@ -9,7 +9,7 @@ import (
 // Unbounded, as a number in a policy, overrides an inherited bound with none.
 const Unbounded = -1
 
-// Choice is a yes or no that may be left open.
+// Choice is yes, no, or inherited.
 type Choice int8
 
 // The choices.
@@ -19,17 +19,17 @@ const (
 	No
 )
 
-// Slow says what happens to a stream whose socket does not take what it is sent.
+// Slow says what happens to a stream whose client reads too slowly.
 type Slow string
 
 // The ways to treat a slow stream.
 const (
-	SlowCatchUp    Slow = "catch-up"   // it reads on from the log when it can
-	SlowSkip       Slow = "skip"       // it goes on with the newest, with a gap
-	SlowDisconnect Slow = "disconnect" // it is ended
+	SlowCatchUp    Slow = "catch-up"   // continue from its position in the log
+	SlowSkip       Slow = "skip"       // skip to the newest message, with a gap
+	SlowDisconnect Slow = "disconnect" // end the stream
 )
 
-// Kind names a place to keep messages.
+// Kind is where messages are kept.
 type Kind string
 
 // The kinds of store.
@@ -38,19 +38,19 @@ const (
 	Disk   Kind = "disk"
 )
 
-// Policy is what a group keeps and for how long. A zero field inherits from the next wider policy
+// Policy says what a group keeps and for how long. A zero field inherits from the next wider policy
 // and finally from the server's.
 type Policy struct {
-	MaxMessages int64         // keep the newest so many
-	MaxBytes    int64         // keep the newest so many bytes of frames
-	MaxAge      time.Duration // keep what is younger
+	MaxMessages int64         // most messages to keep; the oldest are evicted
+	MaxBytes    int64         // most bytes of frames to keep
+	MaxAge      time.Duration // how long to keep a message
 	Store       Kind
-	Compress    Choice        // history takes a fraction of the memory, and more CPU to read
-	Slow        Slow          // what to do with a stream that does not keep up
-	Coalesce    time.Duration // send to a stream at most every so often, several messages at once
+	Compress    Choice        // compress history: less memory, more CPU to read
+	Slow        Slow          // how to treat streams that do not keep up
+	Coalesce    time.Duration // least time between two writes to a stream; messages in between are sent together
 }
 
-// Check returns an error for what no field may be. A store need not be there.
+// Check returns an error if a field has an invalid value. The store need not be available.
 func (p Policy) Check() error {
 	for _, f := range []struct {
 		name  string
@@ -73,7 +73,7 @@ func (p Policy) Check() error {
 	return nil
 }
 
-// Or fills p's open fields from q.
+// Or fills p's zero fields from q.
 func (p Policy) Or(q Policy) Policy {
 	pick(&p.MaxMessages, q.MaxMessages)
 	pick(&p.MaxBytes, q.MaxBytes)
@@ -92,7 +92,8 @@ func pick[T comparable](v *T, other T) {
 	}
 }
 
-// settled turns what is Unbounded or still open into what a store works with: 0 for no bound.
+// settled resolves fields that are Unbounded or still zero to the values that a store works with, 0
+// for no bound.
 func (p Policy) settled() Policy {
 	p = p.Or(Policy{Store: Memory, Compress: No, Slow: SlowCatchUp})
 	p.MaxMessages, p.MaxBytes = max(p.MaxMessages, 0), max(p.MaxBytes, 0)

@@ -6,14 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// Watchers are the channels to wake after an append. There are a handful, read at each append
-// and hardly ever changed. The zero value has none.
+// Watchers are the channels to wake after an append. They are few; each append reads the list, which
+// rarely changes. The zero value has none.
 type Watchers struct {
 	mu   sync.Mutex
 	list atomic.Pointer[[]chan<- struct{}]
 }
 
-// Add has a channel woken until stop is called.
+// Add adds a channel, which is woken until stop is called.
 func (w *Watchers) Add(ch chan<- struct{}) (stop func()) {
 	w.change(func(l []chan<- struct{}) []chan<- struct{} { return append(l, ch) })
 	return func() {
@@ -34,7 +34,7 @@ func (w *Watchers) change(f func([]chan<- struct{}) []chan<- struct{}) {
 	w.list.Store(&l)
 }
 
-// Wake wakes them all, without waiting for one.
+// Wake wakes all channels without blocking.
 func (w *Watchers) Wake() {
 	p := w.list.Load()
 	if p == nil {
