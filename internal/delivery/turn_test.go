@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/store"
@@ -30,7 +31,7 @@ func TestAStreamThatIsOverTakesNoTurn(t *testing.T) {
 		"the client left":    func(l *listener) { l.hangUp() },
 		"the server ends it": func(l *listener) { l.stream.End("kicked") },
 	} {
-		t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, memory.Options{}, false)
 			r.say("a", "held")
 			log := &gatedLog{Store: r.log, gate: make(chan struct{})}
@@ -43,8 +44,9 @@ func TestAStreamThatIsOverTakesNoTurn(t *testing.T) {
 				go r.run(l)
 			}
 			turns := int64(2 * runtime.GOMAXPROCS(0))
-			for log.entered.Load() < turns {
-				runtime.Gosched()
+			synctest.Wait()
+			if n := log.entered.Load(); n != turns {
+				t.Errorf("%s: %d streams read at once, want %d", name, n, turns)
 			}
 			next := r.make(filters("a"), start(delivery.Start{Held: true}))
 			for _, l := range all {
@@ -55,7 +57,7 @@ func TestAStreamThatIsOverTakesNoTurn(t *testing.T) {
 				l.ended(t)
 			}
 			if n := log.entered.Load(); n != turns {
-				t.Errorf("%d reads, though only %d streams had a turn", n, turns)
+				t.Errorf("%s: %d reads, though only %d streams had a turn", name, n, turns)
 			}
 			if !r.run(next) {
 				t.Fatal("the set is closed")
