@@ -266,7 +266,7 @@ func TestCloseDoesNotWaitForAStuckHandler(t *testing.T) {
 		})
 	}, watchbox.WithLogger(slog.New(slog.NewTextHandler(&lines, nil))))
 	st := s.open("/v1/groups/foo")
-	st.block()
+	st.next()
 	message := strings.Repeat("x", 1<<20)
 	for range 16 { // more than the sockets on both sides hold
 		s.post("/v1/groups/foo", message)

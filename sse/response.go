@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,10 +32,18 @@ func newResponse(w http.ResponseWriter, r *http.Request, first []byte) (Conn, er
 	// A server's WriteTimeout is not meant for streams.
 	if err := rc.SetWriteDeadline(time.Time{}); errors.Is(err, http.ErrNotSupported) {
 		c.deadline = nil
+		first = append(padding(), first...)
 	}
 	w.WriteHeader(http.StatusOK)
 	_, err := c.Write(first)
 	return c, err
+}
+
+// padding returns a comment of 2 KiB. It begins a stream behind middleware that hides the connection:
+// some of it ignores Flush until it knows whether the response is long enough to be compressed
+// (NYTimes gziphandler: 1,400 bytes).
+func padding() []byte {
+	return append(bytes.Repeat([]byte{':'}, 2<<10-1), '\n')
 }
 
 // unflushable returns nil if a ResponseController can flush w, or else the writer at which its search
