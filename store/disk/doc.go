@@ -3,6 +3,7 @@
 //	m seq           → header, frame       the messages, in the order of the log
 //	x group, seq    → size, time, expiry  what eviction needs of them, group by group
 //	r seq           → header, frame       the retained ones
+//	e expiry, seq   → group               those of both that expire, in the order in which they do
 //	g group         → counters            what is held of a group, and the newest that is not
 //	p filter, n key, a fact               policies, notes of the hub, facts about the log
 //

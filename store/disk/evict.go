@@ -37,7 +37,11 @@ func (l *Log) evictHead(g *group, t *turn) error {
 		t.items[g.fresh[0]].out = true
 		g.fresh = g.fresh[1:]
 	} else {
-		t.doomed = append(t.doomed, doomed{no: g.no, seq: h.seq})
+		d := doomed{no: g.no, seq: h.seq}
+		if g.next.retained != h.seq {
+			d.expires = h.expires // else it is still needed
+		}
+		t.doomed = append(t.doomed, d)
 		l.dead.Add(int64(h.size) + messageCost)
 	}
 	return l.findHead(g, t)
@@ -55,10 +59,15 @@ func (l *Log) account(g *group, h item, t *turn) {
 		}
 	}
 	s.gone = h.seq
+	l.uncount(s, h)
+}
+
+// uncount takes a message out of the sums.
+func (l *Log) uncount(s *state, m item) {
 	s.messages--
-	s.bytes -= int64(h.size)
+	s.bytes -= int64(m.size)
 	l.next.messages--
-	l.next.bytes -= int64(h.size)
+	l.next.bytes -= int64(m.size)
 	l.next.evictions++
 }
 
@@ -69,25 +78,26 @@ func (l *Log) findHead(g *group, t *turn) (err error) {
 	case s.messages == 0:
 		s.head, s.newest = item{}, 0
 	case s.messages > int64(len(g.fresh)):
-		l.opts.call(func() { s.head, err = l.stored(g, s.gone, t) })
+		l.opts.call(func() { s.head, err = l.storedBehind(g, s.gone, t) })
 	default:
 		s.head = t.items[g.fresh[0]].item
 	}
 	return err
 }
 
-// stored finds a group's first message on disk behind a seq. There is one.
-func (l *Log) stored(g *group, after store.Seq, t *turn) (m item, err error) {
-	if t.index == nil {
-		if t.index, err = l.engine.cursor([]byte{indexSpace}, behind(indexSpace)); err != nil {
-			return m, err
-		}
+// storedBehind finds a group's first message on disk behind a seq. There is one.
+func (l *Log) storedBehind(g *group, after store.Seq, t *turn) (m item, err error) {
+	if err := l.openIndex(t); err != nil {
+		return m, err
 	}
 	found := false
 	if t.of == g.no && t.at.seq == after && after > 0 {
 		found = t.index.Next()
 	} else {
 		found = t.index.SeekGE(indexKey(g.no, after+1))
+	}
+	for found && t.isExpired(seqOf(t.index.Key())) {
+		found = t.index.Next()
 	}
 	if err := t.index.Error(); err != nil {
 		return m, err

@@ -40,6 +40,7 @@ type state struct {
 	removed         store.Loss // the newest evicted that is no longer among the recent ones, too
 	retained        store.Seq
 	kept            int64 // bytes of its frame
+	keptExpires     int64 // ms; 0: never, or not known since the last restart
 	rate            store.Rate
 	aside           store.Seq // the newest that was kept aside in this life
 }

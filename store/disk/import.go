@@ -284,6 +284,11 @@ func (l *imported) restoreMessage(b *batch, data []byte, retained bool) error {
 	}
 	value := make([]byte, headerSize, headerSize+len(frame))
 	h.put(value)
+	if h.expires > 0 {
+		if err := b.Set(expiryKey(h.expires, id.Seq), groupKey(g.no)[1:], nil); err != nil {
+			return err
+		}
+	}
 	if retained {
 		return b.Set(seqKey(retainedSpace, id.Seq), append(value, frame...), nil)
 	}

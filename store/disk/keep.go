@@ -76,7 +76,7 @@ func (l *Log) Purge(name string) error {
 		t.touch(g)
 		t.promise = true
 		g.purge = g.next.newest
-		l.retain(&g.next, 0, 0)
+		l.retain(&g.next, item{})
 		return l.enforce(g, t)
 	}
 	_, err := l.do(o)

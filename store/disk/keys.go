@@ -12,6 +12,7 @@ import (
 // they do.
 const (
 	factSpace     = 'a' // name: what is known of the whole log
+	expirySpace   = 'e' // time of expiry, seq: number of the group
 	groupSpace    = 'g' // number of the group: the group
 	noteSpace     = 'n' // name: a note of the hub's
 	policySpace   = 'p' // filter: policy
@@ -42,6 +43,13 @@ func groupKey(no uint32) []byte { return binary.BigEndian.AppendUint32([]byte{gr
 func indexKey(no uint32, seq store.Seq) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte{indexSpace}, no), uint64(seq))
 }
+
+// expiryKey is that of a message, held or retained, that expires at a time in ms.
+func expiryKey(expires int64, seq store.Seq) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{expirySpace}, uint64(expires)), uint64(seq))
+}
+
+func expiryOf(key []byte) int64 { return int64(binary.BigEndian.Uint64(key[1:])) }
 
 // behind returns the key that follows all of a space.
 func behind(space byte) []byte { return []byte{space + 1} }

@@ -190,7 +190,11 @@ func (l *Log) undo(g *group) error {
 		return err
 	}
 	for ok := c.First(); ok; ok = c.Next() {
-		l.doomed = append(l.doomed, doomed{no: g.no, seq: seqOf(c.Key())})
+		d := doomed{no: g.no, seq: seqOf(c.Key())}
+		if m, err := readIndex(c.Key(), c.Value()); err == nil && g.next.retained != m.seq {
+			d.expires = m.expires
+		}
+		l.doomed = append(l.doomed, d)
 	}
 	if err := c.Error(); err != nil {
 		_ = c.Close()

@@ -116,21 +116,22 @@ type Log struct {
 	tail       tail
 
 	// The committer's own.
-	next     totals // becomes now when a commit is on disk
-	last     store.Seq
-	lives    uint64    // how often the log was opened
-	ceiling  store.Seq // no id above it may be given out
-	groupNo  uint32    // of the next new group
-	clock    int64     // the newest message's time, ms
-	idle     []*group
-	byAge    ageHeap
-	overdue  []*group // have more to evict than one turn could
-	sweeping []*op    // wait until none is overdue
-	doomed   []doomed
-	cutting  bool      // messages take more than they may all together
-	idles    bool      // there is no room for what is due
-	unsynced time.Time // the first commit that is not on disk for sure; zero: none
-	diskMax  int64     // of what messages take
+	next       totals // becomes now when a commit is on disk
+	last       store.Seq
+	lives      uint64    // how often the log was opened
+	ceiling    store.Seq // no id above it may be given out
+	groupNo    uint32    // of the next new group
+	clock      int64     // the newest message's time, ms
+	idle       []*group
+	byAge      ageHeap
+	nextExpiry int64    // no message expires before, ms
+	overdue    []*group // have more to evict than one turn could
+	sweeping   []*op    // wait until none is overdue
+	doomed     []doomed
+	cutting    bool      // messages take more than they may all together
+	idles      bool      // there is no room for what is due
+	unsynced   time.Time // the first commit that is not on disk for sure; zero: none
+	diskMax    int64     // of what messages take
 }
 
 var _ store.Store = (*Log)(nil)

@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -415,3 +416,75 @@ func TestAGroupThatComesBackFromMemoryHasItsGap(t *testing.T) {
 
 // groups returns what is known of all groups.
 func groups(k store.Keeper) []store.GroupInfo { return slices.Collect(store.EachGroup(k, "")) }
+
+// TestMessagesThatExpireLeaveTheirRoomAfterARestart: their groups give way to others, and what is retained
+// leaves its room, in a store that was closed, was killed, or was exported and imported. Nothing of them is
+// left on disk.
+func TestMessagesThatExpireLeaveTheirRoomAfterARestart(t *testing.T) {
+	for _, end := range []string{"close", "export"} {
+		t.Run(end, func(t *testing.T) {
+			root := tempDir(t)
+			o := disk.Options{Dir: root + "/0", MaxGroups: 8, Fsync: disk.Never}.Recalling(1)
+			l, err := disk.Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expires := time.Now().Add(time.Hour)
+			if end == "close" {
+				expires = time.Now().Add(time.Second)
+			}
+			for i := range 7 {
+				for n := range 3 {
+					m := store.Message{Group: fmt.Sprint("a/", i), Time: time.Now(), Msg: []byte("1"), Retain: n%2 == 0, Expires: expires}
+					if i == 0 && n == 1 {
+						m.Expires = time.Time{} // one stays, among others that go
+					}
+					if i == 1 && n == 1 {
+						m.Expires = time.Now().Add(-time.Second)
+					}
+					if _, err := l.Append(t.Context(), []store.Entry{m.Entry(nil)}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := l.SetPolicy(group.Exact("a/2"), store.Policy{MaxMessages: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if end == "export" {
+				var dump bytes.Buffer
+				if err := disk.Export(o.Dir, &dump, nil); err != nil {
+					t.Fatal(err)
+				}
+				o.Dir = root + "/1"
+				if err := disk.Import(t.Context(), o.Dir, &dump, disk.ImportOptions{Moved: true}); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				if l, err = disk.Open(o); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "what has expired is still held", func() bool {
+					list := groups(l)
+					return len(list) == 1 && list[0].Messages == 1 && !list[0].Retained && list[0].Oldest == 2 && list[0].Newest == 2
+				})
+				for i := range 7 {
+					if err := put(l, fmt.Sprint("b/", i), "new", true); err != nil {
+						t.Error(err)
+					}
+				}
+				if got, gaps, err := all(l, "a/0"); err != nil || len(got) != 1 || len(gaps) > 0 {
+					t.Errorf("%d messages are left of 1, and %d gaps: %v", len(got), len(gaps), err)
+				}
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := disk.Check(o.Dir, func(fault string) { t.Error(fault) }, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

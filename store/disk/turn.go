@@ -29,10 +29,11 @@ type turn struct {
 	touched []*group
 	dropped []uint32 // groups
 	sets    []func(*batch) error
-	evict   int      // how many more it may
-	doomed  []doomed // by this turn, for the next to delete
-	promise bool     // somebody waits for it to be on disk
-	room    room     // on disk
+	evict   int                  // how many more it may
+	doomed  []doomed             // by this turn, for the next to delete
+	expired map[store.Seq]expiry // that this turn deletes
+	promise bool                 // somebody waits for it to be on disk
+	room    room                 // on disk
 	index   *cursor
 	at      item // where index is
 	of      uint32
@@ -44,6 +45,8 @@ type doomed struct {
 	kind doom
 	no   uint32 // of its group
 	seq  store.Seq
+
+	expires int64 // of the entry in the order of expiry that is deleted with it, ms; 0: none is
 }
 
 // doom says what is to be deleted.
@@ -84,9 +87,9 @@ func (l *Log) wait() time.Duration {
 	case len(l.overdue) > 0 || l.cutting:
 		return 0
 	}
-	due := int64(math.MaxInt64)
+	due := l.nextExpiry
 	if len(l.byAge) > 0 {
-		due = l.byAge[0].due
+		due = min(due, l.byAge[0].due)
 	}
 	now := time.Now()
 	if l.reclaimable() {
@@ -213,6 +216,9 @@ func (l *Log) turn(list []*op) {
 // commit works out what a turn changes, and writes it.
 func (l *Log) commit(t *turn, list []*op) error {
 	defer l.opts.call(t.close)
+	if err := l.expire(t); err != nil {
+		return err
+	}
 	overdue := l.overdue
 	l.overdue = nil
 	for _, g := range overdue {
@@ -316,6 +322,7 @@ func (l *Log) push(e *store.Entry, t *turn) error {
 	}
 	if !e.Expires.IsZero() {
 		m.expires = e.Expires.UnixMilli()
+		l.nextExpiry = min(l.nextExpiry, m.expires)
 	}
 	t.touch(g)
 	g.fresh = append(g.fresh, len(t.items))
@@ -334,9 +341,9 @@ func (l *Log) push(e *store.Entry, t *turn) error {
 			l.aside.Forget(g.name) // what is retained is here
 		}
 		if e.Clear {
-			l.retain(s, 0, 0)
+			l.retain(s, item{})
 		} else {
-			l.retain(s, id.Seq, m.size)
+			l.retain(s, m.item)
 		}
 	}
 	if err := l.enforce(g, t); err != nil {
@@ -353,17 +360,17 @@ func (l *Log) passBy(g *group, e *store.Entry, seq store.Seq, t *turn) error {
 		t.touch(g)
 	}
 	if e.Retain {
-		l.retain(&g.next, 0, 0) // what is retained is there
+		l.retain(&g.next, item{}) // what is retained is there
 	}
 	g.next.aside = seq
 	g.unsaved = true
 	return nil
 }
 
-// retain has a group retain the message with that seq and of that size, or with 0 none.
-func (l *Log) retain(s *state, seq store.Seq, size int) {
-	l.next.kept += int64(size) - s.kept
-	s.retained, s.kept = seq, int64(size)
+// retain has a group retain a message, or none if its seq is 0.
+func (l *Log) retain(s *state, m item) {
+	l.next.kept += int64(m.size) - s.kept
+	s.retained, s.kept, s.keptExpires = m.seq, int64(m.size), m.expires
 }
 
 func (t *turn) touch(g *group) {
@@ -393,7 +400,7 @@ func (l *Log) write(t *turn) error {
 			return err
 		}
 	}
-	stored := len(t.touched)+len(t.dropped)+len(t.sets)+len(l.doomed) > 0
+	stored := len(t.touched)+len(t.dropped)+len(t.sets)+len(l.doomed)+len(t.expired) > 0
 	sync := l.opts.Fsync == Always && t.promise && len(t.touched)+len(t.sets) > 0
 	late := !l.unsynced.IsZero() && t.now >= l.unsynced.Add(l.opts.Fsync.delay()).UnixMilli()
 	if !stored {
@@ -424,9 +431,19 @@ func (l *Log) fill(b *batch, t *turn, last store.Seq) error {
 			return err
 		}
 	}
+	for seq, x := range t.expired {
+		if err := x.delete(b, seq); err != nil {
+			return err
+		}
+	}
 	start := 0
 	for i := range t.items {
 		m := &t.items[i]
+		if m.expires > 0 && (!m.out || m.g.next.retained == m.seq) {
+			if err := b.Set(expiryKey(m.expires, m.seq), groupKey(m.g.no)[1:], nil); err != nil {
+				return err
+			}
+		}
 		if !m.out && !m.aside {
 			if err := m.set(b, messageSpace, t.buf[start:m.end]); err != nil {
 				return err
@@ -482,7 +499,11 @@ func (l *Log) fillGroup(b *batch, g *group, t *turn) error {
 		return nil
 	}
 	if was > 0 {
-		t.doomed = append(t.doomed, doomed{kind: doomRetained, seq: was})
+		d := doomed{kind: doomRetained, seq: was}
+		if was <= g.next.gone {
+			d.expires = g.now.keptExpires // else it is deleted with the message
+		}
+		t.doomed = append(t.doomed, d)
 		l.dead.Add(g.now.kept)
 	}
 	if is == 0 {
@@ -507,6 +528,11 @@ func (m *recent) set(b *batch, space byte, frame []byte) error {
 }
 
 func (d doomed) delete(b *batch) error {
+	if d.expires > 0 {
+		if err := b.Delete(expiryKey(d.expires, d.seq), nil); err != nil {
+			return err
+		}
+	}
 	switch d.kind {
 	case doomRetained:
 		return b.SingleDelete(seqKey(retainedSpace, d.seq), nil)
@@ -531,6 +557,9 @@ func (l *Log) publish(t *turn) {
 	l.tail.trim(l.lose)
 	l.now = l.next
 	l.newest.Store(uint64(l.last))
+	if l.now.messages == 0 {
+		l.oldest.Store(uint64(l.last))
+	}
 	l.mu.Unlock()
 	if len(t.items) > 0 {
 		l.wakes.Wake()

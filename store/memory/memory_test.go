@@ -14,11 +14,9 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	open := func(t *testing.T, o storetest.Options) store.Store {
+	storetest.Run(t, func(t *testing.T, o storetest.Options) store.Store {
 		return memory.New(memory.Options{MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server})
-	}
-	storetest.Run(t, open)
-	storetest.RunExpiry(t, open)
+	})
 }
 
 // some selects as a shard's index does: it is no group.Set.

@@ -20,11 +20,6 @@ var expiryTests = []test{
 	{"I8 a group with an expired retained message is not listed as retained", expiredRetainedListed},
 }
 
-// RunExpiry tests I8 alone. Run does so, too, once all stores pass it.
-func RunExpiry(t *testing.T, open func(t *testing.T, o Options) store.Store) {
-	runTests(t, open, expiryTests)
-}
-
 // soon is how long what has expired may still take room.
 const soon = 5 * time.Second
 

@@ -32,7 +32,7 @@ type test struct {
 func Run(t *testing.T, open func(t *testing.T, o Options) store.Store) {
 	runTests(t, open, slices.Concat(
 		promises, orderTests, gapTests, retainedTests, policyTests, ageTests,
-		purgeTests, findTests, readTests, liveTests, boundTests, closeTests, stressTests, randomTests,
+		purgeTests, findTests, readTests, liveTests, boundTests, expiryTests, closeTests, stressTests, randomTests,
 	))
 }
 

@@ -47,9 +47,11 @@ func Open(o disk.Options) (*Log, error) {
 
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) {
-	low, _ := l.mem.Bounds()
 	oldest, newest = l.Log.Bounds()
-	oldest.Seq = min(oldest.Seq, low.Seq)
+	low, placed := l.mem.Bounds() // later: what it has by then is not behind the oldest
+	if low.Seq < placed.Seq {     // else there is nothing in memory
+		oldest.Seq = min(oldest.Seq, low.Seq)
+	}
 	return oldest, newest
 }
 
