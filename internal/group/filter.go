@@ -8,7 +8,7 @@ type Filter struct {
 	wild bool
 }
 
-// ParseFilter returns the filter that s denotes, or an *Error.
+// ParseFilter parses a filter. Its error is an *Error.
 func ParseFilter(s string) (Filter, error) {
 	if err := check(s); err != nil {
 		return Filter{}, err
@@ -29,7 +29,7 @@ func ParseFilter(s string) (Filter, error) {
 	return Filter{strings.Clone(s), wild}, nil
 }
 
-// Exact returns the filter that selects one group, whose name was found valid before.
+// Exact returns the filter that selects one group. The name must be valid.
 func Exact(name string) Filter { return Filter{text: name} }
 
 // String returns the filter as it was written.
@@ -49,7 +49,7 @@ func (f Filter) Match(name string) bool {
 	return covers(f.text, name)
 }
 
-// Prefix returns what the names of all groups that the filter selects begin with.
+// Prefix returns a common prefix of the names that the filter selects.
 func (f Filter) Prefix() string {
 	if !f.wild {
 		return f.text
@@ -70,13 +70,13 @@ func (f Filter) Covers(g Filter) bool {
 		return false
 	}
 	if g.text == "#" {
-		return f.text == "#" || f.text == "+/#" // the same groups: no name has no level
+		return f.text == "#" || f.text == "+/#" // both select the same groups, since every name has a level
 	}
 	return covers(f.text, g.text)
 }
 
-// covers walks both level by level. What it is given as name may itself be a pattern: then a
-// wildcard in it is covered only by one at least as wide.
+// covers compares filter and name level by level. The name may itself be a pattern: a wildcard in it
+// is covered only by a wildcard that is at least as wide.
 func covers(filter, name string) bool {
 	for {
 		f, frest, fmore := strings.Cut(filter, "/")
@@ -99,7 +99,7 @@ func covers(filter, name string) bool {
 
 // Overlaps reports whether some group is selected by both f and g.
 func (f Filter) Overlaps(g Filter) bool {
-	if f.text == "" || g.text == "" || f.own() != g.own() && (f.open() || g.open()) {
+	if f.text == "" || g.text == "" || f.system() != g.system() && (f.open() || g.open()) {
 		return false
 	}
 	a, b := f.text, g.text
@@ -122,15 +122,15 @@ func (f Filter) Overlaps(g Filter) bool {
 	}
 }
 
-// own reports whether what the filter selects belongs to the server.
-func (f Filter) own() bool { return f.text[0] == '$' }
+// system reports whether the filter selects system groups, whose names begin with $.
+func (f Filter) system() bool { return f.text[0] == '$' }
 
 // open reports whether the filter's first level is a wildcard.
 func (f Filter) open() bool { return f.text[0] == '+' || f.text[0] == '#' }
 
-// Narrower orders the filters that match one group, the most specific first: level by level, a
-// name is narrower than +, and + than #. A filter that ends is narrower than one that goes on: so
-// home comes before home/#, and those that share no group have their place, too.
+// Narrower orders the filters that match a group, the most specific first. It compares level by
+// level: a name is narrower than +, and + is narrower than #. A filter that ends is narrower than one
+// that continues, so that home comes before home/#. Filters that share no group are ordered, too.
 func (f Filter) Narrower(g Filter) bool {
 	a, b := f.text, g.text
 	for {
@@ -156,7 +156,7 @@ func width(level string) int {
 	return 0
 }
 
-// Set is what a stream listens to: a message is wanted if any filter matches its group.
+// Set is the filters of a stream. It selects the groups that any of them selects.
 type Set []Filter
 
 // Match reports whether any filter of the set selects the group.
@@ -188,7 +188,7 @@ func (s Set) Strings() []string {
 	return out
 }
 
-// Names returns the group names of a set without patterns, each once.
+// Names returns the filters that are names of single groups, each once.
 func (s Set) Names() []string {
 	var out []string
 	for _, f := range s {

@@ -37,7 +37,7 @@ func TestParseFilterSaysWhatIsWrong(t *testing.T) {
 		{"/#", false, "has an empty level"},
 		{"../#", false, "has the level .., which"},
 		{levels(MaxLevels) + "/#", false, "has more than 16 levels"},
-		{"a\n/#", false, "holds the control character U+000A"},
+		{"a\n/#", false, "contains the control character U+000A"},
 	} {
 		t.Run(c.text, func(t *testing.T) {
 			f, err := ParseFilter(c.text)
@@ -52,7 +52,7 @@ func TestParseFilterSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestMatchIsMQTTs(t *testing.T) {
+func TestMatchFollowsTheRulesOfMQTT(t *testing.T) {
 	for _, c := range []struct {
 		filter string
 		yes    string // names that it selects
@@ -124,9 +124,9 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// small holds every valid filter of up to three levels from a small alphabet, and names the names
-// of up to four levels: with one level and one name more than the filters know, what a filter
-// selects among them tells filters apart.
+// small returns every valid filter of up to three levels from a small alphabet, and the names of up
+// to four levels. The names have one level and one word more than the filters, so that different
+// filters select different names.
 func small(t *testing.T) (filters []Filter, names []string) {
 	t.Helper()
 	texts := product(3, "a", "$b", "+", "#")
@@ -154,7 +154,7 @@ func product(n int, levels ...string) []string {
 	return all
 }
 
-func TestCoversIsExactlyMatchingAllThatTheOtherMatches(t *testing.T) {
+func TestAFilterCoversAnotherIfItMatchesEveryGroupOfIt(t *testing.T) {
 	filters, names := small(t)
 	for _, f := range filters {
 		for _, g := range filters {
@@ -169,7 +169,18 @@ func TestCoversIsExactlyMatchingAllThatTheOtherMatches(t *testing.T) {
 	}
 }
 
-func TestOverlapsIsHavingAGroupInCommon(t *testing.T) {
+func TestEveryNameThatAFilterMatchesHasItsPrefix(t *testing.T) {
+	filters, names := small(t)
+	for _, f := range filters {
+		for _, n := range names {
+			if f.Match(n) && !strings.HasPrefix(n, f.Prefix()) {
+				t.Errorf("%s matches %s, which does not begin with %q", f, n, f.Prefix())
+			}
+		}
+	}
+}
+
+func TestFiltersOverlapIfTheyHaveAGroupInCommon(t *testing.T) {
 	filters, names := small(t)
 	for _, f := range filters {
 		for _, g := range filters {
@@ -203,8 +214,8 @@ func TestNarrower(t *testing.T) {
 	}
 }
 
-// A table kept sorted by Narrower relies on its being an order over all filters, also those that
-// have no group in common: else one of them hides two others from each other.
+// A table that is sorted by Narrower needs an order over all filters, including those that have no
+// group in common.
 func TestNarrowerIsAStrictWeakOrder(t *testing.T) {
 	filters, _ := small(t)
 	less := Filter.Narrower

@@ -18,7 +18,7 @@ func TestCheckSaysWhatIsWrongWithAName(t *testing.T) {
 		{"the most levels", levels(MaxLevels), ""},
 
 		{"empty", "", "is empty"},
-		{"a byte too long", strings.Repeat("x", MaxBytes+1), "has 256 bytes: the most is 255"},
+		{"a byte too long", strings.Repeat("x", MaxBytes+1), "has 256 bytes: the limit is 255"},
 		{"a level too many", levels(MaxLevels + 1), "has more than 16 levels"},
 		{"no UTF-8", "a\xffb", "is not UTF-8"},
 		{"a surrogate", "a\xed\xa0\x80", "is not UTF-8"},
@@ -29,11 +29,11 @@ func TestCheckSaysWhatIsWrongWithAName(t *testing.T) {
 		{"dot", "a/./b", "has the level ., which"},
 		{"dot dot", "a/..", "has the level .., which"},
 		{"dot alone", ".", "has the level ., which"},
-		{"LF", "a\nb", "holds the control character U+000A"},
-		{"CR", "a\rb", "holds the control character U+000D"},
-		{"NUL", "a\x00", "holds the control character U+0000"},
-		{"DEL", "a\x7f", "holds the control character U+007F"},
-		{"NEL, a control character of two bytes", "a\u0085", "holds the control character U+0085"},
+		{"LF", "a\nb", "contains the control character U+000A"},
+		{"CR", "a\rb", "contains the control character U+000D"},
+		{"NUL", "a\x00", "contains the control character U+0000"},
+		{"DEL", "a\x7f", "contains the control character U+007F"},
+		{"NEL, a control character of two bytes", "a\u0085", "contains the control character U+0085"},
 		{"a plus", "a/+", "is a pattern"},
 		{"a hash", "a/#", "is a pattern"},
 		{"a plus within", "a+b", "is a pattern"},
@@ -42,13 +42,13 @@ func TestCheckSaysWhatIsWrongWithAName(t *testing.T) {
 	}
 }
 
-func TestCheckClientRefusesTheServersNames(t *testing.T) {
+func TestCheckClientRefusesSystemGroups(t *testing.T) {
 	for text, why := range map[string]string{
 		"foo":       "",
 		"a/$b":      "",
-		"$":         "belongs to the server",
-		"$sys":      "belongs to the server",
-		"$sys/#":    "belongs to the server",
+		"$":         "is reserved for the server",
+		"$sys":      "is reserved for the server",
+		"$sys/#":    "is reserved for the server",
 		"a/+":       "is a pattern",
 		"":          "is empty",
 		"a//$share": "has an empty level",
@@ -57,7 +57,7 @@ func TestCheckClientRefusesTheServersNames(t *testing.T) {
 	}
 }
 
-func TestAnErrorHoldsTheText(t *testing.T) {
+func TestAnErrorNamesTheText(t *testing.T) {
 	var e *Error
 	if err := Check("a//b"); !errors.As(err, &e) || e.Text != "a//b" {
 		t.Fatalf("got %#v", err)
@@ -81,7 +81,7 @@ func wantError(t *testing.T, err error, why string) {
 	case why == "" && err != nil:
 		t.Errorf("refused: %v", err)
 	case why != "" && err == nil:
-		t.Errorf("taken; want an error that says %q", why)
+		t.Errorf("accepted; want an error that says %q", why)
 	case why != "" && !strings.Contains(err.Error(), why):
 		t.Errorf("refused with %q; want %q", err, why)
 	}
