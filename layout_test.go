@@ -11,7 +11,7 @@ const module = "github.com/watchbox-go/watchbox"
 
 // layout is the table of docs/ARCHITECTURE.md: what each package may import of ours.
 var layout = map[string]string{
-	"cmd/watchbox":      ". internal/duration sse store/disk",
+	"cmd/watchbox":      ". internal/duration sse store store/disk",
 	"client":            "internal/origin sse",
 	"examples/chat":     ".",
 	"test/browser":      ".",

@@ -16,6 +16,7 @@ type commands struct {
 	Serve      serve            `cmd:"" help:"Run a hub."`
 	Pub        pub              `cmd:"" help:"Send a message to a group."`
 	Sub        sub              `cmd:"" help:"Print what is sent to groups."`
+	Get        get              `cmd:"" help:"Print the retained messages of groups."`
 	Top        top              `cmd:"" help:"Show what a hub does: groups, rates, sessions, slow listeners."`
 	Health     health           `cmd:"" help:"Check whether a hub is ready: exit status 0, or 1 with the reason."`
 	Store      storeTools       `cmd:"" help:"Check, back up and restore what serve --data-dir keeps."`

@@ -5,10 +5,18 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +37,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": start, "end": end, "log": logged, "waitfor": waitFor,
+			"front": front, "serve": start, "end": end, "log": logged, "waitfor": waitFor,
 		},
 	})
 }
@@ -45,7 +53,7 @@ type hub struct {
 const noNap = "atexit_sleep_ms=0"
 
 // patience bounds everything that a script waits for.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // start is the command serve: it runs watchbox serve with the arguments, on a port of its own
 // unless they name one, and sets WATCHBOX_URL when it accepts connections.
@@ -86,6 +94,63 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("it does not listen")
 	}
 }
+
+// proxy is between a script's commands and its hub. It answers itself while it has a page.
+type proxy struct {
+	*httptest.Server
+	page  atomic.Int32 // the status of its page; 0: none
+	asked atomic.Int32 // how often the page was answered
+}
+
+// front is the command that starts a proxy before the hub and sets FRONT_URL. With a status, the proxy cuts all
+// connections and answers each request with that and a page; with "hub" it no longer does; with "asked" the script
+// waits until two requests were answered so.
+func front(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) == 0 {
+		target, err := url.Parse(ts.Getenv("WATCHBOX_URL"))
+		ts.Check(err)
+		p, behind := &proxy{}, httputil.NewSingleHostReverseProxy(target)
+		behind.ErrorLog = log.New(io.Discard, "", 0)
+		p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if status := p.page.Load(); status != 0 {
+				w.Header().Set("Content-Type", "text/html")
+				w.WriteHeader(int(status))
+				_, _ = io.WriteString(w, "<html>be right back")
+				p.asked.Add(1)
+				return
+			}
+			behind.ServeHTTP(w, r)
+		}))
+		ts.Defer(func() { p.CloseClientConnections(); p.Close() })
+		proxies.Store(ts.Getenv("WORK"), p)
+		ts.Setenv("FRONT_URL", p.URL)
+		return
+	}
+	known, ok := proxies.Load(ts.Getenv("WORK"))
+	if !ok {
+		ts.Fatalf("the script has not said front")
+	}
+	p := known.(*proxy)
+	switch args[0] {
+	case "hub":
+		p.page.Store(0)
+	case "asked":
+		for deadline := time.Now().Add(patience); p.asked.Load() < 2; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				ts.Fatalf("the proxy's page was asked for %d times, want 2", p.asked.Load())
+			}
+		}
+	default:
+		status, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		p.asked.Store(0)
+		p.page.Store(int32(status))
+		p.CloseClientConnections()
+	}
+}
+
+// proxies are those of the scripts, by their folder.
+var proxies sync.Map
 
 // hubs are those of the scripts, which run at once, by their folder.
 var hubs sync.Map

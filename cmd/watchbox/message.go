@@ -11,8 +11,6 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
-
-	"github.com/watchbox-go/watchbox/sse"
 )
 
 // message is one that sub was sent.
@@ -29,9 +27,9 @@ type message struct {
 	payload []byte // as it was published: text, bytes or JSON
 }
 
-func parseMessage(e sse.Event) (*message, error) {
-	m := &message{data: e.Data}
-	if err := json.Unmarshal(e.Data, m); err != nil {
+func parseMessage(data []byte) (*message, error) {
+	m := &message{data: data}
+	if err := json.Unmarshal(data, m); err != nil {
 		return nil, fmt.Errorf("what came is no message of a hub: %w", err)
 	}
 	m.payload = m.Msg

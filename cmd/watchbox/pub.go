@@ -13,27 +13,31 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // pub sends to a group.
 type pub struct {
 	Server `embed:""`
 
-	Group   string  `arg:"" help:"Group to send to."`
+	Group   string  `arg:"" optional:"" help:"Group to send to; none with --batch."`
 	Message *string `arg:"" optional:"" help:"What to send; without it, all of standard input is one message."`
 
 	Lines  bool          `help:"Send each line of standard input as a message, as soon as it is there." short:"l"`
+	Batch  bool          `help:"Send standard input to several groups, all of it or nothing: a JSON object a line, {\"group\":…,\"msg\":…}, with event, ttl and retain if needed." short:"b"`
 	Rate   float64       `help:"With --lines: send at most so many a second." placeholder:"N"`
 	JSON   bool          `help:"The message is JSON, and not text." name:"json"`
 	Event  string        `help:"Name of the event." placeholder:"NAME"`
 	TTL    time.Duration `help:"How long the message is worth being delivered." name:"ttl" placeholder:"DURATION"`
 	Retain bool          `help:"Keep the message for listeners that come later; an empty one clears what was kept." short:"r"`
 	Print  bool          `help:"Print the id of each message." short:"p"`
+
+	met bool // the hub has taken a message
 }
 
 // Run sends and returns when the hub holds it.
@@ -45,6 +49,10 @@ func (p *pub) Run() error {
 	switch {
 	case err != nil:
 		return usageError{err}
+	case p.Batch && (p.Group != "" || p.Lines || p.JSON || p.Retain || p.Event != "" || p.TTL != 0):
+		return usageError{errors.New("--batch reads groups and options from standard input: leave all others out")}
+	case !p.Batch && p.Group == "":
+		return usageError{errors.New(`expected "<group>"`)}
 	case p.Lines && p.Message != nil:
 		return usageError{errors.New("--lines reads standard input: leave the message out")}
 	case p.Lines:
@@ -130,58 +138,82 @@ func (p *pub) sendLines(ctx context.Context, in io.Reader, pause time.Duration, 
 	}
 }
 
-// send publishes one message. It tries again for a while when the hub cannot be reached: the key
-// keeps that from becoming two messages.
+// The waits before a message is sent again.
+const (
+	firstWait   = 100 * time.Millisecond
+	longestWait = 5 * time.Second
+	tries       = 6 // of a message, unless it is one of many lines and the hub has taken some
+)
+
+// send publishes a message or a batch. It tries again when the hub cannot be reached: the key keeps that from
+// becoming two messages.
 func (p *pub) send(ctx context.Context, body []byte) error {
 	key := uuid.NewString()
-	wait := 100 * time.Millisecond
+	wait := firstWait
 	for try := 1; ; try++ {
-		again, err := p.post(ctx, key, body)
-		if err == nil || !again || try == 6 {
+		err := p.post(ctx, key, body)
+		endless := p.Lines && p.met
+		if err == nil || ctx.Err() != nil || final(err, p.met) || try >= tries && !endless {
 			return err
+		}
+		if endless && try >= tries {
+			disconnected(err, wait)
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return err
 		}
-		wait *= 2
+		wait = min(2*wait, longestWait)
 	}
 }
 
-// post sends one request. It reports whether another might fare better.
-func (p *pub) post(ctx context.Context, key string, body []byte) (again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url("/v1/groups/", p.Group)+p.query(), bytes.NewReader(body))
-	if err != nil {
-		return false, usageError{err}
-	}
-	req.Header.Set("Content-Type", "text/plain; charset=utf-8")
+// post sends one request.
+func (p *pub) post(ctx context.Context, key string, body []byte) error {
+	url, media := p.url("/v1/groups/", p.Group)+p.query(), "text/plain; charset=utf-8"
 	if p.JSON {
-		req.Header.Set("Content-Type", "application/json")
+		media = "application/json"
 	}
+	if p.Batch {
+		url, media = p.url("/v1/messages", ""), "application/x-ndjson"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return usageError{err}
+	}
+	req.Header.Set("Content-Type", media)
 	req.Header.Set("Idempotency-Key", key)
-	res, err := http.DefaultClient.Do(req)
+	answer, err := p.do(req)
 	if err != nil {
-		return true, err
+		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
-	answer, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	if err != nil {
-		return true, err
-	}
-	if res.StatusCode != http.StatusCreated {
-		return res.StatusCode >= 500, refusal(res.StatusCode, answer)
-	}
+	p.met = true
 	if p.Print {
-		var receipt struct {
-			ID string `json:"id"`
-		}
-		if err := json.Unmarshal(answer, &receipt); err != nil {
-			return false, fmt.Errorf("the hub's answer: %w", err)
-		}
-		fmt.Println(receipt.ID)
+		return printIDs(answer)
 	}
-	return false, nil
+	return nil
+}
+
+// printIDs prints the id of each message that a receipt is for.
+func printIDs(receipt []byte) error {
+	var r struct{ ID, First string }
+	if err := json.Unmarshal(receipt, &r); err != nil {
+		return fmt.Errorf("the hub's answer: %w", err)
+	}
+	last, err := store.ParseID(r.ID)
+	if err != nil {
+		return fmt.Errorf("the hub's answer: %w", err)
+	}
+	first := last
+	if r.First != "" {
+		if first, err = store.ParseID(r.First); err != nil {
+			return fmt.Errorf("the hub's answer: %w", err)
+		}
+	}
+	for ; first.Seq <= last.Seq; first.Seq++ {
+		fmt.Println(first)
+	}
+	return nil
 }
 
 func (p *pub) query() string {
@@ -199,30 +231,4 @@ func (p *pub) query() string {
 		return ""
 	}
 	return "?" + q.Encode()
-}
-
-// Server is which hub a tool talks to.
-type Server struct {
-	URL string `help:"Where the hub is." default:"http://127.0.0.1:1234" name:"url"`
-}
-
-// url returns the address of a resource. The name's slashes stay slashes.
-func (s *Server) url(resource, name string) string {
-	if name == "" {
-		return strings.TrimSuffix(s.URL, "/") + resource
-	}
-	levels := strings.Split(name, "/")
-	for i, l := range levels {
-		levels[i] = url.PathEscape(l)
-	}
-	return strings.TrimSuffix(s.URL, "/") + resource + strings.Join(levels, "/")
-}
-
-// refusal says why the hub refused, in its own words.
-func refusal(status int, body []byte) error {
-	var p struct{ Code, Detail string }
-	if err := json.Unmarshal(body, &p); err != nil || p.Detail == "" {
-		return fmt.Errorf("the hub answered %d %s", status, http.StatusText(status))
-	}
-	return fmt.Errorf("%s (%s)", p.Detail, p.Code)
 }

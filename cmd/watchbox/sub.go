@@ -60,7 +60,8 @@ func (s *sub) Run() error {
 	client = &sse.Client{
 		URL: s.stream(), Header: http.Header{"Watchbox-Session": {rand.Text()}}, // the same session when it is back
 		LastEventID: pos.id, OnEvent: p.event, OnComment: alive, OnError: report, OnDisconnect: disconnected, IdleTimeout: idleTimeout,
-		MaxBackoff: s.MaxWait,
+		FirstEventTimeout: answerTimeout,
+		MaxBackoff:        s.MaxWait,
 	}
 	p.silence = func(d time.Duration) { client.IdleTimeout = d }
 	err = client.Run(ctx)
@@ -71,7 +72,7 @@ func (s *sub) Run() error {
 		return cause
 	}
 	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
-		return refusal(refused.Code, refused.Body)
+		return refusal(refused.Code, refused.Header, refused.Body)
 	}
 	return err
 }
@@ -119,6 +120,9 @@ type printer struct {
 	silence func(time.Duration) // told how long the hub may be silent
 }
 
+// answerTimeout is how long a hub may take to answer, and a stream to bring its first event.
+const answerTimeout = 30 * time.Second
+
 // idleTimeout is how long a hub may be silent that says nothing else.
 const idleTimeout = time.Minute
 
@@ -145,7 +149,7 @@ func (p *printer) event(e sse.Event) {
 		p.reached(e.ID)
 		return
 	}
-	m, err := parseMessage(e)
+	m, err := parseMessage(e.Data)
 	if err == nil {
 		err = p.take(m)
 	}

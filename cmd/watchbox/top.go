@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -36,8 +35,8 @@ func (t *top) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, done := context.WithCancelCause(ctx)
-	s := &screen{top: t, terminal: term.IsTerminal(int(os.Stdout.Fd())), done: done}
-	client := &sse.Client{URL: t.url("/v1/groups/", "$sys/stats"), OnDisconnect: disconnected, IdleTimeout: idleTimeout}
+	s := &screen{top: t, ctx: ctx, terminal: term.IsTerminal(int(os.Stdout.Fd())), done: done}
+	client := &sse.Client{URL: t.url("/v1/groups/", "$sys/stats"), OnDisconnect: disconnected, IdleTimeout: idleTimeout, FirstEventTimeout: answerTimeout}
 	client.OnEvent = func(e sse.Event) {
 		if e.Type == "session" {
 			client.IdleTimeout = silence(e)
@@ -52,7 +51,7 @@ func (t *top) Run() error {
 		return cause
 	}
 	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
-		return refusal(refused.Code, refused.Body)
+		return refusal(refused.Code, refused.Header, refused.Body)
 	}
 	return err
 }
@@ -60,6 +59,7 @@ func (t *top) Run() error {
 // screen draws on each event of $sys/stats.
 type screen struct {
 	top      *top
+	ctx      context.Context
 	terminal bool
 	before   figures
 	at       time.Time
@@ -86,9 +86,6 @@ func (s *screen) event(e sse.Event) {
 			s.done(err)
 			return
 		}
-		if s.drawn++; s.drawn == s.top.Count {
-			s.done(errDone)
-		}
 	}
 	s.before, s.at = m.Msg, m.Time
 }
@@ -96,8 +93,18 @@ func (s *screen) event(e sse.Event) {
 func (s *screen) draw(now figures, at time.Time) error {
 	var groups struct{ Groups []groupRow }
 	var sessions struct{ Sessions []sessionRow }
-	if err := errors.Join(s.top.get("/v1/groups", &groups), s.top.get("/v1/sessions", &sessions)); err != nil {
+	err := s.top.read(s.ctx, s.top.url("/v1/groups", ""), &groups)
+	if err == nil {
+		err = s.top.read(s.ctx, s.top.url("/v1/sessions", ""), &sessions)
+	}
+	switch {
+	case s.ctx.Err() != nil:
+		return context.Cause(s.ctx)
+	case final(err, true):
 		return err
+	case err != nil: // the stream will be lost, too, and comes back
+		report(err)
+		return nil
 	}
 	var b bytes.Buffer
 	if s.terminal {
@@ -115,8 +122,13 @@ func (s *screen) draw(now figures, at time.Time) error {
 		rows, width = fit(rows, bytes.Count(b.Bytes(), []byte("\n")))
 	}
 	tables(&b, rows, groups.Groups, sessions.Sessions)
-	_, err := os.Stdout.Write(cut(b.Bytes(), width))
-	return err
+	if _, err := os.Stdout.Write(cut(b.Bytes(), width)); err != nil {
+		return err
+	}
+	if s.drawn++; s.drawn == s.top.Count {
+		return errDone
+	}
+	return nil
 }
 
 // fit returns how many rows each of two tables may have below so many lines for the terminal to
@@ -201,21 +213,4 @@ func bytesText(n float64) string {
 		n /= 1024
 	}
 	return fmt.Sprintf("%.1f TiB", n)
-}
-
-// get reads one of the API's answers.
-func (s *Server) get(path string, to any) error {
-	res, err := http.Get(s.url(path, ""))
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close() //nolint:errcheck // it was read
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return refusal(res.StatusCode, body)
-	}
-	return json.Unmarshal(body, to)
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// get prints retained messages.
+type get struct {
+	Server `embed:""`
+
+	Filter string `arg:"" help:"Group, or pattern: + is one level, # at the end is all below."`
+	JSON   bool   `help:"Print each message as the hub sends it, with id, group, time and the rest." name:"json"`
+}
+
+// getPage is how many messages are asked for at once.
+const getPage = 100
+
+// Run prints the value of a group; for a pattern, each value behind its group and a tab. It fails if there is
+// none.
+func (g *get) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	found, q := false, url.Values{"limit": {fmt.Sprint(getPage)}}
+	for {
+		var page struct {
+			Messages []json.RawMessage
+			Next     string
+		}
+		if err := g.read(ctx, g.url("/v1/retained/", g.Filter)+"?"+q.Encode(), &page); err != nil {
+			return err
+		}
+		for _, data := range page.Messages {
+			found = true
+			if err := g.print(data); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			break
+		}
+		q.Set("since", page.Next)
+	}
+	if !found {
+		return fmt.Errorf("nothing is retained for %s", g.Filter)
+	}
+	return nil
+}
+
+func (g *get) print(data []byte) error {
+	if g.JSON {
+		return printLine(data)
+	}
+	m, err := parseMessage(data)
+	if err != nil {
+		return err
+	}
+	if strings.ContainsAny(g.Filter, "+#") {
+		return printLine([]byte(m.Group + "\t" + string(m.payload)))
+	}
+	return printLine(m.payload)
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Server is which hub a tool talks to.
+type Server struct {
+	URL string `help:"Where the hub is." default:"http://127.0.0.1:1234" name:"url"`
+}
+
+// url returns the address of a resource. The name's slashes stay slashes.
+func (s *Server) url(resource, name string) string {
+	if name == "" {
+		return strings.TrimSuffix(s.URL, "/") + resource
+	}
+	levels := strings.Split(name, "/")
+	for i, l := range levels {
+		levels[i] = url.PathEscape(l)
+	}
+	return strings.TrimSuffix(s.URL, "/") + resource + strings.Join(levels, "/")
+}
+
+// hubClient asks hubs. It does not follow a redirect that turns a POST into a GET, which would listen to
+// the group.
+var hubClient = &http.Client{
+	Transport: patientTransport(),
+	CheckRedirect: func(r *http.Request, via []*http.Request) error {
+		if r.Method != via[0].Method || len(via) >= 10 {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	},
+}
+
+func patientTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ResponseHeaderTimeout = answerTimeout
+	return t
+}
+
+// do makes a request and returns what the hub answers. An answer that is no success, or not a hub's, is a
+// *hubError.
+func (s *Server) do(req *http.Request) ([]byte, error) {
+	res, err := hubClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close() //nolint:errcheck // it was read
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode/100 != 2 || mediaType(res.Header) != "application/json" {
+		return nil, refusal(res.StatusCode, res.Header, answer)
+	}
+	return answer, nil
+}
+
+// read reads a JSON object from a URL.
+func (s *Server) read(ctx context.Context, url string, to any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	body, err := s.do(req)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, to)
+}
+
+// hubError is an answer that refuses, or that something between us and the hub has given.
+type hubError struct {
+	status       int
+	code, detail string // of the hub's problem; "" if it is none
+}
+
+// refusal returns the error that an answer is.
+func refusal(status int, header http.Header, body []byte) *hubError {
+	e := &hubError{status: status}
+	var p struct{ Code, Detail string }
+	if mediaType(header) == "application/problem+json" && json.Unmarshal(body, &p) == nil {
+		e.code, e.detail = p.Code, p.Detail
+	}
+	return e
+}
+
+// mediaType returns the type of a body, without parameters.
+func mediaType(h http.Header) string {
+	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return media
+}
+
+func (e *hubError) Error() string {
+	if e.detail == "" {
+		return fmt.Sprintf("the answer is %d %s", e.status, http.StatusText(e.status))
+	}
+	return fmt.Sprintf("%s (%s)", e.detail, e.code)
+}
+
+// final reports whether asking again is useless after an error. Once the hub has answered, an answer that is
+// not its own comes from a proxy while the hub is replaced.
+func final(err error, met bool) bool {
+	e, ok := errors.AsType[*hubError](err)
+	switch {
+	case !ok:
+		return false
+	case e.status == http.StatusUnauthorized, e.status == http.StatusForbidden:
+		return true
+	case e.status == http.StatusRequestTimeout, e.status == http.StatusTooManyRequests, e.status >= 500:
+		return false
+	}
+	return e.code != "" || !met
+}
