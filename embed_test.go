@@ -20,7 +20,8 @@ import (
 func TestAnAppThatUsesEverything(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2 over TLS": true} {
 		t.Run(name, func(t *testing.T) {
-			hub, err := watchbox.New(watchbox.WithSessionTimeout(500 * time.Millisecond))
+			t.Parallel()
+			hub, err := watchbox.New(watchbox.WithSessionTimeout(10 * time.Second)) // long enough for a busy machine to reconnect
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -248,7 +248,8 @@ func (e *events) hear(h *watchbox.Hub) {
 }
 
 func TestPresenceIsToldExactly(t *testing.T) {
-	_, addr := serve(t, watchbox.WithSessionTimeout(300*time.Millisecond))
+	t.Parallel()
+	_, addr := serve(t, watchbox.WithSessionTimeout(10*time.Second)) // long enough for a busy machine to reconnect
 	p := at(t, addr)
 	room, all := p.listen("/v1/groups/$presence/room?format=raw", ""), p.listen("/v1/groups/$presence/%23", "")
 	told := func(uid string, want ...string) {
@@ -552,12 +553,14 @@ func TestStatsAreSentWhileSomebodyListens(t *testing.T) {
 	if _, err := h.Publish(t.Context(), "foo", "bar"); err != nil {
 		t.Fatal(err)
 	}
-	var figures map[string]float64
-	if err := json.Unmarshal(l.message().Msg, &figures); err != nil {
-		t.Fatal(err)
-	}
 	l.message()
-	if took := time.Since(begin); took < 1500*time.Millisecond || took > 10*time.Second {
+	var figures map[string]float64
+	for figures["watchbox_messages_published_total"] == 0 { // the first may be older than the POST
+		if err := json.Unmarshal(l.message().Msg, &figures); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(begin); took < 1500*time.Millisecond {
 		t.Errorf("the second came after %v", took)
 	}
 	if figures["watchbox_messages_published_total"] != 1 || figures["watchbox_streams"] != 1 || figures["watchbox_sessions"] != 1 {
