@@ -6,14 +6,13 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// groupCost is what a group takes on the Go heap, in bytes, beside its name. It counts towards
+// groupCost is how many bytes a group takes on the Go heap, beside its name. They count towards
 // MaxMemory.
 const groupCost = 424
 
 func (r *ring) cost() int64 { return groupCost + int64(len(r.name)) }
 
-// admit makes sure that the entries can be stored without an error halfway, and has their rings
-// in targets.
+// admit makes sure that all entries can be stored, and puts their rings into targets.
 func (l *Log) admit(entries []store.Entry, first store.ID) error {
 	if l.closed {
 		return store.ErrClosed
@@ -32,7 +31,7 @@ func (l *Log) admit(entries []store.Entry, first store.ID) error {
 	if known {
 		return nil
 	}
-	if err := l.seat(entries); err != nil {
+	if err := l.addRings(entries); err != nil {
 		return err
 	}
 	for i := range entries {
@@ -41,8 +40,8 @@ func (l *Log) admit(entries []store.Entry, first store.ID) error {
 	return nil
 }
 
-// affordable returns ErrFull for entries that would have to evict each other, and for retained
-// ones that would take what history needs.
+// affordable returns ErrFull for entries that would evict each other, and for retained messages that
+// would leave less than half of the memory for history.
 func (l *Log) affordable(entries []store.Entry, first store.ID) error {
 	var need, keep int64
 	last := store.ID{Epoch: first.Epoch, Seq: first.Seq + store.Seq(len(entries))}
@@ -64,17 +63,17 @@ func (l *Log) affordable(entries []store.Entry, first store.ID) error {
 	return nil
 }
 
-// replaces reports whether a retained message takes the place of one of the same size, as the next
-// value of a sensor does: that is never refused.
+// replaces reports whether a retained message replaces one of the same size, as the next value of a
+// sensor does. Such a message is never refused.
 func (l *Log) replaces(name string, size int) bool {
 	r := l.rings[name]
 	return r != nil && r.retained != nil && len(r.retained.mem.data) == size
 }
 
-// seat makes a ring for each group that has none, in the place of groups that hold nothing if
-// need be, or changes nothing.
-func (l *Log) seat(entries []store.Entry) error {
-	fresh := map[string]bool{} // the groups of the entries, and whether they are new
+// addRings adds a ring for each group that has none. If the limits require it, it first drops groups
+// that hold nothing. If there are not enough of these, it changes nothing.
+func (l *Log) addRings(entries []store.Entry) error {
+	fresh := map[string]bool{} // the groups of the entries; true: it is new
 	groups, bytes := len(l.rings)-l.opts.MaxGroups, l.arena.used[pinned]-l.opts.MaxMemory/2
 	for i := range entries {
 		name := entries[i].Group
@@ -87,7 +86,7 @@ func (l *Log) seat(entries []store.Entry) error {
 			bytes += groupCost + int64(len(name))
 		}
 	}
-	if !l.forget(groups, bytes, fresh) {
+	if !l.dropIdle(groups, bytes, fresh) {
 		return store.ErrTooManyGroups
 	}
 	now := time.Now().UnixMilli()
@@ -113,13 +112,13 @@ func (l *Log) addRing(name string, now int64) {
 	l.apply(r)
 }
 
-// lostGroup is what is known of groups that are no longer: the newest message evicted.
+// lostGroup is the newest message evicted from any group that was dropped.
 type lostGroup struct {
 	store.Loss
 	time int64
 }
 
-// noteIdle remembers a ring that holds nothing, in case room for another group is needed.
+// noteIdle lists a ring that holds nothing as one to drop if another group needs its place.
 func (l *Log) noteIdle(r *ring) {
 	if !r.idle && r.empty() {
 		r.idle = true
@@ -127,10 +126,11 @@ func (l *Log) noteIdle(r *ring) {
 	}
 }
 
-// forget drops groups that hold nothing until so many, of so many bytes, are gone: all or none,
-// and none that is needed. That messages of them were lost is remembered for all groups not
-// known: a gap too many for them, but never one too few.
-func (l *Log) forget(groups int, bytes int64, needed map[string]bool) bool {
+// dropIdle drops groups that hold nothing until at least the given number of groups and bytes is
+// freed, except those that are needed. If that is not possible it drops none and returns false. The
+// newest loss of the dropped groups counts for every group without a ring from then on: a reader may
+// be told of a gap that is none, but never misses one.
+func (l *Log) dropIdle(groups int, bytes int64, needed map[string]bool) bool {
 	var out, stay []*ring
 	for groups > 0 || bytes > 0 {
 		r, ok := pop(&l.idle)

@@ -12,8 +12,8 @@ func (l *Log) Append(_ context.Context, entries []store.Entry) (store.ID, error)
 	return l.place(entries, nil)
 }
 
-// Place stores entries under rising seqs, above all that there are, or none of them. A log is
-// either appended to or placed in.
+// Place appends entries with the given seqs, which rise and are above all that were used. It stores
+// all or none. A log is used either with Place or with Append.
 func (l *Log) Place(entries []store.Entry, seqs []store.Seq) error {
 	_, err := l.place(entries, seqs)
 	return err
@@ -31,11 +31,12 @@ func (l *Log) place(entries []store.Entry, seqs []store.Seq) (store.ID, error) {
 	return id, nil
 }
 
-// tidySteps is how much of what is due an append does beside its own work. The timer does the rest.
+// tidySteps is how many steps of work that is due an append does beside its own. The timer does the
+// rest.
 const tidySteps = 256
 
-// append returns the first id, and the chunks that are full and to be compressed. Without seqs the
-// next ones are taken.
+// append returns the first id, and the full chunks that should be compressed. Without seqs it uses the
+// next ones.
 func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, full []*chunk, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,7 +69,7 @@ func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, f
 	return first, full, nil
 }
 
-// push stores one entry. It returns the chunk before, if that is now full and to be compressed.
+// push stores one entry. It returns the previous chunk if that is now full and should be compressed.
 func (l *Log) push(r *ring, e *store.Entry, id store.ID, now int64) (full *chunk) {
 	l.clock = max(l.clock, min(e.Time.UnixMilli(), now))
 	n := e.FrameLen(id)
@@ -95,15 +96,15 @@ func (l *Log) push(r *ring, e *store.Entry, id store.ID, now int64) (full *chunk
 	return nil
 }
 
-// open returns the ring's last chunk with room for a frame of n bytes. Memory for it may evict
-// what the ring has, that chunk too.
+// open returns a last chunk of the ring that has room for a frame of n bytes. The allocation may evict
+// messages of the same ring, even that chunk.
 func (l *Log) open(r *ring, n int, seq store.Seq) *chunk {
 	if c := r.tail(); c != nil {
 		if c.fits(n, seq, l.clock) {
 			return c
 		}
-		// What was evicted from a chunk is not worth carrying along.
-		if size := roundUp(c.size(n)); size <= r.seal() && c.gone == 0 && c.takes(n, seq, l.clock) {
+		// A chunk with evicted messages is not copied, but followed by a new one.
+		if size := roundUp(c.size(n)); size <= r.seal() && c.evicted == 0 && c.takes(n, seq, l.clock) {
 			mem := l.alloc(size, history)
 			if c.ring == r {
 				r.memory += int64(len(mem.data) - len(c.mem.data))
@@ -117,7 +118,7 @@ func (l *Log) open(r *ring, n int, seq store.Seq) *chunk {
 	return l.extend(r, n, seq)
 }
 
-// extend gives a ring a new chunk, in which a frame of n bytes has room.
+// extend adds a chunk to a ring that has room for a frame of n bytes.
 func (l *Log) extend(r *ring, n int, seq store.Seq) *chunk {
 	mem := l.alloc(max(n+slotSize, r.open()), history)
 	c := l.newChunk(r, mem, seq)

@@ -7,26 +7,27 @@ const (
 	slabBlocks = 16  // mapped at once
 	minPiece   = 256 // the smallest piece; a block has at most 256 of them
 	pageSize   = 4096
-	spare      = 4 << 20 // free blocks up to so many bytes stay resident for reuse
+	spare      = 4 << 20 // how many bytes of free blocks stay resident for reuse
 
-	// What the Go heap has for each, with the tables that lead there.
+	// Bytes on the Go heap for each, including the tables that refer to it.
 	pieceCost = 176 // a chunk or page
 	blockCost = 96
 )
 
-// arena hands out memory outside the Go heap and knows how much of it is resident, with what the
-// heap has beside it. Blocks of 64 KiB are shared by pieces of one size; what is larger than a
-// block is mapped by itself.
+// arena allocates memory outside the Go heap. It counts how much of it is resident, including the heap
+// memory that goes with it. A block of 64 KiB is divided into pieces of one size; larger pieces are
+// mapped by themselves.
 type arena struct {
 	limit   int64
 	used    [2]int64 // by purpose: whole blocks, larger pieces, and costs
 	slabs   [][]byte
 	warm    [][]byte             // free blocks whose pages are resident
-	cold    [][]byte             // free blocks that take no memory
+	cold    [][]byte             // free blocks without resident pages
 	partial [2]map[int]*[]*block // by purpose and piece size: blocks with room
 }
 
-// purpose keeps what can be evicted apart from what cannot, so that evicting frees whole blocks.
+// purpose separates memory that can be evicted from memory that cannot, so that eviction frees whole
+// blocks.
 type purpose uint8
 
 const (
@@ -37,24 +38,24 @@ const (
 // piece is memory from the arena.
 type piece struct {
 	data []byte
-	from *block // nil: a whole block or more
+	from *block // nil for a whole block or more
 	why  purpose
-	no   uint8 // which piece of the block
+	no   uint8 // its index in the block
 }
 
 type block struct {
 	mem  []byte
 	size int // of its pieces
-	at   int // where the list of those with room has it
+	at   int // its index in the list of blocks with room
 	out  int // pieces in use
-	next int // the first piece that never was
+	next int // the first piece that was never used
 	free []uint8
 }
 
 // pieces returns how many pieces a block has.
 func (b *block) pieces() int { return blockSize / b.size }
 
-// take takes a piece of a block with room.
+// take allocates a piece of a block with room.
 func (b *block) take() (no uint8) {
 	b.out++
 	if no, ok := pop(&b.free); ok {
@@ -76,8 +77,8 @@ func roundUp(n int) int {
 	return pieceSize(blockSize / max(n, minPiece))
 }
 
-// pieceSize returns the size of pieces of which a block has k, or somewhat fewer: there are four
-// sizes to each doubling, so that those of one size are found, and none leaves a rest.
+// pieceSize returns the size of the pieces of a block that is divided into k or slightly fewer. There
+// are four sizes per doubling, so that pieces of one size are frequent enough to share blocks.
 func pieceSize(k int) int {
 	if drop := bits.Len(uint(k)) - 3; drop > 0 {
 		k = k >> drop << drop
@@ -85,12 +86,12 @@ func pieceSize(k int) int {
 	return blockSize / k
 }
 
-// taken returns the bytes that are resident.
+// taken returns how many bytes are resident.
 func (a *arena) taken() int64 {
 	return a.used[history] + a.used[pinned] + int64(len(a.warm))*blockSize
 }
 
-// room reports whether n bytes more are within the limit, giving up spare blocks for them.
+// room reports whether n more bytes are within the limit. It gives up spare blocks for them.
 func (a *arena) room(n int64) bool {
 	for a.taken()+n > a.limit {
 		k := len(a.warm) - 1
@@ -103,8 +104,8 @@ func (a *arena) room(n int64) bool {
 	return true
 }
 
-// alloc returns a piece of at least n bytes, or false if the limit is reached. With force it
-// exceeds the limit instead.
+// alloc returns a piece of at least n bytes, or false if that would exceed the limit. With force it
+// exceeds the limit.
 func (a *arena) alloc(n int, why purpose, force bool) (piece, bool) {
 	size := roundUp(n)
 	if size < blockSize {
@@ -148,14 +149,14 @@ func (a *arena) allocSmall(size int, why purpose, force bool) (piece, bool) {
 	return piece{b.mem[i*size : (i+1)*size : (i+1)*size], b, why, no}, true
 }
 
-// share makes a block of pieces of one size.
+// share adds a block that is divided into pieces of one size.
 func (a *arena) share(list *[]*block, size int, why purpose) {
 	*list = append(*list, &block{mem: a.block(), size: size, at: len(*list)})
 	a.used[why] += blockSize + blockCost + int64(blockSize/size)
 }
 
-// blockFits reports whether a block with a cost is within the limit. A spare one is counted
-// already.
+// blockFits reports whether another block, with its cost, is within the limit. Spare blocks are
+// counted already.
 func (a *arena) blockFits(cost int64) bool {
 	if len(a.warm) > 0 && a.taken()+cost <= a.limit {
 		return true
@@ -163,7 +164,7 @@ func (a *arena) blockFits(cost int64) bool {
 	return a.room(blockSize + cost)
 }
 
-// release gives a piece back. Nobody may use it any more.
+// release frees a piece.
 func (a *arena) release(p piece) {
 	a.used[p.why] -= pieceCost
 	switch {
@@ -197,7 +198,7 @@ func (a *arena) releaseSmall(p piece) {
 	a.keep(b.mem)
 }
 
-// block returns 64 KiB, from the free ones or from a new slab.
+// block returns a free block, or one from a new slab.
 func (a *arena) block() []byte {
 	if b, ok := pop(&a.warm); ok {
 		return b
@@ -213,7 +214,7 @@ func (a *arena) block() []byte {
 	return b
 }
 
-// keep takes a block back. Beyond a few, its pages go back to the system.
+// keep takes a free block. If there are enough spare blocks, it returns its pages to the system.
 func (a *arena) keep(b []byte) {
 	if len(a.warm)*blockSize >= spare && discardMemory(b) {
 		a.cold = append(a.cold, b)
@@ -232,7 +233,7 @@ func pop[T any](list *[]T) (v T, ok bool) {
 	return v, true
 }
 
-// close unmaps all that was ever handed out from slabs.
+// close unmaps all slabs.
 func (a *arena) close() {
 	for _, s := range a.slabs {
 		unmapMemory(s)

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPiecesDoNotOverlap fills pieces of random sizes with bytes of their own, and looks at them
-// when they are given back.
+// TestPiecesDoNotOverlap fills pieces of random sizes with a byte of their own, and checks them when they
+// are released.
 func TestPiecesDoNotOverlap(t *testing.T) {
 	type owned struct {
 		piece

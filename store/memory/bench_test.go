@@ -16,7 +16,7 @@ func perMessage(b *testing.B, n int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/message")
 }
 
-// BenchmarkAppend is of messages of 128 bytes, into a log that is full from the first round on.
+// BenchmarkAppend appends messages of 128 bytes to a full log.
 func BenchmarkAppend(b *testing.B) {
 	for _, groups := range []int{1, 1000} {
 		for _, n := range []int{1, 100} {
@@ -54,7 +54,7 @@ func BenchmarkAppend(b *testing.B) {
 	})
 }
 
-// index is a selector that is asked as a shard's is: by levels, in maps.
+// index is a selector that looks names up in maps by level, like a shard's index.
 type index map[string]map[string]bool
 
 // Match implements store.Selector.
@@ -138,7 +138,7 @@ func BenchmarkCompress(b *testing.B) {
 	}
 }
 
-// BenchmarkReadNothing is what a listener pays that has got all there is.
+// BenchmarkReadNothing reads at the end of the log.
 func BenchmarkReadNothing(b *testing.B) {
 	l := memory.New(memory.Options{})
 	defer l.Close()

@@ -11,55 +11,55 @@ import (
 const (
 	slotSize = 12
 	seqBits  = 32 - store.FlagBits
-	maxMsg   = math.MaxUint16 // the farthest from its frame's start that a msg may begin
+	maxMsg   = math.MaxUint16 // the largest offset of a msg in its frame
 )
 
-// chunk is a stretch of one group's frames, as doc.go draws it.
+// chunk is a part of a group's frames, in the format of doc.go.
 type chunk struct {
-	ring     *ring // nil once it is freed
-	no       int   // its number in the log's table
+	ring     *ring // nil if the chunk was freed
+	no       int   // its index in the log's table
 	mem      piece
 	base     store.Seq
 	baseTime int64 // milliseconds since 1970
 	n        int   // slots
 	end      int   // bytes of frames
-	gone     int   // slots evicted by policy
-	head     int   // slots removed: at most gone
-	packed   int   // bytes that the frames were compressed to; 0: they are not
+	evicted  int   // slots evicted by the policy
+	removed  int   // slots removed, at most those evicted
+	packed   int   // size of the compressed frames; 0: not compressed
 
-	mortal  int   // slots of messages with an expiry
-	expires int64 // the latest of these, ms
-	due     int64 // where it is in the queue of chunks that expire: when it is looked at
-	dueAt   int
+	mortal  int   // messages that have an expiry
+	expires int64 // the latest expiry, ms
+	due     int64 // its key in the queue of chunks that expire, ms
+	dueAt   int   // its place there
 }
 
-// live returns how many messages the policy keeps, and their bytes.
-func (c *chunk) live() (n, bytes int) { return c.n - c.gone, c.end - c.ends(c.gone-1) }
+// live returns the number of messages that are not evicted, and their bytes.
+func (c *chunk) live() (n, bytes int) { return c.n - c.evicted, c.end - c.ends(c.evicted-1) }
 
 type slot struct {
 	seq        store.Seq
 	time       int64
-	start, end int // of the frame among the frames' bytes
-	msg        int // from the frame's start
+	start, end int // of the frame in the chunk
+	msg        int // offset in the frame
 	flags      store.Flags
 }
 
-// fits reports whether a frame of n bytes can be added. A slot has 16 bits for where a frame
-// ends, so that one that is larger has a chunk to itself.
+// fits reports whether a frame of n bytes can be added. A slot has 16 bits for the end of its frame,
+// so that a larger frame needs a chunk of its own.
 func (c *chunk) fits(n int, seq store.Seq, time int64) bool {
 	return c.size(n) <= len(c.mem.data) && c.takes(n, seq, time)
 }
 
-// takes reports whether a frame of n bytes could be added if there were memory for it.
+// takes reports whether a frame of n bytes could be added if the chunk had memory for it.
 func (c *chunk) takes(n int, seq store.Seq, time int64) bool {
 	return c.packed == 0 && (c.n == 0 || c.size(n) <= blockSize) &&
 		uint64(seq-c.base) < 1<<seqBits && time-c.baseTime <= math.MaxUint32
 }
 
-// size returns the bytes needed with a frame of n bytes more.
+// size returns the size of the chunk with another frame of n bytes.
 func (c *chunk) size(n int) int { return c.end + n + (c.n+1)*slotSize }
 
-// add writes the entry's frame, which fits.
+// add writes the entry's frame, which must fit.
 func (c *chunk) add(e *store.Entry, id store.ID, time int64) {
 	frame, msg := e.AppendFrame(c.mem.data[c.end:c.end], id)
 	c.end += len(frame)
@@ -71,7 +71,7 @@ func (c *chunk) add(e *store.Entry, id store.ID, time int64) {
 	c.n++
 }
 
-// move takes the chunk to other memory, which has room.
+// move copies the chunk to larger memory, and returns the old memory.
 func (c *chunk) move(to piece) (from piece) {
 	copy(to.data, c.mem.data[:c.end])
 	copy(to.data[len(to.data)-c.n*slotSize:], c.mem.data[len(c.mem.data)-c.n*slotSize:])
@@ -79,7 +79,7 @@ func (c *chunk) move(to piece) (from piece) {
 	return from
 }
 
-// slotBytes are a slot as doc.go draws it.
+// slotBytes is a slot in the format of doc.go.
 type slotBytes [slotSize]byte
 
 func (b *slotBytes) seq() store.Seq {
@@ -97,7 +97,7 @@ func (c *chunk) at(i int) *slotBytes {
 func (c *chunk) seq(i int) store.Seq { return c.base + c.at(i).seq() }
 func (c *chunk) time(i int) int64    { return c.baseTime + c.at(i).time() }
 
-// ends returns where a slot's frame ends. Slot -1 ends where the first begins.
+// ends returns the end of a slot's frame. Slot -1 ends where the first frame begins.
 func (c *chunk) ends(i int) int {
 	switch {
 	case i < 0:

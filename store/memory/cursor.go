@@ -10,7 +10,7 @@ import (
 // noSeq is above every seq.
 const noSeq store.Seq = math.MaxUint64
 
-// cursor is a way through the chunks of one ring, valid under the log's lock.
+// cursor is an iteration over the chunks of one ring, valid under the log's lock.
 type cursor struct {
 	chunks []*chunk
 	chunk  int
@@ -19,7 +19,7 @@ type cursor struct {
 	seq    store.Seq // of the next message; noSeq at the end
 }
 
-// newCursor returns the cursor behind a position.
+// newCursor returns a cursor at the first message after a position.
 func newCursor(chunks []*chunk, after store.Seq, live bool) cursor {
 	i := sort.Search(len(chunks), func(i int) bool { return chunks[i].base > after }) - 1
 	c := cursor{chunks: chunks, chunk: max(i, 0), live: live}
@@ -32,13 +32,13 @@ func newCursor(chunks []*chunk, after store.Seq, live bool) cursor {
 
 func (c *cursor) done() bool { return c.seq == noSeq }
 
-// settle moves on to the next message that the cursor may see.
+// settle moves forward to a message that the reader may see.
 func (c *cursor) settle() {
 	for ; c.chunk < len(c.chunks); c.chunk, c.slot = c.chunk+1, 0 {
 		ch := c.chunks[c.chunk]
-		from := ch.gone
+		from := ch.evicted
 		if c.live {
-			from = ch.head
+			from = ch.removed
 		}
 		if c.slot = max(c.slot, from); c.slot < ch.n {
 			c.seq = ch.seq(c.slot)
@@ -48,7 +48,7 @@ func (c *cursor) settle() {
 	c.seq = noSeq
 }
 
-// run takes the messages below a seq, as far as they lie in one chunk. The next one is below it.
+// run consumes messages below a seq, as far as they are in one chunk. At least the next one is below it.
 func (c *cursor) run(below store.Seq) run {
 	ch, from := c.chunks[c.chunk], c.slot
 	to := ch.n

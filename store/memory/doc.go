@@ -1,41 +1,42 @@
-// Package memory keeps the log in memory: rings of encoded frames and one order over them.
+// Package memory keeps the log in memory: a ring of encoded frames per group, and one order over all
+// of them.
 //
 //	group home/temp   ring  [chunk 3: frame frame frame … slots] [chunk 9: frame frame …   slots]
 //	group home/door   ring  [chunk 5: frame …                                              slots]
 //	                              ▲        ▲
 //	order             seq 1 ──────┘  seq 2 ┘  3 → (chunk, slot) …          8 bytes a message
 //
-// Bytes live in one ring of chunks per group, so that what a policy evicts is contiguous and what
-// a listener to one group has missed is, too. Within a chunk frames grow from the front and
+// Each group has a ring of chunks, so that the messages that a policy evicts, and those that a
+// listener to one group missed, are contiguous. Within a chunk, frames grow from the front and
 // fixed-size slots from the back:
 //
 //	chunk   | frame 0 | frame 1 | …  →            ←  … | slot 1 | slot 0 |
 //	slot    seq - base (27 bits) · flags (5 bits) · time - base time, ms (4) · end of its frame (2) · msg (2)
 //
-// All little-endian. The last frame's end is the chunk's, so that a frame larger than 64 KiB has a
-// chunk to itself. A ring's last chunk grows with what comes, by being copied, up to an eighth of the
-// ring or 64 KiB; then there is a next one.
+// All numbers are little-endian. The end of the last frame is that of the chunk and not in its slot,
+// so that a frame larger than 64 KiB fits into a chunk of its own. The last chunk of a ring grows by
+// being copied, up to an eighth of the ring or 64 KiB; then the ring gets another chunk.
 //
-// The order is a sequence of pages of (chunk, slot) by seq; what is evicted is blanked there and
-// pages shrink with what they hold. A second order, of the same type, leads to the retained
+// The order is a sequence of pages that map a seq to (chunk, slot). The entries of removed messages
+// are blanked, and pages shrink as they empty. A second order, of the same type, has the retained
 // messages.
 //
-// Chunks and pages are taken from an arena outside the Go heap: the garbage collector neither
-// walks nor counts them, and --max-memory is a bound on real pages, with what the heap has for
-// each chunk, page and group. When it is reached, the oldest chunk of the largest group goes. In
-// the steady state a message takes about 21 bytes beside its frame in one group, and 28 in a
-// thousand groups of 500 messages each: 20 for slot and entry, the rest for what chunks leave
-// unused.
+// Chunks and pages are allocated from an arena outside the Go heap, so that the garbage collector
+// neither scans nor counts them. --max-memory bounds the resident pages of the arena, plus the heap
+// memory for each chunk, page and group. When the bound is reached, the oldest chunk of the largest
+// group is evicted. In the steady state a message takes about 21 bytes beside its frame in one group,
+// and 28 in a thousand groups of 500 messages each: 20 for slot and order entry, the rest for unused
+// space in chunks.
 //
-// A policy evicts logically at once, but the bytes linger for a moment: a listener that is a few
-// milliseconds behind on a group that keeps one message still gets every one (Query.Live).
+// A policy evicts messages at once, but their bytes are removed a moment later: a listener that is a
+// few milliseconds behind on a group that keeps one message still gets every message (Query.Live).
 //
-// What has expired takes room until all messages of its chunk have: then the chunk goes, from the
-// middle of its ring, too (expire.go).
+// Expired messages take space until all messages of their chunk have expired. Then the chunk is
+// freed, even in the middle of its ring (expire.go).
 //
-// Only Log's methods touch rings, orders and arena together, under its lock, which is held to
-// copy and never for I/O. It is held for a bounded number of steps (holdMost): a read that has found
-// nothing by then surveys the groups (survey.go) and merges the rings of those that match, or stops
-// early; purges, policies, ages and expiry go on in the next hold. The store starts no goroutine; one
-// timer serves ages, expiry and lingering.
+// Only Log's methods access rings, orders and arena together. They do so under the log's lock, never
+// during I/O, and for a bounded number of steps (holdMost). A read that finds nothing within these
+// surveys the groups (survey.go) and merges the rings that match, or returns early. Purges, policy
+// changes, max_age and expiry release the lock in between. The store starts no goroutine; one timer
+// serves max_age, expiry and the removal of evicted messages.
 package memory

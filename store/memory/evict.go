@@ -6,20 +6,20 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// alloc returns memory, evicting what it must.
+// alloc returns memory. It evicts messages if there is not enough.
 func (l *Log) alloc(n int, why purpose) piece {
 	for {
 		if p, ok := l.arena.alloc(n, why, false); ok {
 			return p
 		}
 		if !l.evictLargest() {
-			p, _ := l.arena.alloc(n, why, true) // admit keeps this from being more than a little
+			p, _ := l.arena.alloc(n, why, true) // admit makes sure that this exceeds the limit only slightly
 			return p
 		}
 	}
 }
 
-// charge counts memory that is taken on the Go heap and cannot be evicted.
+// charge counts memory on the Go heap that cannot be evicted.
 func (l *Log) charge(n int64) {
 	for !l.arena.room(n) && l.evictLargest() {
 	}
@@ -46,8 +46,8 @@ func (l *Log) evictChunk(r *ring, now int64) {
 	l.settle(r, now)
 }
 
-// enforce evicts what a ring's policy no longer keeps, in at most so many steps, of which it returns
-// how many are left.
+// enforce evicts the messages that a ring's policy no longer keeps. It takes at most left steps, and
+// returns how many remain.
 func (l *Log) enforce(r *ring, now int64, left int) int {
 	any := false
 	for c := r.oldest(); c != nil && left > 0 && r.excess(c, now); c = r.oldest() {
@@ -65,34 +65,34 @@ func (l *Log) enforce(r *ring, now int64, left int) int {
 	return left
 }
 
-// evictRest evicts all of a chunk that has the oldest message. Without messages that expire it
-// takes one step.
+// evictRest evicts all messages of the chunk that has the oldest one. It takes one step unless some of
+// them have an expiry.
 func (l *Log) evictRest(r *ring, c *chunk, now int64) {
-	for c.mortal > 0 && c.gone < c.n {
+	for c.mortal > 0 && c.evicted < c.n {
 		l.evictFirst(r, c, now)
 	}
-	if c.gone == c.n {
+	if c.evicted == c.n {
 		return
 	}
 	n, bytes := c.live()
 	r.evictedTime = c.time(c.n - 1)
 	l.lose(r, evicted, c.seq(c.n-1))
-	c.gone = c.n
+	c.evicted = c.n
 	l.uncount(r, n, bytes)
 }
 
 // evictFirst evicts the oldest message, which is in c.
 func (l *Log) evictFirst(r *ring, c *chunk, now int64) {
-	s := c.slot(c.gone)
+	s := c.slot(c.evicted)
 	if !l.expired(c, s, now, &l.scratch) {
 		r.evictedTime = s.time
 		l.lose(r, evicted, s.seq)
 	}
-	c.gone++
+	c.evicted++
 	l.uncount(r, 1, s.end-s.start)
 }
 
-// uncount counts messages that are evicted.
+// uncount updates the counts for evicted messages.
 func (l *Log) uncount(r *ring, n, bytes int) {
 	r.messages -= int64(n)
 	r.bytes -= int64(bytes)
@@ -101,23 +101,23 @@ func (l *Log) uncount(r *ring, n, bytes int) {
 	l.evictions += uint64(n)
 }
 
-// expired is the function expired for a message in a chunk, which may be packed.
+// expired reports whether a message in a chunk, which may be compressed, has expired.
 func (l *Log) expired(c *chunk, s slot, now int64, u *unpacked) bool {
 	return s.flags&store.HasExpiry != 0 &&
 		expired(l.frames(c, u)[s.start:s.end], s.flags, s.msg, time.UnixMilli(now))
 }
 
-// removeFirst frees the bytes of the oldest message, which is evicted; with the last of a chunk,
+// removeFirst removes the oldest message, which is evicted. With the last message of a chunk it frees
 // the chunk.
 func (l *Log) removeFirst(r *ring, now int64) {
 	c := r.chunks[0]
-	s := c.slot(c.head)
+	s := c.slot(c.removed)
 	l.order.remove(s.seq)
 	if !l.expired(c, s, now, &l.scratch) {
 		l.lose(r, removed, s.seq)
 	}
-	c.head++
-	if c.head < c.n {
+	c.removed++
+	if c.removed < c.n {
 		return
 	}
 	r.chunks[0] = nil
@@ -132,27 +132,27 @@ func (l *Log) dropChunk(r *ring, c *chunk) {
 	l.bySize.fix(r)
 }
 
-// settle puts a ring that lost messages where it belongs now.
+// settle updates queues and lists after a ring lost messages.
 func (l *Log) settle(r *ring, now int64) {
 	if r.policy.MaxAge > 0 {
 		l.fixAge(r)
 	}
-	if !r.lingers && len(r.chunks) > 0 && r.chunks[0].head < r.chunks[0].gone {
+	if !r.lingers && len(r.chunks) > 0 && r.chunks[0].removed < r.chunks[0].evicted {
 		r.lingers = true
 		l.lingers = append(l.lingers, lingering{r, now + linger})
 	}
 	l.noteIdle(r)
 }
 
-// fixAge notes when a ring loses a message by age next.
+// fixAge updates when a ring next loses a message by age.
 func (l *Log) fixAge(r *ring) {
 	r.due = r.expires()
 	l.byAge.fix(r)
 }
 
-// dropRing forgets a ring that holds nothing.
+// dropRing removes a ring that holds nothing.
 func (l *Log) dropRing(r *ring) {
-	if lost := r.lost[evicted].Seq; lost > 0 { // groups not known lose what this one had
+	if lost := r.lost[evicted].Seq; lost > 0 { // from now on its losses count for all groups without a ring
 		newest := store.Loss{Seq: max(lost, l.forgotten.Seq), At: l.opts.Losses.Tick()}
 		l.forgotten = lostGroup{newest, max(r.evictedTime, l.forgotten.time)}
 	}
@@ -162,6 +162,6 @@ func (l *Log) dropRing(r *ring) {
 	l.unlist(r, removed)
 	l.bySize.remove(r)
 	l.byAge.remove(r)
-	r.lingers = false // the list that it is in drops it when its time has come
+	r.lingers = false // tidy drops it from the list of lingering rings
 	l.arena.used[pinned] -= r.cost()
 }

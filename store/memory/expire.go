@@ -7,11 +7,10 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// A message that has expired is not read, wherever it lies. Its room is free once all messages of
-// its chunk have expired: then the chunk goes, from the midst of its ring, too. That is no loss, and
-// so no gap.
+// Readers skip expired messages. The space of a message is freed once all messages of its chunk have
+// expired; the chunk may be in the middle of its ring. This is not a loss, and so not a gap.
 
-// noteExpiry notes when the chunk may go, as the entry is added to it.
+// noteExpiry updates when the chunk expires, after the entry was added to it.
 func (l *Log) noteExpiry(c *chunk, e *store.Entry) {
 	if e.Expires.IsZero() {
 		l.byExpiry.remove(c)
@@ -28,11 +27,11 @@ func (l *Log) noteExpiry(c *chunk, e *store.Entry) {
 	}
 }
 
-// expire frees chunks of which all messages have expired, in at most so many steps, of which it
-// returns how many are left.
+// expire frees chunks whose messages have all expired. It takes at most left steps, and returns how many
+// remain.
 func (l *Log) expire(now int64, left int) int {
 	for c := l.byExpiry.first(); c != nil && c.due <= now && left > 0; c = l.byExpiry.first() {
-		if c.expires > now { // messages were added since
+		if c.expires > now { // messages with a later expiry were added
 			c.due = c.expires
 			l.byExpiry.fix(c)
 			left--
@@ -48,12 +47,12 @@ func (l *Log) expire(now int64, left int) int {
 	return left
 }
 
-// expireChunk frees a chunk of messages that have all expired.
+// expireChunk frees a chunk whose messages have all expired.
 func (l *Log) expireChunk(c *chunk, now int64) {
 	r := c.ring
 	n, bytes := c.live()
 	l.uncount(r, n, bytes)
-	for i := c.head; i < c.n; i++ {
+	for i := c.removed; i < c.n; i++ {
 		l.order.remove(c.seq(i))
 	}
 	at := sort.Search(len(r.chunks), func(i int) bool { return r.chunks[i].base >= c.base })

@@ -39,8 +39,9 @@ func (l *Log) Last(filters group.Set, n int) (seqs []store.Seq) {
 }
 
 // backward yields the seqs of the messages that match, the newest first, until yield returns false.
-// With patterns it begins with the order of all messages, as Read does. It goes on through the rings
-// of the groups that match, unless these are many, and lets go of the lock in between.
+// For patterns it first scans the order of all messages for one hold of the lock, as Read does. Then it
+// merges the rings of the groups that match, unless there are too many. It releases the lock in
+// between.
 func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
 	s := &backscan{l: l, filters: filters, below: noSeq, now: time.Now().UnixMilli(), yield: yield}
 	if filters.Wild() && !s.hold() {
@@ -58,25 +59,24 @@ func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
 	}
 }
 
-// backscan is a way through the messages that match, the newest first.
+// backscan is an iteration over the messages that match, the newest first.
 type backscan struct {
 	l       *Log
 	filters group.Set
 	rings   []*ring   // of the groups that match
-	merges  bool      // they are all of them
-	below   store.Seq // all from here on were yielded
+	merges  bool      // rings is complete, and is used
+	below   store.Seq // the messages from this seq on were yielded
 	now     int64
 	yield   func(store.Seq) bool
 	left    int
 	u       unpacked
 }
 
-// hold goes on for one hold of the lock, and reports whether there may be more.
+// hold continues for one hold of the lock, and reports whether there may be more.
 func (s *backscan) hold() (more bool) {
 	s.l.mu.RLock()
 	defer s.l.mu.RUnlock()
 	s.left = holdMost
-	s.u.chunk = nil
 	if s.merges {
 		more = s.byRings()
 	} else {
@@ -91,14 +91,14 @@ func (s *backscan) byOrder() (more bool) {
 	s.l.order.backward(s.below, func(seq store.Seq, at place) bool {
 		s.below = seq
 		c := s.l.chunks[at.chunk]
-		more = at.slot < c.gone || !selected.has(c.ring) || s.take(c, at.slot)
+		more = at.slot < c.evicted || !selected.has(c.ring) || s.take(c, at.slot)
 		s.left--
 		return more && s.left > 0
 	})
 	return more && s.left <= 0
 }
 
-// byRings merges the rings backward, by looking for the newest of their next messages.
+// byRings merges the rings backward.
 func (s *backscan) byRings() (more bool) {
 	var m backmerge
 	for _, r := range s.rings {
@@ -126,7 +126,7 @@ func (s *backscan) byRings() (more bool) {
 	return false
 }
 
-// take yields a message that is held, unless it has expired.
+// take yields a message, unless it has expired.
 func (s *backscan) take(c *chunk, i int) (more bool) {
 	m := c.slot(i)
 	if m.flags&store.HasExpiry != 0 && c.packed > 0 && s.u.chunk != c {
@@ -135,7 +135,7 @@ func (s *backscan) take(c *chunk, i int) (more bool) {
 	return s.l.expired(c, m, s.now, &s.u) || s.yield(m.seq)
 }
 
-// backmerge is a heap, with the cursor in front whose message is the newest.
+// backmerge is a heap of cursors, with the one of the newest message in front.
 type backmerge []backcursor
 
 func (m backmerge) sort() {
@@ -160,7 +160,7 @@ func (m backmerge) sink(i int) {
 	}
 }
 
-// backcursor is a message of a ring that the policy keeps; its chunk is -1 if there is none.
+// backcursor is at a message of a ring that is not evicted. Its chunk is -1 at the end.
 type backcursor struct {
 	r           *ring
 	chunk, slot int
@@ -177,10 +177,10 @@ func (r *ring) before(seq store.Seq) backcursor {
 	return c
 }
 
-// back goes to the message before.
+// back moves to the previous message.
 func (c *backcursor) back() {
 	for c.slot--; c.chunk >= 0; {
-		if ch := c.r.chunks[c.chunk]; c.slot >= ch.gone {
+		if ch := c.r.chunks[c.chunk]; c.slot >= ch.evicted {
 			c.seq = ch.seq(c.slot)
 			return
 		}
@@ -190,9 +190,9 @@ func (c *backcursor) back() {
 	}
 }
 
-// findSince returns the position before the messages of a time or later. Times rise with seqs,
-// over all groups, so that the order can be searched. What was evicted of that time is to be
-// told: then the position is before it.
+// findSince returns the position before the first message of a time or later. Times rise with seqs over
+// all groups, so that the order can be searched. The position is also before evicted messages of that
+// time, so that a read reports them as a gap.
 func (l *Log) findSince(filters group.Set, since int64) store.Seq {
 	pos := l.firstSince(filters, since)
 	for _, f := range filters {
@@ -205,7 +205,7 @@ func (l *Log) findSince(filters group.Set, since int64) store.Seq {
 	return pos
 }
 
-// firstSince is findSince without the groups that are known.
+// firstSince is findSince, except for messages evicted from groups that have a ring.
 func (l *Log) firstSince(filters group.Set, since int64) store.Seq {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -219,7 +219,7 @@ func (l *Log) firstSince(filters group.Set, since int64) store.Seq {
 	return pos
 }
 
-// anyUnknown reports whether a filter may select a group that was forgotten.
+// anyUnknown reports whether a filter may select a group that was dropped.
 func (l *Log) anyUnknown(filters group.Set) bool {
 	return slices.ContainsFunc(filters, func(f group.Filter) bool { return f.Wild() || l.rings[f.String()] == nil })
 }

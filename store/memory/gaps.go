@@ -5,10 +5,10 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// The kinds of loss. Live readers still get what is evicted and not yet removed.
+// The kinds of loss. Live readers still get messages that are evicted but not removed.
 const (
 	evicted = iota // the policy no longer keeps the message
-	removed        // its bytes are gone, too
+	removed        // its bytes were freed
 )
 
 func lossKind(live bool) int {
@@ -18,14 +18,14 @@ func lossKind(live bool) int {
 	return evicted
 }
 
-// loss is the newest message that a ring lost. Rings that lost something are in a list by the time
-// of it, the latest first: a reader looks only at those that lost something since it last looked.
+// loss is the newest message that a ring lost. Rings with losses are in a list sorted by the time of the
+// loss, the latest first, so that a reader examines only those with losses since its last read.
 type loss struct {
 	store.Loss
 	later, earlier *ring
 }
 
-// lose notes that a ring lost a message now.
+// lose records that a ring lost a message now.
 func (l *Log) lose(r *ring, kind int, seq store.Seq) {
 	x := &r.lost[kind]
 	x.Loss = store.Loss{Seq: seq, At: l.opts.Losses.Tick()}
@@ -40,7 +40,7 @@ func (l *Log) lose(r *ring, kind int, seq store.Seq) {
 	l.lost[kind] = r
 }
 
-// unlist takes a ring out of the list.
+// unlist removes a ring from the list.
 func (l *Log) unlist(r *ring, kind int) {
 	x := &r.lost[kind]
 	if x.later != nil {
@@ -54,8 +54,8 @@ func (l *Log) unlist(r *ring, kind int) {
 	x.later, x.earlier = nil, nil
 }
 
-// gaps reports what the reader has lost for good. It returns false if so many groups lost
-// something that they have to be surveyed first.
+// gaps adds the gaps to the batch. It returns false if so many groups have losses that a survey is
+// needed first.
 func (l *Log) gaps(r *reader, b *store.Batch) (complete bool) {
 	q := &r.query
 	if l.lostMax[lossKind(q.Live)] <= q.After || l.opts.Losses.Now() <= q.Told {
@@ -72,8 +72,9 @@ func (l *Log) gaps(r *reader, b *store.Batch) (complete bool) {
 	return complete
 }
 
-// lostOf returns the newest message lost, and not told, of the groups selected, or of one that was
-// forgotten. The selector is the i-th of the query. It returns false if there is too much to look at.
+// lostOf returns the newest message that the selected groups, or groups that were dropped, lost and
+// that the reader does not know. The selector is the i-th of the query. It returns false if there are
+// too many groups to examine.
 func (l *Log) lostOf(sel store.Selector, r *reader, i int) (lost store.Seq, ok bool) {
 	q, kind := &r.query, lossKind(r.query.Live)
 	if f, ok := sel.(group.Filter); ok && !f.Wild() {

@@ -2,15 +2,15 @@ package memory
 
 import "container/heap"
 
-// queue is a heap whose items know their place in it, so that one can be moved or removed.
+// queue is a heap whose items store their index in it, so that an item can be moved or removed.
 type queue[T any] struct {
 	items []T
 	less  func(a, b T) bool
-	place func(T) *int // where the item is, plus one; 0 if it is not in the queue
+	place func(T) *int // index of the item plus one; 0 if it is not in the queue
 }
 
-// largest has the ring with the most memory in front; among equals, that with the oldest message,
-// so that what was stored together is freed together.
+// largest has the ring with the most memory in front, and among equals the one with the oldest message,
+// so that messages that were stored together are freed together.
 func largest() *queue[*ring] {
 	return &queue[*ring]{
 		less: func(a, b *ring) bool {
@@ -23,7 +23,7 @@ func largest() *queue[*ring] {
 	}
 }
 
-// soonest has the ring in front that loses a message by age next.
+// soonest has the ring in front that next loses a message by age.
 func soonest() *queue[*ring] {
 	return &queue[*ring]{
 		less:  func(a, b *ring) bool { return a.due < b.due },
@@ -31,7 +31,7 @@ func soonest() *queue[*ring] {
 	}
 }
 
-// expiring has the chunk in front that may have expired next.
+// expiring has the chunk in front that expires next.
 func expiring() *queue[*chunk] {
 	return &queue[*chunk]{
 		less:  func(a, b *chunk) bool { return a.due < b.due },

@@ -25,8 +25,8 @@ func parse(t testing.TB, filters ...string) (set group.Set) {
 	return set
 }
 
-// large returns a log with a group of 100,000 messages and 20,000 groups of one, half of which are
-// retained. Messages of "old/…" groups expire within a minute.
+// large returns a log with a group of 100,000 messages and 20,000 groups of one. Half of the latter are
+// retained. The messages of "old/…" groups expire within a minute.
 func large(t testing.TB) *memory.Log {
 	t.Helper()
 	l := memory.New(memory.Options{MaxMemory: 256 << 20})
@@ -70,8 +70,8 @@ func readAll(t testing.TB, l *memory.Log, q store.Query) (n int) {
 	return n
 }
 
-// TestNoCallHoldsTheLockForLong has each call that may have much to do say in how many steps it did
-// it. No other call can have the lock within these.
+// TestNoCallHoldsTheLockForLong makes each call that may have much to do, and checks the longest hold of
+// the lock, in steps.
 func TestNoCallHoldsTheLockForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := large(t)
@@ -148,7 +148,7 @@ func TestNoCallHoldsTheLockForLong(t *testing.T) {
 	})
 }
 
-// BenchmarkAppendBeside is the longest append, beside calls that have much to do.
+// BenchmarkAppendBeside measures the longest append beside calls that have much to do.
 func BenchmarkAppendBeside(b *testing.B) {
 	for _, c := range []struct {
 		name string

@@ -7,12 +7,11 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// policyStep is how many groups are given a policy in one hold of the lock: each is looked up among
-// all policies.
+// policyStep is how many groups are given their policy in one hold of the lock. Each needs a lookup
+// among the policies.
 const policyStep = 256
 
-// SetPolicy implements store.Keeper. The groups get it one after the other; in between others have
-// the lock.
+// SetPolicy implements store.Keeper. It goes through the groups, and releases the lock in between.
 func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
 	if err := l.setPolicy(f, p); err != nil {
 		return err
@@ -41,8 +40,8 @@ func (l *Log) setPolicy(f group.Filter, p store.Policy) error {
 	return l.policies.Set(f, p)
 }
 
-// applyTo gives the next rings that a filter matches their policy. It returns the name to go on
-// after, and the rings of which there is more to evict.
+// applyTo applies the policies to the next rings that a filter matches. It returns the name after which
+// to continue, and the rings with more to evict.
 func (l *Log) applyTo(f group.Filter, after string) (next string, unfinished []*ring) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,8 +60,8 @@ func (l *Log) applyTo(f group.Filter, after string) (next string, unfinished []*
 	return next, unfinished
 }
 
-// enforceOnce evicts what a ring's policy no longer keeps for one hold of the lock, and reports
-// whether there is more.
+// enforceOnce enforces a ring's policy for one hold of the lock, and reports whether there is more to
+// evict.
 func (l *Log) enforceOnce(r *ring) (more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,7 +72,7 @@ func (l *Log) enforceOnce(r *ring) (more bool) {
 	return left <= 0
 }
 
-// apply gives a ring the policy that is in force for it.
+// apply sets the policy in force for a ring.
 func (l *Log) apply(r *ring) {
 	r.policy = l.policies.Effective(group.Exact(r.name), l.opts.Server)
 	switch {
@@ -94,7 +93,7 @@ func (l *Log) Policy(f group.Filter) store.Policy {
 	return l.policies.Effective(f, l.opts.Server)
 }
 
-// Purge implements store.Keeper. It evicts chunk by chunk; in between others have the lock.
+// Purge implements store.Keeper. It releases the lock between chunks.
 func (l *Log) Purge(name string) error {
 	for through := store.Seq(0); ; {
 		more, err := l.purgeOnce(name, &through)
@@ -104,8 +103,8 @@ func (l *Log) Purge(name string) error {
 	}
 }
 
-// purgeOnce evicts chunks of a group for one hold of the lock, up to the newest message there was
-// at first. It reports whether there are more.
+// purgeOnce evicts chunks of a group for one hold of the lock, up to the message that was the newest
+// when the purge began. It reports whether there are more.
 func (l *Log) purgeOnce(name string, through *store.Seq) (more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,7 +150,7 @@ func (r *ring) info(now int64) store.GroupInfo {
 	}
 	if c := r.oldest(); c != nil {
 		t := r.tail()
-		g.Oldest, g.Newest = c.seq(c.gone), t.seq(t.n-1)
+		g.Oldest, g.Newest = c.seq(c.evicted), t.seq(t.n-1)
 	}
 	return g
 }

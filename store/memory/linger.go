@@ -5,19 +5,18 @@ import (
 	"time"
 )
 
-// linger is how long, in ms, an evicted message's bytes are kept for listeners that are just
-// about to get it. Shards are a few milliseconds behind; publishers are held back beyond 30.
+// linger is how long, in ms, the bytes of an evicted message are kept for live listeners that have not
+// got it yet. Shards are a few milliseconds behind; flow control delays publishers beyond 30.
 const linger = 250
 
-// lingering is a ring that has evicted bytes, and when to look whether they can go.
+// lingering is a ring with evicted messages, and when to check whether they can be removed.
 type lingering struct {
 	r   *ring
 	due int64
 }
 
-// tidy does what is due, in at most so many steps: it evicts by age, drops what has expired, and
-// frees what has lingered. It reports whether more is due. Whoever calls it schedules what comes
-// next.
+// tidy does the work that is due, in a bounded number of steps: it evicts by age, frees chunks that have
+// expired, and removes evicted messages. It reports whether more is due. The caller then calls schedule.
 func (l *Log) tidy(now int64, steps int) (more bool) {
 	left := steps
 	for r := l.byAge.first(); r != nil && r.due <= now && left > 0; r = l.byAge.first() {
@@ -32,7 +31,7 @@ func (l *Log) tidy(now int64, steps int) (more bool) {
 	return left <= 0
 }
 
-// free frees what the first of the lingering rings has evicted long enough ago.
+// free removes the messages that r, the first lingering ring, evicted long enough ago.
 func (l *Log) free(r *ring, now int64, left int) int {
 	if !r.lingers { // it was dropped
 		l.lingers = l.lingers[1:]
@@ -52,15 +51,15 @@ func (l *Log) free(r *ring, now int64, left int) int {
 	return left - 1
 }
 
-// reclaim frees what was evicted and is older than the time given, in at most so many steps, of
-// which it returns how many are left. It reports whether some is left for later.
+// reclaim removes evicted messages of a ring that are older than the given time. It takes at most left
+// steps, and returns how many remain, and whether the ring has more evicted messages.
 func (l *Log) reclaim(r *ring, older int64, left int) (later bool, _ int) {
 	for len(r.chunks) > 0 {
 		c := r.chunks[0]
 		switch {
-		case c.head == c.gone:
+		case c.removed == c.evicted:
 			return false, left
-		case c.time(c.head) > older || left <= 0:
+		case c.time(c.removed) > older || left <= 0:
 			return true, left
 		}
 		l.removeFirst(r, older+linger)
@@ -69,7 +68,7 @@ func (l *Log) reclaim(r *ring, older int64, left int) (later bool, _ int) {
 	return false, left
 }
 
-// schedule sets the timer for what tidy has to do next.
+// schedule sets the timer to when tidy is next needed.
 func (l *Log) schedule(now int64) {
 	due := int64(math.MaxInt64)
 	if r := l.byAge.first(); r != nil {
@@ -86,7 +85,7 @@ func (l *Log) schedule(now int64) {
 		return
 	}
 	l.timerDue = due
-	wait := time.Duration(max(due-now, 10)) * time.Millisecond // not a wake-up a message
+	wait := time.Duration(max(due-now, 10)) * time.Millisecond // not one wake-up per message
 	if l.timer == nil {
 		l.timer = time.AfterFunc(wait, l.onTimer)
 	} else {
@@ -94,7 +93,7 @@ func (l *Log) schedule(now int64) {
 	}
 }
 
-// onTimer does all that is due, and lets go of the lock in between.
+// onTimer does all work that is due. It releases the lock in between.
 func (l *Log) onTimer() {
 	l.mu.Lock()
 	l.timerDue = 0
@@ -103,7 +102,7 @@ func (l *Log) onTimer() {
 	}
 }
 
-// tidyOnce tidies for one hold of the lock. It reports whether more is due that is waited for.
+// tidyOnce tidies for one hold of the lock. It reports whether more is due for which the caller waits.
 func (l *Log) tidyOnce(waits func() bool) (more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,7 +116,7 @@ func (l *Log) tidyOnce(waits func() bool) (more bool) {
 	return more
 }
 
-// age evicts what has become too old before it is read.
+// age evicts messages that are too old before a read.
 func (l *Log) age(now int64) {
 	if now < l.nextAge.Load() {
 		return

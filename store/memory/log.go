@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Defaults of Options, and the least memory that a log works with.
+// Defaults of Options, and the least MaxMemory.
 const (
 	DefaultMaxMemory = 128 << 20
 	MinMaxMemory     = 1 << 20
@@ -18,11 +18,11 @@ const (
 // Options bound a log. Zero values mean the defaults.
 type Options struct {
 	MaxMemory int64        // bytes of memory for all history together; at least MinMaxMemory
-	MaxGroups int          // groups that something is held or known of
-	Server    store.Policy // what applies where no policy says anything
+	MaxGroups int          // most groups
+	Server    store.Policy // the server's policy, which all others inherit
 
-	// A log that is a part of another has its epoch, its newest seq, its clock for losses, and all
-	// of its policies.
+	// Part is set for a log that is part of another. It takes the epoch, the newest seq and the clock
+	// for losses from there, and accepts all policies that the other log accepted.
 	Part   bool
 	Epoch  string
 	Newest store.Seq
@@ -34,12 +34,12 @@ type Log struct {
 	epoch   string
 	oldest  atomic.Uint64 // no message up to here is held
 	newest  atomic.Uint64 // the last seq appended
-	nextAge atomic.Int64  // when a message is too old next, ms
+	nextAge atomic.Int64  // when the next message becomes too old, ms
 	longest atomic.Int64  // the longest hold of the lock so far, in steps
 	wakes   store.Watchers
 	codec   func() codec
 
-	mu       sync.RWMutex // guards what follows
+	mu       sync.RWMutex // guards the fields below
 	opts     Options
 	policies store.Policies
 	arena    *arena
@@ -53,7 +53,7 @@ type Log struct {
 	bySize   *queue[*ring]
 	byAge    *queue[*ring]  // only rings with a MaxAge
 	byExpiry *queue[*chunk] // only chunks of which all messages have an expiry
-	lost     [2]*ring       // by kind of loss: the ring with the newest
+	lost     [2]*ring       // by kind of loss: the ring with the latest
 	lingers  []lingering
 	idle     []*ring
 	targets  []*ring // of the entries being appended
@@ -65,7 +65,7 @@ type Log struct {
 	messages  int64
 	bytes     int64
 	evictions uint64
-	advanced  uint64 // evictions that oldest accounts for
+	advanced  uint64 // evictions up to which oldest is exact
 	timer     *time.Timer
 	timerDue  int64
 	closed    bool
@@ -95,7 +95,7 @@ func New(o Options) *Log {
 	return l
 }
 
-// empty makes the log hold nothing.
+// empty resets the log to hold nothing.
 func (l *Log) empty() {
 	l.arena = newArena(l.opts.MaxMemory)
 	l.rings, l.names = map[string]*ring{}, store.Names[*ring]{}
@@ -110,14 +110,14 @@ func (l *Log) empty() {
 
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) {
-	old := l.oldest.Load() // first: newest rises meanwhile, and is not to be passed
+	old := l.oldest.Load() // read first, since it must not exceed newest, and both rise
 	return store.ID{Epoch: l.epoch, Seq: store.Seq(old)}, store.ID{Epoch: l.epoch, Seq: l.last()}
 }
 
 // last returns the seq of the newest message.
 func (l *Log) last() store.Seq { return store.Seq(l.newest.Load()) }
 
-// advance moves oldest on to the first message held, or as far as one hold goes.
+// advance moves oldest forward to the first message held, in a bounded number of steps.
 func (l *Log) advance() {
 	if l.advanced == l.evictions {
 		return
@@ -131,7 +131,7 @@ func (l *Log) advance() {
 			return
 		}
 		l.oldest.Store(uint64(seq) - 1)
-		if at.slot >= l.chunks[at.chunk].gone {
+		if at.slot >= l.chunks[at.chunk].evicted {
 			l.advanced = l.evictions
 			return
 		}
@@ -154,7 +154,7 @@ func (l *Log) Close() error {
 	}
 	for _, c := range l.chunks {
 		if c != nil {
-			c.ring = nil // a pack under way is told
+			c.ring = nil // so that a running pack ends
 			l.arena.release(c.mem)
 		}
 	}

@@ -19,12 +19,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// some selects as a shard's index does: it is no group.Set.
+// some selects groups like a shard's index, which is not a group.Set.
 type some string
 
 func (s some) Match(name string) bool { return strings.Contains(name, string(s)) }
 
-func TestASelectorThatIsNoSetHearsOfGaps(t *testing.T) {
+func TestGapsAreReportedForASelectorThatIsNotASet(t *testing.T) {
 	l := memory.New(memory.Options{})
 	defer l.Close()
 	add(t, l, entry("xa", 1), entry("b", 1), entry("xc", 1), entry("b", 1))
@@ -39,7 +39,7 @@ func TestASelectorThatIsNoSetHearsOfGaps(t *testing.T) {
 	}
 }
 
-func TestFindSinceKnowsOfForgottenGroups(t *testing.T) {
+func TestFindSinceLeadsToTheGapOfADroppedGroup(t *testing.T) {
 	l := memory.New(memory.Options{MaxGroups: 1})
 	defer l.Close()
 	start := time.Now().Add(-time.Second)
@@ -60,7 +60,7 @@ func TestFindSinceKnowsOfForgottenGroups(t *testing.T) {
 		b := &store.Batch{}
 		q := store.Query{Select: set, After: l.Find(set, store.Start{Since: start})}
 		if err := l.Read(q, b); err != nil || len(b.Gaps) == 0 {
-			t.Errorf("%s: since the start leads behind %d, without a gap: %v", name, q.After, err)
+			t.Errorf("%s: Find Since leads to %d without a gap: %v", name, q.After, err)
 		}
 	}
 }

@@ -10,11 +10,12 @@ import (
 
 const (
 	entrySize = 8
-	pageSpan  = 8192 // seqs that a page covers at most
+	pageSpan  = 8192 // the most seqs that a page covers
 )
 
-// order leads from seq to where the message lies: pages of entries by seq, the oldest first. An
-// entry is delta from the page's base (2), slot (2), chunk number + 1 (4; 0 marks one removed).
+// order maps the seq of a message to its place. It has pages of entries by seq, the oldest first. An
+// entry is the delta from the page's base (2 bytes), the slot (2), and the chunk's number + 1 (4; 0 if
+// the message was removed).
 type order struct {
 	arena *arena
 	why   purpose
@@ -24,11 +25,11 @@ type order struct {
 type page struct {
 	base store.Seq
 	mem  piece
-	n    int // entries, removed ones too
+	n    int // entries, including removed ones
 	live int
 }
 
-// place is where a message lies.
+// place is the chunk and slot of a message.
 type place struct{ chunk, slot int }
 
 func (p *page) entry(i int) uint64 { return binary.LittleEndian.Uint64(p.mem.data[i*entrySize:]) }
@@ -39,7 +40,7 @@ func (p *page) seq(e uint64) store.Seq { return p.base + store.Seq(e&0xffff) }
 
 func entryPlace(e uint64) place { return place{int(e>>32) - 1, int(e >> 16 & 0xffff)} }
 
-// reserve makes room for seq, the highest so far. alloc may remove entries meanwhile.
+// reserve makes room for seq, which is the highest so far. alloc may remove entries.
 func (o *order) reserve(seq store.Seq, alloc func(n int, why purpose) piece) {
 	if k := len(o.pages); k > 0 {
 		last := o.pages[k-1]
@@ -52,7 +53,7 @@ func (o *order) reserve(seq store.Seq, alloc func(n int, why purpose) piece) {
 	}
 	o.pages = append(o.pages, &page{base: seq, mem: alloc(minPiece, o.why)})
 	if k := len(o.pages); k > 1 {
-		o.shrink(k - 2) // it was spared while it was the last
+		o.shrink(k - 2) // the last page is never shrunk
 	}
 }
 
@@ -62,7 +63,7 @@ func (o *order) move(p *page, to piece) {
 	p.mem = to
 }
 
-// add records where seq lies. There is room since reserve.
+// add records the place of seq. reserve made room for it.
 func (o *order) add(seq store.Seq, at place) {
 	p := o.pages[len(o.pages)-1]
 	p.put(p.n, uint64(seq-p.base)|uint64(at.slot)<<16|uint64(at.chunk+1)<<32)
@@ -70,8 +71,8 @@ func (o *order) add(seq store.Seq, at place) {
 	p.live++
 }
 
-// find returns the page and entry of the first seq above after; the page may be len(o.pages),
-// and the entry behind its page's last.
+// find returns the page and entry of the first seq above after. The page may be len(o.pages), and the
+// entry may be after the last of its page.
 func (o *order) find(after store.Seq) (int, int) {
 	i := sort.Search(len(o.pages), func(i int) bool { return o.pages[i].base > after }) - 1
 	if i < 0 {
@@ -80,16 +81,16 @@ func (o *order) find(after store.Seq) (int, int) {
 	return i, o.pages[i].above(after)
 }
 
-// above returns the first entry of a seq above after, which is not below the base.
+// above returns the first entry with a seq above after. after is at least the base.
 func (p *page) above(after store.Seq) int {
 	d := int(min(after-p.base, pageSpan)) + 1
 	if d <= p.n && p.seq(p.entry(d-1)) == after {
-		return d // nothing was compacted away before it
+		return d // the page was never compacted before this entry
 	}
 	return sort.Search(p.n, func(k int) bool { return p.seq(p.entry(k)) > after })
 }
 
-// remove forgets seq, which is there.
+// remove removes seq, which must be there.
 func (o *order) remove(seq store.Seq) {
 	i := sort.Search(len(o.pages), func(i int) bool { return o.pages[i].base > seq }) - 1
 	p := o.pages[i]
@@ -101,8 +102,8 @@ func (o *order) remove(seq store.Seq) {
 	}
 }
 
-// shrink drops a page that is empty, and the removed entries of one where they are the most. The
-// last page is left as it is: it grows again.
+// shrink frees a page that is empty, and compacts one where most entries are removed. It is not called
+// for the last page, which grows again.
 func (o *order) shrink(i int) {
 	switch p := o.pages[i]; {
 	case p.live == 0:
@@ -127,7 +128,7 @@ func (o *order) compact(p *page) {
 	}
 }
 
-// walk is a way through the order, valid under the log's lock.
+// walk is an iteration over the order, valid under the log's lock.
 type walk struct {
 	o       *order
 	page, i int
@@ -153,14 +154,15 @@ func (w *walk) next() (store.Seq, place, bool) {
 	return 0, place{}, false
 }
 
-// follows takes the next message if it is at a place and not above a seq.
+// follows consumes the next message if it has that place and a seq up to end, and reports whether it
+// has.
 func (w *walk) follows(at place, end store.Seq) bool {
 	if w.page >= len(w.o.pages) {
 		return false
 	}
 	p := w.o.pages[w.page]
 	if w.i >= p.n {
-		return false // in another page: the run ends here, for once
+		return false // the next message is on another page: the run ends early
 	}
 	e := p.entry(w.i)
 	if entryPlace(e) != at || p.seq(e) > end {
@@ -182,7 +184,7 @@ func (o *order) backward(below store.Seq, yield func(store.Seq, place) bool) {
 	}
 }
 
-// first returns the first message for which reached holds, as it then does for all later ones.
+// first returns the first message for which reached is true. It is true for all later ones, too.
 func (o *order) first(reached func(place) bool) (store.Seq, bool) {
 	from := func(page, i int) bool {
 		w := walk{o, page, i}

@@ -8,8 +8,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// TestOrderIsASortedList adds and removes at random, sparsely and densely, with pages of all
-// ages, and compares what is found behind each position with a plain list.
+// TestOrderIsASortedList adds and removes messages at random, sparsely and densely, and compares the
+// messages after each position with a plain list.
 func TestOrderIsASortedList(t *testing.T) {
 	a := newArena(64 << 20)
 	defer a.close()

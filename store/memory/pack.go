@@ -2,7 +2,7 @@ package memory
 
 import "github.com/klauspost/compress/zstd"
 
-// codec compresses chunks. Both halves may be used at once, and start no goroutine.
+// codec compresses chunks. Both halves are safe for concurrent use and start no goroutine.
 type codec struct {
 	enc *zstd.Encoder
 	dec *zstd.Decoder
@@ -21,7 +21,7 @@ func newCodec() codec {
 	return codec{enc, dec}
 }
 
-// pack compresses a full chunk's frames. The work is done on a copy, without the lock.
+// pack compresses a full chunk's frames. It compresses a copy without the lock.
 func (l *Log) pack(c *chunk) {
 	l.mu.RLock()
 	if c.ring == nil || c.packed > 0 {
@@ -41,14 +41,14 @@ func (l *Log) pack(c *chunk) {
 	}
 	mem, ok := l.arena.alloc(size, history, false)
 	if !ok {
-		return // no room for both at once: it stays as it is until it is evicted
+		return // there is no room for both at once: the chunk stays uncompressed
 	}
 	c.ring.memory += int64(len(mem.data) - len(c.mem.data))
 	l.bySize.fix(c.ring)
 	l.arena.release(c.replace(mem, packed))
 }
 
-// replace has the chunk lie compressed in other memory.
+// replace moves the chunk, compressed, to other memory, and returns the old memory.
 func (c *chunk) replace(to piece, packed []byte) (from piece) {
 	copy(to.data, packed)
 	copy(to.data[len(to.data)-c.n*slotSize:], c.mem.data[len(c.mem.data)-c.n*slotSize:])
@@ -56,13 +56,13 @@ func (c *chunk) replace(to piece, packed []byte) (from piece) {
 	return from
 }
 
-// unpacked is the chunk that a reader is at, decompressed.
+// unpacked caches the chunk that a reader decompressed last.
 type unpacked struct {
 	chunk  *chunk
 	frames []byte
 }
 
-// frames returns the bytes of a chunk's frames, where they lie or as unpacked into u.
+// frames returns the bytes of a chunk's frames. If the chunk is compressed, it unpacks them into u.
 func (l *Log) frames(c *chunk, u *unpacked) []byte {
 	if c.packed == 0 {
 		return c.mem.data[:c.end]

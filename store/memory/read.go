@@ -6,17 +6,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// holdMost bounds what is done in one hold of the lock, in steps: a message or group that is looked
-// at, copied, evicted or removed is one. That many take a fraction of a millisecond.
+// holdMost bounds the work of one hold of the lock, in steps. Examining, copying, evicting or removing
+// a message or a group is one step. That many take a fraction of a millisecond.
 const holdMost = 4096
 
-// unpackSteps is what decompressing a chunk counts for.
+// unpackSteps is how many steps decompressing a chunk counts for.
 const unpackSteps = 512
 
-// Read implements store.Log. It goes through the order of all messages, or through the rings of the
-// groups where these are named, for one hold of the lock. If it has found nothing by then, or if so
-// many groups lost messages that the gaps are not known, it surveys the groups, and reads once more
-// with what it knows then.
+// Read implements store.Log. For one hold of the lock it scans the order of all messages, or merges the
+// rings if the query names groups. If that finds nothing, or if too many groups have losses to determine
+// the gaps, it surveys the groups and reads again with the result.
 func (l *Log) Read(q store.Query, b *store.Batch) error {
 	now := time.Now()
 	l.age(now.UnixMilli())
@@ -31,8 +30,8 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 	return err
 }
 
-// read reads in one hold of the lock. It returns false if the groups should be surveyed, and the
-// batch is of no use then.
+// read reads for one hold of the lock. It returns false if a survey is needed; the batch is not valid
+// then.
 func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -65,7 +64,7 @@ func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	return false, nil
 }
 
-// fill copies messages into the batch until it is full, end is reached, or the hold is long enough.
+// fill copies messages into the batch until it is full, end is reached, or no steps are left.
 func (l *Log) fill(r *reader, src source, end store.Seq, b *store.Batch) {
 	for r.left > 0 {
 		run, ok := src.next(end)
@@ -82,8 +81,8 @@ func (l *Log) fill(r *reader, src source, end store.Seq, b *store.Batch) {
 	}
 }
 
-// copyRun copies the messages of a run, but those that expired, until the batch is full. What
-// lies back to back is copied at once.
+// copyRun copies the messages of a run, except expired ones, until the batch is full. It copies
+// adjacent frames at once.
 func (l *Log) copyRun(rd *reader, r run, b *store.Batch) (more bool) {
 	c, name, frames := r.c, r.c.ring.name, r.c.mem.data
 	if c.packed > 0 {
@@ -92,8 +91,8 @@ func (l *Log) copyRun(rd *reader, r run, b *store.Batch) (more bool) {
 		}
 		frames = l.frames(c, &rd.unpacked)
 	}
-	from := c.ends(r.from - 1) // where what is to be copied at once begins,
-	end := from                // and ends
+	from := c.ends(r.from - 1) // start of the frames to copy at once
+	end := from                // and their end
 	for i := r.from; i < r.to; i++ {
 		head, start := c.at(i), end
 		if end = c.end; i < c.n-1 {
@@ -121,13 +120,13 @@ func (l *Log) copyRun(rd *reader, r run, b *store.Batch) (more bool) {
 	return true
 }
 
-// expired reports whether a message's time to live is over.
+// expired reports whether a message has expired.
 func expired(frame []byte, flags store.Flags, msg int, now time.Time) bool {
 	f := store.Frame{Flags: flags, Msg: msg, Bytes: frame}
 	return f.Expired(now)
 }
 
-// noteHold remembers the longest hold of the lock, in steps, for tests.
+// noteHold records the longest hold of the lock, in steps, for tests.
 func (l *Log) noteHold(steps int) {
 	for n := l.longest.Load(); int64(steps) > n; n = l.longest.Load() {
 		if l.longest.CompareAndSwap(n, int64(steps)) {

@@ -2,8 +2,8 @@ package memory
 
 import "github.com/watchbox-go/watchbox/store"
 
-// retain makes the entry the group's retained message, or clears it. Its frame is kept apart
-// from the ring, so that it outlives every eviction.
+// retain makes the entry the group's retained message, or clears it. The frame has a chunk of its own
+// outside the ring, so that evictions do not affect it.
 func (l *Log) retain(r *ring, e *store.Entry, id store.ID, n int) {
 	l.clearRetained(r)
 	if e.Clear {
@@ -18,7 +18,7 @@ func (l *Log) retain(r *ring, e *store.Entry, id store.ID, n int) {
 	r.retained = c
 }
 
-// Forget drops what is retained of a group.
+// Forget drops the retained message of a group.
 func (l *Log) Forget(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

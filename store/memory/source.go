@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// run is messages that lie next to each other in a chunk and follow each other in the source.
+// run is a series of messages that are adjacent in a chunk and in the source.
 type run struct {
 	c        *chunk
 	from, to int // slots
@@ -16,21 +16,20 @@ type run struct {
 
 // source yields messages by rising seq, under the log's lock.
 type source interface {
-	// next returns the next messages up to end, or false if there is none, or if the reader has
-	// taken all its steps.
+	// next returns the next messages up to end. It returns false if there are none, or if the reader
+	// has no steps left.
 	next(end store.Seq) (run, bool)
 
-	// reached returns the position up to which everything was looked at.
+	// reached returns the position up to which all messages were examined.
 	reached() store.Seq
 }
 
-// reader is a Read under way. It is a batch's scratch, and so keeps what would be garbage after
-// each read.
+// reader is the state of a Read. It is kept as the batch's scratch, to be reused by the next read.
 type reader struct {
 	query store.Query
 	now   time.Time
 	left  int       // steps in this hold of the lock
-	from  store.Seq // up to here nothing matched
+	from  store.Seq // no message up to here matches
 
 	survey
 	unpacked unpacked
@@ -50,11 +49,10 @@ func readerOf(b *store.Batch) *reader {
 func (r *reader) begin(q store.Query, now time.Time) {
 	r.query, r.now, r.from = q, now, q.After
 	r.survey.reset()
-	r.unpacked.chunk = nil // it may be another's by now
 }
 
-// source returns the way through the messages that the query selects: by the rings of the groups
-// where these are known, or by the order of all messages.
+// source returns the source of the messages that the query selects: the rings of the groups if they are
+// named or were surveyed, else the order of all messages.
 func (l *Log) source(r *reader) source {
 	q := &r.query
 	set, ok := q.Select.(group.Set)
@@ -84,11 +82,11 @@ func (l *Log) source(r *reader) source {
 	return &r.scan
 }
 
-// merge yields the messages of several rings. It is a heap, with the cursor in front whose message
-// is next.
+// merge yields the messages of several rings. It is a heap of cursors, with the one of the next message
+// in front.
 type merge []cursor
 
-// add adds the messages of a ring behind a position.
+// add adds the messages of a ring after a position.
 func (m *merge) add(r *ring, q *store.Query, after store.Seq) {
 	chunks := r.chunks
 	if q.Retained {
@@ -107,7 +105,7 @@ func (m merge) sort() {
 	}
 }
 
-// sink moves a cursor down to its place.
+// sink restores the heap below a cursor.
 func (m merge) sink(i int) {
 	for {
 		least := i
@@ -145,11 +143,11 @@ func (m *merge) reached() store.Seq {
 	return (*m)[0].seq - 1
 }
 
-// scan yields the messages of an order whose group is selected.
+// scan yields the messages of an order that the query selects.
 type scan struct {
 	l    *Log
 	r    *reader
-	at   store.Seq // all up to here was looked at
+	at   store.Seq // all messages up to here were examined
 	walk walk
 	live bool
 	sel  selection
@@ -165,7 +163,7 @@ func (s *scan) next(end store.Seq) (run, bool) {
 		s.r.left--
 		s.at = seq
 		c := s.l.chunks[at.chunk]
-		if !s.live && at.slot < c.gone || !s.sel.has(c.ring) {
+		if !s.live && at.slot < c.evicted || !s.sel.has(c.ring) {
 			continue
 		}
 		r := run{c, at.slot, at.slot + 1}
@@ -180,8 +178,7 @@ func (s *scan) next(end store.Seq) (run, bool) {
 
 func (s *scan) reached() store.Seq { return s.at }
 
-// selection asks a selector about rings, and remembers the answers for the next messages of them:
-// a selector may go through many filters.
+// selection caches which rings a selector selects, since a selector may have many filters.
 type selection struct {
 	sel    store.Selector
 	recent [64]struct {

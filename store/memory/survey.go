@@ -7,16 +7,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// mergeMost is how many rings are merged at most. Where more groups match, the messages of all
-// groups are gone through instead.
+// mergeMost is the most rings that a read merges. If more groups match, it scans the messages of all
+// groups instead.
 const mergeMost = 1024
 
-// survey is what a walk over the groups found out for a reader.
+// survey is the result of a walk over the groups for a reader.
 type survey struct {
 	surveyed bool
-	since    uint64      // what was lost later is not in it
-	lost     []store.Seq // by selector: the newest message lost and not told
-	rings    []*ring     // those that match and have messages behind the position
+	since    uint64      // losses after this time are not in it
+	lost     []store.Seq // by selector: the newest lost message that the reader does not know
+	rings    []*ring     // those that match and have messages after the position
 	tooMany  bool        // rings is incomplete
 }
 
@@ -25,8 +25,9 @@ func (s *survey) reset() {
 	*s = survey{lost: s.lost[:0], rings: s.rings[:0]}
 }
 
-// worthSurvey reports whether to survey the groups is less than to go on through so many messages.
-// Of retained messages there are no more than groups, unless a prefix narrows these down.
+// worthSurvey reports whether a survey of the groups is cheaper than a scan of that many messages. There
+// are no more retained messages than groups, so that a survey pays only if a prefix excludes most
+// groups.
 func (l *Log) worthSurvey(r *reader, messages store.Seq) bool {
 	set, ok := r.query.Select.(group.Set)
 	switch {
@@ -38,7 +39,7 @@ func (l *Log) worthSurvey(r *reader, messages store.Seq) bool {
 	return store.Seq(len(l.rings)) < messages
 }
 
-// survey looks at all groups that a query may select.
+// survey examines all groups that the query may select.
 func (l *Log) survey(r *reader) {
 	q, kind := &r.query, lossKind(r.query.Live)
 	r.surveyed, r.since = true, l.opts.Losses.Now()
@@ -52,7 +53,7 @@ func (l *Log) survey(r *reader) {
 		lost := store.Seq(0)
 		l.eachRing(f, func(ring *ring) {
 			n := ring.lost[kind].News(q)
-			useful := !r.tooMany && ring.hasBehind(r.from, q.Retained)
+			useful := !r.tooMany && ring.hasAfter(r.from, q.Retained)
 			if n <= lost && !useful || !f.Match(ring.name) {
 				return
 			}
@@ -75,8 +76,8 @@ func (l *Log) surveyLost(sel store.Selector, q *store.Query, kind int) (lost sto
 	return lost
 }
 
-// hasBehind reports whether the ring may have messages behind a position.
-func (r *ring) hasBehind(after store.Seq, retained bool) bool {
+// hasAfter reports whether the ring may have messages after a position.
+func (r *ring) hasAfter(after store.Seq, retained bool) bool {
 	if retained {
 		return r.retained != nil && r.retained.base > after
 	}
@@ -84,8 +85,8 @@ func (r *ring) hasBehind(after store.Seq, retained bool) bool {
 	return t != nil && t.seq(t.n-1) > after
 }
 
-// eachRing yields the rings that a filter may match, a bounded number in one hold of the lock.
-// Rings that come or go meanwhile may be missed.
+// eachRing yields the rings that a filter may match, a bounded number per hold of the lock. Rings that
+// are added or dropped meanwhile may be missed.
 func (l *Log) eachRing(f group.Filter, yield func(*ring)) {
 	if f.Wild() {
 		l.eachNamed(f.Prefix(), yield)
@@ -98,7 +99,7 @@ func (l *Log) eachRing(f group.Filter, yield func(*ring)) {
 	}
 }
 
-// eachNamed yields the rings whose names begin with a prefix, as eachRing does.
+// eachNamed is eachRing for the rings whose names have a prefix.
 func (l *Log) eachNamed(prefix string, yield func(*ring)) {
 	for after, more := "", true; more; more = after != "" {
 		l.mu.RLock()

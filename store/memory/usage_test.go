@@ -29,8 +29,8 @@ func add(t testing.TB, l *memory.Log, entries ...store.Entry) store.ID {
 	return id
 }
 
-// fill appends messages of 128 bytes to the groups in turn until the log has evicted as many as
-// it holds, and then some more, with look called from time to time.
+// fill appends messages of 128 bytes to the groups in turn until the log has evicted as many as it
+// holds, and then 100 more batches, after each of which it calls look.
 func fill(t testing.TB, l *memory.Log, groups int, look func()) {
 	t.Helper()
 	batch := make([]store.Entry, groups)
@@ -76,8 +76,8 @@ func TestAMessageTakes32BytesBesideItsFrame(t *testing.T) {
 	}
 }
 
-// TestMemoryStaysWithinItsBound appends what is hard to keep within a bound, and looks at each
-// step. What is retained or known takes its part, and history what is left.
+// TestMemoryStaysWithinItsBound appends messages that are hard to keep within a bound, and checks the
+// usage after each. Retained messages and groups take a part of the memory, history the rest.
 func TestMemoryStaysWithinItsBound(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 1))
@@ -142,8 +142,8 @@ func TestMemoryStaysWithinItsBound(t *testing.T) {
 	}
 }
 
-// TestTheOldestOfTheLargestGroupGoFirst has small groups keep what they have.
-func TestTheOldestOfTheLargestGroupGoFirst(t *testing.T) {
+// TestTheOldestOfTheLargestGroupAreEvictedFirst checks that small groups keep their messages.
+func TestTheOldestOfTheLargestGroupAreEvictedFirst(t *testing.T) {
 	t.Parallel()
 	l := memory.New(memory.Options{MaxMemory: 2 << 20})
 	defer l.Close()
@@ -163,8 +163,8 @@ func TestTheOldestOfTheLargestGroupGoFirst(t *testing.T) {
 	}
 }
 
-// TestMemoryIsGivenBack has nothing but spare blocks be taken when nothing is held.
-func TestMemoryIsGivenBack(t *testing.T) {
+// TestMemoryIsFreedWithTheMessages checks that an empty log uses nothing but spare blocks.
+func TestMemoryIsFreedWithTheMessages(t *testing.T) {
 	t.Parallel()
 	l := memory.New(memory.Options{MaxMemory: 64 << 20})
 	defer l.Close()
@@ -182,8 +182,8 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestGroupsComeAndGo has many more groups than may be known, each purged before the next, and
-// policies with ages and lingering bytes for what a forgotten group could leave behind.
+// TestGroupsComeAndGo uses many more groups than the limit, and purges each before the next. Policies
+// with MaxAge, and evicted bytes that are not removed yet, must not outlive a dropped group.
 func TestGroupsComeAndGo(t *testing.T) {
 	t.Parallel()
 	l := memory.New(memory.Options{MaxGroups: 10, Server: store.Policy{MaxMessages: 1, MaxAge: time.Hour}})
@@ -207,8 +207,8 @@ func TestGroupsComeAndGo(t *testing.T) {
 	}
 }
 
-// TestARetainedMessageIsReplacedWhenNoMoreCanBe has retained messages take all that they may.
-func TestARetainedMessageIsReplacedWhenNoMoreCanBe(t *testing.T) {
+// TestARetainedMessageIsReplacedWhenTheirMemoryIsFull fills the memory for retained messages first.
+func TestARetainedMessageIsReplacedWhenTheirMemoryIsFull(t *testing.T) {
 	t.Parallel()
 	l := memory.New(memory.Options{MaxMemory: 1 << 20})
 	defer l.Close()
