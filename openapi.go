@@ -2,7 +2,8 @@ package watchbox
 
 import _ "embed"
 
-// The contract lies at the top for its readers, and embedding cannot look upwards: so this does.
+// The contract is in the root directory, where readers look for it. Embedding it needs a Go file
+// there.
 //
 //go:embed openapi.yaml
 var openapi []byte

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// accepted returns the offer that the request's Accept prefers, the first of equals, or "" if it
-// takes none (RFC 9110, 12.5.1).
+// accepted returns the offered media type that the request's Accept header prefers, or "" if the
+// header excludes all of them (RFC 9110, section 12.5.1). Of equals, the first offer wins.
 func accepted(r *http.Request, offers ...string) string {
 	header := strings.Join(r.Header["Accept"], ",")
 	if header == "" {
@@ -23,31 +23,31 @@ func accepted(r *http.Request, offers ...string) string {
 	return best
 }
 
-// quality returns what an Accept header gives a media type: the weight of the range that fits it
-// closest.
+// quality returns the weight that an Accept header gives a media type: that of the most specific
+// range that matches.
 func quality(header, offer string) float64 {
 	kind, _, _ := strings.Cut(offer, "/")
-	q, closest := 0.0, -1
+	q, specific := 0.0, -1
 	for part := range strings.SplitSeq(header, ",") {
 		t, params, err := mime.ParseMediaType(part)
 		if err != nil {
 			continue
 		}
-		close := -1
+		match := -1
 		switch t {
 		case offer:
-			close = 2
+			match = 2
 		case kind + "/*":
-			close = 1
+			match = 1
 		case "*/*":
-			close = 0
+			match = 0
 		}
-		if close <= closest {
+		if match <= specific {
 			continue
 		}
-		closest, q = close, 1
+		specific, q = match, 1
 		if s, ok := params["q"]; ok {
-			q, _ = strconv.ParseFloat(s, 64) // what does not parse is 0: not wanted
+			q, _ = strconv.ParseFloat(s, 64) // 0, which means not acceptable, if it does not parse
 		}
 	}
 	return q

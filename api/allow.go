@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// HostPattern is a host name that the server answers to, or "*." and a name: every name below it.
+// HostPattern is a host name that the server answers to. "*." and a name stand for every name below it.
 type HostPattern string
 
 // ParseHost reads a host name such as hub.example.org, or *.example.org, which matches a.example.org
-// and b.a.example.org but not example.org. A port is dropped: a server answers on each of its own.
+// and b.a.example.org but not example.org. A port is ignored: the server answers on every port it listens on.
 func ParseHost(s string) (HostPattern, error) {
 	host, port, ok := cutPort(strings.ToLower(s))
 	host = strings.TrimSuffix(host, ".")
@@ -21,7 +21,7 @@ func ParseHost(s string) (HostPattern, error) {
 	return HostPattern(host), nil
 }
 
-// match reports whether a host name, in lower case and without a port, is one of the pattern's.
+// match reports whether the pattern matches a host name, which is in lower case and has no port.
 func (p HostPattern) match(name string) bool {
 	if below, ok := strings.CutPrefix(string(p), "*"); ok {
 		return len(name) > len(below) && strings.HasSuffix(name, below)
@@ -29,12 +29,12 @@ func (p HostPattern) match(name string) bool {
 	return string(p) == name
 }
 
-// OriginPattern is a set of origins: one, those of all hosts below a name, those of all ports of a
-// host, or all there are.
+// OriginPattern is a set of origins: one origin, all hosts below a name, all ports of a host, or every
+// origin.
 type OriginPattern struct {
 	scheme string // "" for all origins
 	host   HostPattern
-	port   string // "" is the scheme's own, "*" any
+	port   string // "" for the scheme's default, "*" for any
 }
 
 // ParseOrigin reads an origin such as https://example.org or http://localhost:3000. The host may
@@ -50,10 +50,10 @@ func ParseOrigin(s string) (OriginPattern, error) {
 	return p, nil
 }
 
-// MatchesAll reports whether there is no origin, or none of a scheme, that the pattern does not match.
+// MatchesAll reports whether the pattern matches every origin, or every origin of a scheme.
 func (p OriginPattern) MatchesAll() bool { return p.scheme == "" || p.host == "*" }
 
-// match reports whether an Origin header names one of the origins.
+// match reports whether the pattern matches an Origin header.
 func (p OriginPattern) match(origin string) bool {
 	if p.scheme == "" {
 		return true
@@ -62,7 +62,7 @@ func (p OriginPattern) match(origin string) bool {
 	return ok && o.scheme == p.scheme && p.host.match(string(o.host)) && (p.port == "*" || o.port == p.port)
 }
 
-// cutOrigin takes an origin apart. The port that the scheme implies is "".
+// cutOrigin splits an origin. The scheme's default port becomes "".
 func cutOrigin(s string) (OriginPattern, bool) {
 	scheme, rest, ok := strings.Cut(s, "://")
 	host, port, valid := cutPort(rest)
@@ -72,7 +72,7 @@ func cutOrigin(s string) (OriginPattern, bool) {
 	return OriginPattern{scheme, HostPattern(host), port}, ok && valid && scheme != ""
 }
 
-// cutPort takes "host:port" apart, where the port may be missing or "*". An IPv6 address keeps its
+// cutPort splits "host:port", where the port may be absent or "*". An IPv6 address keeps its
 // brackets.
 func cutPort(s string) (host, port string, ok bool) {
 	i := strings.LastIndexByte(s, ':')
@@ -84,7 +84,7 @@ func cutPort(s string) (host, port string, ok bool) {
 	return host, port, digits || port == "*"
 }
 
-// validHost reports whether s is a host, where the first label may be "*".
+// validHost reports whether s is a valid host, whose first label may be "*".
 func validHost(s string) bool {
 	if strings.HasPrefix(s, "[") {
 		u, err := url.Parse("http://" + s)

@@ -1,6 +1,5 @@
-// Package api is HTTP in and HTTP out: it turns requests into calls of the hub, and what the hub
-// says into responses. routes.go has the whole surface as one table: start there. openapi.yaml is
-// its contract.
+// Package api is the HTTP API: it turns requests into calls of the hub, and results into responses.
+// Start with routes.go, which lists every call in one table. openapi.yaml is the contract.
 package api
 
 import (
@@ -17,13 +16,13 @@ import (
 // Options of the API.
 type Options struct {
 	Guard  Guard
-	Ignore []string     // query parameters that are not the hub's, as utm_*
+	Ignore []string     // names of query parameters to ignore, such as utm_*
 	Spec   []byte       // openapi.yaml
-	Web    http.Handler // serves / and what its page needs
+	Web    http.Handler // serves / and the files of its page
 	Logger *slog.Logger
 }
 
-// api is what the handlers share.
+// api holds what all handlers use.
 type api struct {
 	hub  *hub.Hub
 	opts Options
@@ -33,7 +32,7 @@ type api struct {
 	outages outages
 }
 
-// New returns a handler for the whole surface. It may be mounted anywhere: with chi's Mount or
+// New returns a handler for the whole API. It may be mounted under any path, with chi's Mount or
 // behind http.StripPrefix.
 func New(h *hub.Hub, o Options) http.Handler {
 	a := &api{hub: h, opts: o, mux: chi.NewMux()}
@@ -53,7 +52,7 @@ func New(h *hub.Hub, o Options) http.Handler {
 	return handler
 }
 
-// serve makes an http.Handler of one that needs no body and may fail, and answers for it if it does.
+// serve turns a function that reads no body into a handler. An error becomes the response.
 func (a *api) serve(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return a.receive(func(w http.ResponseWriter, r *http.Request) error {
 		if r.ContentLength != 0 {
@@ -63,11 +62,11 @@ func (a *api) serve(h func(http.ResponseWriter, *http.Request) error) http.Handl
 	})
 }
 
-// receive is serve for a handler that reads the body.
+// receive is the same as serve, for a function that reads the body.
 func (a *api) receive(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if secret := r.Header[sessionHeader]; len(secret) == 1 {
-			a.hub.Heard(session.UID(secret[0])) // whatever is asked for, it is a sign of life
+			a.hub.Heard(session.UID(secret[0])) // every request is a sign of life
 		}
 		if err := h(w, r); err != nil {
 			if r.ContentLength != 0 {
@@ -80,7 +79,7 @@ func (a *api) receive(h func(http.ResponseWriter, *http.Request) error) http.Han
 	}
 }
 
-// others serves what is not ours.
+// others serves a handler that is not part of this package.
 func (a *api) others(h http.Handler) http.HandlerFunc {
 	return a.serve(func(w http.ResponseWriter, r *http.Request) error {
 		h.ServeHTTP(w, r)
@@ -88,13 +87,13 @@ func (a *api) others(h http.Handler) http.HandlerFunc {
 	})
 }
 
-// writeJSON answers with a JSON value that is encoded already.
+// writeJSON answers with encoded JSON.
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["X-Content-Type-Options"] = noSniff
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // whoever asked is gone, or will ask again
+	_, _ = w.Write(body) // an error means that the client is gone
 }
 
 // writeValue answers with a value as JSON.
@@ -107,8 +106,8 @@ func writeValue(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// readObject reads a body that is one JSON object into a struct that knows all of its members. A
-// body of no type is taken for one, and of the type that curl sends unless told otherwise.
+// readObject decodes a body that is one JSON object. Unknown members are errors. It accepts bodies
+// without a media type and with curl's default one.
 func (a *api) readObject(w http.ResponseWriter, r *http.Request, s shape, to any) error {
 	if err := checkEncoding(r); err != nil {
 		return err
@@ -117,7 +116,7 @@ func (a *api) readObject(w http.ResponseWriter, r *http.Request, s shape, to any
 	case jsonMedia, "", formMedia:
 	default:
 		return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Type",
-			detail: s.name + " is sent as " + jsonMedia}
+			detail: s.name + " has to be sent as " + jsonMedia}
 	}
 	body, err := a.read(w, r, s.most, &hub.SizeError{What: s.name, Max: s.most})
 	if err != nil {
@@ -127,14 +126,14 @@ func (a *api) readObject(w http.ResponseWriter, r *http.Request, s shape, to any
 	return hub.DecodeObject(body.Bytes(), s.looks, to)
 }
 
-// shape is what is expected of an object.
+// shape describes a JSON object that a call expects.
 type shape struct {
 	name  string // "a policy"
 	most  int    // bytes
-	looks string // what it has in it
+	looks string // its members, for error messages
 }
 
-// Header values that each answer has, made once.
+// Header values of every answer, allocated once.
 var (
 	jsonType = []string{"application/json"}
 	noSniff  = []string{"nosniff"}

@@ -14,25 +14,25 @@ import (
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
-// body is a request's body as it is read: within the memory that the hub grants, and with a
-// deadline for each read. It is good until free is called.
+// body is the body of a request. Its memory comes out of the hub's budget for requests, and each
+// read has a deadline. It is valid until free is called.
 type body struct {
 	bytes.Buffer
 	hub     *hub.Hub
-	taken   int64 // of the hub's memory
+	taken   int64 // bytes taken from the hub's budget
 	limited io.LimitedReader
 	patient patient
 }
 
-// maxPooled is how large, in bytes, a body may be whose buffer is used again.
+// maxPooled is the largest body, in bytes, whose buffer is reused.
 const maxPooled = hub.SmallBytes
 
 var bodies = sync.Pool{New: func() any { return new(body) }}
 
-// read returns the body of a request that may have most bytes, or tooLarge. A body that says that it
-// is larger is refused before it is read.
+// read returns the body of a request, which may have at most most bytes. It returns tooLarge for a
+// larger one, without reading it if its Content-Length says so.
 //
-// The first bytes are free. A body that has more takes room for all that it may have.
+// The first hub.FreeBytes are not counted. A larger body takes budget for its possible length.
 func (a *api) read(w http.ResponseWriter, r *http.Request, most int, tooLarge error) (*body, error) {
 	if r.ContentLength > int64(most) {
 		return nil, tooLarge
@@ -51,7 +51,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, most int, tooLarge er
 	return b, nil
 }
 
-// fill reads all of the body, but no more than one byte beyond most.
+// fill reads the whole body, or one byte more than most.
 func (b *body) fill(from io.Reader, r *http.Request, most int) error {
 	for _, limit := range []int{hub.FreeBytes, int(r.ContentLength), most} {
 		limit = min(limit, most)
@@ -64,7 +64,7 @@ func (b *body) fill(from io.Reader, r *http.Request, most int) error {
 		if r.ContentLength >= 0 {
 			b.Grow(min(limit, int(r.ContentLength)) + 1 - b.Len() + bytes.MinRead)
 		}
-		b.limited = io.LimitedReader{R: from, N: int64(limit + 1 - b.Len())} // one more, to see the end
+		b.limited = io.LimitedReader{R: from, N: int64(limit + 1 - b.Len())} // one more shows whether the body ends
 		if _, err := b.ReadFrom(&b.limited); err != nil || b.Len() <= limit {
 			return err
 		}
@@ -72,7 +72,7 @@ func (b *body) fill(from io.Reader, r *http.Request, most int) error {
 	return nil
 }
 
-// take waits until the body may take the memory of n bytes, the first of which are free.
+// take waits until the hub's budget has n bytes for the body. Up to hub.FreeBytes are not counted.
 func (b *body) take(r *http.Request, n int) error {
 	if n <= hub.FreeBytes {
 		return nil
@@ -80,12 +80,12 @@ func (b *body) take(r *http.Request, n int) error {
 	if err := b.hub.TakeBody(r.Context(), int64(n)); err != nil {
 		return err
 	}
-	b.hub.GiveBody(b.taken) // of a body that has more than its Content-Length
+	b.hub.GiveBody(b.taken) // what was taken for fewer bytes
 	b.taken = int64(n)
 	return nil
 }
 
-// free gives back what the body takes. A large buffer is not kept.
+// free returns the body's bytes to the budget, and its buffer to the pool unless it is large.
 func (b *body) free() {
 	b.hub.GiveBody(b.taken)
 	if b.Cap() > maxPooled+bytes.MinRead {
@@ -96,11 +96,11 @@ func (b *body) free() {
 	bodies.Put(b)
 }
 
-// patient reads a body whose sender may pause, but not for longer than the patience: the deadline
-// moves on with each read.
+// patient reads a body whose sender may pause for at most patience: each read moves the connection's
+// deadline on.
 type patient struct {
 	conn     http.ResponseController
-	timed    bool // the connection has deadlines
+	timed    bool // the connection supports deadlines
 	body     io.Reader
 	patience time.Duration
 }
@@ -115,25 +115,25 @@ func (p *patient) reader(w http.ResponseWriter, r *http.Request, patience time.D
 	return p
 }
 
-// Read implements io.Reader. The deadline of the first read is set already.
+// Read implements io.Reader. The deadline of the first read is already set.
 func (p *patient) Read(b []byte) (int, error) {
 	n, err := p.body.Read(b)
 	if err == nil {
-		_ = p.conn.SetReadDeadline(time.Now().Add(p.patience)) // it could be set before
+		_ = p.conn.SetReadDeadline(time.Now().Add(p.patience)) // it worked for the first read
 	}
 	return n, err
 }
 
-// done drops the deadline: net/http goes on reading, to hear that the client has left.
+// done removes the deadline, because net/http keeps reading to notice a closed connection.
 func (p *patient) done() {
 	if p.timed {
 		_ = p.conn.SetReadDeadline(time.Time{})
 	}
 }
 
-// abandoned reads where middleware hides the connection's deadlines. A read that takes too long is
-// left behind: its goroutine and its buffer stay until the connection closes, and the request is
-// over.
+// abandoned reads a body where middleware hides the connection's deadlines. A read that takes too
+// long is abandoned: the request ends, while the goroutine of the read and its buffer stay until the
+// connection closes.
 type abandoned struct {
 	body     io.Reader
 	patience time.Duration
@@ -163,8 +163,8 @@ func (a abandoned) Read(b []byte) (int, error) {
 	}
 }
 
-// discard reads a short body that nobody expects, and for which net/http would wait without a
-// deadline. With a longer one, the connection closes after the answer.
+// discard reads a short body of a call that has none. Otherwise net/http would read it, without a
+// deadline. After a longer body, the connection closes.
 func (a *api) discard(w http.ResponseWriter, r *http.Request) {
 	b, err := a.read(w, r, hub.FreeBytes, errLongBody)
 	if err != nil {
@@ -175,22 +175,22 @@ func (a *api) discard(w http.ResponseWriter, r *http.Request) {
 	b.free()
 }
 
-// hurry sets a deadline for a body that is left unread: net/http waits for some of it.
+// hurry sets a deadline for the rest of a body, some of which net/http reads after the handler.
 func (a *api) hurry(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.hub.Options().BodyTimeout))
 }
 
-var errLongBody = errors.New("a body where none is expected")
+var errLongBody = errors.New("the call expects no body")
 
-// closeAfter has the connection close after the answer: what it has unread would be taken for the
-// next request. HTTP/2 has no such connections.
+// closeAfter makes the connection close after the answer, because the unread rest of the body would
+// be taken for the next request. This concerns HTTP/1 only.
 func closeAfter(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
 }
 
-// readError says why a body could not be read.
+// readError turns an error of reading a body into the error for the client.
 func readError(w http.ResponseWriter, r *http.Request, err error) error {
 	if _, ok := errors.AsType[*hub.SizeError](err); ok || errors.Is(err, hub.ErrOverloaded) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -202,9 +202,9 @@ func readError(w http.ResponseWriter, r *http.Request, err error) error {
 	}](err); ok && t.Timeout() {
 		closeAfter(w, r)
 		return &problem{status: http.StatusRequestTimeout, code: "body-timeout",
-			detail: "the body did not go on in time: send it without long pauses"}
+			detail: "the body paused for too long: send it without long pauses"}
 	}
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok { // what is mounted around us has bounds of its own
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok { // middleware has a limit of its own
 		return &hub.SizeError{What: "a request", Max: int(tooLarge.Limit)}
 	}
 	return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: fmt.Sprintf("the body ended early: %v", err)}

@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// groupJSON is a group as the API shows it.
+// groupJSON is a group in an answer.
 type groupJSON struct {
 	Group       string  `json:"group"`
 	Messages    int64   `json:"messages"`
@@ -20,7 +20,7 @@ type groupJSON struct {
 	Newest      string  `json:"newest,omitempty"`
 }
 
-// groups lists the groups that something is held of.
+// groups lists the groups that hold messages.
 func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
 	q, err := parameters(r, "filter")
 	if err != nil {

@@ -9,22 +9,23 @@ import (
 	"strings"
 )
 
-// Guard says which web pages may use the API. Programs that are no browser are not its business:
-// they send neither Origin nor Sec-Fetch-Site, and are free to say anything.
+// Guard decides which web pages may use the API. It does not concern programs other than browsers:
+// they send neither Origin nor Sec-Fetch-Site, and could send anything.
 type Guard struct {
-	// CheckHost refuses a Host that is neither localhost nor an address nor in Hosts: a page on a
-	// name that was made to point here (DNS rebinding) would count as ours.
+	// CheckHost refuses a Host header that is neither localhost nor an IP address nor in Hosts. Without
+	// it, a page whose host name was made to point here (DNS rebinding) would count as our own.
 	CheckHost bool
 	Hosts     []HostPattern
 
-	// Origins may use the API besides the pages of its own host.
+	// Origins may use the API, in addition to pages of its own host.
 	Origins []OriginPattern
 
-	// Credentials lets those pages send cookies and the like (Access-Control-Allow-Credentials).
+	// Credentials allows pages of Origins to send credentials (Access-Control-Allow-Credentials).
 	Credentials bool
 }
 
-// guard refuses what a foreign page sends, reading included: it has effects, too.
+// guard refuses requests of pages from other sites. GET requests are no exception: a stream has
+// effects, such as presence.
 func (a *api) guard(next http.Handler) http.Handler {
 	g := &a.opts.Guard
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +67,7 @@ func (g *Guard) check(r *http.Request, origin string, allowed bool) error {
 		detail: fmt.Sprintf("pages of %.255q may not use this server; if they should, start it with --allow-origin", from)}
 }
 
-// allows reports whether the Origin header names an origin that is allowed by name.
+// allows reports whether an Origin header matches one of Origins.
 func (g *Guard) allows(origin string) bool {
 	if origin == "" || len(g.Origins) == 0 {
 		return false
@@ -75,9 +76,8 @@ func (g *Guard) allows(origin string) bool {
 	return slices.ContainsFunc(g.Origins, func(p OriginPattern) bool { return p.match(origin) })
 }
 
-// isProbe reports whether a request is for the health or the metrics of the server. Those who ask do
-// so by an address or a name of their own (Kubernetes, load balancers, Prometheus), and it is nothing
-// that a page could abuse.
+// isProbe reports whether a request is for the health or the metrics of the server. Kubernetes, load
+// balancers and Prometheus use host names of their own for it, and a page could not abuse it.
 func isProbe(r *http.Request) bool {
 	switch routePath(r) {
 	case "/healthz", "/readyz", "/metrics":
@@ -86,7 +86,7 @@ func isProbe(r *http.Request) bool {
 	return false
 }
 
-// knows reports whether a Host header names this server. Without one (HTTP/1.0) no browser asks.
+// knows reports whether a Host header names this server. An empty one (HTTP/1.0) is not a browser's.
 func (g *Guard) knows(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -96,19 +96,19 @@ func (g *Guard) knows(host string) bool {
 	switch {
 	case name == "", name == "localhost", strings.HasSuffix(name, ".localhost"):
 		return true
-	case net.ParseIP(name) != nil: // an address cannot be made to point elsewhere
+	case net.ParseIP(name) != nil: // DNS cannot change where an IP address points
 		return true
 	}
 	return slices.ContainsFunc(g.Hosts, func(p HostPattern) bool { return p.match(name) })
 }
 
-// ownOrigin reports whether an origin is a page of the host that was asked.
+// ownOrigin reports whether an origin is that of the requested host.
 func ownOrigin(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(trimPort(u.Host, u.Scheme), trimPort(host, u.Scheme))
 }
 
-// trimPort drops the port that a scheme implies.
+// trimPort removes the default port of a scheme.
 func trimPort(host, scheme string) string {
 	switch scheme {
 	case "http":
@@ -119,13 +119,13 @@ func trimPort(host, scheme string) string {
 	return host
 }
 
-// opensPage reports whether somebody follows a link to a page of ours, which shows nothing of the
+// opensPage reports whether a browser follows a link to our start page, which shows nothing of the
 // hub by itself.
 func opensPage(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Method == http.MethodGet && !strings.HasPrefix(routePath(r), "/v1/")
 }
 
-// cors lets pages of an origin that is allowed read the answer (WHATWG Fetch, 3.3).
+// cors sets the headers that let pages of an allowed origin read the answer (WHATWG Fetch, 3.3).
 func cors(h http.Header, origin string, credentials bool) {
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", replayedHeader+", Retry-After")
@@ -134,9 +134,9 @@ func cors(h http.Header, origin string, credentials bool) {
 	}
 }
 
-// preflight answers the question whether an allowed origin may send a request (WHATWG Fetch, 4.8).
-// It may send any header: tracing libraries and proxies have headers of their own, and "*" would not
-// include Authorization.
+// preflight answers a CORS preflight of an allowed origin (WHATWG Fetch, 4.8). It allows every header
+// that is asked for: tracing libraries and proxies add their own, and "*" would not include
+// Authorization.
 func preflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")

@@ -10,11 +10,11 @@ import (
 
 const (
 	jsonMedia   = "application/json"
-	formMedia   = "application/x-www-form-urlencoded" // what curl sends unless told otherwise
+	formMedia   = "application/x-www-form-urlencoded" // curl's default
 	ndjsonMedia = "application/x-ndjson"
 )
 
-// history answers with what is held, as it is read.
+// history answers with the messages that are held, and writes them as they are read.
 func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 	f, err := pathFilter(r)
 	if err != nil {
@@ -43,7 +43,7 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// retained answers with the retained messages, as they are read.
+// retained answers with the retained messages, and writes them as they are read.
 func (a *api) retained(w http.ResponseWriter, r *http.Request) error {
 	f, err := pathFilter(r)
 	if err != nil {
@@ -63,7 +63,7 @@ func (a *api) retained(w http.ResponseWriter, r *http.Request) error {
 	if in.Limit, err = q.limit(); err != nil {
 		return err
 	}
-	return a.writeMessages(w, r, "what is retained", func(l lister) error {
+	return a.writeMessages(w, r, "the list of retained messages", func(l lister) error {
 		next, err := a.hub.Retained(r.Context(), &in, l.retained)
 		if err != nil {
 			return err
@@ -72,7 +72,8 @@ func (a *api) retained(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// writeMessages answers with the messages that read lists, in the form that the request accepts.
+// writeMessages answers with the messages that read passes to the lister, in the media type that the
+// request accepts.
 func (a *api) writeMessages(w http.ResponseWriter, r *http.Request, what string, read func(lister) error) error {
 	media := accepted(r, jsonMedia, ndjsonMedia)
 	if media == "" {
@@ -99,7 +100,7 @@ func (a *api) writeMessages(w http.ResponseWriter, r *http.Request, what string,
 		err = out.Flush()
 	}
 	if err != nil {
-		panic(http.ErrAbortHandler) // the status is sent: only a cut connection says that some is missing
+		panic(http.ErrAbortHandler) // the status is sent: only a cut connection shows that messages are missing
 	}
 	return nil
 }

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// queryParameters are all that some call of the API knows. They are never ignored.
+// queryParameters are the parameters of all calls. They are never ignored.
 var queryParameters = append([]string{"group", "stream", "event", "ttl", "retain", "filter", "limit"}, subscribeParameters...)
 
-// ignore removes the query parameters that the program or a proxy around the hub uses, and that are
-// no parameters of the hub. A name may end in "*", as utm_*. The hub neither reads nor logs them.
+// ignore removes query parameters that belong to the embedding program or to a proxy. A name may end in
+// "*", such as utm_*. The hub neither reads nor logs these parameters.
 func ignore(names []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery != "" {
@@ -25,7 +25,8 @@ func ignore(names []string, next http.Handler) http.Handler {
 	})
 }
 
-// withoutParameters returns a query without those named. What does not parse stays, to be refused.
+// withoutParameters returns a query without the named parameters. Parts that do not parse stay, and are
+// refused later.
 func withoutParameters(query string, names []string) string {
 	parts := strings.Split(query, "&")
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool {

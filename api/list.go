@@ -6,10 +6,9 @@ import (
 	"net/http"
 )
 
-// writeList answers with an object whose last member is a list: begin ends with its opening
-// bracket, and each calls add with one value after the other. Values are written as they come, so
-// that a list of any length takes the memory of a buffer, and a client that reads slowly holds
-// nothing but its own request.
+// writeList answers with an object whose last member is a list. begin is the object up to the opening
+// bracket of the list; each calls add for each value. Values are written as they come, so that a list
+// of any length takes the memory of one buffer, and a slow client delays only its own request.
 func writeList(w http.ResponseWriter, r *http.Request, begin string, each func(add func(any) error) error) error {
 	w.Header()["Content-Type"] = jsonType
 	w.Header()["X-Content-Type-Options"] = noSniff
@@ -36,7 +35,7 @@ func writeList(w http.ResponseWriter, r *http.Request, begin string, each func(a
 		err = out.Flush()
 	}
 	if err != nil {
-		panic(http.ErrAbortHandler) // the status is sent: only a cut connection tells that some is missing
+		panic(http.ErrAbortHandler) // the status is sent: only a cut connection shows that values are missing
 	}
 	return nil
 }

@@ -10,18 +10,18 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// Log lines of requests tell the route and not the path or the query, a code and no value that the
-// client sent: each of these may be, or contain, a secret.
+// Log lines of requests name the route, not the path or the query, and a code, not a value that the
+// client sent, because paths, queries and values may contain secrets.
 
-// logRequest logs a request that was answered, for who wants to see each.
+// logRequest logs a successful request at level debug.
 func (a *api) logRequest(r *http.Request) {
 	if l := a.opts.Logger; l.Enabled(r.Context(), slog.LevelDebug) {
 		l.Debug("request", requestAttrs(r)...)
 	}
 }
 
-// logProblem logs a request that was refused: a mistake of the client at level debug, a failure of
-// the server as an error, with its reason.
+// logProblem logs a failed request: a mistake of the client at level debug, a failure of the server as
+// an error with its reason.
 func (a *api) logProblem(r *http.Request, p *problem, reason error) {
 	level := slog.LevelDebug
 	if p.status >= http.StatusInternalServerError && a.outages.news(p.code) {
@@ -32,7 +32,7 @@ func (a *api) logProblem(r *http.Request, p *problem, reason error) {
 		return
 	}
 	attrs := append(requestAttrs(r), "status", p.status, "code", p.code)
-	if p.parameter != "" && p.code != "parameter-unknown" { // the client has made that name up
+	if p.parameter != "" && p.code != "parameter-unknown" { // the name is the client's own
 		attrs = append(attrs, "parameter", p.parameter)
 	}
 	text := "request refused"
@@ -44,33 +44,33 @@ func (a *api) logProblem(r *http.Request, p *problem, reason error) {
 }
 
 func requestAttrs(r *http.Request) []any {
-	route := r.Pattern // set where no router was asked
+	route := r.Pattern // set by route, without the router
 	if c := chi.RouteContext(r.Context()); c != nil {
 		route = c.RoutePattern()
 	}
 	return []any{"method", r.Method, "route", route, "remote", r.RemoteAddr}
 }
 
-// outages keeps what lasts from filling the log: with a full disk, say, each POST fails, and the
-// first one is worth a line.
+// outages keeps lasting failures from filling the log. With too many groups, for example, every POST
+// to a new group fails, and one line a minute is enough.
 type outages struct {
 	mu   sync.Mutex
 	last map[string]time.Time // by code, the last time it was logged as an error
 }
 
-// outageEvery is how often what lasts is logged.
+// outageEvery is how often a lasting failure is logged.
 const outageEvery = time.Minute
 
-// lasting are the codes of what lasts: false where others log it.
+// lasting has the codes of failures that last. Those with false are not logged here.
 var lasting = map[string]bool{
 	"shutting-down": false, // expected
-	"given-up":      false, // the client's, or of what is around the hub
+	"given-up":      false, // the client or middleware canceled
 	"store-full":    false, // logged by the hub, which also knows when it is over
 
 	"store-read-only": true, "too-many-groups": true, "too-many-streams": true, "program-busy": true, "server-busy": true,
 }
 
-// news reports whether a failure with that code is to be logged as an error.
+// news reports whether a failure with this code is logged as an error now.
 func (o *outages) news(code string) bool {
 	here, lasts := lasting[code]
 	if !lasts || !here {

@@ -7,17 +7,17 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// lister writes messages and gaps as they are read, in one of the forms that history has.
+// lister writes messages and gaps as they are read, in one of the media types of history.
 type lister interface {
 	message(f *store.Frame) error
 	retained(f *store.Frame) error
 	gap(g delivery.Gap) error
 
-	// end writes what comes last. next is the id behind which to go on, or nil.
+	// end completes the answer. next is the id after which to continue, or nil.
 	end(next *store.ID) error
 }
 
-// lineLister writes a message a line, and a gap as {"gap":…} where it lies.
+// lineLister writes ndjson: a line for each message, and a line {"gap":…} for each gap at its place.
 type lineLister struct {
 	out *bufio.Writer
 	buf []byte
@@ -41,11 +41,11 @@ func (l *lineLister) gap(g delivery.Gap) error {
 
 func (l *lineLister) end(*store.ID) error { return nil }
 
-// objectLister writes one object with all messages. Gaps are known when they have been read, and
-// stand at its end.
+// objectLister writes one JSON object. The gaps come after the messages, since they become known while
+// the messages are read.
 type objectLister struct {
 	out   *bufio.Writer
-	comma string // comes before the next message
+	comma string // written before the next message
 	buf   []byte
 	gaps  []byte
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
-// collector reads the hub's counters when they are asked for: counting costs delivery nothing.
+// collector reads the hub's counters when Prometheus asks, so that metrics cost nothing otherwise.
 type collector struct{ hub *hub.Hub }
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -27,7 +27,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// metrics serves them from a registry of their own: a program that embeds the hub keeps its.
+// metrics serves the hub's metrics from its own registry, apart from that of an embedding program.
 func (a *api) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{a.hub}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

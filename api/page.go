@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// page serves the start page. Its addresses are relative: whoever asks for it where it is mounted,
-// but without the / at the end, is sent there.
+// page serves the start page. The page's links are relative, so a request that lacks the / at the end
+// of the mount path is redirected.
 func (a *api) page(w http.ResponseWriter, r *http.Request) error {
 	asked, err := url.ParseRequestURI(r.RequestURI) // r.URL may have been stripped
 	if err != nil || asked.Path == "" || strings.HasSuffix(asked.Path, "/") {

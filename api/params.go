@@ -26,8 +26,8 @@ const (
 	lastEventIDHeader = "Last-Event-Id"
 )
 
-// rest returns what the path has behind the resource: a group's name or a filter. Slashes are
-// part of it, written as they are or as %2F.
+// rest returns the rest of the path: a group's name or a filter. It includes slashes, whether they
+// are written as / or as %2F.
 func rest(r *http.Request) (string, error) {
 	if chi.RouteContext(r.Context()) == nil { // see route
 		return strings.TrimPrefix(r.URL.Path, groupsPath), nil
@@ -36,7 +36,7 @@ func rest(r *http.Request) (string, error) {
 	if r.URL.RawPath == "" {
 		return s, nil
 	}
-	s, err := url.PathUnescape(s) // chi routes by the path as it was sent
+	s, err := url.PathUnescape(s) // chi routes by the escaped path
 	if err != nil {
 		return "", &problem{status: http.StatusBadRequest, code: "group-invalid", detail: err.Error()}
 	}
@@ -60,11 +60,11 @@ func filter(s string) (group.Filter, error) {
 	return f, nil
 }
 
-// query is the parameters of a request.
+// query holds the parameters of a request.
 type query struct{ values url.Values }
 
-// parameters reads the query. One that is not among those named, or there twice, is an error;
-// group alone may be repeated.
+// parameters parses the query. A parameter that is not in names or appears twice is an error. Only
+// group may be repeated.
 func parameters(r *http.Request, names ...string) (query, error) {
 	if r.URL.RawQuery == "" {
 		return query{}, nil
@@ -80,7 +80,7 @@ func parameters(r *http.Request, names ...string) (query, error) {
 				detail: fmt.Sprintf("there is no parameter %.64q here; %s", name, listOf(names))}
 		}
 		if len(list) > 1 && name != "group" {
-			return query{}, badParameter(name, "is there %d times; say it once", len(list))
+			return query{}, badParameter(name, "appears %d times; send it once", len(list))
 		}
 	}
 	return query{values}, nil
@@ -88,12 +88,12 @@ func parameters(r *http.Request, names ...string) (query, error) {
 
 func listOf(names []string) string {
 	if len(names) == 0 {
-		return "there are none"
+		return "this call has none"
 	}
-	return "there are " + strings.Join(names, ", ")
+	return "the parameters are " + strings.Join(names, ", ")
 }
 
-// has returns a parameter, and whether it is there.
+// has returns a parameter and whether it is present.
 func (q query) has(name string) (string, bool) {
 	list := q.values[name]
 	if len(list) == 0 {
@@ -114,7 +114,7 @@ func (q query) flag(name string, otherwise bool) (bool, error) {
 	return false, badParameter(name, "%.64q is neither true nor false", s)
 }
 
-// duration returns a parameter that is a duration, within bounds, or 0 if it is not there.
+// duration returns a parameter that is a duration within bounds, or 0 if it is absent.
 func (q query) duration(name string, least, most time.Duration) (time.Duration, error) {
 	s, ok := q.has(name)
 	if !ok {
@@ -131,7 +131,7 @@ func (q query) duration(name string, least, most time.Duration) (time.Duration, 
 	return d, nil
 }
 
-// count returns a parameter that is a number, 0 or more, or nil if it is not there.
+// count returns a parameter that is a number of at least 0, or nil if it is absent.
 func (q query) count(name string) (*int, error) {
 	s, ok := q.has(name)
 	if !ok {
@@ -139,40 +139,40 @@ func (q query) count(name string) (*int, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 31)
 	if err != nil {
-		return nil, badParameter(name, "%.64q is no whole number from 0 to 2147483647", s)
+		return nil, badParameter(name, "%.64q is not a whole number from 0 to 2147483647", s)
 	}
 	i := int(n)
 	return &i, nil
 }
 
-// limit returns the parameter limit, or 0 if it is not there.
+// limit returns the parameter limit, or 0 if it is absent.
 func (q query) limit() (int, error) {
 	n, err := q.count("limit")
 	switch {
 	case err != nil || n == nil:
 		return 0, err
 	case *n == 0:
-		return 0, badParameter("limit", "0 messages are none; leave it out for all")
+		return 0, badParameter("limit", "0 is too small; leave it out for all messages")
 	}
 	return *n, nil
 }
 
-// id returns a parameter that is the id of a message, or "" if it is not there.
+// id returns a parameter that is the id of a message, or "" if it is absent.
 func (q query) id(name string) (string, error) {
 	s, ok := q.has(name)
 	if !ok {
 		return "", nil
 	}
 	if _, err := store.ParseID(s); err != nil {
-		return "", badParameter(name, "%.64q is not the id of a message, as 4k7q9x-1042", s)
+		return "", badParameter(name, "%.64q is not the id of a message, such as 4k7q9x-1042", s)
 	}
 	return s, nil
 }
 
-// sinceForms says what since may be.
-const sinceForms = "say all, a duration such as 10m or 7d, an RFC 3339 time, or the id of a message"
+// sinceForms describes the values of since.
+const sinceForms = "send all, a duration such as 10m or 7d, an RFC 3339 time, or the id of a message"
 
-// from returns where to begin. otherwise is for a request that does not say.
+// from returns where to start, or otherwise if the request has neither since nor last.
 func (q query) from(otherwise hub.From) (hub.From, error) {
 	last, err := q.count("last")
 	if err != nil {
@@ -195,17 +195,17 @@ func (q query) from(otherwise hub.From) (hub.From, error) {
 		}
 		return hub.From{Since: time.Now().Add(-d)}, nil
 	}
-	// A + that a client forgot to escape is a blank by now; no time has one.
+	// An unescaped + has become a space. No time contains a space.
 	if t, err := time.Parse(time.RFC3339, strings.ReplaceAll(since, " ", "+")); err == nil {
-		return hub.From{Since: t, All: t.IsZero()}, nil // the zero time says nothing; no log is as old
+		return hub.From{Since: t, All: t.IsZero()}, nil // hub.From takes the zero time for unset
 	}
 	if _, err := store.ParseID(since); err == nil {
 		return hub.From{Resume: since}, nil
 	}
-	return hub.From{}, badParameter("since", "%.64q is none of its forms; %s", since, sinceForms)
+	return hub.From{}, badParameter("since", "%.64q is not valid; %s", since, sinceForms)
 }
 
-// secret returns the session's secret from the header, or from the query where it may be.
+// secret returns the session's secret from the header or, if the call allows it, from the query.
 func (q query) secret(r *http.Request) (string, error) {
 	list := r.Header[sessionHeader]
 	if len(list) == 0 {
@@ -218,5 +218,5 @@ func (q query) secret(r *http.Request) (string, error) {
 		return list[0], session.CheckSecret(list[0])
 	}
 	return "", &problem{status: http.StatusBadRequest, code: "session-invalid", parameter: sessionHeader,
-		detail: sessionHeader + " is there more than once; a request has one sender"}
+		detail: sessionHeader + " appears more than once; a request belongs to one session"}
 }

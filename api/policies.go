@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// policyJSON is a policy as clients write it. What is absent inherits.
+// policyJSON is a policy in a request or an answer. Absent members inherit.
 type policyJSON struct {
 	MaxMessages *int64        `json:"max_messages"`
 	MaxBytes    *int64        `json:"max_bytes"`
@@ -23,7 +23,7 @@ type policyJSON struct {
 	Coalesce    *durationJSON `json:"coalesce"`
 }
 
-// durationJSON is written as Go writes it, "10m0s".
+// durationJSON is a duration as a JSON string, such as "10m0s".
 type durationJSON time.Duration
 
 func (d durationJSON) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
@@ -34,7 +34,7 @@ func (d *durationJSON) UnmarshalText(b []byte) error {
 	return err
 }
 
-// policy answers with what is in force for a filter.
+// policy answers with the effective policy of a filter.
 func (a *api) policy(w http.ResponseWriter, r *http.Request) error {
 	f, err := pathFilter(r)
 	if err != nil {
@@ -56,7 +56,7 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := a.hub.Readable(f); err != nil {
-		return err // what is kept for a session is not for others to say
+		return err // the server alone decides what it keeps for a session
 	}
 	var in policyJSON
 	err = a.readObject(w, r, policyShape, &in)
@@ -70,7 +70,7 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if p.Store != "" && !a.hub.Keeps(p.Store) {
-		return badPolicy("store: %.64q is not to be had on this server", p.Store)
+		return badPolicy("store: this server does not have %.64q", p.Store)
 	}
 	if err := a.hub.SetPolicy(f, p); err != nil {
 		return err
@@ -94,13 +94,13 @@ func badPolicy(format string, args ...any) error {
 	return &problem{status: http.StatusUnprocessableEntity, code: "policy-invalid", detail: fmt.Sprintf(format, args...)}
 }
 
-// policy checks what was written. A 0 is no bound, which is more than to say nothing.
+// policy checks and converts a request's policy. A 0 means no limit, while an absent member inherits.
 func (p *policyJSON) policy() (out store.Policy, err error) {
 	bound := func(name string, n *int64) (v int64) {
 		switch {
 		case n == nil:
 		case *n < 0:
-			err = badPolicy("%s is below 0; 0 is no bound", name)
+			err = badPolicy("%s is below 0; 0 means no limit", name)
 		case *n == 0:
 			v = store.Unbounded
 		default:
@@ -114,12 +114,12 @@ func (p *policyJSON) policy() (out store.Policy, err error) {
 	out.Coalesce = time.Duration(bound("coalesce", whole(p.Coalesce)))
 	if p.Store != nil {
 		if out.Store = *p.Store; out.Store == "" {
-			err = badPolicy("store: \"\" is none of memory and disk")
+			err = badPolicy("store: \"\" is neither memory nor disk")
 		}
 	}
 	if p.Slow != nil {
 		if out.Slow = *p.Slow; out.Slow == "" {
-			err = badPolicy("slow: \"\" is none of catch-up, skip and disconnect")
+			err = badPolicy("slow: \"\" is not one of catch-up, skip and disconnect")
 		}
 	}
 	if p.Compress != nil {

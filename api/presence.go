@@ -8,16 +8,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// presentJSON is who listens to what was asked for.
+// presentJSON is a session in an answer about presence.
 type presentJSON struct {
 	UID     string     `json:"uid"`
 	State   string     `json:"state"`
 	Since   time.Time  `json:"since"`
 	Lost    *time.Time `json:"lost,omitempty"`
-	Filters []string   `json:"filters"` // of its own, those that have to do with it
+	Filters []string   `json:"filters"` // those that overlap with the requested filter
 }
 
-// presence lists who listens.
+// presence lists the sessions that subscribe to something that a filter matches.
 func (a *api) presence(w http.ResponseWriter, r *http.Request) error {
 	f, err := pathFilter(r)
 	if err != nil {

@@ -13,25 +13,24 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// problem is an error as the client gets it: application/problem+json (RFC 9457), with a code
-// that stays the same whatever the words are.
+// problem is an error as the client gets it: application/problem+json (RFC 9457) with a stable code.
 type problem struct {
 	status    int
 	code      string
 	detail    string
 	parameter string // the name of the query parameter or header that is wrong
-	retry     bool   // it may work in a few seconds
+	retry     bool   // the request may succeed in a few seconds
 }
 
 func (p *problem) Error() string { return p.code + ": " + p.detail }
 
-// badParameter says what is wrong with a query parameter or a header.
+// badParameter returns the problem of a query parameter.
 func badParameter(name, format string, args ...any) *problem {
 	return &problem{status: http.StatusBadRequest, code: "parameter-invalid",
 		detail: name + ": " + fmt.Sprintf(format, args...), parameter: name}
 }
 
-// known turns errors of the packages below into problems.
+// known maps errors of the packages below to problems.
 var known = []struct {
 	err    error
 	status int
@@ -57,7 +56,7 @@ var known = []struct {
 	{store.ErrFull, http.StatusInsufficientStorage, "store-full", false},
 }
 
-// problemOf returns the problem that an error is.
+// problemOf returns the problem for an error, or nil for an unexpected error.
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
@@ -68,9 +67,9 @@ func problemOf(err error) *problem {
 		}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		// By the client, who does not read this, or by what is mounted around us.
+		// The client canceled, and does not read this; or middleware did.
 		return &problem{status: http.StatusServiceUnavailable, code: "given-up", retry: true,
-			detail: "the request was given up before it was done; with an idempotency key it can be sent again without harm"}
+			detail: "the request was canceled before it was complete; with an idempotency key, it is safe to send it again"}
 	}
 	if _, ok := errors.AsType[*group.Error](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "group-invalid", detail: err.Error()}
@@ -93,14 +92,14 @@ func problemOf(err error) *problem {
 	return nil
 }
 
-// writeProblem answers with an error, and logs it. The client is not shown one that nobody expected.
+// writeProblem answers with an error and logs it. Unexpected errors are only logged.
 func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p == nil {
-		p = &problem{status: http.StatusInternalServerError, code: "internal", detail: "something went wrong; the log says what"}
+		p = &problem{status: http.StatusInternalServerError, code: "internal", detail: "an unexpected error; the server's log has the details"}
 	}
 	a.logProblem(r, p, err)
-	body, _ := json.Marshal(struct { // strings and a number: it cannot fail
+	body, _ := json.Marshal(struct { // strings and a number cannot fail
 		Title     string `json:"title"`
 		Status    int    `json:"status"`
 		Code      string `json:"code"`
@@ -118,5 +117,5 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	h.Set("Cache-Control", "no-store")
 	h["X-Content-Type-Options"] = noSniff
 	w.WriteHeader(p.status)
-	_, _ = w.Write(body) // whoever asked is gone
+	_, _ = w.Write(body) // an error means that the client is gone
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// publish appends the request's body to a group.
+// publish publishes the request's body to a group.
 func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	name, err := rest(r)
 	if err != nil {
@@ -34,7 +34,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// publishBatch appends messages to several groups.
+// publishBatch publishes messages to several groups.
 func (a *api) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	return a.accept(w, r, nil, batchKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.PublishBatch(r.Context(), p)
@@ -45,8 +45,8 @@ func (a *api) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// accept reads what is to be published, with the parameters named and a body of a kind, and has it
-// done. Its body is good until do returns.
+// accept reads a publication from the request and passes it to do. names are the call's parameters;
+// kind returns the kind of the body. The body is valid until do returns.
 func (a *api) accept(
 	w http.ResponseWriter, r *http.Request, names []string, kind func(*http.Request) (hub.Kind, error), do func(*hub.Publication) error,
 ) error {
@@ -72,10 +72,10 @@ func writeReceipt(w http.ResponseWriter, r *hub.Receipt, kind hub.Kind) error {
 	return nil
 }
 
-// receiptLen is how long the receipt of one message mostly is, but for the group.
+// receiptLen is the usual length of the receipt of one message without the group.
 const receiptLen = 96
 
-// markReplayed says so if nothing was appended.
+// markReplayed sets a header if the answer repeats an earlier one.
 func markReplayed(w http.ResponseWriter, r *hub.Receipt) {
 	if r.Replayed {
 		w.Header().Set(replayedHeader, "true")
@@ -103,7 +103,7 @@ func appendReceipt(b []byte, r *hub.Receipt, kind hub.Kind) []byte {
 	return append(b, "}\n"...)
 }
 
-// publication returns what the request says, but for its group and body.
+// publication returns the publication without its group and body.
 func publication(r *http.Request, names []string) (p hub.Publication, err error) {
 	q, err := parameters(r, names...)
 	if err != nil {
@@ -157,12 +157,12 @@ func idempotencyKey(r *http.Request) (string, error) {
 	}
 	if !ok {
 		return "", &problem{status: http.StatusBadRequest, code: "idempotency-key-invalid", parameter: idempotencyHeader,
-			detail: fmt.Sprintf("an idempotency key is 1 to %d visible ASCII characters, as a UUID", maxKey)}
+			detail: fmt.Sprintf("an idempotency key is 1 to %d visible ASCII characters, such as a UUID", maxKey)}
 	}
 	return key, nil
 }
 
-// bodyKind returns how the body becomes messages.
+// bodyKind returns the kind of body that the media type names.
 func bodyKind(r *http.Request) (hub.Kind, error) {
 	switch mediaType(r.Header.Get("Content-Type")) {
 	case jsonMedia:
@@ -173,25 +173,25 @@ func bodyKind(r *http.Request) (hub.Kind, error) {
 	return hub.Bytes, checkEncoding(r)
 }
 
-// batchKind refuses the body of a batch that is of another type. A body of no type is taken, and so
-// is curl's default.
+// batchKind checks the media type of a batch. It accepts bodies without a type and with curl's default
+// one.
 func batchKind(r *http.Request) (hub.Kind, error) {
 	switch mediaType(r.Header.Get("Content-Type")) {
 	case ndjsonMedia, "", formMedia:
 		return hub.Batch, checkEncoding(r)
 	}
 	return hub.Batch, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Type",
-		detail: "a batch is sent as " + ndjsonMedia + ", one JSON object a line"}
+		detail: "a batch has to be sent as " + ndjsonMedia + ", one JSON object a line"}
 }
 
-// checkEncoding refuses a body that would have to be decoded first.
+// checkEncoding refuses a compressed body.
 func checkEncoding(r *http.Request) error {
 	enc := strings.Join(r.Header["Content-Encoding"], ", ")
 	if enc == "" || strings.EqualFold(enc, "identity") {
 		return nil
 	}
 	return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Encoding",
-		detail: fmt.Sprintf("a body encoded as %.64q is not taken: send it as it is", enc)}
+		detail: fmt.Sprintf("the body is encoded as %.64q: send it without an encoding", enc)}
 }
 
 func mediaType(s string) string {
@@ -203,7 +203,7 @@ func mediaType(s string) string {
 	return t
 }
 
-// host returns the address without the port.
+// host returns an address without its port.
 func host(addr string) string {
 	h, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"net/http"
 )
 
-// spec answers with the contract.
+// spec answers with openapi.yaml.
 func (a *api) spec(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "application/yaml") // RFC 9512
 	w.Header()["X-Content-Type-Options"] = noSniff
@@ -12,13 +12,13 @@ func (a *api) spec(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// healthz says that the process answers.
+// healthz reports that the process answers.
 func (a *api) healthz(w http.ResponseWriter, _ *http.Request) error {
 	writeJSON(w, http.StatusOK, []byte(`{"status":"ok"}`+"\n"))
 	return nil
 }
 
-// readyz says that it takes messages and listeners.
+// readyz reports whether the hub accepts messages and subscribers.
 func (a *api) readyz(w http.ResponseWriter, _ *http.Request) error {
 	if err := a.hub.Ready(); err != nil {
 		return err

@@ -13,18 +13,18 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// sessionUID returns the uid that the path names.
+// sessionUID returns the uid in the path.
 func sessionUID(r *http.Request) (string, error) {
 	s := chi.URLParam(r, "uid")
 	u, err := uuid.Parse(s)
 	if err != nil || u.String() != s {
 		return "", &problem{status: http.StatusNotFound, code: "session-unknown",
-			detail: fmt.Sprintf("%.64q is no uid of a session: it looks like 5fb22bbe-3ba4-8928-b938-4f1a2661e1dd", s)}
+			detail: fmt.Sprintf("%.64q is not the uid of a session, such as 5fb22bbe-3ba4-8928-b938-4f1a2661e1dd", s)}
 	}
 	return s, nil
 }
 
-// ownSession returns the uid that the path names, if the request proves to be that session's.
+// ownSession returns the uid in the path, if the request has the secret of that session.
 func (a *api) ownSession(r *http.Request) (string, error) {
 	uid, err := sessionUID(r)
 	if err != nil {
@@ -45,11 +45,11 @@ func (a *api) ownSession(r *http.Request) (string, error) {
 		return "", &problem{status: http.StatusForbidden, code: "session-mismatch", parameter: sessionHeader,
 			detail: "this is the secret of another session"}
 	}
-	a.hub.Heard(uid) // serve does not know of a secret in the query
+	a.hub.Heard(uid) // receive counts only a secret in the header
 	return uid, nil
 }
 
-// sessionJSON is a session as the API shows it.
+// sessionJSON is a session in an answer.
 type sessionJSON struct {
 	UID       string     `json:"uid"`
 	State     string     `json:"state"` // here or lost
@@ -83,7 +83,7 @@ func state(lost time.Time) string {
 	return "lost"
 }
 
-// shown is a time as messages carry it.
+// shown returns a time with the precision of times in messages.
 func shown(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 func lostTime(t time.Time) *time.Time {
@@ -102,7 +102,7 @@ func texts(filters []group.Filter) []string {
 	return out
 }
 
-// sessions lists who is here, or was a moment ago.
+// sessions lists the sessions that are here or lost.
 func (a *api) sessions(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (a *api) sessions(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// session shows one.
+// session answers with one session.
 func (a *api) session(w http.ResponseWriter, r *http.Request) error {
 	uid, err := sessionUID(r)
 	if err != nil {
@@ -128,7 +128,7 @@ func (a *api) session(w http.ResponseWriter, r *http.Request) error {
 	return writeValue(w, sessionToJSON(&s))
 }
 
-// endSession ends a session: with its secret at its own wish, without by a kick.
+// endSession ends a session. Without the session's own secret, it is a kick.
 func (a *api) endSession(w http.ResponseWriter, r *http.Request) error {
 	uid, err := sessionUID(r)
 	if err != nil {
@@ -153,7 +153,7 @@ func (a *api) endSession(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// send sends a message to one session.
+// send publishes a message to one session.
 func (a *api) send(w http.ResponseWriter, r *http.Request) error {
 	uid, err := sessionUID(r)
 	if err != nil {
@@ -168,7 +168,7 @@ func (a *api) send(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// tell gives a message to the hosting program alone.
+// tell passes a message to the embedding program.
 func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
 	return a.accept(w, r, []string{"event"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Tell(r.Context(), p)
@@ -181,7 +181,7 @@ func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// heartbeat is a sign of life, and nothing else.
+// heartbeat records a sign of life.
 func (a *api) heartbeat(w http.ResponseWriter, r *http.Request) error {
 	uid, err := a.ownSession(r)
 	if err != nil {
@@ -199,7 +199,7 @@ func (a *api) joinLive(w http.ResponseWriter, r *http.Request) error {
 	return a.change(w, r, a.hub.JoinLive)
 }
 
-// leaveLive takes a filter from the session's streams.
+// leaveLive removes a filter from the session's streams.
 func (a *api) leaveLive(w http.ResponseWriter, r *http.Request) error {
 	return a.change(w, r, a.hub.LeaveLive)
 }
@@ -220,7 +220,7 @@ func (a *api) change(w http.ResponseWriter, r *http.Request, change func(uid str
 	return nil
 }
 
-// willJSON is a last will as clients write it.
+// willJSON is a last will in a request.
 type willJSON struct {
 	hub.MessageObject
 	Delay *durationJSON `json:"delay"`
@@ -239,7 +239,7 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in.Delay != nil && *in.Delay < 0 {
-		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "a will's delay is not below 0"}
+		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "the delay of a will cannot be below 0"}
 	}
 	d, err := in.Draft(uid)
 	if err != nil {
@@ -252,7 +252,7 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// clearWill drops the session's last will.
+// clearWill deletes the session's last will.
 func (a *api) clearWill(w http.ResponseWriter, r *http.Request) error {
 	uid, err := a.ownSession(r)
 	if err != nil {

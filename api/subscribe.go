@@ -13,13 +13,13 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// The bounds of a heartbeat.
+// Bounds of the heartbeat parameter.
 const (
 	minHeartbeat = 100 * time.Millisecond
 	maxHeartbeat = time.Hour
 )
 
-// subscribe opens a stream of what one filter matches.
+// subscribe opens a stream for one filter.
 func (a *api) subscribe(w http.ResponseWriter, r *http.Request) error {
 	f, err := pathFilter(r)
 	if err != nil {
@@ -32,8 +32,8 @@ func (a *api) subscribe(w http.ResponseWriter, r *http.Request) error {
 	return a.stream(w, r, q, group.Set{f})
 }
 
-// subscribeEvents opens a stream of what several filters match. "stream" is what the clients of
-// r3labs/sse call a group.
+// subscribeEvents opens a stream for several filters. Clients of r3labs/sse call the parameter stream
+// instead of group.
 func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request) error {
 	q, err := parameters(r, append([]string{"group", "stream"}, subscribeParameters...)...)
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request) error {
 	list := slices.Concat(q.values["group"], q.values["stream"])
 	if most := a.hub.Options().MaxFilters; len(list) > most {
 		return &problem{status: http.StatusBadRequest, code: "too-many-filters", parameter: "group",
-			detail: fmt.Sprintf("%d filters on one stream: the most is %d", len(list), most)}
+			detail: fmt.Sprintf("a stream has at most %[2]d filters, not %[1]d", len(list), most)}
 	}
 	var set group.Set
 	for _, s := range list {
@@ -55,7 +55,7 @@ func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(set) == 0 {
-		return badParameter("group", "name at least one, as ?group=foo&group=bar/%%23")
+		return badParameter("group", "name at least one, such as ?group=foo&group=bar/%%23")
 	}
 	return a.stream(w, r, q, set)
 }
@@ -69,7 +69,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.
 	}
 	if accepted(r, sse.ContentType) == "" {
 		return &problem{status: http.StatusNotAcceptable, code: "not-acceptable", parameter: "Accept",
-			detail: "this is a stream of type text/event-stream; /v1/history has what is held as JSON"}
+			detail: "this is a stream of type text/event-stream; use /v1/history for JSON"}
 	}
 	s.Filters = set
 	if r.Method == http.MethodHead {
@@ -93,7 +93,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.
 	return nil
 }
 
-// subscription returns what the request says, but for its filters.
+// subscription returns the subscription without its filters.
 func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
 	s = &hub.Subscription{Remote: r.RemoteAddr, UserAgent: r.UserAgent()}
 	if s.From, err = q.from(hub.From{}); err != nil {
@@ -125,16 +125,16 @@ func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
 	return s, err
 }
 
-// lastEventIDAlias is what event-source-polyfill calls last_event_id.
+// lastEventIDAlias is the name that event-source-polyfill uses for last_event_id.
 const lastEventIDAlias = "lastEventId"
 
-// resumeID returns the id after which a client resumes, or "". The header wins: an EventSource
-// that reconnects sends it beside the query it began with.
+// resumeID returns the id after which a client resumes, or "". The header wins, because an EventSource
+// that reconnects sends it together with its first query.
 func resumeID(r *http.Request, q query) (string, error) {
 	id, ok := q.has("last_event_id")
 	alias, also := q.has(lastEventIDAlias)
 	if ok && also && id != alias {
-		return "", badParameter(lastEventIDAlias, "differs from last_event_id, which means the same; send one of them")
+		return "", badParameter(lastEventIDAlias, "differs from last_event_id, which means the same; send only one of them")
 	}
 	return cmp.Or(r.Header.Get(lastEventIDHeader), id, alias), nil
 }
