@@ -19,8 +19,8 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// patience is how long a test waits for what has to come.
-const patience = 20 * time.Second
+// patience is how long a test waits for one answer or one event.
+const patience = 2 * time.Minute
 
 func deadline() time.Time { return time.Now().Add(patience) }
 
@@ -37,9 +37,10 @@ type server struct {
 // onDisk has the tests' hubs keep their messages on disk: all that the API promises holds there, too.
 var onDisk = os.Getenv("WATCHBOX_TEST_STORE") == "disk"
 
-// newHub makes a hub, with the store that is tested.
+// newHub makes a hub with the store under test. Sessions do not end while a slow machine is busy.
 func newHub(t testing.TB, opts ...watchbox.Option) *watchbox.Hub {
 	t.Helper()
+	opts = append([]watchbox.Option{watchbox.WithSessionTimeout(time.Hour)}, opts...)
 	if onDisk {
 		opts = append([]watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever)}, opts...)
 	}
@@ -287,6 +288,9 @@ func (st *stream) block() string {
 // next reads up to an empty line, and holds what an event says against the contract.
 func (st *stream) next() string {
 	st.Helper()
+	if st.Conn != nil {
+		_ = st.SetDeadline(deadline())
+	}
 	var b strings.Builder
 	for {
 		line, err := st.in.ReadString('\n')
@@ -345,6 +349,13 @@ func parseBlock(block string) (name, id, data string) {
 func frame(r receipt, members, msg string) string {
 	return fmt.Sprintf("id: %s\ndata: {\"id\":\"%s\",\"group\":\"%s\",%s\"time\":\"%s\",\"msg\":%s}\n\n",
 		r.ID, r.ID, r.Group, members, r.Time, msg)
+}
+
+// nextMillisecond returns when messages published before have an earlier time than those of now.
+func nextMillisecond(t testing.TB) {
+	t.Helper()
+	begin := time.Now().UnixMilli()
+	eventually(t, "the clock goes on", func() bool { return time.Now().UnixMilli() > begin })
 }
 
 // eventually polls until ok, or fails the test.

@@ -34,6 +34,7 @@ func TestHistoryIsWhatIsHeldOldestFirst(t *testing.T) {
 		s.post("/v1/groups/foo", "x")
 	}
 	s.post("/v1/groups/bar", "y")
+	nextMillisecond(t)
 	for query, want := range map[string]int{
 		"": 6, "?since=all": 6, "?since=1h": 6, "?since=0s": 0, "?last=2": 2, "?last=0": 0, "?limit=5": 5, "?last=3&limit=2": 2,
 		"?since=" + two.ID: 4, "?since=" + one.Time: 6, "?limit=2147483647": 6, "?since=0001-01-01T00:00:00Z": 6,

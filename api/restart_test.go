@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/watchbox-go/watchbox"
 )
@@ -81,11 +80,15 @@ func TestARetriedPOSTIsAnsweredAsBeforeOverARestart(t *testing.T) {
 }
 
 func TestAWillIsSentAfterARestartUnlessItsSessionReturns(t *testing.T) {
-	opts := []watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithSessionTimeout(time.Second)}
+	opts := []watchbox.Option{watchbox.WithDataDir(t.TempDir())}
 	s := serve(t, opts...)
 	will := func(st *stream, msg string) {
 		t.Helper()
-		s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"wills","msg":"`+msg+`"}`, append(st.proof(), "Content-Type", "application/json")...)
+		delay := "1h"
+		if msg == "gone" {
+			delay = "1s"
+		}
+		s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"wills","msg":"`+msg+`","delay":"`+delay+`"}`, append(st.proof(), "Content-Type", "application/json")...)
 	}
 	gone, back, ended, cleared := s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo")
 	will(gone, "gone")
