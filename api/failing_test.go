@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox/api"
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -29,6 +31,85 @@ func (f *failing) Err() error {
 		return nil
 	}
 	return fmt.Errorf("%w: the disk failed: input/output error", store.ErrReadOnly)
+}
+
+func (f *failing) Unblock() {}
+
+// full is a log that waits for room on its disk while that is full.
+type full struct {
+	*memory.Log
+	full      atomic.Bool
+	waits     chan struct{} // has a value for each call that waits
+	unblocked chan struct{}
+	once      sync.Once
+}
+
+func (f *full) Err() error {
+	if !f.full.Load() {
+		return nil
+	}
+	return fmt.Errorf("%w: the disk is full", store.ErrFull)
+}
+
+func (f *full) Unblock() { f.once.Do(func() { close(f.unblocked) }) }
+
+func (f *full) Append(ctx context.Context, entries []store.Entry) (store.ID, error) {
+	if f.full.Load() {
+		f.waits <- struct{}{}
+		<-f.unblocked
+		return store.ID{}, f.Err()
+	}
+	return f.Log.Append(ctx, entries)
+}
+
+// TestAHubWhoseDiskIsFullIsNotReady until there is room again.
+func TestAHubWhoseDiskIsFullIsNotReady(t *testing.T) {
+	log := &full{Log: memory.New(memory.Options{MaxMemory: 16 << 20}), waits: make(chan struct{}, 100), unblocked: make(chan struct{})}
+	h, err := hub.New(log, hub.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(api.New(h, api.Options{Logger: hub.Defaults().Logger}))
+	defer srv.Close()
+	defer func() { _ = h.Close() }()
+	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	for range 2 {
+		s.wants(200, "", "GET /readyz", "")
+		log.full.Store(true)
+		a := s.wants(503, "store-full", "GET /readyz", "")
+		if want := "the disk is full"; !strings.Contains(a.problem().Detail, want) {
+			t.Errorf("%s, want %q", a.body, want)
+		}
+		log.full.Store(false)
+	}
+}
+
+// TestAHubWhoseDiskIsFullEndsWhileASessionEnds: the session's will waits for room on the disk as the hub
+// is closed.
+func TestAHubWhoseDiskIsFullEndsWhileASessionEnds(t *testing.T) {
+	log := &full{Log: memory.New(memory.Options{MaxMemory: 16 << 20}), waits: make(chan struct{}, 100), unblocked: make(chan struct{})}
+	h, err := hub.New(log, hub.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(api.New(h, api.Options{Logger: hub.Defaults().Logger}))
+	defer srv.Close()
+	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	st := s.listen("/v1/groups/foo")
+	s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"foo","msg":"gone"}`, append(st.proof(), "Content-Type", "application/json")...)
+	log.full.Store(true)
+	ended := make(chan error, 1)
+	go func() { ended <- h.EndSession(st.uid, "kicked") }()
+	<-log.waits
+	closed := make(chan error, 1)
+	go func() { closed <- h.Close() }()
+	for _, c := range []chan error{ended, closed} {
+		select {
+		case <-c:
+		case <-time.After(time.Minute):
+			t.Fatal("it does not end")
+		}
+	}
 }
 
 func (f *failing) Append(ctx context.Context, entries []store.Entry) (store.ID, error) {

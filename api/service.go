@@ -21,7 +21,12 @@ func (a *api) healthz(w http.ResponseWriter, _ *http.Request) error {
 // readyz reports whether the hub accepts messages and subscribers.
 func (a *api) readyz(w http.ResponseWriter, _ *http.Request) error {
 	if err := a.hub.Ready(); err != nil {
-		return err
+		p := problemOf(err)
+		if p == nil {
+			return err
+		}
+		p.status = http.StatusServiceUnavailable // a full store, too: the call itself needs no room
+		return p
 	}
 	writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`+"\n"))
 	return nil

@@ -151,10 +151,15 @@ type Note struct {
 	Seq   Seq    // of the first entry stored with it; set by the store
 }
 
-// Failing is a Log that may come to take no more messages, while those that it holds can be read.
+// Failing is a Log that may be unable to take messages, while those that it holds can be read.
 type Failing interface {
-	// Err returns why it never will again, or nil.
+	// Err returns why it takes no messages, or nil: ErrReadOnly if it never will again, ErrFull
+	// if it will when there is room.
 	Err() error
+
+	// Unblock lets no call wait for room any more: it fails instead. It is called before the log
+	// is closed, so that everything that uses it can end.
+	Unblock()
 }
 
 // GroupQuery asks for a page of groups.

@@ -123,7 +123,8 @@ func (h *Hub) Closing() bool { return h.closing.Load() }
 // Drain has Ready say that the hub is about to close. Everything else goes on.
 func (h *Hub) Drain() { h.draining.Store(true) }
 
-// Ready returns why the hub takes no messages or listeners, or nil.
+// Ready returns why the hub accepts no messages or subscribers, or nil. A store that is full for now makes
+// it not ready, too.
 func (h *Hub) Ready() error {
 	if h.Closing() || h.draining.Load() {
 		return ErrClosed
@@ -148,6 +149,9 @@ const handlersEnd = time.Second
 // that does not read, through a ResponseWriter that supports no write deadlines.
 func (h *Hub) EndStreams(why delivery.Reason) {
 	h.closing.Store(true)
+	if f, ok := h.log.(store.Failing); ok {
+		f.Unblock() // wills that it has no room for are noted, and sent by the next start
+	}
 	h.stats.close()
 	h.sessions.Close()
 	h.owed.close()

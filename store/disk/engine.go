@@ -314,7 +314,7 @@ func (e *engine) congested() bool {
 }
 
 // stuck reports whether the engine waits for room.
-func (e *engine) stuck() bool { return e.fs.stuck.Load() > 0 }
+func (e *engine) stuck() bool { return isClosed(e.fs.full()) }
 
 // patience is how long an engine that failed may take to end: it may wait for itself for ever.
 const patience = 5 * time.Second

@@ -275,10 +275,13 @@ func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
 			t.Error(err)
 		}
 		r.judge(got, never)
-		if err := l.Err(); err != nil {
-			t.Errorf("it will take messages again, and says %v", err)
+		if err := l.Err(); !errors.Is(err, store.ErrFull) {
+			t.Errorf("while it is full it says %v", err)
 		}
 		fs.room.Store(1 << 30)
+		if err := l.Err(); err != nil {
+			t.Errorf("there is room, and it says %v", err)
+		}
 	}
 	r.verdict(t)
 	if err := l.Close(); err != nil {

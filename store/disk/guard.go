@@ -29,10 +29,13 @@ type guard struct {
 	dir     string
 	noMerge atomic.Int64 // tables are not merged before this time, ns: there was no room
 
-	mergeRoom uint64       // bytes that are to be free for the next table
-	stuck     atomic.Int32 // how many writers do
+	mergeRoom uint64 // bytes that are to be free for the next table
 	hasty     chan struct{}
 	hasten    sync.Once
+
+	mu      sync.Mutex    // guards what follows
+	waiting int           // writers that wait for room
+	noRoom  chan struct{} // closed while there are some
 }
 
 // When it is looked again whether there is room: for what waits, and to merge tables.
@@ -49,7 +52,7 @@ var errNoRoom = fmt.Errorf("there is no room to merge tables: %w", syscall.ENOSP
 const merging = "pebble-compaction"
 
 func newGuard(fs filesystem, e *engine, reading bool) *guard {
-	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, dir: e.dir, hasty: make(chan struct{})}
+	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, dir: e.dir, hasty: make(chan struct{}), noRoom: make(chan struct{})}
 }
 
 // hurry has nobody wait for room any more.
@@ -97,8 +100,8 @@ func (g *guard) whenThereIsRoom(do func() error) error {
 	if !isFull(err) || !g.patient.Load() {
 		return err
 	}
-	g.stuck.Add(1)
-	defer g.stuck.Add(-1)
+	g.wait(1)
+	defer g.wait(-1)
 	for isFull(err) {
 		select {
 		case <-g.hasty:
@@ -108,6 +111,25 @@ func (g *guard) whenThereIsRoom(do func() error) error {
 		err = do()
 	}
 	return err
+}
+
+// wait counts a writer that begins or ends to wait for room.
+func (g *guard) wait(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch g.waiting += n; {
+	case g.waiting == 0:
+		g.noRoom = make(chan struct{})
+	case n > 0 && g.waiting == 1:
+		close(g.noRoom)
+	}
+}
+
+// full returns a channel that is closed when a writer waits for room.
+func (g *guard) full() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.noRoom
 }
 
 // mayMerge returns nil if there is room for one more table. Soon after there was none it waits, for the

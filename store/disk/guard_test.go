@@ -203,7 +203,7 @@ func filled(t *testing.T, f *faulty) bool {
 	f.armed.Store(false)
 	<-done
 	under.Wait()
-	if err := l.Err(); err != nil {
+	if err := l.Err(); err != nil && !errors.Is(err, store.ErrFull) { // it looks again a moment later
 		t.Error(err)
 	}
 	eventually(t, "there is room, and it takes nothing", func() bool {
@@ -229,5 +229,66 @@ func isClosed(c chan struct{}) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// TestALogWhoseDiskIsFullCanBeClosed though calls wait for room: one in the commit that found none, others
+// behind it. Those behind it are refused at once, and leave no trace.
+func TestALogWhoseDiskIsFullCanBeClosed(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	f := &faulty{err: syscall.ENOSPC, first: 1}
+	l, err := disk.Open(powerOptions(errorfs.Wrap(mem, f), disk.Always))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecord()
+	feed(t, l, r, 10)
+	f.armed.Store(true)
+	const callers = 20
+	type answer struct {
+		text string
+		err  error
+	}
+	answers := make(chan answer, callers)
+	for i := range callers {
+		go func() {
+			text := fmt.Sprint("waits ", i)
+			_, err := sayLong(l, text)
+			answers <- answer{text, err}
+		}()
+	}
+	refused := map[string]bool{}
+	note := func(a answer) {
+		if a.err == nil {
+			t.Errorf("%q is stored, though the disk is full", a.text)
+		}
+		refused[a.text] = errors.Is(a.err, store.ErrFull)
+	}
+	note(<-answers) // so that one waits, and the others know
+	if err := l.Err(); !errors.Is(err, store.ErrFull) {
+		t.Errorf("while a commit waits for room it says %v", err)
+	}
+	l.Unblock()
+	for range callers - 1 {
+		note(<-answers)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	f.armed.Store(false)
+	if l, err = disk.Open(powerOptions(mem.CrashClone(vfs.CrashCloneCfg{}), disk.Always)); err != nil {
+		t.Fatal(err)
+	}
+	got, gaps, err := all(l, "#")
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range texts(got) {
+		if refused[m.text] {
+			t.Errorf("%q was refused, and is there", m.text)
+		}
+	}
+	if len(got) < 10 || len(gaps) > 0 {
+		t.Errorf("%d messages of 10 are there, and there are %d gaps", len(got), len(gaps))
 	}
 }

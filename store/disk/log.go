@@ -134,7 +134,11 @@ type Log struct {
 	diskMax    int64     // of what messages take
 }
 
-var _ store.Store = (*Log)(nil)
+var (
+	_ store.Store   = (*Log)(nil)
+	_ store.Noter   = (*Log)(nil)
+	_ store.Failing = (*Log)(nil)
+)
 
 // Open opens the log in a folder, or makes one.
 func Open(o Options) (*Log, error) {
@@ -217,13 +221,29 @@ func (l *Log) fail(err error) {
 	l.refusal.Store(&err)
 }
 
-// Err returns why nothing can be written any more, or nil.
-func (l *Log) Err() error {
+// failure returns why nothing can be written any more, or nil.
+func (l *Log) failure() error {
 	if p := l.refusal.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
+
+// Err implements store.Failing.
+func (l *Log) Err() error {
+	l.life.RLock()
+	defer l.life.RUnlock()
+	if err := l.failure(); err != nil || l.closed {
+		return err
+	}
+	if l.engine.room(0) < enough {
+		return errFull
+	}
+	return nil
+}
+
+// Unblock implements store.Failing. The first write that finds no room ends writing.
+func (l *Log) Unblock() { l.engine.fs.hurry() }
 
 // errFull says which room there is none of.
 var (
@@ -261,12 +281,34 @@ func (l *Log) do(o *op) (store.ID, error) {
 	if l.closed {
 		return store.ID{}, store.ErrClosed
 	}
-	if l.engine.stuck() {
+	full := l.engine.fs.full()
+	if isClosed(full) {
 		return store.ID{}, errFull
 	}
-	l.ops <- o
-	<-o.done
+	select {
+	case l.ops <- o:
+	case <-full:
+		return store.ID{}, errFull
+	}
+	select {
+	case <-o.done:
+		return o.id, o.err
+	case <-full:
+	}
+	if o.taken.CompareAndSwap(false, true) {
+		return store.ID{}, errFull // the committer will leave it out
+	}
+	<-o.done // it is in the commit that waits for room: only that knows whether it is stored
 	return o.id, o.err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close implements store.Log.
@@ -296,6 +338,7 @@ type op struct {
 	sweeps  bool                // it is done when nothing is overdue
 	id      store.ID
 	err     error
+	taken   atomic.Bool // by the committer, or back by the caller
 	done    chan struct{}
 }
 

@@ -18,7 +18,7 @@ const (
 
 // reclaimable reports whether it is time to.
 func (l *Log) reclaimable() bool {
-	return len(l.doomed) == 0 && !l.reclaims.Load() && l.Err() == nil &&
+	return len(l.doomed) == 0 && !l.reclaims.Load() && l.failure() == nil &&
 		l.dead.Load() > l.next.cost()/reclaimParts+max(reclaimLeast, l.engine.memtable)
 }
 

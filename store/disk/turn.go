@@ -80,7 +80,7 @@ func (l *Log) run() {
 // wait returns how long there is nothing to do.
 func (l *Log) wait() time.Duration {
 	switch {
-	case l.Err() != nil:
+	case l.failure() != nil:
 		return time.Hour
 	case l.idles:
 		return roomAfter
@@ -111,16 +111,23 @@ func (l *Log) wait() time.Duration {
 // that brings any, for a commit costs about the same for one and for a hundred. One that comes alone
 // is not kept waiting.
 func (l *Log) gather(o *op) []*op {
-	list, size := []*op{o}, o.size()
-	had, yields := 1, 0
+	var list []*op
+	size, had, yields := 0, 0, 0
+	take := func(o *op) {
+		if o.taken.CompareAndSwap(false, true) { // else its caller has gone away
+			list = append(list, o)
+			size += o.size()
+		}
+	}
+	take(o)
+	had = len(list)
 	for most := l.turnMost(); size < most; {
 		select {
 		case o, ok := <-l.ops:
 			if !ok {
 				return list // and run will see it, too
 			}
-			list = append(list, o)
-			size += o.size()
+			take(o)
 		default:
 			if len(list) == had || yields == maxYields {
 				return list
@@ -178,7 +185,7 @@ func (l *Log) turn(list []*op) {
 	size := roomFor(list)
 	t.room = l.engine.room(size)
 	t.buf = make([]byte, 0, size)
-	err := l.Err()
+	err := l.failure()
 	if l.idles = err == nil && t.room == none; l.idles {
 		l.refuse(list)
 		return
@@ -186,7 +193,7 @@ func (l *Log) turn(list []*op) {
 	if err == nil {
 		if err = l.commit(t, list); err != nil {
 			l.engine.fail(err)
-			err = l.Err()
+			err = l.failure()
 		}
 	}
 	if err == nil {
@@ -579,7 +586,7 @@ func (l *Log) lose(m *recent, now int64) {
 
 // finish writes down that the log is closed.
 func (l *Log) finish() {
-	if l.Err() != nil {
+	if l.failure() != nil {
 		return
 	}
 	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1}
