@@ -76,6 +76,9 @@ type backscan struct {
 func (s *backscan) hold() (more bool) {
 	s.l.mu.RLock()
 	defer s.l.mu.RUnlock()
+	if s.l.closed {
+		return false
+	}
 	s.left = holdMost
 	if s.merges {
 		more = s.byRings()

@@ -45,6 +45,9 @@ func (l *Log) setPolicy(f group.Filter, p store.Policy) error {
 func (l *Log) applyTo(f group.Filter, after string) (next string, unfinished []*ring) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return "", nil
+	}
 	now, left := time.Now().UnixMilli(), holdMost
 	next = l.names.Walk(after, f.Prefix(), policyStep, func(_ string, r *ring) {
 		if !f.Match(r.name) {
@@ -65,6 +68,9 @@ func (l *Log) applyTo(f group.Filter, after string) (next string, unfinished []*
 func (l *Log) enforceOnce(r *ring) (more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
 	now := time.Now().UnixMilli()
 	left := l.enforce(r, now, holdMost)
 	l.noteHold(holdMost - left)
