@@ -34,7 +34,9 @@ type Client struct {
 	known   bool                   // the hub knows the session
 	joined  map[string]*membership // by filter
 	subs    []*Subscription        // in the order of their joins
-	will    *will
+	will    *wireDraft
+	sending int           // requests with messages to groups under way
+	posts   []*post       // wait for one of them to end
 	stream  *stream       // nil: nothing is joined
 	last    *stream       // the newest, which may have ended
 	changed chan struct{} // is closed, and another made, when something changes that others wait for

@@ -49,13 +49,6 @@ func TestWhatIsPublishedIsHeard(t *testing.T) {
 			t.Errorf("%q, want %q", m.Text(), want)
 		}
 	}
-	first, last, err := c.PublishBatch(r.soon(), "home/door", []any{1, "two", nil})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a, _, b := <-got, <-got, <-got; a.ID != first || b.ID != last || string(b.Data) != "null" {
-		t.Errorf("%+v, %+v, want %s to %s", a, b, first, last)
-	}
 }
 
 // TestAHundredClientsSurviveTenRestarts cuts all connections ten times, with the port closed for a

@@ -122,3 +122,52 @@ func ExampleClient_SetWill() {
 		log.Fatal(err)
 	}
 }
+
+func ExampleClient_PublishBatch() {
+	_, address, end := hub()
+	defer end()
+	c, err := client.New(address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ctx := context.Background()
+	_, _, err = c.PublishBatch(ctx, []client.Draft{
+		{Group: "orders", Msg: map[string]int{"chairs": 2}},
+		{Group: "stock/chairs", Msg: 40, Retain: true},
+		{Group: "stock/tables", Msg: 7, Retain: true},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for m, err := range c.Retained(ctx, "stock/#") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Group, m.Text())
+	}
+	// Output:
+	// stock/chairs 40
+	// stock/tables 7
+}
+
+func ExampleClient_Retained() {
+	_, address, end := hub()
+	defer end()
+	c, err := client.New(address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ctx := context.Background()
+	if _, err := c.Publish(ctx, "door", "open", client.Retain()); err != nil {
+		log.Fatal(err)
+	}
+	for m, err := range c.Retained(ctx, "door") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Text())
+	}
+	// Output: open
+}

@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// ndjson is the media type of a batch.
+const ndjson = "application/x-ndjson"
+
 // PublishOption sets one property of what is sent.
 type PublishOption func(*request)
 
@@ -43,10 +46,16 @@ func IdempotencyKey(key string) PublishOption {
 // hub refuses it, with an *Error; or until ctx ends: then it may have it or not. It needs no
 // stream.
 //
+// Calls that run at once are sent together when several wait. Each still has its own id or error.
+//
 // A hub that is started anew without a store on disk has forgotten what it has, and which keys
 // it knew.
 func (c *Client) Publish(ctx context.Context, group string, v any, opts ...PublishOption) (id string, err error) {
-	return c.post(ctx, "/v1/groups/"+escape(group), v, opts)
+	r, err := encode("/v1/groups/"+escape(group), v, opts)
+	if err != nil {
+		return "", err
+	}
+	return c.send(&post{ctx: ctx, group: group, req: r})
 }
 
 // SendTo sends to one session, as Publish does to a group. Its OnDirect gets it.
@@ -68,19 +77,23 @@ func (c *Client) Send(ctx context.Context, v any, opts ...PublishOption) (id str
 	return r.key, nil
 }
 
-// PublishBatch sends JSON values to a group, one message each, next to each other in the log: all of
-// them or none. A string is one, too; a []byte is not. It returns the ids of the first and the
-// last.
-func (c *Client) PublishBatch(ctx context.Context, group string, values []any, opts ...PublishOption) (first, last string, err error) {
-	var lines []byte
-	for _, v := range values {
-		line, err := toJSON(v)
+// PublishBatch publishes messages to several groups: next to each other in the log, all of them or
+// none. It returns the ids of the first and the last. It tries as Publish does, under one key; of the
+// options only IdempotencyKey applies.
+func (c *Client) PublishBatch(ctx context.Context, batch []Draft, opts ...PublishOption) (first, last string, err error) {
+	var body []byte
+	for i := range batch {
+		d, err := batch[i].wire()
+		if err != nil {
+			return "", "", fmt.Errorf("watchbox: message %d: %w", i+1, err)
+		}
+		line, err := toJSON(d)
 		if err != nil {
 			return "", "", err
 		}
-		lines = append(append(lines, line...), '\n')
+		body = append(append(body, line...), '\n')
 	}
-	answer, err := c.receipt(ctx, newPost("/v1/groups/"+escape(group), "application/x-ndjson", lines, opts))
+	answer, err := c.receipt(ctx, newPost("/v1/messages", ndjson, body, opts))
 	return answer.First, answer.ID, err
 }
 
@@ -124,6 +137,7 @@ func newPost(path, mediaType string, body []byte, opts []PublishOption) *request
 	for _, o := range opts {
 		o(r)
 	}
+	r.ownKey = r.key != ""
 	r.key = cmp.Or(r.key, rand.Text())
 	return r
 }

@@ -36,6 +36,7 @@ type request struct {
 	mediaType    string
 	body         []byte
 	key          string // Idempotency-Key
+	ownKey       bool   // the caller has chosen it
 	largest      int64  // how large, in bytes, the answer may be; 0: maxAnswer
 }
 

@@ -2,28 +2,24 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
+	"net/url"
 	"time"
 )
 
-// will is the session's last will, as the hub wants it.
-type will struct {
-	Group string          `json:"group"`
-	Msg   json.RawMessage `json:"msg"`
-	Delay string          `json:"delay,omitempty"`
-}
-
-// SetWill has the hub publish a message if this session ends without Close: when it is gone, or so
-// long after it was lost, if that is sooner. A string is sent as text, anything else as its JSON. It
-// replaces the one that was set before, and is set again whenever the stream is resumed. Where no
-// stream is open, it is set with the next.
-func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Duration) error {
-	msg, err := toJSON(v)
+// SetWill has the hub publish a message if this session ends without Close: when it is gone, or
+// delay after it was lost, if that is sooner. The value is sent as Publish sends it, with the options Event, TTL
+// and Retain. It replaces the will that was set before, and is set again whenever the stream is
+// resumed. Where no stream is open, it is set with the next.
+func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Duration, opts ...PublishOption) error {
+	r := &request{query: url.Values{}}
+	for _, o := range opts {
+		o(r)
+	}
+	w, err := newWireDraft(group, v, r)
 	if err != nil {
 		return err
 	}
-	w := &will{Group: group, Msg: msg}
 	if delay > 0 {
 		w.Delay = delay.String()
 	}

@@ -1,0 +1,302 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/client"
+)
+
+func TestPublishBatchToSeveralGroups(t *testing.T) {
+	r := newRig(t)
+	c := r.client()
+	got := make(chan client.Message, 10)
+	if _, err := c.Join(r.soon(), "#", func(m client.Message) { got <- m }); err != nil {
+		t.Fatal(err)
+	}
+	batch := []client.Draft{
+		{Group: "a", Msg: map[string]int{"n": 1}, Event: "tick", TTL: time.Hour},
+		{Group: "b/c", Msg: "two"},
+		{Group: "b", Msg: []byte{0, 0xff}, Retain: true},
+		{Group: "b", Msg: "not \xff UTF-8"},
+		{Group: "a", Msg: nil},
+	}
+	first, last, err := c.PublishBatch(r.soon(), batch, client.IdempotencyKey("once"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := c.PublishBatch(r.soon(), batch, client.IdempotencyKey("once"))
+	if err != nil || again != first {
+		t.Errorf("sent again: %q, %v, want %q", again, err, first)
+	}
+	var list []client.Message
+	for range batch {
+		list = append(list, <-got)
+	}
+	if list[0].ID != first || list[4].ID != last || list[0].Event != "tick" || list[0].Expires.IsZero() {
+		t.Errorf("%+v, want %s to %s", list, first, last)
+	}
+	for i, want := range []string{`{"n":1}`, "two", "\x00\xff", "not \xff UTF-8", "null"} {
+		if list[i].Text() != want || list[i].Group != batch[i].Group {
+			t.Errorf("message %d to %s is %q, want %q", i, list[i].Group, list[i].Text(), want)
+		}
+	}
+
+	_, _, err = c.PublishBatch(r.soon(), []client.Draft{{Group: "a", Msg: 1}, {Group: "a/+", Msg: 2}})
+	if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusBadRequest {
+		t.Errorf("%v", err)
+	}
+	if n := len(r.history("#")); n != len(batch) {
+		t.Errorf("%d messages are in the log, want %d: a batch is taken as a whole, or refused", n, len(batch))
+	}
+	if _, _, err := c.PublishBatch(r.soon(), []client.Draft{{Group: "a", Msg: func() {}}}); err == nil {
+		t.Error("a function is published")
+	}
+}
+
+func TestRetainedReturnsAllValuesOfManyGroups(t *testing.T) {
+	r := newRig(t)
+	c := r.client()
+	const groups = 250
+	for n := range groups {
+		if _, err := c.Publish(r.soon(), fmt.Sprint("many/", n), n, client.Retain()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := 0
+	for m, err := range c.Retained(r.soon(), "many/+") {
+		if err != nil || m.Text() != fmt.Sprint(next) || m.Group != fmt.Sprint("many/", next) || !m.Retained {
+			t.Fatalf("message %d: %+v, %v", next, m, err)
+		}
+		next++
+	}
+	if next != groups {
+		t.Errorf("%d messages, want %d", next, groups)
+	}
+	for range c.Retained(r.soon(), "many/+") {
+		break
+	}
+	for m := range c.Retained(r.soon(), "none") {
+		t.Errorf("%+v", m)
+	}
+	for _, err := range c.Retained(r.soon(), "a//b") {
+		if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "filter-invalid" {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestAWillMayStayAsTheGroupsValue(t *testing.T) {
+	r := newRig(t, watchbox.WithSessionTimeout(100*time.Millisecond))
+	c, watch := r.client(), r.client()
+	_, h := r.join(watch, "status")
+	r.join(c, "a")
+	if err := c.SetWill(r.soon(), "status", "offline", 0, client.Retain(), client.Event("status"), client.TTL(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	r.down()
+	for held := r.history("status"); len(held) == 0; held = r.history("status") {
+	}
+	r.up(t)
+	h.are("offline")
+	for m, err := range watch.Retained(r.soon(), "status") {
+		if err != nil || m.Text() != "offline" || m.Event != "status" || m.Expires.IsZero() {
+			t.Errorf("%+v, %v", m, err)
+		}
+		return
+	}
+	t.Error("the will is not retained")
+}
+
+// gate is a hub that holds back the first publishes.
+type gate struct {
+	*rig
+	requests atomic.Int32
+	batches  atomic.Int32
+	arrived  chan bool
+	open     chan struct{}
+}
+
+func newGate(t *testing.T, fail func(w http.ResponseWriter, r *http.Request) bool) *gate {
+	g := &gate{rig: newRig(t), arrived: make(chan bool, 1000), open: make(chan struct{})}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			g.requests.Add(1)
+			if r.URL.Path == "/v1/messages" {
+				g.batches.Add(1)
+			}
+			g.arrived <- true
+			<-g.open
+			if fail != nil && fail(w, r) {
+				return
+			}
+		}
+		g.hub.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	g.leadsTo(srv.Listener.Addr().String())
+	return g
+}
+
+// crowd publishes with many callers at once, while the hub holds back the first requests, and returns what
+// each call returned.
+func (g *gate) crowd(c *client.Client, n int, group func(i int) string) (ids []string, errs []error) {
+	g.Helper()
+	ids, errs = make([]string, n), make([]error, n)
+	var callers sync.WaitGroup
+	for i := range n {
+		callers.Go(func() { ids[i], errs[i] = c.Publish(g.soon(), group(i), fmt.Sprint("message ", i)) })
+	}
+	for range 4 {
+		<-g.arrived
+	}
+	for c.Waiting() < n-4 {
+		runtime.Gosched()
+	}
+	close(g.open)
+	callers.Wait()
+	return ids, errs
+}
+
+// Each of many concurrent calls has the id of its own message, though few requests are made.
+func TestConcurrentPublishesAreSentTogether(t *testing.T) {
+	g := newGate(t, nil)
+	c := g.client()
+	const n = 200
+	ids, errs := g.crowd(c, n, func(i int) string { return fmt.Sprint("g/", i) })
+	for i := range n {
+		if errs[i] != nil {
+			t.Fatal(errs[i])
+		}
+		var answer struct {
+			Messages []struct{ ID, Msg string }
+		}
+		g.get(fmt.Sprint("/v1/history/g/", i), &answer)
+		if len(answer.Messages) != 1 || answer.Messages[0].ID != ids[i] || answer.Messages[0].Msg != fmt.Sprint("message ", i) {
+			t.Errorf("call %d returned %s, and its group has %+v", i, ids[i], answer.Messages)
+		}
+	}
+	if got := g.requests.Load(); got > 10 {
+		t.Errorf("%d requests for %d messages of which all but 4 waited", got, n)
+	}
+}
+
+func TestOneRefusedMessageDoesNotFailThoseSentWithIt(t *testing.T) {
+	g := newGate(t, nil)
+	bad := func(i int) bool { return i%10 == 7 }
+	_, errs := g.crowd(g.client(), 50, func(i int) string {
+		if bad(i) {
+			return "a/+"
+		}
+		return "a"
+	})
+	for i, err := range errs {
+		if e, refused := errors.AsType[*client.Error](err); refused != bad(i) || refused && e.Code != "group-invalid" || !refused && err != nil {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	if n := len(g.history("a")); n != 45 {
+		t.Errorf("%d messages are in the log, want 45", n)
+	}
+	if g.batches.Load() == 0 {
+		t.Error("nothing was sent together")
+	}
+}
+
+// An answer that is lost is asked for again under the same key.
+func TestABatchWhoseAnswerIsLostIsAppendedOnce(t *testing.T) {
+	var lost atomic.Int32
+	var g *gate
+	g = newGate(t, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/v1/messages" || lost.Add(1) > 2 {
+			return false
+		}
+		g.hub.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	})
+	_, errs := g.crowd(g.client(), 60, func(int) string { return "a" })
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	held := g.history("a")
+	slices.Sort(held)
+	if n := len(slices.Compact(held)); n != 60 || len(g.history("a")) != 60 {
+		t.Errorf("%d different messages of %d, want 60", n, len(g.history("a")))
+	}
+	if lost.Load() < 3 {
+		t.Error("no answer was lost")
+	}
+}
+
+func TestACallThatWaitsEndsWithItsContextOrWithClose(t *testing.T) {
+	g := newGate(t, nil)
+	c := g.client()
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() { _, _ = c.Publish(g.soon(), "a", "first") })
+		<-g.arrived
+	}
+	ctx, cancel := context.WithCancel(g.soon())
+	ended := make(chan error, 2)
+	publish := func(ctx context.Context) {
+		_, err := c.Publish(ctx, "a", "waits")
+		ended <- err
+	}
+	go publish(ctx)
+	for c.Waiting() < 1 {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	go publish(g.soon())
+	for c.Waiting() < 2 {
+		runtime.Gosched()
+	}
+	_ = c.Close()
+	if err := <-ended; !errors.Is(err, client.ErrClosed) {
+		t.Errorf("%v", err)
+	}
+	close(g.open)
+	callers.Wait()
+	if strings.Contains(strings.Join(g.history("a"), " "), "waits") {
+		t.Error("a message was sent though its call had ended before")
+	}
+}
+
+// One caller's messages come in its order, whoever else publishes.
+func TestEachCallersMessagesStayInOrder(t *testing.T) {
+	r := newRig(t)
+	c := r.client()
+	var callers sync.WaitGroup
+	const n, each = 32, 20
+	for caller := range n {
+		callers.Go(func() {
+			for i := range each {
+				if _, err := c.Publish(r.soon(), fmt.Sprint("c/", caller), i); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	for caller := range n {
+		for i, got := range r.history(fmt.Sprint("c/", caller)) {
+			if got != fmt.Sprint(i) {
+				t.Fatalf("message %d of caller %d is %s", i, caller, got)
+			}
+		}
+	}
+}

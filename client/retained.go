@@ -1,0 +1,66 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// retainedPage is how many retained messages are asked for at once.
+const retainedPage = 100
+
+// Retained returns the retained messages of a group, or of all groups that a filter matches, oldest
+// first. It needs no stream. It asks for a hundred at a time as the loop goes on, so that they may be many. An
+// error ends it: the hub's refusal as an *Error, or ctx's.
+func (c *Client) Retained(ctx context.Context, filter string) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		after := ""
+		for {
+			page, err := c.retained(ctx, filter, after)
+			for _, raw := range page.Messages {
+				var m Message
+				if _, m, err = parseMessage(raw); err != nil {
+					err = fmt.Errorf("watchbox: a retained message: %w", err)
+					break
+				}
+				if !yield(m, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(Message{}, err)
+				return
+			}
+			if after = page.Next; after == "" {
+				return
+			}
+		}
+	}
+}
+
+type retainedAnswer struct {
+	Messages []json.RawMessage
+	Next     string // the id behind which there are more
+}
+
+func (c *Client) retained(ctx context.Context, filter, after string) (page retainedAnswer, err error) {
+	q := url.Values{"limit": {strconv.Itoa(retainedPage)}}
+	if after != "" {
+		q.Set("since", after)
+	}
+	answer, err := c.call(ctx, &request{
+		method: http.MethodGet, path: "/v1/retained/" + escape(filter), query: q, largest: math.MaxInt64,
+	})
+	if err != nil {
+		return page, err
+	}
+	if err := json.Unmarshal(answer, &page); err != nil {
+		return page, fmt.Errorf("watchbox: the hub's answer: %w", err)
+	}
+	return page, nil
+}
