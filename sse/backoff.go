@@ -11,21 +11,21 @@ const (
 
 	defaultAnswerTimeout = time.Minute
 
-	// steadyAfter is how long a connection has to be open to count as success. One that a server
-	// accepts and drops does not: its clients would come at the same pace for ever.
+	// steadyAfter is how long a connection has to be open to count as success. A connection that the
+	// server accepts and drops must not count, or clients would reconnect at the same rate for ever.
 	steadyAfter = 10 * time.Second
 
-	// maxAsked is the longest wait that a server may ask for, and the longest that is added to it.
-	// Some take retry: for a way to say never, or mistake its unit.
+	// maxAsked is the longest wait that a server may ask for, and the longest random time that is added
+	// to it. Some servers use retry: to say "never", or mistake its unit.
 	maxAsked = 24 * time.Hour
 
 	// leastSpread spreads the clients of a server that asks for no wait at all.
 	leastSpread = 10 * time.Millisecond
 )
 
-// backoff returns how long to wait after so many failures in a row before this one: what the
-// server asks for, and then a random part of a time that doubles with each (full jitter). So no
-// client comes too early, and those that a restart cut off at once do not come back at once.
+// backoff returns the wait before the next attempt, after a number of failures in a row: the time that
+// the server asks for plus a random part of a time that doubles with each failure (full jitter). No
+// client returns too early, and clients that a restart disconnected together return spread out.
 func backoff(asked time.Duration, failures int, most time.Duration) time.Duration {
 	asked, most = min(max(asked, 0), maxAsked), min(most, maxAsked)
 	spread := max(asked, leastSpread)

@@ -11,34 +11,34 @@ import (
 	"time"
 )
 
-// Client listens to the event stream of any server, and resumes it where it was when it is cut
-// off, until it is told that this is final:
+// Client reads the event stream of any server. When the connection is lost it connects again and
+// resumes, until an answer is final:
 //
 //	c := &sse.Client{URL: "http://127.0.0.1:1234/v1/groups/foo"}
 //	c.OnEvent = func(ev sse.Event) { fmt.Println(ev.ID, string(ev.Data)) }
 //	err := c.Run(ctx)
 //
-// Only URL has to be set. All functions are called by the goroutine that calls Run, one at a time
-// and in the order in which the stream says what they tell. They may take their time: the server
-// then waits. They may change the fields, for the next attempt; IdleTimeout at once. To stop, they
-// cancel Run's context. Nobody else may touch the fields while Run runs.
+// Only URL has to be set. The goroutine that calls Run calls all functions, one at a time and in the
+// order of the stream. They may block: the server then has to wait. They may change the fields; the
+// changes apply to the next attempt, that of IdleTimeout at once. To stop, they cancel Run's context.
+// No other goroutine may use the fields while Run runs.
 //
-// The engine of one attempt is github.com/r3labs/sse/v2; what it reads is normalised by a Reader.
+// github.com/r3labs/sse/v2 makes the connections; a Reader normalises what it reads.
 type Client struct {
-	// URL is the stream's, http or https.
+	// URL is the address of the stream, http or https.
 	URL string
 
-	// Method is the request's; "" is GET.
+	// Method is the method of the request; "" is GET.
 	Method string
 
-	// Header is the request's, beside Accept, Cache-Control and Last-Event-ID, which it wins over.
+	// Header is added to the request. It overrides Accept, Cache-Control and Last-Event-ID.
 	Header http.Header
 
 	// Body is sent with each attempt.
 	Body []byte
 
-	// BeforeAttempt may change each request, to give it a token that is valid now. If it fails,
-	// so does the attempt, and another follows.
+	// BeforeAttempt may change each request, for example to add a fresh token. If it returns an error,
+	// the attempt has failed, and another follows.
 	BeforeAttempt func(*http.Request) error
 
 	// HTTPClient makes the requests; nil is http.DefaultClient. Its Timeout is not applied: a stream
@@ -47,16 +47,16 @@ type Client struct {
 	// Last-Event-ID and the like are sent.
 	HTTPClient *http.Client
 
-	// LastEventID is the id to resume after. It moves with each whole block of the stream, after
-	// OnEvent has returned, so that another Run resumes where one ended.
+	// LastEventID is the id to resume after. Each complete block of the stream sets it, after OnEvent has
+	// returned, so that another Run resumes where the last one ended.
 	LastEventID string
 
-	// Retry is the least time before a lost stream is asked for again; 0 is a second. The
-	// server's retry: changes it, up to a day.
+	// Retry is the shortest wait before the next attempt; 0 is a second. The server's retry: field
+	// changes it, up to a day.
 	Retry time.Duration
 
-	// MaxBackoff bounds the random time that is added to Retry, and doubles with each failure in
-	// a row; 0 is 30 seconds.
+	// MaxBackoff bounds the random time that is added to Retry and that doubles with each failure in a
+	// row; 0 is 30 seconds.
 	MaxBackoff time.Duration
 
 	// AnswerTimeout ends an attempt whose response header has not come this long after it began.
@@ -68,33 +68,33 @@ type Client struct {
 	// as a Watchbox hub does.
 	FirstEventTimeout time.Duration
 
-	// IdleTimeout ends a connection on which not a byte came for so long, comments included, or
-	// that took so long to be answered. 0 is none: a server need not send anything, and what
-	// happens while a Client reconnects is lost where events have no ids.
+	// IdleTimeout ends a connection on which no byte has come for this long, not even a comment, or that
+	// was not answered for this long. 0 is no timeout, because a server may send nothing for any time,
+	// and events without ids that come while a Client reconnects are lost.
 	IdleTimeout time.Duration
 
-	// MaxEventSize is as in Reader: an event that is larger is skipped and told to OnError.
+	// MaxEventSize is as in Reader. A larger event is skipped, and OnError is called.
 	MaxEventSize int
 
 	// Final reports whether Run returns the error of an attempt instead of trying again; nil is the
 	// rule that Run describes.
 	Final func(error) bool
 
-	// OnOpen hears of the header of each response that is a stream.
+	// OnOpen is called with the header of each response that is a stream.
 	OnOpen func(http.Header)
 
-	// OnEvent hears of the events.
+	// OnEvent is called with each event.
 	OnEvent func(Event)
 
-	// OnComment hears of comments, as text after the colon. Servers send them as heartbeats.
+	// OnComment is called with the text of each comment, after the colon. Servers send them as heartbeats.
 	OnComment func(text string)
 
-	// OnError hears of what was wrong on a stream that goes on: ErrEventTooLarge, or
+	// OnError is called with errors after which the stream continues: ErrEventTooLarge and
 	// ErrLastEventID.
 	OnError func(error)
 
-	// OnDisconnect hears why an attempt has failed, or an open stream was lost (io.EOF: the
-	// server has ended it), and how long it is until the next. What is final Run returns.
+	// OnDisconnect is called with the reason why an attempt failed or an open stream was lost (io.EOF:
+	// the server ended it), and the wait before the next attempt. Run returns final errors instead.
 	OnDisconnect func(err error, wait time.Duration)
 
 	opened bool // a stream was open once
@@ -119,8 +119,8 @@ type Client struct {
 // that is longer, plus a random part of a time that doubles from Retry to MaxBackoff. A
 // connection that stayed open for ten seconds counts as success.
 //
-// When Run returns, nothing is left behind but what HTTPClient keeps for its next request. It may
-// be called again then, to go on.
+// When Run returns it leaves nothing behind but what HTTPClient keeps for its next request. It may be
+// called again to continue.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.setInterrupt(nil)
 	for failures := 0; ctx.Err() == nil; {
@@ -144,8 +144,8 @@ func (c *Client) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Restart gives up the connection, or the wait for the next, and connects at once. It may be
-// called at any time; where Run does not run it does nothing.
+// Restart ends the connection, or the wait before the next attempt, and connects at once. It may be
+// called at any time. It does nothing while Run does not run.
 func (c *Client) Restart() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,8 +160,8 @@ func (c *Client) setInterrupt(f context.CancelCauseFunc) {
 	c.interrupt = f
 }
 
-// attempt makes one connection and tells what it says. It returns why it ended, and whether it
-// had been open for long.
+// attempt makes one connection and calls the callbacks. It returns why the connection ended, and whether
+// it was open long enough to count as success.
 func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 	ctx, cancel := context.WithCancelCause(turn)
 	defer cancel(nil)
@@ -188,7 +188,7 @@ func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 	var opened time.Time
 	for it := range e.out {
 		if turn.Err() != nil {
-			continue // it was stopped: nothing is told any more
+			continue // it was stopped: no more callbacks
 		}
 		switch it.kind {
 		case itemOpen:
@@ -260,7 +260,7 @@ func (c *Client) engine(req *http.Request, idle *idle) *engine {
 	}
 }
 
-// tell calls the callback for what the stream said, and remembers what there is to remember.
+// tell calls the callback for an item, and sets LastEventID and Retry.
 func (c *Client) tell(e *engine, it item) {
 	switch it.kind {
 	case itemOpen:

@@ -655,7 +655,7 @@ func TestCallbacksMayChangeFields(t *testing.T) {
 		}
 	}
 	l.run(t)
-	l.want(t, "open", "message 1 a", "lost: EOF", "open", "message 7 b", "lost: sse: nothing was heard for too long")
+	l.want(t, "open", "message 1 a", "lost: EOF", "open", "message 7 b", "lost: sse: the stream was silent for too long")
 	if r := <-other.asked; r.Header.Get("Last-Event-ID") != "6" || r.Header.Get("X-New") != "1" {
 		t.Errorf("the header is %v", r.Header)
 	}

@@ -8,17 +8,18 @@ import (
 // ErrClosed is what writing to a closed Conn returns.
 var ErrClosed = errors.New("sse: the connection is closed")
 
-// Conn is one response body that takes events. One goroutine at a time may write; Close may be
-// called at any time.
+// Conn is the body of one response, which events are written to. One goroutine at a time may write.
+// Close may be called at any time.
 type Conn interface {
-	// TryWrite writes what can be written without waiting and returns how much that was. It
-	// takes nothing if Blocking.
+	// TryWrite writes as much of p as it can without waiting and returns the number of bytes. If
+	// Blocking is true it writes nothing.
 	TryWrite(p []byte) (int, error)
 
-	// Write writes p, waiting as long as the other side takes.
+	// Write writes p and waits for the other side to take it. A Conn whose writes cannot be interrupted
+	// may still use p after Close.
 	Write(p []byte) (int, error)
 
-	// Blocking reports whether only Write can write.
+	// Blocking reports whether the Conn can be written to with Write only.
 	Blocking() bool
 
 	// Serve calls gone when the other side has closed the connection, with the reason: io.EOF, an
@@ -36,8 +37,8 @@ type Conn interface {
 	Close() error
 }
 
-// Open answers a request with an event stream: with w's header, completed by SetHeader, and the
-// first bytes of the body. From then on p, which may be nil, hears of a closed connection.
+// Open answers a request with an event stream: it sends w's header, completed by SetHeader, and the
+// first bytes of the body. Then p, which may be nil, watches the connection.
 //
 // A plain HTTP/1 connection is hijacked: an idle stream then costs no goroutine and no buffer. All
 // others are written through w: TLS, HTTP/2, a ResponseWriter that cannot be hijacked, and one whose

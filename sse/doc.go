@@ -1,4 +1,4 @@
-// Package sse is events as bytes, and sockets that take them: an encoder, a reader and a resuming
-// client for Server-Sent Events (WHATWG HTML, 9.2), and for a server the connections that many
-// streams can be written to from few goroutines. It knows nothing of groups or hubs.
+// Package sse implements Server-Sent Events (WHATWG HTML, 9.2): an encoder, a reader, a client that
+// resumes, and, for servers, connections that let few goroutines write to many streams. It knows
+// nothing about groups or hubs.
 package sse

@@ -9,10 +9,10 @@ import (
 	r3labs "github.com/r3labs/sse/v2"
 )
 
-// engine makes one connection with r3labs' client and sends to out what the stream says. That
-// client asks for the stream and dispatches its events; what it would get wrong (it knows neither
-// statuses nor media types, dispatches what the stream's end cuts short, drops empty events and
-// comments, and more) is put right between it and the network, in RoundTrip and frames.
+// engine makes one connection with r3labs' client and sends the stream's items to out. That client
+// requests the stream and dispatches its events. It has faults: it checks neither status nor media
+// type, dispatches an event that the end of the stream cuts off, and drops empty events and comments.
+// RoundTrip and frames stand between it and the network and correct them.
 type engine struct {
 	client       *http.Client
 	req          *http.Request
@@ -20,13 +20,13 @@ type engine struct {
 	lastEventID  string
 	maxEventSize int
 
-	out    chan item   // closed at the end: what follows is valid then,
-	header http.Header // or after itemOpen: the response's
-	err    error       // why it ended
+	out    chan item   // closed at the end
+	header http.Header // of the response; valid after itemOpen
+	err    error       // why the connection ended; valid when out is closed
 }
 
-// run returns when the connection has ended and nothing of it is left. Out has to be read until
-// then; cancelling the request's context makes that soon.
+// run returns when the connection has ended and has left nothing behind. Its caller reads out until
+// then, and cancels the request's context to end it early.
 func (e *engine) run() {
 	defer close(e.out)
 	c := r3labs.NewClient(e.req.URL.String(), r3labs.ClientMaxBufferSize(math.MaxInt)) // Reader bounds it
@@ -45,8 +45,8 @@ func (e *engine) run() {
 	}
 }
 
-// RoundTrip sends what the engine asks for as the Client was told to, through the user's
-// http.Client, and returns a stream's body as frames.
+// RoundTrip sends the engine's request with the Client's settings through the user's http.Client, and
+// returns the body of the stream as frames.
 func (e *engine) RoundTrip(asked *http.Request) (*http.Response, error) {
 	req := e.req
 	for name, values := range asked.Header {
@@ -80,7 +80,7 @@ func (e *engine) dispatched(ev *r3labs.Event) {
 	e.out <- unframe(ev.Event, ev.ID, ev.Data, ev.Retry)
 }
 
-// heardReader tells idle when it waits for the network.
+// heardReader tells idle when it starts and stops waiting for the network.
 type heardReader struct {
 	src  io.Reader
 	idle *idle
@@ -92,8 +92,8 @@ func (r heardReader) Read(p []byte) (int, error) {
 	return r.src.Read(p)
 }
 
-// sendable reports whether there is an id to send, and a header may have it: net/http refuses a
-// request with a control byte in one, and would refuse it for ever.
+// sendable reports whether the id is not empty and may stand in a header. net/http refuses requests
+// with a control byte in a header, so a client would never connect again.
 func sendable(id string) bool {
 	for _, c := range []byte(id) {
 		if c < ' ' && c != '\t' || c == 0x7f {
@@ -103,7 +103,7 @@ func sendable(id string) bool {
 	return id != ""
 }
 
-// once is the engine's strategy for reconnecting: not at all. Deciding that is Run's.
+// once is the engine's reconnect strategy: it never reconnects. Client.Run does.
 type once struct{}
 
 func (once) NextBackOff() time.Duration { return -1 } // backoff.Stop

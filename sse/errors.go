@@ -17,15 +17,15 @@ var (
 	// ErrMediaType says that a response is no event stream.
 	ErrMediaType = errors.New("sse: the response is not of type " + ContentType)
 
-	// ErrRequest says that the Client's URL or Method is none. It is final.
-	ErrRequest = errors.New("sse: no such request can be made")
+	// ErrRequest says that the Client's URL or Method is not valid. It is final.
+	ErrRequest = errors.New("sse: the URL or method is not valid")
 
-	// ErrLastEventID says that the last event id cannot be sent, for it holds a control character
-	// that no HTTP header may have. The stream is asked for without.
+	// ErrLastEventID says that the last event id contains a control character, which no HTTP header may
+	// have. The request is sent without it.
 	ErrLastEventID = errors.New("sse: the last event id cannot be sent")
 
-	// ErrIdle says that nothing came for as long as IdleTimeout.
-	ErrIdle = errors.New("sse: nothing was heard for too long")
+	// ErrIdle says that no byte came for IdleTimeout.
+	ErrIdle = errors.New("sse: the stream was silent for too long")
 
 	// ErrNoAnswer says that AnswerTimeout or FirstEventTimeout ended an attempt.
 	ErrNoAnswer = errors.New("sse: the server does not answer")

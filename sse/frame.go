@@ -9,12 +9,12 @@ import (
 // ContentType is the media type of an event stream.
 const ContentType = "text/event-stream"
 
-// ValidField reports whether s can be an event's name or id: it must not hold a line break, which
-// would end the field, nor NUL, for which an id is ignored.
+// ValidField reports whether s can be an event's name or id. It must not contain a line break, which
+// would end the field, or NUL, because clients ignore an id that contains one.
 func ValidField(s string) bool { return !strings.ContainsAny(s, "\r\n\x00") }
 
-// AppendEvent appends an event to b: a name and an id unless they are empty, and data, one line
-// for each of its lines. The name and the id must be valid fields.
+// AppendEvent appends an event to b: the name and the id unless they are empty, and one data field for
+// each line of data. The name and the id must be valid fields.
 func AppendEvent(b []byte, name, id string, data []byte) []byte {
 	if name != "" {
 		b = appendField(b, "event", name)
@@ -45,8 +45,8 @@ func appendField(b []byte, name, value string) []byte {
 	return append(b, '\n')
 }
 
-// AppendHeartbeat appends a comment and an id without data. An EventSource fires nothing for it,
-// yet takes the id as its last event id (WHATWG HTML, 9.2.6).
+// AppendHeartbeat appends a comment and an id without data. An EventSource fires no event for it, but
+// sets its last event id (WHATWG HTML, 9.2.6).
 func AppendHeartbeat(b []byte, id string) []byte {
 	b = append(b, ":\n"...)
 	b = appendField(b, "id", id)

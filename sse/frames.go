@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// frames is a stream's body in the one form that the engine reads right: each item of the Reader
-// is a block of its own, whatever it was on the wire,
+// frames translates a stream's body into the one form that the engine reads correctly. Each item of
+// the Reader becomes one block:
 //
-//	event: <kind><type>     so that none is without content, which the engine would drop
-//	id: =<id>               never empty: the engine would put the last one there
+//	event: <kind><type>     never empty: the engine would drop the block
+//	id: =<id>               never empty: the engine would use the previous id
 //	retry: <milliseconds>
-//	data: <data>            in one line: its LFs are written as 0xFF, which UTF-8 never has
+//	data: <data>            one line: LF is written as 0xFF, a byte that UTF-8 never contains
 //
-// and each Read gives no more than one, since the engine looks through all it has read again for
-// each read. An item that is not whole never becomes one.
+// Each Read returns one block at most, because the engine searches everything it has read again after
+// each read. An incomplete item does not become a block.
 type frames struct {
 	io.Closer
 	reader *Reader
-	failed func(error) // is called with what the stream ended with, before Read returns it
+	failed func(error) // called with the error that ended the stream, before Read returns it
 
-	frame []byte // the beginning of buf: what is left of it
+	frame []byte // the part of buf that Read has not returned yet
 	buf   []byte
 }
 
@@ -60,7 +60,7 @@ func appendFrame(b []byte, it item) []byte {
 	return append(b, "\n\n"...)
 }
 
-// unframe is the reverse of appendFrame. It takes the data over.
+// unframe is the reverse of appendFrame. It changes data in place and keeps it.
 func unframe(event, id, data, retry []byte) item {
 	replace(data, lineBreak, '\n')
 	it := item{kind: itemKind(event[0])}
@@ -71,7 +71,7 @@ func unframe(event, id, data, retry []byte) item {
 	return it
 }
 
-// replace replaces a byte in place.
+// replace replaces all bytes of one value in place.
 func replace(p []byte, before, after byte) {
 	for {
 		i := bytes.IndexByte(p, before)

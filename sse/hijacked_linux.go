@@ -15,31 +15,31 @@ import (
 )
 
 const (
-	// sendBuffer bounds, in bytes, what the kernel holds for a listener that does not read (it
-	// takes twice as much for its own records). More would only hide that it is slow.
+	// sendBuffer bounds the bytes that the kernel holds for a client that does not read. (It takes twice
+	// as much memory for its own records.) A larger buffer would only hide that the client is slow.
 	sendBuffer = 64 << 10
 
-	// maxEarly is how much a client may send on a stream's connection. It is dropped.
+	// maxEarly is how many bytes a client may send on a stream's connection. They are dropped.
 	maxEarly = 4 << 10
 )
 
-// hijacked is a Conn on a socket that was taken over from net/http. It holds a descriptor of its
-// own, and not the net.Conn, which would take as much memory again.
+// hijacked is a Conn on a socket that was hijacked from net/http. It has its own descriptor instead of
+// the net.Conn, which would take as much memory again.
 type hijacked struct {
 	poller *Poller
 	gone   func(error) // nil until Serve
-	slot   int32       // the poller's
-	early  int32       // bytes heard; the poller's goroutine's
+	slot   int32       // in the poller
+	early  int32       // bytes that the client has sent; used by the poller's goroutine only
 
-	mu      sync.Mutex // guards what follows: nobody writes to a descriptor that may be another's by now
+	mu      sync.Mutex // guards what follows; held while the descriptor is used, since its number may be reused after Close
 	fd      int32      // -1: closed
-	errno   int32      // what a write was told: the kernel says it once
-	checked bool       // it is on the poller's list of those with data that may not be acknowledged
+	errno   int32      // the error of a write: the kernel reports it only once
+	checked bool       // it is on the poller's list of connections with unacknowledged data
 	silent  int8       // checks in a row that found the peer silent
 	failed  error      // why it was closed, if the poller heard of it before Serve
 }
 
-// hijack takes the connection over and sends the header and the first bytes of the body.
+// hijack hijacks the connection and sends the header and the first bytes of the body.
 func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn, error) {
 	conn, buffered, err := h.Hijack()
 	if err != nil {
@@ -57,7 +57,7 @@ func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn
 		socket = known
 	case *net.UnixConn:
 		socket = known
-	default: // it may do something to what is written, even where it shows its socket
+	default: // a wrapper: it may change what is written, even if it gives access to the socket
 		return newPiped(conn, early), nil
 	}
 	defer conn.Close() // c has a descriptor of its own: the socket stays open
@@ -148,10 +148,10 @@ func (c *hijacked) Serve(gone func(error)) {
 
 // heard is called by the poller when the connection is readable or closed.
 //
-// The end of the input counts as closed, though HTTP lets a client send no more and go on reading:
-// a listener that has left looks the same until something is written to it. net/http (which ends
-// the request's context) and nginx (499) decide likewise. "printf … | nc" does not send an end
-// unless told to (-N; ncat: --no-shutdown).
+// The end of the input counts as closed. HTTP would let a client close its sending half and go on
+// reading, but a client that has left looks the same until something is written to it. net/http (which
+// ends the request's context) and nginx (499) decide likewise. "printf … | nc" does not close its sending
+// half unless told to (-N; ncat: --no-shutdown).
 func (c *hijacked) heard(events uint32, junk []byte) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
 		return
@@ -177,7 +177,7 @@ func (c *hijacked) ended(why error) {
 	}
 }
 
-// reason returns why the connection is closed: what the kernel says, or the end of the input.
+// reason returns why the connection is closed: the error of the socket, or io.EOF.
 func (c *hijacked) reason() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,13 +197,13 @@ func (c *hijacked) reason() error {
 	}
 }
 
-// drop reads what the client sent and forgets it. It returns false at the end of the input, or
-// when there is too much of it.
+// drop reads and discards what the client sent. It returns false at the end of the input, or if the
+// client has sent more than maxEarly bytes.
 func (c *hijacked) drop(junk []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd < 0 {
-		return true // it was closed meanwhile
+		return true // closed meanwhile
 	}
 	n, err := syscall.Read(int(c.fd), junk)
 	if err == syscall.EAGAIN || err == syscall.EINTR {

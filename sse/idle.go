@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// idle calls expired when one wait, between wait and heard, takes longer than the timeout. What a
-// callback takes does not count.
+// idle calls expired when a wait, from wait to heard, takes longer than the timeout. The time that
+// callbacks take does not count.
 type idle struct {
 	expired func()
 
@@ -32,14 +32,15 @@ func (i *idle) wait() {
 	i.arm()
 }
 
-// heard ends the wait. The timer runs on: stopping it would cost, and it finds nobody waiting.
+// heard ends the wait. It leaves the timer running, because stopping it costs more than letting it fire:
+// it finds that nobody waits.
 func (i *idle) heard() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.waiting = false
 }
 
-// set changes the timeout, of a wait that is under way too.
+// set changes the timeout, also for a wait that has begun.
 func (i *idle) set(timeout time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

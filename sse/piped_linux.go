@@ -5,15 +5,15 @@ import (
 	"net"
 )
 
-// piped is a response on a connection that was taken over and hides its socket, as those of some
-// listeners do.
+// piped is a Conn on a hijacked connection that gives no access to its socket, as those of some
+// net.Listeners do.
 type piped struct {
 	*response
 	conn net.Conn
 }
 
-// newPiped reads the connection's input to hear of its end, as a poller would. Early is how much
-// of it there was.
+// newPiped starts a goroutine that reads the connection's input to notice its end, as a poller would.
+// early is the number of bytes that the client has sent already.
 func newPiped(conn net.Conn, early int) Conn {
 	peer, ended := context.WithCancel(context.Background())
 	go func() {
@@ -38,7 +38,7 @@ func (c *piped) Serve(gone func(error)) {
 	_ = c.Close()
 }
 
-// Close ends the goroutine that reads, too.
+// Close also ends the goroutine that reads.
 func (c *piped) Close() error {
 	_ = c.response.Close()
 	return c.conn.Close()

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Poller hears of connections that were taken over and are closed by the other side. It has one
-// goroutine for all, which Close ends. It watches with its own epoll instance: the runtime's
-// would take a goroutine for each connection.
+// Poller notices when the other side closes a hijacked connection, or acknowledges nothing any more. It
+// has one goroutine for all connections, which Close ends. It has its own epoll instance, because the
+// runtime's would need a goroutine for each connection.
 type Poller struct {
 	stop        int
 	userTimeout time.Duration
@@ -21,17 +21,18 @@ type Poller struct {
 	checking sync.Mutex  // held by checkAcks, which may take longer than the time to the next
 
 	mu      sync.Mutex // guards what follows
-	ep      int        // -1: closed, and its number may be another's by now
+	ep      int        // -1: closed
 	slots   []pollSlot
 	free    []int32
 	unacked []*hijacked // with data that may not be acknowledged
 }
 
-// pollSlot is named in epoll's event data by its number and its turn, so that an event for a
-// connection closed meanwhile meets a later turn and is dropped.
+// pollSlot is a connection that is watched. epoll's event data has the slot's number and its turn, which
+// counts the connections that have used the slot. An event of an earlier connection has an older turn and
+// is dropped.
 type pollSlot struct {
 	conn     *hijacked
-	writable chan struct{} // closed when the connection is, or takes more; nil: nobody waits
+	writable chan struct{} // closed when the connection can be written to, or is closed; nil: nobody waits
 	turn     int32
 }
 
@@ -60,8 +61,8 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 	return p, nil
 }
 
-// Close ends the poller's goroutine and waits for it. Connections stay open, but nothing more is
-// heard of them, and a Write to one that is full waits until it is closed.
+// Close ends the poller's goroutine and waits for it. Connections stay open, but the poller does not
+// watch them any more, and a Write to a full one waits until it is closed.
 func (p *Poller) Close() error { return p.close() }
 
 func (p *Poller) end() error {
@@ -103,10 +104,10 @@ func (p *Poller) run(ep int) {
 	}
 }
 
-// heardEvents are those that a connection is always watched for.
+// heardEvents are the events that every connection is watched for.
 const heardEvents = unix.EPOLLIN | unix.EPOLLRDHUP
 
-// add watches a connection's descriptor from now on.
+// add starts to watch a connection's descriptor.
 func (p *Poller) add(c *hijacked, fd int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,7 +126,7 @@ func (p *Poller) add(c *hijacked, fd int) error {
 	return nil
 }
 
-// remove forgets a connection, whose lock is held, and which is about to close its descriptor.
+// remove stops watching a connection. Its lock is held, and its descriptor is closed next.
 func (p *Poller) remove(c *hijacked) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,7 +140,7 @@ func (p *Poller) remove(c *hijacked) {
 	p.free = append(p.free, c.slot)
 }
 
-// wait returns when the connection takes more, or is closed.
+// wait returns when the connection can be written to, or is closed.
 func (p *Poller) wait(c *hijacked) error {
 	writable, err := p.watchWritable(c)
 	if err != nil {
@@ -168,7 +169,7 @@ func (p *Poller) watchWritable(c *hijacked) (<-chan struct{}, error) {
 	return s.writable, nil
 }
 
-// wake lets whoever waits for the connection write on.
+// wake wakes the Write that waits for the connection.
 func (p *Poller) wake(c *hijacked) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

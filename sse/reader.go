@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// DefaultMaxEventSize is how large, in bytes, an event may be where nothing else is said: 16 MiB.
+// DefaultMaxEventSize is the default bound of an event, in bytes: 16 MiB.
 const DefaultMaxEventSize = 16 << 20
 
 // Event is one event of a stream.
@@ -25,59 +25,57 @@ type Event struct {
 	// Type is the event's name, "message" where the stream gives none. It is never empty.
 	Type string
 
-	// Data is the event's payload, in valid UTF-8, its lines joined by LF. It belongs to whoever
-	// receives the event.
+	// Data is the event's payload, in valid UTF-8, its lines joined by LF. The receiver may change it.
 	Data []byte
 }
 
-// Reader reads the events of a stream as WHATWG HTML says, 9.2.5 and 9.2.6, in time linear in the
-// stream's length. The line end that completes an event is enough to have it: after a CR it does
-// not wait for the LF that may follow. An event that the stream's end cuts short is dropped.
+// Reader reads the events of a stream as WHATWG HTML, 9.2.5 and 9.2.6, describes, in time linear in the
+// stream's length. It returns an event as soon as its last line ends: after a CR it does not wait for
+// an LF that may follow. It drops an event that the end of the stream cuts off.
 //
-// The fields may be set before the first Read. One goroutine at a time may use a Reader.
+// Set the fields before the first Read. One goroutine at a time may use a Reader.
 type Reader struct {
 	// MaxEventSize bounds an event's data, its type and its id, each in bytes; 0 means
-	// DefaultMaxEventSize. It is also what a Reader may take of memory, some three times over.
+	// DefaultMaxEventSize. A Reader may take about three times as much memory.
 	MaxEventSize int
 
-	// LastEventID is the id to resume after, as the last whole block left it: moved by a block
-	// without data too, and never by one that was cut short. Set it before the first Read to
-	// carry on where an earlier stream ended.
+	// LastEventID is the id to resume after. Each complete block sets it, also one without data; a block
+	// that was cut off does not. Set it before the first Read to continue an earlier stream.
 	LastEventID string
 
-	// OnComment, if set, hears of comments, as text after the colon. A comment much larger than
-	// MaxEventSize is cut. Read calls it, between the events that the comment stands between.
+	// OnComment, if set, is called with the text of each comment, after the colon. A comment much larger
+	// than MaxEventSize is truncated. Read calls it in the order of the stream.
 	OnComment func(text string)
 
-	// OnRetry, if set, hears of reconnection times, in the same way.
+	// OnRetry, if set, is called with each reconnection time, in the same way.
 	OnRetry func(time.Duration)
 
 	src      io.Reader
 	buf      []byte
-	pos, end int   // buf[pos:end] is read and not yet looked at
-	err      error // src's: comes after what is in buf
+	pos, end int   // buf[pos:end] is read and not parsed yet
+	err      error // of src; returned after what is in buf
 
 	line    []byte // the beginning of a line that is not whole in buf
-	cut     bool   // the line is longer than that: its end is dropped
-	afterCR bool   // an LF now would belong to the line end before
-	begun   bool   // the first line is over
+	cut     bool   // the line was longer than the bound: its end is dropped
+	afterCR bool   // an LF now would belong to the previous line end
+	begun   bool   // the first line was parsed
 
 	id, typ  string // the block so far: the spec's buffers
 	data     []byte // each line ends with LF
 	tooLarge bool
 }
 
-// NewReader returns a Reader of what r gives. It takes a few kilobytes at a time from r, and hands
-// an event out as soon as r has given all of it.
+// NewReader returns a Reader of r. It reads a few kilobytes at a time, and returns an event as soon as
+// it has read all of it.
 func NewReader(r io.Reader) *Reader {
 	return &Reader{src: r, buf: make([]byte, 4<<10)}
 }
 
-// Read returns the next event, waiting for it as long as the underlying reader does.
+// Read returns the next event. It waits for it as long as the underlying reader does.
 //
-// An event larger than MaxEventSize is skipped: Read returns an error that is ErrEventTooLarge,
-// with the event's id and type, and the next Read goes on behind it. Any other error is the
-// underlying reader's and final; io.EOF at its end, whether or not it cut an event short.
+// For an event larger than MaxEventSize, Read returns an error that is ErrEventTooLarge, with the
+// event's id and type; the next Read continues behind it. Any other error comes from the underlying
+// reader and is final: io.EOF at the end, also if the end cut an event off.
 func (r *Reader) Read() (Event, error) {
 	for {
 		it, err := r.next()
@@ -101,8 +99,8 @@ func (r *Reader) Read() (Event, error) {
 	}
 }
 
-// All returns the events until the stream ends, for a range loop. An event that is too large is
-// given as its error, and the loop goes on; any other error but io.EOF is given last.
+// All returns the events of the stream for a range loop. For an event that is too large it yields the
+// error, and the loop continues. Any other error but io.EOF ends the loop and is yielded last.
 func (r *Reader) All() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for {
@@ -117,7 +115,7 @@ func (r *Reader) All() iter.Seq2[Event, error] {
 	}
 }
 
-// itemKind tells what an item is.
+// itemKind is the kind of an item.
 type itemKind byte
 
 const (
@@ -126,10 +124,10 @@ const (
 	itemComment  itemKind = 'c' // Data: its text
 	itemRetry    itemKind = 'r' // retry
 	itemID       itemKind = 'i' // a block without data that moved the last event id: ID
-	itemOpen     itemKind = 'o' // the Client's: the response's header is there
+	itemOpen     itemKind = 'o' // of the Client only: the response's header has come
 )
 
-// item is one thing that a stream says, in the order in which it says it.
+// item is one element of a stream: an event, a comment, a reconnection time or an id.
 type item struct {
 	kind itemKind
 	Event
@@ -182,8 +180,8 @@ func (r *Reader) readLine() ([]byte, error) {
 	}
 }
 
-// lineEnd returns where the first CR or LF of p is, or -1. It is bytes.IndexAny, several times as
-// fast; where only CRs end lines it looks at what is left of the buffer again for each.
+// lineEnd returns the index of the first CR or LF in p, or -1. It is bytes.IndexAny, several times as
+// fast. Where lines end with CR only, it searches the rest of the buffer again for each line.
 func lineEnd(p []byte) int {
 	lf := bytes.IndexByte(p, '\n')
 	if lf >= 0 {
@@ -195,8 +193,8 @@ func lineEnd(p []byte) int {
 	return lf
 }
 
-// fit returns what of p may still be added to the line. The bound leaves room for a field's name,
-// so that a line that was cut has a value that is too large.
+// fit returns the part of p that may still be added to the line. The bound leaves room for a field's
+// name, so that the value of a truncated line is always too large.
 func (r *Reader) fit(p []byte) []byte {
 	const name = 16
 	if room := min(r.limit(), math.MaxInt-name) + name - len(r.line); len(p) > room {
@@ -269,8 +267,8 @@ func (r *Reader) field(name string, value []byte) {
 	}
 }
 
-// dispatch ends the block. The id is committed even where nothing is fired, also for an event
-// that is skipped: resuming before it would meet it again and again.
+// dispatch ends the block. It sets the last event id even if it fires no event. It also does for an event
+// that is skipped, or a client that resumes would meet it again and again.
 func (r *Reader) dispatch() (item, bool) {
 	moved := r.id != r.LastEventID
 	r.LastEventID = r.id
@@ -304,7 +302,8 @@ func tooLargeError(it item, maxEventSize int) error {
 	return fmt.Errorf("%w: over %d bytes (type %q, id %q)", ErrEventTooLarge, limit(maxEventSize), it.Type, it.ID)
 }
 
-// parseRetry reads milliseconds: ASCII digits and nothing else. Too many are as many as there are.
+// parseRetry parses milliseconds: ASCII digits and nothing else. A number that is too large becomes the
+// largest one.
 func parseRetry(value []byte) (time.Duration, bool) {
 	if len(value) == 0 {
 		return 0, false
@@ -322,10 +321,10 @@ func parseRetry(value []byte) (time.Duration, bool) {
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// decodeUTF8 is UTF-8 decode of the WHATWG Encoding Standard: each maximal part of p that begins
-// no character becomes one U+FFFD. (The standard library replaces a run of bytes, or each byte.)
-// Decoding line by line is the same as decoding the stream, since CR and LF begin and end
-// nothing but themselves.
+// decodeUTF8 is "UTF-8 decode" of the WHATWG Encoding Standard: it replaces each maximal invalid part of
+// p with one U+FFFD. (The standard library replaces a run of bytes, or each byte.) Decoding line by line
+// gives the same result as decoding the whole stream, because CR and LF are never part of another
+// character.
 func decodeUTF8(p []byte) []byte {
 	if utf8.Valid(p) {
 		return p
@@ -343,8 +342,8 @@ func decodeUTF8(p []byte) []byte {
 	return out
 }
 
-// brokenRune returns how many bytes of p, which begins with no whole character, are the beginning
-// of one, and at least 1.
+// brokenRune returns how many bytes at the beginning of p, which is not a valid character, belong to one
+// that is incomplete. It returns at least 1.
 func brokenRune(p []byte) int {
 	need, low, high := 0, byte(0x80), byte(0xBF)
 	switch c := p[0]; {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// response is a Conn over a writer that may block. The handler's goroutine stays with it.
+// response is a Conn on a writer that may block. The handler's goroutine stays in Serve until it ends.
 type response struct {
 	w        io.Writer
 	flush    func() error
@@ -67,7 +67,7 @@ func (c *response) Blocking() bool { return true }
 
 func (c *response) Write(p []byte) (int, error) {
 	if c.deadline == nil {
-		return c.writeAside(p)
+		return c.writeInBackground(p)
 	}
 	return c.write(p)
 }
@@ -87,9 +87,9 @@ func (c *response) write(p []byte) (int, error) {
 	return n, err
 }
 
-// writeAside writes p on another goroutine, because Close cannot interrupt the write. After Close it
-// leaves a stuck write behind: p then belongs to that goroutine, and Serve waits for it.
-func (c *response) writeAside(p []byte) (int, error) {
+// writeInBackground writes p on another goroutine, because Close cannot interrupt the write. After Close
+// it leaves a stuck write behind: p then belongs to that goroutine, and Serve waits for it.
+func (c *response) writeInBackground(p []byte) (int, error) {
 	type result struct {
 		n   int
 		err error
