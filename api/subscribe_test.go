@@ -30,7 +30,7 @@ func TestAStreamIsAsTheWireFormatSaysByteForByte(t *testing.T) {
 	const secret = "a-secret-of-the-client"
 	st := s.open("/v1/groups/foo", "Watchbox-Session", secret)
 	for field, want := range map[string]string{
-		"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no",
+		"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no",
 	} {
 		if got := st.header.Get(field); got != want {
 			t.Errorf("%s is %q, want %q", field, got, want)
@@ -420,7 +420,7 @@ func TestHEADSaysWhatASubscriptionWouldGetAndOpensNone(t *testing.T) {
 	for _, target := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
 		for range 3 {
 			a := s.do("HEAD "+target, "")
-			if a.status != 200 || a.header.Get("Content-Type") != "text/event-stream" || a.header.Get("X-Accel-Buffering") != "no" {
+			if a.status != 200 || a.header.Get("Content-Type") != "text/event-stream; charset=utf-8" || a.header.Get("X-Accel-Buffering") != "no" {
 				t.Errorf("HEAD %s: %d %v", target, a.status, a.header)
 			}
 		}

@@ -180,7 +180,7 @@ func (c *client) open(lastID string) *stream {
 		header = []string{"Last-Event-ID", lastID}
 	}
 	resp := c.do("GET", "", header...)
-	if resp.StatusCode != http.StatusOK || resp.Proto != c.protocol || resp.Header.Get("Content-Type") != "text/event-stream" {
+	if resp.StatusCode != http.StatusOK || resp.Proto != c.protocol || resp.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
 		c.t.Fatalf("%s %s %v", resp.Proto, resp.Status, resp.Header)
 	}
 	var plain io.Reader
