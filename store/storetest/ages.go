@@ -7,14 +7,14 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// ageTests are about time: max_age, which evicts, and ttl, which does not.
+// ageTests test max_age, and how expired messages are read. Their eviction is in expiry.go.
 var ageTests = []test{
-	{"max_age keeps what is younger", maxAge},
-	{"max_age evicts while messages are held", aging},
-	{"max_age evicts what nobody asks for", agingUnseen},
+	{"max_age keeps younger messages", maxAge},
+	{"max_age evicts as time passes", aging},
+	{"max_age evicts without a read", agingUnseen},
 	{"ttl: an expired message is not read, and is no gap", ttl},
-	{"ttl: a message expires while it is held", expiringHeld},
-	{"ttl: what expires takes no room in a batch", expiredRoom},
+	{"ttl: a message that is held expires", expiringHeld},
+	{"ttl: expired messages take no space in a batch", expiredRoom},
 }
 
 func maxAge(e *env) {
@@ -61,7 +61,7 @@ func agingUnseen(e *env) {
 		l.count("a", 1, 100)
 		time.Sleep(2 * time.Minute)
 		if u := l.Usage(); u.Messages != 0 || u.Bytes != 0 {
-			t.Errorf("a minute too late, %d messages of %d bytes are held", u.Messages, u.Bytes)
+			t.Errorf("a minute after their max_age, %d messages of %d bytes are held", u.Messages, u.Bytes)
 		}
 	})
 }
@@ -75,7 +75,7 @@ func ttl(e *env) {
 	}
 	l.want("a/b", "")
 	if b := l.read(store.Query{Select: filters("a/b")}); b.Next != 4 {
-		e.Errorf("Next is %d behind an expired message, want 4", b.Next)
+		e.Errorf("Next is %d after an expired message, want 4", b.Next)
 	}
 }
 

@@ -11,18 +11,18 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// boundTests are about what is counted, and what is refused.
+// boundTests test counts and limits.
 var boundTests = []test{
-	{"Bounds: what is held has ids above oldest, up to newest", bounds},
+	{"Bounds: messages held have ids above oldest, up to newest", bounds},
 	{"Bounds: oldest is never above newest, 4 writers and a reader", boundsAtOnce},
-	{"Groups tells of each group", groupsTold},
-	{"Groups returns pages in the order of names, 1000 groups", groupPages},
-	{"Usage sums up the groups", usage},
-	{"memory stays within its bound, 2 MiB for 20 MiB of messages", withinMemory},
-	{"ErrFull leaves no trace", full},
-	{"ErrFull when retained messages fill the memory", fullOfRetained},
-	{"ErrTooManyGroups leaves no trace", tooMany},
-	{"ErrTooManyGroups for two new groups where there is room for one", oneTooMany},
+	{"Groups describes each group", groupsTold},
+	{"Groups returns pages sorted by name, 1000 groups", groupPages},
+	{"Usage has the sums over all groups", usage},
+	{"memory stays within its bound, 20 MiB of messages in 2 MiB", withinMemory},
+	{"ErrFull changes nothing", full},
+	{"ErrFull if retained messages fill the memory", fullOfRetained},
+	{"ErrTooManyGroups changes nothing", tooMany},
+	{"ErrTooManyGroups for two new groups if one is allowed", oneTooMany},
 }
 
 func bounds(e *env) {
@@ -107,7 +107,7 @@ func groupPages(e *env) {
 		list = append(list, text(fmt.Sprintf("%c/%d", 'a'+i%3, i*7919%1000), "x"))
 	}
 	l.add(list...)
-	for i := range 100 { // these hold nothing, and are in no page
+	for i := range 100 { // these hold nothing, and are on no page
 		if err := l.Purge(list[i*3].Group); err != nil {
 			e.Fatal(err)
 		}
@@ -141,13 +141,13 @@ func groupPages(e *env) {
 	}
 }
 
-// checkGroups fails unless the store tells what the model holds.
+// checkGroups fails unless Groups agrees with the model.
 func (m *model) checkGroups(l *log) {
 	l.t.Helper()
 	told := map[string]store.GroupInfo{}
 	for g := range store.EachGroup(l, "") {
 		if _, twice := told[g.Group]; twice {
-			l.t.Fatalf("%s is told twice", g.Group)
+			l.t.Fatalf("%s is listed twice", g.Group)
 		}
 		g.Rate = 0
 		told[g.Group] = g
@@ -161,7 +161,7 @@ func (m *model) checkGroups(l *log) {
 		}
 	}
 	if len(told) > 0 {
-		l.t.Fatalf("groups that nothing was sent to: %v", told)
+		l.t.Fatalf("groups without messages are listed: %v", told)
 	}
 }
 
@@ -230,7 +230,7 @@ func full(e *env) {
 	}
 }
 
-// untouched fails unless the log ends at newest and holds these and retains those.
+// untouched fails unless the log ends at newest and has these messages and retained messages.
 func (l *log) untouched(newest store.Seq, held, retained string) {
 	l.t.Helper()
 	if n := l.newest(); n != newest {
@@ -278,7 +278,7 @@ func tooMany(e *env) {
 	l.want("a b", "1 2 3 4")
 }
 
-// oneTooMany has an Append that needs the place of a group which holds nothing, and the group.
+// oneTooMany appends to two groups, where the only place is taken by a group that holds nothing.
 func oneTooMany(e *env) {
 	for _, c := range []struct{ name, first, second string }{
 		{"both new", "a", "b"}, {"one known and empty", "old", "b"}, {"the empty one last", "b", "old"},
@@ -292,7 +292,7 @@ func oneTooMany(e *env) {
 			before := l.newest()
 			_, err := l.Append(t.Context(), entries(text(c.first, "x"), text(c.second, "y")))
 			if !errors.Is(err, store.ErrTooManyGroups) || l.newest() != before {
-				t.Errorf("two groups where one may be: %v, newest %d", err, l.newest())
+				t.Errorf("two groups if one is allowed: %v, newest %d", err, l.newest())
 			}
 			l.want("#", "")
 		})

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -14,7 +15,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/storetest"
 )
 
-// broken is a good store made wrong in one way. Its fields replace what the store does.
+// broken is a store with a bug. Its fields replace methods of the good store.
 type broken struct {
 	store.Store
 	append func(s store.Store, entries []store.Entry) (store.ID, error)
@@ -68,10 +69,10 @@ func (b *broken) Close() error {
 	return b.Store.Close()
 }
 
-// bugs are ways to be wrong, each with the tests that are to say so.
+// bugs are the bugs, each with the tests that should find it.
 var bugs = []struct {
 	name   string
-	finder string // the beginning of their names
+	finder string // prefix of the names of these tests
 	make   func(s store.Store) *broken
 }{
 	{"loses one message in 1000", "I1", func(s store.Store) *broken {
@@ -81,7 +82,7 @@ var bugs = []struct {
 			return err
 		}}
 	}},
-	{"loses one message in 20", "random operations are those", func(s store.Store) *broken {
+	{"loses one message in 20", "random operations agree", func(s store.Store) *broken {
 		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
 			err := s.Read(q, b)
 			keep(b, func(f store.Frame) int { return min(1, int((f.Seq+7)%20)) })
@@ -95,21 +96,21 @@ var bugs = []struct {
 			return err
 		}}
 	}},
-	{"stops one short of the end", "Next moves on", func(s store.Store) *broken {
+	{"stops one short of the end", "Next moves past", func(s store.Store) *broken {
 		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
 			err := s.Read(q, b)
 			b.Next = max(b.Next, 1) - 1
 			return err
 		}}
 	}},
-	{"leaves a silent hole", "I5", func(s store.Store) *broken {
+	{"reports no gaps", "I5", func(s store.Store) *broken {
 		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
 			err := s.Read(q, b)
 			b.Gaps = nil
 			return err
 		}}
 	}},
-	{"tells one gap and no later one", "all at once", func(s store.Store) *broken {
+	{"reports one gap and no later one", "all at once", func(s store.Store) *broken {
 		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
 			if q.Told > 0 {
 				q.Told = math.MaxUint64
@@ -117,7 +118,7 @@ var bugs = []struct {
 			return s.Read(q, b)
 		}}
 	}},
-	{"tells a gap about nothing", "I5", func(s store.Store) *broken {
+	{"reports a gap without a loss", "I5", func(s store.Store) *broken {
 		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
 			err := s.Read(q, b)
 			if len(b.Gaps) == 0 && b.Next > q.After && s.Usage().Evicted > 0 {
@@ -133,6 +134,14 @@ var bugs = []struct {
 				e := &entries[i]
 				e.Retain = e.Retain && (e.Clear || !had[e.Group])
 				had[e.Group] = had[e.Group] || e.Retain && !e.Clear
+			}
+			return s.Append(context.Background(), entries)
+		}}
+	}},
+	{"ignores expiry", "I8", func(s store.Store) *broken {
+		return &broken{Store: s, append: func(s store.Store, entries []store.Entry) (store.ID, error) {
+			for i := range entries {
+				entries[i].Expires = time.Time{}
 			}
 			return s.Append(context.Background(), entries)
 		}}
@@ -167,7 +176,7 @@ var bugs = []struct {
 			return s.Watch(wake)
 		}}
 	}},
-	{"has a live reader miss what was evicted just now", "a live reader", func(s store.Store) *broken {
+	{"does not give evicted messages to live readers", "a live reader", func(s store.Store) *broken {
 		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
 			q.Live = false
 			return s.Read(q, b)
@@ -191,14 +200,14 @@ var bugs = []struct {
 				panic("a ring is nil")
 			},
 			close: func(s store.Store) error {
-				lock <- struct{}{} // for good
+				lock <- struct{}{} // forever
 				return s.Close()
 			},
 		}
 	}},
 }
 
-// keep has each frame of a batch so many times.
+// keep repeats each frame of a batch as often as times returns.
 func keep(b *store.Batch, times func(store.Frame) int) {
 	frames, buf := b.Frames, b.Buf
 	b.Frames, b.Buf = nil, nil
@@ -216,7 +225,7 @@ func keep(b *store.Batch, times func(store.Frame) int) {
 	}
 }
 
-// TestBroken is the suite with a broken store, for TestTheSuiteFindsBugs to run.
+// TestBroken runs the suite with a broken store. TestTheSuiteFindsBugs runs it in a process of its own.
 func TestBroken(t *testing.T) {
 	for _, c := range bugs {
 		if c.name != os.Getenv("STORETEST_BUG") {
@@ -233,13 +242,13 @@ func TestTheSuiteFindsBugs(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), os.Args[0],
-				"-test.run=^TestBroken$/^"+strings.ReplaceAll(c.finder, " ", "_"), "-test.failfast", "-test.timeout=1m",
+				"-test.run=^TestBroken$/^"+strings.ReplaceAll(c.finder, " ", "_"), "-test.failfast", "-test.timeout=5m",
 				"-rapid.nofailfile", "-rapid.shrinktime=100ms")
 			cmd.Env = append(os.Environ(), "STORETEST_BUG="+c.name)
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "--- FAIL: TestBroken/"+strings.ReplaceAll(c.finder, " ", "_")) ||
 				strings.Contains(string(out), "test timed out") {
-				t.Errorf("a store that %s passes, or does not fail as it should: %v\n%s", c.name, err, last(out, 3000))
+				t.Errorf("a store that %s passes, or fails in another test: %v\n%s", c.name, err, last(out, 3000))
 			}
 		})
 	}

@@ -11,12 +11,12 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// closeTests, like all others, also fail if a goroutine is left when the log is closed.
+// closeTests test Close. Like all tests, they fail if a goroutine is left after it.
 var closeTests = []test{
 	{"Close: later calls return ErrClosed", closed},
-	{"Close: calls that return no error do no harm later", closedQuietly},
-	{"Close leaves no goroutine, with ages and watchers", closedLeaves},
-	{"Close ends calls under way, 4 writers and 4 readers", closedUnderWay},
+	{"Close: calls without an error result are safe afterwards", closedQuietly},
+	{"Close leaves no goroutine, with max_age and watchers", closedLeaves},
+	{"Close ends running calls, 4 writers and 4 readers", closedUnderWay},
 }
 
 func closed(e *env) {

@@ -10,20 +10,20 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// expiryTests are I8: what has expired makes room, though nobody asks for it.
+// expiryTests test I8: expired messages are evicted without a read.
 var expiryTests = []test{
 	{"I8 a group whose messages have all expired holds nothing, 1000 messages", expiredGroup},
-	{"I8 expired groups give way to new ones, 10 times 3 of 3", expiredGroupsGo},
-	{"I8 expired messages give way among others that have not, 64 KiB each", expiredAmongOthers},
-	{"I8 what expires is no gap and is counted as evicted", expiryIsNoGap},
-	{"I8 a retained message that has expired is none, and leaves its room, 8 times 800 KiB in 2 MiB", expiredRetainedRoom},
-	{"I8 a group with an expired retained message is not listed as retained", expiredRetainedListed},
+	{"I8 expired groups are replaced by new ones, 10 times 3 of 3", expiredGroupsGo},
+	{"I8 large expired messages among others are evicted, 64 KiB each", expiredAmongOthers},
+	{"I8 expiry is no gap", expiryIsNoGap},
+	{"I8 expired retained messages free their memory, 8 times 800 KiB in 2 MiB", expiredRetainedRoom},
+	{"I8 an expired retained message is not listed as retained", expiredRetainedListed},
 }
 
-// soon is how long what has expired may still take room.
+// soon is how long an expired message may still take space.
 const soon = 5 * time.Second
 
-// keeps returns a message that expires after d, and is retained until then.
+// keeps returns a retained message that expires after d.
 func keeps(d time.Duration, groupName, s string) *store.Message {
 	m := expiring(d, groupName, s)
 	m.Retain = true

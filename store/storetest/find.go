@@ -9,21 +9,22 @@ import (
 )
 
 var findTests = []test{
-	{"Find with nothing leads to all that is held", findAll},
-	{"Find Last leads to the newest so many", findLast},
-	{"Find Last counts no message that expired", findLastExpired},
+	{"Find without a Start leads to all messages held", findAll},
+	{"Find Last leads to that many of the newest messages", findLast},
+	{"Find Last does not count expired messages", findLastExpired},
 	{"Find Since leads to the messages of that time or later", findSince},
-	{"Find Since before what was evicted leads to a gap", findSinceEvicted},
-	{"Find in an empty log leads to what comes", findEmpty},
+	{"Find Since before evicted messages leads to a gap", findSinceEvicted},
+	{"Find in an empty log leads to the next message", findEmpty},
 }
 
-// found reads what is behind the position that Find returns.
+// found reads after the position that Find returns.
 func (l *log) found(set string, s store.Start) *store.Batch {
 	l.t.Helper()
 	return l.read(store.Query{Select: filters(set), After: l.Find(filters(set), s)})
 }
 
-// hourly appends 1…8: odd ones to a, even ones to b/x, one an hour, the last an hour ago.
+// hourly returns a log with 1…8, one per hour and the last one an hour ago: odd ones in a, even ones in
+// b/x.
 func hourly(e *env) (l *log, start time.Time) {
 	l = e.start(Options{})
 	start = time.Now().Add(-9 * time.Hour)

@@ -10,18 +10,18 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// gapTests are I5: never a silent hole, and never a gap about nothing.
+// gapTests test I5: no message is missing without a gap, and no gap is reported without a loss.
 var gapTests = []test{
-	{"I5 a gap exactly when a message that matches was evicted behind the position", exactGaps},
-	{"I5 a gap names the filters that lost something, and the newest that each lost", namedGaps},
-	{"I5 evictions of other groups are no gap", othersGaps},
-	{"I5 what expired before it was evicted is no gap", expiredGaps},
-	{"I5 Told is not told again, and hides nothing that is lost later", toldGaps},
-	{"I5 a gap is told until its group is forgotten, and then too, 20 groups of 3", forgottenGaps},
-	{"I5 a reader that follows hears of each hole, 1 MiB for 8 MiB of messages", pressure},
+	{"I5 a gap if and only if a matching message after the position was evicted", exactGaps},
+	{"I5 gaps name the filters with losses, and the newest message that each lost", namedGaps},
+	{"I5 evictions from other groups are no gap", othersGaps},
+	{"I5 a message that expired before it was evicted is no gap", expiredGaps},
+	{"I5 losses up to Told are not reported again, later ones are", toldGaps},
+	{"I5 gaps of dropped groups are reported, 20 groups where 3 are allowed", forgottenGaps},
+	{"I5 a slow reader is told of each loss, 8 MiB of messages in 1 MiB", pressure},
 }
 
-// threeOfEight appends 1…8 to a and keeps the newest three.
+// threeOfEight returns a log in which group a had 1…8 and keeps the newest three.
 func threeOfEight(e *env) *log {
 	l := e.start(Options{})
 	l.count("a", 1, 8)
@@ -95,8 +95,8 @@ func expiredGaps(e *env) {
 	l.want("a", "3")
 }
 
-// toldGaps has a reader of two filters hear of what the one lost first, and then of what the other
-// lost before that position.
+// toldGaps has a reader of two filters that first learns of a loss of one filter, and later of a loss
+// of the other one at a lower position.
 func toldGaps(e *env) {
 	l := e.start(Options{})
 	l.count("a", 1, 5)
@@ -117,8 +117,8 @@ func toldGaps(e *env) {
 	l.wantGaps(q, "a:3 b:10")
 }
 
-// forgottenGaps has a store that may know three groups see twenty. What it cannot remember of a
-// group that holds nothing it may tell too often, but must not keep to itself.
+// forgottenGaps uses twenty groups in a store that may know three. The store may report the losses of
+// dropped groups too often, but never too rarely.
 func forgottenGaps(e *env) {
 	l := e.start(Options{MaxGroups: 3})
 	lost := map[string]store.Seq{}
@@ -126,7 +126,7 @@ func forgottenGaps(e *env) {
 		name := fmt.Sprint("group/", i)
 		id, err := l.Append(e.Context(), entries(text(name, "x"), text(name, "y")))
 		if errors.Is(err, store.ErrTooManyGroups) {
-			return // it forgets none: then there is nothing to test
+			return // the store drops no groups: there is nothing to test
 		}
 		if err != nil {
 			e.Fatal(err)
@@ -140,13 +140,13 @@ func forgottenGaps(e *env) {
 		for _, f := range []string{name, "#", name + "/#"} {
 			b := l.read(store.Query{Select: filters(f), After: seq - 1})
 			if len(b.Gaps) == 0 {
-				e.Errorf("%s behind %d: a silent hole: %d was evicted", f, seq-1, seq)
+				e.Errorf("%s after %d: no gap, but %d was evicted", f, seq-1, seq)
 			}
 		}
 	}
 }
 
-// pressure has a reader lap behind a log that loses messages all the time.
+// pressure has a reader that falls behind a log that evicts messages all the time.
 func pressure(e *env) {
 	l := e.start(Options{MaxMemory: 1 << 20})
 	filler := strings.Repeat("x", 1000)
@@ -164,11 +164,11 @@ func pressure(e *env) {
 		q.After = b.Next - b.Next%4
 	}
 	if u := l.Usage(); u.Messages < 8000 && len(l.read(store.Query{Select: q.Select}).Gaps) == 0 {
-		e.Errorf("messages were evicted and no gap is told; %d are left", u.Messages)
+		e.Errorf("messages were evicted without a gap; %d are left", u.Messages)
 	}
 }
 
-// noSilentHole fails if an even seq is missing behind the position that no gap accounts for.
+// noSilentHole fails if an even seq after the position is missing without a gap.
 func noSilentHole(e *env, after store.Seq, b *store.Batch) {
 	e.Helper()
 	next := after + 1
@@ -178,7 +178,7 @@ func noSilentHole(e *env, after store.Seq, b *store.Batch) {
 	next += next % 2
 	for i := range b.Frames {
 		if seq := b.Frames[i].Seq; seq > next {
-			e.Fatalf("a silent hole behind %d: %d comes where %d was due, gaps %v", after, seq, next, b.Gaps)
+			e.Fatalf("after %d: got %d, want %d; gaps %v", after, seq, next, b.Gaps)
 		} else if seq == next {
 			next += 2
 		}

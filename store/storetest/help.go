@@ -17,18 +17,18 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// tb is what checks need of a *testing.T or a *rapid.T.
+// tb has the methods of *testing.T and *rapid.T that checks need.
 type tb interface {
 	Helper()
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
 
-// env is what a test runs in.
+// env is the environment of a test.
 type env struct {
 	*testing.T
 	open     open
-	panicked bool // a call may hold a lock of the store for good
+	panicked bool // a call may still hold a lock of the store
 }
 
 // guard runs a test and fails it if it panics.
@@ -42,13 +42,13 @@ func (e *env) guard(run func()) {
 	run()
 }
 
-// log is a store with the shorthands of the tests.
+// log is a store with helpers for tests.
 type log struct {
 	store.Store
 	t tb
 }
 
-// start opens a store, which ends with the test and leaves no goroutine.
+// start opens a store. It is closed after the test, and must not leave a goroutine.
 func (e *env) start(o Options) *log {
 	e.Helper()
 	before := goleak.IgnoreCurrent()
@@ -62,8 +62,8 @@ func (e *env) start(o Options) *log {
 	return &log{s, e.T}
 }
 
-// closing is how long a Close may take. One that takes longer is taken to hang, which is to be
-// told by the test that saw it and not by the end of all of them.
+// closing is how long a Close may take. A longer one is considered to hang, so that its own test fails
+// before the whole run times out.
 const closing = 2 * time.Minute
 
 func (e *env) close(s store.Store) {
@@ -83,7 +83,7 @@ func (e *env) close(s store.Store) {
 	}
 }
 
-// bubble runs a test with a store in a synctest bubble, which looks for leaks itself.
+// bubble runs a test with a store in a synctest bubble, which detects leaks itself.
 func (e *env) bubble(o Options, test func(t *testing.T, l *log)) {
 	e.Helper()
 	synctest.Test(e.T, func(t *testing.T) {
@@ -98,7 +98,7 @@ func (e *env) bubble(o Options, test func(t *testing.T, l *log)) {
 	})
 }
 
-// text returns a message of now.
+// text returns a message with the current time.
 func text(groupName, s string) *store.Message {
 	return &store.Message{Group: groupName, Time: time.Now(), Msg: store.AppendQuote(nil, s)}
 }
@@ -112,7 +112,7 @@ func entries(list ...*store.Message) []store.Entry {
 	return out
 }
 
-// add appends the messages at once and returns the seq of the first.
+// add appends the messages in one call and returns the seq of the first.
 func (l *log) add(list ...*store.Message) store.Seq {
 	l.t.Helper()
 	id, err := l.Append(context.Background(), entries(list...))
@@ -122,7 +122,7 @@ func (l *log) add(list ...*store.Message) store.Seq {
 	return id.Seq
 }
 
-// say appends texts to a group, each by itself.
+// say appends texts to a group, each in a call of its own.
 func (l *log) say(groupName string, texts ...string) {
 	l.t.Helper()
 	for _, s := range texts {
@@ -156,7 +156,7 @@ func (l *log) policy(filter string, p store.Policy) {
 	}
 }
 
-// read reads all that q asks for, as one batch.
+// read reads one large batch.
 func (l *log) read(q store.Query) *store.Batch {
 	l.t.Helper()
 	b := &store.Batch{Buf: make([]byte, 0, 4<<20)}
@@ -166,7 +166,7 @@ func (l *log) read(q store.Query) *store.Batch {
 	return b
 }
 
-// held returns the texts that are held of a filter.
+// held returns the texts held for a filter.
 func (l *log) held(filter string) []string {
 	l.t.Helper()
 	return texts(l.read(store.Query{Select: filters(filter)}))
@@ -178,21 +178,21 @@ func (l *log) retained(filter string) []string {
 	return texts(l.read(store.Query{Select: filters(filter), Retained: true}))
 }
 
-// want fails unless the filter's held texts are these, separated by blanks.
+// want fails unless the texts held for the filter are those in list, separated by spaces.
 func (l *log) want(filter, list string) {
 	l.t.Helper()
 	wantTexts(l.t, l.held(filter), list)
 }
 
-// wantGaps fails unless a read behind a position reports these gaps, as "filter:evicted …".
+// wantGaps fails unless a read reports the gaps in list, written as "filter:evicted …".
 func (l *log) wantGaps(q store.Query, list string) {
 	l.t.Helper()
 	if got := gaps(l.read(q)); got != list {
-		l.t.Errorf("%v behind %d: gaps %q, want %q", q.Select, q.After, got, list)
+		l.t.Errorf("%v after %d: gaps %q, want %q", q.Select, q.After, got, list)
 	}
 }
 
-// gaps writes a batch's gaps down, sorted.
+// gaps formats a batch's gaps, sorted.
 func gaps(b *store.Batch) string {
 	var out []string
 	for _, g := range b.Gaps {
@@ -217,7 +217,7 @@ func wantTexts(t tb, got []string, list string) {
 	}
 }
 
-// numbers writes from…to as wantTexts takes them.
+// numbers returns from…to in the format of wantTexts.
 func numbers(from, to int) string {
 	var b strings.Builder
 	for i := from; i <= to; i++ {
@@ -226,7 +226,7 @@ func numbers(from, to int) string {
 	return b.String()
 }
 
-// filters parses filters separated by blanks.
+// filters parses filters separated by spaces.
 func filters(list string) group.Set {
 	var set group.Set
 	for s := range strings.FieldsSeq(list) {
@@ -239,14 +239,14 @@ func filters(list string) group.Set {
 	return set
 }
 
-// ago returns a text sent a while ago. Times of a log rise, so send the oldest first.
+// ago returns a text that was sent d ago. The times of a log rise, so append the oldest first.
 func ago(d time.Duration, groupName, s string) *store.Message {
 	m := text(groupName, s)
 	m.Time = time.Now().Add(-d)
 	return m
 }
 
-// expiring returns a text that expires after d, or has if d is negative.
+// expiring returns a text that expires after d, or has expired if d is negative.
 func expiring(d time.Duration, groupName, s string) *store.Message {
 	m := text(groupName, s)
 	m.Expires = time.Now().Add(d)

@@ -10,9 +10,9 @@ import (
 
 // liveTests run in a bubble, where no time passes between an append and the read that follows.
 var liveTests = []test{
-	{"a live reader of a group that keeps one message gets every one, 20 appends a read", live(singly)},
-	{"a live reader of a group that keeps one message gets every one, 20 entries an append", live(together)},
-	{"a live reader hears of what was evicted long ago", liveEvicted},
+	{"a live reader of a group that keeps one message gets all, 20 appends per read", live(singly)},
+	{"a live reader of a group that keeps one message gets all, 20 entries per append", live(together)},
+	{"a live reader is told of earlier evictions", liveEvicted},
 }
 
 func singly(l *log, list []*store.Message) {
@@ -47,7 +47,7 @@ func live(add func(*log, []*store.Message)) func(e *env) {
 	}
 }
 
-// liveEvicted has what a live reader no longer gets be a gap all the same.
+// liveEvicted checks that messages which are removed are a gap for a live reader.
 func liveEvicted(e *env) {
 	e.bubble(Options{Server: store.Policy{MaxMessages: 1}}, func(t *testing.T, l *log) {
 		for i := range 20_000 {

@@ -11,17 +11,17 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// model is the log as a plain slice. What expires or grows too old is beyond it.
+// model is the log as a plain slice. It does not model expiry and max_age.
 type model struct {
 	epoch    string
 	msgs     []stored  // by seq: the first has seq 1
-	first    store.Seq // none up to here is held
+	first    store.Seq // no message up to here is held
 	server   store.Policy
 	policies store.Policies
 
-	leastRead store.Seq                       // as the constant, or 1 where messages may be compressed and reading is work
-	evicted   map[string]store.Seq            // the newest evicted, by group
-	told      map[uint64]map[string]store.Seq // the same, when a read's Told was this
+	leastRead store.Seq                       // the constant, or 1 if messages may be compressed, which makes reads stop earlier
+	evicted   map[string]store.Seq            // by group: the newest message evicted
+	told      map[uint64]map[string]store.Seq // by Told of a read: evicted at that time
 	retained  map[string]store.Seq
 }
 
@@ -49,7 +49,7 @@ func (m *model) compress(p store.Policy) {
 
 func (m *model) newest() store.Seq { return store.Seq(len(m.msgs)) }
 
-// add appends the messages to the store and, if it takes them, to the model.
+// add appends the messages to the store and, if it accepts them, to the model.
 func (m *model) add(l *log, list []*store.Message) error {
 	l.t.Helper()
 	es := entries(list...)
@@ -90,7 +90,7 @@ func (m *model) setPolicy(f group.Filter, p store.Policy) {
 	}
 }
 
-// enforce evicts what the group's policy does not keep.
+// enforce evicts the messages that the group's policy does not keep.
 func (m *model) enforce(name string) {
 	p := m.policies.Effective(group.Exact(name), m.server)
 	list := m.of(group.Exact(name), 0, m.newest())
@@ -125,7 +125,7 @@ func (m *model) evictBelow(name string, seq store.Seq) {
 	}
 }
 
-// of returns the messages held that are selected, above after and up to through.
+// of returns the selected messages that are held, above after and up to through.
 func (m *model) of(sel store.Selector, after, through store.Seq) []*stored {
 	var out []*stored
 	for m.first < m.newest() && !m.msgs[m.first].held {
@@ -151,7 +151,7 @@ func (m *model) retainedOf(sel store.Selector, after, through store.Seq) []*stor
 	return out
 }
 
-// groups returns the names of all groups there ever were.
+// groups returns the names of all groups that ever had a message.
 func (m *model) groups() []string {
 	var out []string
 	for i := range m.msgs {
@@ -162,7 +162,7 @@ func (m *model) groups() []string {
 	return out
 }
 
-// read reads what q asks for into room bytes, and fails unless it is what the model would give.
+// read reads into a batch of room bytes, and fails unless the result agrees with the model.
 func (m *model) read(l *log, q store.Query, room int) *store.Batch {
 	l.t.Helper()
 	b := &store.Batch{Buf: make([]byte, 0, room)}
@@ -220,11 +220,11 @@ func checkFrames(t tb, q store.Query, b *store.Batch, want []*stored) {
 	}
 }
 
-// leastRead is how many positions a read goes through before it may stop with room in its batch.
+// leastRead is how many positions a read moves forward at least if it stops with room in its batch.
 const leastRead = 100
 
-// checkRoom fails unless the batch holds as many whole frames as fit, at least one, or the read went
-// through many positions, and its Next leads on.
+// checkRoom fails unless the batch has as many whole frames as fit, at least one, or the read moved at
+// least positions forward. It also checks Next.
 func checkRoom(t tb, q store.Query, b *store.Batch, want []*stored, room int, end, least store.Seq) {
 	t.Helper()
 	n := len(b.Frames)
@@ -248,8 +248,8 @@ func checkRoom(t tb, q store.Query, b *store.Batch, want []*stored, room int, en
 	}
 }
 
-// checkGaps fails unless the batch's gaps tell of each group that lost a message behind the
-// position, and of no other.
+// checkGaps fails unless the batch's gaps cover each group that lost a message after the position, and
+// no other.
 func (m *model) checkGaps(t tb, q store.Query, b *store.Batch, through store.Seq) {
 	t.Helper()
 	set := q.Select.(group.Set)
@@ -260,17 +260,17 @@ func (m *model) checkGaps(t tb, q store.Query, b *store.Batch, through store.Seq
 		return
 	}
 	for name, seq := range m.evicted {
-		// What was evicted above the end of the read may be told now or by a later read.
+		// Evictions above the end of the read may be reported now or by a later read.
 		must := seq > m.heard(q, name) && seq <= through && set.Match(name)
 		if must && !slices.ContainsFunc(b.Gaps, func(g store.Gap) bool {
 			return g.Evicted >= seq && filters(g.Filter).Match(name)
 		}) {
-			t.Fatalf("%v: a silent hole: %d of %s was evicted, gaps are %v", q, seq, name, b.Gaps)
+			t.Fatalf("%v: %d of %s was evicted without a gap, gaps are %v", q, seq, name, b.Gaps)
 		}
 	}
 	for i, g := range b.Gaps {
 		if !slices.Contains(set.Strings(), g.Filter) || !m.lost(q, g) {
-			t.Fatalf("%v: gap %d, %v, is about nothing; evicted %v", q, i, g, m.evicted)
+			t.Fatalf("%v: gap %d, %v, has no loss; evicted %v", q, i, g, m.evicted)
 		}
 	}
 	if m.told[b.Told] == nil {
@@ -278,12 +278,13 @@ func (m *model) checkGaps(t tb, q store.Query, b *store.Batch, through store.Seq
 	}
 }
 
-// heard returns the newest of a group's evicted messages of which a reader knows.
+// heard returns the newest evicted message of a group that the reader knows of.
 func (m *model) heard(q store.Query, name string) store.Seq {
 	return max(q.After, m.told[q.Told][name])
 }
 
-// lost reports whether a gap's newest evicted message is that of a group it is about, and news.
+// lost reports whether a gap's message is the newest that a matching group lost, and the reader does not
+// know of it.
 func (m *model) lost(q store.Query, g store.Gap) bool {
 	for name, seq := range m.evicted {
 		if seq == g.Evicted && seq > m.heard(q, name) && filters(g.Filter).Match(name) {

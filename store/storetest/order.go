@@ -10,14 +10,14 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// orderTests are I2 with many goroutines at once.
+// orderTests test I2 with many goroutines.
 var orderTests = []test{
 	{"I2 an Append that returned before another began has the lower ids, 8 writers", realTime},
-	{"I2 the entries of one Append are next to each other, all or none, 8 writers and 4 readers", atomicity},
-	{"I2 the entries of a refused Append are none, between others that are taken", refusedAtOnce},
+	{"I2 the entries of one Append are adjacent, all or none, 8 writers and 4 readers", atomicity},
+	{"I2 a refused Append adds no entry, among others that are accepted", refusedAtOnce},
 }
 
-// writers calls append for each of n writers, rounds times each, at once, and waits.
+// writers runs n goroutines that each call append rounds times, and waits for them.
 func writers(n, rounds int, append func(writer, round int)) {
 	var wg sync.WaitGroup
 	for w := range n {
@@ -56,7 +56,7 @@ func realTime(e *env) {
 	}
 }
 
-// atomicity has each Append carry three entries in two groups.
+// atomicity appends three entries in two groups at a time.
 func atomicity(e *env) {
 	l := e.start(Options{})
 	stop := make(chan struct{})
@@ -101,7 +101,7 @@ type follower struct {
 	seen  int
 }
 
-// catchUp reads what there is, and fails unless it ends where an Append ends.
+// catchUp reads to the end, and fails unless that is the end of an Append.
 func (f *follower) catchUp(e *env) {
 	if cap(f.batch.Buf) == 0 {
 		f.batch.Buf = make([]byte, 0, 4<<20)

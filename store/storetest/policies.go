@@ -9,15 +9,15 @@ import (
 )
 
 var policyTests = []test{
-	{"max_messages keeps the newest so many", maxMessages},
-	{"max_bytes keeps the newest so many bytes of frames", maxBytes},
-	{"the server's policy holds where no other says anything", serverPolicy},
-	{"the narrowest policy that says something wins, property by property", narrowest},
-	{"a policy changed while messages are held evicts at once, and brings none back", changed},
-	{"a policy for a pattern holds for groups that come later", laterGroups},
+	{"max_messages keeps that many of the newest messages", maxMessages},
+	{"max_bytes keeps the newest messages up to that many bytes of frames", maxBytes},
+	{"the server's policy is inherited", serverPolicy},
+	{"the narrowest policy that sets a property wins, property by property", narrowest},
+	{"a change of a policy evicts at once, and restores nothing", changed},
+	{"a policy for a pattern applies to new groups", laterGroups},
 	{"Unbounded overrides an inherited bound", unbounded},
-	{"compress changes nothing that is read, 2000 messages", compressed},
-	{"one policy more than MaxPolicies is refused, and what is set can be changed", tooManyPolicies},
+	{"compress does not change what is read, 2000 messages", compressed},
+	{"one policy more than MaxPolicies is refused, and existing ones can be changed", tooManyPolicies},
 }
 
 func maxMessages(e *env) {
@@ -56,7 +56,7 @@ func serverPolicy(e *env) {
 
 func narrowest(e *env) {
 	l := e.start(Options{Server: store.Policy{MaxMessages: 6}})
-	// The order of setting is not the order of widths.
+	// They are not set in the order of their widths.
 	for filter, n := range map[string]int64{"a/#": 4, "a/b": 2, "a/+": 3, "#": 5, "a": 1} {
 		l.policy(filter, store.Policy{MaxMessages: n})
 	}
@@ -124,7 +124,7 @@ func compressed(e *env) {
 	}
 }
 
-// tooManyPolicies has 50 goroutines set them, since each costs a commit on disk.
+// tooManyPolicies sets policies from 50 goroutines, since each costs a commit on disk.
 func tooManyPolicies(e *env) {
 	l := e.start(Options{})
 	one := store.Policy{MaxMessages: 1}

@@ -8,18 +8,19 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// promises are those of one store and one goroutine; I2 at once is in order.go, I5 in gaps.go.
+// promises are tested with one goroutine. The tests of I2 with many are in order.go, those of I5 in
+// gaps.go, and those of I8 in expiry.go.
 var promises = []test{
-	{"I1 what Append returned can be read until a policy evicts it, 5000 messages", readBack},
+	{"I1 appended messages can be read until a policy evicts them, 5000 messages", readBack},
 	{"I2 ids rise by one over all groups", risingIDs},
 	{"I3 an id never names two contents, across 4 lives", lives},
-	{"I3 an id is not given again when its message was purged", purgedID},
-	{"I4 Read returns each message that matches, once, in order", matching},
+	{"I3 the id of a purged message is not used again", purgedID},
+	{"I4 Read returns each matching message once, in order", matching},
 	{"I4 Read returns the frame that was appended, member by member", wholeFrames},
-	{"I4 the entries may be changed when Append has returned", ownBytes},
+	{"I4 the caller may change the entries after Append returned", ownBytes},
 	{"I7 a watcher's channel holds a wake-up after each append", wakes},
-	{"I7 a full channel keeps no one from appending", fullChannel},
-	{"I7 a watcher that stopped is not woken", stopped},
+	{"I7 a full channel does not block an append", fullChannel},
+	{"I7 a stopped watcher is not woken", stopped},
 }
 
 func readBack(e *env) {
@@ -77,7 +78,7 @@ func lives(e *env) {
 	}
 }
 
-// kept fails unless what an earlier life appended in the same epoch is held still.
+// kept fails unless the messages of earlier lives in the same epoch are held.
 func kept(l *log, seen map[store.ID]string) {
 	epoch, n := l.epoch(), 0
 	for id := range seen {
@@ -87,7 +88,7 @@ func kept(l *log, seen map[store.ID]string) {
 	}
 	b := l.read(store.Query{Select: filters("#")})
 	if len(b.Frames) != n {
-		l.t.Errorf("the epoch goes on with %d messages of %d", len(b.Frames), n)
+		l.t.Errorf("the epoch continues with %d messages of %d", len(b.Frames), n)
 	}
 	for i := range b.Frames {
 		f := &b.Frames[i]
@@ -200,10 +201,10 @@ func stopped(e *env) {
 	stop := l.Watch(gone)
 	defer l.Watch(here)()
 	stop()
-	stop() // twice does no harm
+	stop() // a second call has no effect
 	l.say("a", "1")
 	if woken(gone) || !woken(here) {
-		e.Error("the one that stopped was woken, or the other was not")
+		e.Error("the stopped watcher was woken, or the other one was not")
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 )
 
 var purgeTests = []test{
-	{"purge evicts all of a group, which is a gap, and nothing else", purge},
-	{"purge of a group that is not there does no harm", purgeNothing},
-	{"purge makes room in a group", purgeRefilled},
+	{"Purge evicts all messages of a group, with a gap, and nothing else", purge},
+	{"Purge of an unknown group has no effect", purgeNothing},
+	{"a group is usable after Purge", purgeRefilled},
 }
 
 func purge(e *env) {

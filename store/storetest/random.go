@@ -14,16 +14,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// randomTests compare random operations with the model. rapid prints the seed of a failure, and
-// the shortest list of operations that it found to fail.
+// randomTests compare random operations with the model. If one fails, rapid prints the seed and the
+// shortest failing list of operations that it found.
 var randomTests = []test{
-	{"random operations are those of a slice, 6 groups, messages of 1 to 2000 bytes",
+	{"random operations agree with a slice, 6 groups, messages of 1 to 2000 bytes",
 		random(Options{}, 5)},
-	{"random operations are those of a slice, 6 groups that keep 10 messages",
+	{"random operations agree with a slice, 6 groups that keep 10 messages",
 		random(Options{Server: store.Policy{MaxMessages: 10}}, 20)},
-	{"random operations are those of a slice, compressed, bursts of 60 messages",
+	{"random operations agree with a slice, compressed, bursts of 60 messages",
 		random(Options{Server: store.Policy{Compress: store.Yes}}, 60)},
-	{"random operations leave no silent hole, 300 kB bursts of 1 to 2000 bytes in 1 MiB",
+	{"random operations lose nothing without a gap, bursts of 300 kB in 1 MiB",
 		random(Options{MaxMemory: 1 << 20}, 300)},
 }
 
@@ -33,13 +33,13 @@ var (
 		randomGroups...)
 )
 
-// machine does the same to a store and to the model.
+// machine applies the same operations to a store and to the model.
 type machine struct {
 	log   *log
 	model *model
 	burst int           // the most messages appended by one operation
 	ago   time.Duration // messages were sent this long ago
-	press bool          // the store evicts for memory, too, which the model learns from Groups
+	press bool          // the store also evicts for memory; the model learns from Groups what
 }
 
 func random(o Options, burst int) func(e *env) {
@@ -62,14 +62,14 @@ func random(o Options, burst int) func(e *env) {
 	}
 }
 
-// use has checks fail the operation under way.
+// use makes checks fail the running operation.
 func (m *machine) use(t *rapid.T) *log {
 	m.log.t = t
 	return m.log
 }
 
-// append sends a burst in appends of 1 to 5 entries. Its content is made from one seed, because
-// a draw for each would take longer than all that is tested.
+// append sends a burst in appends of 1 to 5 entries. It draws only one seed for their content, since
+// a draw per message would take longer than the test.
 func (m *machine) append(t *rapid.T) {
 	l := m.use(t)
 	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
@@ -176,8 +176,8 @@ func (m *machine) findLast(t *rapid.T) {
 	}
 }
 
-// findSince looks for the time of some message: all of it or later is to lie behind, nothing
-// older, and a gap exactly if a message of that time or later was evicted.
+// findSince finds the time of some message. All messages of that time or later must follow the position,
+// and no older one. A gap must follow if and only if a message of that time or later was evicted.
 func (m *machine) findSince(t *rapid.T) {
 	mod := m.model
 	if mod.newest() == 0 {
@@ -192,7 +192,7 @@ func (m *machine) findSince(t *rapid.T) {
 		if set.Match(name) && mod.msgs[seq-1].time >= since {
 			lost = true
 			if pos >= seq {
-				t.Fatalf("since %d of %v leads to %d: a silent hole, for %d was evicted", since, set, pos, seq)
+				t.Fatalf("since %d of %v leads to %d: no gap, but %d was evicted", since, set, pos, seq)
 			}
 		} else if set.Match(name) && pos < seq && !mod.anyLost(set, since) {
 			t.Fatalf("since %d of %v leads to %d, before %d, which is older and evicted", since, set, pos, seq)
@@ -215,7 +215,7 @@ func (m *model) anyLost(set group.Set, since int64) bool {
 	return false
 }
 
-// learn has the model evict what the store did for memory: of each group the oldest.
+// learn evicts from the model the messages that the store evicted for memory: the oldest of each group.
 func (m *machine) learn() {
 	if !m.press {
 		return
@@ -233,7 +233,7 @@ func (m *machine) learn() {
 	}
 }
 
-// check holds after each operation.
+// check is called after each operation.
 func (m *machine) check(t *rapid.T) {
 	l := m.use(t)
 	m.learn()

@@ -9,14 +9,14 @@ import (
 )
 
 var readTests = []test{
-	{"Read gives as many whole frames as fit, at least one", capacity},
+	{"Read returns as many whole frames as fit, at least one", capacity},
 	{"Read grows the buffer for a first frame of 300 kB", hugeFrame},
 	{"Read keeps a batch's buffers over calls", reusedBatch},
-	{"Read goes through to where it is told", through},
-	{"Read at the end, and of nothing, is no error", nothing},
-	{"Next moves on past other groups' messages, 20000 of them", nextPastOthers},
-	{"the few that match are read among many, 2000 groups", fewAmongMany},
-	{"frames stay as they are while others are appended and evicted", ownBuffer},
+	{"Read stops at Through", through},
+	{"Read without a result is no error", nothing},
+	{"Next moves past the messages of other groups, 20000 messages", nextPastOthers},
+	{"Read finds few matching messages among many, 2000 groups", fewAmongMany},
+	{"frames do not change while messages are appended and evicted", ownBuffer},
 }
 
 func capacity(e *env) {
@@ -30,7 +30,7 @@ func capacity(e *env) {
 			m.readAll(l, filters(set), room)
 		}
 	}
-	// To the byte.
+	// The limit is exact.
 	list := m.of(filters("a"), 0, 40)
 	sum := 0
 	for n, s := range list {
@@ -137,8 +137,8 @@ func nextPastOthers(e *env) {
 	}
 }
 
-// fewAmongMany reads patterns that match none, some or most of the groups, in the log and among the
-// retained messages, before and after many were evicted.
+// fewAmongMany reads patterns that match none, some or most groups, in the log and among the retained
+// messages, before and after many messages are evicted.
 func fewAmongMany(e *env) {
 	l := e.start(Options{})
 	m := newModel(l.epoch(), store.Policy{})

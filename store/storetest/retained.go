@@ -11,12 +11,12 @@ import (
 var retainedTests = []test{
 	{"I6 the retained message is the last one appended with Retain", lastRetained},
 	{"I6 a retained message survives eviction by a policy", keptRetained},
-	{"I6 a retained message survives eviction for memory, 4 MiB of others in 1 MiB", pressedRetained},
-	{"I6 Clear forgets what was retained", clearedRetained},
-	{"I6 a retained message that expired is none", expiredRetained},
-	{"I6 a retained message expires while it is held", expiringRetained},
-	{"I6 Purge forgets what was retained, and leaves other groups theirs", purgedRetained},
-	{"I6 retained messages are read in the order of their seqs, in pages", pagedRetained},
+	{"I6 a retained message survives eviction for memory, with 4 MiB of others in 1 MiB", pressedRetained},
+	{"I6 Clear drops the retained message", clearedRetained},
+	{"I6 an expired message is not retained", expiredRetained},
+	{"I6 a retained message is dropped when it expires", expiringRetained},
+	{"I6 Purge drops the retained message of the group, and no other", purgedRetained},
+	{"I6 retained messages are read in the order of their seqs, batch by batch", pagedRetained},
 }
 
 // retain returns a message to be retained.
@@ -26,7 +26,7 @@ func retain(groupName, s string) *store.Message {
 	return m
 }
 
-// forget returns a message that clears what is retained.
+// forget returns a message that clears the retained one.
 func forget(groupName string) *store.Message {
 	m := retain(groupName, "")
 	m.Clear = true
@@ -74,11 +74,11 @@ func clearedRetained(e *env) {
 	l.add(retain("a", "1"), retain("b", "2"))
 	l.add(forget("a"))
 	wantTexts(e, l.retained("#"), "2")
-	l.add(forget("a")) // twice does no harm
+	l.add(forget("a")) // a second one has no effect
 	l.add(retain("a", "3"), forget("a"), retain("a", "4"))
 	wantTexts(e, l.retained("#"), "2 4")
 	if n := len(l.held("#")); n != 7 {
-		e.Errorf("%d messages are held of 7: those that clear are messages, too", n)
+		e.Errorf("%d messages are held, want 7, including those with Clear", n)
 	}
 }
 

@@ -9,26 +9,26 @@ import (
 
 // Options say which store a test needs. Zero means the implementation's default.
 type Options struct {
-	MaxMemory int64        // bytes for all history; a store that has no such bound ignores it
-	MaxGroups int          // how many groups it may hold
-	Server    store.Policy // what applies where no policy says anything
+	MaxMemory int64        // bytes for all history; ignored by a store without such a bound
+	MaxGroups int          // most groups
+	Server    store.Policy // the server's policy, which all others inherit
 
-	// Dir names a log that outlives Close: opening the same one again goes on with it. A store
-	// that keeps nothing ignores it, and begins a new epoch.
+	// Dir names a log that outlives Close: opening it again continues it. A store without
+	// persistence ignores it and begins a new epoch.
 	Dir string
 }
 
-// open opens a new, empty store, or that of Options.Dir.
+// open opens a new, empty store, or the one of Options.Dir.
 type open func(t *testing.T, o Options) store.Store
 
-// test is one promise, in words.
+// test is a promise in words, and the function that tests it.
 type test struct {
 	name string
 	run  func(e *env)
 }
 
-// Run tests the store that open returns. Each subtest opens its own, and closes it. It counts
-// goroutines, so that no test may run in parallel with it.
+// Run tests the stores that open returns. Each subtest opens a store and closes it. Run counts
+// goroutines, so that no other test may run in parallel.
 func Run(t *testing.T, open func(t *testing.T, o Options) store.Store) {
 	runTests(t, open, slices.Concat(
 		promises, orderTests, gapTests, retainedTests, policyTests, ageTests,

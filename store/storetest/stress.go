@@ -14,8 +14,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// stressTests do everything at once. What each reader got and was told is compared afterwards
-// with what was sent.
+// stressTests make all calls at once. Afterwards they compare the messages and gaps that each reader got
+// with the messages that were sent.
 var stressTests = []test{
 	{"all at once: 4 writers, 6 readers, policies and purges", atOnce(Options{}, 10, false)},
 	{"all at once, 6 MB in 1 MiB", atOnce(Options{MaxMemory: 1 << 20}, 1500, false)},
@@ -25,14 +25,14 @@ var stressTests = []test{
 
 var stressGroups = []string{"a", "a/b", "a/b/c", "d", "$e"}
 
-// stress is what the goroutines of such a test share.
+// stress is the state that the goroutines of such a test share.
 type stress struct {
 	*log
 	e    *env
 	size int
 	over chan struct{} // closed when the last message is sent
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	sent map[store.Seq]*store.Message
 }
 
@@ -69,7 +69,7 @@ func atOnce(o Options, size int, closes bool) func(e *env) {
 	}
 }
 
-// fine reports whether a call's error is none, or that of a closed log.
+// fine reports whether err is nil or store.ErrClosed, and fails on any other error.
 func (s *stress) fine(err error) bool {
 	if err != nil && !errors.Is(err, store.ErrClosed) {
 		s.e.Error(err)
@@ -137,7 +137,7 @@ func (s *stress) looks(r *rand.Rand) {
 	s.fine(s.Read(store.Query{Select: filters("#"), Retained: true}, b))
 }
 
-// listener is one that reads on from its position at each wake-up, and what became of it.
+// listener reads from its position at each wake-up, and records the result.
 type listener struct {
 	set  group.Set
 	live bool
@@ -146,7 +146,7 @@ type listener struct {
 	told []told
 }
 
-// told is a gap with the position that it was read behind.
+// told is a gap with the position after which it was read.
 type told struct {
 	store.Gap
 	after store.Seq
@@ -175,7 +175,7 @@ func (s *stress) listen(r *listener) {
 	}
 }
 
-// take notes a batch, and fails unless it leads on.
+// take records a batch, and fails unless it moves forward.
 func (r *listener) take(e *env, b *store.Batch) {
 	for _, g := range b.Gaps {
 		r.told = append(r.told, told{g, r.pos})
@@ -195,15 +195,15 @@ func (r *listener) take(e *env, b *store.Batch) {
 	r.pos = b.Next
 }
 
-// account fails unless the listener got each message that was sent up to its position, or was
-// told of a gap that it lies in, and nothing else.
+// account fails unless the listener got each message up to its position or a gap that covers it, and
+// nothing else.
 func (s *stress) account(r *listener) {
 	missed := 0
 	for seq, m := range s.sent {
 		switch text, ok := r.got[seq]; {
 		case !r.set.Match(m.Group) || seq > r.pos:
 		case !ok && !r.heard(seq, m.Group):
-			s.e.Errorf("%v, live %v: a silent hole: %d of %s", r.set, r.live, seq, m.Group)
+			s.e.Errorf("%v, live %v: %d of %s is missing without a gap", r.set, r.live, seq, m.Group)
 		case !ok:
 			missed++
 		case text != string(store.Unquote(nil, m.Msg)):
@@ -212,19 +212,19 @@ func (s *stress) account(r *listener) {
 	}
 	for seq := range r.got {
 		if m := s.sent[seq]; m == nil || !r.set.Match(m.Group) {
-			s.e.Errorf("%v: got %d, which is of no such group", r.set, seq)
+			s.e.Errorf("%v: got %d, whose group does not match", r.set, seq)
 		}
 	}
 	for _, g := range r.told {
 		if m := s.sent[g.Evicted]; m == nil || !filters(g.Filter).Match(m.Group) || g.Evicted <= g.after {
-			s.e.Errorf("%v: the gap %v behind %d is about nothing", r.set, g.Gap, g.after)
+			s.e.Errorf("%v: the gap %v after %d has no loss", r.set, g.Gap, g.after)
 		}
 	}
 	s.e.Logf("%v, live %v: got %d messages up to %d, and missed %d in %d gaps",
 		r.set, r.live, len(r.got), r.pos, missed, len(r.told))
 }
 
-// heard reports whether a gap was told that a message lies in.
+// heard reports whether the listener was told of a gap that covers a message.
 func (r *listener) heard(seq store.Seq, name string) bool {
 	for _, g := range r.told {
 		if g.after < seq && seq <= g.Evicted && filters(g.Filter).Match(name) {
