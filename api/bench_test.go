@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -16,6 +17,8 @@ type sink struct{ header http.Header }
 func (s sink) Header() http.Header         { return s.header }
 func (s sink) Write(p []byte) (int, error) { return len(p), nil }
 func (s sink) WriteHeader(int)             {}
+
+func (s sink) SetReadDeadline(time.Time) error { return nil }
 
 // BenchmarkPOST is what a POST of 128 bytes costs behind net/http:
 //

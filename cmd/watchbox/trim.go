@@ -22,6 +22,11 @@ const (
 	mostPercent  = 400
 )
 
+// burst is how much more the process may take until trim looks again, in bytes. A thousand streams
+// that open at once take 30 MiB for a moment. With less, the runtime collects again and again to
+// stay within its limit, which was half of their CPU (docs/PERFORMANCE.md, S6).
+const burst = 32 << 20
+
 // trim gives memory back to the system that a burst has left behind: the runtime by itself would
 // keep it for minutes, twice what is in use. And it keeps a burst from leaving much: the holes in
 // a heap count, too, when the runtime decides whether to collect.
@@ -36,7 +41,7 @@ func trim(ctx context.Context) {
 		m.read()
 		if !limited {
 			heap := max(leastHeap, 2*m.live)
-			debug.SetMemoryLimit(int64(m.other + heap + heap/4))
+			debug.SetMemoryLimit(int64(m.other + heap + max(heap/4, burst)))
 		}
 		if p := m.percent(); !tuned && p != percent {
 			debug.SetGCPercent(p)
