@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -17,6 +18,7 @@ import (
 // What a hub has a store note that outlives it, by the beginning of the note's key.
 const (
 	answerNotes = "answer/" // to requests with an idempotency key, by slot
+	memberNotes = "member/" // of sessions, by uid and filter: which filters they listen to
 	willNotes   = "will/"   // of sessions, by uid
 )
 
@@ -118,21 +120,28 @@ func (h *Hub) forgetWill(uid string) {
 }
 
 // recall brings back what a store has noted in an earlier life: the answers to requests with a key,
-// and the sessions that had a will or messages. They have the session timeout to return.
+// and the sessions that had filters, a will or messages. They have the session timeout to return.
 func (h *Hub) recall() error {
 	if h.notes == nil {
 		return nil
 	}
 	_, newest := h.log.Bounds()
 	wills := map[string]*session.Will{}
+	filters := map[string][]group.Filter{} // by uid
 	answers := map[int]answer{}
 	err := h.notes.Notes(func(n store.Note) error {
-		if uid, ok := strings.CutPrefix(n.Key, willNotes); ok {
+		kind, rest, _ := strings.Cut(n.Key, "/")
+		switch kind + "/" {
+		case willNotes:
 			w := &session.Will{}
-			wills[uid] = w
+			wills[rest] = w
+			filters[rest] = filters[rest]
 			return json.Unmarshal(n.Value, w)
-		}
-		if strings.HasPrefix(n.Key, answerNotes) {
+		case memberNotes:
+			uid, f, err := readMember(n)
+			filters[uid] = append(filters[uid], f)
+			return err
+		case answerNotes:
 			slot, a, err := readAnswer(n, newest.Epoch)
 			answers[slot] = a
 			return err
@@ -144,12 +153,11 @@ func (h *Hub) recall() error {
 	}
 	h.keys.recall(answers)
 	for g := range store.EachGroup(h.log, delivery.SessionPrefix) {
-		if uid := strings.TrimPrefix(g.Group, delivery.SessionPrefix); wills[uid] == nil {
-			h.sessions.Recall(uid, nil)
-		}
+		uid := strings.TrimPrefix(g.Group, delivery.SessionPrefix)
+		filters[uid] = filters[uid]
 	}
-	for uid, w := range wills {
-		h.sessions.Recall(uid, w)
+	for uid, list := range filters {
+		h.sessions.Recall(uid, list, wills[uid])
 	}
 	return nil
 }

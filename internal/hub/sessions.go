@@ -47,8 +47,23 @@ func readable(f group.Filter) error {
 	return nil
 }
 
-// onSession hears what happens to a session, in order, under its lock.
-func (h *Hub) onSession(e session.Event) {
+// onSession hears what happens to a session, in order, under its lock: all that one change brings
+// about. Presence messages of it that follow each other are appended at once.
+func (h *Hub) onSession(list []session.Event) {
+	var presence []session.Event
+	for _, e := range list {
+		if _, ok := presenceWords[e.Kind]; ok {
+			presence = append(presence, e)
+		} else if len(presence) > 0 {
+			h.announce(presence)
+			presence = nil
+		}
+		h.onEvent(e)
+	}
+	h.announce(presence)
+}
+
+func (h *Hub) onEvent(e session.Event) {
 	switch e.Kind {
 	case session.SendWill:
 		h.sendWill(e)
@@ -59,13 +74,8 @@ func (h *Hub) onSession(e session.Event) {
 			h.forget(e.UID)
 		}
 		h.tell(e)
-	case session.Connect, session.Reconnect:
+	case session.Connect, session.Reconnect, session.Join, session.Leave:
 		h.tell(e)
-	case session.Join, session.Leave:
-		h.tell(e)
-		h.announce(e)
-	default:
-		h.announce(e)
 	}
 }
 
@@ -81,25 +91,6 @@ func (h *Hub) tell(e session.Event) {
 	if h.opts.Observer != nil {
 		h.opts.Observer.Session(e)
 	}
-}
-
-// presenceWords are what presence messages call what happens.
-var presenceWords = map[session.Kind]string{
-	session.Join: "join", session.Leave: "leave", session.Lost: "lost", session.Back: "back", session.Gone: "gone",
-}
-
-// announce appends to the filter's presence group.
-func (h *Hub) announce(e session.Event) {
-	if h.closing.Load() || strings.HasPrefix(e.Filter.String(), "$") {
-		return // all leave, and nobody will read it; or it is about who watches others
-	}
-	msg := store.AppendQuote([]byte(`{"event":`), presenceWords[e.Kind])
-	msg = store.AppendQuote(append(msg, `,"uid":`...), e.UID)
-	if e.Reason != "" {
-		msg = store.AppendQuote(append(msg, `,"reason":`...), string(e.Reason))
-	}
-	m := store.Message{Group: presencePrefix + e.Filter.String(), Msg: append(msg, '}')}
-	h.lostOwn(m, h.appendOwn(m))
 }
 
 const (
@@ -154,7 +145,11 @@ func (h *Hub) sendWill(e session.Event) {
 // appendOwn appends a message that no request waits for, with notes about it.
 func (h *Hub) appendOwn(m store.Message, notes ...store.Note) error {
 	m.Time = time.Now()
-	entries := []store.Entry{m.Entry(nil)}
+	return h.appendEntries([]store.Entry{m.Entry(nil)}, notes)
+}
+
+// appendEntries is appendOwn for messages that are encoded already.
+func (h *Hub) appendEntries(entries []store.Entry, notes []store.Note) error {
 	id, err := h.appendNoted(context.Background(), entries, notes)
 	if err == nil {
 		h.set.Appended(id.Seq, entries, 0) // nothing is written here: a session's lock may be held

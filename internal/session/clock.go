@@ -58,7 +58,7 @@ func (a *Attachment) silent(s *Session) moment {
 // onTimer does what is due.
 func (s *Session) onTimer() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.gone {
 		return
 	}

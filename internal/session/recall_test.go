@@ -63,10 +63,10 @@ func (w *world) must(err error) {
 func TestARecalledSessionHasTheTimeoutToReturn(t *testing.T) {
 	inABubble(t, func(w *world) {
 		delay := timeout / 2
-		w.Recall("stays away", &Will{Group: "g", Msg: []byte("1")})
-		w.Recall("returns", &Will{Group: "g", Msg: []byte("2")})
-		w.Recall("soon", &Will{Group: "g", Msg: []byte("3"), Delay: &delay})
-		w.Recall("none", nil)
+		w.Recall("stays away", nil, &Will{Group: "g", Msg: []byte("1")})
+		w.Recall("returns", nil, &Will{Group: "g", Msg: []byte("2")})
+		w.Recall("soon", nil, &Will{Group: "g", Msg: []byte("3"), Delay: &delay})
+		w.Recall("none", nil, nil)
 		time.Sleep(timeout - time.Second)
 		s := w.open("returns", "x", 0)
 		time.Sleep(2 * time.Second)
@@ -77,5 +77,22 @@ func TestARecalledSessionHasTheTimeoutToReturn(t *testing.T) {
 		s.close(Closed)
 		time.Sleep(timeout)
 		w.told("returns", "lost x closed, gone x closed, will 2, disconnect closed")
+	})
+}
+
+// TestARecalledSessionStillHasItsFilters: it does not join them again, and is gone from them if it
+// does not return.
+func TestARecalledSessionStillHasItsFilters(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.Recall("stays away", parse("x y"), &Will{Group: "g", Msg: []byte("1")})
+		w.Recall("returns", parse("x"), nil)
+		w.Recall("changes", parse("x y"), nil)
+		time.Sleep(timeout - time.Second)
+		w.open("returns", "x", 0)
+		w.open("changes", "x", 0)
+		time.Sleep(2 * time.Second)
+		w.told("stays away", "gone x closed, gone y closed, will 1, disconnect closed")
+		w.told("returns", "reconnect closed, back x closed")
+		w.told("changes", "reconnect closed, back x closed, leave y closed")
 	})
 }

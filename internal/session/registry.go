@@ -20,7 +20,7 @@ var (
 // Registry knows the sessions.
 type Registry struct {
 	timeout time.Duration
-	watch   func(Event)
+	watch   func([]Event)
 
 	mu     sync.RWMutex // guards what follows
 	byUID  map[string]*Session
@@ -30,7 +30,7 @@ type Registry struct {
 
 // NewRegistry returns one without sessions. Those that are lost for the timeout are gone. watch is
 // called for each event under the session's lock: it must not call the registry.
-func NewRegistry(timeout time.Duration, watch func(Event)) *Registry {
+func NewRegistry(timeout time.Duration, watch func([]Event)) *Registry {
 	return &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}}
 }
 
@@ -83,10 +83,13 @@ func (r *Registry) find(uid string) *Session {
 	return r.byUID[uid]
 }
 
-// forget drops a session that is gone.
+// forget drops a session that is gone. It may be called again.
 func (r *Registry) forget(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.byUID[s.uid] != s {
+		return
+	}
 	delete(r.byUID, s.uid)
 	r.order.remove(s.no)
 }
@@ -114,7 +117,7 @@ func (r *Registry) do(uid string, f func(*Session) error) error {
 		return ErrUnknown
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.gone || !s.begun {
 		return ErrUnknown
 	}
@@ -144,13 +147,16 @@ func (r *Registry) SetWill(uid string, w *Will, note func() error) error {
 	})
 }
 
-// Recall has a session be lost that was known to an earlier life of the server, with its will if it
-// had one. It is called before any stream is attached.
-func (r *Registry) Recall(uid string, w *Will) {
+// Recall has a session be lost that was known to an earlier life of the server, with its filters and
+// its will if it had any. It is called before any stream is attached.
+func (r *Registry) Recall(uid string, filters []group.Filter, w *Will) {
 	s := r.session(uid, Client{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begun, s.will, s.why, s.lost = true, w, Closed, rightNow()
+	for _, f := range filters {
+		s.members = append(s.members, member{filter: f, lost: s.lost, why: s.why})
+	}
 	s.schedule(s.lost)
 }
 

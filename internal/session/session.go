@@ -26,6 +26,7 @@ type Session struct {
 	why     Reason // it was lost
 	streams []*Attachment
 	members []member
+	events  []Event // of the change that is under way
 	will    *Will
 	timer   *time.Timer
 }
@@ -63,13 +64,26 @@ type Attachment struct {
 func (a *Attachment) Missed() (reached uint64, ok bool) { return a.reached, a.missed }
 
 func (s *Session) tell(k Kind, f group.Filter, why Reason) {
-	s.registry.watch(Event{Kind: k, UID: s.uid, Filter: f, Reason: why})
+	s.events = append(s.events, Event{Kind: k, UID: s.uid, Filter: f, Reason: why})
+}
+
+// unlock ends a change: it tells the watcher what has happened, and unlocks the session. One that is
+// gone is forgotten after that: a new session of the same uid begins when its end has been told.
+func (s *Session) unlock() {
+	if events := s.events; len(events) > 0 {
+		s.events = nil
+		s.registry.watch(events)
+	}
+	if s.gone {
+		s.registry.forget(s)
+	}
+	s.mu.Unlock()
 }
 
 // attach returns nil if the session is gone.
 func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.gone {
 		return nil
 	}
@@ -118,7 +132,7 @@ func (s *Session) member(f group.Filter) int {
 func (a *Attachment) Detach(why Reason, reached uint64) {
 	s := a.session
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	i := slices.Index(s.streams, a)
 	if i < 0 {
 		return // the session ended before it
@@ -184,14 +198,13 @@ func (s *Session) leave(f group.Filter) error {
 // close ends the session for the server. One that has not begun never will.
 func (s *Session) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	switch {
 	case s.gone:
 	case s.begun:
 		s.end(Shutdown)
 	default:
 		s.gone = true
-		s.registry.forget(s)
 	}
 }
 
@@ -219,16 +232,15 @@ func (s *Session) finish(why Reason) {
 	case why != Ended:
 		s.sendWill()
 	case s.will != nil:
-		s.registry.watch(Event{Kind: WillDone, UID: s.uid})
+		s.events = append(s.events, Event{Kind: WillDone, UID: s.uid})
 	}
 	s.tell(Disconnect, group.Filter{}, why)
-	s.registry.forget(s)
 }
 
 // sendWill sends the will, once.
 func (s *Session) sendWill() {
 	if s.will != nil {
-		s.registry.watch(Event{Kind: SendWill, UID: s.uid, Will: s.will})
+		s.events = append(s.events, Event{Kind: SendWill, UID: s.uid, Will: s.will})
 		s.will = nil
 	}
 }

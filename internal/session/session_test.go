@@ -44,7 +44,7 @@ func (w *world) list(wanted func(group.Filter) bool) (list []Info) {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, begin: time.Now(), events: map[string][]string{}}
-	w.Registry = NewRegistry(timeout, w.watch)
+	w.Registry = NewRegistry(timeout, each(w.watch))
 	return w
 }
 
@@ -419,8 +419,17 @@ func TestWills(t *testing.T) {
 	}
 }
 
+// each returns a watcher that hears of one event after the other.
+func each(f func(Event)) func([]Event) {
+	return func(list []Event) {
+		for _, e := range list {
+			f(e)
+		}
+	}
+}
+
 // watch2 has another watcher hear what comes.
-func (w *world) watch2(f func(Event)) { w.Registry.watch = f }
+func (w *world) watch2(f func(Event)) { w.Registry.watch = each(f) }
 
 func TestAWillNeedsASession(t *testing.T) {
 	inABubble(t, func(w *world) {
