@@ -13,6 +13,7 @@ import (
 // TestAReadLooksAtABoundedNumberOfMessages, however few of them its filter matches, and the reads that
 // follow it get every message that matches.
 func TestAReadLooksAtABoundedNumberOfMessages(t *testing.T) {
+	t.Parallel()
 	const messages, most = 30_000, 4096
 	for name, recent := range map[string]int{"on disk": 1, "in memory": 64 << 20} {
 		t.Run(name, func(t *testing.T) {

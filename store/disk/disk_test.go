@@ -1,9 +1,11 @@
 package disk_test
 
 import (
+	"context"
 	"flag"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) {
 		victim(dir, os.Getenv(victimFsync))
 	}
 	flag.Parse()
-	if err := flag.Set("rapid.checks", "30"); err != nil { // each opens a log
+	if err := flag.Set("rapid.checks", "10"); err != nil { // each opens a log
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
@@ -38,26 +40,53 @@ func TestTieredStore(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		m := mixed{l}
-		for _, name := range inMemory {
-			if err := m.SetPolicy(group.Exact(name), store.Policy{}); err != nil {
-				return nil, err
-			}
-		}
-		return m, nil
+		return &mixed{Store: l, set: map[string]bool{}}, nil
 	})
 }
 
 var inMemory = []string{"a/b", "c", "d", "b/x", "a/b/c", "$e", "even", "busy", "group/1"}
 
-// mixed keeps those groups in memory, whatever else the suite says of them.
-type mixed struct{ store.Store }
+// mixed keeps those groups in memory, whatever else the suite says of them. Their policies are set when
+// their first message comes: the suite counts policies, too.
+type mixed struct {
+	store.Store
 
-func (m mixed) SetPolicy(f group.Filter, p store.Policy) error {
+	mu  sync.Mutex
+	set map[string]bool // groups that have a policy
+}
+
+func (m *mixed) SetPolicy(f group.Filter, p store.Policy) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.setPolicy(f, p)
+}
+
+func (m *mixed) setPolicy(f group.Filter, p store.Policy) error {
 	if slices.Contains(inMemory, f.String()) {
 		p.Store = store.Memory
+		m.set[f.String()] = true
 	}
 	return m.Store.SetPolicy(f, p)
+}
+
+func (m *mixed) Append(ctx context.Context, entries []store.Entry) (store.ID, error) {
+	for i := range entries {
+		if name := entries[i].Group; slices.Contains(inMemory, name) {
+			if err := m.keepInMemory(name); err != nil {
+				return store.ID{}, err
+			}
+		}
+	}
+	return m.Store.Append(ctx, entries)
+}
+
+func (m *mixed) keepInMemory(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.set[name] {
+		return nil
+	}
+	return m.setPolicy(group.Exact(name), store.Policy{})
 }
 
 // suite runs the tests of every store on real files.

@@ -127,6 +127,7 @@ func damaged(t *testing.T, fs vfs.FS, r *record, mayLose func(id string) bool) (
 // TestATornOrFlippedTailIsNeverServed cuts the engine's log at many places, and flips bits in it,
 // in a table and in the list of tables.
 func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	r := newRecord()
 	l, err := disk.Open(powerOptions(mem, disk.Always))
@@ -191,6 +192,7 @@ func chunks(log []byte) map[int]bool {
 // TestADamagedRecordIsToldAsAGap damages a log in ways that a kill never does: it cuts a file off inside a
 // sector, and overwrites a page before others that are valid.
 func TestADamagedRecordIsToldAsAGap(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(b []byte) []byte{
 		"cut off inside a sector": func(b []byte) []byte { return b[:64<<10+777] },
 		"a page is zero":          func(b []byte) []byte { clear(b[64<<10 : 68<<10]); return b },
@@ -257,6 +259,7 @@ func (n *narrow) GetDiskUsage(string) (vfs.DiskUsage, error) {
 
 // TestAFullDiskRefusesMessagesUntilThereIsRoom: at once, and nothing else.
 func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
 	fs := &narrow{FS: vfs.NewMem()}
 	fs.room.Store(1 << 30)
 	l, err := disk.Open(powerOptions(fs, disk.Always))
@@ -292,6 +295,7 @@ func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
 // TestAFailingFsyncIsTheEndOfWriting: what a disk says after an error is not to be trusted, so that
 // nothing is written any more. What was acknowledged is read on, and is there the next time.
 func TestAFailingFsyncIsTheEndOfWriting(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	var fails atomic.Bool
 	var syncs atomic.Int64
@@ -356,6 +360,7 @@ func TestAFailingFsyncIsTheEndOfWriting(t *testing.T) {
 // TestAFolderThatIsNoneOfOursIsLeftAlone: one that another process uses, one of a newer version,
 // one with other files.
 func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	refused := func(dir string, fs vfs.FS, want string) {
 		t.Helper()
 		l, err := disk.Open(disk.Options{Dir: dir}.On(fs))
@@ -398,6 +403,7 @@ func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
 // TestALogThatWasClosedIsMissedWhole: where it ended is known then, so that whatever is cut off at
 // its end is told.
 func TestALogThatWasClosedIsMissedWhole(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	r := written(t, mem, 30)
 	picture := func() *vfs.MemFS { return mem.CrashClone(vfs.CrashCloneCfg{}) }
@@ -414,6 +420,7 @@ func TestALogThatWasClosedIsMissedWhole(t *testing.T) {
 
 // TestAStoreWithoutItsIDsIsRefused, whatever else is missing: it might give some a second time.
 func TestAStoreWithoutItsIDsIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(fs vfs.FS) error{
 		"ids":          func(fs vfs.FS) error { return fs.Remove("store/ids") },
 		"ids and logs": func(fs vfs.FS) error { return errors.Join(fs.Remove("store/ids"), fs.RemoveAll("store/log")) },
@@ -436,6 +443,7 @@ func TestAStoreWithoutItsIDsIsRefused(t *testing.T) {
 // TestABadTableIsAnErrorForWhoReadsIt and for nobody else: the process lives, what is new can be
 // appended and read, and the log can be closed.
 func TestABadTableIsAnErrorForWhoReadsIt(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	rng := rand.New(rand.NewPCG(5, 6))
 	l, err := disk.Open(powerOptions(mem, disk.Always))
@@ -487,6 +495,7 @@ func TestABadTableIsAnErrorForWhoReadsIt(t *testing.T) {
 // TestALostLogGivesNoIDTwice takes the engine's newest log away after a start: what it had is told as
 // a gap, and no id is given out again. Where nothing at all is left, the store is refused.
 func TestALostLogGivesNoIDTwice(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, fs vfs.FS){
 		"removed": func(t *testing.T, fs vfs.FS) {
 			if err := fs.Remove(newest(t, fs, ".log")); err != nil {
@@ -523,6 +532,7 @@ func TestALostLogGivesNoIDTwice(t *testing.T) {
 
 // TestAStoreOfWhichNothingIsLeftIsRefused instead of being begun anew.
 func TestAStoreOfWhichNothingIsLeftIsRefused(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewMem()
 	for range 2 { // the second makes a table of what the first has logged
 		written(t, mem, 3)
@@ -551,6 +561,7 @@ func TestAStoreOfWhichNothingIsLeftIsRefused(t *testing.T) {
 // TestNeverIsSyncedAllTheSame: what nobody waits for is on disk soon, and no crash of the process
 // takes it.
 func TestNeverIsSyncedAllTheSame(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	l, err := disk.Open(powerOptions(mem, disk.Never))
 	if err != nil {

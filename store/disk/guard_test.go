@@ -67,8 +67,9 @@ func texts(list []held) []held {
 // while messages are appended, logs and tables are begun and ended: the process lives, what was
 // acknowledged can be read, and is there when the store is opened again.
 func TestADiskThatFailsAnywhereEndsWritingAndNothingElse(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
-	for first, struck := int64(1), true; struck; first += 1 + first/16 {
+	for first, struck := int64(1), true; struck; first += 1 + first/8 {
 		mem := vfs.NewCrashableMem()
 		f := &faulty{err: syscall.EIO, first: first}
 		f.armed.Store(true)
@@ -141,7 +142,8 @@ func broken(t *testing.T, mem *vfs.MemFS, f *faulty) bool {
 // says of its room: who comes meanwhile is told so at once, nothing is lost, and all goes on when
 // there is room.
 func TestAFullDiskIsWaitedForAnywhere(t *testing.T) {
-	for first, struck := int64(1), true; struck; first += 1 + first/8 {
+	t.Parallel()
+	for first, struck := int64(1), true; struck; first += 1 + first/4 {
 		f := &faulty{err: syscall.ENOSPC, first: first}
 		struck = filled(t, f)
 		if t.Failed() {

@@ -153,6 +153,7 @@ func all(l store.Log, filter string) (got []held, gaps []store.Gap, err error) {
 
 // TestTheJudgeIsNoFool shows the judge a good run, and the same with one thing wrong.
 func TestTheJudgeIsNoFool(t *testing.T) {
+	t.Parallel()
 	good := func() (*record, []held) {
 		r := newRecord()
 		var got []held

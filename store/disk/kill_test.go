@@ -88,6 +88,7 @@ func rounds(t *testing.T, most int) int {
 // TestKilledAtAnyMomentNothingIsLostOrRepeated kills a process that writes, again and again, and
 // looks at what it leaves behind: whatever fsync says, for it is not the power that is cut.
 func TestKilledAtAnyMomentNothingIsLostOrRepeated(t *testing.T) {
+	t.Parallel()
 	for fsync, n := range map[string]int{"always": 12, "5ms": 3, "1h": 3, "never": 3} {
 		t.Run(fsync, func(t *testing.T) {
 			dir, r, acked, gapped, gap := tempDir(t), newRecord(), 0, 0, store.Seq(0)
@@ -245,6 +246,7 @@ func (f *killerFile) Write(p []byte) (n int, err error) {
 // TestAKillInTheMiddleOfAWriteTellsNoGap: what was cut was not acknowledged, and what was acknowledged is
 // there. The log is a new file, or one that was used before and has old content behind the cut.
 func TestAKillInTheMiddleOfAWriteTellsNoGap(t *testing.T) {
+	t.Parallel()
 	for _, before := range []int{0, 200} { // messages; 200 fill several logs, whose files are used again
 		for _, pages := range []int{1, 2, 7, 8, 9, 15, 16, 23} { // 8 are a block
 			mem := vfs.NewCrashableMem()

@@ -22,14 +22,15 @@ import (
 )
 
 // livesSeeds is the environment's say in how many random stores there are.
-const livesSeeds = "WATCHBOX_TEST_LIVES" // make test: 8
+const livesSeeds = "WATCHBOX_TEST_LIVES" // make test: 4
 
 // TestRandomLives has stores with all kinds of bounds live several lives, in which some write, some
 // read, policies change and groups are purged, all at once. A life ends with Close, with a power cut, as
 // if the process had been killed, or with an export and an import. Through all of them each reader gets what was
 // appended behind its position once and in order, or is told of a gap there.
 func TestRandomLives(t *testing.T) {
-	n := 8
+	t.Parallel()
+	n := 4
 	if s := os.Getenv(livesSeeds); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
@@ -177,7 +178,7 @@ func (m *lives) live() {
 
 // write appends messages.
 func (m *lives) write(rng *rand.Rand) {
-	for n := range 500 {
+	for n := range 250 {
 		var entries []store.Entry
 		var texts []sentText
 		for i := range 1 + rng.IntN(4) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -143,6 +144,7 @@ func isFew(text string) bool {
 // TestAPowerCutAtAnyMomentLosesNothingAcknowledged cuts the power before each operation that has
 // the disk keep something.
 func TestAPowerCutAtAnyMomentLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	_, cuts := work(t, disk.Always, 800)
 	if len(cuts) < 50 {
 		t.Fatalf("only %d cuts", len(cuts))
@@ -161,6 +163,7 @@ func TestAPowerCutAtAnyMomentLosesNothingAcknowledged(t *testing.T) {
 // TestAPowerCutWithoutFsyncIsToldAsAGap: what is lost then is in a gap that everybody is told of,
 // and no id names two contents.
 func TestAPowerCutWithoutFsyncIsToldAsAGap(t *testing.T) {
+	t.Parallel()
 	for name, fsync := range map[string]disk.Fsync{"never": disk.Never, "interval": disk.Fsync(2 * time.Millisecond)} {
 		t.Run(name, func(t *testing.T) {
 			_, cuts := work(t, fsync, 800)
@@ -179,6 +182,7 @@ func TestAPowerCutWithoutFsyncIsToldAsAGap(t *testing.T) {
 
 // TestAPowerCutIsSeenByTheJudge: a log that acknowledges what is not on disk is found out.
 func TestAPowerCutIsSeenByTheJudge(t *testing.T) {
+	t.Parallel()
 	_, cuts := work(t, disk.Never, 800)
 	found := 0
 	for _, c := range thin(cuts) {
@@ -195,7 +199,10 @@ func TestAPowerCutIsSeenByTheJudge(t *testing.T) {
 
 // thin returns at most some of the cuts, which are all over the run.
 func thin(cuts []cut) (some []cut) {
-	const most = 120
+	most := 30
+	if os.Getenv(livesSeeds) != "" { // a long run
+		most = 300
+	}
 	step := max(1, len(cuts)/most)
 	for i := 0; i < len(cuts); i += step {
 		some = append(some, cuts[i])

@@ -113,6 +113,7 @@ func notes(l *disk.Log) func(func(string, error) bool) {
 }
 
 func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	want := fill(t, dir)
 	var problems []string
@@ -163,6 +164,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 }
 
 func TestWhatIsNoExportIsNotImported(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	fill(t, dir)
 	var dump bytes.Buffer
@@ -214,6 +216,7 @@ func exported(t *testing.T, dir string) []byte {
 // TestARestoredStoreGivesNoIDTwice: the hub may have gone on after the backup, and listeners may have
 // heard what was lost then.
 func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
+	t.Parallel()
 	dir, again := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "again")
 	dump := exported(t, dir)
 	l, err := disk.Open(disk.Options{Dir: dir})
@@ -255,6 +258,7 @@ func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
 
 // TestAnImportLeavesWhatItDoesNotMake: files, links and the rights of folders.
 func TestAnImportLeavesWhatItDoesNotMake(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	dump := exported(t, filepath.Join(dir, "store"))
 	file, empty, link := filepath.Join(dir, "file"), filepath.Join(dir, "empty"), filepath.Join(dir, "link")
@@ -292,6 +296,7 @@ func TestAnImportLeavesWhatItDoesNotMake(t *testing.T) {
 
 // TestAToolWritesNothing: not even to a store that was not closed.
 func TestAToolWritesNothing(t *testing.T) {
+	t.Parallel()
 	mem, dir := vfs.NewCrashableMem(), filepath.Join(t.TempDir(), "store")
 	l, err := disk.Open(powerOptions(mem, disk.Always))
 	if err != nil {
@@ -336,6 +341,7 @@ func files(t *testing.T, dir string) string {
 // TestWhatIsMissingIsStillToldAfterAnExport: of a store whose log has a hole, though nothing of that
 // is in the lines.
 func TestWhatIsMissingIsStillToldAfterAnExport(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	store1, store2 := filepath.Join(dir, "1"), filepath.Join(dir, "2")
 	l, err := disk.Open(disk.Options{Dir: store1})
@@ -387,6 +393,7 @@ func TestWhatIsMissingIsStillToldAfterAnExport(t *testing.T) {
 
 // TestAnImportThatIsInterruptedMakesNothing, at whatever line, or as it is read again.
 func TestAnImportThatIsInterruptedMakesNothing(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	fill(t, filepath.Join(dir, "from"))
 	var dump bytes.Buffer
@@ -411,6 +418,7 @@ func TestAnImportThatIsInterruptedMakesNothing(t *testing.T) {
 
 // TestTimesRiseInAnImportToo, though a clock was put back meanwhile.
 func TestTimesRiseInAnImportToo(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	path := filepath.Join(dir, "0")
 	var want store.Seq

@@ -231,7 +231,7 @@ func checkRoom(t tb, q store.Query, b *store.Batch, want []*stored, room int, en
 	if n > 1 && len(b.Buf) > room {
 		t.Fatalf("%v: %d frames of %d bytes in a batch of %d", q, n, len(b.Buf), room)
 	}
-	low, high := end, end
+	low, high := min(end, q.After+least), end
 	if n > 0 {
 		low = b.Frames[n-1].Seq
 	}
