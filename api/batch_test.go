@@ -28,7 +28,7 @@ func (s *server) batch(lines ...string) (r receipt) {
 	return r
 }
 
-func TestABatchGoesToSeveralGroups(t *testing.T) {
+func TestBatchToSeveralGroups(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/%23")
 	const secret = "a-secret-of-the-client"
@@ -67,14 +67,14 @@ func TestABatchGoesToSeveralGroups(t *testing.T) {
 	}
 }
 
-func TestABatchMayBeSentWithoutAType(t *testing.T) {
+func TestBatchWithoutMediaType(t *testing.T) {
 	s := serve(t)
 	for _, header := range [][]string{nil, {"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type", "application/x-ndjson; charset=utf-8"}} {
 		s.wants(201, "", "POST /v1/messages", `{"group":"a","msg":1}`, header...)
 	}
 }
 
-func TestABatchWithAMistakeAppendsNothing(t *testing.T) {
+func TestInvalidBatchAppendsNothing(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	const good = `{"group":"a","msg":1}` + "\n\n"
 	for line, want := range map[string]string{
@@ -128,7 +128,7 @@ func TestABatchWithAMistakeAppendsNothing(t *testing.T) {
 	}
 }
 
-func TestARepeatedBatchAppendsOnce(t *testing.T) {
+func TestRepeatedBatchAppendsOnce(t *testing.T) {
 	s := serve(t)
 	s.hub.OnMessage(func(watchbox.Message) {})
 	const body = `{"group":"a","msg":1}` + "\n" + `{"group":"b","msg":2}`
@@ -149,7 +149,7 @@ func TestARepeatedBatchAppendsOnce(t *testing.T) {
 	}
 }
 
-func TestTheAnswerToABatchOutlivesTheServer(t *testing.T) {
+func TestBatchReceiptSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	const body = `{"group":"a","msg":1}` + "\n" + `{"group":"b","msg":2}`
 	key := append(ndjson, "Idempotency-Key", "k")
@@ -168,7 +168,7 @@ func TestTheAnswerToABatchOutlivesTheServer(t *testing.T) {
 	}
 }
 
-func TestAHookSeesEachMessageOfABatch(t *testing.T) {
+func TestBeforePublishRunsForEachMessageOfABatch(t *testing.T) {
 	s := serve(t)
 	var seen []string
 	s.hub.BeforePublish(func(_ context.Context, m *watchbox.Message) error {
@@ -199,7 +199,7 @@ func TestAHookSeesEachMessageOfABatch(t *testing.T) {
 	}
 }
 
-func TestTheProgramHearsABatchInOrderGroupByGroup(t *testing.T) {
+func TestOnMessageGetsBatchesInOrderForEachGroup(t *testing.T) {
 	s := serve(t)
 	heard := make(chan watchbox.Message, 1000)
 	s.hub.OnMessage(func(m watchbox.Message) { heard <- m })
@@ -219,7 +219,7 @@ func TestTheProgramHearsABatchInOrderGroupByGroup(t *testing.T) {
 	}
 }
 
-func TestBatchesLieInOnePieceWhateverKeepsTheirGroups(t *testing.T) {
+func TestBatchAcrossMemoryAndDiskIsAtomicAndAdjacent(t *testing.T) {
 	s := serve(t, watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever), watchbox.WithMaxMemory(16<<20))
 	s.wants(200, "", "PUT /v1/policies/memory/%23", `{"store":"memory"}`, "Content-Type", "application/json")
 	const writers, batches = 4, 10
@@ -262,7 +262,7 @@ func TestBatchesLieInOnePieceWhateverKeepsTheirGroups(t *testing.T) {
 	}
 }
 
-func TestABatchNeedsRoomForAllItsGroups(t *testing.T) {
+func TestBatchWithTooManyGroupsAppendsNothing(t *testing.T) {
 	s := serve(t, watchbox.WithMaxGroups(2))
 	s.batch(`{"group":"a","msg":1}`)
 	s.wants(507, "too-many-groups", "POST /v1/messages", `{"group":"a","msg":2}`+"\n"+`{"group":"b","msg":2}`+"\n"+`{"group":"c","msg":2}`, ndjson...)
@@ -272,7 +272,7 @@ func TestABatchNeedsRoomForAllItsGroups(t *testing.T) {
 	}
 }
 
-func TestAnEmptyStringClearsWhatIsRetained(t *testing.T) {
+func TestEmptyStringClearsRetainedMessage(t *testing.T) {
 	s := serve(t)
 	for _, clear := range []func(){
 		func() { s.post("/v1/groups/a?retain=true", "") },

@@ -32,7 +32,7 @@ func (s *server) figure(name string) (n int64) {
 	return int64(f)
 }
 
-func TestABatchHasAtMost10000Lines(t *testing.T) {
+func TestBatchHasAtMost10000Lines(t *testing.T) {
 	s := serve(t)
 	s.hub.OnMessage(func(watchbox.Message) {})
 	st := s.listen("/v1/groups/foo")
@@ -55,16 +55,16 @@ func TestABatchHasAtMost10000Lines(t *testing.T) {
 	}
 }
 
-// TestAMessageThatAHookMakesTooLargeIsRefused: the bound holds for what is stored.
-func TestAMessageThatAHookMakesTooLargeIsRefused(t *testing.T) {
+// TestMessageThatAHookMakesTooLargeIsRefused: the limit applies to the message that is stored.
+func TestMessageThatAHookMakesTooLargeIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(100))
 	s.hub.BeforePublish(func(_ context.Context, m *watchbox.Message) error { return m.Set(m.Text() + m.Text()) })
 	s.post("/v1/groups/foo", strings.Repeat("x", 50))
 	s.wants(413, "message-too-large", "POST /v1/groups/foo", strings.Repeat("x", 51))
 }
 
-// TestABodyThatStallsIsRefused, on each path that reads one, and its memory is given back.
-func TestABodyThatStallsIsRefused(t *testing.T) {
+// TestStalledBodyIsRefused covers each call that reads a body, and checks that its memory is released.
+func TestStalledBodyIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithBodyTimeout(100*time.Millisecond))
 	s.hub.OnMessage(func(watchbox.Message) {})
 	st := s.listen("/v1/groups/foo", "Watchbox-Session", secretOf("stalls"))
@@ -83,8 +83,8 @@ func TestABodyThatStallsIsRefused(t *testing.T) {
 	}
 }
 
-// TestABodyThatNobodyExpectsKeepsNoConnectionOpen, though it never comes.
-func TestABodyThatNobodyExpectsKeepsNoConnectionOpen(t *testing.T) {
+// TestUnexpectedBodyDoesNotKeepTheConnectionOpen announces a body that never comes.
+func TestUnexpectedBodyDoesNotKeepTheConnectionOpen(t *testing.T) {
 	s := serve(t, watchbox.WithBodyTimeout(100*time.Millisecond))
 	for call, status := range map[string]string{
 		"GET /healthz": "200", "GET /v1/groups": "200", "GET /metrics": "200", "GET /": "200", "GET /watchbox.js": "200",
@@ -98,7 +98,8 @@ func TestABodyThatNobodyExpectsKeepsNoConnectionOpen(t *testing.T) {
 	}
 }
 
-// stall sends a request without the end of its body, and returns all that comes until the connection closes.
+// stall sends a request whose body does not end, and returns the response up to the end of the
+// connection.
 func (s *server) stall(call string, length, sent int) string {
 	s.Helper()
 	method, target, _ := strings.Cut(call, " ")
@@ -118,8 +119,8 @@ func (s *server) stall(call string, length, sent int) string {
 
 func secretOf(name string) string { return "the-secret-of-one-that-" + name }
 
-// TestABodyThatStallsBehindAWrappedWriterIsRefused, whose connection takes no deadlines.
-func TestABodyThatStallsBehindAWrappedWriterIsRefused(t *testing.T) {
+// TestStalledBodyBehindWrappedWriterIsRefused uses a ResponseWriter that supports no deadlines.
+func TestStalledBodyBehindWrappedWriterIsRefused(t *testing.T) {
 	hub := newHub(t, watchbox.WithBodyTimeout(100*time.Millisecond))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(hidden{w}, r) }))
 	defer srv.Close()
@@ -141,7 +142,7 @@ func TestABodyThatStallsBehindAWrappedWriterIsRefused(t *testing.T) {
 	}
 }
 
-// pausing is a body that comes in pieces with a pause before each, and the connection that it comes by.
+// pausing is a body with a pause before each piece, and the connection that it comes from.
 type pausing struct {
 	*httptest.ResponseRecorder
 	pause    time.Duration
@@ -149,7 +150,7 @@ type pausing struct {
 	deadline time.Time
 }
 
-// SetReadDeadline is what http.ResponseController calls.
+// SetReadDeadline is called by http.ResponseController.
 func (p *pausing) SetReadDeadline(t time.Time) error {
 	p.deadline = t
 	return nil
@@ -173,8 +174,8 @@ func (p *pausing) Read(b []byte) (int, error) {
 
 func (p *pausing) Close() error { return nil }
 
-// TestASlowBodyThatGoesOnIsTaken, however long it takes, by the defaults.
-func TestASlowBodyThatGoesOnIsTaken(t *testing.T) {
+// TestSlowBodyIsAccepted uses the default timeout.
+func TestSlowBodyIsAccepted(t *testing.T) {
 	hub := newHub(t)
 	defer func() { _ = hub.Close() }()
 	for pause, status := range map[time.Duration]int{29 * time.Second: 201, 31 * time.Second: 408} {
@@ -191,10 +192,10 @@ func TestASlowBodyThatGoesOnIsTaken(t *testing.T) {
 	}
 }
 
-// TestLargeBodiesShareABoundedMemory: they wait for each other, small ones do not, and in the end all
-// is given back.
+// TestLargeBodiesShareABoundedMemory: large bodies wait for each other, small ones do not, and in the
+// end all memory is released.
 func TestLargeBodiesShareABoundedMemory(t *testing.T) {
-	const memory = 8 << 20 // three MiB for large bodies
+	const memory = 8 << 20 // 3 MiB of it for large bodies
 	s := serve(t, watchbox.WithMaxRequestMemory(memory))
 	const large = 1 << 20
 	text := strings.Repeat("x", large)
@@ -229,8 +230,8 @@ func TestLargeBodiesShareABoundedMemory(t *testing.T) {
 	eventually(t, "all is given back", func() bool { return s.figure("request_bytes") == 0 })
 }
 
-// TestARequestThatFindsNoMemoryIsRefusedAfter10Seconds, and the next one is taken.
-func TestARequestThatFindsNoMemoryIsRefusedAfter10Seconds(t *testing.T) {
+// TestRequestWithoutMemoryIsRefusedAfter10Seconds also checks that the next request is accepted.
+func TestRequestWithoutMemoryIsRefusedAfter10Seconds(t *testing.T) {
 	hub := newHub(t, watchbox.WithMaxRequestMemory(1<<20))
 	defer func() { _ = hub.Close() }()
 	text := bytes.Repeat([]byte("x"), 1<<20)

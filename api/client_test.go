@@ -24,17 +24,17 @@ const patience = 2 * time.Minute
 
 func deadline() time.Time { return time.Now().Add(patience) }
 
-// server is a hub that runs on a socket of its own.
+// server is a hub that listens on its own port.
 type server struct {
 	testing.TB
 	hub    *watchbox.Hub
 	addr   string
-	at     string // the path where it is mounted
+	at     string // the path where the hub is mounted
 	client *http.Client
-	end    func() error // has Run return, and returns what it did
+	end    func() error // ends Run and returns its error
 }
 
-// onDisk has the tests' hubs keep their messages on disk: all that the API promises holds there, too.
+// onDisk makes the tests' hubs keep their messages on disk. All promises of the API hold there, too.
 var onDisk = os.Getenv("WATCHBOX_TEST_STORE") == "disk"
 
 // newHub makes a hub with the store under test. Sessions do not end while a slow machine is busy.
@@ -75,21 +75,21 @@ func serve(t testing.TB, opts ...watchbox.Option) *server {
 	return s
 }
 
-// in is the server for a subtest.
+// in returns the server for a subtest.
 func (s *server) in(t testing.TB) *server {
 	sub := *s
 	sub.TB = t
 	return &sub
 }
 
-// answer is what came back.
+// answer is a response.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// code is that of a problem.
+// code returns the code of a problem, or "".
 func (a answer) code() string { return a.problem().Code }
 
 type problem struct{ Code, Detail, Parameter string }
@@ -99,7 +99,7 @@ func (a answer) problem() (p problem) {
 	return p
 }
 
-// decode reads the answer's JSON.
+// decode decodes the answer's JSON.
 func (a answer) decode(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(a.body), v); err != nil {
@@ -107,7 +107,8 @@ func (a answer) decode(t testing.TB, v any) {
 	}
 }
 
-// request makes one of "GET /path", a body and the names and values of header fields.
+// request returns a request for a call such as "GET /path", with a body and the names and values of
+// header fields.
 func (s *server) request(call, body string, header ...string) *http.Request {
 	s.Helper()
 	method, target, _ := strings.Cut(call, " ")
@@ -125,7 +126,7 @@ func (s *server) request(call, body string, header ...string) *http.Request {
 	return r
 }
 
-// do makes a request and holds it and its answer against the contract.
+// do sends a request, and checks it and its answer against the contract.
 func (s *server) do(call, body string, header ...string) answer {
 	s.Helper()
 	return s.send(s.request(call, body, header...), body)
@@ -148,7 +149,7 @@ func (s *server) send(r *http.Request, body string) answer {
 	return answer{resp.StatusCode, resp.Header, string(got)}
 }
 
-// unmounted is a request as the contract has it.
+// unmounted returns the request with the path that the contract uses.
 func (s *server) unmounted(r *http.Request) *http.Request {
 	if s.at == "" {
 		return r
@@ -158,7 +159,7 @@ func (s *server) unmounted(r *http.Request) *http.Request {
 	return r
 }
 
-// wants is do for an answer with that status and, if it is a problem, that code.
+// wants is do, and fails unless the answer has the status and, for a problem, the code.
 func (s *server) wants(status int, code, call, body string, header ...string) answer {
 	s.Helper()
 	a := s.do(call, body, header...)
@@ -181,7 +182,7 @@ func (s *server) post(target, body string, header ...string) (r receipt) {
 	return r
 }
 
-// socket is a connection for what no client would send.
+// socket is a raw connection, for requests that no client would send.
 type socket struct {
 	testing.TB
 	net.Conn
@@ -206,7 +207,7 @@ func (c *socket) write(format string, args ...any) {
 	}
 }
 
-// response reads one answer, the body too.
+// response reads one answer and its body.
 func (c *socket) response(method string) answer {
 	c.Helper()
 	resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
@@ -220,7 +221,7 @@ func (c *socket) response(method string) answer {
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
-// ended fails unless nothing more comes and the connection ends.
+// ended fails unless the connection ends without further bytes.
 func (c *socket) ended() {
 	c.Helper()
 	rest, err := io.ReadAll(c.in)
@@ -229,13 +230,13 @@ func (c *socket) ended() {
 	}
 }
 
-// stream is an SSE response, read from its socket.
+// stream is an SSE response that is read from a socket.
 type stream struct {
 	*socket
 	header http.Header
 	raw    bool
 
-	// What the session event said.
+	// Members of the session event.
 	id, uid, secret, heartbeat string
 }
 
@@ -252,7 +253,7 @@ func (s *server) listen(target string, header ...string) *stream {
 	return st
 }
 
-// open opens a stream and reads no more than its header.
+// open opens a stream and reads only its header.
 func (s *server) open(target string, header ...string) *stream {
 	s.Helper()
 	st := &stream{socket: s.dial(), raw: strings.Contains(target, "format=raw")}
@@ -275,7 +276,7 @@ func (s *server) open(target string, header ...string) *stream {
 	return st
 }
 
-// block returns what comes next and is no heartbeat: that comes when it comes.
+// block returns the next block other than a heartbeat, since heartbeats come at any time.
 func (st *stream) block() string {
 	st.Helper()
 	for {
@@ -285,7 +286,7 @@ func (st *stream) block() string {
 	}
 }
 
-// next reads up to an empty line, and holds what an event says against the contract.
+// next reads up to an empty line, and checks an event against the contract.
 func (st *stream) next() string {
 	st.Helper()
 	if st.Conn != nil {
@@ -310,7 +311,7 @@ func (st *stream) next() string {
 	return b.String()
 }
 
-// gets fails unless the next bytes are those, which end with a block.
+// gets fails unless the next blocks are the wanted ones.
 func (st *stream) gets(want ...string) {
 	st.Helper()
 	for _, w := range want {
@@ -328,7 +329,7 @@ func (st *stream) gets(want ...string) {
 	}
 }
 
-// parseBlock returns the fields of a block of plain lines.
+// parseBlock returns the fields of a block.
 func parseBlock(block string) (name, id, data string) {
 	var lines []string
 	for line := range strings.Lines(block) {
@@ -345,20 +346,20 @@ func parseBlock(block string) (name, id, data string) {
 	return name, id, strings.Join(lines, "\n")
 }
 
-// frame is a message on the wire.
+// frame returns a message as it is on the wire.
 func frame(r receipt, members, msg string) string {
 	return fmt.Sprintf("id: %s\ndata: {\"id\":\"%s\",\"group\":\"%s\",%s\"time\":\"%s\",\"msg\":%s}\n\n",
 		r.ID, r.ID, r.Group, members, r.Time, msg)
 }
 
-// nextMillisecond returns when messages published before have an earlier time than those of now.
+// nextMillisecond waits until the clock is past the times of all messages published before.
 func nextMillisecond(t testing.TB) {
 	t.Helper()
 	begin := time.Now().UnixMilli()
 	eventually(t, "the clock goes on", func() bool { return time.Now().UnixMilli() > begin })
 }
 
-// eventually polls until ok, or fails the test.
+// eventually polls until ok returns true, or fails the test.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -368,7 +369,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("not in time: %s", what)
 		}
 	}
 }

@@ -22,16 +22,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// theContract is openapi.yaml. All that the tests send and get is held against it, and it notes
-// what it has seen: what it says and no test has seen fails the package.
+// theContract is openapi.yaml. All requests and answers of the tests are checked against it. It records
+// which statuses and codes the tests have seen: a documented one that no test has seen fails the package.
 var theContract = loadContract()
 
 type contract struct {
 	doc   *openapi3.T
-	plain map[string]any // the same, as it is written
+	plain map[string]any // the same document without resolved references
 
 	mu   sync.Mutex
-	seen map[string]bool // "operation status code", as unseen has them
+	seen map[string]bool // "operation status code", as in unseen
 }
 
 func loadContract() *contract {
@@ -52,7 +52,7 @@ func loadContract() *contract {
 	return c
 }
 
-func TestTheContractIsValid(t *testing.T) {
+func TestContractIsValid(t *testing.T) {
 	if err := theContract.doc.Validate(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -100,7 +100,7 @@ func matchPath(template, path string) (map[string]string, bool) {
 	}
 }
 
-// check holds a request and its answer against the contract.
+// check checks a request and its answer against the contract.
 func (c *contract) check(t testing.TB, r *http.Request, sent []byte, status int, header http.Header, body []byte) {
 	t.Helper()
 	if err := c.conforms(r, sent, status, header, body); err != nil {
@@ -142,7 +142,7 @@ func (c *contract) conforms(r *http.Request, sent []byte, status int, header htt
 	return openapi3filter.ValidateResponse(r.Context(), out)
 }
 
-// problem returns the code of an answer that is one, and checks what all of them have.
+// problem returns the code of a problem, and checks its form.
 func (c *contract) problem(r *http.Request, status int, header http.Header, body []byte) (code string, err error) {
 	if status < 400 || r.Method == http.MethodHead {
 		return "", nil
@@ -173,7 +173,7 @@ func checkOptions(status int, header http.Header) error {
 func checkUnknown(route *routers.Route, status int, header http.Header) error {
 	switch {
 	case status == http.StatusForbidden:
-		return nil // the guard stands before all paths
+		return nil // the guard refuses requests for any path
 	case route == nil && status != http.StatusNotFound && status != http.StatusPermanentRedirect && status != http.StatusBadRequest:
 		return fmt.Errorf("it has no such path")
 	case route != nil && (status != http.StatusMethodNotAllowed || header.Get("Allow") == ""):
@@ -182,8 +182,8 @@ func checkUnknown(route *routers.Route, status int, header http.Header) error {
 	return nil
 }
 
-// typed gives a request without a media type, or with that of a form (curl's default), the one type
-// that its operation takes: openapi.yaml says so in the descriptions.
+// typed returns the request with the media type of the operation if it has none, or that of a form
+// (curl's default). openapi.yaml allows this in descriptions only.
 func typed(r *http.Request, op *openapi3.Operation) *http.Request {
 	t := r.Header.Get("Content-Type")
 	if op.RequestBody == nil || t != "" && t != "application/x-www-form-urlencoded" {
@@ -204,7 +204,7 @@ func copyOf(r *http.Request, body []byte) *http.Request {
 	return c
 }
 
-// fits holds a JSON value against a schema by its name.
+// fits checks a JSON value against a named schema.
 func (c *contract) fits(schema string, value []byte) error {
 	var v any
 	d := json.NewDecoder(bytes.NewReader(value))
@@ -215,7 +215,7 @@ func (c *contract) fits(schema string, value []byte) error {
 	return c.doc.Components.Schemas[schema].Value.VisitJSON(v, openapi3.EnableJSONSchema2020())
 }
 
-// checkEvent holds an event's data against the schema that the contract has for its name.
+// checkEvent checks an event's data against the schema for the event's name.
 func (c *contract) checkEvent(t testing.TB, name, data string) {
 	t.Helper()
 	schemas := map[string]string{"session": "SessionEvent", "gap": "Gap", "bye": "ByeEvent"}
@@ -228,7 +228,7 @@ func (c *contract) checkEvent(t testing.TB, name, data string) {
 	}
 }
 
-// note remembers what was seen.
+// note records a status and code as seen.
 func (c *contract) note(operation string, status int, code string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -239,7 +239,7 @@ func (c *contract) note(operation string, status int, code string) {
 
 func says(words ...string) string { return strings.TrimSpace(strings.Join(words, " ")) }
 
-// unseen returns what the contract says and nobody has seen.
+// unseen returns the documented statuses and codes that no test has seen.
 func (c *contract) unseen() []string {
 	want := c.allCodes()
 	for _, item := range object(c.plain["paths"]) {
@@ -280,7 +280,7 @@ func (c *contract) codes(response map[string]any) (codes []string) {
 	return codes
 }
 
-// allCodes returns each code that there is.
+// allCodes returns all problem codes.
 func (c *contract) allCodes() (codes []string) {
 	for _, code := range c.doc.Components.Schemas["Problem"].Value.Properties["code"].Value.Enum {
 		codes = append(codes, code.(string))

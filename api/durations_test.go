@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestDurationsKnowDaysAndWeeks has each call that takes a duration take one in days or weeks.
+// TestDurationsKnowDaysAndWeeks covers each call that takes a duration.
 func TestDurationsKnowDaysAndWeeks(t *testing.T) {
 	s := serve(t)
 	json := []string{"Content-Type", "application/json"}
@@ -24,7 +24,7 @@ func TestDurationsKnowDaysAndWeeks(t *testing.T) {
 	}
 	st := s.listen("/v1/groups/bar")
 	s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"foo","msg":1,"delay":"0.5d"}`, append(st.proof(), json...)...)
-	s.wants(400, "parameter-invalid", "GET /v1/groups/foo?heartbeat=1d", "") // an hour is the most
+	s.wants(400, "parameter-invalid", "GET /v1/groups/foo?heartbeat=1d", "") // the largest is an hour
 	s.wants(400, "parameter-invalid", "POST /v1/groups/foo?ttl=1y", "x")
 	s.wants(400, "parameter-invalid", "GET /v1/history/foo?since=-1d", "")
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// failing is a log whose disk may fail.
+// failing is a log whose disk can fail.
 type failing struct {
 	*memory.Log
 	failed atomic.Bool
@@ -35,11 +35,11 @@ func (f *failing) Err() error {
 
 func (f *failing) Unblock() {}
 
-// full is a log that waits for room on its disk while that is full.
+// full is a log that waits while its disk is full.
 type full struct {
 	*memory.Log
 	full      atomic.Bool
-	waits     chan struct{} // has a value for each call that waits
+	waits     chan struct{} // gets a value for each waiting call
 	unblocked chan struct{}
 	once      sync.Once
 }
@@ -62,8 +62,8 @@ func (f *full) Append(ctx context.Context, entries []store.Entry) (store.ID, err
 	return f.Log.Append(ctx, entries)
 }
 
-// TestAHubWhoseDiskIsFullIsNotReady until there is room again.
-func TestAHubWhoseDiskIsFullIsNotReady(t *testing.T) {
+// TestHubIsNotReadyWhileDiskIsFull also checks that the hub becomes ready again.
+func TestHubIsNotReadyWhileDiskIsFull(t *testing.T) {
 	log := &full{Log: memory.New(memory.Options{MaxMemory: 16 << 20}), waits: make(chan struct{}, 100), unblocked: make(chan struct{})}
 	h, err := hub.New(log, hub.Defaults())
 	if err != nil {
@@ -84,9 +84,8 @@ func TestAHubWhoseDiskIsFullIsNotReady(t *testing.T) {
 	}
 }
 
-// TestAHubWhoseDiskIsFullEndsWhileASessionEnds: the session's will waits for room on the disk as the hub
-// is closed.
-func TestAHubWhoseDiskIsFullEndsWhileASessionEnds(t *testing.T) {
+// TestHubClosesWhileDiskIsFullAndSessionEnds closes the hub while a session's will waits for room.
+func TestHubClosesWhileDiskIsFullAndSessionEnds(t *testing.T) {
 	log := &full{Log: memory.New(memory.Options{MaxMemory: 16 << 20}), waits: make(chan struct{}, 100), unblocked: make(chan struct{})}
 	h, err := hub.New(log, hub.Defaults())
 	if err != nil {
@@ -133,7 +132,7 @@ func (f *failing) Purge(name string) error {
 	return f.Log.Purge(name)
 }
 
-func TestAHubWhoseDiskFailedIsReadAndNotReady(t *testing.T) {
+func TestHubIsReadOnlyAndNotReadyAfterDiskFailure(t *testing.T) {
 	log := &failing{Log: memory.New(memory.Options{MaxMemory: 16 << 20})}
 	h, err := hub.New(log, hub.Defaults())
 	if err != nil {
@@ -166,14 +165,14 @@ func TestAHubWhoseDiskFailedIsReadAndNotReady(t *testing.T) {
 	}
 }
 
-// puzzling is a log whose appends fail for a reason that nobody expects.
+// puzzling is a log whose appends fail with an unknown error.
 type puzzling struct{ *memory.Log }
 
 func (puzzling) Append(context.Context, []store.Entry) (store.ID, error) {
 	return store.ID{}, errors.New("a secret of the log")
 }
 
-func TestAnUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
+func TestUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
 	var logged bytes.Buffer
 	h, err := hub.New(puzzling{memory.New(memory.Options{MaxMemory: 16 << 20})}, hub.Defaults())
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// FuzzPublishRoundTrip has whatever is published come back as it was: from history, from a JSON
-// stream and from a raw one.
+// FuzzPublishRoundTrip checks that each payload comes back unchanged from history, from a JSON stream
+// and from a raw stream.
 func FuzzPublishRoundTrip(f *testing.F) {
 	for _, body := range []string{
 		"", "x", "a\nb\r\nc\rd", "\n\ndata: x\nid: 1\n\n", "\xff\x00", `{"a":[1,2.50,1e400,"\u2028\ud800"]}`, "\"x\"\n{}\r\n\n[ 1 ]", "\ufeff{}", "\u2028\u0085", ": x", " lead",
@@ -35,7 +35,7 @@ func FuzzPublishRoundTrip(f *testing.F) {
 			return
 		}
 		if want == nil {
-			t.Fatalf("%q is taken for %s", body, media)
+			t.Fatalf("%q is accepted as %s", body, media)
 		}
 		var r receipt
 		a.decode(t, &r)
@@ -69,13 +69,13 @@ func FuzzPublishRoundTrip(f *testing.F) {
 
 var mediaTypes = []string{"text/plain", "application/json", "application/x-ndjson", "application/octet-stream"}
 
-// payload is what was sent as one message: text or bytes, or a JSON value.
+// payload is the content of one message: text, bytes or a JSON value.
 type payload struct {
 	data []byte
 	json bool
 }
 
-// payloads is what a body has to become; nil if it has to be refused.
+// payloads returns the messages that a body has to become, or nil if it has to be refused.
 func payloads(media string, body []byte) (list []payload) {
 	switch media {
 	case "application/json":
@@ -142,7 +142,7 @@ func sameRaw(t *testing.T, want payload, data string) {
 	}
 }
 
-// value is a JSON value whose numbers are as they are written.
+// value decodes a JSON value. Numbers stay as they are written.
 func value(t *testing.T, b []byte) (v any) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -153,7 +153,7 @@ func value(t *testing.T, b []byte) (v any) {
 	return v
 }
 
-// parseEvent reads one block as WHATWG HTML says, 9.2.6.
+// parseEvent parses one block (WHATWG HTML, 9.2.6).
 func parseEvent(t *testing.T, block string) (name, id, data string) {
 	t.Helper()
 	var lines []string

@@ -19,7 +19,7 @@ type groupInfo struct {
 	Oldest, Newest  string
 }
 
-// groups lists those that a query asks for.
+// groups lists the groups for a query.
 func (s *server) groups(query string) []groupInfo {
 	s.Helper()
 	var list struct{ Groups []groupInfo }
@@ -27,7 +27,7 @@ func (s *server) groups(query string) []groupInfo {
 	return list.Groups
 }
 
-func TestGroupsAreListedByNameWithWhatIsKnown(t *testing.T) {
+func TestGroupsAreListedByName(t *testing.T) {
 	s := serve(t)
 	if list := s.wants(200, "", "GET /v1/groups", "").body; list != `{"groups":[]}`+"\n" {
 		t.Errorf("none are %q", list)
@@ -52,7 +52,7 @@ func TestGroupsAreListedByNameWithWhatIsKnown(t *testing.T) {
 		}
 	}
 	if own := s.groups("?filter=$presence/%23"); len(own) == 0 {
-		t.Error("the server's own groups are nowhere")
+		t.Error("the server's own groups are not listed")
 	}
 	s.wants(400, "parameter-unknown", "GET /v1/groups?name=x", "")
 	s.wants(400, "parameter-invalid", "GET /v1/groups?filter=a&filter=b", "")
@@ -61,13 +61,13 @@ func TestGroupsAreListedByNameWithWhatIsKnown(t *testing.T) {
 	s.wants(403, "filter-forbidden", "PUT /v1/policies/$session/%23", `{"max_messages":1}`, "Content-Type", "application/json")
 }
 
-func TestAPurgedGroupIsForgottenAndItsStreamsStay(t *testing.T) {
+func TestPurgeKeepsStreamsOpen(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/foo")
 	s.post("/v1/groups/foo?retain=true", "x")
 	_ = st.block()
 	s.post("/v1/groups/bar", "stays")
-	for range 2 { // there need not be anything
+	for range 2 { // an empty group is no error
 		if a := s.wants(204, "", "DELETE /v1/groups/foo", ""); a.body != "" {
 			t.Errorf("%q", a.body)
 		}
@@ -85,7 +85,7 @@ func TestAPurgedGroupIsForgottenAndItsStreamsStay(t *testing.T) {
 	}
 }
 
-func TestAPatternPurgesEachGroupThatItMatches(t *testing.T) {
+func TestPatternPurgesAllMatchingGroups(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/home/%23")
 	const n = 200
@@ -98,7 +98,7 @@ func TestAPatternPurgesEachGroupThatItMatches(t *testing.T) {
 	}
 	for pattern, left := range map[string]int{"home/%23": 1, "home/%2B/temp": 3, "home/5/%23": n + 1, "%23": 0, "+/%23": 0, "nothing/%23": n + 3} {
 		before := fill()
-		s.listen("/v1/groups/%23") // retained messages are no obstacle
+		s.listen("/v1/groups/%23") // a stream that has retained messages to send
 		if a := s.wants(204, "", "DELETE /v1/groups/"+pattern, ""); a.body != "" {
 			t.Errorf("%q", a.body)
 		}
@@ -109,7 +109,7 @@ func TestAPatternPurgesEachGroupThatItMatches(t *testing.T) {
 			t.Errorf("%s leaves %d retained messages, want %d", pattern, got, want)
 		}
 		if h := s.history("%23?since=" + position(before.ID, -1)); len(h.Gaps) == 0 && pattern != "nothing/%23" {
-			t.Errorf("%s: no gap is told where there is one", pattern)
+			t.Errorf("%s: there is no gap", pattern)
 		}
 		s.wants(204, "", "DELETE /v1/groups/%23", "")
 	}
@@ -126,7 +126,7 @@ func TestAPatternPurgesEachGroupThatItMatches(t *testing.T) {
 	}
 }
 
-func TestAPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
+func TestPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessages(50), watchbox.WithMaxAge(24*time.Hour))
 	put := func(filter, policy string) string {
 		return s.wants(200, "", "PUT /v1/policies/"+filter, policy, "Content-Type", "application/json").body
@@ -158,7 +158,7 @@ func TestAPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
 	}
 }
 
-// kind is where the hubs of these tests keep what no policy says otherwise of.
+// kind returns the default store of the tests' hubs.
 func kind() store.Kind {
 	if onDisk {
 		return store.Disk
@@ -166,7 +166,7 @@ func kind() store.Kind {
 	return store.Memory
 }
 
-func TestAPolicyChoosesAmongTheStoresThatThereAre(t *testing.T) {
+func TestPolicyChoosesTheStore(t *testing.T) {
 	s := serve(t)
 	put := func(status int, code, kind string) string {
 		t.Helper()
@@ -188,7 +188,7 @@ func TestAPolicyChoosesAmongTheStoresThatThereAre(t *testing.T) {
 	}
 }
 
-func TestAPolicyHoldsAtOnce(t *testing.T) {
+func TestPolicyTakesEffectAtOnce(t *testing.T) {
 	s := serve(t)
 	for i := range 10 {
 		s.post("/v1/groups/foo", fmt.Sprint(i))
@@ -199,7 +199,7 @@ func TestAPolicyHoldsAtOnce(t *testing.T) {
 	eventually(t, "and go on to be", func() bool { return s.history("foo").bodies() == `"8" "9" "10"` })
 }
 
-func TestWhatIsNoPolicyIsRefused(t *testing.T) {
+func TestInvalidPolicyIsRefused(t *testing.T) {
 	s := serve(t)
 	for body, want := range map[string]string{
 		"": "400 body-invalid", "{": "400 body-invalid", "[]": "400 body-invalid", "null": "400 body-invalid", "{}{}": "400 body-invalid",

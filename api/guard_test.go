@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// calls is one of each operation, as it would succeed or nearly.
+// calls has one call of each operation.
 var calls = []string{
 	"GET /v1/groups/foo", "HEAD /v1/groups/foo", "POST /v1/groups/foo", "DELETE /v1/groups/foo", "GET /v1/events?group=foo", "HEAD /v1/events?group=foo",
 	"POST /v1/messages", "GET /v1/history/foo", "GET /v1/retained/foo", "GET /v1/groups", "GET /v1/policies/foo", "PUT /v1/policies/foo", "GET /v1/presence/foo", "GET /v1/sessions",
@@ -24,7 +24,7 @@ var calls = []string{
 // nobody is a uid that no session has.
 const nobody = "5fb22bbe-3ba4-8928-b938-4f1a2661e1dd"
 
-func TestAForeignHostOrOriginIsRefusedOnEachCall(t *testing.T) {
+func TestForeignHostAndOriginAreRefusedOnEveryCall(t *testing.T) {
 	s := serve(t)
 	for _, call := range calls {
 		for _, c := range [][]string{
@@ -52,7 +52,7 @@ func TestAForeignHostOrOriginIsRefusedOnEachCall(t *testing.T) {
 	}
 }
 
-func TestAHostIsKnownByItsName(t *testing.T) {
+func TestAllowedHosts(t *testing.T) {
 	s := serve(t, watchbox.WithAllowHost("Hub.Example.org", "other.example:8080"))
 	_, port, _ := net.SplitHostPort(s.addr)
 	for host, ok := range map[string]bool{
@@ -77,13 +77,13 @@ func TestAHostIsKnownByItsName(t *testing.T) {
 	}
 }
 
-// mounted is the hub as a handler, as a program that embeds it has it.
+// mounted serves the hub as a handler, as an embedding program does.
 func mounted(t *testing.T, opts ...watchbox.Option) *server {
 	t.Helper()
 	return mountedBehind(t, func(hub http.Handler) http.Handler { return hub }, opts...)
 }
 
-// mountedBehind is the same with something before it.
+// mountedBehind is the same with middleware.
 func mountedBehind(t *testing.T, behind func(http.Handler) http.Handler, opts ...watchbox.Option) *server {
 	t.Helper()
 	hub := newHub(t, opts...)
@@ -97,7 +97,7 @@ func mountedBehind(t *testing.T, behind func(http.Handler) http.Handler, opts ..
 	return &server{TB: t, hub: hub, addr: srv.Listener.Addr().String(), client: srv.Client()}
 }
 
-func TestAMountedHubAnswersToAnyHostUnlessSomeAreNamed(t *testing.T) {
+func TestMountedHubAllowsAnyHostUnlessSomeAreConfigured(t *testing.T) {
 	s := mounted(t)
 	s.wants(200, "", "GET /v1/groups", "", "Host", "example.org")
 	s.wants(200, "", "GET /healthz", "", "Host", "example.org", "Origin", "https://example.org")
@@ -107,7 +107,7 @@ func TestAMountedHubAnswersToAnyHostUnlessSomeAreNamed(t *testing.T) {
 	s.wants(403, "host-not-allowed", "GET /v1/groups", "", "Host", "evil.test")
 }
 
-func TestAPageOfTheSameOriginMayUseTheHubAndOthersMayNot(t *testing.T) {
+func TestOnlyPagesOfTheSameOriginAreAllowed(t *testing.T) {
 	s := serve(t, watchbox.WithAllowHost("example.org"))
 	for _, c := range []struct {
 		ok   bool
@@ -153,7 +153,7 @@ func TestAPageOfTheSameOriginMayUseTheHubAndOthersMayNot(t *testing.T) {
 	}
 }
 
-func TestALinkOfAnotherSiteMayOpenThePage(t *testing.T) {
+func TestLinkFromAnotherSiteOpensThePage(t *testing.T) {
 	s := serve(t)
 	link := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
 	for _, path := range []string{"/", "/openapi.yaml", "/metrics"} {
@@ -165,7 +165,7 @@ func TestALinkOfAnotherSiteMayOpenThePage(t *testing.T) {
 	s.wants(403, "host-not-allowed", "GET /", "", append(link, "Host", "evil.test")...)
 }
 
-func TestAnOriginThatIsAllowedByNameMayDoAllAndOnlyThatOne(t *testing.T) {
+func TestOnlyConfiguredOriginsAreAllowed(t *testing.T) {
 	s := serve(t, watchbox.WithAllowOrigin("https://app.example.org", "http://localhost:3000"))
 	origin := []string{"Origin", "https://app.example.org", "Sec-Fetch-Site", "cross-site"}
 	a := s.wants(201, "", "POST /v1/groups/foo", "x", origin...)
@@ -213,8 +213,8 @@ func TestAnOriginThatIsAllowedByNameMayDoAllAndOnlyThatOne(t *testing.T) {
 	}
 }
 
-// TestAPreflightAllowsEveryHeaderThatAClientSends includes those of tracing libraries and proxies.
-func TestAPreflightAllowsEveryHeaderThatAClientSends(t *testing.T) {
+// TestPreflightAllowsEveryHeader covers headers of tracing libraries and proxies.
+func TestPreflightAllowsEveryHeader(t *testing.T) {
 	s := serve(t, watchbox.WithAllowOrigin("https://app.example.org"))
 	for _, header := range []string{
 		"authorization", "content-type", "last-event-id", "watchbox-session", "idempotency-key", "cache-control", "traceparent", "x-api-key",
@@ -230,7 +230,7 @@ func TestAPreflightAllowsEveryHeaderThatAClientSends(t *testing.T) {
 	}
 }
 
-func TestCredentialsAreForListedOrigins(t *testing.T) {
+func TestCredentialsAreAllowedForConfiguredOrigins(t *testing.T) {
 	s := serve(t, watchbox.WithAllowOrigin("https://*.example.org"), watchbox.WithAllowCredentials())
 	for _, call := range []string{"GET /v1/groups", "POST /v1/groups/foo", "OPTIONS /v1/groups/foo"} {
 		a := s.do(call, "", "Origin", "https://app.example.org", "Access-Control-Request-Method", "POST")
@@ -256,7 +256,7 @@ func TestCredentialsAreForListedOrigins(t *testing.T) {
 	}
 }
 
-func TestPatternsOfHostsAndOrigins(t *testing.T) {
+func TestHostAndOriginPatterns(t *testing.T) {
 	s := serve(t, watchbox.WithAllowHost("*.Example.org", "hub.test"),
 		watchbox.WithAllowOrigin("https://*.app.test", "http://localhost:*", "https://plain.test:443", "https://*.port.test:8443"))
 	for host, ok := range map[string]bool{
@@ -283,19 +283,19 @@ func TestPatternsOfHostsAndOrigins(t *testing.T) {
 	everyone.wants(200, "", "GET /v1/groups", "", "Origin", "null")
 	for _, bad := range []string{"", "*", "a b", "http://a", "*.", "a.*.org", "*a.org", "a/b", "a:b", "::1", "é.org"} {
 		if h, err := watchbox.New(watchbox.WithAllowHost(bad)); err == nil || !strings.Contains(err.Error(), "allow-host") {
-			t.Errorf("the host %q is taken: %v", bad, err)
+			t.Errorf("the host %q is accepted: %v", bad, err)
 			_ = h.Close()
 		}
 	}
 	for _, bad := range []string{"", "example.org", "https://", "https://a.org/", "https://a.*.org", "https://*a.org", "https://a:b", "*://a.org", "null", "https://é.org", "https://a@b.org"} {
 		if h, err := watchbox.New(watchbox.WithAllowOrigin(bad)); err == nil || !strings.Contains(err.Error(), "allow-origin") {
-			t.Errorf("the origin %q is taken: %v", bad, err)
+			t.Errorf("the origin %q is accepted: %v", bad, err)
 			_ = h.Close()
 		}
 	}
 }
 
-func TestParametersOfOthersAreIgnoredWhereTheyAreNamed(t *testing.T) {
+func TestConfiguredParametersAreIgnored(t *testing.T) {
 	s := serve(t, watchbox.WithIgnoreParam("access_token", "utm_*", "since*", "ttl"))
 	s.post("/v1/groups/foo?access_token=a%20b&utm_source=c&utm_=d&event=e", "x")
 	if h := s.history("foo?last=1&access%5Ftoken=x&since_day=1"); h.bodies() != `"x"` {
@@ -303,11 +303,11 @@ func TestParametersOfOthersAreIgnoredWhereTheyAreNamed(t *testing.T) {
 	}
 	s.wants(400, "parameter-unknown", "GET /v1/history/foo?utm=x", "")
 	s.wants(400, "parameter-unknown", "GET /v1/history/foo?access_tokens=x", "")
-	s.wants(400, "parameter-invalid", "POST /v1/groups/foo?ttl=never", "x")          // the hub's own are never ignored
-	s.wants(400, "parameter-invalid", "GET /v1/history/foo?since=never&utm_a=1", "") // nor by a pattern
+	s.wants(400, "parameter-invalid", "POST /v1/groups/foo?ttl=never", "x")          // the hub's own parameters are never ignored
+	s.wants(400, "parameter-invalid", "GET /v1/history/foo?since=never&utm_a=1", "") // not even by a pattern
 	for _, bad := range []string{"", "a*b", "**"} {
 		if h, err := watchbox.New(watchbox.WithIgnoreParam(bad)); err == nil {
-			t.Errorf("%q is taken", bad)
+			t.Errorf("%q is accepted", bad)
 			_ = h.Close()
 		}
 	}

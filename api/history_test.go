@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-func TestHistoryIsWhatIsHeldOldestFirst(t *testing.T) {
+func TestHistoryListsMessagesOldestFirst(t *testing.T) {
 	s := serve(t)
 	if a := s.wants(200, "", "GET /v1/history/foo", ""); a.body != `{"messages":[]}`+"\n" || a.header.Get("Cache-Control") != "no-cache" {
 		t.Errorf("nothing is %q %v", a.body, a.header)
@@ -54,7 +54,7 @@ func TestHistoryIsWhatIsHeldOldestFirst(t *testing.T) {
 	}
 }
 
-func TestAGapInHistoryStandsInBothForms(t *testing.T) {
+func TestHistoryReportsGapsInJSONAndNDJSON(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessages(2))
 	seen := s.post("/v1/groups/foo", "0")
 	for range 3 {
@@ -82,7 +82,7 @@ func TestAGapInHistoryStandsInBothForms(t *testing.T) {
 	}
 }
 
-func TestPagesOfHistoryAreAllOfItOnce(t *testing.T) {
+func TestPagesOfHistoryHaveEachMessageOnce(t *testing.T) {
 	s := serve(t)
 	const n = 100
 	var want []string
@@ -112,7 +112,7 @@ func TestPagesOfHistoryAreAllOfItOnce(t *testing.T) {
 	}
 }
 
-func TestHistoryIsRefusedForWhatCannotBe(t *testing.T) {
+func TestInvalidHistoryRequestsAreRefused(t *testing.T) {
 	s := serve(t)
 	for query, code := range map[string]string{
 		"limit=0": "parameter-invalid", "limit=-1": "parameter-invalid", "limit=": "parameter-invalid", "last=1&since=all": "parameter-invalid",
@@ -136,7 +136,7 @@ func TestHistoryIsRefusedForWhatCannotBe(t *testing.T) {
 	}
 }
 
-func TestALongHistoryIsWrittenAsItIsRead(t *testing.T) {
+func TestLongHistoryIsStreamed(t *testing.T) {
 	s := serve(t, watchbox.WithProfile(watchbox.ProfileSpeed))
 	const size, n = 500_000, 100
 	line, _ := json.Marshal(strings.Repeat("x", size))
@@ -170,7 +170,7 @@ func TestALongHistoryIsWrittenAsItIsRead(t *testing.T) {
 	}
 }
 
-func TestHistoryThatIsNotWholeIsCutAndNotEnded(t *testing.T) {
+func TestIncompleteHistoryIsCutOff(t *testing.T) {
 	line, _ := json.Marshal(strings.Repeat("x", 500_000))
 	for _, media := range []string{"application/json", "application/x-ndjson"} {
 		s := serve(t, watchbox.WithProfile(watchbox.ProfileSpeed))
@@ -180,7 +180,7 @@ func TestHistoryThatIsNotWholeIsCutAndNotEnded(t *testing.T) {
 		if _, err := c.in.Peek(1000); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.hub.Close(); err != nil { // under its feet
+		if err := s.hub.Close(); err != nil { // while the history is being written
 			t.Error(err)
 		}
 		rest, err := io.ReadAll(c.in)

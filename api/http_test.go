@@ -24,7 +24,7 @@ var methods = map[string]string{
 	"/": "GET, HEAD, OPTIONS", "/assets/start.js": "GET, HEAD, OPTIONS", "/watchbox.js": "GET, HEAD, OPTIONS",
 }
 
-func TestEachPathKnowsItsMethods(t *testing.T) {
+func TestMethodsOfEachPath(t *testing.T) {
 	s := serve(t)
 	for path, allow := range methods {
 		if a := s.wants(204, "", "OPTIONS "+path, ""); a.header.Get("Allow") != allow || a.body != "" {
@@ -45,7 +45,7 @@ func TestEachPathKnowsItsMethods(t *testing.T) {
 	}
 }
 
-func TestThereIsNothingElse(t *testing.T) {
+func TestUnknownPathsAreNotFound(t *testing.T) {
 	s := serve(t)
 	for _, path := range []string{"/v1", "/v1/", "/v2/groups/foo", "/v1//groups/foo", "/v1/group/foo", "/v1%2Fgroups/foo", "/healthz/", "/x", "/assets/none", "/v1/sessions/x/y", "/assets/../index.html", "/index.html"} {
 		for _, m := range []string{"GET", "POST", "OPTIONS", "FOO"} {
@@ -72,7 +72,7 @@ func TestHEADIsGETWithoutABody(t *testing.T) {
 	}
 }
 
-func TestABodyThatEndsEarlyAppendsNothing(t *testing.T) {
+func TestTruncatedBodyAppendsNothing(t *testing.T) {
 	s := serve(t)
 	for name, request := range map[string]string{
 		"content-length": "POST /v1/groups/foo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf",
@@ -93,7 +93,7 @@ func TestABodyThatEndsEarlyAppendsNothing(t *testing.T) {
 	}
 }
 
-func TestALargeBodyIsRefusedHoweverItIsSent(t *testing.T) {
+func TestLargeBodyIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	t.Run("before it is sent", func(t *testing.T) {
 		c := s.in(t).dial()
@@ -123,7 +123,7 @@ func TestALargeBodyIsRefusedHoweverItIsSent(t *testing.T) {
 	})
 }
 
-func TestAConnectionIsUsedAgain(t *testing.T) {
+func TestConnectionIsReused(t *testing.T) {
 	s := serve(t)
 	c := s.dial()
 	const n = 50
@@ -145,7 +145,7 @@ func TestAConnectionIsUsedAgain(t *testing.T) {
 	}
 }
 
-func TestHTTP10IsUnderstood(t *testing.T) {
+func TestHTTP10(t *testing.T) {
 	s := serve(t)
 	c := s.dial()
 	c.write("POST /v1/groups/foo HTTP/1.0\r\nContent-Length: 1\r\n\r\nx")
@@ -166,7 +166,7 @@ func TestHTTP10IsUnderstood(t *testing.T) {
 	}
 }
 
-func TestGarbageOnASocketHarmsNobody(t *testing.T) {
+func TestGarbageOnASocketDoesNoHarm(t *testing.T) {
 	s := serve(t)
 	for _, garbage := range []string{
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\n\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", strings.Repeat("x", 100_000) + "\n\n",
@@ -191,7 +191,7 @@ func TestGarbageOnASocketHarmsNobody(t *testing.T) {
 	}
 }
 
-func TestWhatIsSentBehindASubscriptionIsDroppedAndNotDone(t *testing.T) {
+func TestRequestPipelinedAfterASubscriptionIsDropped(t *testing.T) {
 	s := serve(t)
 	const post = "POST /v1/groups/foo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nevil"
 	c := s.dial()
@@ -207,7 +207,7 @@ func TestWhatIsSentBehindASubscriptionIsDroppedAndNotDone(t *testing.T) {
 	if got := s.history("foo").bodies(); got != `"good"` {
 		t.Errorf("the log has %s", got)
 	}
-	_, _ = io.WriteString(c, strings.Repeat(post, 100)) // too much: it is closed
+	_, _ = io.WriteString(c, strings.Repeat(post, 100)) // the connection is closed because of the excess
 	if _, err := io.ReadAll(st.in); err != nil && !isReset(err) {
 		t.Errorf("the connection goes on: %v", err)
 	}
@@ -215,7 +215,7 @@ func TestWhatIsSentBehindASubscriptionIsDroppedAndNotDone(t *testing.T) {
 
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset by peer") }
 
-func TestAListenerThatClosesItsHalfHasLeft(t *testing.T) {
+func TestClientThatHalfClosesItsConnectionIsGone(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/foo")
 	_ = st.Conn.(*net.TCPConn).CloseWrite()

@@ -15,10 +15,10 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// paged is a log that gives its second page of groups when it may.
+// paged is a log that delays its second page of groups.
 type paged struct {
 	*memory.Log
-	most   int // groups that were asked for at once
+	most   int // the largest limit requested
 	second chan struct{}
 }
 
@@ -30,8 +30,7 @@ func (p *paged) Groups(q store.GroupQuery) ([]store.GroupInfo, string) {
 	return p.Log.Groups(q)
 }
 
-// TestGroupsAreListedPageByPage has a client read the first groups before the store is asked for
-// the next ones.
+// TestGroupsAreListedPageByPage reads the first groups before the store returns the next ones.
 func TestGroupsAreListedPageByPage(t *testing.T) {
 	log := &paged{Log: memory.New(memory.Options{}), second: make(chan struct{})}
 	h, err := hub.New(log, hub.Defaults())
@@ -68,7 +67,7 @@ func TestGroupsAreListedPageByPage(t *testing.T) {
 	}
 }
 
-func TestOnePolicyTooManyIsRefused(t *testing.T) {
+func TestTooManyPoliciesAreRefused(t *testing.T) {
 	log := memory.New(memory.Options{})
 	h, err := hub.New(log, hub.Defaults())
 	if err != nil {

@@ -20,12 +20,12 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// hidden is a ResponseWriter that some middleware has wrapped so that only Unwrap finds the rest.
+// hidden is a wrapped ResponseWriter whose other methods are reached only through Unwrap.
 type hidden struct{ http.ResponseWriter }
 
 func (h hidden) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
-// ways in which programs mount a hub, and where it is then.
+// ways in which programs mount a hub, and the resulting path.
 var ways = map[string]struct {
 	at    string
 	mount func(hub http.Handler) http.Handler
@@ -72,7 +72,7 @@ var ways = map[string]struct {
 	}},
 }
 
-func TestAHubWorksWhereverItIsMounted(t *testing.T) {
+func TestHubWorksUnderAnyMountPoint(t *testing.T) {
 	for name, way := range ways {
 		for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 			t.Run(name+" "+protocol, func(t *testing.T) {
@@ -118,7 +118,7 @@ func (m *mountedHub) do(ctx context.Context, call, body string, header ...string
 	return resp
 }
 
-// wants fails unless a call is answered with a status and something in its header or body.
+// wants fails unless the answer has the status and contains the text in its header or body.
 func (m *mountedHub) wants(status int, has, call, body string, header ...string) {
 	m.Helper()
 	resp := m.do(m.Context(), call, body, header...)
@@ -179,7 +179,7 @@ func (m *mountedHub) hasAPage() {
 		resp := m.do(m.Context(), "GET "+query, "")
 		_ = resp.Body.Close()
 		if resp.Request.URL.Path == "" {
-			return // it is at the top
+			return // it is mounted at the root
 		}
 		to, err := resp.Location()
 		if err != nil || to.String() != m.url+"/"+query || resp.StatusCode < 300 {
@@ -188,7 +188,7 @@ func (m *mountedHub) hasAPage() {
 	}
 }
 
-func TestThePageSendsThoseWhoForgetTheSlashThere(t *testing.T) {
+func TestPageRedirectsToTheTrailingSlash(t *testing.T) {
 	hub := newHub(t)
 	defer func() { _ = hub.Close() }()
 	handler := chi.NewRouter()
@@ -206,7 +206,7 @@ func TestThePageSendsThoseWhoForgetTheSlashThere(t *testing.T) {
 	s.wants(200, "", "GET /", "")
 }
 
-func TestABoundOfTheProgramIsToldAsOne(t *testing.T) {
+func TestMaxBytesHandlerOfTheProgramIsReported(t *testing.T) {
 	hub := newHub(t)
 	defer func() { _ = hub.Close() }()
 	srv := httptest.NewServer(middleware.RequestSize(100)(hub))
@@ -216,10 +216,10 @@ func TestABoundOfTheProgramIsToldAsOne(t *testing.T) {
 	m.wants(201, "", "POST /v1/groups/foo", strings.Repeat("x", 100))
 }
 
-// noFlush is a ResponseWriter with nothing but the methods that it must have.
+// noFlush is a ResponseWriter with only the required methods.
 type noFlush struct{ http.ResponseWriter }
 
-func TestAWriterThatCannotFlushIsAProblem(t *testing.T) {
+func TestWriterThatCannotFlushIsReported(t *testing.T) {
 	for name, test := range map[string]struct {
 		wrap func(hub http.Handler) http.Handler
 		says string
@@ -251,8 +251,8 @@ type noDeadline struct {
 	http.Flusher
 }
 
-// TestCloseDoesNotWaitForAStuckHandler has a client that does not read, behind a wrapper that hides
-// the connection's deadline: nothing can interrupt the handler's write.
+// TestCloseDoesNotWaitForAStuckHandler: a client does not read, behind a wrapper that hides the
+// connection's deadlines, so that nothing can interrupt the handler's write.
 func TestCloseDoesNotWaitForAStuckHandler(t *testing.T) {
 	var lines syncBuffer
 	returned := make(chan struct{})
@@ -304,7 +304,7 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-func TestWhatIsGivenUpIsNotAnsweredAsDone(t *testing.T) {
+func TestCanceledRequestIsNotAnsweredAsDone(t *testing.T) {
 	giveUp := make(chan struct{})
 	s := mountedBehind(t, func(hub http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -326,7 +326,7 @@ func TestWhatIsGivenUpIsNotAnsweredAsDone(t *testing.T) {
 	go func() { first <- s.do("POST /v1/groups/foo", "x", "Idempotency-Key", "k") }()
 	<-entered
 	close(giveUp)
-	a := s.wants(503, "given-up", "POST /v1/groups/foo", "x", "Idempotency-Key", "k", "Patience", "none") // waits for the first
+	a := s.wants(503, "given-up", "POST /v1/groups/foo", "x", "Idempotency-Key", "k", "Patience", "none") // it waits for the first request
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}

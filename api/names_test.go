@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// escaped is a name as one path segment.
+// escaped returns a name as one path segment.
 func escaped(name string) string { return url.PathEscape(name) }
 
-func TestANameOfAGroupIsTheRestOfThePath(t *testing.T) {
+func TestGroupNameIsTheRestOfThePath(t *testing.T) {
 	s := serve(t)
 	for _, name := range []string{
 		"foo", "home/kitchen/temp", "a%2Fb", "sp ace", "ünï/cödé", "\U0001F600", `quo"te`, `back\slash`, "<b>", "a&b=c", "a;b", "a?b",
@@ -40,7 +40,7 @@ func TestANameOfAGroupIsTheRestOfThePath(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoNameIsRefusedWithWhatWouldBeRight(t *testing.T) {
+func TestInvalidNamesAreRefusedWithAnExplanation(t *testing.T) {
 	s := serve(t)
 	bad := []string{
 		"", "/", "a/", "/a", "a//b", ".", "..", "a/./b", "a/../b", "a/..", "a\x00b", "a\nb", "a\rb\n", "\t", "\x7f",
@@ -79,7 +79,7 @@ func TestWhatIsNoNameIsRefusedWithWhatWouldBeRight(t *testing.T) {
 	}
 }
 
-func TestNothingThatIsSentCanForgeAnEvent(t *testing.T) {
+func TestPayloadsCannotForgeEvents(t *testing.T) {
 	s := serve(t)
 	const evil = "\n\ndata: x\nid: 1\n\r\n\r\revent: bye\ndata: {}\n\n\u2028\u0085\x00"
 	const name = "data: x: id"
@@ -113,10 +113,10 @@ func TestNothingThatIsSentCanForgeAnEvent(t *testing.T) {
 	}
 }
 
-// lineFeeds is a text as a listener gets it.
+// lineFeeds returns a text with the line ends that a stream has.
 func lineFeeds(s string) string { return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s) }
 
-func TestAFilterIsTakenAsItWasMeant(t *testing.T) {
+func TestFiltersInPaths(t *testing.T) {
 	s := serve(t)
 	s.post("/v1/groups/home", "0")
 	s.post("/v1/groups/home/kitchen", "1")

@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
-// FuzzQuery has each query be read, or refused with a problem that says what would be right.
+// FuzzQuery checks that each query is accepted, or refused with a problem.
 func FuzzQuery(f *testing.F) {
 	for _, query := range []string{
 		"", "since=all", "since=10m", "since=-1s", "since=2026-11-23T12:00:00+01:00", "since=0001-01-01T00:00:00Z", "since=4k7q9x-1042", "since=1e999h",
@@ -34,7 +34,7 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// refused reports whether there is an error, which has to be the client's.
+// refused reports whether there is an error, and fails unless it is a client's error.
 func refused(t *testing.T, err error) bool {
 	if err == nil {
 		return false

@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// message is one as history has it.
+// message is a message in history.
 type message struct {
 	ID, Group, UID, Event, Time, Encoding string
 	Msg                                   json.RawMessage
@@ -24,14 +24,14 @@ type historyAnswer struct {
 	Next     string
 }
 
-// history reads what is held.
+// history reads history.
 func (s *server) history(target string) (h historyAnswer) {
 	s.Helper()
 	s.wants(200, "", "GET /v1/history/"+target, "").decode(s, &h)
 	return h
 }
 
-// bodies is the msg of each message.
+// bodies returns the msg of each message.
 func (h historyAnswer) bodies() string {
 	var list []string
 	for _, m := range h.Messages {
@@ -40,7 +40,7 @@ func (h historyAnswer) bodies() string {
 	return strings.Join(list, " ")
 }
 
-func TestABodyBecomesAMessageByItsMediaType(t *testing.T) {
+func TestMediaTypeDecidesTheMessage(t *testing.T) {
 	s := serve(t)
 	for _, c := range []struct{ media, body, want string }{
 		{"", "text", `"text"`},
@@ -73,7 +73,7 @@ func TestABodyBecomesAMessageByItsMediaType(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBePublishedIsRefusedAndAppendsNothing(t *testing.T) {
+func TestInvalidPublishAppendsNothing(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	const secret = "a-secret-of-the-client"
 	long := strings.Repeat("x", 129)
@@ -130,7 +130,7 @@ func TestWhatCannotBePublishedIsRefusedAndAppendsNothing(t *testing.T) {
 	} {
 		a := s.wants(c.status, c.code, "POST /v1/groups/"+c.target, c.body, c.header...)
 		if d := a.problem().Detail; len(d) < 20 || len(d) > 400 {
-			t.Errorf("%s: %q helps nobody", c.target, d)
+			t.Errorf("%s: %q is not a helpful detail", c.target, d)
 		}
 	}
 	if h := s.history("%23"); len(h.Messages) > 0 {
@@ -142,7 +142,7 @@ func TestWhatCannotBePublishedIsRefusedAndAppendsNothing(t *testing.T) {
 	s.post("/v1/groups/foo?event="+long[1:]+"&ttl=1ms", "x", "Idempotency-Key", long[1:])
 }
 
-func TestABatchIsAppendedAsAWholeAndInOnePiece(t *testing.T) {
+func TestNDJSONIsAtomicAndAdjacent(t *testing.T) {
 	s := serve(t)
 	const writers, batches, size = 4, 25, 7
 	var wg sync.WaitGroup
@@ -185,13 +185,13 @@ func TestABatchIsAppendedAsAWholeAndInOnePiece(t *testing.T) {
 	}
 }
 
-func TestARepeatedPOSTAppendsOnce(t *testing.T) {
+func TestRepeatedPOSTAppendsOnce(t *testing.T) {
 	s := serve(t)
 	const mine, other = "my-own-secret-is-this", "the-secret-of-another"
 	key := []string{"Idempotency-Key", "5f0c1c1e-6d0f-4c0e-9a35-0b6a52f0a3f4"}
 	first := s.wants(201, "", "POST /v1/groups/foo?event=e", "x", key...)
 	if first.header.Get("Idempotency-Replayed") != "" {
-		t.Error("the first answer calls itself replayed")
+		t.Error("the first answer has Idempotency-Replayed")
 	}
 	for range 2 {
 		again := s.wants(201, "", "POST /v1/groups/foo?event=e", "x", key...)
@@ -209,7 +209,7 @@ func TestARepeatedPOSTAppendsOnce(t *testing.T) {
 		{"foo?event=e", "x", "Watchbox-Session", mine}, {"foo?event=e", "x", "Watchbox-Session", other}, {"bar?event=e", "x"},
 	} {
 		if a := s.wants(201, "", "POST /v1/groups/"+c[0], c[1], append(key, c[2:]...)...); a.header.Get("Idempotency-Replayed") != "" {
-			t.Errorf("%v is taken for the first", c)
+			t.Errorf("%v gets the answer of the first request", c)
 		}
 	}
 	if n := len(s.history("%23").Messages); n != 4 {
@@ -217,16 +217,16 @@ func TestARepeatedPOSTAppendsOnce(t *testing.T) {
 	}
 }
 
-func TestAKeyOfARequestThatFailedIsFree(t *testing.T) {
+func TestFailedRequestFreesItsKey(t *testing.T) {
 	s := serve(t)
 	s.wants(400, "body-invalid", "POST /v1/groups/foo", "{", "Content-Type", "application/json", "Idempotency-Key", "k")
 	a := s.wants(201, "", "POST /v1/groups/foo", "{}", "Content-Type", "application/json", "Idempotency-Key", "k")
 	if a.header.Get("Idempotency-Replayed") != "" {
-		t.Error("it is called replayed")
+		t.Error("it has Idempotency-Replayed")
 	}
 }
 
-func TestRequestsAtOnceWithOneKeyAppendOnce(t *testing.T) {
+func TestConcurrentRequestsWithOneKeyAppendOnce(t *testing.T) {
 	s := serve(t)
 	for round := range 20 {
 		var wg sync.WaitGroup
@@ -255,7 +255,7 @@ func TestRequestsAtOnceWithOneKeyAppendOnce(t *testing.T) {
 	}
 }
 
-func TestAHookThatPanicsFreesTheKey(t *testing.T) {
+func TestPanicInAHookFreesTheKey(t *testing.T) {
 	s := serve(t)
 	panics := true
 	s.hub.BeforePublish(func(context.Context, *watchbox.Message) error {
@@ -275,7 +275,7 @@ func TestAHookThatPanicsFreesTheKey(t *testing.T) {
 	s.post("/v1/groups/foo", "x", "Idempotency-Key", "k")
 }
 
-func TestAHookMayRefuse(t *testing.T) {
+func TestHookRefuses(t *testing.T) {
 	s := serve(t)
 	s.hub.OnMessage(func(watchbox.Message) {})
 	s.hub.BeforePublish(func(context.Context, *watchbox.Message) error { return errors.New("no more than ten an hour") })
@@ -287,7 +287,7 @@ func TestAHookMayRefuse(t *testing.T) {
 	}
 }
 
-func TestThereAreAsManyGroupsAsThereMayBe(t *testing.T) {
+func TestTooManyGroupsAreRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxGroups(2))
 	s.post("/v1/groups/a", "x")
 	s.post("/v1/groups/b", "x")
@@ -295,19 +295,19 @@ func TestThereAreAsManyGroupsAsThereMayBe(t *testing.T) {
 	s.post("/v1/groups/a", "x")
 }
 
-func TestWhatPresenceKeepsOfThePastGivesWayToNewGroups(t *testing.T) {
+func TestOldPresenceMakesRoomForNewGroups(t *testing.T) {
 	s := serve(t, watchbox.WithMaxGroups(3))
 	for _, name := range []string{"x", "y", "z"} {
 		s.listen("/v1/groups/" + name)
 	}
-	s.listen("/v1/groups/foo") // that presence cannot be told of is no reason to refuse it
+	s.listen("/v1/groups/foo") // it is accepted although there is no room for its presence group
 	for _, name := range []string{"a", "b", "c"} {
 		s.post("/v1/groups/"+name, "x")
 	}
 	s.wants(507, "too-many-groups", "POST /v1/groups/d", "x")
 }
 
-func TestAMessageThatIsMoreThanTheMemoryIsRefused(t *testing.T) {
+func TestMessageLargerThanTheMemoryIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMemory(16<<20), watchbox.WithMaxMessageSize(16<<20))
 	s.wants(200, "", "PUT /v1/policies/a", `{"store":"memory"}`, "Content-Type", "application/json")
 	s.wants(507, "store-full", "POST /v1/groups/a", strings.Repeat("x", 9<<20))

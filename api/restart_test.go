@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// again ends a server, and serves what it left behind.
+// again ends a server and starts another one, on the same data if opts say so.
 func (s *server) again(opts ...watchbox.Option) *server {
 	s.Helper()
 	if err := s.end(); err != nil {
@@ -20,7 +20,7 @@ func (s *server) again(opts ...watchbox.Option) *server {
 	return serve(s.TB, opts...)
 }
 
-func TestAListenerResumesOverARestartWithoutAGap(t *testing.T) {
+func TestStreamResumesAfterRestartWithoutGap(t *testing.T) {
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	st := s.listen("/v1/groups/foo")
@@ -40,7 +40,7 @@ func TestAListenerResumesOverARestartWithoutAGap(t *testing.T) {
 
 func epoch(id string) string { e, _, _ := strings.Cut(id, "-"); return e }
 
-func TestAListenerIsToldOfWhatMemoryForgotInARestart(t *testing.T) {
+func TestRestartIsAGapForGroupsInMemory(t *testing.T) {
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	s.wants(200, "", "PUT /v1/policies/fast", `{"store":"memory"}`, "Content-Type", "application/json")
@@ -54,7 +54,7 @@ func TestAListenerIsToldOfWhatMemoryForgotInARestart(t *testing.T) {
 	s.listen("/v1/groups/kept", "Last-Event-ID", kept.ID).gets(frame(s.post("/v1/groups/kept", "3"), "", `"3"`))
 }
 
-func TestARetriedPOSTIsAnsweredAsBeforeOverARestart(t *testing.T) {
+func TestIdempotencyKeysSurviveRestart(t *testing.T) {
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	key := []string{"Idempotency-Key", "a-key"}
@@ -79,7 +79,7 @@ func TestARetriedPOSTIsAnsweredAsBeforeOverARestart(t *testing.T) {
 	}
 }
 
-func TestAWillIsSentAfterARestartUnlessItsSessionReturns(t *testing.T) {
+func TestWillIsPublishedAfterRestartUnlessItsSessionReturns(t *testing.T) {
 	opts := []watchbox.Option{watchbox.WithDataDir(t.TempDir())}
 	s := serve(t, opts...)
 	will := func(st *stream, msg string) {
@@ -102,7 +102,7 @@ func TestAWillIsSentAfterARestartUnlessItsSessionReturns(t *testing.T) {
 	st := s.listen("/v1/groups/wills", "Watchbox-Session", strings.Repeat("watch", 4))
 	returned := s.listen("/v1/groups/foo", "Watchbox-Session", back.secret)
 	if got := returned.block(); !strings.Contains(got, "for you") {
-		t.Errorf("who returns is sent %q", got)
+		t.Errorf("the returning session gets %q", got)
 	}
 	if got := st.block(); !strings.Contains(got, `"msg":"gone"`) || !strings.Contains(got, gone.uid) {
 		t.Errorf("the will is %q", got)
@@ -110,7 +110,7 @@ func TestAWillIsSentAfterARestartUnlessItsSessionReturns(t *testing.T) {
 	if h := s.history("wills"); h.bodies() != `"gone"` {
 		t.Errorf("the wills are %s", h.bodies())
 	}
-	s = s.again(opts...) // and once is enough
+	s = s.again(opts...) // it is not published twice
 	s.wants(204, "", "DELETE /v1/sessions/"+returned.uid, "", "Watchbox-Session", back.secret)
 	s.listen("/v1/groups/foo")
 	if h := s.history("wills"); h.bodies() != `"gone"` {
@@ -118,7 +118,7 @@ func TestAWillIsSentAfterARestartUnlessItsSessionReturns(t *testing.T) {
 	}
 }
 
-func TestPoliciesAndRetainedMessagesLiveThroughARestart(t *testing.T) {
+func TestPoliciesAndRetainedMessagesSurviveRestart(t *testing.T) {
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	s.wants(200, "", "PUT /v1/policies/foo", `{"max_messages":2,"max_age":"1h"}`, "Content-Type", "application/json")
@@ -134,6 +134,6 @@ func TestPoliciesAndRetainedMessagesLiveThroughARestart(t *testing.T) {
 		t.Errorf("the history is %s", h.bodies())
 	}
 	if got := s.listen("/v1/groups/foo").block(); !strings.Contains(got, `"id":"`+kept.ID+`","retained":true`) {
-		t.Errorf("a newcomer is sent %q", got)
+		t.Errorf("a new stream gets %q", got)
 	}
 }

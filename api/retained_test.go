@@ -15,7 +15,7 @@ func (s *server) retained(target string) (h historyAnswer) {
 	return h
 }
 
-func TestRetainedMessagesAreReadWhateverHistoryHolds(t *testing.T) {
+func TestRetainedMessagesDoNotDependOnHistory(t *testing.T) {
 	s := serve(t, watchbox.WithPolicy("home/#", watchbox.Policy{MaxMessages: 1}))
 	if a := s.wants(200, "", "GET /v1/retained/foo", ""); a.body != `{"messages":[]}`+"\n" || a.header.Get("Cache-Control") != "no-cache" {
 		t.Errorf("nothing is %q %v", a.body, a.header)
@@ -53,7 +53,7 @@ func TestRetainedMessagesAreReadWhateverHistoryHolds(t *testing.T) {
 	}
 }
 
-func TestPagesOfRetainedMessagesAreAllOfThem(t *testing.T) {
+func TestPagesOfRetainedMessagesHaveEachOnce(t *testing.T) {
 	s := serve(t)
 	const n = 60
 	var want []string
@@ -79,7 +79,7 @@ func TestPagesOfRetainedMessagesAreAllOfThem(t *testing.T) {
 	}
 }
 
-func TestRetainedIsRefusedForWhatCannotBe(t *testing.T) {
+func TestInvalidRetainedRequestsAreRefused(t *testing.T) {
 	s := serve(t)
 	for query, code := range map[string]string{
 		"limit=0": "parameter-invalid", "limit=x": "parameter-invalid", "since=10m": "parameter-invalid", "since=": "parameter-invalid", "since=all": "parameter-invalid",
@@ -93,8 +93,8 @@ func TestRetainedIsRefusedForWhatCannotBe(t *testing.T) {
 	s.wants(200, "", "HEAD /v1/retained/foo", "")
 }
 
-// TestWhatIsRetainedIsWrittenAsItIsRead: a client that does not read holds up no more than buffers.
-func TestWhatIsRetainedIsWrittenAsItIsRead(t *testing.T) {
+// TestRetainedMessagesAreStreamed: a slow client does not delay publishers.
+func TestRetainedMessagesAreStreamed(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMemory(64<<20))
 	const n, size = 20, 500_000
 	for i := range n {

@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-func TestTheTableOfRoutesIsThatOfTheContract(t *testing.T) {
+func TestRoutesMatchTheContract(t *testing.T) {
 	text, err := os.ReadFile("../openapi.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestTheTableOfRoutesIsThatOfTheContract(t *testing.T) {
 			path = strings.Replace(path, rest, "*", 1)
 		}
 		for method := range methods {
-			if method != "parameters" && method != "head" { // HEAD is where GET is
+			if method != "parameters" && method != "head" { // a path with GET has HEAD
 				said = append(said, strings.ToUpper(method)+" "+path)
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-func TestTheMetricsAreAsPrometheusWantsThem(t *testing.T) {
+func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/foo")
 	s.post("/v1/groups/foo", "x")
@@ -36,7 +36,7 @@ func TestTheMetricsAreAsPrometheusWantsThem(t *testing.T) {
 	})
 }
 
-func TestTheContractIsServedAsItIs(t *testing.T) {
+func TestContractIsServed(t *testing.T) {
 	want, err := os.ReadFile("../openapi.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func TestTheContractIsServedAsItIs(t *testing.T) {
 	}
 }
 
-func TestThePageIsServedAndKept(t *testing.T) {
+func TestPageIsServedWithETags(t *testing.T) {
 	s := serve(t)
 	for _, path := range []string{"/", "/assets/start.js", "/assets/style.css", "/assets/favicon.svg", "/watchbox.js"} {
 		a := s.wants(200, "", "GET "+path, "")
@@ -54,7 +54,7 @@ func TestThePageIsServedAndKept(t *testing.T) {
 	}
 }
 
-func TestAHubThatEndsTakesNothingNewAndSaysSo(t *testing.T) {
+func TestClosedHubRefusesNewRequests(t *testing.T) {
 	s := mounted(t)
 	s.hub.OnMessage(func(watchbox.Message) {})
 	st := s.listen("/v1/groups/foo")
@@ -73,13 +73,13 @@ func TestAHubThatEndsTakesNothingNewAndSaysSo(t *testing.T) {
 			t.Errorf("%s: no Retry-After", call)
 		}
 	}
-	for _, call := range calls { // nothing of it harms
+	for _, call := range calls { // the hub survives all of them
 		s.do(call, "{}", "Content-Type", "application/json")
 	}
 	s.wants(200, "", "GET /healthz", "")
 }
 
-func TestABusyProgramIsSaidToBe(t *testing.T) {
+func TestBusyProgramIsReported(t *testing.T) {
 	s := serve(t)
 	free := make(chan struct{})
 	defer close(free)

@@ -8,10 +8,10 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// proof is a session's secret as a header.
+// proof returns the session's secret as a header.
 func (st *stream) proof() []string { return []string{"Watchbox-Session", st.secret} }
 
-func TestASessionIsShownWithItsStreams(t *testing.T) {
+func TestSessionListsItsStreams(t *testing.T) {
 	s := serve(t)
 	if a := s.wants(200, "", "GET /v1/sessions", ""); a.body != `{"sessions":[]}`+"\n" {
 		t.Errorf("none are %q", a.body)
@@ -46,7 +46,7 @@ func TestASessionIsShownWithItsStreams(t *testing.T) {
 	}
 }
 
-func TestALostSessionIsShownAndComesBack(t *testing.T) {
+func TestLostSessionComesBack(t *testing.T) {
 	s := serve(t)
 	watcher := s.listen("/v1/groups/$presence/foo?format=raw")
 	st := s.listen("/v1/groups/foo")
@@ -75,7 +75,7 @@ func TestALostSessionIsShownAndComesBack(t *testing.T) {
 	s.wants(404, "session-unknown", "GET /v1/sessions/"+st.uid, "")
 }
 
-func TestAMessageToASessionIsForItsStreamsAlone(t *testing.T) {
+func TestMessageToASessionReachesOnlyItsStreams(t *testing.T) {
 	s := serve(t)
 	a, other := s.listen("/v1/groups/foo"), s.listen("/v1/groups/%23")
 	b := s.listen("/v1/groups/bar?format=raw", a.proof()...)
@@ -94,7 +94,7 @@ func TestAMessageToASessionIsForItsStreamsAlone(t *testing.T) {
 	s.wants(422, "idempotency-mismatch", "POST /v1/sessions/"+a.uid, "else", "Watchbox-Session", other.secret, "Idempotency-Key", "k")
 }
 
-func TestOnlyTheSessionItselfMayChangeItself(t *testing.T) {
+func TestOnlyTheSessionItselfMayChangeIt(t *testing.T) {
 	s := serve(t)
 	st, other := s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo")
 	will := []string{"Content-Type", "application/json"}
@@ -126,7 +126,7 @@ func TestOnlyTheSessionItselfMayChangeItself(t *testing.T) {
 	}
 }
 
-func TestFiltersChangeOnTheOpenStream(t *testing.T) {
+func TestFiltersChangeOnAnOpenStream(t *testing.T) {
 	s := serve(t)
 	s.post("/v1/groups/home/temp?retain=true", "21")
 	st := s.listen("/v1/groups/foo")
@@ -136,7 +136,7 @@ func TestFiltersChangeOnTheOpenStream(t *testing.T) {
 		t.Errorf("%s %s", id, data)
 	}
 	st.gets(frame(s.post("/v1/groups/home/temp", "22"), "", `"22"`))
-	s.wants(204, "", "PUT "+path+"home/%23", "", st.proof()...) // again: what is retained, and nothing twice
+	s.wants(204, "", "PUT "+path+"home/%23", "", st.proof()...) // again: the retained message comes again
 	if _, id, data := parseBlock(st.block()); id != "" || !strings.Contains(data, `"retained":true`) {
 		t.Errorf("%s %s", id, data)
 	}
@@ -150,7 +150,7 @@ func TestFiltersChangeOnTheOpenStream(t *testing.T) {
 	s.wants(403, "filter-forbidden", "PUT "+path+"$session/%23", "", st.proof()...)
 }
 
-func TestAWillIsSentWhenItsSessionIsKickedAndNotWhenItEnds(t *testing.T) {
+func TestWillIsPublishedAfterAKickAndNotAfterAnEnd(t *testing.T) {
 	s := serve(t, watchbox.WithSessionTimeout(time.Minute))
 	watcher := s.listen("/v1/groups/wills?format=raw")
 	set := func(st *stream, body string) {
@@ -181,7 +181,7 @@ func TestObjectsMayBeSentWithoutAType(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoWillIsRefused(t *testing.T) {
+func TestInvalidWillIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	st := s.listen("/v1/groups/foo")
 	call := "PUT /v1/sessions/" + st.uid + "/will"
@@ -200,7 +200,7 @@ func TestWhatIsNoWillIsRefused(t *testing.T) {
 	s.wants(415, "unsupported-media-type", call, "{}", append(st.proof(), "Content-Type", "text/plain")...)
 }
 
-func TestAMessageToTheProgramIsInNoGroup(t *testing.T) {
+func TestMessageToTheProgramIsInNoGroup(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	heard := make(chan watchbox.Message, 10)
 	s.hub.OnMessage(func(m watchbox.Message) { heard <- m })
@@ -226,7 +226,7 @@ func TestAMessageToTheProgramIsInNoGroup(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeSentToOneIsRefused(t *testing.T) {
+func TestInvalidDirectMessagesAreRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	s.hub.OnMessage(func(watchbox.Message) {})
 	st := s.listen("/v1/groups/foo")

@@ -11,20 +11,20 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// position is an id of the same log, so many messages further.
+// position returns the id that is n messages after another id.
 func position(id string, n int) string {
 	epoch, _, _ := strings.Cut(id, "-")
 	return fmt.Sprintf("%s-%d", epoch, seq(id)+n)
 }
 
-// seq is an id's number.
+// seq returns the seq of an id.
 func seq(id string) (n int) {
 	_, number, _ := strings.Cut(id, "-")
 	_, _ = fmt.Sscan(number, &n)
 	return n
 }
 
-func TestAStreamIsAsTheWireFormatSaysByteForByte(t *testing.T) {
+func TestStreamIsTheWireFormatByteForByte(t *testing.T) {
 	s := serve(t)
 	before := s.post("/v1/groups/foo", "before")
 	const secret = "a-secret-of-the-client"
@@ -36,7 +36,7 @@ func TestAStreamIsAsTheWireFormatSaysByteForByte(t *testing.T) {
 			t.Errorf("%s is %q, want %q", field, got, want)
 		}
 	}
-	const uid = "4347ce1e-ef2b-84d4-8ffd-935ae735b9b0" // the beginning of its SHA-256, as RFC 9562, 5.8 says
+	const uid = "4347ce1e-ef2b-84d4-8ffd-935ae735b9b0" // the first bytes of the SHA-256 of the secret (RFC 9562, section 5.8)
 	st.gets("retry: 1000\nevent: session\nid: " + before.ID + "\ndata: {\"uid\":\"" + uid + "\",\"heartbeat\":\"15s\"}\n\n")
 
 	r := s.post("/v1/groups/foo", "person joined")
@@ -66,7 +66,7 @@ func TestAStreamIsAsTheWireFormatSaysByteForByte(t *testing.T) {
 	st.ended()
 }
 
-func TestAQuietStreamHasHeartbeatsThatCarryThePosition(t *testing.T) {
+func TestHeartbeatsCarryThePosition(t *testing.T) {
 	s := serve(t, watchbox.WithHeartbeat(100*time.Millisecond))
 	st := s.listen("/v1/groups/foo")
 	if st.heartbeat != "100ms" {
@@ -84,7 +84,7 @@ func TestAQuietStreamHasHeartbeatsThatCarryThePosition(t *testing.T) {
 	st.gets(":\nid: " + r.ID + "\n\n")
 }
 
-func TestAStreamEndsWhenItsSessionSendsNoHeartbeat(t *testing.T) {
+func TestStreamEndsWhenItsSessionSendsNoHeartbeat(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/foo?heartbeat=200ms")
 	if st.heartbeat != "200ms" {
@@ -96,8 +96,8 @@ func TestAStreamEndsWhenItsSessionSendsNoHeartbeat(t *testing.T) {
 	st.ended()
 }
 
-// TestAnyCallOfASessionIsAHeartbeat gives up on a machine that does not get to send them in time.
-func TestAnyCallOfASessionIsAHeartbeat(t *testing.T) {
+// TestEveryCallOfASessionIsAHeartbeat is skipped on a machine that cannot send them in time.
+func TestEveryCallOfASessionIsAHeartbeat(t *testing.T) {
 	const heartbeat = time.Second
 	for range 10 {
 		s := serve(t)
@@ -123,7 +123,7 @@ func TestAnyCallOfASessionIsAHeartbeat(t *testing.T) {
 	t.Skip("the machine is too slow")
 }
 
-func TestARawStreamHasThePayloadLineByLine(t *testing.T) {
+func TestRawStreamHasThePayloadLineByLine(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/foo?format=raw")
 	for _, c := range []struct{ body, media, want string }{
@@ -143,7 +143,7 @@ func TestARawStreamHasThePayloadLineByLine(t *testing.T) {
 	st.gets("id: " + r.ID + "\nevent: alarm\ndata: fire\n\n")
 }
 
-func TestRetainedMessagesComeFirstWithoutAnIDAndNotToThoseWhoResume(t *testing.T) {
+func TestRetainedMessagesComeFirstUnlessAStreamResumes(t *testing.T) {
 	s := serve(t)
 	r := s.post("/v1/groups/a/temp?retain=true", "21", "Content-Type", "application/json")
 	e := s.post("/v1/groups/b/temp?retain=true&event=alarm", "hot")
@@ -186,9 +186,9 @@ func TestRetainedMessagesComeFirstWithoutAnIDAndNotToThoseWhoResume(t *testing.T
 	}
 }
 
-func TestAStreamBeginsWhereItIsAskedTo(t *testing.T) {
-	// $1, $2 and $3 are the ids of three messages, $t the time of the first, and $9 an id to come.
-	// A gap is for the id behind its "gap ", and the messages follow.
+func TestStreamStartsWhereTheQuerySays(t *testing.T) {
+	// $1, $2 and $3 are the ids of three messages, $t is the time of the first, and $9 is a future id.
+	// "gap ID" wants a gap after that id, and then all messages.
 	for _, c := range []struct{ query, header, want string }{
 		{"", "", ""},
 		{"since=all", "", "1 2 3"},
@@ -198,7 +198,7 @@ func TestAStreamBeginsWhereItIsAskedTo(t *testing.T) {
 		{"since=$t", "", "1 2 3"},
 		{"since=2999-01-01T00:00:00Z", "", ""},
 		{"since=2000-01-01T00:00:00%2B02:00", "", "1 2 3"},
-		{"since=2000-01-01T00:00:00+02:00", "", "1 2 3"}, // a + that nobody escaped
+		{"since=2000-01-01T00:00:00+02:00", "", "1 2 3"}, // an unescaped +
 		{"since=$2", "", "3"},
 		{"since=$3", "", ""},
 		{"last=0", "", ""},
@@ -249,12 +249,12 @@ func TestAStreamBeginsWhereItIsAskedTo(t *testing.T) {
 					st.gets(frame(r, "", `"`+n+`"`))
 				}
 			}
-			st.gets(frame(s.post("/v1/groups/foo", "marker"), "", `"marker"`)) // nothing else came before it
+			st.gets(frame(s.post("/v1/groups/foo", "marker"), "", `"marker"`)) // nothing else came in between
 		})
 	}
 }
 
-func TestAMessageThatSeveralFiltersMatchComesOnce(t *testing.T) {
+func TestMessageThatSeveralFiltersMatchComesOnce(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/events?group=a/b&group=a/%2B&group=a/%23&group=%23&group=a/b&since=all")
 	for range 3 {
@@ -262,7 +262,7 @@ func TestAMessageThatSeveralFiltersMatchComesOnce(t *testing.T) {
 	}
 }
 
-func TestAFilterMayBeCalledAStream(t *testing.T) {
+func TestStreamIsAnAliasOfGroup(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/events?stream=a/%23&group=b")
 	for _, name := range []string{"a/b", "b"} {
@@ -270,7 +270,7 @@ func TestAFilterMayBeCalledAStream(t *testing.T) {
 	}
 }
 
-func TestASessionDoesNotHearItselfIfItDoesNotWantTo(t *testing.T) {
+func TestEchoFalseLeavesOutOwnMessages(t *testing.T) {
 	s := serve(t)
 	const mine, other = "my-own-secret-is-this", "the-secret-of-another"
 	st := s.listen("/v1/groups/foo?echo=false", "Watchbox-Session", mine)
@@ -288,7 +288,7 @@ func TestASessionDoesNotHearItselfIfItDoesNotWantTo(t *testing.T) {
 	st.gets(fromOther, frame(n, "", `"nobody"`))
 }
 
-func TestASecretThatTheServerGaveIsToldOnceAndIsGoodForTheSameUID(t *testing.T) {
+func TestSecretFromTheServerGivesTheSameUID(t *testing.T) {
 	s := serve(t)
 	given := s.listen("/v1/groups/foo")
 	if len(given.secret) < 16 || given.uid == "" {
@@ -307,7 +307,7 @@ func TestASecretThatTheServerGaveIsToldOnceAndIsGoodForTheSameUID(t *testing.T) 
 	}
 }
 
-func TestAMessageThatHasExpiredIsNotDeliveredAgain(t *testing.T) {
+func TestExpiredMessageIsNotDelivered(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/bar")
 	r := s.post("/v1/groups/bar?ttl=1h", "long")
@@ -321,13 +321,13 @@ func TestAMessageThatHasExpiredIsNotDeliveredAgain(t *testing.T) {
 		return !strings.Contains(s.do("GET /v1/history/foo", "").body, "short")
 	})
 	late := s.listen("/v1/groups/foo?since=all")
-	fresh := s.listen("/v1/groups/foo") // where it was retained
+	fresh := s.listen("/v1/groups/foo") // it was retained there
 	f := frame(s.post("/v1/groups/foo", "marker"), "", `"marker"`)
 	late.gets(f)
 	fresh.gets(f)
 }
 
-func TestALostPieceIsToldAsAGapOfItsFilterAlone(t *testing.T) {
+func TestGapNamesTheFilterThatLostMessages(t *testing.T) {
 	s := serve(t, watchbox.WithPolicy("foo", watchbox.Policy{MaxMessages: 2}))
 	seen := s.post("/v1/groups/foo", "0")
 	kept := s.post("/v1/groups/bar", "kept")
@@ -349,7 +349,7 @@ func TestALostPieceIsToldAsAGapOfItsFilterAlone(t *testing.T) {
 		"\",\"oldest\":\"" + kept.ID + "\",\"reason\":\"evicted\"}\n\n" + frame(kept, "", `"kept"`))
 
 	s.wants(204, "", "DELETE /v1/groups/foo", "")
-	nothing := s.listen("/v1/groups/foo?last_event_id=" + position(kept.ID, 4)) // what it had seen was all
+	nothing := s.listen("/v1/groups/foo?last_event_id=" + position(kept.ID, 4)) // nothing is missing for it
 	gone := s.listen("/v1/groups/foo?last_event_id=" + oldest)
 	_, id, data := parseBlock(gone.block())
 	if want := `{"filter":"foo","after":"` + oldest + `","reason":"evicted"}`; data != want || seq(id) < seq(kept.ID)+4 {
@@ -360,7 +360,7 @@ func TestALostPieceIsToldAsAGapOfItsFilterAlone(t *testing.T) {
 	gone.gets(f)
 }
 
-func TestWhatCannotBeSubscribedToIsRefused(t *testing.T) {
+func TestInvalidSubscriptionsAreRefused(t *testing.T) {
 	s := serve(t)
 	for _, c := range []struct{ query, code, parameter string }{
 		{"sinse=all", "parameter-unknown", "sinse"},
@@ -415,7 +415,7 @@ func TestWhatCannotBeSubscribedToIsRefused(t *testing.T) {
 	}
 }
 
-func TestHEADSaysWhatASubscriptionWouldGetAndOpensNone(t *testing.T) {
+func TestHEADChecksASubscriptionWithoutOpeningIt(t *testing.T) {
 	s := serve(t, watchbox.WithMaxStreams(1))
 	for _, target := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
 		for range 3 {
@@ -430,7 +430,7 @@ func TestHEADSaysWhatASubscriptionWouldGetAndOpensNone(t *testing.T) {
 	s.listen("/v1/groups/foo")
 }
 
-func TestTheBoundOfStreamsRefusesTheNewcomerAndEndsNobody(t *testing.T) {
+func TestMaxStreamsRefusesNewStreamsAndKeepsOldOnes(t *testing.T) {
 	s := serve(t, watchbox.WithMaxStreams(2))
 	a, b := s.listen("/v1/groups/foo"), s.listen("/v1/events?group=foo")
 	for _, target := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
@@ -454,7 +454,7 @@ func TestTheBoundOfStreamsRefusesTheNewcomerAndEndsNobody(t *testing.T) {
 	})
 }
 
-func TestAStreamHasAsManyFiltersAsItMay(t *testing.T) {
+func TestMaxFilters(t *testing.T) {
 	s := serve(t)
 	query := func(n int) string {
 		var b strings.Builder
@@ -475,7 +475,7 @@ func TestAStreamHasAsManyFiltersAsItMay(t *testing.T) {
 	few.wants(204, "", "PUT /v1/sessions/"+own.uid+"/groups/c", "", "Watchbox-Session", own.secret)
 }
 
-func TestAcceptMayAskForAStreamInManyWays(t *testing.T) {
+func TestAcceptHeadersThatAllowAStream(t *testing.T) {
 	s := serve(t)
 	for accept, want := range map[string]int{
 		"": 200, "*/*": 200, "text/event-stream": 200, "text/*": 200, "TEXT/Event-Stream": 200,

@@ -22,7 +22,7 @@ func (s *server) setWill(st *stream, will string) {
 	s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", will, append(st.proof(), "Content-Type", "application/json")...)
 }
 
-func TestAWillMayBeRetainedNamedAndExpire(t *testing.T) {
+func TestWillWithRetainEventTTLAndEncoding(t *testing.T) {
 	s := serve(t)
 	for i, c := range []struct{ will, event, want string }{
 		{`{"group":"status","msg":"offline","retain":true}`, "", `"retain":true,"msg":"offline"}`},
@@ -43,7 +43,7 @@ func TestAWillMayBeRetainedNamedAndExpire(t *testing.T) {
 	}
 }
 
-// TestOnlineAndOffline is the recipe of docs/SESSIONS.md: whoever looks later sees the right status.
+// TestOnlineAndOffline is the recipe of docs/SESSIONS.md: a later reader gets the right status.
 func TestOnlineAndOffline(t *testing.T) {
 	s := serve(t)
 	status := func() string { return s.retained("status/sensor").bodies() }
@@ -66,7 +66,7 @@ func TestOnlineAndOffline(t *testing.T) {
 	}
 }
 
-func TestAWillsMembersOutliveTheServer(t *testing.T) {
+func TestWillWithAllMembersSurvivesRestart(t *testing.T) {
 	dir := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, dir)
 	st := s.listen("/v1/groups/foo")
@@ -81,9 +81,9 @@ func TestAWillsMembersOutliveTheServer(t *testing.T) {
 	}
 }
 
-// TestAWillOfAnOlderVersionIsSent: a store may have wills that were written before they had retain,
+// TestWillOfAnOlderVersionIsPublished: a store may have wills that were written before they had retain,
 // ttl and encoding.
-func TestAWillOfAnOlderVersionIsSent(t *testing.T) {
+func TestWillOfAnOlderVersionIsPublished(t *testing.T) {
 	dir := t.TempDir()
 	log, err := disk.Open(disk.Options{Dir: dir, MaxMemory: 64 << 20, MaxGroups: 100})
 	if err != nil {
