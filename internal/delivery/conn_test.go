@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// fakeConn is a connection in memory. The other side reads all at once, or not at all.
+// fakeConn is a connection in memory. The other side reads everything at once, or nothing.
 type fakeConn struct {
 	blocking bool
 	takes    func(n int) int // how many of n bytes a TryWrite takes; nil: all
@@ -76,7 +76,7 @@ func (c *fakeConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// sleep lets the lock go until something changes that somebody else did.
+// sleep releases the lock until another goroutine changes something.
 func (c *fakeConn) sleep() {
 	changed := c.changed
 	c.mu.Unlock()
@@ -119,10 +119,10 @@ func (c *fakeConn) bytes() []byte {
 	return bytes.Clone(c.got)
 }
 
-// patience is how long anything may take on a busy machine.
+// patience is how long to wait for an event: long enough for a busy machine.
 const patience = 2 * time.Minute
 
-// await waits until ok, which is asked under the lock, and fails the test if that does not come.
+// await waits until ok returns true, which it calls with the lock held, or fails the test.
 func (c *fakeConn) await(t tester, what string, ok func() bool) {
 	t.Helper()
 	late := time.NewTimer(patience)

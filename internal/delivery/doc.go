@@ -1,21 +1,21 @@
-// Package delivery knows where each stream is in the log, and moves it on.
+// Package delivery keeps the position of each stream in the log and moves it forward.
 //
-// What a subscription means stands in follow.go: read behind my position, write, until there is
-// nothing more. A shard (shard.go) is the same for many streams at once that are all at the end:
-// it reads the log once and writes the same bytes to every stream that they match.
+// follow.go defines what a subscription is: read the messages behind the position, write them, and
+// repeat until there are no more. A shard (shard.go) does the same for many streams that are all at the
+// end of the log: it reads the log once and writes the same bytes to every stream whose filters match.
 //
-// A stream is at any time in one of two states, and has one owner:
+// A stream is always in one of two states, and has one owner:
 //
 //	following   owned by the goroutine that runs follow
 //	parked      owned by its shard, at the shard's position
 //
-// A shard has an owner, too: the one who holds its lock. That is its goroutine or, for messages to
-// a few streams, the publisher (inline.go). Both do the same work.
+// A stream starts as following, at any position. At the end of the log it parks: it sends itself to its
+// shard's inbox. The shard sends it back to following when its socket does not take everything, or when
+// only a goroutine that may block can write to it. One comparison keeps the change of owner safe: a shard
+// delivers a message to a stream only if the message's seq is above the stream's position.
 //
-// It begins as following, wherever it starts. It parks by sending itself to its shard's inbox. A
-// socket that does not take all it is given, and one that can only be written by a goroutine that
-// may wait, is sent back to following. What joins the two is one comparison: a shard delivers a
-// message to a stream only if its seq is above the stream's position.
+// The owner of a shard is the goroutine that holds its lock: its own goroutine or, for messages to a few
+// streams, a publisher (inline.go). Both do the same work.
 //
-// Gaps are born in one place: Log.Read says what was evicted, follow makes events of it.
+// Gaps come from one place: Log.Read reports what was evicted, and follow turns that into events.
 package delivery

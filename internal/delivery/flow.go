@@ -10,36 +10,36 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Flow control is one rule: a publisher waits while some shard, or some follower, has more ready
-// than it can do in a few tens of milliseconds: what it has not read for holdAfter it has had for
-// that long, and will have for as long again. Ready is what a socket would take now: one that is
-// full owes nothing. So a burst becomes slower answers, not seconds of latency for those who do
-// read.
+// Flow control is one rule: a publisher waits while a shard, or a stream that waits for a turn, has more
+// ready work than it can do in a few tens of milliseconds. Work that has been ready for holdAfter will
+// take about as long again. Ready means that a socket would take it now: a full socket holds nobody back.
+// A burst then slows down the answers to publishers, instead of adding seconds of latency for clients
+// that read.
 const (
 	holdAfter = 10 * time.Millisecond
-	holdMost  = 500 * time.Millisecond // however much is to be done, publishing goes on
+	holdMost  = 500 * time.Millisecond // the longest wait: publishing goes on even if delivery stays behind
 )
 
-// A shard that is busy pauses for as long as it has worked, within bounds, before it takes what has
-// come meanwhile. Half as many writes then carry twice as much each, and those who read, and who
-// publish, get the machine: more is delivered, and sooner (docs/PERFORMANCE.md).
+// A busy shard pauses after each round for as long as the round took, within bounds. Half as many writes
+// then carry twice as much each, and readers and publishers get the CPU: more messages are delivered,
+// and sooner (docs/PERFORMANCE.md).
 const (
 	pauseLeast = time.Millisecond
 	pauseMost  = 10 * time.Millisecond
 )
 
-// pause waits after a round that took so long, if there is more to do already. A message that
-// comes to a shard that has done its work waits for nothing.
+// pause waits after a round that took the time worked, if more messages are there already. A message that
+// comes to an idle shard does not wait.
 func (sh *shard) pause(worked time.Duration) {
 	if _, newest := sh.set.log.Bounds(); worked >= pauseLeast && newest.Seq > store.Seq(sh.pos.Load()) {
 		time.Sleep(min(worked, pauseMost))
 	}
 }
 
-// idle, as the time up to which a shard has read, says that it owes nothing.
+// idle is the value of shard.fresh while the shard has no ready work.
 const idle = math.MaxInt64
 
-// Hold returns when no shard is behind, when it has waited for long, or when ctx ends.
+// Hold returns when no shard is behind, after holdMost, or when ctx ends.
 func (s *Set) Hold(ctx context.Context) {
 	if !s.behind() {
 		return
@@ -75,7 +75,7 @@ func (s *Set) behind() bool {
 	return false
 }
 
-// gate is what publishers wait at until somebody has caught up.
+// gate is where publishers wait until a shard has caught up.
 type gate struct {
 	waits atomic.Bool
 	mu    sync.Mutex
@@ -93,7 +93,7 @@ func (g *gate) wait() <-chan struct{} {
 	return g.ch
 }
 
-// open lets all who wait look again. It costs a load where nobody does.
+// open wakes all that wait, to look again. If none wait it costs one load.
 func (g *gate) open() {
 	if !g.waits.Load() {
 		return

@@ -9,8 +9,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// follow is what a subscription means: read behind my position, write, until there is nothing
-// more; then park. It runs on a goroutine that may wait for the socket.
+// follow is the definition of a subscription: read the messages behind the position, write them, repeat
+// until there are no more, and park. It runs on a goroutine that may wait for the socket.
 func (s *Stream) follow() {
 	for {
 		more, err := s.advance()
@@ -55,8 +55,8 @@ func (s *Stream) over() bool {
 	return s.gone.Load() != nil || s.ending.Load() != nil && !s.live
 }
 
-// step reads once and writes what can be written without waiting. It returns what the socket did
-// not take of the message that it reached, and whether the log may hold more.
+// step reads once and writes as much as it can without waiting. It returns the unsent rest of the message
+// that the write ended in, and whether the log may hold more.
 func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
 	if more, err = s.read(t); err != nil {
 		return unsent{}, false, err
@@ -102,10 +102,10 @@ func (s *Stream) cut(p *parcel, n, least int) (rest unsent, reached store.Seq, e
 	return rest, p.marks[i].seq, nil
 }
 
-// blockingWrite is how many bytes a goroutine that has to wait for its writes takes at once.
+// blockingWrite is how many bytes of small messages a goroutine writes at once if its writes may block.
 const blockingWrite = 16 << 10
 
-// arrive moves the position on: in the retained messages first, then in the log.
+// arrive moves the position forward: first in the retained messages, then in the log.
 func (s *Stream) arrive(seq store.Seq) {
 	if s.retaining() {
 		s.opening.retained = seq
@@ -115,10 +115,10 @@ func (s *Stream) arrive(seq store.Seq) {
 	s.mark.Store(uint64(s.pos))
 }
 
-// retaining reports whether retained messages are to be sent before anything else.
+// retaining reports whether there are retained messages to send first.
 func (s *Stream) retaining() bool { return s.opening != nil && s.opening.retained < s.opening.to }
 
-// read fills the turn's parcel with what comes next, and sets its next position.
+// read fills the turn's parcel with the next messages, and sets the position behind them.
 func (s *Stream) read(t *turn) (more bool, err error) {
 	t.parcel.reset()
 	if s.retaining() {
@@ -142,11 +142,11 @@ func (s *Stream) read(t *turn) (more bool, err error) {
 	return changes || t.batch.Next < newest.Seq, nil
 }
 
-// readToChange reads what comes next, up to where the filters are to change.
+// readToChange reads the next messages, up to the position of the next change of filters.
 func (s *Stream) readToChange(t *turn) (changes bool, err error) {
 	for {
 		next, changes := s.pending()
-		if changes && next.from <= s.pos { // nothing, until the opening is over: then it is made
+		if changes && next.from <= s.pos { // read nothing: the change is made when the opening is over
 			_, newest := s.shard.set.log.Bounds()
 			t.batch.Reset(newest.Epoch)
 			t.batch.Next = s.pos
@@ -155,13 +155,13 @@ func (s *Stream) readToChange(t *turn) (changes bool, err error) {
 		if err := s.readLog(t, next.from); err != nil {
 			return false, err
 		}
-		if _, now := s.pending(); now == changes { // else it was read beyond one that came meanwhile
+		if _, now := s.pending(); now == changes { // otherwise a change came meanwhile: read again, up to it
 			return changes, nil
 		}
 	}
 }
 
-// readLog reads what comes next, up to a position; 0: to the end.
+// readLog reads the next messages, up to a position; 0: to the end.
 func (s *Stream) readLog(t *turn, through store.Seq) error {
 	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Told: s.told, Live: s.live}
 	return s.shard.set.log.Read(q, &t.batch)
@@ -212,7 +212,7 @@ func (s *Stream) renderGaps(t *turn) {
 	}
 }
 
-// behindGap returns the position that a gap's id gives: the one before the first message held.
+// behindGap returns the position in a gap's id: the one before the first message that is held.
 func behindGap(t *turn) store.Seq {
 	if len(t.batch.Frames) > 0 {
 		return t.batch.Frames[0].Seq - 1
@@ -220,8 +220,8 @@ func behindGap(t *turn) store.Seq {
 	return t.batch.Next
 }
 
-// renderEach begins the parcel with a gap for each of the filters. Only the last has an id: who is
-// cut off before is told of all of them again.
+// renderEach begins the parcel with a gap for each of the filters. Only the last one has an id, so that a
+// client that is disconnected before it gets all of them again.
 func (s *Stream) renderEach(t *turn, filters []string, after, reason string) {
 	g := Gap{After: after, Reason: reason}
 	if len(t.batch.Frames) > 0 {
@@ -244,8 +244,8 @@ func (s *Stream) id(t *turn, seq store.Seq) string {
 	return store.ID{Epoch: t.batch.Epoch, Seq: seq}.String()
 }
 
-// jump leaves out all up to the newest, for a stream whose policy is to skip when it is slow, and
-// tells it of each filter that this is a gap for.
+// jump skips to the newest message, for a slow stream whose policy is slow: skip. It reports a gap for each
+// filter that may have lost messages.
 func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 	s.skip = false
 	change, changes := s.pending()
@@ -255,7 +255,7 @@ func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 	if err := s.readLog(t, newest); err != nil {
 		return false, err
 	}
-	much := t.batch.Next < newest // more than was read: who knows for which
+	much := t.batch.Next < newest // one read did not reach the newest: assume that every filter lost some
 	lost := slices.DeleteFunc(s.selects(&t.sel), func(f group.Filter) bool { return !much && !t.has(f) })
 	t.next = newest
 	t.batch.Frames, t.batch.Next = t.batch.Frames[:0], t.next
@@ -263,7 +263,7 @@ func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 	return changes, nil
 }
 
-// wait writes the rest of a message, however long the other side takes.
+// wait writes the rest of a message. It waits for the socket without a limit.
 func (s *Stream) wait(rest unsent) error {
 	begin := now()
 	_, err := s.conn.Write(rest.bytes)
@@ -275,14 +275,14 @@ func (s *Stream) wait(rest unsent) error {
 	return err
 }
 
-// slowWrite is when a goroutine's write counts as slow. A socket that is written to without
-// waiting is slow when it does not take all it is given.
+// slowWrite is the time after which a blocking write counts as slow. A socket that is written to without
+// waiting counts as slow when it does not take everything.
 const slowWrite = time.Second
 
-// slow does what the policy says of slow streams. It returns errSlow if that is to end it.
+// slow applies the policy for slow streams. It returns errSlow if the policy ends them.
 func (s *Stream) slow() error {
 	if len(s.filters) == 0 {
-		return nil // it has left them all, and gets what is sent to its session
+		return nil // it has left all groups, and gets only what is sent to its session
 	}
 	switch s.shard.set.log.Policy(s.filters[0]).Slow {
 	case store.SlowSkip:

@@ -6,18 +6,18 @@ import "github.com/watchbox-go/watchbox/store"
 const (
 	GapEvicted = "evicted" // the messages are no longer held
 	GapEpoch   = "epoch"   // the id is not one of this log
-	GapSlow    = "slow"    // the stream was slow, and its policy is to skip
+	GapSlow    = "slow"    // the stream was slow, and its policy is slow: skip
 )
 
-// Gap tells a client that messages behind an id can no longer be had.
+// Gap tells a client that messages behind an id can no longer be delivered.
 type Gap struct {
 	Filter string
-	After  string // the id behind which they lay
-	Oldest string // the id of the first message that follows; "" for none
+	After  string // the messages came after this id
+	Oldest string // the id of the next message that is delivered; "": none yet
 	Reason string
 }
 
-// AppendJSON appends the gap as the wire format has it.
+// AppendJSON appends the gap in the wire format.
 func (g *Gap) AppendJSON(b []byte) []byte {
 	b = store.AppendQuote(append(b, `{"filter":`...), g.Filter)
 	b = store.AppendQuote(append(b, `,"after":`...), g.After)

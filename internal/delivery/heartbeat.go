@@ -8,17 +8,17 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// beat looks at the streams whose time has come.
+// beat looks at the streams that are due, and sets the timer for the next.
 func (sh *shard) beat(now instant) {
 	for len(sh.dues) > 0 && sh.dues[0].due <= now {
 		s := sh.dues[0]
 		switch {
-		case s.rests:
-			s.rests = false
-			sh.noDue(s)
+		case s.coalescing:
+			s.coalescing = false
+			sh.clearDue(s)
 			go s.follow()
-		case !s.parked.Load(): // it is to end, and did not come to it by itself
-			sh.noDue(s)
+		case !s.parked.Load(): // the server ends it, and its goroutine is stuck in a write
+			sh.clearDue(s)
 			_ = s.conn.Close()
 		case now < s.sent.add(s.heartbeat):
 			sh.setDue(s, s.sent.add(s.heartbeat))
@@ -34,9 +34,9 @@ func (sh *shard) beat(now instant) {
 	sh.timer.Reset(next)
 }
 
-// heartbeat tells a stream that was sent nothing for a while where it is.
+// heartbeat sends a stream its position, because it was sent nothing for a while.
 func (sh *shard) heartbeat(s *Stream, now instant) {
-	pos := max(s.pos, store.Seq(sh.pos.Load())) // it may be ahead of the others
+	pos := max(s.pos, store.Seq(sh.pos.Load())) // it may be ahead of the shard
 	sh.single.reset()
 	beat := sse.AppendHeartbeat(sh.single.buf, store.ID{Epoch: sh.epoch, Seq: pos}.String())
 	sh.single.buf = beat
@@ -49,18 +49,18 @@ func (sh *shard) heartbeat(s *Stream, now instant) {
 		go s.finish(reason(err))
 	case n < len(beat):
 		rest, _ := sh.set.unsent.own(beat[n:]) // small: there is always room
-		sh.fall(s, pos, rest)
+		sh.handOff(s, pos, rest)
 	}
 }
 
-// dues is a heap of streams by when the shard has to look at them.
+// dues is a heap of streams, ordered by when the shard has to look at them.
 type dues []*Stream
 
 func (d dues) Len() int           { return len(d) }
 func (d dues) Less(i, j int) bool { return d[i].due < d[j].due }
 func (d dues) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
-	d[i].dueAt, d[j].dueAt = int32(i), int32(j)
+	d[i].dueIndex, d[j].dueIndex = int32(i), int32(j)
 }
 func (d *dues) Push(x any) { *d = append(*d, x.(*Stream)) }
 func (d *dues) Pop() any {
@@ -73,17 +73,17 @@ func (d *dues) Pop() any {
 
 func (sh *shard) setDue(s *Stream, at instant) {
 	s.due = at
-	if s.dueAt >= 0 {
-		heap.Fix(&sh.dues, int(s.dueAt))
+	if s.dueIndex >= 0 {
+		heap.Fix(&sh.dues, int(s.dueIndex))
 		return
 	}
-	s.dueAt = int32(len(sh.dues))
+	s.dueIndex = int32(len(sh.dues))
 	heap.Push(&sh.dues, s)
 }
 
-func (sh *shard) noDue(s *Stream) {
-	if s.dueAt >= 0 {
-		heap.Remove(&sh.dues, int(s.dueAt))
-		s.dueAt = -1
+func (sh *shard) clearDue(s *Stream) {
+	if s.dueIndex >= 0 {
+		heap.Remove(&sh.dues, int(s.dueIndex))
+		s.dueIndex = -1
 	}
 }

@@ -5,32 +5,32 @@ import (
 	"strings"
 )
 
-// index leads from a group to the sets of streams whose filter matches it: a tree of levels, in
-// which "+" and "#" are levels like others. It is a shard's own.
+// index finds the streams whose filters match a group. It is a tree of levels, in which "+" and "#" are
+// ordinary levels. Each shard has its own.
 type index struct {
 	root     node
 	sessions map[string]*Stream // by uid: the first of its streams
 }
 
 type node struct {
-	levels map[string]*node
-	set    *set // of the filter that ends here
+	levels   map[string]*node
+	audience *audience // of the filter that ends here
 }
 
-// set is the streams of one filter.
-type set struct {
+// audience is the streams of one filter.
+type audience struct {
 	filter  string
 	streams []*Stream
 	frames  []int // of the batch being delivered: what the filter matched
 }
 
-// place is where a stream is in a set.
+// place is the index of a stream in an audience.
 type place struct {
-	set *set
-	at  int
+	audience *audience
+	at       int
 }
 
-// add puts a stream into the set of each of its filters.
+// add puts a stream into the audience of each of its filters.
 func (x *index) add(s *Stream) {
 	x.addOwn(s)
 	for _, f := range s.filters {
@@ -38,11 +38,11 @@ func (x *index) add(s *Stream) {
 		for level := range strings.SplitSeq(f.String(), "/") {
 			n = n.child(level)
 		}
-		if n.set == nil {
-			n.set = &set{filter: f.String()}
+		if n.audience == nil {
+			n.audience = &audience{filter: f.String()}
 		}
-		s.places = append(s.places, place{n.set, len(n.set.streams)})
-		n.set.streams = append(n.set.streams, s)
+		s.places = append(s.places, place{n.audience, len(n.audience.streams)})
+		n.audience.streams = append(n.audience.streams, s)
 	}
 }
 
@@ -58,41 +58,41 @@ func (n *node) child(level string) *node {
 	return c
 }
 
-// remove takes a stream out of its sets.
+// remove takes a stream out of its audiences.
 func (x *index) remove(s *Stream) {
 	x.removeOwn(s)
 	for _, p := range s.places {
-		last := len(p.set.streams) - 1
-		moved := p.set.streams[last]
-		p.set.streams[p.at] = moved
-		p.set.streams[last] = nil
-		p.set.streams = p.set.streams[:last]
-		moved.moved(p.set, last, p.at)
+		last := len(p.audience.streams) - 1
+		moved := p.audience.streams[last]
+		p.audience.streams[p.at] = moved
+		p.audience.streams[last] = nil
+		p.audience.streams = p.audience.streams[:last]
+		moved.moved(p.audience, last, p.at)
 		if last == 0 {
-			x.root.prune(p.set.filter)
+			x.root.prune(p.audience.filter)
 		}
 	}
 	s.places = s.places[:0]
 }
 
-// moved is told that the stream is elsewhere in a set now.
-func (s *Stream) moved(in *set, from, to int) {
+// moved updates the stream's index in an audience.
+func (s *Stream) moved(in *audience, from, to int) {
 	i := slices.Index(s.places, place{in, from})
 	if i >= 0 {
 		s.places[i].at = to
 	}
 }
 
-// prune forgets the set of a filter, and the nodes that lead only there.
+// prune removes the audience of a filter, and the nodes that lead only there.
 func (n *node) prune(filter string) (empty bool) {
 	level, rest, more := strings.Cut(filter, "/")
 	c := n.levels[level]
 	if !more {
-		c.set = nil
+		c.audience = nil
 	} else {
 		c.prune(rest)
 	}
-	if c.set == nil && len(c.levels) == 0 {
+	if c.audience == nil && len(c.levels) == 0 {
 		delete(n.levels, level)
 	}
 	return len(n.levels) == 0
@@ -122,7 +122,7 @@ func (x *index) removeOwn(s *Stream) {
 	s.next = nil
 }
 
-// ownOf returns the first stream of the session that a group is for, if it is for one.
+// ownOf returns the first stream of the session that a $session group belongs to, or nil.
 func (x *index) ownOf(name string) *Stream {
 	uid, ok := strings.CutPrefix(name, SessionPrefix)
 	if !ok {
@@ -131,28 +131,28 @@ func (x *index) ownOf(name string) *Stream {
 	return x.sessions[uid]
 }
 
-// Match implements store.Selector: a shard reads only what somebody listens to.
+// Match implements store.Selector: a shard reads only messages that match one of its streams.
 func (x *index) Match(name string) bool {
 	if x.ownOf(name) != nil {
 		return true
 	}
 	found := false
-	x.lookup(name, func(*set) { found = true })
+	x.lookup(name, func(*audience) { found = true })
 	return found
 }
 
-// lookup calls yield with each set whose filter matches the group.
-func (x *index) lookup(name string, yield func(*set)) {
+// lookup calls yield with the audience of each filter that matches the group.
+func (x *index) lookup(name string, yield func(*audience)) {
 	x.root.lookup(name, strings.HasPrefix(name, "$"), yield)
 }
 
-// lookup goes down the levels. A wildcard in the first one matches no name of the server's own. A
-// name may hold a wildcard, where the server's own are about a filter: it is one of its level, and
-// "#" all of them.
-func (n *node) lookup(rest string, system bool, yield func(*set)) {
+// lookup descends the levels. A wildcard in the first level does not match a $ group. A $presence group
+// may itself contain a wildcard, because it is named after a filter: "+" is an ordinary level there, and
+// "#" ends the name.
+func (n *node) lookup(rest string, system bool, yield func(*audience)) {
 	if !system {
 		if c := n.levels["#"]; c != nil {
-			yield(c.set)
+			yield(c.audience)
 		}
 	}
 	level, rest, more := strings.Cut(rest, "/")
@@ -165,32 +165,32 @@ func (n *node) lookup(rest string, system bool, yield func(*set)) {
 	}
 }
 
-func (n *node) descend(c *node, rest string, more bool, yield func(*set)) {
+func (n *node) descend(c *node, rest string, more bool, yield func(*audience)) {
 	switch {
 	case c == nil:
 	case more:
 		c.lookup(rest, false, yield)
 	default:
-		if c.set != nil {
-			yield(c.set)
+		if c.audience != nil {
+			yield(c.audience)
 		}
 		if parent := c.levels["#"]; parent != nil { // home/# matches home
-			yield(parent.set)
+			yield(parent.audience)
 		}
 	}
 }
 
 // size returns how many streams have a filter that matches the group; one with two counts twice.
 func (x *index) size(name string) (n int) {
-	x.lookup(name, func(in *set) { n += len(in.streams) })
+	x.lookup(name, func(in *audience) { n += len(in.streams) })
 	return n
 }
 
-// count returns how many streams get a message of the group.
+// count returns how many streams would get a message to the group.
 func (x *index) count(name string) int {
 	n := 0
-	seen := map[*Stream]bool{} // those with several filters
-	x.lookup(name, func(in *set) {
+	seen := map[*Stream]bool{} // streams with several filters, which count once
+	x.lookup(name, func(in *audience) {
 		for _, s := range in.streams {
 			if len(s.places) > 1 {
 				seen[s] = true

@@ -13,16 +13,16 @@ const (
 	inlineRounds = 2        // how often it looks again for the sake of other publishers
 )
 
-// appended is what a publisher has appended.
+// appended describes an append.
 type appended struct {
 	first, last store.Seq
 	entries     []store.Entry
 	few         int // streams that it may still write to
 }
 
-// Appended is to be called after each append to the log of a set that is told of them. If the
-// messages are for at most few streams, and nobody else runs the shards of these, it delivers them
-// before it returns; else it wakes those shards. It never waits.
+// Appended has to be called after each append to the log, if the set was created with told. If the
+// messages are for at most few streams, and no other goroutine runs their shards, it delivers them before
+// it returns. Otherwise it wakes those shards. It never waits.
 func (s *Set) Appended(first store.Seq, entries []store.Entry, few int) {
 	if !s.told {
 		return
@@ -35,7 +35,7 @@ func (s *Set) Appended(first store.Seq, entries []store.Entry, few int) {
 	}
 }
 
-// appended runs the shard in the publisher's goroutine, if nobody else does.
+// appended runs the shard in the publisher's goroutine, unless another goroutine runs it.
 //
 // No append is missed. A publisher that finds the shard taken sets again and then tries once more.
 // Either the second try succeeds, or the owner has not unlocked yet and will find again set.
@@ -64,7 +64,7 @@ func (sh *shard) inline(a *appended) (done bool) {
 	defer sh.owner.Unlock()
 	sh.again.Store(false)
 	if sh.changed.Load() {
-		return false // a stream is to be recalled first
+		return false // a stream has to be recalled first
 	}
 	n, own := sh.listeners(a.entries)
 	if n == 0 && !own && store.Seq(sh.pos.Load()) == a.first-1 {
@@ -79,7 +79,7 @@ func (sh *shard) inline(a *appended) (done bool) {
 	}
 	sh.dispatch(now())
 	sh.pos.Store(uint64(sh.batch.Next))
-	return len(sh.dues) == 0 || sh.dues[0].due >= sh.beatAt // else the goroutine's timer is to be set
+	return len(sh.dues) == 0 || sh.dues[0].due >= sh.beatAt // otherwise the goroutine has to set its timer
 }
 
 // readFew reads the log to its end, and reports whether what it read is for few streams.
@@ -100,8 +100,8 @@ func (sh *shard) readFew(a *appended, newest store.Seq) bool {
 	return true
 }
 
-// listeners returns how many streams get the entries, each as often as it is matched, and whether
-// one of them is for a session alone.
+// listeners returns how many streams get the entries, counting each stream once per match, and whether one
+// of the entries is for a single session.
 func (sh *shard) listeners(entries []store.Entry) (n int, own bool) {
 	for i := range entries {
 		name := entries[i].Group

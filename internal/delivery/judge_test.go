@@ -12,16 +12,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// claim is what a stream is owed: what its filters match, each behind a position and up to another.
+// claim is the messages that a stream has to get: those that its filters match, each between two positions.
 type claim struct {
 	terms   []term
 	notFrom string
 	raw     bool
 	start   store.Seq
-	held    map[store.Seq]bool // of the messages up to until, these alone; nil: all
+	held    map[store.Seq]bool // of the messages up to until, only these; nil: all
 	until   store.Seq
 	unknown int  // gaps with the reason epoch, at the start
-	cut     bool // the stream broke off: a gap may be told for what was still to come
+	cut     bool // the stream was disconnected: a gap may be about messages that were still to come
 }
 
 type term struct {
@@ -29,7 +29,7 @@ type term struct {
 	from, to store.Seq // behind from, up to to
 }
 
-// wants is what a stream is owed whose filters stay what they are.
+// wants is the claim of a stream whose filters do not change.
 func wants(f group.Set, start store.Seq) *claim {
 	c := &claim{start: start}
 	for _, x := range f {
@@ -50,16 +50,16 @@ func (c *claim) owed(m *message) bool {
 	return false
 }
 
-// told is a gap that a stream was told of.
+// told is a gap event of a stream.
 type told struct {
 	filter, reason string
 	after, upTo    store.Seq
 	covers         int
 }
 
-// judge reads a stream as its listener does, and holds it against what was published: each message
-// that it is owed comes once, in order, unchanged, or a gap says that it does not; an id says that
-// all up to it has come; and no gap is told without need.
+// judge reads a stream as a client does, and compares it with what was published: each message of the claim
+// comes once, in order and unchanged, or a gap covers it; an id says that all messages up to it have come;
+// and there is no gap without a lost message.
 type judge struct {
 	*claim
 	published []message
@@ -68,7 +68,7 @@ type judge struct {
 	epochs    int
 }
 
-// verdict judges blocks, and at the end whether all up to the position has come.
+// verdict checks blocks, and at the end whether all messages up to the position have come.
 func (c *claim) verdict(published []message, blocks []block, end store.Seq) error {
 	j := &judge{claim: c, published: published, pos: c.start}
 	last := c.start
@@ -173,10 +173,10 @@ func (j *judge) reach(to store.Seq, with *message) error {
 		if m == with {
 			continue
 		}
-		// A gap may be about what is not owed: nobody knows whose a message was that is gone, nor
+		// A gap may be about a message that the stream would not get: nobody knows the sender of an evicted message, nor
 		// whether only those were lost that came after the filter was left.
 		if !j.covered(m) && j.owed(m) && !m.optional {
-			return fmt.Errorf("lost without a word: %v", *m)
+			return fmt.Errorf("lost without a gap: %v", *m)
 		}
 	}
 	return nil
@@ -221,7 +221,7 @@ func (j *judge) gap(b *block) error {
 	return j.reach(b.seq, nil)
 }
 
-// TestJudge shows the judge streams with a mistake in each.
+// TestJudge gives the judge streams with one mistake each.
 func TestJudge(t *testing.T) {
 	published := []message{}
 	var good []block

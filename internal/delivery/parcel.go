@@ -6,15 +6,15 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// View is how a stream wants its messages.
+// View is the form in which a stream gets its messages.
 type View struct {
 	Raw     bool   // the payload itself instead of JSON
-	NotFrom string // the uid whose messages are left out; "" for none
+	NotFrom string // messages of this uid are left out; "": none
 }
 
-// parcel is a piece of a stream: bytes, and where in them each message ends.
+// parcel is the bytes to write to a stream next, with the end of each message in them.
 type parcel struct {
-	out   []byte // what is to be written: buf, or a piece of a batch
+	out   []byte // what to write: buf, or a part of a batch
 	buf   []byte
 	marks []mark
 }
@@ -55,20 +55,20 @@ func (v View) retainedForm() form {
 
 func (p *parcel) reset() { p.out, p.buf, p.marks = nil, p.buf[:0], p.marks[:0] }
 
-// trim gives the buffer back if it is larger than most bytes.
+// trim drops the buffer if it is larger than most bytes.
 func (p *parcel) trim(most int) {
 	if cap(p.buf) > most {
 		*p = parcel{marks: p.marks[:0]}
 	}
 }
 
-// end notes that what was appended to buf ends with the message, or event, of seq.
+// end marks the end of a message or event that was appended to buf.
 func (p *parcel) end(seq store.Seq, f form) {
 	p.out = p.buf
 	p.marks = append(p.marks, mark{len(p.buf), seq, f})
 }
 
-// add renders a message. It does nothing for one that the view leaves out.
+// add renders a message, unless the view leaves it out.
 func (p *parcel) add(f *store.Frame, v View) {
 	switch {
 	case v.NotFrom != "" && string(f.UID()) == v.NotFrom:
@@ -81,9 +81,9 @@ func (p *parcel) add(f *store.Frame, v View) {
 	p.end(f.Seq, v.form())
 }
 
-// cut returns the mark at which the message ends that was begun with the first n bytes. If none was
-// begun it is that of the next one, or of more of them up to least bytes: a goroutine that has to wait
-// for the socket writes those at once.
+// cut returns the mark at the end of the message that byte n lies in. If more messages follow within least
+// bytes it returns the mark of the last of them, because a goroutine that has to wait for the socket
+// should write more than a small message at a time.
 func (p *parcel) cut(n, least int) (i int) {
 	i = sort.Search(len(p.marks), func(i int) bool { return p.marks[i].end > n })
 	for i+1 < len(p.marks) && p.marks[i+1].end-n <= least {
@@ -92,8 +92,8 @@ func (p *parcel) cut(n, least int) (i int) {
 	return i
 }
 
-// take makes the parcel of frames of a batch, given by their numbers, for streams that leave
-// nothing out. Where JSON frames are back to back it is a piece of the batch itself, uncopied.
+// take makes the parcel of frames of a batch, given by their indexes, for views that leave nothing out.
+// If JSON frames lie next to each other, the parcel is a part of the batch, without a copy.
 func (p *parcel) take(b *store.Batch, frames []int, raw bool) {
 	p.reset()
 	first, last := frames[0], frames[len(frames)-1]
@@ -106,7 +106,7 @@ func (p *parcel) take(b *store.Batch, frames []int, raw bool) {
 	p.piece(b, first, last)
 }
 
-// piece makes the parcel a piece of the batch, from a frame to another.
+// piece makes the parcel the part of the batch from the first frame to the last.
 func (p *parcel) piece(b *store.Batch, first, last int) {
 	from := b.Frames[first].At
 	for i := first; i <= last; i++ {

@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// kinds are the ways that bytes go to a listener. What follow alone delivers is what all should.
+// kinds are the ways in which bytes go to a client. All have to deliver the same as follow alone.
 var kinds = []struct {
 	name string
 	told bool // publishers deliver, too
@@ -32,7 +32,7 @@ var kinds = []struct {
 	{"hijacked, by publishers", true, func(t tester, r *rig) setup { r.web = newWeb(t, true); return blocking(false) }},
 }
 
-// scenarios go step by step, and return who listened.
+// scenarios run step by step, and return the listeners.
 var scenarios = map[string]func(*rig, setup) []*listener{
 	"live": func(r *rig, c setup) []*listener {
 		a, b := r.listen(filters("a"), c), r.listen(filters("b"), c)

@@ -21,15 +21,15 @@ var (
 	someFilters = []string{"a", "b/1", "b/+", "b/#", "#", "+", "+/+", "c/#", "$p/#", "$p/x", "c/x/y", "b"}
 )
 
-// random is what happens to a log and its streams, one thing after the other.
+// random does random things to a log and its streams, one after the other.
 type random struct {
 	*rig
 	rt        *rapid.T
 	listeners []*claimant
-	last      store.Seq // that somebody had when he went
+	last      store.Seq // the last position of a client that left
 }
 
-// claimant is a listener who knows what he is owed.
+// claimant is a listener with the messages that it has to get.
 type claimant struct {
 	*listener
 	*claim
@@ -37,7 +37,7 @@ type claimant struct {
 	text    string
 }
 
-// TestAnythingAtAnyTime has a judge look at every stream.
+// TestAnythingAtAnyTime does random things and judges every stream.
 func TestAnythingAtAnyTime(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		told := rapid.Bool().Draw(rt, "publishers deliver")
@@ -212,7 +212,7 @@ func (x *random) remove(l *claimant) {
 	x.listeners = slices.DeleteFunc(x.listeners, func(o *claimant) bool { return o == l })
 }
 
-// leave closes a connection, and judges what came until then.
+// leave closes a connection, and judges the messages until then.
 func (x *random) leave(l *claimant) {
 	l.hangUp()
 	x.remove(l)
@@ -249,7 +249,7 @@ func (x *random) check(l *claimant, end store.Seq) {
 	l.unknown = unknown
 }
 
-// end has all read, sends to each group, and judges who has got it.
+// end lets all listeners read, publishes to each group, and judges each stream.
 func (x *random) end() {
 	for _, f := range someFilters {
 		x.policy(f, store.Policy{})

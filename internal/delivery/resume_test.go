@@ -9,8 +9,8 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// TestResumeAtEveryByte cuts streams after each of their bytes, as a connection may be, and goes on
-// behind the last id that has come: both parts together are what one stream would have been.
+// TestResumeAtEveryByte cuts streams off after each of their bytes and resumes behind the last id that has
+// come. Both parts together have to equal one uninterrupted stream.
 func TestResumeAtEveryByte(t *testing.T) {
 	for name, c := range map[string]struct {
 		filters []string
@@ -85,7 +85,7 @@ func TestResumeAtEveryByte(t *testing.T) {
 	}
 }
 
-// lastID returns the position that a client resumes behind which has got these blocks.
+// lastID returns the position behind which a client resumes that has received these blocks.
 func lastID(blocks []block) (seq store.Seq, ok bool) {
 	for _, b := range blocks {
 		if b.id != "" {

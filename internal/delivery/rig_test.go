@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// rig is a log with its streams, and what was appended.
+// rig is a log with its streams and the messages that were appended.
 type rig struct {
 	t   tester
 	log *memory.Log
@@ -108,7 +108,7 @@ type listener struct {
 	done   chan delivery.Reason
 }
 
-// setup changes what a stream is made of, or its connection.
+// setup changes the configuration of a stream, or its connection.
 type setup func(*delivery.Config, *fakeConn)
 
 func after(seq store.Seq) setup {
@@ -135,7 +135,7 @@ func (r *rig) make(f group.Set, with ...setup) *listener {
 	return l
 }
 
-// run returns what Run does, when it does.
+// run runs the stream and returns the result of Run.
 func (r *rig) run(l *listener) bool {
 	if r.web != nil {
 		return r.web.run(r.t, l)

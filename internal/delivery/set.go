@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Set is all streams of a log, shared out among shards.
+// Set is all streams of a log, divided among shards.
 type Set struct {
 	log    store.Store
 	told   bool
@@ -22,7 +22,7 @@ type Set struct {
 }
 
 // NewSet starts the shards, one for each core. They watch the log, unless the set is told: then
-// Appended is to be called after each append.
+// Appended has to be called after each append.
 //
 // Sockets that do not take a whole message leave up to maxUnsent bytes in memory, and 4 KiB a stream
 // beyond that. A stream for which there is no room ends with the reason Slow.
@@ -36,12 +36,12 @@ func NewSet(log store.Store, told bool, maxUnsent int64) *Set {
 	return s
 }
 
-// New makes a stream, which Run starts.
+// New returns a stream. Run starts it.
 func (s *Set) New(c Config) *Stream {
 	st := &Stream{
 		shard: s.shards[int(s.next.Add(1))%len(s.shards)],
 		done:  c.Done, filters: c.Filters, uid: c.UID, view: c.View, pos: c.Start.After,
-		heartbeat: c.Heartbeat, coalesce: s.coalesce(c.Filters), live: c.Start.Live, dueAt: -1, at: -1,
+		heartbeat: c.Heartbeat, coalesce: s.coalesce(c.Filters), live: c.Start.Live, dueIndex: -1, allIndex: -1,
 	}
 	st.opening = &opening{held: c.Start.Held, unknown: c.Start.Unknown}
 	if c.Start.Retained {
@@ -51,7 +51,7 @@ func (s *Set) New(c Config) *Stream {
 	return st
 }
 
-// coalesce returns the least time that a policy puts between two writes to a stream.
+// coalesce returns the shortest time between two writes that the policies of the filters demand.
 func (s *Set) coalesce(filters group.Set) (d time.Duration) {
 	for i, f := range filters {
 		if c := s.log.Policy(f).Coalesce; i == 0 || c < d {
@@ -61,7 +61,7 @@ func (s *Set) coalesce(filters group.Set) (d time.Duration) {
 	return d
 }
 
-// Close ends all streams with a last event that says why, and returns when all have ended.
+// Close ends all streams with a last event that gives the reason, and returns when all have ended.
 func (s *Set) Close(why Reason) {
 	for _, sh := range s.shards {
 		sh.close(why)
@@ -71,7 +71,7 @@ func (s *Set) Close(why Reason) {
 	}
 }
 
-// Listeners returns, for each group, how many streams would get a message sent to it now.
+// Listeners returns, for each group, how many streams would get a message now.
 func (s *Set) Listeners(groups []string) []int {
 	n := make([]int, len(groups))
 	for _, sh := range s.shards {
@@ -84,23 +84,23 @@ func (s *Set) Listeners(groups []string) []int {
 	return n
 }
 
-// Stats returns what has been done so far.
+// Stats returns the counters.
 func (s *Set) Stats() Stats {
 	return Stats{
 		Messages: s.stats.messages.Load(), Bytes: s.stats.bytes.Load(), Writes: s.stats.writes.Load(),
-		Fell: s.stats.fell.Load(), Held: s.stats.held.Load(), Unsent: s.unsent.size.Load(),
+		ShortWrites: s.stats.shortWrites.Load(), Held: s.stats.held.Load(), Unsent: s.unsent.size.Load(),
 	}
 }
 
 // Stats counts deliveries since the start.
 type Stats struct {
 	Messages, Bytes, Writes uint64
-	Fell                    uint64 // times that a socket did not take all it was given
+	ShortWrites             uint64 // writes of which a socket took only a part
 	Held                    uint64 // times that a publisher had to wait
 	Unsent                  int64  // bytes of begun messages that are kept now
 }
 
-type counters struct{ messages, bytes, writes, fell, held atomic.Uint64 }
+type counters struct{ messages, bytes, writes, shortWrites, held atomic.Uint64 }
 
 func (c *counters) wrote(n, messages int) {
 	if n > 0 {

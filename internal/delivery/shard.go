@@ -10,46 +10,46 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// batchBytes is what a shard reads of the log at once.
+// batchBytes is how much a shard reads of the log at once.
 const batchBytes = 256 << 10
 
-// shard is follow for many streams at once, all of them at its own position: it reads once and
-// writes each stream once. Its goroutine runs it, or a publisher that finds it at rest (inline.go).
+// shard is follow for many streams that are all at the shard's position: it reads the log once and writes
+// to each stream once. Its goroutine runs it, or a publisher that finds it idle (inline.go).
 type shard struct {
 	set  *Set
 	wake chan struct{} // holds one: look again
 	done chan struct{}
 
-	owner   sync.Mutex  // held by the one who runs the shard, who owns what is parked
-	again   atomic.Bool // a publisher found it held: look again
-	follows atomic.Bool // the log, since some stream is parked
+	owner   sync.Mutex  // held by the goroutine that runs the shard, and so owns the parked streams
+	again   atomic.Bool // a publisher found owner locked: look again
+	follows atomic.Bool // it reads the log, because streams are parked
 
 	mu    sync.Mutex // guards what follows
-	inbox []func()   // to be done by the shard's goroutine
+	inbox []func()   // calls for the shard's goroutine
 	shut  bool
-	why   Reason // it was shut: not changed from then on
+	why   Reason // why it was shut; does not change after that
 
-	changed atomic.Bool // filters of a stream; recall is in the inbox
+	changed atomic.Bool // the filters of a stream have changed, and a recall is in the inbox
 
-	pos   atomic.Uint64 // all up to here has been delivered to what is parked
-	fresh atomic.Int64  // what was appended before this time has been read; idle: nothing is owed
+	pos   atomic.Uint64 // messages up to here have been delivered to the parked streams
+	fresh atomic.Int64  // messages appended before this time have been read; idle: all have been
 
-	// The owner's.
-	index   index
-	parked  int
-	all     []*Stream // parked or not
-	dues    dues
-	timer   *time.Timer
-	beatAt  instant // when the timer fires
-	unwatch func()
-	epoch   string
-	batch   store.Batch
-	touched []*set
-	sets    []*set    // of the group in hand
-	shared  [2]parcel // JSON and raw, for the set in hand
-	single  parcel
-	sel     group.Set // what the stream in hand selects
-	matched []int     // frames for a stream of several sets
+	// Used by the owner alone.
+	index     index
+	parked    int
+	all       []*Stream // parked or not
+	dues      dues
+	timer     *time.Timer
+	beatAt    instant // when the timer fires
+	unwatch   func()
+	epoch     string
+	batch     store.Batch
+	touched   []*audience
+	audiences []*audience // of the current group
+	shared    [2]parcel   // as JSON and raw, for the current audience
+	single    parcel
+	sel       group.Set // the filters of the current stream
+	matched   []int     // frames for a stream in several audiences
 }
 
 func newShard(s *Set) *shard {
@@ -63,7 +63,7 @@ func newShard(s *Set) *shard {
 	return sh
 }
 
-// post has f done by the shard's goroutine.
+// post has the shard's goroutine call f.
 func (sh *shard) post(f func()) {
 	sh.mu.Lock()
 	sh.inbox = append(sh.inbox, f)
@@ -71,7 +71,7 @@ func (sh *shard) post(f func()) {
 	sh.rouse()
 }
 
-// rouse has the shard's goroutine look again.
+// rouse wakes the shard's goroutine.
 func (sh *shard) rouse() {
 	select {
 	case sh.wake <- struct{}{}:
@@ -79,7 +79,7 @@ func (sh *shard) rouse() {
 	}
 }
 
-// ask has f done by the shard's goroutine and waits for it, unless the shard has ended.
+// ask has the shard's goroutine call f, and waits for it, unless the shard has ended.
 func (sh *shard) ask(f func()) {
 	done := make(chan struct{})
 	sh.post(func() { f(); close(done) })
@@ -89,7 +89,7 @@ func (sh *shard) ask(f func()) {
 	}
 }
 
-// join adds a stream, which will follow first, unless the shard is shut.
+// join adds a stream, which follows first. It returns false if the shard is shut.
 func (sh *shard) join(s *Stream) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -97,9 +97,9 @@ func (sh *shard) join(s *Stream) bool {
 		return false
 	}
 	sh.inbox = append(sh.inbox, func() {
-		s.at = int32(len(sh.all))
+		s.allIndex = int32(len(sh.all))
 		sh.all = append(sh.all, s)
-		if s.ending.Load() != nil { // since before it ran
+		if s.ending.Load() != nil { // End was called before Run
 			sh.end(s)
 		}
 	})
@@ -107,7 +107,7 @@ func (sh *shard) join(s *Stream) bool {
 	return true
 }
 
-// close ends all streams. The shard's goroutine ends with the last.
+// close ends all streams. The shard's goroutine ends after the last of them.
 func (sh *shard) close(why Reason) {
 	sh.mu.Lock()
 	if !sh.shut {
@@ -134,7 +134,7 @@ func (sh *shard) run() {
 	}
 }
 
-// hold looks as the shard's owner, and once more for each publisher that it has kept from doing so.
+// hold runs look as the owner, and again if a publisher has found the shard locked meanwhile.
 func (sh *shard) hold() (open bool) {
 	for {
 		sh.owner.Lock()
@@ -146,7 +146,7 @@ func (sh *shard) hold() (open bool) {
 	}
 }
 
-// look does all there is to do, and reports whether there may ever be more.
+// look does all the work there is, and reports whether there may be more later.
 func (sh *shard) look() bool {
 	for {
 		open := sh.work()
@@ -154,14 +154,14 @@ func (sh *shard) look() bool {
 		more := sh.deliver()
 		sh.beat(now())
 		if !more {
-			sh.rest()
+			sh.settle()
 			return open
 		}
 		sh.pause(time.Duration(now() - begun))
 	}
 }
 
-// work does what is in the inbox.
+// work makes the calls in the inbox.
 func (sh *shard) work() (open bool) {
 	for {
 		sh.mu.Lock()
@@ -178,8 +178,7 @@ func (sh *shard) work() (open bool) {
 	}
 }
 
-// deliver reads the next batch for what is parked and writes it. It reports whether there was
-// one.
+// deliver reads the next batch for the parked streams and writes it. It reports whether there was one.
 func (sh *shard) deliver() bool {
 	if sh.parked == 0 {
 		return false
@@ -193,7 +192,7 @@ func (sh *shard) deliver() bool {
 		return false
 	}
 	if sh.changed.Swap(false) {
-		return true // what was read may be for a stream that has to be recalled first
+		return true // the batch may be for a stream that has to be recalled first
 	}
 	if len(sh.batch.Gaps) > 0 {
 		sh.lapped(now)
@@ -208,29 +207,29 @@ func (sh *shard) deliver() bool {
 	return true
 }
 
-// lapped sends all to follow, which finds out for each whether the messages that were evicted
-// before this shard could read them were its own. Flow control is there for this not to happen.
+// lapped makes all streams follow, because messages were evicted before the shard could read them. follow
+// finds out for each stream whether it has a gap. Flow control prevents this in normal operation.
 func (sh *shard) lapped(now instant) {
 	for _, s := range sh.all {
 		if s.parked.Load() {
-			sh.fall(s, s.pos, unsent{})
+			sh.handOff(s, s.pos, unsent{})
 		}
 	}
 	sh.pos.Store(uint64(sh.batch.Next))
 	sh.fresh.Store(int64(now))
 }
 
-// dispatch gives each set the frames that its filter matched, and then each stream its share.
+// dispatch collects the frames that each audience matches, and then writes to its streams.
 func (sh *shard) dispatch(now instant) {
 	sh.recallOwn()
 	group := ""
 	sh.touched = sh.touched[:0]
 	for i := range sh.batch.Frames {
 		if g := sh.batch.Frames[i].Group; g != group || i == 0 {
-			group, sh.sets = g, sh.sets[:0]
-			sh.index.lookup(g, func(in *set) { sh.sets = append(sh.sets, in) })
+			group, sh.audiences = g, sh.audiences[:0]
+			sh.index.lookup(g, func(in *audience) { sh.audiences = append(sh.audiences, in) })
 		}
-		for _, in := range sh.sets {
+		for _, in := range sh.audiences {
 			if len(in.frames) == 0 {
 				sh.touched = append(sh.touched, in)
 			}
@@ -238,15 +237,15 @@ func (sh *shard) dispatch(now instant) {
 		}
 	}
 	for _, in := range sh.touched {
-		sh.deliverSet(in, now)
+		sh.deliverTo(in, now)
 	}
 	for _, in := range sh.touched {
 		in.frames = in.frames[:0]
 	}
 }
 
-// recallOwn has the streams follow whose session something of the batch was sent to: that is rare,
-// and each of them is alone with it.
+// recallOwn makes streams follow if the batch has a message to their session. That is rare, and no two
+// streams share such a batch.
 func (sh *shard) recallOwn() {
 	for i := range sh.batch.Frames {
 		for s := sh.index.ownOf(sh.batch.Frames[i].Group); s != nil; {
@@ -257,11 +256,11 @@ func (sh *shard) recallOwn() {
 	}
 }
 
-// deliverSet writes to the streams of a set what all of them get, rendered once a view.
-func (sh *shard) deliverSet(in *set, now instant) {
+// deliverTo writes to the streams of an audience. It renders the messages once for each view.
+func (sh *shard) deliverTo(in *audience, now instant) {
 	sh.shared[0].reset()
 	sh.shared[1].reset()
-	// From the end: a stream that leaves the set is replaced by one that was served.
+	// From the end: a stream that leaves the audience is replaced by one that was served already.
 	for i := len(in.streams) - 1; i >= 0; i-- {
 		s := in.streams[i]
 		if p := sh.share(s, in); len(p.out) > 0 {
@@ -270,8 +269,8 @@ func (sh *shard) deliverSet(in *set, now instant) {
 	}
 }
 
-// share returns what of the batch a stream gets: mostly what all of its set get.
-func (sh *shard) share(s *Stream, in *set) *parcel {
+// share returns what a stream gets of the batch: usually the same as its whole audience.
+func (sh *shard) share(s *Stream, in *audience) *parcel {
 	if s.view.NotFrom != "" || s.pos >= sh.batch.Frames[in.frames[0]].Seq || !sh.alone(in, s) {
 		return sh.own(s)
 	}
@@ -285,21 +284,21 @@ func (sh *shard) share(s *Stream, in *set) *parcel {
 	return p
 }
 
-// alone reports whether of all sets of a stream this one alone was matched.
-func (sh *shard) alone(in *set, s *Stream) bool {
+// alone reports whether the batch matches only this one of a stream's audiences.
+func (sh *shard) alone(in *audience, s *Stream) bool {
 	if len(sh.touched) == 1 {
-		return true // as nearly always: then there is no need to look at the stream's others
+		return true // the usual case: no need to look at the stream's other audiences
 	}
 	for _, at := range s.places {
-		if at.set != in && len(at.set.frames) > 0 {
+		if at.audience != in && len(at.audience.frames) > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// own renders what one stream gets: what any of its filters matched, above its position. It is
-// nothing for a stream that another set has served.
+// own renders what one stream gets: the messages above its position that any of its filters matches. It is
+// empty for a stream that was served with another audience.
 func (sh *shard) own(s *Stream) *parcel {
 	p := &sh.single
 	p.reset()
@@ -308,7 +307,7 @@ func (sh *shard) own(s *Stream) *parcel {
 	}
 	sh.matched = sh.matched[:0]
 	for _, at := range s.places {
-		sh.matched = append(sh.matched, at.set.frames...)
+		sh.matched = append(sh.matched, at.audience.frames...)
 	}
 	slices.Sort(sh.matched)
 	for _, i := range slices.Compact(sh.matched) {
@@ -322,9 +321,9 @@ func (sh *shard) own(s *Stream) *parcel {
 	return p
 }
 
-// send writes a parcel to a stream. One that does not take it all goes back to following.
+// send writes a parcel to a stream. If the socket does not take all of it, the stream follows.
 func (sh *shard) send(s *Stream, p *parcel, now instant) {
-	if s.early(now) {
+	if s.mustCoalesce(now) {
 		sh.later(s)
 		return
 	}
@@ -337,17 +336,18 @@ func (sh *shard) send(s *Stream, p *parcel, now instant) {
 		s.wrote(n, len(p.marks))
 		s.sent = now
 		if len(s.places) > 1 {
-			s.pos = sh.batch.Next // its other sets skip this batch
+			s.pos = sh.batch.Next // its other audiences skip this batch
 		}
 	case s.conn.Blocking():
-		sh.fall(s, s.pos, unsent{})
+		sh.handOff(s, s.pos, unsent{})
 	default:
-		sh.fallBehind(s, p, n)
+		sh.handOffUnsent(s, p, n)
 	}
 }
 
-// fall lets a stream follow from a position, with a rest to be written first.
-func (sh *shard) fall(s *Stream, pos store.Seq, rest unsent) {
+// handOff hands a stream from the shard to a goroutine of its own, which writes rest, the unsent part of a
+// message, and then follows from pos.
+func (sh *shard) handOff(s *Stream, pos store.Seq, rest unsent) {
 	s.pos = max(s.pos, pos)
 	sh.unpark(s)
 	if rest.bytes == nil {
@@ -355,7 +355,7 @@ func (sh *shard) fall(s *Stream, pos store.Seq, rest unsent) {
 		return
 	}
 	if !s.conn.Blocking() {
-		sh.set.stats.fell.Add(1)
+		sh.set.stats.shortWrites.Add(1)
 		if err := s.slow(); err != nil {
 			rest.release()
 			go s.finish(Slow)
@@ -371,26 +371,27 @@ func (sh *shard) fall(s *Stream, pos store.Seq, rest unsent) {
 	}()
 }
 
-// fallBehind lets a stream follow whose socket took n bytes of a parcel and no more.
-func (sh *shard) fallBehind(s *Stream, p *parcel, n int) {
+// handOffUnsent hands off a stream whose socket took only n bytes of a parcel.
+func (sh *shard) handOffUnsent(s *Stream, p *parcel, n int) {
 	rest, reached, err := s.cut(p, n, 0)
 	if err != nil {
 		sh.unpark(s)
 		go s.finish(reason(err))
 		return
 	}
-	sh.fall(s, reached, rest)
+	sh.handOff(s, reached, rest)
 }
 
-// later lets a stream whose messages are coalesced follow when its time has come.
+// later makes a stream whose messages are coalesced follow when they may be sent.
 func (sh *shard) later(s *Stream) {
 	sh.unpark(s)
-	s.rests = true
+	s.coalescing = true
 	sh.setDue(s, s.sent.add(s.coalesce))
 }
 
-// park takes a stream that has followed to the end. Its last stretch, if it is short, is written
-// here: the shard's position does not move meanwhile, so that there is no race to the end.
+// park takes over a stream that has followed to the end of the log. The shard writes what has been
+// appended since, if it is little. Its position does not move meanwhile, so the stream cannot miss a
+// message.
 func (sh *shard) park(s *Stream) { sh.post(func() { sh.adopt(s) }) }
 
 func (sh *shard) adopt(s *Stream) {
@@ -398,7 +399,7 @@ func (sh *shard) adopt(s *Stream) {
 		sh.begin()
 	}
 	if s.gone.Load() != nil || s.ending.Load() != nil || s.changes.Load() != nil {
-		go s.follow() // to its end, or to its other filters
+		go s.follow() // it ends, or changes its filters
 		return
 	}
 	if s.pos < store.Seq(sh.pos.Load()) && !sh.catchUp(s) {
@@ -410,7 +411,7 @@ func (sh *shard) adopt(s *Stream) {
 	sh.setDue(s, s.sent.add(s.heartbeat))
 }
 
-// begin has the shard follow the log from its present end.
+// begin makes the shard read the log from its current end.
 func (sh *shard) begin() {
 	if !sh.follows.Swap(true) && !sh.set.told {
 		sh.unwatch = sh.set.log.Watch(sh.wake)
@@ -420,7 +421,7 @@ func (sh *shard) begin() {
 	sh.pos.Store(uint64(newest.Seq))
 }
 
-// catchUp brings a stream to the shard's position, if one read and one write do.
+// catchUp brings a stream to the shard's position, if one read and one write suffice.
 func (sh *shard) catchUp(s *Stream) bool {
 	through := store.Seq(sh.pos.Load())
 	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Told: s.told, Live: true}
@@ -433,7 +434,7 @@ func (sh *shard) catchUp(s *Stream) bool {
 		sh.single.add(&sh.batch.Frames[i], s.view)
 	}
 	if p := &sh.single; len(p.out) > 0 {
-		if s.early(now()) {
+		if s.mustCoalesce(now()) {
 			sh.later(s)
 			return false
 		}
@@ -447,7 +448,7 @@ func (sh *shard) catchUp(s *Stream) bool {
 			go s.finish(reason(err))
 			return false
 		case n < len(p.out):
-			sh.fallBehind(s, p, n)
+			sh.handOffUnsent(s, p, n)
 			return false
 		}
 		s.wrote(n, len(p.marks))
@@ -457,27 +458,27 @@ func (sh *shard) catchUp(s *Stream) bool {
 	return true
 }
 
-// unpark takes a stream out of what the shard delivers to, at the position that it has.
+// unpark removes a stream from the parked ones and sets its position.
 func (sh *shard) unpark(s *Stream) {
 	if !s.parked.Load() {
 		return
 	}
-	s.pos = max(s.pos, store.Seq(sh.pos.Load())) // where it was, in the midst of the others
+	s.pos = max(s.pos, store.Seq(sh.pos.Load())) // the shard's position was its own
 	s.mark.Store(uint64(s.pos))
 	s.parked.Store(false)
 	sh.parked--
 	sh.index.remove(s)
-	sh.noDue(s)
+	sh.clearDue(s)
 }
 
-// rest says that nothing is owed any more, and gives back what is not needed until there is.
-func (sh *shard) rest() {
+// settle notes that the shard has no ready work, and frees memory that it does not need until it has.
+func (sh *shard) settle() {
 	sh.fresh.Store(idle)
 	sh.set.gate.open()
 	if sh.parked == 0 && sh.follows.Swap(false) && !sh.set.told {
 		sh.unwatch()
 	}
-	if cap(sh.batch.Buf) > batchBytes { // it grew for one large message
+	if cap(sh.batch.Buf) > batchBytes { // it has grown for a large message
 		sh.batch.Buf = make([]byte, 0, batchBytes)
 	}
 	for _, p := range []*parcel{&sh.shared[0], &sh.shared[1], &sh.single} {
@@ -485,55 +486,56 @@ func (sh *shard) rest() {
 	}
 }
 
-// gone ends a parked stream that the other side has closed. One that follows notices itself.
+// gone ends a parked stream that the other side has closed. A stream that follows notices by itself.
 func (sh *shard) gone(s *Stream) {
-	if sh.held(s) {
+	if sh.withdraw(s) {
 		go s.finish(Closed)
 	}
 }
 
-// held takes a stream that waits in the shard, parked or for its time, out of it.
-func (sh *shard) held(s *Stream) bool {
-	if !s.parked.Load() && !s.rests {
+// withdraw takes a stream that is parked, or waits to coalesce, out of the shard. It returns false for any
+// other stream.
+func (sh *shard) withdraw(s *Stream) bool {
+	if !s.parked.Load() && !s.coalescing {
 		return false
 	}
 	sh.unpark(s)
-	s.rests = false
-	sh.noDue(s)
+	s.coalescing = false
+	sh.clearDue(s)
 	return true
 }
 
-// recall has a parked stream follow, because its filters are to change.
+// recall makes a parked stream follow, because its filters change.
 func (sh *shard) recall(s *Stream) {
 	if s.parked.Load() {
-		sh.fall(s, s.pos, unsent{})
+		sh.handOff(s, s.pos, unsent{})
 	}
 }
 
-// end ends a stream for the server: at once if it is parked, else within a moment.
+// end ends a stream for the server: at once if it is parked, otherwise within endAfter.
 func (sh *shard) end(s *Stream) {
-	if s.at < 0 {
-		return // it does not run yet, or has ended
+	if s.allIndex < 0 {
+		return // it has not started, or has ended
 	}
-	if sh.held(s) {
+	if sh.withdraw(s) {
 		go s.follow()
 	}
 	sh.setDue(s, now().add(endAfter))
 }
 
-// endAfter is how long a stream that is being written to may take to come to its end.
+// endAfter is how long a stream that follows may take to end before its connection is closed.
 const endAfter = time.Second
 
-// forget drops a stream that has ended.
+// forget removes a stream that has ended.
 func (sh *shard) forget(s *Stream) {
-	sh.noDue(s)
-	if s.at < 0 {
+	sh.clearDue(s)
+	if s.allIndex < 0 {
 		return
 	}
 	last := len(sh.all) - 1
-	sh.all[s.at] = sh.all[last]
-	sh.all[s.at].at = s.at
+	sh.all[s.allIndex] = sh.all[last]
+	sh.all[s.allIndex].allIndex = s.allIndex
 	sh.all[last] = nil
 	sh.all = sh.all[:last]
-	s.at = -1
+	s.allIndex = -1
 }

@@ -13,94 +13,94 @@ import (
 // Reason says why a stream ended.
 type Reason string
 
-// The reasons for which a stream ends by itself. Those that a server ends it for are its own.
+// The reasons for which a stream ends by itself. The reason that End is called with is any other.
 const (
 	Closed  Reason = "closed"  // by the other side
-	Timeout Reason = "timeout" // the other side did not acknowledge what it was sent
-	Slow    Reason = "slow"    // it did not keep up, and the policy says to end it
+	Timeout Reason = "timeout" // the other side stopped acknowledging data
+	Slow    Reason = "slow"    // it did not keep up, and the policy ends it or there is no room for what it has not taken
 )
 
 // Start is where a stream begins.
 type Start struct {
-	After store.Seq // the position: what is behind it is delivered
+	After store.Seq // the position: messages behind it are delivered
 
-	// Held is set for a stream that begins with what is held, whatever was there before: what is
-	// lost by then is no gap to it.
+	// Held is set for a stream that asked for the messages that are held. Messages evicted before it
+	// started are no gap for it.
 	Held bool
 
-	// Retained has the retained messages that the stream matches sent first.
+	// Retained is set if the retained messages that match are sent first.
 	Retained bool
 
-	// Live is set for a position that was the end of the log when the stream was asked for: it is
-	// owed all that came since, also what a policy evicted a moment ago.
+	// Live is set if the position was the end of the log when the client asked. The stream gets every
+	// message since, also one that a policy has evicted in the meantime, if the store still has it.
 	Live bool
 
-	// Unknown is the id that the client gave and that this log never had; "" if it was good.
+	// Unknown is the id that the client sent, if this log never had it, and otherwise "".
 	Unknown string
 }
 
-// Config is what a stream is made of.
+// Config describes a new stream.
 type Config struct {
 	Filters   group.Set
 	UID       string // of its session: it also gets what is sent to SessionGroup of that
 	View      View
-	Heartbeat time.Duration // after so long without a message; above 0
+	Heartbeat time.Duration // time without a message before a heartbeat; above 0
 	Start     Start
 
 	// Done is called once, when the stream has ended, from a goroutine that may wait.
 	Done func(Reason)
 }
 
-// SessionPrefix, and a uid, is the group of what is sent to one session.
+// SessionPrefix followed by a uid is the group of the messages to one session.
 const SessionPrefix = "$session/"
 
-// Stream is a listener's position in the log. There are many, most of them idle: it is small.
+// Stream is a client's position in the log. There are many and most are idle, so it is small.
 type Stream struct {
 	conn   sse.Conn
 	shard  *shard
 	done   func(Reason)
-	gone   atomic.Pointer[Reason] // the other side has closed it
+	gone   atomic.Pointer[Reason] // why the other side closed it
 	parked atomic.Bool            // the shard owns it
-	ending atomic.Pointer[Reason] // the server wants it to end
+	ending atomic.Pointer[Reason] // why the server ends it
 
-	mark         atomic.Uint64            // a position that it had
-	changes      atomic.Pointer[[]change] // of its filters, to come
+	mark         atomic.Uint64            // a recent position
+	changes      atomic.Pointer[[]change] // pending changes of its filters
 	sentMessages atomic.Uint64
 	sentBytes    atomic.Uint64
 
-	// Its owner's: the goroutine that follows, or the shard where it is parked.
-	filters   group.Set // that the client has named
+	// Used by its owner alone: the goroutine that follows, or the shard where it is parked.
+	filters   group.Set // as the client named them
 	uid       string
 	view      View
-	live      bool      // it has had all there was once
-	skip      bool      // it goes on with the newest
+	live      bool      // it has reached the end of the log
+	skip      bool      // it was slow: skip to the newest message
 	pos       store.Seq // all up to here was sent
-	told      uint64    // what was lost before this was told
-	opening   *opening  // nil once it is over
+	told      uint64    // Batch.Told at the last gap: earlier losses were reported
+	opening   *opening  // state of the beginning; nil afterwards
 	heartbeat time.Duration
 	coalesce  time.Duration
 	sent      instant // when it was last written to
 
-	// The shard's.
-	due    instant // when the shard has to look at it
-	dueAt  int32   // where the heap of dues has it; -1: nowhere
-	rests  bool    // it is coalesced, and follows when it is due
-	at     int32   // where the shard's list of all its streams has it
-	places []place // where it is in the index
-	next   *Stream // of the same session, in the index
+	// Used by the shard alone.
+	due        instant // when the shard has to look at it next
+	dueIndex   int32   // its index in the heap of dues; -1: not there
+	coalescing bool    // it waits until its messages may be sent together
+	allIndex   int32   // its index in the list of all streams; -1: not there
+	places     []place // where the index has it
+	next       *Stream // the next one of its session in the index
 }
 
-// opening is what a stream needs to know until it has begun.
+// opening is state that a stream needs only until it has begun.
 type opening struct {
-	held     bool      // see Start,
-	unknown  string    // too
-	set      group.Set // whose retained messages are to be sent:
-	retained store.Seq // up to here they were,
-	to       store.Seq // and up to here they are to be
+	held     bool      // Start.Held
+	unknown  string    // Start.Unknown
+	set      group.Set // retained messages of these filters are sent first:
+	retained store.Seq // those up to here have been sent
+	to       store.Seq // those up to here are to be sent
 }
 
-// instant is a time as what has passed since the process began: a third of a time.Time, and not
-// moved when somebody sets the clock.
+// instant is the time since the process began. It takes a third of the memory of a time.Time, and does not
+// change when the clock is set.
 type instant time.Duration
 
 var began = time.Now()
@@ -109,7 +109,7 @@ func now() instant { return instant(time.Since(began)) }
 
 func (t instant) add(d time.Duration) instant { return t + instant(d) }
 
-// finish ends the stream. Its owner calls it, and nobody owns it afterwards.
+// finish ends the stream. Its owner calls it and gives it up.
 func (s *Stream) finish(why Reason) {
 	if heard := s.gone.Load(); heard != nil {
 		why = *heard
@@ -122,7 +122,7 @@ func (s *Stream) finish(why Reason) {
 	s.shard.post(func() { s.shard.forget(s) })
 }
 
-// bye writes the last event of a stream that the server ends.
+// bye returns the last event of a stream that the server ends, or nil.
 func (s *Stream) bye() []byte {
 	why := s.ending.Load()
 	if why == nil {
@@ -132,26 +132,25 @@ func (s *Stream) bye() []byte {
 	return sse.AppendEvent(nil, "bye", "", data)
 }
 
-// End ends the stream with a last event that says why. It may be called at any time, even before
-// the stream runs.
+// End ends the stream with a last event that gives the reason. It may be called at any time, even before
+// Run.
 func (s *Stream) End(why Reason) {
 	if s.ending.CompareAndSwap(nil, &why) {
 		s.shard.post(func() { s.shard.end(s) })
 	}
 }
 
-// Gone is to be called when the other side has closed the connection, with what the connection
-// says of it.
+// Gone tells the stream that the other side has closed the connection, with the connection's error.
 func (s *Stream) Gone(err error) {
 	why := reason(err)
 	if !s.gone.CompareAndSwap(nil, &why) {
 		return
 	}
-	_ = s.conn.Close() // whoever follows hears of it by his next write
+	_ = s.conn.Close() // makes the next write of a goroutine that follows fail
 	s.shard.post(func() { s.shard.gone(s) })
 }
 
-// reason returns why a stream ends whose connection has failed.
+// reason returns the reason that an error of the connection stands for.
 func reason(err error) Reason {
 	if err == errSlow {
 		return Slow
@@ -165,9 +164,9 @@ func reason(err error) Reason {
 	return Closed
 }
 
-// Run delivers to a connection, which has been given what comes before the first message. It
-// returns when the stream is at the end of the log, where it parks, or has ended. It returns false
-// if the set is closed: then the stream never was.
+// Run delivers to a connection that has been sent everything that comes before the first message. It
+// returns when the stream has parked at the end of the log, or has ended. It returns false if the set is
+// closed: then the stream never started.
 func (s *Stream) Run(conn sse.Conn) bool {
 	s.conn, s.sent = conn, now()
 	if !s.shard.join(s) {
@@ -179,16 +178,16 @@ func (s *Stream) Run(conn sse.Conn) bool {
 	return true
 }
 
-// part says bye to whoever came as the set was closed.
+// part sends bye on a connection that was opened while the set was closed.
 func (s *Stream) part() {
 	if s.conn.Blocking() {
-		_, _ = s.conn.Write(s.bye()) // he is gone, then
+		_, _ = s.conn.Write(s.bye()) // an error: the client has left
 		return
 	}
 	_, _ = s.conn.TryWrite(s.bye())
 }
 
-// Position returns a position that the stream has reached, and hardly ever left.
+// Position returns a recent position of the stream. It may be slightly behind.
 func (s *Stream) Position() store.Seq {
 	if s.parked.Load() {
 		return store.Seq(s.shard.pos.Load())
@@ -199,15 +198,14 @@ func (s *Stream) Position() store.Seq {
 // Sent returns how many messages and bytes the stream was sent.
 func (s *Stream) Sent() (messages, bytes uint64) { return s.sentMessages.Load(), s.sentBytes.Load() }
 
-// selects returns, in a buffer, what the stream gets: what its filters match, and what is sent to
-// its session.
+// selects returns, in a buffer, the stream's filters and the group of its session.
 func (s *Stream) selects(buf *group.Set) group.Set {
 	*buf = append(append((*buf)[:0], s.filters...), group.Exact(SessionPrefix+s.uid))
 	return *buf
 }
 
-// early reports whether messages for the stream are to wait for others to be sent with.
-func (s *Stream) early(now instant) bool {
+// mustCoalesce reports whether a message has to wait, so that later ones are sent with it.
+func (s *Stream) mustCoalesce(now instant) bool {
 	return s.coalesce > 0 && now < s.sent.add(s.coalesce)
 }
 

@@ -10,32 +10,32 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-var errSlow = errors.New("delivery: the stream is slow and its policy ends it")
+var errSlow = errors.New("delivery: the stream is slow, and its policy or a lack of room ends it")
 
-// turnBytes is what a turn reads of the log at once.
+// turnBytes is how much a turn reads of the log at once.
 const turnBytes = 64 << 10
 
-// turn is what a follower needs to take one step. There are few: so that thousands that catch up
-// at once take the memory of a few.
+// turn is the memory that a stream needs for one step. There are only a few, so that thousands of streams
+// that catch up at once take the memory of a few.
 type turn struct {
 	batch  store.Batch
 	parcel parcel
 	next   store.Seq // the position once all of the parcel is sent
-	sel    group.Set // what the stream in hand selects
+	sel    group.Set // the filters of the stream that has the turn
 }
 
-// has reports whether the batch has, or has lost, messages that a filter matches.
+// has reports whether the batch contains, or lacks, messages that a filter matches.
 func (t *turn) has(f group.Filter) bool {
 	return slices.ContainsFunc(t.batch.Frames, func(m store.Frame) bool { return f.Match(m.Group) }) ||
 		slices.ContainsFunc(t.batch.Gaps, func(g store.Gap) bool { return g.Filter == f.String() })
 }
 
-// turns hands out turns and knows whether followers that could write have to wait for one.
+// turns hands out turns, in the order in which streams ask, and knows how long streams wait for one.
 type turns struct {
 	gate    *gate
 	free    chan *turn
 	waiting atomic.Int64
-	waited  atomic.Int64 // how long the last one to get a turn did, ns
+	waited  atomic.Int64 // how long the last stream to get a turn waited for it, ns
 }
 
 func newTurns(n int, g *gate) *turns {
@@ -70,7 +70,7 @@ func (t *turns) give(x *turn) {
 	t.gate.open()
 }
 
-// behind reports whether followers with work they could do have waited longer than they should.
+// behind reports whether streams wait for a turn, and wait longer than they should.
 func (t *turns) behind() bool {
 	return t.waiting.Load() > 0 && time.Duration(t.waited.Load()) > holdAfter
 }

@@ -12,10 +12,9 @@ import (
 // takes.
 const smallUnsent = 4 << 10
 
-// unsent is the part of a message, or of several, that a stream has begun and its socket has not taken.
-// The stream has to write it before anything else. It does not lie in the store's memory, because a
-// slice into a chunk would keep the whole chunk; and it is not read again, because the message may be
-// evicted meanwhile.
+// unsent is the rest of a message that a socket has taken in part. The stream has to write it before
+// anything else. It is a copy: a slice of the store's memory would keep a whole chunk alive, and the
+// message may be evicted before it could be read again.
 type unsent struct {
 	bytes []byte
 	of    *copies

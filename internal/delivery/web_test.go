@@ -10,7 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// web gives streams real sockets. What comes out of them goes into the listener's fakeConn.
+// web gives streams real sockets. The bytes that clients read from them go into the listener's fakeConn.
 type web struct {
 	server *httptest.Server
 	poller *sse.Poller // nil: net/http keeps the connection

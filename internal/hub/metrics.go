@@ -34,7 +34,7 @@ var Metrics = []Metric{
 	counter("messages_delivered_total", "Messages written to streams.", func(s *Stats) uint64 { return s.Delivery.Messages }),
 	counter("delivered_bytes_total", "Bytes written to streams.", func(s *Stats) uint64 { return s.Delivery.Bytes }),
 	counter("writes_total", "Writes to streams: one may carry many messages.", func(s *Stats) uint64 { return s.Delivery.Writes }),
-	counter("slow_total", "Times that a stream's socket did not take all it was given.", func(s *Stats) uint64 { return s.Delivery.Fell }),
+	counter("slow_total", "Times that a stream's socket did not take all it was given.", func(s *Stats) uint64 { return s.Delivery.ShortWrites }),
 	counter("held_total", "Times that a publisher had to wait for delivery.", func(s *Stats) uint64 { return s.Delivery.Held }),
 	counter("streams_opened_total", "Streams opened.", func(s *Stats) uint64 { return s.Opened }),
 	counter("messages_evicted_total", "Messages no longer held.", func(s *Stats) uint64 { return s.Store.Evicted }),
