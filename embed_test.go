@@ -101,6 +101,30 @@ func TestAnAppThatUsesEverything(t *testing.T) {
 	}
 }
 
+// TestShutdownOfAServerOfHTTP2EndsTheStreams as docs/EMBEDDING.md has it: Shutdown waits for streams, and
+// the hub ends them.
+func TestShutdownOfAServerOfHTTP2EndsTheStreams(t *testing.T) {
+	hub, err := watchbox.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(hub)
+	srv.EnableHTTP2 = true
+	srv.Config.RegisterOnShutdown(func() { _ = hub.Close() })
+	srv.StartTLS()
+	defer srv.Close()
+	p := &place{t, srv.URL, srv.Client()}
+	l := p.listen("/v1/groups/foo", "")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := errors.Join(srv.Config.Shutdown(ctx), hub.Close()); err != nil {
+		t.Error(err)
+	}
+	if ev := l.next(); ev.Type != "bye" {
+		t.Errorf("the stream ends with %s", ev.Type)
+	}
+}
+
 // lost returns since when a session is lost, or "" while it is here.
 func (p *place) lost(uid string) string {
 	p.Helper()

@@ -24,7 +24,13 @@ import (
 // example returns the README's block of a language that has a text in it.
 func example(t *testing.T, language, has string) string {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
+	return exampleIn(t, "README.md", language, has)
+}
+
+// exampleIn is example for any document.
+func exampleIn(t *testing.T, name, language, has string) string {
+	t.Helper()
+	readme, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +39,7 @@ func example(t *testing.T, language, has string) string {
 			return m[1]
 		}
 	}
-	t.Fatalf("the README has no %s block with %q", language, has)
+	t.Fatalf("%s has no %s block with %q", name, language, has)
 	return ""
 }
 

@@ -112,3 +112,10 @@ func sees(text string) chromedp.Action {
 func say(text string) chromedp.Action {
 	return chromedp.Evaluate(fmt.Sprintf(`document.querySelector("input").value = %q; document.querySelector("form").requestSubmit()`, text), nil)
 }
+
+// TestThePageNamesItsIcon: otherwise a browser asks for /favicon.ico, which is not there.
+func TestThePageNamesItsIcon(t *testing.T) {
+	if !strings.Contains(string(page), `<link rel="icon" href="data:,">`) {
+		t.Error("the page has no icon of its own")
+	}
+}

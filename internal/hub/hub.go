@@ -62,6 +62,7 @@ type Hub struct {
 	budget   *budget
 	sessions *session.Registry
 	owed     owed
+	full     fullness
 	stats    ticker
 	streams  atomic.Int64 // open, or about to be
 	opening  atomic.Int64 // about to be
@@ -95,6 +96,7 @@ func New(log store.Store, o Options) (*Hub, error) {
 	// A store that outlives the process may still append what its caller has given up waiting for:
 	// it is watched.
 	h.set = delivery.NewSet(log, !lasts, o.MaxUnsent)
+	h.full.logger = o.Logger
 	h.sessions = session.NewRegistry(o.SessionTimeout, h.onSession)
 	for filter, p := range systemPolicies {
 		f, err := group.ParseFilter(filter)

@@ -66,11 +66,14 @@ func (h *Hub) appendNoted(ctx context.Context, entries []store.Entry, notes []st
 	return id, err
 }
 
-func (h *Hub) tryAppend(ctx context.Context, entries []store.Entry, notes []store.Note) (store.ID, error) {
+func (h *Hub) tryAppend(ctx context.Context, entries []store.Entry, notes []store.Note) (id store.ID, err error) {
 	if h.notes == nil || len(notes) == 0 {
-		return h.log.Append(ctx, entries)
+		id, err = h.log.Append(ctx, entries)
+	} else {
+		id, err = h.notes.AppendNoted(ctx, entries, notes...)
 	}
-	return h.notes.AppendNoted(ctx, entries, notes...)
+	h.full.appended(err)
+	return id, err
 }
 
 // answerNotes returns what is stored with the messages of a request that has a key.

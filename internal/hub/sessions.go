@@ -82,7 +82,7 @@ func (h *Hub) onEvent(e session.Event) {
 // forget purges what was sent to a session that is gone. Should that fail, it is tried again at the
 // next start: by then there may be a new session with that uid here.
 func (h *Hub) forget(uid string) {
-	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) {
+	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
 		h.opts.Logger.Error("what was sent to a session that is gone could not be purged", "uid", uid, "error", err)
 	}
 }
@@ -157,9 +157,10 @@ func (h *Hub) appendEntries(entries []store.Entry, notes []store.Note) error {
 	return err
 }
 
-// lostOwn says that a message of the server's own could not be appended.
+// lostOwn logs that a message of the server's own could not be appended, unless that the store is full
+// is logged already.
 func (h *Hub) lostOwn(m store.Message, err error) {
-	if err != nil && !errors.Is(err, store.ErrClosed) {
+	if err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
 		h.opts.Logger.Error("a message of the server's own could not be appended", "group", m.Group, "error", err)
 	}
 }

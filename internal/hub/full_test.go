@@ -1,0 +1,42 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+func TestAFullStoreIsLoggedOnceAndOnceWhenItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		f := fullness{logger: slog.New(slog.NewTextHandler(&log, nil))}
+		full := fmt.Errorf("%w: the disk is full", store.ErrFull)
+		f.appended(nil)
+		for range 2 {
+			log.Reset()
+			for range 1000 {
+				f.appended(full)
+				f.appended(errors.New("something else"))
+				f.appended(nil) // a small one had room
+				time.Sleep(fullQuiet / 2)
+			}
+			if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "the disk is full") {
+				t.Errorf("while it is full, the log is\n%s", text)
+			}
+			log.Reset()
+			time.Sleep(fullQuiet)
+			for range 1000 {
+				f.appended(nil)
+			}
+			if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "takes messages again") {
+				t.Errorf("when it is over, the log is\n%s", text)
+			}
+		}
+	})
+}
