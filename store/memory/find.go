@@ -70,6 +70,8 @@ type backscan struct {
 	yield   func(store.Seq) bool
 	left    int
 	u       unpacked
+	cursors []backcursor
+	heap    mergeHeap // the newest message in front
 }
 
 // hold continues for one hold of the lock, and reports whether there may be more.
@@ -103,28 +105,24 @@ func (s *backscan) byOrder() (more bool) {
 
 // byRings merges the rings backward.
 func (s *backscan) byRings() (more bool) {
-	var m backmerge
+	s.cursors, s.heap = s.cursors[:0], s.heap[:0]
 	for _, r := range s.rings {
-		if c := r.before(s.below); c.chunk >= 0 {
-			m = append(m, c)
+		if c := r.before(s.below); !c.done() {
+			s.heap = append(s.heap, mergeItem{noSeq - c.seq, len(s.cursors)})
+			s.cursors = append(s.cursors, c)
 		}
 	}
-	m.sort()
-	for len(m) > 0 {
-		if s.left--; s.left < 0 {
-			return true
+	for s.heap.sort(); len(s.heap) > 0; {
+		c := &s.cursors[s.heap[0].cursor]
+		if s.left--; s.left < 0 || c.done() {
+			return s.left < 0
 		}
-		c := &m[0]
-		ch := c.r.chunks[c.chunk]
 		s.below = c.seq
-		if !s.take(ch, c.slot) {
+		if !s.take(c.r.chunks[c.chunk], c.slot) {
 			return false
 		}
-		if c.back(); c.chunk < 0 {
-			m[0] = m[len(m)-1]
-			m = m[:len(m)-1]
-		}
-		m.sink(0)
+		c.back()
+		s.heap.raise(noSeq - c.seq)
 	}
 	return false
 }
@@ -138,37 +136,14 @@ func (s *backscan) take(c *chunk, i int) (more bool) {
 	return s.l.expired(c, m, s.now, &s.u) || s.yield(m.seq)
 }
 
-// backmerge is a heap of cursors, with the one of the newest message in front.
-type backmerge []backcursor
-
-func (m backmerge) sort() {
-	for i := len(m)/2 - 1; i >= 0; i-- {
-		m.sink(i)
-	}
-}
-
-func (m backmerge) sink(i int) {
-	for {
-		most := i
-		for _, child := range [2]int{2*i + 1, 2*i + 2} {
-			if child < len(m) && m[child].seq > m[most].seq {
-				most = child
-			}
-		}
-		if most == i {
-			return
-		}
-		m[i], m[most] = m[most], m[i]
-		i = most
-	}
-}
-
-// backcursor is at a message of a ring that is not evicted. Its chunk is -1 at the end.
+// backcursor is at a message of a ring that is not evicted.
 type backcursor struct {
 	r           *ring
 	chunk, slot int
-	seq         store.Seq
+	seq         store.Seq // 0 at the end
 }
+
+func (c *backcursor) done() bool { return c.seq == 0 }
 
 // before returns the newest message below a seq.
 func (r *ring) before(seq store.Seq) backcursor {
@@ -191,6 +166,7 @@ func (c *backcursor) back() {
 			c.slot = c.r.chunks[c.chunk].n - 1
 		}
 	}
+	c.seq = 0
 }
 
 // findSince returns the position before the first message of a time or later. Times rise with seqs over

@@ -58,20 +58,20 @@ func (l *Log) source(r *reader) source {
 	set, ok := q.Select.(group.Set)
 	switch {
 	case ok && !set.Wild():
-		r.merge = r.merge[:0]
+		r.merge.reset()
 		for i, f := range set {
 			if ring := l.rings[f.String()]; ring != nil && !slices.Contains(set[:i], f) {
 				r.merge.add(ring, q, r.from)
 			}
 		}
-		r.merge.sort()
+		r.merge.heap.sort()
 		return &r.merge
 	case r.surveyed && !r.tooMany:
-		r.merge = r.merge[:0]
+		r.merge.reset()
 		for _, ring := range r.rings {
 			r.merge.add(ring, q, r.from)
 		}
-		r.merge.sort()
+		r.merge.heap.sort()
 		return &r.merge
 	}
 	o := l.order
@@ -82,9 +82,13 @@ func (l *Log) source(r *reader) source {
 	return &r.scan
 }
 
-// merge yields the messages of several rings. It is a heap of cursors, with the one of the next message
-// in front.
-type merge []cursor
+// merge yields the messages of several rings.
+type merge struct {
+	cursors []cursor
+	heap    mergeHeap // by the seqs of the cursors
+}
+
+func (m *merge) reset() { m.cursors, m.heap = m.cursors[:0], m.heap[:0] }
 
 // add adds the messages of a ring after a position.
 func (m *merge) add(r *ring, q *store.Query, after store.Seq) {
@@ -95,52 +99,26 @@ func (m *merge) add(r *ring, q *store.Query, after store.Seq) {
 		}
 	}
 	if c := newCursor(chunks, after, q.Live || q.Retained); !c.done() {
-		*m = append(*m, c)
-	}
-}
-
-func (m merge) sort() {
-	for i := len(m)/2 - 1; i >= 0; i-- {
-		m.sink(i)
-	}
-}
-
-// sink restores the heap below a cursor.
-func (m merge) sink(i int) {
-	for {
-		least := i
-		for _, child := range [2]int{2*i + 1, 2*i + 2} {
-			if child < len(m) && m[child].seq < m[least].seq {
-				least = child
-			}
-		}
-		if least == i {
-			return
-		}
-		m[i], m[least] = m[least], m[i]
-		i = least
+		m.heap = append(m.heap, mergeItem{c.seq, len(m.cursors)})
+		m.cursors = append(m.cursors, c)
 	}
 }
 
 func (m *merge) next(end store.Seq) (run, bool) {
-	h := *m
-	if len(h) == 0 || h[0].seq > end {
+	if m.reached() >= end {
 		return run{}, false
 	}
-	below := end + 1
-	for _, other := range h[1:min(3, len(h))] {
-		below = min(below, other.seq)
-	}
-	found := h[0].run(below)
-	h.sink(0)
+	c := &m.cursors[m.heap[0].cursor]
+	found := c.run(min(end+1, m.heap.second()))
+	m.heap.raise(c.seq)
 	return found, true
 }
 
 func (m *merge) reached() store.Seq {
-	if len(*m) == 0 {
+	if len(m.heap) == 0 {
 		return noSeq
 	}
-	return (*m)[0].seq - 1
+	return m.heap[0].key - 1
 }
 
 // scan yields the messages of an order that the query selects.
