@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -395,4 +396,44 @@ func TestAPublishIsNotTurnedIntoAGET(t *testing.T) {
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusMovedPermanently {
 		t.Errorf("%v", err)
 	}
+}
+
+// The hub, which is asked for a heartbeat, ends a stream without one for 1.5 times as long.
+func TestHeartbeatsAreSentInTime(t *testing.T) {
+	const every = 10 * time.Second
+	var mu sync.Mutex // guards beats
+	var beats []time.Time
+	timed(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			if strings.HasSuffix(r.URL.Path, "/heartbeat") {
+				mu.Lock()
+				beats = append(beats, time.Now())
+				mu.Unlock()
+			}
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		if got := r.URL.Query().Get("heartbeat"); got != every.String() {
+			t.Errorf("the stream is asked for with the heartbeat %q", got)
+		}
+		write(w, session)
+		<-r.Context().Done()
+	}, func(t *testing.T, c *client.Client) {
+		if _, err := c.Join(t.Context(), "a", nobody); err != nil {
+			t.Fatal(err)
+		}
+		last := time.Now()
+		time.Sleep(29 * time.Second) // synctest's clock; later the silence of this hub ends the stream
+		mu.Lock()
+		defer mu.Unlock()
+		if len(beats) < 2 {
+			t.Errorf("%d heartbeats in 29 s", len(beats))
+		}
+		for _, at := range beats {
+			if wait := at.Sub(last); wait > every+every/2 {
+				t.Errorf("a heartbeat comes %v after the one before", wait)
+			}
+			last = at
+		}
+	}, client.WithHeartbeat(every))
 }

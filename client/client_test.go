@@ -587,18 +587,6 @@ func TestTheProgramAnswers(t *testing.T) {
 	direct.are("you said hello", "psst")
 }
 
-func TestHeartbeatsKeepTheStream(t *testing.T) {
-	r := newRig(t)
-	lost := newHeard(t)
-	c := r.client(client.WithHeartbeat(100*time.Millisecond), client.OnDisconnect(func(err error) { lost.note("%v", err) }))
-	_, h := r.join(c, "a")
-	timer := time.NewTimer(500 * time.Millisecond) // more than three times what the hub puts up with
-	<-timer.C
-	r.publish("a", 1)
-	h.are("1")
-	lost.are()
-}
-
 func TestCloseWhateverIsUnderWay(t *testing.T) {
 	r := newRig(t)
 	for range 30 {

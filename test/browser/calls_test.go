@@ -104,15 +104,16 @@ func TestOneCallbackThatThrowsDoesNotHarmAnother(t *testing.T) {
 
 func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
 	for name, c := range map[string]struct {
-		end  string
-		want []any
+		end     string
+		timeout time.Duration // of the session
+		want    []any
 	}{
-		"lost":   {"location.href = 'about:blank'", []any{"gone", "end"}},
-		"closed": {"wb.close()", []any{"end"}},
+		"lost":   {"location.href = 'about:blank'", 200 * time.Millisecond, []any{"gone", "end"}},
+		"closed": {"wb.close()", time.Hour, []any{"end"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(200 * time.Millisecond)}})
+			s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(c.timeout)}})
 			gone := make(chan bool, 2)
 			s.hub.OnDisconnect(func(watchbox.Session, watchbox.Reason) { gone <- true })
 			other := test(t, s.url(), "/")

@@ -217,14 +217,10 @@ func TestAStreamThatDoesNotOpenIsAskedForAgain(t *testing.T) {
 				}
 			})})
 			p := test(t, s.url(), "/")
-			p.do(`const { setTimeout: later } = window, { now } = Date;
-				let ahead = 0;
-				Date.now = () => now() + ahead;
-				window.setTimeout = (f, ms, ...args) => later(f, ms > 10_000 ? 100 : ms, ...args);
-				window.skip = () => { ahead += 31_000; };
+			p.do(`window.skip = t.clock(29_000);
 				window.wb = t.watchbox(); window.joined = wb.join("a", t.hear)`)
 			receive(t, stalled)
-			p.do("skip(); await joined")
+			p.do("skip(31_000); await joined")
 			s.publish("a", 1)
 			p.heard(1)
 		})

@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a page may take for one step.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // page is a tab.
 type page struct {
@@ -181,7 +181,7 @@ func (p *page) until(format string, args ...any) {
 // state is what a page knows, for the log of a test that fails.
 func (p *page) state() string {
 	var s string
-	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
 	defer cancel()
 	err := chromedp.Run(ctx, chromedp.Evaluate(
 		`JSON.stringify({heard: window.t?.heard.slice(-30), events: window.t?.events.slice(-30)})`, &s))

@@ -166,14 +166,15 @@ func TestWhatIsJoinedLaterAfterAReloadGoesOnToo(t *testing.T) {
 
 func TestAConnectionThatIsDeadIsNoticedByItsHeartbeats(t *testing.T) {
 	t.Parallel()
-	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithHeartbeat(100 * time.Millisecond)}})
+	s := serve(t, &server{})
 	net := through(t, s.addr)
 	p := test(t, net.url(), "/")
-	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+	p.do(`window.skip = t.clock(40_000); window.wb = t.watchbox(); await wb.join("a", t.hear)`)
 	s.publish("a", 1)
 	p.heard(1)
 	net.die()
 	s.publish("a", 2)
+	p.do("skip(46_000)") // three heartbeats of 15 s
 	p.heard(1, 2)
 	p.told("disconnect", "dead")
 }

@@ -11,7 +11,7 @@ const (
 	clients  = 100
 	restarts = 10
 	burst    = 40 // messages from one restart to the next
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 )
 
 // crowd judges what the clients of one kind hear: 0, 1, 2 and so on, each once.
