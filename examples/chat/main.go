@@ -58,7 +58,8 @@ func run(ctx context.Context, addr string) (err error) {
 	return hub.Run(ctx, addr, r)
 }
 
-// host has the program take part: it says who comes and goes, keeps the tone, and answers.
+// host makes the program take part: it announces who comes and goes, refuses swearing and answers
+// questions.
 func host(ctx context.Context, hub *watchbox.Hub) {
 	say := func(text string) {
 		if _, err := hub.Publish(ctx, room, map[string]string{"from": "host", "text": text}); err != nil {

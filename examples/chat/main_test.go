@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTwoPeopleChat has two windows of Debian's Chromium, which make test installs, in the room.
+// TestTwoPeopleChat opens the room in two windows of Debian's Chromium, which make test installs.
 func TestTwoPeopleChat(t *testing.T) {
 	addr := start(t)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -27,7 +27,7 @@ func TestTwoPeopleChat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = os.RemoveAll(profile) }() // in which the browser may still write
+	defer func() { _ = os.RemoveAll(profile) }() // the browser may still write to it, so that this may fail
 	ctx, quit := chromedp.NewExecAllocator(ctx, chromedp.ExecPath("/usr/bin/chromium"), chromedp.UserDataDir(profile),
 		chromedp.WSURLReadTimeout(time.Minute), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU)
 	defer quit()
@@ -45,14 +45,14 @@ func TestTwoPeopleChat(t *testing.T) {
 	var log string
 	do(t, ann, chromedp.Text("#log", &log))
 	if want := "good question"; len(log) == 0 || strings.Contains(log, want) || strings.Contains(log, "damn") {
-		t.Errorf("the other one sees %q", log)
+		t.Errorf("Ann sees %q", log)
 	}
 	leave()
 	do(t, ann, sees("host: has left"))
-	do(t, ann, chromedp.Reload(), sees("you: hello")) // as who she was
+	do(t, ann, chromedp.Reload(), sees("you: hello")) // as the same session
 }
 
-// another opens a window that shares nothing with the others.
+// another opens a window that shares no storage with the others.
 func another(t *testing.T, window context.Context) (context.Context, context.CancelFunc) {
 	t.Helper()
 	var tab target.ID
@@ -67,7 +67,7 @@ func another(t *testing.T, window context.Context) (context.Context, context.Can
 	return chromedp.NewContext(window, chromedp.WithTargetID(tab))
 }
 
-// start runs the chat and returns where.
+// start runs the chat and returns its address.
 func start(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -75,7 +75,7 @@ func start(t *testing.T) string {
 		t.Fatal(err)
 	}
 	addr := ln.Addr().String()
-	_ = ln.Close() // the chat takes it
+	_ = ln.Close() // run listens on the same port
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, addr) }()
