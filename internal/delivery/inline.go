@@ -10,7 +10,7 @@ const Few = 8
 
 const (
 	inlineBytes  = 16 << 10 // the most that a publisher reads of the log by itself
-	inlineRounds = 2        // how often it looks again for the sake of other publishers
+	inlineRounds = 8        // how often it looks again for other publishers, within the same few writes
 )
 
 // appended describes an append.
