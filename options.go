@@ -142,7 +142,12 @@ func WithMaxBytes(n int64) Option {
 
 // WithMaxAge bounds how long a group keeps a message where no policy says otherwise; 0: no bound.
 func WithMaxAge(d time.Duration) Option {
-	return func(c *config) error { return bound("max-age", d, &c.server.MaxAge) }
+	return func(c *config) error {
+		if d > hub.MaxTTL {
+			return fmt.Errorf("max-age: %v is longer than %v; 0 is no bound", d, hub.MaxTTL)
+		}
+		return bound("max-age", d, &c.server.MaxAge)
+	}
 }
 
 func bound[T int64 | time.Duration](name string, n T, to *T) error {

@@ -266,3 +266,153 @@ func TestRequestWithoutMemoryIsRefusedAfter10Seconds(t *testing.T) {
 		}
 	})
 }
+
+func TestWillsTakeABoundedMemory(t *testing.T) {
+	s := serve(t)
+	json := []string{"Content-Type", "application/json"}
+	will := func(size int) string { return `{"group":"foo","msg":"` + strings.Repeat("x", size) + `"}` }
+	var path string
+	var last *stream
+	const size = 65_000
+	n := 0
+	for ; ; n++ {
+		st := s.listen("/v1/groups/foo")
+		path = "/v1/sessions/" + st.uid + "/will"
+		a := s.do("PUT "+path, will(size), append(st.proof(), json...)...)
+		if a.status != 204 {
+			if a.status != 507 || a.code() != "too-many-wills" {
+				t.Fatalf("will %d: %d %s", n, a.status, a.body)
+			}
+			s.wants(413, "message-too-large", "PUT "+path, will(65_535), append(st.proof(), json...)...)
+			break
+		}
+		if held := s.figure("will_bytes"); held > 16<<20 || held < int64(n)*size {
+			t.Fatalf("%d wills take %d bytes", n+1, held)
+		}
+		last = st
+	}
+	if n < 250 {
+		t.Errorf("there is room for %d wills", n)
+	}
+	s.wants(204, "", "PUT /v1/sessions/"+last.uid+"/will", will(10), append(last.proof(), json...)...) // a smaller one makes room
+	s.wants(204, "", "DELETE /v1/sessions/"+last.uid, "", last.proof()...)
+	another := s.listen("/v1/groups/foo")
+	s.wants(204, "", "PUT /v1/sessions/"+another.uid+"/will", will(size), append(another.proof(), json...)...)
+	before := s.figure("will_bytes")
+	s.wants(204, "", "DELETE /v1/sessions/"+another.uid, "") // a kick sends the will
+	if held := s.figure("will_bytes"); held > before-size {
+		t.Errorf("a will that was sent still counts: %d of %d bytes", held, before)
+	}
+}
+
+func TestALongUserAgentIsCut(t *testing.T) {
+	s := serve(t)
+	st := s.listen("/v1/groups/foo", "User-Agent", strings.Repeat("ä", 20_000))
+	var got struct {
+		UserAgent string `json:"user_agent"`
+	}
+	s.wants(200, "", "GET /v1/sessions/"+st.uid, "").decode(t, &got)
+	if got.UserAgent != strings.Repeat("ä", 128) {
+		t.Errorf("%d bytes of it are kept", len(got.UserAgent))
+	}
+}
+
+func TestSessionsThatAreLostAreBounded(t *testing.T) {
+	s := serve(t, watchbox.WithMaxStreams(1), watchbox.WithSessionTimeout(time.Hour))
+	var lost []*stream
+	for range 100 {
+		st := s.listen("/v1/groups/foo")
+		_ = st.Close()
+		eventually(t, "the stream closes", func() bool { return s.figure("streams") == 0 })
+		lost = append(lost, st)
+	}
+	for _, path := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
+		s.wants(503, "too-many-sessions", "GET "+path, "")
+	}
+	s.listen("/v1/groups/foo", lost[0].proof()...) // it returns
+}
+
+func TestTheFiltersOfASessionAreBounded(t *testing.T) {
+	s := serve(t)
+	proof := []string{"Watchbox-Session", secretOf("has-many-filters")}
+	for i := range 16 {
+		query := "/v1/events?"
+		for k := range 64 {
+			query += fmt.Sprintf("group=%d/%d&", i, k)
+		}
+		s.listen(strings.TrimSuffix(query, "&"), proof...)
+	}
+	for _, path := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
+		s.wants(400, "too-many-filters", "GET "+path, "", proof...)
+	}
+	s.listen("/v1/groups/0/0", proof...) // a filter that the session has
+}
+
+// TestChangesOfAStreamThatDoesNotReadAreBounded: they are refused, and made once it reads.
+func TestChangesOfAStreamThatDoesNotReadAreBounded(t *testing.T) {
+	s := serve(t, watchbox.WithMaxMemory(256<<20))
+	c := s.dial()
+	secret := secretOf("does-not-read")
+	fmt.Fprintf(c, "GET /v1/groups/foo HTTP/1.1\r\nHost: %s\r\nWatchbox-Session: %s\r\n\r\n", s.addr, secret)
+	if _, err := http.ReadResponse(c.in, nil); err != nil {
+		t.Fatal(err)
+	}
+	proof := []string{"Watchbox-Session", secret}
+	var list struct {
+		Sessions []struct{ UID string }
+	}
+	s.wants(200, "", "GET /v1/sessions", "").decode(t, &list)
+	path := "/v1/sessions/" + list.Sessions[0].UID + "/groups/bar"
+	for s.figure("slow_total") == 0 {
+		s.post("/v1/groups/foo", strings.Repeat("x", 1<<20))
+	}
+	s.post("/v1/groups/foo", strings.Repeat("x", 1<<20)) // beyond the one that it is in the midst of
+	made := 0
+	for ; made < 1000; made += 2 {
+		if a := s.do("PUT "+path, "", proof...); a.status != 204 {
+			break
+		}
+		s.wants(204, "", "DELETE "+path, "", proof...)
+	}
+	if made != 256 {
+		t.Errorf("%d changes wait", made)
+	}
+	s.wants(429, "too-many-changes", "PUT "+path, "", proof...)
+	s.wants(429, "too-many-changes", "DELETE "+strings.Replace(path, "bar", "foo", 1), "", proof...)
+	go func() { _, _ = io.Copy(io.Discard, c.in) }()
+	eventually(t, "the stream catches up", func() bool { return s.do("PUT "+path, "", proof...).status == 204 })
+}
+
+// TestDurationsHaveBounds: what is added to a clock never overflows, wherever it comes from.
+func TestDurationsHaveBounds(t *testing.T) {
+	s := serve(t)
+	s.hub.OnMessage(func(watchbox.Message) {})
+	st := s.listen("/v1/groups/foo")
+	json := []string{"Content-Type", "application/json", "Watchbox-Session", st.secret}
+	for _, d := range []string{"-1s", "-2562047h", "2562047h", "9223372036854775807ns", "9223372036854775808ns", "99999999999999h", "15251w", "1e9h", "NaN", "∞"} {
+		for _, c := range [][]string{
+			{"400", "parameter-invalid", "POST /v1/groups/foo?ttl=" + d, "x"},
+			{"400", "parameter-invalid", "POST /v1/sessions/" + st.uid + "?ttl=" + d, "x"},
+			{"400", "parameter-invalid", "GET /v1/groups/foo?heartbeat=" + d, ""},
+			{"400", "body-invalid", "PUT /v1/sessions/" + st.uid + "/will", `{"group":"foo","msg":1,"delay":"` + d + `"}`},
+			{"400", "body-invalid", "PUT /v1/sessions/" + st.uid + "/will", `{"group":"foo","msg":1,"ttl":"` + d + `"}`},
+			{"422", "policy-invalid", "PUT /v1/policies/foo", `{"max_age":"` + d + `"}`},
+			{"422", "policy-invalid", "PUT /v1/policies/foo", `{"coalesce":"` + d + `"}`},
+		} {
+			status, _ := strconv.Atoi(c[0])
+			s.wants(status, c[1], c[2], c[3], json...)
+		}
+		s.wants(400, "body-invalid", "POST /v1/messages", `{"group":"foo","msg":1,"ttl":"`+d+`"}`, "Content-Type", "application/x-ndjson")
+	}
+	for _, call := range []string{"POST /v1/groups/foo?ttl=520w", "POST /v1/groups/foo?ttl=1ms"} {
+		s.wants(201, "", call, "x")
+	}
+	s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"foo","msg":1,"delay":"24h","ttl":"520w"}`, json...)
+	s.wants(400, "body-invalid", "PUT /v1/sessions/"+st.uid+"/will", `{"group":"foo","msg":1,"delay":"25h"}`, json...)
+	for _, since := range []string{"2562047h", "15250w", "0001-01-02T00:00:00Z", "9999-12-31T23:59:59Z"} {
+		a := s.wants(200, "", "GET /v1/history/foo?since="+since, "")
+		if got, want := strings.Count(a.body, `"msg"`) > 0, since[0] != '9'; got != want {
+			t.Errorf("since %s: %s", since, a.body)
+		}
+	}
+}

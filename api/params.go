@@ -121,12 +121,8 @@ func (q query) duration(name string, least, most time.Duration) (time.Duration, 
 		return 0, nil
 	}
 	d, err := duration.Parse(s)
-	if err != nil || d < least || most > 0 && d > most {
-		bounds := "at least " + least.String()
-		if most > 0 {
-			bounds = "from " + least.String() + " to " + most.String()
-		}
-		return 0, badParameter(name, "%.64q is not a duration %s, such as 15s, 2h30m or 7d", s, bounds)
+	if err != nil || d < least || d > most {
+		return 0, badParameter(name, "%.64q is not a duration from %v to %v, such as 15s, 2h30m or 7d", s, least, most)
 	}
 	return d, nil
 }

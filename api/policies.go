@@ -94,6 +94,9 @@ func badPolicy(format string, args ...any) error {
 	return &problem{status: http.StatusUnprocessableEntity, code: "policy-invalid", detail: fmt.Sprintf(format, args...)}
 }
 
+// maxCoalesce is the longest time that a policy may hold messages back.
+const maxCoalesce = time.Hour
+
 // policy checks and converts a request's policy. A 0 means no limit, while an absent member inherits.
 func (p *policyJSON) policy() (out store.Policy, err error) {
 	bound := func(name string, n *int64) (v int64) {
@@ -112,6 +115,12 @@ func (p *policyJSON) policy() (out store.Policy, err error) {
 	out.MaxMessages, out.MaxBytes = bound("max_messages", p.MaxMessages), bound("max_bytes", p.MaxBytes)
 	out.MaxAge = time.Duration(bound("max_age", whole(p.MaxAge)))
 	out.Coalesce = time.Duration(bound("coalesce", whole(p.Coalesce)))
+	if out.MaxAge > hub.MaxTTL {
+		err = badPolicy("max_age is longer than %v; 0 is no bound", hub.MaxTTL)
+	}
+	if out.Coalesce > maxCoalesce {
+		err = badPolicy("coalesce is longer than %v", maxCoalesce)
+	}
 	if p.Store != nil {
 		if out.Store = *p.Store; out.Store == "" {
 			err = badPolicy("store: \"\" is neither memory nor disk")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -41,6 +42,9 @@ var known = []struct {
 	{hub.ErrTooManyStreams, http.StatusServiceUnavailable, "too-many-streams", true},
 	{hub.ErrOverloaded, http.StatusServiceUnavailable, "server-busy", true},
 	{hub.ErrTooManyLines, http.StatusRequestEntityTooLarge, "too-many-lines", false},
+	{hub.ErrTooManyWills, http.StatusInsufficientStorage, "too-many-wills", false},
+	{delivery.ErrTooManyChanges, http.StatusTooManyRequests, "too-many-changes", true},
+	{session.ErrTooManySessions, http.StatusServiceUnavailable, "too-many-sessions", true},
 	{hub.ErrMismatch, http.StatusUnprocessableEntity, "idempotency-mismatch", false},
 	{hub.ErrForbidden, http.StatusForbidden, "filter-forbidden", false},
 	{hub.ErrNobody, http.StatusNotFound, "nobody-listens", false},

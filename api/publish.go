@@ -112,7 +112,7 @@ func publication(r *http.Request, names []string) (p hub.Publication, err error)
 	if p.Event, err = eventName(q); err != nil {
 		return p, err
 	}
-	if p.TTL, err = q.duration("ttl", time.Millisecond, 0); err != nil {
+	if p.TTL, err = q.duration("ttl", time.Millisecond, hub.MaxTTL); err != nil {
 		return p, err
 	}
 	if p.Retain, err = q.flag("retain", false); err != nil {

@@ -233,13 +233,10 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var in willJSON
-	err = a.readObject(w, r, shape{"a will", a.hub.MaxBody(hub.JSON),
+	err = a.readObject(w, r, shape{"a will", 2 * hub.MaxWill,
 		`a will is an object such as {"group":"foo","msg":…}, with event, ttl, retain, encoding and delay ("5s") if you need them`}, &in)
 	if err != nil {
 		return err
-	}
-	if in.Delay != nil && *in.Delay < 0 {
-		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: "the delay of a will cannot be below 0"}
 	}
 	d, err := in.Draft(uid)
 	if err != nil {

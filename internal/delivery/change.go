@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -16,15 +17,22 @@ type change struct {
 	opening *opening // of filters that it gets
 }
 
+// MaxChanges is how many changes of a stream's filters may wait until the stream has reached their
+// positions. It also bounds what one change costs, which copies the list.
+const MaxChanges = 256
+
+// ErrTooManyChanges says that MaxChanges wait.
+var ErrTooManyChanges = errors.New("the stream does not keep up with the changes of its filters: read from it, then send the change again")
+
 // Join adds a filter, from the end of the log on, which begins with its retained messages.
-func (s *Stream) Join(f group.Filter) {
+func (s *Stream) Join(f group.Filter) error {
 	from := s.end()
-	s.change(change{from: from, filters: group.Set{f}, opening: &opening{set: group.Set{f}, to: from}})
+	return s.change(change{from: from, filters: group.Set{f}, opening: &opening{set: group.Set{f}, to: from}})
 }
 
 // Leave takes a filter away.
-func (s *Stream) Leave(f group.Filter) {
-	s.change(change{from: s.end(), filters: group.Set{f}, leave: true})
+func (s *Stream) Leave(f group.Filter) error {
+	return s.change(change{from: s.end(), filters: group.Set{f}, leave: true})
 }
 
 // end returns the position of the log's end.
@@ -33,10 +41,20 @@ func (s *Stream) end() store.Seq {
 	return newest.Seq
 }
 
-func (s *Stream) change(c change) {
-	s.edit(func(list []change) []change { return append(list, c) })
+func (s *Stream) change(c change) error {
+	full := false
+	s.edit(func(list []change) []change {
+		if full = len(list) >= MaxChanges; full {
+			return list
+		}
+		return append(list, c)
+	})
+	if full {
+		return ErrTooManyChanges
+	}
 	s.shard.post(func() { s.shard.recall(s) })
 	s.shard.changed.Store(true)
+	return nil
 }
 
 // Owe has the stream begin further back, at the position that its session had reached when it was

@@ -109,10 +109,14 @@ var scenarios = map[string]func(*rig, setup) []*listener{
 		l := r.listen(filters("a"), c)
 		r.publish(store.Message{Group: "b", Retain: true, Msg: []byte("retained")})
 		l.awaitSeq(r.t, r.say("a", "1"))
-		l.stream.Join(filters("b")[0])
+		if err := l.stream.Join(filters("b")[0]); err != nil {
+			panic(err)
+		}
 		r.say("b", "2")
 		l.awaitSeq(r.t, r.say("a", "3"))
-		l.stream.Leave(filters("a")[0])
+		if err := l.stream.Leave(filters("a")[0]); err != nil {
+			panic(err)
+		}
 		r.say("a", "not any more")
 		l.awaitSeq(r.t, r.say("b", "4"))
 		return []*listener{l}

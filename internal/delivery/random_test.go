@@ -190,7 +190,9 @@ func (x *random) joinTo(l *claimant, f group.Filter) {
 	}
 	l.filters = append(slices.Clone(l.filters), f)
 	l.terms = append(l.terms, term{f, x.newest(), math.MaxUint64})
-	l.stream.Join(f)
+	if err := l.stream.Join(f); err != nil {
+		panic(err)
+	}
 }
 
 func (x *random) part(l *claimant) {
@@ -204,7 +206,9 @@ func (x *random) part(l *claimant) {
 			l.terms[i].to = x.newest()
 		}
 	}
-	l.stream.Leave(f)
+	if err := l.stream.Leave(f); err != nil {
+		panic(err)
+	}
 }
 
 func (x *random) remove(l *claimant) {

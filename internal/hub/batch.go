@@ -86,8 +86,8 @@ func checkLine(d *Draft) error {
 	if err := group.CheckClient(d.Group); err != nil {
 		return err
 	}
-	if d.TTL < 0 {
-		return &BodyError{"a ttl is not below 0"}
+	if d.TTL < 0 || d.TTL > MaxTTL {
+		return &BodyError{fmt.Sprintf("a ttl is from 1ms to %v; 0 is none", MaxTTL)}
 	}
 	return CheckEvent(d.Event)
 }
@@ -107,8 +107,8 @@ func decodeBytes(encoding string, msg []byte) ([]byte, error) {
 // parseTTL returns a time to live that a member of a JSON object gives.
 func parseTTL(s string) (time.Duration, error) {
 	d, err := duration.Parse(s)
-	if err != nil || d < time.Millisecond {
-		return 0, &BodyError{fmt.Sprintf("ttl: %.64q is no duration of at least 1ms, as 15s or 2m30s", s)}
+	if err != nil || d < time.Millisecond || d > MaxTTL {
+		return 0, &BodyError{fmt.Sprintf("ttl: %.64q is no duration from 1ms to %v, such as 15s or 7d", s, MaxTTL)}
 	}
 	return d, nil
 }

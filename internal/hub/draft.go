@@ -5,8 +5,12 @@ import (
 	"errors"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/session"
 )
+
+// MaxTTL is the longest time to live of a message: about ten years.
+const MaxTTL = 520 * duration.Week
 
 // Draft is a message that a client wants to publish, as a hook may change it.
 type Draft struct {

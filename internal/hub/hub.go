@@ -70,6 +70,7 @@ type Hub struct {
 	crowded  atomic.Int64 // until then, ns, no group makes room for another
 	opened   atomic.Uint64
 
+	wills      atomic.Int64  // bytes of last wills
 	overloaded atomic.Uint64 // requests refused for want of memory
 	posts      atomic.Uint64 // messages published
 	closing    atomic.Bool
@@ -81,6 +82,13 @@ type Hub struct {
 
 // leastUserTimeout keeps a connection from being given up for one packet that was lost.
 const leastUserTimeout = time.Second
+
+// Bounds of sessions that no option sets.
+const (
+	leastLost   = 100     // lost sessions, however few streams there may be
+	defaultLost = 200_000 // lost sessions, where streams have no bound
+	manyFilters = 1024    // filters of one session, if that is less than four streams may have
+)
 
 // New starts a hub on a log, which it closes with itself.
 func New(log store.Store, o Options) (*Hub, error) {
@@ -98,6 +106,11 @@ func New(log store.Store, o Options) (*Hub, error) {
 	h.set = delivery.NewSet(log, !lasts, o.MaxUnsent)
 	h.full.logger = o.Logger
 	h.sessions = session.NewRegistry(o.SessionTimeout, h.onSession)
+	h.sessions.MaxLost = defaultLost
+	if o.MaxStreams > 0 {
+		h.sessions.MaxLost = max(leastLost, 2*o.MaxStreams)
+	}
+	h.sessions.MaxFilters = max(manyFilters, 4*o.MaxFilters)
 	for filter, p := range systemPolicies {
 		f, err := group.ParseFilter(filter)
 		if err == nil {
@@ -178,6 +191,7 @@ type Stats struct {
 	Sessions  int64
 	Requests  int64  // bytes that requests under way hold
 	Busy      uint64 // requests that were refused since others held too many
+	Wills     int64  // bytes of last wills
 	Keys      int64  // idempotency keys whose answers are remembered
 	Dropped   uint64 // events that the hosting program did not take
 	Published uint64
@@ -192,7 +206,7 @@ func (h *Hub) Stats() Stats {
 	s := Stats{
 		Published: h.posts.Load(), Opened: h.opened.Load(), Streams: h.streams.Load(),
 		Sessions: int64(h.sessions.Len()), Keys: int64(h.keys.size()),
-		Requests: h.budget.held(), Busy: h.overloaded.Load(), Delivery: h.set.Stats(), Store: h.log.Usage(),
+		Requests: h.budget.held(), Busy: h.overloaded.Load(), Wills: h.wills.Load(), Delivery: h.set.Stats(), Store: h.log.Usage(),
 	}
 	if h.opts.Observer != nil {
 		s.Dropped = h.opts.Observer.Dropped()

@@ -43,6 +43,7 @@ var Metrics = []Metric{
 	gauge("streams", "Streams that are open.", func(s *Stats) int64 { return s.Streams }),
 	gauge("sessions", "Sessions that are here, or lost a moment ago.", func(s *Stats) int64 { return s.Sessions }),
 	gauge("request_bytes", "Bytes of memory that requests under way hold: bodies of more than 8 KiB, and what they become.", func(s *Stats) int64 { return s.Requests }),
+	gauge("will_bytes", "Bytes of last wills.", func(s *Stats) int64 { return s.Wills }),
 	gauge("idempotency_keys", "Idempotency keys whose answers are remembered.", func(s *Stats) int64 { return s.Keys }),
 	gauge("unsent_bytes", "Bytes of memory for messages that sockets have taken in part.", func(s *Stats) int64 { return s.Delivery.Unsent }),
 	gauge("groups", "Groups known.", func(s *Stats) int64 { return s.Store.Groups }),

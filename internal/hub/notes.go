@@ -160,6 +160,7 @@ func (h *Hub) recall() error {
 		filters[uid] = filters[uid]
 	}
 	for uid, list := range filters {
+		h.wills.Add(willSize(wills[uid]))
 		h.sessions.Recall(uid, list, wills[uid])
 	}
 	return nil

@@ -26,6 +26,7 @@ type debt struct {
 	note   string                 // its key
 	do     func(newer bool) error // newer: there is another note by that key now
 	failed func(error)
+	done   func() // called in the end, whether it was done or has failed; may be nil
 
 	since time.Time
 	newer bool
@@ -81,6 +82,9 @@ func (d *debt) try() bool {
 	}
 	if err != nil && !errors.Is(err, store.ErrClosed) {
 		d.failed(err)
+	}
+	if d.done != nil {
+		d.done()
 	}
 	return true
 }

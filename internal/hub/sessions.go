@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -68,6 +69,7 @@ func (h *Hub) onEvent(e session.Event) {
 	case session.SendWill:
 		h.sendWill(e)
 	case session.WillDone:
+		h.wills.Add(-willSize(e.Will))
 		h.forgetWill(e.UID)
 	case session.Disconnect:
 		if e.Reason != session.Shutdown { // after which it may return
@@ -139,6 +141,7 @@ func (h *Hub) sendWill(e session.Event) {
 			return send(store.Note{Key: note})
 		},
 		failed: func(err error) { h.lostOwn(m, err) },
+		done:   func() { h.wills.Add(-willSize(w)) },
 	})
 }
 
@@ -233,8 +236,13 @@ func (h *Hub) SetWill(ctx context.Context, uid string, d *Draft, delay *time.Dur
 	defer e.put()
 	e.begin(ctx, h)
 	m, err := e.message(d, false)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(m.Msg) > MaxWill:
+		return &SizeError{"a will", MaxWill}
+	case delay != nil && (*delay < 0 || *delay > MaxDelay):
+		return &BodyError{fmt.Sprintf("delay: a will's delay is from 0s to %v", MaxDelay)}
 	}
 	return h.keepWill(uid, &session.Will{
 		Group: m.Group, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
@@ -246,7 +254,38 @@ func (h *Hub) SetWill(ctx context.Context, uid string, d *Draft, delay *time.Dur
 func (h *Hub) ClearWill(uid string) error { return h.keepWill(uid, nil) }
 
 func (h *Hub) keepWill(uid string, w *session.Will) error {
-	return h.sessions.SetWill(uid, w, func() error { return h.noteWill(uid, w) })
+	return h.sessions.SetWill(uid, w, func(old *session.Will) error {
+		more := willSize(w) - willSize(old)
+		if n := h.wills.Add(more); more > 0 && n > maxWills {
+			h.wills.Add(-more)
+			return ErrTooManyWills
+		}
+		err := h.noteWill(uid, w)
+		if err != nil {
+			h.wills.Add(-more)
+		}
+		return err
+	})
+}
+
+// Bounds of last wills.
+const (
+	MaxWill   = 64 << 10       // bytes of a will's body
+	MaxDelay  = 24 * time.Hour // of a will
+	maxWills  = 16 << 20       // bytes of all wills
+	willExtra = 512            // what a will takes beside its texts, and at least counts
+)
+
+// ErrTooManyWills says that there is no memory for another will.
+var ErrTooManyWills = fmt.Errorf("the last wills of all sessions take as much memory as they may together, %d bytes", maxWills)
+
+// willSize returns how many bytes a will counts, from the time when it is set until it is sent or
+// dropped.
+func willSize(w *session.Will) int64 {
+	if w == nil {
+		return 0
+	}
+	return int64(willExtra + len(w.Group) + len(w.Event) + len(w.Msg))
 }
 
 // EndSession ends a session: at its own wish, or because somebody kicks it.

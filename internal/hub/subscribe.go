@@ -66,6 +66,13 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	if err := h.Check(s); err != nil {
 		return nil, err
 	}
+	if s.Secret != "" {
+		if err := h.sessions.Admit(session.UID(s.Secret), s.Filters); err != nil {
+			return nil, err
+		}
+	} else if err := h.sessions.Admit("", s.Filters); err != nil {
+		return nil, err
+	}
 	secret := ""
 	if s.Secret == "" {
 		s.Secret = session.NewSecret()
@@ -117,7 +124,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	}
 	stream = h.set.New(c)
 	l.ended, l.stream = c.Done, stream
-	client := session.Client{Address: s.Remote, UserAgent: unique.Make(strings.Clone(s.UserAgent))}
+	client := session.Client{Address: s.Remote, UserAgent: unique.Make(cut(s.UserAgent, maxUserAgent))}
 	part = h.sessions.Attach(uid, client, s.Filters, s.Heartbeat, sessionStream{stream})
 	if part == nil {
 		return false
@@ -168,7 +175,7 @@ func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 			break
 		}
 		s.After, s.Held = 0, true
-		s.Unknown = strings.ToValidUTF8(f.Resume[:min(len(f.Resume), maxUnknown)], "\uFFFD")
+		s.Unknown = cut(f.Resume, maxUnknown)
 	case f.All:
 		s.After, s.Held = 0, true
 	case f.Last != nil:
@@ -183,6 +190,14 @@ func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 	}
 	s.Live = s.After == newest.Seq
 	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}
+}
+
+// maxUserAgent is how much of a client's User-Agent is kept and shown, in bytes.
+const maxUserAgent = 256
+
+// cut returns a copy of the first bytes of a text, as UTF-8.
+func cut(s string, most int) string {
+	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD"))
 }
 
 // maxUnknown is how much of an id that is none is told back, in bytes: once for each filter.

@@ -8,7 +8,7 @@ import (
 
 // SetWill is the registry's, with a note of each.
 func (w *world) SetWill(uid string, will *Will) error {
-	return w.Registry.SetWill(uid, will, func() error {
+	return w.Registry.SetWill(uid, will, func(*Will) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.noteWill(will)

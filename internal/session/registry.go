@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unique"
 
@@ -12,15 +13,22 @@ import (
 
 // Errors of calls about a session.
 var (
-	ErrUnknown        = errors.New("there is no such session")
-	ErrNoStream       = errors.New("the session has no open stream to change")
-	ErrTooManyFilters = errors.New("the stream has as many filters as it may")
+	ErrUnknown         = errors.New("there is no such session")
+	ErrNoStream        = errors.New("the session has no open stream to change")
+	ErrTooManySessions = errors.New("as many sessions as may be were lost and are not gone yet: come back with the secret of a session, or later")
+	ErrTooManyFilters  = errors.New("the stream has as many filters as it may")
 )
 
 // Registry knows the sessions.
 type Registry struct {
 	timeout time.Duration
 	watch   func([]Event)
+
+	// Bounds of what Admit admits; 0 for none.
+	MaxLost    int // sessions that are lost
+	MaxFilters int // filters of one session, over all of its streams and those it has lost
+
+	lost atomic.Int64 // sessions
 
 	mu     sync.RWMutex // guards what follows
 	byUID  map[string]*Session
@@ -37,8 +45,8 @@ func NewRegistry(timeout time.Duration, watch func([]Event)) *Registry {
 // Stream is what a session needs of a stream.
 type Stream interface {
 	End(why Reason)
-	Join(f group.Filter)
-	Leave(f group.Filter)
+	Join(f group.Filter) error  // or nothing is changed
+	Leave(f group.Filter) error // or nothing is changed
 }
 
 // Client is what a session shows of who opened it.
@@ -59,6 +67,31 @@ func (r *Registry) Attach(uid string, c Client, filters []group.Filter, heartbea
 			return a
 		}
 	}
+}
+
+// Admit returns why a stream with such filters must not be attached to a session, or nil. A session
+// that has just been lost counts until it returns or is gone, so clients that come and go without
+// returning cannot pile up.
+func (r *Registry) Admit(uid string, filters []group.Filter) error {
+	s := r.find(uid)
+	if s == nil {
+		if r.MaxLost > 0 && r.lost.Load() >= int64(r.MaxLost) {
+			return ErrTooManySessions
+		}
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.members)
+	for _, f := range filters {
+		if s.member(f) < 0 {
+			n++
+		}
+	}
+	if r.MaxFilters > 0 && n > r.MaxFilters && n > len(s.members) {
+		return ErrTooManyFilters
+	}
+	return nil
 }
 
 // session returns the session of that uid, new if need be; nil if there may be no new one.
@@ -135,10 +168,10 @@ func (r *Registry) Leave(uid string, f group.Filter) error {
 }
 
 // SetWill replaces the session's last will; nil clears it. First note is called, which tells where
-// wills are kept: its error leaves all as it was.
-func (r *Registry) SetWill(uid string, w *Will, note func() error) error {
+// wills are kept, with the will that there was: its error leaves all as it was.
+func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) error {
 	return r.do(uid, func(s *Session) error {
-		if err := note(); err != nil {
+		if err := note(s.will); err != nil {
 			return err
 		}
 		s.will = w
@@ -157,6 +190,7 @@ func (r *Registry) Recall(uid string, filters []group.Filter, w *Will) {
 	for _, f := range filters {
 		s.members = append(s.members, member{filter: f, lost: s.lost, why: s.why})
 	}
+	r.lost.Add(1)
 	s.schedule(s.lost)
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,13 @@ var began = time.Now()
 
 func rightNow() moment { return moment(time.Since(began)) + 1 }
 
-func (m moment) add(d time.Duration) moment { return m + moment(d) }
+// add returns the moment after a duration of 0 or more, the last one there is if need be.
+func (m moment) add(d time.Duration) moment {
+	if sum := m + moment(d); sum >= m {
+		return sum
+	}
+	return math.MaxInt64
+}
 
 // member is a filter that the session listens to.
 type member struct {
@@ -98,6 +105,7 @@ func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Durati
 		s.tell(Connect, group.Filter{}, "")
 	case s.lost != 0:
 		a.missed, a.reached = true, s.reached
+		s.registry.lost.Add(-1)
 		s.tell(Reconnect, group.Filter{}, s.why)
 	}
 	s.lost, s.why = 0, ""
@@ -144,6 +152,7 @@ func (a *Attachment) Detach(why Reason, reached uint64) {
 	}
 	if len(s.streams) == 0 {
 		s.lost, s.why, s.reached = now, why, reached
+		s.registry.lost.Add(1)
 	}
 	s.schedule(now)
 }
@@ -164,14 +173,15 @@ func (s *Session) join(f group.Filter, most int) error {
 	}
 	a := s.streams[len(s.streams)-1]
 	if slices.Contains(a.filters, f) {
-		a.stream.Join(f) // once more, for what is retained
-		return nil
+		return a.stream.Join(f) // once more, for what is retained
 	}
-	if len(a.filters) >= most {
+	if limit := s.registry.MaxFilters; len(a.filters) >= most || limit > 0 && len(s.members) >= limit && s.member(f) < 0 {
 		return ErrTooManyFilters
 	}
+	if err := a.stream.Join(f); err != nil {
+		return err
+	}
 	a.filters = append(slices.Clip(a.filters), f)
-	a.stream.Join(f)
 	s.enter(f)
 	return nil
 }
@@ -185,10 +195,15 @@ func (s *Session) leave(f group.Filter) error {
 		return nil
 	}
 	for _, a := range s.streams {
-		if k := slices.Index(a.filters, f); k >= 0 {
-			a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
-			a.stream.Leave(f)
+		k := slices.Index(a.filters, f)
+		if k < 0 {
+			continue
 		}
+		if err := a.stream.Leave(f); err != nil {
+			return err // the streams before it have left: the next call goes on here
+		}
+		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
+		s.members[i].streams--
 	}
 	s.members = slices.Delete(s.members, i, i+1)
 	s.tell(Leave, f, "")
@@ -219,6 +234,9 @@ func (s *Session) end(why Reason) {
 // finish has the session be gone.
 func (s *Session) finish(why Reason) {
 	s.gone = true
+	if s.lost != 0 {
+		s.registry.lost.Add(-1)
+	}
 	s.streams = nil
 	if s.timer != nil {
 		s.timer.Stop()
@@ -232,7 +250,7 @@ func (s *Session) finish(why Reason) {
 	case why != Ended:
 		s.sendWill()
 	case s.will != nil:
-		s.events = append(s.events, Event{Kind: WillDone, UID: s.uid})
+		s.events = append(s.events, Event{Kind: WillDone, UID: s.uid, Will: s.will})
 	}
 	s.tell(Disconnect, group.Filter{}, why)
 }

@@ -100,8 +100,15 @@ func (s *stream) End(why Reason) {
 	go func() { <-s.attached; s.Detach(why, 0) }()
 }
 
-func (s *stream) Join(f group.Filter)  { s.note("join " + f.String()) }
-func (s *stream) Leave(f group.Filter) { s.note("leave " + f.String()) }
+func (s *stream) Join(f group.Filter) error {
+	s.note("join " + f.String())
+	return nil
+}
+
+func (s *stream) Leave(f group.Filter) error {
+	s.note("leave " + f.String())
+	return nil
+}
 
 func (s *stream) note(change string) {
 	s.mu.Lock()
