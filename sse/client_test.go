@@ -142,7 +142,7 @@ func nonEmpty(s string) []string {
 	return []string{s}
 }
 
-func TestClientTellsInWireOrder(t *testing.T) {
+func TestClientCallsBackInWireOrder(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t,
 		stream(": hello\nid: 1\ndata: a\n\nevent: e\ndata: b\n: between\ndata: c\n\ndata:\n\n:"+strings.Repeat(":\n\n", 1)),
@@ -170,7 +170,7 @@ func TestClientAsksForAStream(t *testing.T) {
 	}
 }
 
-func TestClientSendsWhatItIsTold(t *testing.T) {
+func TestClientSendsItsFields(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t, stream(""))
 	l := listen(s.URL + "/?token=")
@@ -247,7 +247,7 @@ func TestClientOutlivesAnIDThatCannotBeSent(t *testing.T) {
 	}
 }
 
-func TestClientStopsForGood(t *testing.T) {
+func TestClientStopsAtFinalErrors(t *testing.T) {
 	for code, final := range map[int]bool{
 		201: true, 204: true, 205: true, 210: true, 299: true, 300: true, 301: true, 304: true,
 		400: true, 401: true, 403: true, 404: true, 405: true, 406: true, 410: true, 415: true, 422: true,
@@ -378,7 +378,7 @@ func TestClientTakesEventStreamsOnly(t *testing.T) {
 	}
 }
 
-func TestClientRefusesWhatIsNoRequest(t *testing.T) {
+func TestClientRefusesInvalidRequests(t *testing.T) {
 	for _, c := range []*Client{
 		{}, {URL: "/path"}, {URL: "127.0.0.1:1234"}, {URL: "ftp://host/"}, {URL: "http://"}, {URL: "http://a b/"},
 		{URL: "http://host/", Method: "a b"},
@@ -679,7 +679,7 @@ func TestClientOverHTTP2(t *testing.T) {
 	}
 }
 
-func TestClientHearsOfAReset(t *testing.T) {
+func TestClientReportsAReset(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()

@@ -147,7 +147,7 @@ func open(d time.Duration) http.HandlerFunc {
 	}
 }
 
-func TestOnlyAConnectionThatLastsIsSuccess(t *testing.T) {
+func TestOnlyAConnectionThatLastsCountsAsSuccess(t *testing.T) {
 	handlers := append(slices.Repeat([]http.HandlerFunc{open(time.Second)}, 60), open(steadyAfter), open(0))
 	asked, _ := timed(t, nil, handlers...)
 	longest := time.Duration(0)
@@ -249,7 +249,7 @@ func TestAStreamThatWasAnsweredHasNoDeadline(t *testing.T) {
 	within(t, asked, [2]time.Duration{1000 * time.Hour, 1000*time.Hour + 2*time.Second})
 }
 
-func TestATokenThatDoesNotComeIsNoHang(t *testing.T) {
+func TestATokenThatDoesNotComeDoesNotBlockTheClient(t *testing.T) {
 	hangs := true
 	_, l := timed(t, func(l *listener) {
 		l.AnswerTimeout = time.Second
@@ -270,7 +270,7 @@ func TestWithoutIdleTimeoutAStreamMayBeSilent(t *testing.T) {
 	within(t, asked, [2]time.Duration{1000 * time.Hour, 1000*time.Hour + 2*time.Second})
 }
 
-func TestWhatACallbackTakesIsNotIdle(t *testing.T) {
+func TestTheTimeOfACallbackIsNotIdle(t *testing.T) {
 	_, l := timed(t, func(l *listener) {
 		l.IdleTimeout = time.Minute
 		told := l.OnEvent
@@ -289,7 +289,7 @@ func TestIdleTimeoutLosesNoEventThatIsHere(t *testing.T) {
 }
 
 // The body of an error may be late, or never come.
-func TestAnErrorWithoutItsBodyIsNoHang(t *testing.T) {
+func TestAnErrorWhoseBodyDoesNotComeDoesNotBlockTheClient(t *testing.T) {
 	asked, l := timed(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(errorBody))
 		w.WriteHeader(http.StatusBadGateway)

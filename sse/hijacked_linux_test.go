@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestATakenOverConnectionAnswers(t *testing.T) {
+func TestAHijackedConnectionAnswers(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/1.0"} {
 		t.Run(version, func(t *testing.T) {
 			leavesNothing(t)
@@ -93,9 +93,9 @@ func TestWhatAClientSendsOnItsStreamIsDropped(t *testing.T) {
 		defer h.mu.Unlock()
 		return h.early
 	}
-	settle(t, "it is not heard", func() bool { return heard() == int32(sent) })
+	settle(t, "the poller does not read it", func() bool { return heard() == int32(sent) })
 	p.send(strings.Repeat("x", maxEarly-sent))
-	settle(t, "it is not heard", func() bool { return heard() == maxEarly })
+	settle(t, "the poller does not read it", func() bool { return heard() == maxEarly })
 	write(t, c, "data: a\n\n")
 	p.expect("data: a\n\n") // and no second response
 	if len(o.conns) > 0 {
@@ -119,7 +119,7 @@ func TestABodyIsDroppedToo(t *testing.T) {
 	_ = c.Close()
 }
 
-func TestTheOtherSideIsGone(t *testing.T) {
+func TestAClosedConnectionIsNoticed(t *testing.T) {
 	for how, test := range map[string]struct {
 		leave func(*net.TCPConn)
 		why   error
@@ -149,7 +149,7 @@ func TestTheOtherSideIsGone(t *testing.T) {
 			c, p := taken(t, poller(t, 0))
 			p.header() // what is left unread would make a close a reset
 			test.leave(p.Conn.(*net.TCPConn))
-			settle(t, "it is not noticed", func() bool {
+			settle(t, "the end is not noticed", func() bool {
 				_, err := c.TryWrite(nil)
 				return err != nil
 			})
@@ -256,10 +256,10 @@ func TestCloseEndsAWriteThatWaits(t *testing.T) {
 			c, p := taken(t, poller(t, 0))
 			c.Serve(func(error) {})
 			ended := stuck(c, nil)
-			settle(t, "it does not wait", func() bool { return waits(c) })
+			settle(t, "Write does not wait", func() bool { return waits(c) })
 			end(c, p)
 			if err := <-ended; err == nil {
-				t.Error("it succeeds")
+				t.Error("Write succeeds")
 			}
 		})
 	}
@@ -299,7 +299,7 @@ func TestAnEventForAnEarlierConnectionOfASlotIsDropped(t *testing.T) {
 	}
 }
 
-func TestAPollerThatWasClosedTakesNothing(t *testing.T) {
+func TestAClosedPollerTakesNoConnection(t *testing.T) {
 	leavesNothing(t)
 	p := poller(t, 0)
 	_ = p.Close()
@@ -372,7 +372,7 @@ func TestConnectionsAtRandom(t *testing.T) {
 	p.mu.Unlock()
 	_ = p.Close()
 	var after []string
-	settle(t, "descriptors are left", func() bool { after = descriptors(t); return len(after) <= len(before) })
+	settle(t, "descriptors leak", func() bool { after = descriptors(t); return len(after) <= len(before) })
 }
 
 // come opens connection i, and returns what ends it in one of the ways there are.
@@ -384,7 +384,7 @@ func come(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.In
 	}
 	_, _ = fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
 	told := func(c Conn) {
-		settle(t, "it is not told", func() bool { return gone.Load() > 0 })
+		settle(t, "gone is not called", func() bool { return gone.Load() > 0 })
 		if n := gone.Load(); n != 1 {
 			t.Errorf("connection %d is told %d times of its end", i, n)
 		}

@@ -205,7 +205,7 @@ func TestReaderResumesAfterAnID(t *testing.T) {
 	}
 }
 
-func TestReaderTellsInWireOrder(t *testing.T) {
+func TestReaderCallsBackInWireOrder(t *testing.T) {
 	var got []string
 	r := NewReader(strings.NewReader(": 1\nretry: 2\ndata: 3\n\n: 4\ndata: 5\n\n"))
 	r.OnComment = func(s string) { got = append(got, s) }
@@ -307,7 +307,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestReaderHoldsNoMoreThanItMay(t *testing.T) {
+func TestReaderMemoryIsBounded(t *testing.T) {
 	const most = 64 << 10
 	for _, block := range []string{"x", "data: xxxx\n", "data\n", ":", "id: x", "event\xff"} {
 		r := NewReader(&endless{block: bytes.Repeat([]byte(block), 4096), left: 64 * most})

@@ -1,0 +1,189 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// How streams move between a shard and the goroutines that follow.
+
+// handOff hands a stream from the shard to a goroutine of its own, which writes rest, the unsent part of a
+// message, and then follows from pos.
+func (sh *shard) handOff(s *Stream, pos store.Seq, rest unsent) {
+	s.pos = max(s.pos, pos)
+	sh.unpark(s)
+	if rest.bytes == nil {
+		go s.follow()
+		return
+	}
+	if !s.conn.Blocking() {
+		sh.set.stats.shortWrites.Add(1)
+		if err := s.slow(); err != nil {
+			rest.release()
+			go s.finish(Slow)
+			return
+		}
+	}
+	go func() {
+		if err := s.wait(rest); err != nil {
+			s.finish(reason(err))
+			return
+		}
+		s.follow()
+	}()
+}
+
+// handOffUnsent hands off a stream whose socket took only n bytes of a parcel.
+func (sh *shard) handOffUnsent(s *Stream, p *parcel, n int) {
+	rest, reached, err := s.cut(p, n, 0)
+	if err != nil {
+		sh.unpark(s)
+		go s.finish(reason(err))
+		return
+	}
+	sh.handOff(s, reached, rest)
+}
+
+// later makes a stream whose messages are coalesced follow when they may be sent.
+func (sh *shard) later(s *Stream) {
+	sh.unpark(s)
+	s.coalescing = true
+	sh.setDue(s, s.sent.add(s.coalesce))
+}
+
+// park takes over a stream that has followed to the end of the log. The shard writes what has been
+// appended since, if it is little. Its position does not move meanwhile, so the stream cannot miss a
+// message.
+func (sh *shard) park(s *Stream) { sh.post(func() { sh.adopt(s) }) }
+
+func (sh *shard) adopt(s *Stream) {
+	if sh.parked == 0 {
+		sh.begin()
+	}
+	if s.gone.Load() != nil || s.ending.Load() != nil || s.changes.Load() != nil {
+		go s.follow() // it ends, or changes its filters
+		return
+	}
+	if s.pos < store.Seq(sh.pos.Load()) && !sh.catchUp(s) {
+		return
+	}
+	s.parked.Store(true)
+	sh.parked++
+	sh.index.add(s)
+	sh.setDue(s, s.sent.add(s.heartbeat))
+}
+
+// begin makes the shard read the log from its current end.
+func (sh *shard) begin() {
+	if !sh.follows.Swap(true) && !sh.set.told {
+		sh.unwatch = sh.set.log.Watch(sh.wake)
+	}
+	_, newest := sh.set.log.Bounds()
+	sh.epoch = newest.Epoch
+	sh.pos.Store(uint64(newest.Seq))
+}
+
+// catchUp brings a stream to the shard's position, if one read and one write suffice.
+func (sh *shard) catchUp(s *Stream) bool {
+	through := store.Seq(sh.pos.Load())
+	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Told: s.told, Live: true}
+	sh.single.reset()
+	if err := sh.set.log.Read(q, &sh.batch); err != nil || len(sh.batch.Gaps) > 0 || sh.batch.Next < through {
+		go s.follow()
+		return false
+	}
+	for i := range sh.batch.Frames {
+		sh.single.add(&sh.batch.Frames[i], s.view)
+	}
+	if p := &sh.single; len(p.out) > 0 {
+		if s.mustCoalesce(now()) {
+			sh.later(s)
+			return false
+		}
+		if s.conn.Blocking() {
+			go s.follow()
+			return false
+		}
+		n, err := s.conn.TryWrite(p.out)
+		switch {
+		case err != nil:
+			go s.finish(reason(err))
+			return false
+		case n < len(p.out):
+			sh.handOffUnsent(s, p, n)
+			return false
+		}
+		s.wrote(n, len(p.marks))
+		s.sent = now()
+	}
+	s.pos = through
+	return true
+}
+
+// unpark removes a stream from the parked ones and sets its position.
+func (sh *shard) unpark(s *Stream) {
+	if !s.parked.Load() {
+		return
+	}
+	s.pos = max(s.pos, store.Seq(sh.pos.Load())) // the shard's position was its own
+	s.mark.Store(uint64(s.pos))
+	s.parked.Store(false)
+	sh.parked--
+	sh.index.remove(s)
+	sh.clearDue(s)
+}
+
+// gone ends a parked stream that the other side has closed. A stream that follows notices by itself.
+func (sh *shard) gone(s *Stream) {
+	if sh.withdraw(s) {
+		go s.finish(Closed)
+	}
+}
+
+// withdraw takes a stream that is parked, or waits to coalesce, out of the shard. It returns false for any
+// other stream.
+func (sh *shard) withdraw(s *Stream) bool {
+	if !s.parked.Load() && !s.coalescing {
+		return false
+	}
+	sh.unpark(s)
+	s.coalescing = false
+	sh.clearDue(s)
+	return true
+}
+
+// recall makes a parked stream follow, because its filters change.
+func (sh *shard) recall(s *Stream) {
+	if s.parked.Load() {
+		sh.handOff(s, s.pos, unsent{})
+	}
+}
+
+// end ends a stream for the server: at once if it is parked, otherwise within endAfter.
+func (sh *shard) end(s *Stream) {
+	if s.allIndex < 0 {
+		return // it has not started, or has ended
+	}
+	if sh.withdraw(s) {
+		go s.follow()
+	}
+	sh.setDue(s, now().add(endAfter))
+}
+
+// endAfter is how long a stream that follows may take to end before its connection is closed.
+const endAfter = time.Second
+
+// forget removes a stream that has ended.
+func (sh *shard) forget(s *Stream) {
+	sh.clearDue(s)
+	if s.allIndex < 0 {
+		return
+	}
+	last := len(sh.all) - 1
+	sh.all[s.allIndex] = sh.all[last]
+	sh.all[s.allIndex].allIndex = s.allIndex
+	sh.all[last] = nil
+	sh.all = sh.all[:last]
+	s.allIndex = -1
+}
