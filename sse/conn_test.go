@@ -202,7 +202,7 @@ func TestResponse(t *testing.T) {
 			t.Cleanup(o.Close)
 
 			resp, c := o.get(t)
-			if resp.Header.Get("Content-Type") != ContentType || resp.Header.Get("X-Other") != "stays" {
+			if resp.Header.Get("Content-Type") != ContentType+"; charset=utf-8" || resp.Header.Get("X-Other") != "stays" {
 				t.Errorf("the header is %v", resp.Header)
 			}
 			body := &peer{t: t, r: bufio.NewReader(resp.Body)}

@@ -33,7 +33,7 @@ func TestAHijackedConnectionAnswers(t *testing.T) {
 			}
 			want := []string{
 				"HTTP/1.1 200 OK\r\n", "Cache-Control: no-cache, no-transform\r\n", "Connection: close\r\n",
-				"Content-Type: text/event-stream\r\n", lines[4], "X-Accel-Buffering: no\r\n", "X-Other: stays\r\n",
+				"Content-Type: text/event-stream; charset=utf-8\r\n", lines[4], "X-Accel-Buffering: no\r\n", "X-Other: stays\r\n",
 			}
 			if !slices.Equal(lines, want) {
 				t.Errorf("the header is %q, want %q", lines, want)

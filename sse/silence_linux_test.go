@@ -55,7 +55,10 @@ func TestAClientThatPausesIsKept(t *testing.T) {
 			c.Serve(func(err error) { t.Errorf("the client is given up: %v", err) })
 			p.header()
 			written := fill(t, c, unread)
-			settle(t, "the window is not closed", func() bool { i := info(t, c); return i == nil || i.Notsent_bytes > 0 && (i.Unacked == 0 || i.Retransmits > 0) })
+			settle(t, "the window is not closed", func() bool {
+				i := info(t, c)
+				return i == nil || i.Notsent_bytes > 0 && (i.Unacked == 0 || i.Retransmits > 0)
+			})
 			if i := info(t, c); i != nil {
 				begin := i.Segs_in
 				settle(t, "the kernel does not probe the window", func() bool { i := info(t, c); return i == nil || i.Segs_in >= begin+3 })
