@@ -14,18 +14,18 @@ import (
 	"github.com/watchbox-go/watchbox/store/disk"
 )
 
-// storeTools are for folders of serve --data-dir, while no hub uses them.
+// storeTools work on the folder of serve --data-dir while no hub uses it.
 type storeTools struct {
-	Check  storeCheck  `cmd:"" help:"Read all of a store, and say what is wrong with it."`
-	Export storeExport `cmd:"" help:"Write all of a store to standard output, as ndjson."`
-	Import storeImport `cmd:"" help:"Make a store of what was exported, from standard input."`
+	Check  storeCheck  `cmd:"" help:"Read a whole store and print its faults."`
+	Export storeExport `cmd:"" help:"Write a whole store to standard output as ndjson."`
+	Import storeImport `cmd:"" help:"Make a store from an export on standard input."`
 }
 
 type storeCheck struct {
 	Dir string `arg:"" help:"Folder of the store." type:"path"`
 }
 
-// Run prints what there is, and what is wrong with it: then the exit status is 1.
+// Run prints faults and a summary. If there are faults, the exit status is 1.
 func (c *storeCheck) Run() error {
 	wrong := 0
 	p := newProgress("checked", nil)
@@ -52,7 +52,7 @@ type storeExport struct {
 	Dir string `arg:"" help:"Folder of the store." type:"path"`
 }
 
-// Run writes it.
+// Run writes the export.
 func (c *storeExport) Run() error {
 	p := newProgress("exported", nil)
 	defer p.wipe()
@@ -60,15 +60,15 @@ func (c *storeExport) Run() error {
 }
 
 type storeImport struct {
-	Dir   string `arg:"" help:"Folder to make, or one that is empty." type:"path"`
-	Moved bool   `help:"Nothing was published to the old store after the export: listeners go on here without a gap."`
+	Dir   string `arg:"" help:"New or empty folder for the store." type:"path"`
+	Moved bool   `help:"Nothing was published to the old store after the export, so listeners resume here without a gap."`
 }
 
-// Run reads it.
+// Run reads the export.
 func (c *storeImport) Run() error {
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
 	if _, err := in.Peek(1); err == io.EOF {
-		return usageError{errors.New("there is nothing on standard input: give it what store export has written")}
+		return usageError{errors.New("standard input is empty: pipe the output of store export into it")}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -85,7 +85,7 @@ func (c *storeImport) Run() error {
 	})
 	p.wipe()
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("it was interrupted, and nothing is imported")
+		err = errors.New("interrupted: nothing was imported")
 	}
 	return err
 }
@@ -103,7 +103,7 @@ func (r interruptible) Read(p []byte) (int, error) {
 		err error
 	}
 	done := make(chan result, 1)
-	go func() { // it may wait for ever for the other end of a pipe
+	go func() { // a read from a pipe may block for ever
 		n, err := r.in.Read(p)
 		done <- result{n, err}
 	}()

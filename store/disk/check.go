@@ -119,7 +119,7 @@ func (l *Log) check(ctx context.Context, known ids, problem func(string), p Prog
 		s.Newest.Seq = r.seq()
 	}
 	if known != (ids{}) { // else it was told that they cannot be read
-		if lost, err := l.lacks(known, facts); err != nil {
+		if lost, err := l.missesMessages(known, facts); err != nil {
 			problem(err.Error())
 		} else if lost {
 			problem("messages that came last are missing, which listeners will be told")

@@ -7,18 +7,19 @@
 //	g group         → counters            what is held of a group, and the newest that is not
 //	p filter, n key, a fact               policies, notes of the hub, facts about the log
 //
-// One goroutine, the committer, changes the log. It takes all that waits (appends, policies,
-// purges, what is due by age), works out what that evicts, and writes it in one commit, which one
-// fsync makes durable: a turn. Only then is it published, under a lock that is never held for I/O,
-// and only then are the POSTs answered. So nothing is read that could be lost again, and a record
-// of a group is never at odds with its messages.
+// One goroutine, the committer, changes the log. In a turn it takes all waiting appends, policies and
+// purges and what is due by age or expiry, computes which messages that evicts, and writes everything in
+// one commit with one fsync. Then it publishes the turn, under a lock that is never held for I/O, and
+// answers the POSTs. Therefore a reader sees nothing that a crash could take back, and a group's record
+// always agrees with its messages.
 //
-// The newest messages are also in memory, the tail: who listens is served from there, and whoever
-// reads old history pushes nothing out of it. There is no index in memory: what it takes depends
-// on the number of groups, not on that of messages.
+// The newest messages are also in memory, in the tail. Live listeners are served from there, and reading
+// old history does not push anything out of it. There is no index in memory: memory grows with the number
+// of groups, not of messages.
 //
-// What is evicted is deleted one turn later than it is said to be gone. A reader looks up the gaps
-// after it has read the disk; so it finds either the message, or its loss.
+// An evicted message is deleted one turn after its eviction was committed. A reader looks up gaps after
+// it has read the disk, so it finds either the message or its gap. A message that has expired is no gap,
+// and is deleted at once.
 //
 // No id is given out above a ceiling that is on disk. A log that was not closed goes on above its
 // ceiling, so that an id never names two contents, whatever the crash took. That alone is no gap: ids
@@ -43,7 +44,7 @@
 // Pebble, measured against bbolt (bench/disk; docs/PERFORMANCE.md has the figures): with 256
 // committers it takes as many durable messages a second as the bare disk with one fsync for all
 // that wait, where bbolt takes 0.6 of that; it gives space back, where a bbolt file only grows; its
-// memory is what we say, where bbolt's is the page cache; and it brings a file system for tests
-// that loses what was not synced. It costs 8 MB of binary and 18 modules. Only engine.go knows, with
-// guard.go and torn.go, which know its files.
+// memory is bounded by an option, where bbolt's is the page cache; and it brings a file system for tests
+// that loses what was not synced. It costs 8 MB of binary and 18 modules. Only engine.go depends on it,
+// and guard.go and torn.go on its files.
 package disk

@@ -14,10 +14,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// batch is what is written at once, all or nothing.
+// batch is a set of writes that are committed all or none.
 type batch = pebble.Batch
 
-// cursor is a way through the keys of a range, as they were when it was made.
+// cursor iterates over the keys of a range, as they were when it was made.
 type cursor = pebble.Iterator
 
 // filesystem is what the engine writes to.
@@ -26,7 +26,7 @@ type filesystem = vfs.FS
 // system is the one of the machine.
 var system = vfs.Default
 
-// engine keeps keys and values. That it is Pebble is known here, and in guard.go and torn.go of its files.
+// engine stores keys and values. Only this file depends on Pebble, and guard.go and torn.go on its files.
 type engine struct {
 	db       *pebble.DB
 	fs       *guard
@@ -47,7 +47,7 @@ type engine struct {
 	call func(func())
 }
 
-// errMissing is what is said of an engine that was made, and is no more.
+// errMissing is the error of a folder whose engine is gone.
 var errMissing = pebble.ErrDBDoesNotExist
 
 // direct is the usual call.
@@ -70,8 +70,8 @@ const (
 	blocks        = 64        // for so many in the cache
 )
 
-// engineFormat is that before logs which say up to where they were synced: it is us who know, for
-// not every fsync is one (guard.late).
+// engineFormat is the last format without sync offsets in the log: the engine does not know what was synced,
+// since guard skips some syncs (guard.late).
 const engineFormat = pebble.FormatColumnarBlocks
 
 // engineOptions say how to open one.
@@ -117,7 +117,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 		Logger:                      logger{e},
 		EventListener: &pebble.EventListener{
 			BackgroundError: e.background,
-			DataCorruption:  func(pebble.DataCorruptionInfo) {}, // who reads it gets an error
+			DataCorruption:  func(pebble.DataCorruptionInfo) {}, // its readers get an error
 		},
 	}
 	// Messages grow at their end, while a few records change all the time. Therefore tables have keys
@@ -145,7 +145,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 	return e, nil
 }
 
-// open has the engine begin, in a goroutine that ends where that cannot go on.
+// open opens Pebble in a goroutine, which logger.Fatalf ends if Pebble cannot go on.
 func (e *engine) open(o *pebble.Options) error {
 	type result struct {
 		db  *pebble.DB
@@ -175,7 +175,7 @@ func (e *engine) open(o *pebble.Options) error {
 		return r.err
 	case <-e.broken:
 	}
-	select { // it may wait for what will never be
+	select { // after a failure it may wait for ever
 	case r := <-done:
 		if r.db != nil {
 			e.db = r.db
@@ -186,8 +186,8 @@ func (e *engine) open(o *pebble.Options) error {
 	return e.err()
 }
 
-// background hears of what goes wrong when tables are written. It is not tried again, for what a
-// disk that failed says afterwards cannot be trusted.
+// background is called with errors of writing tables. They end writing, since a disk that has failed cannot
+// be trusted.
 func (e *engine) background(err error) {
 	if !errors.Is(err, pebble.ErrCancelledCompaction) && !errors.Is(err, errNoRoom) {
 		e.fail(err)
@@ -199,7 +199,7 @@ func (e *engine) merge(ctx context.Context, from, below []byte) error {
 	return e.db.Compact(ctx, from, below, false)
 }
 
-// bePatient has whoever writes wait where there is no room.
+// bePatient lets writes wait for room while the disk is full.
 func (e *engine) bePatient() { e.fs.patient.Store(true) }
 
 // fail notes the first reason why nothing can be written any more.
@@ -278,16 +278,16 @@ func (e *engine) size() (n int64) {
 	return n
 }
 
-// room says how much room there is on the disk.
+// room is how much room there is on the disk.
 type room int
 
 const (
-	none   room = iota // not even to delete something
-	little             // for that
+	none   room = iota // not even to delete messages
+	little             // to delete messages, and not to add any
 	enough
 )
 
-// room says how much of it there is for so many bytes more, which are written at once.
+// room returns how much room there is if a number of bytes is written.
 func (e *engine) room(bytes int) room {
 	u, err := e.fs.GetDiskUsage(e.dir)
 	switch {
@@ -319,9 +319,9 @@ func (e *engine) stuck() bool { return isClosed(e.fs.full()) }
 // patience is how long an engine that failed may take to end: it may wait for itself for ever.
 const patience = 5 * time.Second
 
-// close ends the engine. Of one that failed, all has been said.
+// close closes the engine. The failure of one that has failed was reported before, and is not returned.
 func (e *engine) close() (err error) {
-	e.fs.hurry()
+	e.fs.stopWaiting()
 	e.call(func() {
 		ended := make(chan error, 1)
 		go func() {
@@ -347,13 +347,13 @@ func (e *engine) close() (err error) {
 	return err
 }
 
-// logger hears what the engine has to say: only that it cannot go on.
+// logger is the engine's logger. It handles only fatal errors.
 type logger struct{ e *engine }
 
 func (logger) Infof(string, ...any)  {}
 func (logger) Errorf(string, ...any) {}
 
-// Fatalf does not return: the engine takes it for the end of the process. It is that of a goroutine.
+// Fatalf does not return, as the engine expects: it ends the goroutine instead of the process.
 func (l logger) Fatalf(format string, args ...any) {
 	err := fmt.Errorf(format, args...)
 	l.e.fail(err)

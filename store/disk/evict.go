@@ -7,7 +7,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// enforce evicts what a group's policy no longer keeps, as much as the turn may.
+// enforce evicts the messages that a group's policy no longer keeps, as many as the turn may.
 func (l *Log) enforce(g *group, t *turn) error {
 	if !g.excess(t.now) {
 		return nil
@@ -34,15 +34,15 @@ func (l *Log) evictHead(g *group, t *turn) error {
 	h := g.next.head
 	l.account(g, h, t)
 	if len(g.fresh) > 0 && t.items[g.fresh[0]].seq == h.seq {
-		t.items[g.fresh[0]].out = true
+		t.items[g.fresh[0]].evicted = true
 		g.fresh = g.fresh[1:]
 	} else {
-		d := doomed{no: g.no, seq: h.seq}
+		d := deletion{no: g.no, seq: h.seq}
 		if g.next.retained != h.seq {
 			d.expires = h.expires // else it is still needed
 		}
-		t.doomed = append(t.doomed, d)
-		l.dead.Add(int64(h.size) + messageCost)
+		t.deletions = append(t.deletions, d)
+		l.deletedBytes.Add(int64(h.size) + messageCost)
 	}
 	return l.findHead(g, t)
 }
@@ -50,7 +50,7 @@ func (l *Log) evictHead(g *group, t *turn) error {
 // account counts a message as evicted.
 func (l *Log) account(g *group, h item, t *turn) {
 	s := &g.next
-	if !h.expired(t.now) { // it may be older than what was lost as the log was cut off
+	if !h.expired(t.now) { // its seq may be below that of a loss noted by recover
 		s.evicted, s.evictedTime = store.Loss{Seq: max(h.seq, s.evicted.Seq)}, max(h.time, s.evictedTime)
 		l.next.lostMax = max(l.next.lostMax, s.evicted.Seq)
 		if h.seq <= l.tail.base {
@@ -130,10 +130,10 @@ func messagesMax(disk, memtable int64) int64 {
 }
 
 // cost is what the messages held take on disk, at most: they are compressed.
-func (t *totals) cost() int64 { return t.bytes + t.messages*messageCost + t.kept }
+func (t *totals) cost() int64 { return t.bytes + t.messages*messageCost + t.retainedBytes }
 
-// mayRetain reports whether there is room for what entries are to retain: no retention ends that,
-// so that half is for messages.
+// mayRetain reports whether there is room for the retained messages among entries. No policy evicts retained
+// messages, so they may take half of the room and no more.
 func (l *Log) mayRetain(entries []store.Entry) bool {
 	if l.diskMax == 0 {
 		return true
@@ -143,11 +143,11 @@ func (l *Log) mayRetain(entries []store.Entry) bool {
 		if e := &entries[i]; e.Retain && !e.Clear {
 			more += int64(len(e.Tail))
 			if g := l.groups[e.Group]; g != nil {
-				was += g.next.kept
+				was += g.next.retainedBytes
 			}
 		}
 	}
-	return more <= was || l.next.kept-was+more <= l.diskMax/2
+	return more <= was || l.next.retainedBytes-was+more <= l.diskMax/2
 }
 
 const (
@@ -155,9 +155,9 @@ const (
 	cutRun   = 64 // messages of a group that are evicted before another is looked for
 )
 
-// cut evicts the oldest messages of the largest groups, until the rest may stay.
+// cut evicts the oldest messages of the largest groups until the rest is below diskMax.
 func (l *Log) cut(t *turn) error {
-	if l.diskMax == 0 || !l.cutting && l.next.cost() <= l.diskMax {
+	if l.diskMax == 0 || !l.overMax && l.next.cost() <= l.diskMax {
 		return nil
 	}
 	most := l.diskMax - l.diskMax/cutParts
@@ -183,7 +183,7 @@ func (l *Log) cut(t *turn) error {
 			heap.Fix(&groups, 0)
 		}
 	}
-	l.cutting = len(groups) > 0 && l.next.cost() > most
+	l.overMax = len(groups) > 0 && l.next.cost() > most
 	return nil
 }
 

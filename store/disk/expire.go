@@ -22,7 +22,7 @@ type expiry struct {
 func (x expiry) delete(b *batch, seq store.Seq) error {
 	err := b.Delete(expiryKey(x.expires, seq), nil)
 	if err == nil && x.held {
-		err = doomed{no: x.no, seq: seq}.delete(b)
+		err = deletion{no: x.no, seq: seq}.delete(b)
 	}
 	return err
 }
@@ -90,7 +90,7 @@ func (l *Log) expireOne(t *turn, x expiry, seq store.Seq) error {
 	x.held = true
 	t.expired[seq] = x // for those that look for the next
 	t.touch(g)
-	l.dead.Add(int64(m.size) + messageCost)
+	l.deletedBytes.Add(int64(m.size) + messageCost)
 	l.uncount(&g.next, m)
 	switch s := &g.next; {
 	case s.messages == 0:

@@ -80,7 +80,7 @@ func (l *Log) export(w io.Writer, p Progress) error {
 	if err != nil {
 		return err
 	}
-	if lost, err := l.lacks(known, facts); err != nil {
+	if lost, err := l.missesMessages(known, facts); err != nil {
 		return err
 	} else if lost {
 		known.ending = looseEnd // so that what is made of it tells that something is missing

@@ -10,26 +10,26 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// group is what is known of one. The committer alone changes it: in next, which becomes now when
+// group is the state of one group. Only the committer changes it: it changes next, which becomes now when
 // the commit is on disk.
 type group struct {
 	no   uint32 // in keys; never used again
 	name string
 	now  state         // guarded by the log's mu
-	gone atomic.Uint64 // now.gone, for those who read the disk without the lock
+	gone atomic.Uint64 // now.gone, for readers of the disk, which do not hold the lock
 
-	next    state // the committer's own, as is what follows
-	policy  store.Policy
-	fresh   []int     // of the turn's messages, those of this group that are not evicted
-	touched bool      // it is among the turn's
-	overdue bool      // it is in the list of those with more to evict
-	purge   store.Seq // all up to here are to be evicted
-	unsaved bool      // it has changed since its record was written
-	idle    bool      // it is in the list of groups that hold nothing
-	aging   bool      // it is in the heap of those that lose a message by age
+	next        state // the committer's own, as is what follows
+	policy      store.Policy
+	fresh       []int     // indices of the turn's messages of this group that are not evicted
+	touched     bool      // it is among the turn's
+	overdue     bool      // it is in the list of those with more to evict
+	purge       store.Seq // all up to here are to be evicted
+	unsaved     bool      // it has changed since its record was written
+	listedEmpty bool      // it is in the list of groups that hold nothing
+	aging       bool      // it is in the heap of those that lose a message by age
 }
 
-// state is what a commit changes of a group.
+// state is the part of a group that a commit changes.
 type state struct {
 	messages, bytes int64     // held
 	head            item      // the oldest held; its seq is 0 where there is none
@@ -39,10 +39,10 @@ type state struct {
 	evictedTime     int64
 	removed         store.Loss // the newest evicted that is no longer among the recent ones, too
 	retained        store.Seq
-	kept            int64 // bytes of its frame
-	keptExpires     int64 // ms; 0: never, or not known since the last restart
+	retainedBytes   int64 // bytes of its frame
+	retainedExpires int64 // ms; 0: never, or not known since the last restart
 	rate            store.Rate
-	aside           store.Seq // the newest that was kept aside in this life
+	newestInMemory  store.Seq // the newest message kept in memory since the log was opened
 }
 
 // lose notes that messages up to a seq may be lost.
@@ -50,7 +50,7 @@ func (s *state) lose(seq store.Seq, now int64) {
 	s.evicted, s.evictedTime = store.Loss{Seq: max(seq, s.evicted.Seq)}, now
 }
 
-// lost returns the newest message that a reader can no longer have.
+// lost returns the newest message that a reader can no longer get.
 func (s *state) lost(live bool) store.Loss {
 	if live {
 		return s.removed
@@ -70,17 +70,16 @@ func (g *group) cost() int64 { return costOf(g.name) }
 
 func costOf(name string) int64 { return groupCost + int64(len(name)) }
 
-// totals are sums over all groups, and what is known of those that are not. They change as groups
-// do.
+// totals are sums over all groups, and what was lost of groups that are no longer known.
 type totals struct {
-	messages, bytes int64
-	kept            int64 // bytes of what is retained
-	evictions       uint64
-	lostMax         store.Seq // the newest message lost in any group,
-	removedMax      store.Seq // and of those that are not among the recent ones either
-	forgotten       store.Loss
-	forgottenTime   int64
-	asideForgotten  store.Seq // lost, once this life is over
+	messages, bytes   int64
+	retainedBytes     int64 // bytes of what is retained
+	evictions         uint64
+	lostMax           store.Seq // the newest message lost in any group,
+	removedMax        store.Seq // and of those that are not among the recent ones either
+	forgotten         store.Loss
+	forgottenTime     int64
+	inMemoryForgotten store.Seq // the newest message in memory of a forgotten group
 }
 
 // excess reports whether the group's policy no longer keeps its oldest message.
@@ -99,8 +98,8 @@ func (g *group) due() int64 {
 	return g.next.head.time + g.policy.MaxAge.Milliseconds()
 }
 
-// admit makes sure that there is a group for each of the entries, in the place of some that hold
-// nothing if need be, or changes nothing.
+// admit adds the groups of the entries that are new. If there are too many, it forgets groups that hold
+// nothing, or refuses and changes nothing.
 func (l *Log) admit(entries []store.Entry, t *turn) error {
 	fresh := map[string]bool{}
 	groups, bytes := len(l.groups)-l.opts.MaxGroups, l.groupBytes-l.opts.MaxMemory/groupParts
@@ -127,7 +126,7 @@ func (l *Log) admit(entries []store.Entry, t *turn) error {
 	return nil
 }
 
-// seated reports whether there is a group for each of the entries.
+// seated reports whether the groups of all entries are known.
 func (l *Log) seated(entries []store.Entry) bool {
 	for i := range entries {
 		if l.groups[entries[i].Group] == nil {
@@ -141,7 +140,7 @@ func (l *Log) addGroup(name string, now int64) *group {
 	lost := l.next.forgotten
 	g := &group{no: l.groupNo, name: name, now: state{
 		rate: store.NewRate(now), gone: lost.Seq, evicted: lost, evictedTime: l.next.forgottenTime, removed: lost,
-		aside: l.next.asideForgotten, // some of which may be this one's
+		newestInMemory: l.next.inMemoryForgotten, // some of which may be this one's
 	}}
 	l.groupNo++
 	g.next = g.now
@@ -153,30 +152,30 @@ func (l *Log) addGroup(name string, now int64) *group {
 	return g
 }
 
-// noteIdle remembers a group that holds nothing, in case room for another is needed.
-func (l *Log) noteIdle(g *group) {
-	if !g.idle && g.next.empty() {
-		g.idle = true
-		l.idle = append(l.idle, g)
+// noteEmpty remembers a group that holds nothing, in case room for another is needed.
+func (l *Log) noteEmpty(g *group) {
+	if !g.listedEmpty && g.next.empty() {
+		g.listedEmpty = true
+		l.emptyGroups = append(l.emptyGroups, g)
 	}
 }
 
-// forget drops so many groups of so many bytes that hold nothing: all or none, and none that is
-// needed. That messages of them were lost is remembered for all groups not known: a gap too many for
-// them, but never one too few.
+// forget drops groups that hold nothing: as many as are asked for or none, and none of those needed. Their
+// lost messages are remembered for all unknown groups together, which may tell such a group a gap too
+// many, and never one too few.
 func (l *Log) forget(groups int, bytes int64, needed map[string]bool, t *turn) bool {
 	var out, stay []*group
 	for groups > 0 || bytes > 0 {
-		if len(l.idle) == 0 {
-			l.idle = append(stay, out...)
+		if len(l.emptyGroups) == 0 {
+			l.emptyGroups = append(stay, out...)
 			return false
 		}
-		g := l.idle[len(l.idle)-1]
-		l.idle = l.idle[:len(l.idle)-1]
+		g := l.emptyGroups[len(l.emptyGroups)-1]
+		l.emptyGroups = l.emptyGroups[:len(l.emptyGroups)-1]
 		_, isNeeded := needed[g.name]
 		switch {
 		case !g.next.empty():
-			g.idle = false
+			g.listedEmpty = false
 		case isNeeded || g.touched:
 			stay = append(stay, g)
 		default:
@@ -185,7 +184,7 @@ func (l *Log) forget(groups int, bytes int64, needed map[string]bool, t *turn) b
 			bytes -= g.cost()
 		}
 	}
-	l.idle = append(l.idle, stay...)
+	l.emptyGroups = append(l.emptyGroups, stay...)
 	if len(out) == 0 {
 		return true
 	}
@@ -201,7 +200,7 @@ func (l *Log) forget(groups int, bytes int64, needed map[string]bool, t *turn) b
 }
 
 func (l *Log) dropGroup(g *group) {
-	l.next.asideForgotten = max(l.next.asideForgotten, g.next.aside)
+	l.next.inMemoryForgotten = max(l.next.inMemoryForgotten, g.next.newestInMemory)
 	if s := &g.next; s.evicted.Seq > 0 { // groups not known lose what this one had
 		l.next.forgotten = store.Loss{Seq: max(s.evicted.Seq, l.next.forgotten.Seq), At: l.opts.Losses.Tick()}
 		l.next.forgottenTime = max(s.evictedTime, l.next.forgottenTime)
@@ -216,7 +215,7 @@ func (l *Log) dropGroup(g *group) {
 	}
 }
 
-// aging is a group that loses a message by age, not before due.
+// aging is a group in the heap of ages. It loses no message by age before due.
 type aging struct {
 	due int64
 	g   *group
@@ -250,7 +249,7 @@ func (l *Log) resort() {
 	}
 }
 
-// publish makes the group's next state that of now. What it has lost is lost as of now.
+// publish makes next the state that readers see, and gives new losses their time.
 func (g *group) publish(losses *store.Clock) {
 	for _, loss := range []*store.Loss{&g.next.evicted, &g.next.removed} {
 		if loss.Seq > 0 && loss.At == 0 {
@@ -261,7 +260,7 @@ func (g *group) publish(losses *store.Clock) {
 	g.gone.Store(uint64(g.now.gone))
 }
 
-// age has a group be looked at when its oldest message is too old.
+// age puts a group into the heap of ages, if it has a message that will be too old.
 func (l *Log) age(g *group) {
 	if due := g.due(); !g.aging && due != math.MaxInt64 {
 		g.aging = true

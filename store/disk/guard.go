@@ -14,10 +14,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// guard stands between the engine and the disk, which the engine takes for one that does not fail:
-// an error where it writes its log or its list of tables would be the end of the process. It is the
-// guard that hears of it, after which nothing is written or removed any more, while the engine goes
-// on with what can be read. Where there is no room, it waits for some.
+// guard is the file system that the engine uses. The engine ends the process if it cannot write its log or
+// its list of tables. The guard hides such an error from it: from then on nothing is written or removed,
+// and the engine serves reads. If the disk is full, the guard waits for room.
 type guard struct {
 	filesystem
 	fail func(error)
@@ -25,40 +24,40 @@ type guard struct {
 
 	patient atomic.Bool // it waits for room
 	late    atomic.Bool // the engine's log is not synced now, only written
-	reading bool        // nothing is to be written
+	reading bool        // read-only
 	dir     string
 	noMerge atomic.Int64 // tables are not merged before this time, ns: there was no room
 
-	mergeRoom uint64 // bytes that are to be free for the next table
-	hasty     chan struct{}
-	hasten    sync.Once
+	mergeRoom   uint64 // bytes that are to be free for the next table
+	waitingEnds chan struct{}
+	endWaiting  sync.Once
 
 	mu      sync.Mutex    // guards what follows
 	waiting int           // writers that wait for room
 	noRoom  chan struct{} // closed while there are some
 }
 
-// When it is looked again whether there is room: for what waits, and to merge tables.
+// How long until the guard looks for room again: for writes, and to merge tables.
 const (
 	roomAfter  = 100 * time.Millisecond
 	mergeAfter = time.Second
 )
 
-// errNoRoom is why tables are not merged: they can be later. What is left of the room is for what is
-// written next, and for deleting.
+// errNoRoom is the error of a merge that has no room. It is tried again later: the room that is left is for
+// the next writes, and for deleting.
 var errNoRoom = fmt.Errorf("there is no room to merge tables: %w", syscall.ENOSPC)
 
-// merging is what the engine calls it.
+// merging is the category in which the engine writes merged tables.
 const merging = "pebble-compaction"
 
 func newGuard(fs filesystem, e *engine, reading bool) *guard {
-	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, dir: e.dir, hasty: make(chan struct{}), noRoom: make(chan struct{})}
+	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, dir: e.dir, waitingEnds: make(chan struct{}), noRoom: make(chan struct{})}
 }
 
-// hurry has nobody wait for room any more.
-func (g *guard) hurry() {
+// stopWaiting lets writes fail instead of waiting for room.
+func (g *guard) stopWaiting() {
 	g.patient.Store(false)
-	g.hasten.Do(func() { close(g.hasty) })
+	g.endWaiting.Do(func() { close(g.waitingEnds) })
 }
 
 // Unwrap implements vfs.FS.
@@ -78,14 +77,12 @@ func (g *guard) Lock(name string) (io.Closer, error) {
 	return c, err
 }
 
-// isTable reports whether a file is one that the engine can do without, if it was not written: it
-// tries again.
+// isTable reports whether a file is a table, which the engine writes again if it fails.
 func isTable(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
 }
 
-// Open implements vfs.FS. That a table is missing is an error for who reads it, and not the end of the
-// process.
+// Open implements vfs.FS. A missing table is an error for its readers, and not the end of the process.
 func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := g.filesystem.Open(name, opts...)
 	if isTable(name) && errors.Is(err, fs.ErrNotExist) {
@@ -94,7 +91,7 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	return f, err
 }
 
-// whenThereIsRoom does something again as long as the disk is full, and somebody can wait.
+// whenThereIsRoom calls do until the disk is not full, unless the guard is not patient.
 func (g *guard) whenThereIsRoom(do func() error) error {
 	err := do()
 	if !isFull(err) || !g.patient.Load() {
@@ -104,7 +101,7 @@ func (g *guard) whenThereIsRoom(do func() error) error {
 	defer g.wait(-1)
 	for isFull(err) {
 		select {
-		case <-g.hasty:
+		case <-g.waitingEnds:
 			return err
 		case <-time.After(roomAfter):
 		}
@@ -132,11 +129,11 @@ func (g *guard) full() <-chan struct{} {
 	return g.noRoom
 }
 
-// mayMerge returns nil if there is room for one more table. Soon after there was none it waits, for the
-// engine asks again at once.
+// mayMerge returns nil if there is room for one more table. If there was none a moment ago it waits, since
+// the engine asks again at once.
 func (g *guard) mayMerge() error {
 	select {
-	case <-g.hasty:
+	case <-g.waitingEnds:
 	case <-time.After(time.Until(time.Unix(0, g.noMerge.Load()))):
 	}
 	u, err := g.GetDiskUsage(g.dir)
@@ -151,12 +148,12 @@ func (g *guard) cannotMerge() error {
 	return errNoRoom
 }
 
-// open makes a file ready to be written.
+// open opens a file for writing.
 func (g *guard) open(name string, c vfs.DiskWriteCategory, how func() (vfs.File, error)) (vfs.File, error) {
 	table := isTable(name)
 	if err := g.err(); err != nil && table {
 		select {
-		case <-g.hasty: // nobody reads any more, and the engine is to come to its end
+		case <-g.waitingEnds: // nobody reads any more, and the engine is to come to its end
 			return nowhere{g.filesystem, name}, nil
 		case <-time.After(roomAfter): // it asks again at once
 			return nil, err
@@ -205,7 +202,7 @@ func (g *guard) Rename(old, name string) error {
 	return g.try(func() error { return g.filesystem.Rename(old, name) })
 }
 
-// Remove implements vfs.FS. What cannot be removed does no harm.
+// Remove implements vfs.FS.
 func (g *guard) Remove(name string) error {
 	if g.err() != nil {
 		return nil
@@ -213,7 +210,7 @@ func (g *guard) Remove(name string) error {
 	return g.filesystem.Remove(name)
 }
 
-// try does something of which the engine is not told that it failed.
+// try calls do. If that fails, writing ends, and the engine is not told.
 func (g *guard) try(do func() error) error {
 	if g.err() == nil {
 		if err := do(); err != nil {
@@ -223,17 +220,17 @@ func (g *guard) try(do func() error) error {
 	return nil
 }
 
-// guarded is a file that is written.
+// guarded is a file that the engine writes.
 type guarded struct {
 	vfs.File
-	g      *guard
-	table  bool
-	merged bool // it is made of other tables
-	log    bool
-	owed   atomic.Bool // a sync was left out
+	g       *guard
+	table   bool
+	merged  bool // it is made of other tables
+	log     bool
+	syncDue atomic.Bool // a sync was left out
 }
 
-// try does something with the file. What fails is told the engine only of a table.
+// try calls do. The engine is told of a failure only if the file is a table.
 func (f *guarded) try(do func() error) error {
 	if f.table {
 		return do()
@@ -268,14 +265,14 @@ func (f *guarded) Sync() error { return f.sync(f.File.Sync) }
 // SyncData implements vfs.File.
 func (f *guarded) SyncData() error { return f.sync(f.File.SyncData) }
 
-// sync leaves out what may be later: the engine writes its log in full only where it is to be
-// synced.
+// sync skips the sync of the log if the commit may be synced later. The engine asks for a sync at each
+// commit, because only then does it write its log in full.
 func (f *guarded) sync(do func() error) error {
 	if f.log && f.g.late.Load() {
-		f.owed.Store(true)
+		f.syncDue.Store(true)
 		return nil
 	}
-	f.owed.Store(false)
+	f.syncDue.Store(false)
 	return f.try(do)
 }
 
@@ -285,10 +282,10 @@ func (f *guarded) SyncTo(length int64) (full bool, err error) {
 	return full, err
 }
 
-// Close implements vfs.File. No later sync is for this file.
+// Close implements vfs.File. It makes up for a sync that was skipped.
 func (f *guarded) Close() error {
 	var err error
-	if f.owed.Load() {
+	if f.syncDue.Load() {
 		err = f.try(f.File.SyncData)
 	}
 	if err2 := f.File.Close(); err == nil {
@@ -297,7 +294,7 @@ func (f *guarded) Close() error {
 	return err
 }
 
-// nowhere is what is written to after a failure.
+// nowhere is the file that is written after a failure: it drops everything.
 type nowhere struct {
 	fs   filesystem
 	name string

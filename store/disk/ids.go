@@ -10,26 +10,26 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// idsFile says in a store's folder which ids may have been given out. It is none of the engine's:
-// should that have lost what it wrote last, no id is given a second time all the same, and listeners
-// are told of a gap. It is made before the folder is a store.
+// idsFile is the file in a store's folder that says which ids may have been given out. It does not belong
+// to the engine: if the engine has lost what it wrote last, no id is given out twice all the same, and
+// listeners are told of a gap. It is written before the folder becomes a store.
 const idsFile = "ids"
 
-// ids is what it says.
+// ids is the content of the file.
 type ids struct {
 	epoch   string
-	life    uint64    // how often the log was opened; the engine knows it, too
+	life    uint64    // how often the log was opened; also stored in the engine
 	ceiling store.Seq // no id above it was given out
 	ending  ending
 }
 
-// ending says how a life of the log ends.
+// ending says how the log was last used.
 type ending string
 
 const (
-	cutOff   ending = "cut"   // it goes on, or was cut off: all that was acknowledged is on disk
-	looseEnd ending = "loose" // the same, and of what was acknowledged last some may not be on disk
-	cleanEnd ending = "clean" // it was closed, when the newest id was the ceiling
+	cutOff   ending = "cut"   // open, or killed, with --fsync always: acknowledged messages are on disk
+	looseEnd ending = "loose" // open, or killed, with another: the last acknowledged ones may be missing
+	cleanEnd ending = "clean" // closed, when the newest id was the ceiling
 )
 
 func (i ids) String() string {
@@ -63,7 +63,7 @@ func parseIDs(text string) (i ids, err error) {
 	return i, nil
 }
 
-// writeIDs has it be on disk that no id above the ceiling is given out.
+// writeIDs writes the ceiling to disk.
 func (l *Log) writeIDs(e ending) error {
 	text := ids{l.epoch, l.lives, l.ceiling, e}.String()
 	var err error
@@ -76,7 +76,7 @@ func (l *Log) writeIDs(e ending) error {
 	return err
 }
 
-// ending is that of a life that is cut off.
+// ending returns what the file says while the log is open.
 func (f Fsync) ending() ending {
 	if f == Always {
 		return cutOff
@@ -84,9 +84,9 @@ func (f Fsync) ending() ending {
 	return looseEnd
 }
 
-// lacks compares what the file says with what the log has, and reports whether acknowledged messages may
+// missesMessages compares what the file says with what the log has, and reports whether acknowledged messages may
 // be missing from that.
-func (i ids) lacks(epoch string, life uint64, newest store.Seq, damaged bool) (bool, error) {
+func (i ids) missesMessages(epoch string, life uint64, newest store.Seq, damaged bool) (bool, error) {
 	if i.life == 0 && epoch == "" {
 		return false, nil // it was never open
 	}
@@ -99,8 +99,8 @@ func (i ids) lacks(epoch string, life uint64, newest store.Seq, damaged bool) (b
 	return life < i.life, nil
 }
 
-// lacks is ids.lacks for what the facts say.
-func (l *Log) lacks(known ids, facts map[string][]byte) (bool, error) {
+// missesMessages is ids.missesMessages for what the facts say.
+func (l *Log) missesMessages(known ids, facts map[string][]byte) (bool, error) {
 	life, newest := record{b: facts[factLife]}, record{b: facts[factNewest]}
-	return known.lacks(string(facts[factEpoch]), life.uint(), newest.seq(), l.engine.damaged)
+	return known.missesMessages(string(facts[factEpoch]), life.uint(), newest.seq(), l.engine.damaged)
 }

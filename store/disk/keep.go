@@ -19,8 +19,8 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 		if o.err != nil {
 			return nil // it is refused; the turn goes on
 		}
-		if l.aside != nil {
-			if err := l.aside.SetPolicy(f, p); err != nil {
+		if l.memory != nil {
+			if err := l.memory.SetPolicy(f, p); err != nil {
 				return err
 			}
 		}

@@ -26,8 +26,8 @@ const (
 	factEpoch     = "epoch"
 	factNewest    = "newest"    // the newest seq committed, how many groups are known, and messages held
 	factLife      = "life"      // how often the log was opened
-	factForgotten = "forgotten" // what was lost of groups that are not known
-	factAside     = "aside"     // the newest that was kept aside of such a group, in the life that wrote it
+	factForgotten = "forgotten" // the loss of groups that were forgotten
+	factInMemory  = "aside"     // the newest message in memory of such a group, written by the last run
 )
 
 var errRecord = errors.New("a record is not as it was written")
@@ -155,7 +155,7 @@ func (g *group) appendRecord(b []byte) []byte {
 	b = appendUints(b, uint64(s.messages), uint64(s.bytes),
 		uint64(s.head.seq), uint64(s.head.size), uint64(s.head.time), uint64(s.head.expires),
 		uint64(s.newest), uint64(s.gone), uint64(s.evicted.Seq), uint64(s.evictedTime),
-		uint64(s.retained), uint64(s.kept), uint64(s.aside))
+		uint64(s.retained), uint64(s.retainedBytes), uint64(s.newestInMemory))
 	return append(b, g.name...)
 }
 
@@ -166,7 +166,7 @@ func readGroup(key, value []byte) (*group, error) {
 	s.head = r.item()
 	s.newest, s.gone = r.seq(), r.seq()
 	s.evicted.Seq, s.evictedTime = r.seq(), int64(r.uint())
-	s.retained, s.kept, s.aside = r.seq(), int64(r.uint()), r.seq()
+	s.retained, s.retainedBytes, s.newestInMemory = r.seq(), int64(r.uint()), r.seq()
 	if r.bad || len(key) != 5 || len(r.b) == 0 {
 		return nil, fmt.Errorf("group %q: %w", key, errRecord)
 	}

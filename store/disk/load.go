@@ -9,10 +9,10 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// lostBefore is when losses happened that are older than this life.
+// lostBefore is the time of losses that are older than this run.
 const lostBefore = 1
 
-// load reads what is known of the log: not its messages.
+// load reads the facts, policies and groups of the log, but not its messages.
 func (l *Log) load(known ids) (err error) {
 	l.opts.call(func() { err = l.loadAll(known) })
 	return err
@@ -43,7 +43,7 @@ func (l *Log) loadAll(known ids) error {
 	if l.last, err = l.readNewest(facts[factNewest]); err != nil {
 		return err
 	}
-	aside := store.Seq(number(factAside))
+	inMemory := store.Seq(number(factInMemory))
 	if b, ok := facts[factForgotten]; ok {
 		r = record{b: b}
 		l.next.forgotten = store.Loss{Seq: r.seq(), At: lostBefore}
@@ -52,7 +52,7 @@ func (l *Log) loadAll(known ids) error {
 	if r.bad {
 		return fmt.Errorf("%w: the facts: %w", store.ErrCorrupt, errRecord)
 	}
-	lost, err := known.lacks(l.epoch, l.lives, l.last, l.engine.damaged)
+	lost, err := known.missesMessages(l.epoch, l.lives, l.last, l.engine.damaged)
 	if err != nil {
 		return err
 	}
@@ -62,8 +62,8 @@ func (l *Log) loadAll(known ids) error {
 			return err
 		}
 	}
-	if aside > l.next.forgotten.Seq {
-		l.next.forgotten, l.next.forgottenTime = store.Loss{Seq: aside, At: lostBefore}, time.Now().UnixMilli()
+	if inMemory > l.next.forgotten.Seq {
+		l.next.forgotten, l.next.forgottenTime = store.Loss{Seq: inMemory, At: lostBefore}, time.Now().UnixMilli()
 	}
 	l.settle()
 	l.ceiling = l.last + idAhead
@@ -161,15 +161,14 @@ func (l *Log) loadGroups() error {
 	})
 }
 
-// recover puts a log in order that was not closed, or of which not all is left. Ids that may have
-// been given out, and of which nothing is known, are not given again; where they may have been given
-// for messages that are lost, all groups have a gap there.
+// recover repairs a log that was not closed, or is incomplete. It goes on above the ceiling, so that no id
+// is given out twice. With loose, messages up to there may be lost, and all groups have a gap.
 func (l *Log) recover(loose bool) error {
 	known := l.last
 	l.last = max(l.last, l.ceiling)
 	for _, g := range l.groups {
 		s := &g.next
-		if loose && l.last > known || s.aside > 0 {
+		if loose && l.last > known || s.newestInMemory > 0 {
 			s.lose(l.last, time.Now().UnixMilli())
 			g.unsaved = true
 		}
@@ -183,18 +182,18 @@ func (l *Log) recover(loose bool) error {
 	return l.undoRetained()
 }
 
-// undo has what was evicted of a group be deleted, where the end came before.
+// undo queues the deletion of a group's evicted messages that were not deleted before the end.
 func (l *Log) undo(g *group) error {
 	c, err := l.engine.cursor(indexKey(g.no, 0), indexKey(g.no, g.next.gone+1))
 	if err != nil {
 		return err
 	}
 	for ok := c.First(); ok; ok = c.Next() {
-		d := doomed{no: g.no, seq: seqOf(c.Key())}
+		d := deletion{no: g.no, seq: seqOf(c.Key())}
 		if m, err := readIndex(c.Key(), c.Value()); err == nil && g.next.retained != m.seq {
 			d.expires = m.expires
 		}
-		l.doomed = append(l.doomed, d)
+		l.deletions = append(l.deletions, d)
 	}
 	if err := c.Error(); err != nil {
 		_ = c.Close()
@@ -211,38 +210,38 @@ func (l *Log) undoRetained() error {
 			return err
 		}
 		if g := l.byNo[h.no]; g == nil || g.next.retained != seqOf(key) {
-			l.doomed = append(l.doomed, doomed{kind: doomRetained, seq: seqOf(key)})
+			l.deletions = append(l.deletions, deletion{kind: deleteRetained, seq: seqOf(key)})
 		}
 		return nil
 	})
 }
 
-// settle has what was loaded be in force.
+// settle computes the sums and lists of what was loaded, and publishes it.
 func (l *Log) settle() {
 	l.opts.Losses.Tick() // lostBefore
 	now := time.Now().UnixMilli()
 	for _, g := range l.groups {
 		s := &g.next
-		if s.aside > 0 && s.aside > s.evicted.Seq {
-			s.lose(s.aside, now) // it was in memory
+		if s.newestInMemory > 0 && s.newestInMemory > s.evicted.Seq {
+			s.lose(s.newestInMemory, now) // it was in memory
 			g.unsaved = true
 		}
-		s.aside = 0
+		s.newestInMemory = 0
 		s.evicted.At = 0
 		s.removed = s.evicted
 		l.next.messages += s.messages
 		l.next.bytes += s.bytes
-		l.next.kept += s.kept
+		l.next.retainedBytes += s.retainedBytes
 		l.next.lostMax = max(l.next.lostMax, s.evicted.Seq)
 		l.clock = max(l.clock, s.head.time)
-		l.noteIdle(g)
+		l.noteEmpty(g)
 		g.publish(l.opts.Losses)
 		if !g.overdue && g.excess(now) { // the bounds may have been changed meanwhile
 			g.overdue = true
 			l.overdue = append(l.overdue, g)
 		}
 	}
-	l.cutting = l.diskMax > 0 && l.next.cost() > l.diskMax
+	l.overMax = l.diskMax > 0 && l.next.cost() > l.diskMax
 	l.next.lostMax = max(l.next.lostMax, l.next.forgotten.Seq)
 	l.next.removedMax = l.next.lostMax
 	l.now = l.next
@@ -264,7 +263,7 @@ func (l *Log) begin(b *batch) error {
 	set(factLife, appendUints(nil, l.lives))
 	set(factForgotten, appendUints(nil, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime)))
 	if err == nil {
-		err = b.Delete(append([]byte{factSpace}, factAside...), nil)
+		err = b.Delete(append([]byte{factSpace}, factInMemory...), nil)
 	}
 	for _, g := range l.groups {
 		if g.unsaved && err == nil {

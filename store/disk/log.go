@@ -20,16 +20,16 @@ const (
 	DefaultMaxGroups = 100_000
 )
 
-// Fsync says when what was appended is on disk for sure.
+// Fsync says when messages are synced to disk.
 type Fsync time.Duration
 
-// The ways to sync. Any other Fsync above 0 is how late it may be.
+// The ways to sync. Any other value above 0 is the longest delay.
 const (
 	Always Fsync = 0  // before Append returns
-	Never  Fsync = -1 // when it suits: no promise, but within about a second
+	Never  Fsync = -1 // no promise; in practice within about a second
 )
 
-// delay returns how late to sync.
+// delay returns how long after a commit to sync.
 func (f Fsync) delay() time.Duration {
 	if f == Never {
 		return time.Second
@@ -52,32 +52,32 @@ func ParseFsync(s string) (Fsync, error) {
 	return Fsync(d), nil
 }
 
-// Aside keeps the messages of groups whose policy has them in memory. Their ids are the log's, and so
-// are its policies.
-type Aside interface {
-	// SetPolicy has a policy be in force there, too.
+// InMemory keeps the messages of groups whose policy says store: memory. The log on disk gives them their
+// ids, and sets the policies of both.
+type InMemory interface {
+	// SetPolicy replaces the policy of a filter.
 	SetPolicy(f names.Filter, p store.Policy) error
 
-	// Place stores entries under rising seqs, above all that it has, or none of them.
+	// Place stores all of the entries or none. Their seqs rise, and are above all seqs placed before.
 	Place(entries []store.Entry, seqs []store.Seq) error
 
-	// Forget drops what is retained of a group.
+	// Forget drops the retained message of a group.
 	Forget(group string)
 }
 
 // Options bound a log. Zero values mean the defaults.
 type Options struct {
 	Dir       string       // made if need be
-	MaxMemory int64        // bytes of memory, however long the log is; at least MinMaxMemory
+	MaxMemory int64        // bytes of memory, independent of the log's length; at least MinMaxMemory
 	MaxDisk   int64        // bytes on disk; 0: no bound
-	MaxGroups int          // groups that something is held or known of
-	Server    store.Policy // what applies where no policy says anything
+	MaxGroups int          // groups with messages, a retained message or a gap
+	Server    store.Policy // the policy of filters that have none
 	Fsync     Fsync
 
-	// Aside makes what keeps the messages of groups whose policy has them in memory; nil: all are
-	// on disk. It is given the log's epoch and newest seq.
-	Aside  func(epoch string, newest store.Seq) Aside
-	Losses *store.Clock // shared with it; nil: the log's own
+	// InMemory opens the log for groups whose policy says store: memory, given this log's epoch and
+	// newest seq. If it is nil, all groups are on disk.
+	InMemory func(epoch string, newest store.Seq) InMemory
+	Losses   *store.Clock // shared with it; nil: the log's own
 
 	fs   filesystem   // nil: the system's
 	call func(func()) // as in engine; nil: direct
@@ -89,24 +89,24 @@ type Log struct {
 	opts   Options
 	epoch  string
 	engine *engine
-	aside  Aside
+	memory InMemory      // nil: none
 	oldest atomic.Uint64 // no message up to here is held
 	newest atomic.Uint64 // the last seq that may be read
 	wakes  store.Watchers
 	parked parking
 
-	dead     atomic.Int64 // bytes on disk that what was evicted may take
-	reclaims atomic.Bool  // it is being merged away
-	closing  context.Context
-	hurry    context.CancelFunc // ends closing
+	deletedBytes atomic.Int64 // bytes that deleted messages may still take on disk
+	reclaims     atomic.Bool  // tables are being merged, to give them back
+	closing      context.Context
+	stopMerging  context.CancelFunc // ends closing
 
-	life    sync.RWMutex // held to use the log, and to close it
+	life    sync.RWMutex // read-locked by each call, locked by Close
 	closed  bool
 	ops     chan *op
 	ended   sync.WaitGroup
 	refusal atomic.Pointer[error] // why nothing can be written any more, or nil
 
-	mu         sync.RWMutex // guards what follows, which the committer alone changes
+	mu         sync.RWMutex // guards what follows; only the committer changes it
 	groups     map[string]*group
 	names      store.Names[*group] // the same, in the order of their names
 	byNo       map[uint32]*group
@@ -116,22 +116,22 @@ type Log struct {
 	tail       tail
 
 	// The committer's own.
-	next       totals // becomes now when a commit is on disk
-	last       store.Seq
-	lives      uint64    // how often the log was opened
-	ceiling    store.Seq // no id above it may be given out
-	groupNo    uint32    // of the next new group
-	clock      int64     // the newest message's time, ms
-	idle       []*group
-	byAge      ageHeap
-	nextExpiry int64    // no message expires before, ms
-	overdue    []*group // have more to evict than one turn could
-	sweeping   []*op    // wait until none is overdue
-	doomed     []doomed
-	cutting    bool      // messages take more than they may all together
-	idles      bool      // there is no room for what is due
-	unsynced   time.Time // the first commit that is not on disk for sure; zero: none
-	diskMax    int64     // of what messages take
+	next         totals // becomes now when a commit is on disk
+	last         store.Seq
+	lives        uint64    // how often the log was opened
+	ceiling      store.Seq // no id above it may be given out
+	groupNo      uint32    // of the next new group
+	clock        int64     // the newest message's time, ms
+	emptyGroups  []*group  // hold nothing; they are forgotten if others need their place
+	byAge        ageHeap
+	nextExpiry   int64    // no message expires before, ms
+	overdue      []*group // have more to evict than one turn could
+	sweeping     []*op    // wait until none is overdue
+	deletions    []deletion
+	overMax      bool      // messages take more than diskMax
+	waitsForRoom bool      // evictions and deletions that are due have no room
+	unsynced     time.Time // the first commit that was not synced; zero: none
+	diskMax      int64     // bytes that messages may take
 }
 
 var (
@@ -166,7 +166,7 @@ func Open(o Options) (*Log, error) {
 		opts: o, ops: make(chan *op, maxOps), groups: map[string]*group{}, byNo: map[uint32]*group{},
 		tail: tail{most: o.tail},
 	}
-	l.closing, l.hurry = context.WithCancel(context.Background())
+	l.closing, l.stopMerging = context.WithCancel(context.Background())
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("the store in %s: %w", o.Dir, err)
 	}
@@ -188,7 +188,7 @@ func (l *Log) open() (err error) {
 		onFail: l.fail,
 	}
 	l.engine, err = openEngine(eo)
-	if err != nil && ids.life == 0 && !errors.Is(err, errInUse) { // it was cut off as it was made: nothing is in it
+	if err != nil && ids.life == 0 && !errors.Is(err, errInUse) { // creating it was interrupted: it is empty
 		if firstError(o.fs.RemoveAll(eo.dir), o.fs.MkdirAll(eo.dir, 0o700), syncDir(o.fs, o.Dir)) != nil {
 			return describe(err)
 		}
@@ -204,10 +204,10 @@ func (l *Log) open() (err error) {
 		return describe(err)
 	}
 	l.engine.bePatient()
-	if o.Aside != nil {
-		l.aside = o.Aside(l.epoch, l.last)
+	if o.InMemory != nil {
+		l.memory = o.InMemory(l.epoch, l.last)
 		for f, p := range l.policies.All() {
-			if err := l.aside.SetPolicy(f, p); err != nil {
+			if err := l.memory.SetPolicy(f, p); err != nil {
 				return err
 			}
 		}
@@ -215,7 +215,7 @@ func (l *Log) open() (err error) {
 	return nil
 }
 
-// fail notes that the disk failed: nothing is taken any more, and what is held can be read.
+// fail makes the log read-only, because the disk failed.
 func (l *Log) fail(err error) {
 	err = fmt.Errorf("%w: the disk failed: %w", store.ErrReadOnly, err)
 	l.refusal.Store(&err)
@@ -243,17 +243,17 @@ func (l *Log) Err() error {
 }
 
 // Unblock implements store.Failing. The first write that finds no room ends writing.
-func (l *Log) Unblock() { l.engine.fs.hurry() }
+func (l *Log) Unblock() { l.engine.fs.stopWaiting() }
 
-// errFull says which room there is none of.
+// The errors of a log that has no room.
 var (
 	errFull     = fmt.Errorf("%w: the disk is full", store.ErrFull)
-	errRetained = fmt.Errorf("%w: what is retained takes half of what the store may take on disk", store.ErrFull)
+	errRetained = fmt.Errorf("%w: retained messages take half of what the store may take on disk", store.ErrFull)
 )
 
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) {
-	old := l.oldest.Load() // first: newest rises meanwhile, and is not to be passed
+	old := l.oldest.Load() // before newest: neither falls, so that oldest is never above newest
 	return store.ID{Epoch: l.epoch, Seq: store.Seq(old)}, store.ID{Epoch: l.epoch, Seq: store.Seq(l.newest.Load())}
 }
 
@@ -274,7 +274,7 @@ func (l *Log) AppendNoted(_ context.Context, entries []store.Entry, notes ...sto
 	return l.do(o)
 }
 
-// do has the committer do something, and waits.
+// do hands an op to the committer and waits for its result.
 func (l *Log) do(o *op) (store.ID, error) {
 	l.life.RLock()
 	defer l.life.RUnlock()
@@ -313,8 +313,8 @@ func isClosed(c <-chan struct{}) bool {
 
 // Close implements store.Log.
 func (l *Log) Close() error {
-	l.engine.fs.hurry()
-	l.hurry()
+	l.engine.fs.stopWaiting()
+	l.stopMerging()
 	l.life.Lock()
 	closed := l.closed
 	l.closed = true
@@ -330,12 +330,12 @@ func (l *Log) Close() error {
 	return err
 }
 
-// op is what the committer is asked to do.
+// op is a request to the committer.
 type op struct {
 	entries []store.Entry
 	notes   []store.Note
 	change  func(t *turn) error // nil: append
-	sweeps  bool                // it is done when nothing is overdue
+	sweeps  bool                // it is answered when no group is overdue
 	id      store.ID
 	err     error
 	taken   atomic.Bool // by the committer, or back by the caller

@@ -54,9 +54,9 @@ type reading struct {
 	l    *Log
 	q    *store.Query
 	b    *store.Batch
-	pos  store.Seq // all that matched up to here is in the batch
+	pos  store.Seq // all matching messages up to here are in the batch
 	end  store.Seq
-	base store.Seq // of the recent ones, when last looked
+	base store.Seq // of the tail, at the last look
 	done bool      // the batch is full, or enough was looked at: pos says how far this read comes
 	now  time.Time
 	seen *seen
@@ -85,7 +85,7 @@ func (r *reading) next() store.Seq {
 	return max(r.end, r.q.After)
 }
 
-// copyRecent ends a read with what is recent, unless there is something before that.
+// copyRecent completes a read from the tail, unless older messages have to be read first.
 func (r *reading) copyRecent() (done bool) {
 	l := r.l
 	l.mu.RLock()
@@ -132,8 +132,7 @@ func (r *reading) take(g *group, seq store.Seq, flags store.Flags, msg int, fram
 	return true
 }
 
-// dropGone takes messages out of the batch again that were evicted since they were read: they are
-// among the gaps.
+// dropGone removes messages from the batch that were evicted since they were read: they are among the gaps.
 func (r *reading) dropGone() {
 	b := r.b
 	gone := func(f store.Frame) bool {
@@ -155,8 +154,8 @@ func (r *reading) dropGone() {
 	}
 }
 
-// sparse is how much rarer than others the messages of named groups are to be, for it to pay to
-// look each of them up.
+// sparse is how much rarer than all messages those of the named groups must be for single look-ups to be
+// faster than a scan.
 const sparse = 8
 
 // disk reads on, at most to where the recent messages begin.
@@ -173,8 +172,7 @@ func (r *reading) disk() (err error) {
 	return err
 }
 
-// named returns the groups of a query that selects few messages by the names of their groups, or
-// nil.
+// named returns the groups of a query without wildcards, if they hold few messages; else nil.
 func (r *reading) named() []*group {
 	set, ok := r.q.Select.(names.Set)
 	if !ok || set.Wild() {
@@ -251,7 +249,7 @@ func (r *reading) takeStored(seq store.Seq, value []byte) error {
 	return nil
 }
 
-// lookUp goes through the index of a few groups.
+// lookUp reads the messages of a few groups by their index.
 func (r *reading) lookUp(list []*group, through store.Seq) (err error) {
 	if len(list) == 0 {
 		return nil
@@ -369,8 +367,8 @@ func (r *reading) takeRetained(seq store.Seq, value []byte) error {
 	return nil
 }
 
-// seen remembers groups, and whether they are selected, for the next messages of them: a selector
-// may go through many filters. It is a batch's scratch.
+// seen caches groups and whether they are selected, since a selector may have many filters. It is the scratch
+// of a batch.
 type seen struct {
 	groups [64]*group
 	chosen [64]choice

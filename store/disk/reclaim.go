@@ -6,9 +6,9 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// What was deleted takes room on disk until the engine merges the tables that it is in, which that
-// does on its own only where many are. When as much as half of what is held may be taken by what is
-// not, all of it is merged, piece by piece.
+// Deleted messages take room on disk until the engine merges their tables, which it does on its own only
+// where there are many tables. When deleted messages may take half as much as those that are held, the
+// log has all tables merged, piece by piece.
 const (
 	reclaimParts = 2           // of what is held
 	reclaimLeast = 4 << 20     // bytes
@@ -18,8 +18,8 @@ const (
 
 // reclaimable reports whether it is time to.
 func (l *Log) reclaimable() bool {
-	return len(l.doomed) == 0 && !l.reclaims.Load() && l.failure() == nil &&
-		l.dead.Load() > l.next.cost()/reclaimParts+max(reclaimLeast, l.engine.memtable)
+	return len(l.deletions) == 0 && !l.reclaims.Load() && l.failure() == nil &&
+		l.deletedBytes.Load() > l.next.cost()/reclaimParts+max(reclaimLeast, l.engine.memtable)
 }
 
 // reclaim gives room on disk back, if there is enough to, in a goroutine that ends as the log is
@@ -29,7 +29,7 @@ func (l *Log) reclaim() {
 		return
 	}
 	l.reclaims.Store(true)
-	dead := l.dead.Swap(0)
+	bytes := l.deletedBytes.Swap(0)
 	pieces := store.Seq(l.next.cost()/reclaimPiece + 1)
 	first, last := store.Seq(l.oldest.Load()), l.last
 	l.ended.Go(func() {
@@ -37,7 +37,7 @@ func (l *Log) reclaim() {
 		var err error
 		l.opts.call(func() { err = l.merge(first, last, pieces) })
 		if err != nil {
-			l.dead.Add(dead) // it did not come to an end: there was no room, or none is needed any more
+			l.deletedBytes.Add(bytes) // it was not completed: there was no room, or the log is being closed
 		}
 	})
 }

@@ -14,8 +14,8 @@ const (
 	recentCost = 96       // bytes that a message takes in the tail beside its frame
 )
 
-// tail has the newest messages, evicted ones too, so that those who listen are given them without
-// a look at the disk, whatever else is read there. It is guarded by the log's mu.
+// tail holds the newest messages in memory, evicted ones too, so that live listeners are served without
+// reading the disk. It is guarded by the log's mu.
 type tail struct {
 	base   store.Seq // all above it are in the blocks
 	blocks []*block
@@ -33,12 +33,12 @@ type block struct {
 // recent is a message in a turn, and then in the tail.
 type recent struct {
 	item
-	g     *group
-	msg   int
-	flags store.Flags
-	end   int  // of its frame; it begins where the one before ends
-	aside bool // it is kept elsewhere
-	out   bool // it was evicted by the turn that it came with
+	g        *group
+	msg      int
+	flags    store.Flags
+	end      int  // of its frame; it begins where the one before ends
+	inMemory bool // it is kept in memory, and only its seq is here
+	evicted  bool // it was evicted by the turn that appended it
 }
 
 func (b *block) size() int { return cap(b.buf) + recentCost*len(b.items) }
@@ -77,7 +77,7 @@ func (t *tail) trim(dropped func(m *recent, now int64)) {
 		t.size -= b.size()
 		t.base = b.last
 		for i := range b.items {
-			if !b.items[i].aside {
+			if !b.items[i].inMemory {
 				dropped(&b.items[i], now)
 			}
 		}
@@ -95,7 +95,7 @@ func (t *tail) after(pos store.Seq, yield func(m *recent, frame []byte) bool) {
 		}
 		for ; i < len(b.items); i++ {
 			m := &b.items[i]
-			if !m.aside && !yield(m, b.buf[start:m.end]) {
+			if !m.inMemory && !yield(m, b.buf[start:m.end]) {
 				return
 			}
 			start = m.end

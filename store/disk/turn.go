@@ -11,50 +11,50 @@ import (
 )
 
 const (
-	maxOps    = 4096     // that wait for the committer
-	turnParts = 32       // of the memory: what the frames of a turn may take, after which it takes no more
-	maxTurn   = 4 << 20  // bytes, of whatever memory
-	maxYields = 64       // to let more ops in
-	maxEvict  = 32 << 10 // messages that one turn evicts; what is left is for the next
+	maxOps    = 4096     // ops that wait for the committer
+	turnParts = 32       // a turn takes ops until their frames have this part of the memory,
+	maxTurn   = 4 << 20  // and at most as many bytes
+	maxYields = 64       // how often the committer yields to let more ops come in
+	maxEvict  = 32 << 10 // messages that one turn evicts; the rest is left to the next
 	idAhead   = 64 << 10 // ids that may be given out before the ceiling is raised
-	tidyAfter = 250      // ms after which what was evicted is deleted, if nothing else is written
+	tidyAfter = 250      // ms after which evicted messages are deleted, if nothing else is written
 )
 
-// turn is one commit: all that waited when it began.
+// turn is one commit, of all ops that waited when it began.
 type turn struct {
-	now     int64
-	first   store.Seq // of its first message
-	buf     []byte    // their frames
-	items   []recent
-	touched []*group
-	dropped []uint32 // groups
-	sets    []func(*batch) error
-	evict   int                  // how many more it may
-	doomed  []doomed             // by this turn, for the next to delete
-	expired map[store.Seq]expiry // that this turn deletes
-	promise bool                 // somebody waits for it to be on disk
-	room    room                 // on disk
-	index   *cursor
-	at      item // where index is
-	of      uint32
+	now       int64
+	first     store.Seq // of its first message
+	buf       []byte    // their frames
+	items     []recent
+	touched   []*group
+	dropped   []uint32 // groups
+	sets      []func(*batch) error
+	evict     int                  // how many more messages it may evict
+	deletions []deletion           // left to the next turn
+	expired   map[store.Seq]expiry // deleted by this turn
+	promise   bool                 // a caller waits until it is on disk
+	room      room                 // on disk
+	index     *cursor
+	at        item // where index is
+	of        uint32
 }
 
-// doomed is a message that was evicted, or is no longer retained. It is deleted by the turn after
-// the one that says so: whoever reads the disk meanwhile finds all that he was not told is gone.
-type doomed struct {
-	kind doom
+// deletion is a message that is evicted, or no longer retained, but still on disk. It is deleted one turn
+// after that was committed, so that a concurrent reader finds every message it has not been told is gone.
+type deletion struct {
+	kind deletionKind
 	no   uint32 // of its group
 	seq  store.Seq
 
-	expires int64 // of the entry in the order of expiry that is deleted with it, ms; 0: none is
+	expires int64 // ms; deletes its entry in the order of expiry, too, unless it is 0
 }
 
-// doom says what is to be deleted.
-type doom byte
+// deletionKind says what is deleted.
+type deletionKind byte
 
 const (
-	doomMessage  doom = iota
-	doomRetained      // what was retained
+	deleteMessage  deletionKind = iota
+	deleteRetained              // the retained copy
 )
 
 // run is the committer.
@@ -77,14 +77,14 @@ func (l *Log) run() {
 	}
 }
 
-// wait returns how long there is nothing to do.
+// wait returns the time until the next turn, if no op comes.
 func (l *Log) wait() time.Duration {
 	switch {
 	case l.failure() != nil:
 		return time.Hour
-	case l.idles:
+	case l.waitsForRoom:
 		return roomAfter
-	case len(l.overdue) > 0 || l.cutting:
+	case len(l.overdue) > 0 || l.overMax:
 		return 0
 	}
 	due := l.nextExpiry
@@ -93,9 +93,9 @@ func (l *Log) wait() time.Duration {
 	}
 	now := time.Now()
 	if l.reclaimable() {
-		due = min(due, now.Add(reclaimAfter).UnixMilli()) // as it could not be done
+		due = min(due, now.Add(reclaimAfter).UnixMilli()) // the last attempt failed
 	}
-	if len(l.doomed) > 0 {
+	if len(l.deletions) > 0 {
 		due = min(due, now.UnixMilli()+tidyAfter)
 	}
 	if !l.unsynced.IsZero() {
@@ -107,14 +107,14 @@ func (l *Log) wait() time.Duration {
 	return time.Duration(max(due-now.UnixMilli(), 10)) * time.Millisecond
 }
 
-// gather takes what waits. Where several do, others are about to come: they are let in as long as
-// that brings any, for a commit costs about the same for one and for a hundred. One that comes alone
-// is not kept waiting.
+// gather takes the ops that wait. If there are several, more are about to come: it yields as long as that
+// brings in others, since a commit costs about the same for one op and for a hundred. A single op is not
+// delayed.
 func (l *Log) gather(o *op) []*op {
 	var list []*op
 	size, had, yields := 0, 0, 0
 	take := func(o *op) {
-		if o.taken.CompareAndSwap(false, true) { // else its caller has gone away
+		if o.taken.CompareAndSwap(false, true) { // else its caller has given up
 			list = append(list, o)
 			size += o.size()
 		}
@@ -125,7 +125,7 @@ func (l *Log) gather(o *op) []*op {
 		select {
 		case o, ok := <-l.ops:
 			if !ok {
-				return list // and run will see it, too
+				return list // run sees the closed channel next
 			}
 			take(o)
 		default:
@@ -140,11 +140,11 @@ func (l *Log) gather(o *op) []*op {
 	return list
 }
 
-// turnMost returns how many bytes of frames make a turn take no more.
+// turnMost returns how many bytes of frames fill a turn.
 func (l *Log) turnMost() int { return int(min(l.opts.MaxMemory/turnParts, maxTurn)) }
 
-// refuse answers that there is no room. What others wait for is on disk, and will be done when there
-// is.
+// refuse answers ops with errFull. Policies and purges that are being carried out are answered with success:
+// they are committed, and are completed when there is room.
 func (l *Log) refuse(list []*op) {
 	for _, o := range list {
 		o.err = errFull
@@ -155,16 +155,16 @@ func (l *Log) refuse(list []*op) {
 	l.sweeping = nil
 }
 
-// roomFor returns about how many bytes the frames of a turn take.
+// roomFor estimates the bytes of a turn's frames.
 func roomFor(list []*op) (n int) {
-	const header = 80 // the part of a frame that has the id, and is not yet there
+	const header = 80 // the part of a frame with the id, which is added later
 	for _, o := range list {
 		n += o.size() + header*len(o.entries)
 	}
 	return n
 }
 
-// adds reports whether an op needs room for long.
+// adds reports whether an op stores something, rather than remove something.
 func (o *op) adds() bool {
 	return len(o.entries) > 0 || slices.ContainsFunc(o.notes, func(n store.Note) bool { return n.Value != nil })
 }
@@ -179,14 +179,14 @@ func (o *op) size() (n int) {
 	return n
 }
 
-// turn does what is asked for and what is due, and answers.
+// turn commits what the ops ask for and what is due, and answers the ops.
 func (l *Log) turn(list []*op) {
 	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1, evict: maxEvict}
 	size := roomFor(list)
 	t.room = l.engine.room(size)
 	t.buf = make([]byte, 0, size)
 	err := l.failure()
-	if l.idles = err == nil && t.room == none; l.idles {
+	if l.waitsForRoom = err == nil && t.room == none; l.waitsForRoom {
 		l.refuse(list)
 		return
 	}
@@ -260,7 +260,7 @@ func (l *Log) commit(t *turn, list []*op) error {
 	return l.write(t)
 }
 
-// append takes an op's entries into the turn. The refusal is the op's own; err ends all.
+// append adds an op's entries to the turn. A refusal concerns only the op; err ends writing.
 func (l *Log) append(o *op, t *turn) (refusal, err error) {
 	if t.room < enough && o.adds() {
 		return errFull, nil
@@ -290,15 +290,15 @@ func (l *Log) append(o *op, t *turn) (refusal, err error) {
 	return nil, nil
 }
 
-// place gives those entries that are kept aside to whoever keeps them.
+// place hands the entries of groups that are kept in memory to the log there.
 func (l *Log) place(entries []store.Entry, first store.Seq) error {
-	if l.aside == nil {
+	if l.memory == nil {
 		return nil
 	}
 	var out []store.Entry
 	var seqs []store.Seq
 	for i := range entries {
-		if l.groups[entries[i].Group].isAside() {
+		if l.groups[entries[i].Group].keptInMemory() {
 			out = append(out, entries[i])
 			seqs = append(seqs, first+store.Seq(i))
 		}
@@ -306,19 +306,19 @@ func (l *Log) place(entries []store.Entry, first store.Seq) error {
 	if len(out) == 0 {
 		return nil
 	}
-	return l.aside.Place(out, seqs)
+	return l.memory.Place(out, seqs)
 }
 
-func (g *group) isAside() bool { return g.policy.Store == store.Memory }
+func (g *group) keptInMemory() bool { return g.policy.Store == store.Memory }
 
 // push adds one message to the turn.
 func (l *Log) push(e *store.Entry, t *turn) error {
 	g := l.groups[e.Group]
 	id := store.ID{Epoch: l.epoch, Seq: t.first + store.Seq(len(t.items))}
 	g.next.rate.Count(t.now)
-	if l.aside != nil && g.isAside() {
-		t.items = append(t.items, recent{item: item{seq: id.Seq}, aside: true, end: len(t.buf)})
-		return l.passBy(g, e, id.Seq, t)
+	if l.memory != nil && g.keptInMemory() {
+		t.items = append(t.items, recent{item: item{seq: id.Seq}, inMemory: true, end: len(t.buf)})
+		return l.noteInMemory(g, e, id.Seq, t)
 	}
 	l.clock = max(l.clock, min(e.Time.UnixMilli(), t.now))
 	from := len(t.buf)
@@ -344,8 +344,8 @@ func (l *Log) push(e *store.Entry, t *turn) error {
 	l.next.messages++
 	l.next.bytes += int64(m.size)
 	if e.Retain {
-		if l.aside != nil && s.aside > 0 {
-			l.aside.Forget(g.name) // what is retained is here
+		if l.memory != nil && s.newestInMemory > 0 {
+			l.memory.Forget(g.name) // the retained message is on disk now
 		}
 		if e.Clear {
 			l.retain(s, item{})
@@ -360,24 +360,24 @@ func (l *Log) push(e *store.Entry, t *turn) error {
 	return nil
 }
 
-// passBy notes a message that is kept aside: that there are some of the group is known after a
-// restart, when they are gone.
-func (l *Log) passBy(g *group, e *store.Entry, seq store.Seq, t *turn) error {
-	if g.next.aside == 0 || e.Retain && g.next.retained > 0 {
+// noteInMemory notes a message that is kept in memory. After a restart it is gone, and the group's record
+// says that there was one.
+func (l *Log) noteInMemory(g *group, e *store.Entry, seq store.Seq, t *turn) error {
+	if g.next.newestInMemory == 0 || e.Retain && g.next.retained > 0 {
 		t.touch(g)
 	}
 	if e.Retain {
-		l.retain(&g.next, item{}) // what is retained is there
+		l.retain(&g.next, item{}) // the retained message is in memory now
 	}
-	g.next.aside = seq
+	g.next.newestInMemory = seq
 	g.unsaved = true
 	return nil
 }
 
 // retain has a group retain a message, or none if its seq is 0.
 func (l *Log) retain(s *state, m item) {
-	l.next.kept += int64(m.size) - s.kept
-	s.retained, s.kept, s.keptExpires = m.seq, int64(m.size), m.expires
+	l.next.retainedBytes += int64(m.size) - s.retainedBytes
+	s.retained, s.retainedBytes, s.retainedExpires = m.seq, int64(m.size), m.expires
 }
 
 func (t *turn) touch(g *group) {
@@ -387,7 +387,7 @@ func (t *turn) touch(g *group) {
 	}
 }
 
-// note has a note written.
+// note adds a note to the turn.
 func (t *turn) note(n store.Note, first store.Seq) {
 	key := append([]byte{noteSpace}, n.Key...)
 	if n.Value == nil {
@@ -407,7 +407,7 @@ func (l *Log) write(t *turn) error {
 			return err
 		}
 	}
-	stored := len(t.touched)+len(t.dropped)+len(t.sets)+len(l.doomed)+len(t.expired) > 0
+	stored := len(t.touched)+len(t.dropped)+len(t.sets)+len(l.deletions)+len(t.expired) > 0
 	sync := l.opts.Fsync == Always && t.promise && len(t.touched)+len(t.sets) > 0
 	late := !l.unsynced.IsZero() && t.now >= l.unsynced.Add(l.opts.Fsync.delay()).UnixMilli()
 	if !stored {
@@ -427,13 +427,13 @@ func (l *Log) write(t *turn) error {
 	case l.opts.Fsync != Always && l.unsynced.IsZero():
 		l.unsynced = time.UnixMilli(t.now)
 	}
-	l.doomed = t.doomed
+	l.deletions = t.deletions
 	return nil
 }
 
 // fill puts into a batch what a turn changes.
 func (l *Log) fill(b *batch, t *turn, last store.Seq) error {
-	for _, d := range l.doomed {
+	for _, d := range l.deletions {
 		if err := d.delete(b); err != nil {
 			return err
 		}
@@ -446,12 +446,12 @@ func (l *Log) fill(b *batch, t *turn, last store.Seq) error {
 	start := 0
 	for i := range t.items {
 		m := &t.items[i]
-		if m.expires > 0 && (!m.out || m.g.next.retained == m.seq) {
+		if m.expires > 0 && (!m.evicted || m.g.next.retained == m.seq) {
 			if err := b.Set(expiryKey(m.expires, m.seq), groupKey(m.g.no)[1:], nil); err != nil {
 				return err
 			}
 		}
-		if !m.out && !m.aside {
+		if !m.evicted && !m.inMemory {
 			if err := m.set(b, messageSpace, t.buf[start:m.end]); err != nil {
 				return err
 			}
@@ -487,7 +487,7 @@ func (l *Log) fillFacts(b *batch, t *turn, last store.Seq) error {
 		return err
 	}
 	if len(t.dropped) > 0 {
-		if err := fact(factAside, uint64(l.next.asideForgotten)); err != nil {
+		if err := fact(factInMemory, uint64(l.next.inMemoryForgotten)); err != nil {
 			return err
 		}
 		return fact(factForgotten, uint64(l.next.forgotten.Seq), uint64(l.next.forgottenTime))
@@ -506,12 +506,12 @@ func (l *Log) fillGroup(b *batch, g *group, t *turn) error {
 		return nil
 	}
 	if was > 0 {
-		d := doomed{kind: doomRetained, seq: was}
+		d := deletion{kind: deleteRetained, seq: was}
 		if was <= g.next.gone {
-			d.expires = g.now.keptExpires // else it is deleted with the message
+			d.expires = g.now.retainedExpires // else it is deleted with the message
 		}
-		t.doomed = append(t.doomed, d)
-		l.dead.Add(g.now.kept)
+		t.deletions = append(t.deletions, d)
+		l.deletedBytes.Add(g.now.retainedBytes)
 	}
 	if is == 0 {
 		return nil
@@ -534,14 +534,14 @@ func (m *recent) set(b *batch, space byte, frame []byte) error {
 	return d.Finish()
 }
 
-func (d doomed) delete(b *batch) error {
+func (d deletion) delete(b *batch) error {
 	if d.expires > 0 {
 		if err := b.Delete(expiryKey(d.expires, d.seq), nil); err != nil {
 			return err
 		}
 	}
 	switch d.kind {
-	case doomRetained:
+	case deleteRetained:
 		return b.SingleDelete(seqKey(retainedSpace, d.seq), nil)
 	}
 	if err := b.SingleDelete(seqKey(messageSpace, d.seq), nil); err != nil {
@@ -550,14 +550,14 @@ func (d doomed) delete(b *batch) error {
 	return b.SingleDelete(indexKey(d.no, d.seq), nil)
 }
 
-// publish makes what was committed be there for readers.
+// publish shows readers what was committed.
 func (l *Log) publish(t *turn) {
 	l.mu.Lock()
 	for _, g := range t.touched {
 		g.publish(l.opts.Losses)
 		g.touched = false
 		g.fresh = g.fresh[:0]
-		l.noteIdle(g)
+		l.noteEmpty(g)
 	}
 	l.last += store.Seq(len(t.items))
 	l.tail.add(t, l.last)
@@ -573,7 +573,7 @@ func (l *Log) publish(t *turn) {
 	}
 }
 
-// lose notes a message that is no longer among the recent ones, and evicted.
+// lose notes an evicted message that is no longer in the tail either, so that live readers lose it, too.
 func (l *Log) lose(m *recent, now int64) {
 	s := &m.g.next
 	if m.seq > s.gone || m.expired(now) || m.seq <= s.removed.Seq {
@@ -584,7 +584,7 @@ func (l *Log) lose(m *recent, now int64) {
 	m.g.now.removed = s.removed
 }
 
-// finish writes down that the log is closed.
+// finish writes that the log was closed.
 func (l *Log) finish() {
 	if l.failure() != nil {
 		return
@@ -596,16 +596,16 @@ func (l *Log) finish() {
 		}
 	}
 	if err := l.engine.commit(true, func(b *batch) error { return l.fill(b, t, l.last) }); err != nil {
-		return // Err tells it
+		return // the log is read-only, and the next start treats it as killed
 	}
 	l.ceiling = l.last
 	_ = l.writeIDs(cleanEnd) // as above
 }
 
-// close frees what the turn has taken to read.
+// close frees the turn's cursor.
 func (t *turn) close() {
 	if t.index != nil {
-		_ = t.index.Close() // its errors were told as it was read
+		_ = t.index.Close() // its errors were returned by the reads
 		t.index = nil
 	}
 }

@@ -10,12 +10,12 @@ import (
 
 const (
 	maxParked = 16                     // walks
-	maxAge    = 100 * time.Millisecond // of a walk, which keeps files that others have deleted
+	maxAge    = 100 * time.Millisecond // of a walk, which keeps deleted files on disk
 )
 
-// walk goes through all messages, as they were when it began. Who catches up reads a batch at a
-// time, and to find the place again for each takes longer than to read it. Therefore a walk that
-// stopped as a batch was full is parked, for the read that goes on from there.
+// walk goes through all messages, as they were when it began. A reader that catches up reads a batch at a
+// time, and finding its place again takes longer than reading the batch. Therefore a walk that stopped
+// because a batch was full is parked for the next read from there.
 type walk struct {
 	*cursor
 	through store.Seq // it has seen all messages up to here
@@ -37,7 +37,7 @@ func (l *Log) walkFrom(seq store.Seq) (*walk, error) {
 	return &walk{cursor: c, through: through, ends: time.Now().Add(maxAge)}, nil
 }
 
-// parking is where walks wait.
+// parking holds parked walks.
 type parking struct {
 	mu    sync.Mutex
 	walks []*walk // in the order in which they came
@@ -74,7 +74,7 @@ func (p *parking) take(seq store.Seq) *walk {
 	return w
 }
 
-// close ends a walk that waits. What went wrong on its way was told to who read.
+// close ends a parked walk. Its errors were returned by the read that used it.
 func (p *parking) close(w *walk) {
 	p.walks = slices.DeleteFunc(p.walks, func(x *walk) bool { return x == w })
 	w.timer.Stop()

@@ -1,11 +1,11 @@
 // Package tiered keeps some groups on disk and some in memory, as their policies say, in one log:
 // one order of ids, one position, one answer to whether there is a gap.
 //
-// The log on disk has the order. It gives each message its id, and those of groups that are kept in
-// memory to the log there, before it makes them known. Whoever reads gets the messages of both,
-// merged. When the process ends, what was in memory is gone: that is a gap in those groups alone,
-// for the log on disk remembers which they were.
+// The log on disk decides the order. It gives each message its id, and hands messages of groups that are
+// kept in memory to the log in memory before it publishes them. A read merges the messages of both. When the
+// process ends, the messages in memory are lost. The log on disk remembers their groups, so that only
+// those have a gap.
 //
-// A policy that is changed holds for what comes: what a group has stays where it is until the
-// policy evicts it there.
+// A policy that moves a group applies to new messages. Older ones stay where they are until the policy
+// evicts them there.
 package tiered

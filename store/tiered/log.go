@@ -12,7 +12,7 @@ import (
 
 // Log is a store.Store.
 type Log struct {
-	*disk.Log // what is not said here is its own
+	*disk.Log // for methods that are not defined here
 	mem       *memory.Log
 	losses    *store.Clock
 }
@@ -35,7 +35,7 @@ func Open(o disk.Options) (*Log, error) {
 	}
 	o.MaxMemory = max(o.MaxMemory-m.MaxMemory, disk.MinMaxMemory)
 	o.Losses = l.losses
-	o.Aside = func(epoch string, newest store.Seq) disk.Aside {
+	o.InMemory = func(epoch string, newest store.Seq) disk.InMemory {
 		m.Epoch, m.Newest = epoch, newest
 		l.mem = memory.New(m)
 		return l.mem

@@ -17,7 +17,7 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 		s = &scratch{}
 		b.Scratch = s
 	}
-	told := l.losses.Now() // before either is read: what is lost from now on is news the next time
+	told := l.losses.Now() // before either is read: later losses are reported by the next read
 	_, newest := l.Log.Bounds()
 	if q.Through == 0 || q.Through > newest.Seq {
 		q.Through = newest.Seq
@@ -44,7 +44,7 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 	mergeGaps(b, &s.mem)
 	b.Told = told
 	if s.mem.Next >= min(placed.Seq, q.Through) {
-		s.mem.Next = q.Through // there is no more, until then
+		s.mem.Next = q.Through // memory has no more messages up to there
 	}
 	if len(s.mem.Frames) > 0 || s.mem.Next < b.Next {
 		s.merge(b, room)
@@ -70,7 +70,7 @@ func mergeGaps(b, m *store.Batch) {
 
 // merge puts the messages of both into b, as many as there is room for.
 func (s *scratch) merge(b *store.Batch, room int) {
-	end := min(b.Next, s.mem.Next) // behind it one of them may have more
+	end := min(b.Next, s.mem.Next) // one of them was not read beyond this
 	s.buf = append(s.buf[:0], b.Buf...)
 	s.frames = append(s.frames[:0], b.Frames...)
 	b.Buf, b.Frames = b.Buf[:0], b.Frames[:0]
