@@ -87,7 +87,7 @@ func checkLine(d *Draft) error {
 		return err
 	}
 	if d.TTL < 0 || d.TTL > MaxTTL {
-		return &BodyError{fmt.Sprintf("a ttl is from 1ms to %v; 0 is none", MaxTTL)}
+		return &BodyError{fmt.Sprintf("a ttl is at least 1ms and at most %v, or 0 for none", MaxTTL)}
 	}
 	return CheckEvent(d.Event)
 }
@@ -108,7 +108,7 @@ func decodeBytes(encoding string, msg []byte) ([]byte, error) {
 func parseTTL(s string) (time.Duration, error) {
 	d, err := duration.Parse(s)
 	if err != nil || d < time.Millisecond || d > MaxTTL {
-		return 0, &BodyError{fmt.Sprintf("ttl: %.64q is no duration from 1ms to %v, such as 15s or 7d", s, MaxTTL)}
+		return 0, &BodyError{fmt.Sprintf("ttl: %.64q is not a duration from 1ms to %v, such as 15s or 7d", s, MaxTTL)}
 	}
 	return d, nil
 }
