@@ -10,23 +10,23 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// completion prints what a shell has to read to complete our words.
+// completion prints a completion script for a shell.
 type completion struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-// Run prints the script for the commands that the program knows.
+// Run prints the script for all commands.
 func (c *completion) Run(k *kong.Kong) error { return complete(os.Stdout, c.Shell, k.Model.Node) }
 
-// words are what may follow a command.
+// words are the words that may follow a command.
 type words struct {
-	Name  string // "" is the program itself
+	Name  string // of the command; "" for the program itself
 	Words []word
 }
 
 type word struct {
 	Text, Help string
-	Value      bool // the flag takes one
+	Value      bool // the flag takes a value
 }
 
 func complete(w io.Writer, shell string, top *kong.Node) error {
@@ -43,7 +43,7 @@ func complete(w io.Writer, shell string, top *kong.Node) error {
 	}).Parse(scripts[shell])).Execute(w, all)
 }
 
-// choices are what an argument may be, where it is one of a few words.
+// choices returns the values of an argument that has a fixed set of them.
 func choices(node *kong.Node) (list []word) {
 	for _, p := range node.Positional {
 		if p.Enum != "" {
@@ -64,8 +64,8 @@ func flags(node *kong.Node) (list []word) {
 	return list
 }
 
-// scripts are the templates. What follows a flag with a value, and all that is no word of ours, are
-// files.
+// scripts are the templates. After a flag that takes a value, and for any other word, the shell completes
+// file names.
 var scripts = map[string]string{
 	"bash": `_watchbox() {
 	local words=

@@ -13,7 +13,7 @@ import (
 
 // health checks a hub, as the health check of a container does.
 type health struct {
-	URL     string        `arg:"" optional:"" help:"Where the hub is." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
+	URL     string        `arg:"" optional:"" help:"Address of the hub." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
 	Live    bool          `help:"Check only that the hub answers (/healthz), and not that it takes messages (/readyz)."`
 	Timeout time.Duration `help:"How long to wait for the answer." default:"5s"`
 }

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// Server is which hub a tool talks to.
+// Server is the hub that a command talks to.
 type Server struct {
-	URL string `help:"Where the hub is." default:"http://127.0.0.1:1234" name:"url"`
+	URL string `help:"Address of the hub." default:"http://127.0.0.1:1234" name:"url"`
 }
 
-// url returns the address of a resource. The name's slashes stay slashes.
+// url returns the URL of a resource. Slashes in the name stay slashes.
 func (s *Server) url(resource, name string) string {
 	if name == "" {
 		return strings.TrimSuffix(s.URL, "/") + resource

@@ -11,16 +11,16 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// commands are what the command line knows.
+// commands is the command line.
 type commands struct {
 	Serve      serve            `cmd:"" help:"Run a hub."`
 	Pub        pub              `cmd:"" help:"Send a message to a group."`
-	Sub        sub              `cmd:"" help:"Print what is sent to groups."`
+	Sub        sub              `cmd:"" help:"Print the messages of groups."`
 	Get        get              `cmd:"" help:"Print the retained messages of groups."`
-	Top        top              `cmd:"" help:"Show what a hub does: groups, rates, sessions, slow listeners."`
+	Top        top              `cmd:"" help:"Show groups, rates, sessions and slow listeners, once a second."`
 	Health     health           `cmd:"" help:"Check whether a hub is ready: exit status 0, or 1 with the reason."`
 	Store      storeTools       `cmd:"" help:"Check, back up and restore what serve --data-dir keeps."`
-	Completion completion       `cmd:"" help:"Print a script that completes these words in a shell."`
+	Completion completion       `cmd:"" help:"Print a shell completion script."`
 	Version    kong.VersionFlag `help:"Print the version and end." env:"-"`
 }
 
@@ -30,7 +30,7 @@ const (
 	exitUsage  = 2
 )
 
-// usageError is a mistake in what the user asked for.
+// usageError is a mistake on the command line.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }

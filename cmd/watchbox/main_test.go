@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"watchbox": main})
 }
 
-// TestScripts runs testdata: the binary, as a user would in a terminal.
+// TestScripts runs the scripts in testdata with the binary, as a user would in a terminal.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -42,21 +42,21 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// hub is one that a script has started.
+// hub is a hub that a script has started.
 type hub struct {
 	cmd *exec.Cmd
-	log bytes.Buffer // valid once it has ended
+	log bytes.Buffer // valid when eof is closed
 	eof chan struct{}
 }
 
 // noNap keeps the race detector from sleeping for a second at the end of each process.
 const noNap = "atexit_sleep_ms=0"
 
-// patience bounds everything that a script waits for.
+// patience is how long a script waits for anything.
 const patience = 2 * time.Minute
 
-// start is the command serve: it runs watchbox serve with the arguments, on a port of its own
-// unless they name one, and sets WATCHBOX_URL when it accepts connections.
+// start is the command serve: it runs watchbox serve with the arguments, on a free port unless they name
+// one, and sets WATCHBOX_URL when it accepts connections.
 func start(ts *testscript.TestScript, _ bool, args []string) {
 	if !strings.Contains(strings.Join(args, " "), "--listen") {
 		args = append(args, "--listen", "127.0.0.1:0")
@@ -86,12 +86,12 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	case line := <-first:
 		url, ok := strings.CutPrefix(strings.TrimSpace(line), "watchbox listens on ")
 		if !ok {
-			ts.Fatalf("its first line is %q", line)
+			ts.Fatalf("the first line of the log is %q", line)
 		}
 		ts.Setenv("WATCHBOX_URL", url)
 		ts.Setenv("ADDR", strings.TrimPrefix(url, "http://"))
 	case <-time.After(patience):
-		ts.Fatalf("it does not listen")
+		ts.Fatalf("watchbox serve does not listen")
 	}
 }
 
@@ -128,7 +128,7 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	known, ok := proxies.Load(ts.Getenv("WORK"))
 	if !ok {
-		ts.Fatalf("the script has not said front")
+		ts.Fatalf("the script has not run front")
 	}
 	p := known.(*proxy)
 	switch args[0] {
@@ -149,21 +149,21 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// proxies are those of the scripts, by their folder.
+// proxies has the proxy of each script by its folder.
 var proxies sync.Map
 
-// hubs are those of the scripts, which run at once, by their folder.
+// hubs has the hub of each script by its folder; scripts run concurrently.
 var hubs sync.Map
 
 func hubOf(ts *testscript.TestScript) *hub {
 	h, ok := hubs.Load(ts.Getenv("WORK"))
 	if !ok {
-		ts.Fatalf("the script has not said serve")
+		ts.Fatalf("the script has not run serve")
 	}
 	return h.(*hub)
 }
 
-// end is the command that ends the hub as a service manager would, and wants exit status 0. With HUP
+// end is the command that stops the hub as a service manager would, and requires exit status 0. With HUP
 // or DRAIN it sends SIGHUP or SIGTERM and does not wait; with KILL it kills the hub.
 func end(ts *testscript.TestScript, _ bool, args []string) {
 	h := hubOf(ts)
@@ -189,12 +189,12 @@ func end(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(h.cmd.Wait())
 }
 
-// logged is the command that prints what the hub, which has ended, has logged.
+// logged is the command log: it prints the log of the hub after end.
 func logged(ts *testscript.TestScript, _ bool, _ []string) {
 	_, _ = fmt.Fprint(ts.Stdout(), hubOf(ts).log.String())
 }
 
-// waitFor is the command that waits until a command, by curl mostly, prints a text.
+// waitFor is the command that runs a command, mostly curl, until its output contains a text.
 func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 	var out []byte
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// message is one that sub was sent.
+// message is a message from the hub.
 type message struct {
 	ID       string          `json:"id"`
 	Group    string          `json:"group"`
@@ -23,14 +23,14 @@ type message struct {
 	Encoding string          `json:"encoding"`
 	Msg      json.RawMessage `json:"msg"`
 
-	data    []byte // the whole, as the hub sent it
+	data    []byte // the JSON object, as the hub sent it
 	payload []byte // as it was published: text, bytes or JSON
 }
 
 func parseMessage(data []byte) (*message, error) {
 	m := &message{data: data}
 	if err := json.Unmarshal(data, m); err != nil {
-		return nil, fmt.Errorf("what came is no message of a hub: %w", err)
+		return nil, fmt.Errorf("this is not a message from a hub: %w", err)
 	}
 	m.payload = m.Msg
 	var text string
@@ -47,11 +47,11 @@ func parseMessage(data []byte) (*message, error) {
 	return m, nil
 }
 
-// grace is how long a command that is told to end may take.
+// grace is how long a command may take to exit after SIGTERM.
 const grace = 5 * time.Second
 
-// execute runs a shell command for a message. That the command fails is told, and no reason to
-// leave the next message out. One that was told to end, because we are, has not done with its message.
+// execute runs a shell command for a message. A command that fails is reported, and the next message
+// follows. If the command was stopped because ctx ended, execute returns an error: the message is not done.
 func execute(ctx context.Context, command string, m *message) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(m.payload), os.Stdout, os.Stderr

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// position is the id of the last message that sub has done with, kept in a file if it has one.
+// position is the id of the last message that sub has handled, kept in a file if --resume names one.
 type position struct {
 	id   string
 	file *os.File
 }
 
-// openPosition reads the file, which need not be there yet. An empty name is no file.
+// openPosition reads the file and creates it if it does not exist. An empty name means no file.
 func openPosition(name string) (*position, error) {
 	if name == "" {
 		return &position{}, nil
@@ -23,11 +23,11 @@ func openPosition(name string) (*position, error) {
 	if err != nil {
 		return nil, err
 	}
-	const most = 256 // bytes: no id is as long
+	const most = 256 // bytes, more than any id has
 	b, err := io.ReadAll(io.LimitReader(f, most))
 	id := strings.TrimSpace(string(b))
 	if err == nil && strings.ContainsAny(id, " \r\n\x00") {
-		err = fmt.Errorf("%s has no position of watchbox sub in it", name)
+		err = fmt.Errorf("%s does not hold a position of watchbox sub", name)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -35,7 +35,7 @@ func openPosition(name string) (*position, error) {
 	return &position{id, f}, nil
 }
 
-// set notes that the message with the id is done with. (A retained one has none.)
+// set stores the id of a handled message. A retained message has no id.
 func (p *position) set(id string) error {
 	if id == "" || id == p.id {
 		return nil
@@ -52,6 +52,6 @@ func (p *position) set(id string) error {
 
 func (p *position) close() {
 	if p.file != nil {
-		_ = p.file.Close() // each write was checked
+		_ = p.file.Close() // each write has been checked
 	}
 }

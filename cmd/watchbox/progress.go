@@ -10,23 +10,22 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far something long has come, on one line of a terminal. A nil one shows
+// progress shows the progress of a long operation on one line of a terminal. A nil progress shows
 // nothing.
 type progress struct {
 	out   io.Writer
-	done  string // what has been done with each message
-	size  int64  // of the input in bytes; 0: nobody knows
+	done  string // what has been done to each message, such as "sent"
+	size  int64  // of the input in bytes; 0 if unknown
 	begun time.Time
 	shown time.Time
 
 	bytes, messages int64
 }
 
-// The picture is taken anew so often, first after as long: what is over by then needs none.
+// pictureEvery is how often the line is drawn. An operation shorter than that draws none.
 const pictureEvery = 200 * time.Millisecond
 
-// newProgress returns nil where standard error is no terminal, or the input, if there is one, is
-// typed in one.
+// newProgress returns nil if standard error is not a terminal, or if the input is one.
 func newProgress(done string, in *os.File) *progress {
 	if !term.IsTerminal(int(os.Stderr.Fd())) || in != nil && term.IsTerminal(int(in.Fd())) {
 		return nil
@@ -42,7 +41,7 @@ func newProgress(done string, in *os.File) *progress {
 	return p
 }
 
-// step notes one message that took so many bytes of the input.
+// step counts one message that used this many bytes of the input.
 func (p *progress) step(bytes int) {
 	if p == nil {
 		return
@@ -55,7 +54,7 @@ func (p *progress) step(bytes int) {
 	}
 }
 
-// stepOf is step where it may be known what all messages take; else it is 0.
+// stepOf is step for an input whose whole size may be known; all is 0 if it is not.
 func (p *progress) stepOf(bytes int, all int64) {
 	if p != nil && all > 0 {
 		p.size = all
@@ -63,14 +62,14 @@ func (p *progress) stepOf(bytes int, all int64) {
 	p.step(bytes)
 }
 
-// wipe takes the line away, if there is one.
+// wipe clears the line if one was drawn.
 func (p *progress) wipe() {
 	if p != nil && p.shown != p.begun {
 		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
 	}
 }
 
-// picture is the line: 70 columns at most.
+// picture returns the line, 70 columns at most.
 func (p *progress) picture(now time.Time) string {
 	rate := float64(p.messages) / max(now.Sub(p.begun).Seconds(), 0.001)
 	text := fmt.Sprintf("%d %s, %.0f/s", p.messages, p.done, rate)
@@ -78,7 +77,7 @@ func (p *progress) picture(now time.Time) string {
 		return text
 	}
 	const width = 30
-	part := min(float64(p.bytes)/float64(p.size), 1) // the file may have grown
+	part := min(float64(p.bytes)/float64(p.size), 1) // the file may have grown since
 	full := int(part * width)
 	return fmt.Sprintf("[%s%s] %3.0f%%  %s", strings.Repeat("#", full), strings.Repeat(".", width-full), part*100, text)
 }

@@ -21,30 +21,30 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// pub sends to a group.
+// pub publishes messages.
 type pub struct {
 	Server `embed:""`
 
 	Group   string  `arg:"" optional:"" help:"Group to send to; none with --batch."`
-	Message *string `arg:"" optional:"" help:"What to send; without it, all of standard input is one message."`
+	Message *string `arg:"" optional:"" help:"Message to send; without it, standard input is sent as one message."`
 
-	Lines  bool          `help:"Send each line of standard input as a message, as soon as it is there." short:"l"`
+	Lines  bool          `help:"Send each line of standard input as a message, as soon as it is read." short:"l"`
 	Batch  bool          `help:"Send standard input to several groups, all of it or nothing: a JSON object a line, {\"group\":…,\"msg\":…}, with event, ttl and retain if needed." short:"b"`
-	Rate   float64       `help:"With --lines: send at most so many a second." placeholder:"N"`
-	JSON   bool          `help:"The message is JSON, and not text." name:"json"`
-	Event  string        `help:"Name of the event." placeholder:"NAME"`
-	TTL    time.Duration `help:"How long the message is worth being delivered." name:"ttl" placeholder:"DURATION"`
-	Retain bool          `help:"Keep the message for listeners that come later; an empty one clears what was kept." short:"r"`
+	Rate   float64       `help:"With --lines: send at most N messages a second." placeholder:"N"`
+	JSON   bool          `help:"Send the message as JSON instead of text." name:"json"`
+	Event  string        `help:"Event name." placeholder:"NAME"`
+	TTL    time.Duration `help:"How long until the message expires." name:"ttl" placeholder:"DURATION"`
+	Retain bool          `help:"Keep the message for later subscribers; an empty message clears it." short:"r"`
 	Print  bool          `help:"Print the id of each message." short:"p"`
 
 	met bool // the hub has taken a message
 }
 
-// Run sends and returns when the hub holds it.
+// Run publishes and returns when the hub has stored the message.
 func (p *pub) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // whoever asks twice need not wait
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	pause, err := p.pause()
 	switch {
 	case err != nil:
@@ -57,7 +57,7 @@ func (p *pub) Run() error {
 		return usageError{errors.New("--lines reads standard input: leave the message out")}
 	case p.Lines:
 		var bar *progress
-		if !p.Print { // the ids show it
+		if !p.Print { // printed ids show the progress already
 			bar = newProgress("sent", os.Stdin)
 			defer bar.wipe()
 		}
@@ -72,20 +72,20 @@ func (p *pub) Run() error {
 	return p.send(ctx, body)
 }
 
-// pause returns the time from one line to the next that the rate asks for.
+// pause returns the time between two lines that --rate asks for.
 func (p *pub) pause() (time.Duration, error) {
 	switch pause := float64(time.Second) / p.Rate; {
 	case p.Rate == 0:
 		return 0, nil
 	case !p.Lines || !(p.Rate > 0) || pause > math.MaxInt64:
-		return 0, errors.New("--rate is a number of lines a second, and goes with --lines")
+		return 0, errors.New("--rate is a number of lines a second and needs --lines")
 	default:
 		return time.Duration(pause), nil
 	}
 }
 
-// await returns what read does, or an error as soon as the context ends: standard input may be
-// silent for ever.
+// await returns the result of read, or an error as soon as the context ends, because a read of standard
+// input may never return.
 func await(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		b   []byte
@@ -138,7 +138,7 @@ func (p *pub) sendLines(ctx context.Context, in io.Reader, pause time.Duration, 
 	}
 }
 
-// The waits before a message is sent again.
+// Retries of a message.
 const (
 	firstWait   = 100 * time.Millisecond
 	longestWait = 5 * time.Second

@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// settings are those of a file: YAML, one line each, named as the flags.
+// settings are the settings of a YAML file, named like the flags.
 type settings map[string]any
 
 func loadSettings(r io.Reader) (kong.Resolver, error) {
@@ -21,7 +21,7 @@ func loadSettings(r io.Reader) (kong.Resolver, error) {
 	return s, nil
 }
 
-// Validate refuses a name that no flag has.
+// Validate refuses a name that is not a flag.
 func (s settings) Validate(app *kong.Application) error {
 	var names []string
 	for _, node := range app.Leaves(false) {
@@ -31,13 +31,13 @@ func (s settings) Validate(app *kong.Application) error {
 	}
 	for name := range s {
 		if !slices.Contains(names, name) {
-			return fmt.Errorf("the config file: there is no setting %q", name)
+			return fmt.Errorf("config file: unknown setting %q", name)
 		}
 	}
 	return nil
 }
 
-// Resolve returns what the file says of a flag, unless the environment says something.
+// Resolve returns the value of a flag in the file, unless the environment has one.
 func (s settings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	for _, name := range flag.Envs {
 		if _, ok := os.LookupEnv(name); ok {
@@ -52,6 +52,6 @@ func (s settings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	case bool:
 		return v, nil
 	default:
-		return fmt.Sprint(v), nil // as it would stand on the command line
+		return fmt.Sprint(v), nil // as on the command line
 	}
 }

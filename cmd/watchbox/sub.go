@@ -19,24 +19,24 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// sub prints what is sent to groups.
+// sub prints the messages of groups.
 type sub struct {
 	Server `embed:""`
 
-	Filters []string `arg:"" help:"Groups, or patterns: + is one level, # at the end is all below."`
+	Filters []string `arg:"" help:"Groups or patterns: + matches one level, a final # any number of levels."`
 
 	Since   string        `help:"Where to begin: all, a duration such as 10m or 7d, a time, or an id." placeholder:"WHEN"`
-	Last    *int          `help:"Begin with the newest N messages that are held." placeholder:"N"`
-	Count   int           `help:"End after so many messages." short:"n" placeholder:"N"`
-	Timeout time.Duration `help:"End with exit status 1 when this has passed." placeholder:"DURATION"`
-	MaxWait time.Duration `help:"Where the hub is lost again and again, wait no longer than this, beside what the hub asks for." default:"30s" placeholder:"DURATION"`
+	Last    *int          `help:"Start with the newest N messages." placeholder:"N"`
+	Count   int           `help:"Exit after N messages." short:"n" placeholder:"N"`
+	Timeout time.Duration `help:"Exit with status 1 after this time." placeholder:"DURATION"`
+	MaxWait time.Duration `help:"Longest random wait between attempts to reconnect; what the hub asks for is added." default:"30s" placeholder:"DURATION"`
 	JSON    bool          `help:"Print each message as the hub sends it, with id, group, time and the rest." name:"json"`
-	Resume  string        `help:"Keep the position in this file, and go on from there: no message is printed twice, and none left out." placeholder:"FILE" type:"path"`
-	Exec    string        `help:"Run this shell command for each message, which it gets as standard input and as WATCHBOX_ID, _GROUP, _UID, _TIME and _EVENT, instead of printing." placeholder:"COMMAND"`
+	Resume  string        `help:"Keep the position in this file and resume from it: no message is printed twice or left out." placeholder:"FILE" type:"path"`
+	Exec    string        `help:"Run this shell command for each message instead of printing it. The message is its standard input; WATCHBOX_ID, _GROUP, _UID, _TIME and _EVENT are set." placeholder:"COMMAND"`
 }
 
-// Run prints until it has printed as much as it was asked for, or the process is told to end. It
-// goes on over interruptions, and where it was.
+// Run prints messages until --count or --timeout is reached or the process gets a signal. It resumes
+// after interruptions.
 func (s *sub) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -58,7 +58,7 @@ func (s *sub) Run() error {
 	var client *sse.Client
 	alive := func(string) { p.reached(client.LastEventID) }
 	client = &sse.Client{
-		URL: s.stream(), Header: http.Header{"Watchbox-Session": {rand.Text()}}, // the same session when it is back
+		URL: s.stream(), Header: http.Header{"Watchbox-Session": {rand.Text()}}, // the same session after a reconnect
 		LastEventID: pos.id, OnEvent: p.event, OnComment: alive, OnError: report, OnDisconnect: disconnected, IdleTimeout: idleTimeout,
 		FirstEventTimeout: answerTimeout,
 		MaxBackoff:        s.MaxWait,
@@ -77,10 +77,10 @@ func (s *sub) Run() error {
 	return err
 }
 
-// errDone ends a run that has printed all it was asked for, or can no longer print.
+// errDone ends a run that has printed --count messages.
 var errDone = errors.New("done")
 
-// stream returns the address to listen to.
+// stream returns the URL to subscribe to.
 func (s *sub) stream() string {
 	q := url.Values{"group": s.Filters}
 	if s.Since != "" {
@@ -92,7 +92,7 @@ func (s *sub) stream() string {
 	return s.url("/v1/events", "") + "?" + q.Encode()
 }
 
-// taker returns what is done with each message.
+// taker returns the function that prints a message or runs the command for it.
 func (s *sub) taker(ctx context.Context) func(*message) error {
 	switch {
 	case s.Exec != "":
@@ -108,7 +108,7 @@ func printLine(b []byte) error {
 	return err
 }
 
-// printer takes what a stream brings.
+// printer handles the events of a stream.
 type printer struct {
 	take   func(*message) error
 	pos    *position
@@ -117,32 +117,32 @@ type printer struct {
 	ended  bool
 	done   context.CancelCauseFunc
 
-	silence func(time.Duration) // told how long the hub may be silent
+	silence func(time.Duration) // sets how long the hub may be silent
 }
 
 // answerTimeout is how long a hub may take to answer, and a stream to bring its first event.
 const answerTimeout = 30 * time.Second
 
-// idleTimeout is how long a hub may be silent that says nothing else.
+// idleTimeout is how long a hub may be silent if its session event does not name a heartbeat.
 const idleTimeout = time.Minute
 
-// silence returns how long a hub may be silent that begins with a session event.
+// silence returns how long a hub may be silent, by the heartbeat in its session event.
 func silence(session sse.Event) time.Duration {
 	var hello struct{ Heartbeat string }
-	_ = json.Unmarshal(session.Data, &hello) // any other server says nothing
+	_ = json.Unmarshal(session.Data, &hello) // a server that is no hub names none
 	d, _ := time.ParseDuration(hello.Heartbeat)
 	return max(idleTimeout, 2*d)
 }
 
 func (p *printer) event(e sse.Event) {
 	if p.ended {
-		return // more was on its way
+		return // it had been received already
 	}
 	switch e.Type {
 	case "bye":
 		return
 	case "gap":
-		fmt.Fprintln(os.Stderr, "watchbox: messages were missed:", string(e.Data))
+		fmt.Fprintln(os.Stderr, "watchbox: missed messages:", string(e.Data))
 		fallthrough
 	case "session":
 		p.silence(silence(e))
@@ -162,14 +162,14 @@ func (p *printer) event(e sse.Event) {
 	p.end(err)
 }
 
-// reached notes that all up to an id is done with: where nothing comes, that moves on, too.
+// reached stores a position: all messages up to the id are done. Heartbeats move it when no messages come.
 func (p *printer) reached(id string) {
 	if !p.ended {
 		p.end(p.pos.set(id))
 	}
 }
 
-// end ends the run, if there is a reason to.
+// end ends the run if why is not nil.
 func (p *printer) end(why error) {
 	if why != nil {
 		p.ended = true
@@ -181,7 +181,7 @@ func report(err error) { fmt.Fprintln(os.Stderr, "watchbox:", err) }
 
 func disconnected(err error, wait time.Duration) {
 	if errors.Is(err, io.EOF) {
-		err = errors.New("the hub has ended the stream")
+		err = errors.New("the hub ended the stream")
 	}
-	fmt.Fprintf(os.Stderr, "watchbox: %v; again in %v\n", err, wait.Round(time.Millisecond))
+	fmt.Fprintf(os.Stderr, "watchbox: %v; reconnecting in %v\n", err, wait.Round(time.Millisecond))
 }

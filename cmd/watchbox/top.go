@@ -22,15 +22,15 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// top shows what a hub does.
+// top shows the state of a hub.
 type top struct {
 	Server `embed:""`
 
-	Count int `help:"End after so many pictures." short:"n" placeholder:"N"`
-	Rows  int `help:"Groups, and sessions, to show at most." default:"15"`
+	Count int `help:"Exit after N updates." short:"n" placeholder:"N"`
+	Rows  int `help:"Groups and sessions to show at most." default:"15"`
 }
 
-// Run draws a picture a second, on a terminal in place of the last one.
+// Run prints the state once a second. On a terminal each update replaces the last one.
 func (t *top) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -56,7 +56,7 @@ func (t *top) Run() error {
 	return err
 }
 
-// screen draws on each event of $sys/stats.
+// screen draws an update on each message of $sys/stats.
 type screen struct {
 	top      *top
 	ctx      context.Context
@@ -78,7 +78,7 @@ func (s *screen) event(e sse.Event) {
 		Msg  figures
 	}
 	if err := json.Unmarshal(e.Data, &m); err != nil {
-		s.done(fmt.Errorf("what came is no picture of a hub: %w", err))
+		s.done(fmt.Errorf("cannot read the statistics: %w", err))
 		return
 	}
 	if s.before != nil {
@@ -102,7 +102,7 @@ func (s *screen) draw(now figures, at time.Time) error {
 		return context.Cause(s.ctx)
 	case final(err, true):
 		return err
-	case err != nil: // the stream will be lost, too, and comes back
+	case err != nil: // temporary: the stream reconnects
 		report(err)
 		return nil
 	}
@@ -131,18 +131,18 @@ func (s *screen) draw(now figures, at time.Time) error {
 	return nil
 }
 
-// fit returns how many rows each of two tables may have below so many lines for the terminal to
-// show all, and how wide they may be.
+// fit returns how many rows each of the two tables may have so that all fits the terminal below the lines
+// above, and the terminal's width.
 func fit(most, above int) (rows, width int) {
 	width, height, err := term.GetSize(int(os.Stdout.Fd()))
 	if err != nil {
 		return most, 0
 	}
-	const titles = 4 // of the tables, the line between and the last, where the cursor is
+	const titles = 4 // table headers, the blank line between them and the last line, where the cursor is
 	return min(most, max(1, (height-above-titles)/2)), width
 }
 
-// cut cuts lines to a width; 0: to none.
+// cut cuts lines to a width; 0 leaves them as they are.
 func cut(text []byte, width int) []byte {
 	if width == 0 {
 		return text
@@ -155,7 +155,7 @@ func cut(text []byte, width int) []byte {
 	return out
 }
 
-// groupRow and sessionRow are what the tables show of the API's answers.
+// groupRow and sessionRow are the members of the API's answers that the tables show.
 type groupRow struct {
 	Group       string
 	Messages    int64
@@ -170,7 +170,7 @@ type sessionRow struct {
 	Lag, Sent           struct{ Messages, Bytes float64 }
 }
 
-// tables prints the busiest groups, and the sessions that are furthest behind.
+// tables prints the busiest groups and the sessions that are furthest behind.
 func tables(out io.Writer, rows int, groups []groupRow, sessions []sessionRow) {
 	slices.SortFunc(groups, func(a, b groupRow) int { return cmp.Or(-cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Group, b.Group)) })
 	slices.SortFunc(sessions, func(a, b sessionRow) int {
@@ -190,7 +190,7 @@ func tables(out io.Writer, rows int, groups []groupRow, sessions []sessionRow) {
 	_ = w.Flush()
 }
 
-// short cuts a text that would break the table, and what a terminal would obey.
+// short cuts long text and replaces control characters, which a terminal would interpret.
 func short(s string) string {
 	const most = 40
 	s = strings.Map(func(r rune) rune {
