@@ -34,8 +34,9 @@ type callbacks struct {
 	wrong error // how a callback was registered
 
 	running map[uint64]bool     // goroutines, by their number, that call callbacks
-	waiting map[string][]func() // by session: the first is running
+	waiting map[string][]queued // by session: the first is running
 	count   int
+	bytes   int // of the messages that wait or run
 	dropped uint64
 	closed  bool
 	idle    *sync.Cond // count is 0
@@ -48,10 +49,19 @@ const (
 	maxOwnMessages = 1_000 // with one session's other events
 	maxMessages    = 10_000
 	maxEvents      = 100_000 // with the messages
+
+	maxOwnBytes = 8 << 20  // of one session's messages
+	maxBytes    = 32 << 20 // of all messages
 )
 
+// queued is a call that waits, and the size of its message.
+type queued struct {
+	call  func()
+	bytes int
+}
+
 func newCallbacks(h *Hub, l *slog.Logger) *callbacks {
-	c := &callbacks{hub: h, logger: l, waiting: map[string][]func(){}, running: map[uint64]bool{}}
+	c := &callbacks{hub: h, logger: l, waiting: map[string][]queued{}, running: map[uint64]bool{}}
 	c.idle = sync.NewCond(&c.mu)
 	return c
 }
@@ -170,7 +180,11 @@ func (c *callbacks) Messages(list []hub.Message) bool {
 		}
 		calls[i] = func(f func(Message)) { f(heard) }
 	}
-	return tell(c, &c.message, key, maxMessages, calls...)
+	bytes := make([]int, len(list))
+	for i := range list {
+		bytes[i] = len(list[i].Data)
+	}
+	return tell(c, &c.message, key, maxMessages, bytes, calls...)
 }
 
 // Session implements hub.Observer.
@@ -178,28 +192,31 @@ func (c *callbacks) Session(e session.Event) {
 	s := Session{e.UID}
 	switch e.Kind {
 	case session.Connect:
-		tell(c, &c.connect, e.UID, maxEvents, func(f func(Session)) { f(s) })
+		tell(c, &c.connect, e.UID, maxEvents, nil, func(f func(Session)) { f(s) })
 	case session.Reconnect:
-		tell(c, &c.reconnect, e.UID, maxEvents, func(f func(Session)) { f(s) })
+		tell(c, &c.reconnect, e.UID, maxEvents, nil, func(f func(Session)) { f(s) })
 	case session.Disconnect:
-		tell(c, &c.disconnect, e.UID, maxEvents, func(f func(Session, Reason)) { f(s, e.Reason) })
+		tell(c, &c.disconnect, e.UID, maxEvents, nil, func(f func(Session, Reason)) { f(s, e.Reason) })
 	case session.Join:
-		tell(c, &c.join, e.UID, maxEvents, func(f func(Session, string)) { f(s, e.Filter.String()) })
+		tell(c, &c.join, e.UID, maxEvents, nil, func(f func(Session, string)) { f(s, e.Filter.String()) })
 	case session.Leave:
-		tell(c, &c.leave, e.UID, maxEvents, func(f func(Session, string)) { f(s, e.Filter.String()) })
+		tell(c, &c.leave, e.UID, maxEvents, nil, func(f func(Session, string)) { f(s, e.Filter.String()) })
 	}
 }
 
 // tell has each callback of a list called for each of the calls, unless most wait already. Where nobody wants to hear, it
 // costs nothing.
-func tell[F any](c *callbacks, list *[]F, key string, most int, calls ...func(F)) bool {
+func tell[F any](c *callbacks, list *[]F, key string, most int, bytes []int, calls ...func(F)) bool {
 	callbacks := get(c, list)
 	if len(callbacks) == 0 {
 		return true
 	}
-	posts := make([]func(), len(calls))
+	posts := make([]queued, len(calls))
 	for i, call := range calls {
-		posts[i] = func() {
+		if bytes != nil {
+			posts[i].bytes = bytes[i]
+		}
+		posts[i].call = func() {
 			for _, f := range callbacks {
 				c.call(func() { call(f) })
 			}
@@ -214,23 +231,38 @@ func tell[F any](c *callbacks, list *[]F, key string, most int, calls ...func(F)
 
 // post has a list called, in order, after what waits under the same key. If it cannot, it returns
 // how many calls that was so of.
-func (c *callbacks) post(key string, most int, list []func()) (ok bool, dropped uint64) {
+func (c *callbacks) post(key string, most int, list []queued) (ok bool, dropped uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	queue := c.waiting[key]
 	switch {
 	case c.closed:
 		return false, 0
-	case c.count >= most, most == maxMessages && len(queue) >= maxOwnMessages:
+	case c.count >= most, most == maxMessages && (len(queue) >= maxOwnMessages || c.bytes >= maxBytes || c.ownBytes(queue) >= maxOwnBytes):
 		c.dropped += uint64(len(list))
 		return false, c.dropped
 	}
 	c.count += len(list)
+	for _, q := range list {
+		c.bytes += q.bytes
+	}
 	c.waiting[key] = append(queue, list...)
 	if len(queue) == 0 {
-		go c.run(key, list[0])
+		go c.run(key, list[0].call)
 	}
 	return true, 0
+}
+
+// ownBytes returns how many bytes the messages of one session take. It adds them up only where that
+// can matter.
+func (c *callbacks) ownBytes(queue []queued) (n int) {
+	if c.bytes < maxOwnBytes {
+		return 0
+	}
+	for _, q := range queue {
+		n += q.bytes
+	}
+	return n
 }
 
 // run calls f, and what waits after it under a key.
@@ -287,13 +319,14 @@ func (c *callbacks) next(key string) func() {
 		c.idle.Broadcast()
 	}
 	queue := c.waiting[key]
-	queue[0] = nil
+	c.bytes -= queue[0].bytes
+	queue[0] = queued{}
 	if queue = queue[1:]; len(queue) == 0 {
 		delete(c.waiting, key)
 		return nil
 	}
 	c.waiting[key] = queue
-	return queue[0]
+	return queue[0].call
 }
 
 // call calls f. One that panics ends there.

@@ -464,3 +464,30 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// TestMessagesForASlowCallbackAreBoundedByTheirBytes: those of one session leave room for others.
+func TestMessagesForASlowCallbackAreBoundedByTheirBytes(t *testing.T) {
+	h, addr := serve(t)
+	p := at(t, addr)
+	release, heard := make(chan struct{}), make(chan string, 100)
+	l, other := p.listen("/v1/groups/bar", ""), p.listen("/v1/groups/bar", "")
+	h.OnMessage(func(m watchbox.Message) {
+		if m.UID == l.uid {
+			<-release
+		}
+		heard <- m.UID
+	})
+	defer close(release)
+	large := strings.Repeat("x", 1<<20)
+	for range 20 {
+		p.wants(201, "POST /v1/groups/foo", large, l.proof()...)
+	}
+	if body := p.wants(200, "GET /metrics", ""); !strings.Contains(body, "watchbox_callbacks_dropped_total 12\n") {
+		t.Errorf("%s", body[strings.Index(body, "watchbox_callbacks"):][:200])
+	}
+	p.refused(503, "program-busy", "POST /v1/server", "hello?", l.proof()...)
+	p.wants(202, "POST /v1/server", large, other.proof()...)
+	if uid := <-heard; uid != other.uid {
+		t.Errorf("a message of %s is heard first", uid)
+	}
+}
