@@ -8,34 +8,34 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// change is filters that a stream gets or loses from a position on. Until it has sent all up to
-// there, its filters are what they were: so nothing is lost or repeated, however far behind it is.
+// change adds or removes filters of a stream, from a position on. Until the stream has sent all messages up
+// to there it keeps its old filters, so that nothing is lost or repeated, however far behind it is.
 type change struct {
 	from    store.Seq
 	filters group.Set
 	leave   bool
-	opening *opening // of filters that it gets
+	opening *opening // of filters that are added
 }
 
-// MaxChanges is how many changes of a stream's filters may wait until the stream has reached their
-// positions. It also bounds what one change costs, which copies the list.
+// MaxChanges is how many changes of a stream's filters may wait until the stream reaches their positions.
+// It also bounds the cost of a change, which copies the list.
 const MaxChanges = 256
 
-// ErrTooManyChanges says that MaxChanges wait.
+// ErrTooManyChanges says that MaxChanges are waiting.
 var ErrTooManyChanges = errors.New("the stream does not keep up with the changes of its filters: read from it, then send the change again")
 
-// Join adds a filter, from the end of the log on, which begins with its retained messages.
+// Join adds a filter from the current end of the log on. Its retained messages are sent first.
 func (s *Stream) Join(f group.Filter) error {
 	from := s.end()
 	return s.change(change{from: from, filters: group.Set{f}, opening: &opening{set: group.Set{f}, to: from}})
 }
 
-// Leave takes a filter away.
+// Leave removes a filter from the current end of the log on.
 func (s *Stream) Leave(f group.Filter) error {
 	return s.change(change{from: s.end(), filters: group.Set{f}, leave: true})
 }
 
-// end returns the position of the log's end.
+// end returns the position of the end of the log.
 func (s *Stream) end() store.Seq {
 	_, newest := s.shard.set.log.Bounds()
 	return newest.Seq
@@ -57,10 +57,9 @@ func (s *Stream) change(c change) error {
 	return nil
 }
 
-// Owe has the stream begin further back, at the position that its session had reached when it was
-// lost: up to where it would have begun, it gets what was sent to its session, and nothing else. It
-// is to be called before Run.
-func (s *Stream) Owe(reached store.Seq) {
+// DeliverMissed makes the stream start at the position that its session had reached when it was lost. From
+// there to its own start it gets only the messages to its session. Call it before Run.
+func (s *Stream) DeliverMissed(reached store.Seq) {
 	if reached >= s.pos {
 		return
 	}
@@ -70,7 +69,7 @@ func (s *Stream) Owe(reached store.Seq) {
 	s.mark.Store(uint64(reached))
 }
 
-// edit replaces the list of changes by what f makes of a copy.
+// edit replaces the list of changes with the result of f, which gets a copy.
 func (s *Stream) edit(f func([]change) []change) {
 	for {
 		old := s.changes.Load()
@@ -97,8 +96,8 @@ func (s *Stream) pending() (c change, ok bool) {
 	return (*list)[0], true
 }
 
-// apply makes the changes whose position the stream has reached, one at a time: each may have
-// retained messages to be sent before the next. Its owner calls it.
+// apply makes the changes whose positions the stream has reached. It stops after one that has retained
+// messages to send first. The stream's owner calls it.
 func (s *Stream) apply() {
 	for s.opening == nil {
 		c, ok := s.pending()
@@ -109,8 +108,8 @@ func (s *Stream) apply() {
 		filters := slices.DeleteFunc(slices.Clone(s.filters), func(f group.Filter) bool { return slices.Contains(c.filters, f) })
 		if !c.leave {
 			filters = append(filters, c.filters...)
-			s.opening, s.told = c.opening, 0              // what they lose has not been told
-			if s.opening != nil && s.opening.set != nil { // the stream may have gone on while the change was made
+			s.opening, s.lossReported = c.opening, 0      // losses of the new filters have not been reported
+			if s.opening != nil && s.opening.set != nil { // the stream may have moved on meanwhile
 				s.opening.to = max(s.opening.to, s.pos)
 			}
 		}

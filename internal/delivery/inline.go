@@ -20,11 +20,11 @@ type appended struct {
 	few         int // streams that it may still write to
 }
 
-// Appended has to be called after each append to the log, if the set was created with told. If the
+// Appended has to be called after each append to the log, if the set was created with notified. If the
 // messages are for at most few streams, and no other goroutine runs their shards, it delivers them before
 // it returns. Otherwise it wakes those shards. It never waits.
 func (s *Set) Appended(first store.Seq, entries []store.Entry, few int) {
-	if !s.told {
+	if !s.notified {
 		return
 	}
 	a := appended{first: first, last: first + store.Seq(len(entries)) - 1, entries: entries, few: few}

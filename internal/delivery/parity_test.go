@@ -137,7 +137,7 @@ var scenarios = map[string]func(*rig, setup) []*listener{
 		r.say("a", "not missed: it was not there")
 		r.say("$session/1", "missed, too")
 		l := r.make(filters("a"), c, session("1"))
-		l.stream.Owe(0)
+		l.stream.DeliverMissed(0)
 		r.say("a", "missed after it began")
 		if !r.run(l) {
 			r.t.Fatal("closed")

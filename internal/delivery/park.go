@@ -76,7 +76,7 @@ func (sh *shard) adopt(s *Stream) {
 
 // begin makes the shard read the log from its current end.
 func (sh *shard) begin() {
-	if !sh.follows.Swap(true) && !sh.set.told {
+	if !sh.follows.Swap(true) && !sh.set.notified {
 		sh.unwatch = sh.set.log.Watch(sh.wake)
 	}
 	_, newest := sh.set.log.Bounds()
@@ -87,7 +87,7 @@ func (sh *shard) begin() {
 // catchUp brings a stream to the shard's position, if one read and one write suffice.
 func (sh *shard) catchUp(s *Stream) bool {
 	through := store.Seq(sh.pos.Load())
-	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Told: s.told, Live: true}
+	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Told: s.lossReported, Live: true}
 	sh.single.reset()
 	if err := sh.set.log.Read(q, &sh.batch); err != nil || len(sh.batch.Gaps) > 0 || sh.batch.Next < through {
 		go s.follow()

@@ -11,24 +11,24 @@ import (
 
 // Set is all streams of a log, divided among shards.
 type Set struct {
-	log    store.Store
-	told   bool
-	shards []*shard
-	next   atomic.Uint32
-	turns  *turns
-	gate   gate
-	unsent *copies
-	stats  counters
+	log      store.Store
+	notified bool
+	shards   []*shard
+	next     atomic.Uint32
+	turns    *turns
+	gate     gate
+	unsent   *copies
+	stats    counters
 }
 
-// NewSet starts the shards, one for each core. They watch the log, unless the set is told: then
+// NewSet starts the shards, one for each core. They watch the log, unless notified is set: then
 // Appended has to be called after each append.
 //
 // Sockets that do not take a whole message leave up to maxUnsent bytes in memory, and 4 KiB a stream
 // beyond that. A stream for which there is no room ends with the reason Slow.
-func NewSet(log store.Store, told bool, maxUnsent int64) *Set {
+func NewSet(log store.Store, notified bool, maxUnsent int64) *Set {
 	n := runtime.GOMAXPROCS(0)
-	s := &Set{log: log, told: told, unsent: newCopies(maxUnsent)}
+	s := &Set{log: log, notified: notified, unsent: newCopies(maxUnsent)}
 	s.turns = newTurns(2*n, &s.gate)
 	for range n {
 		s.shards = append(s.shards, newShard(s))

@@ -349,7 +349,7 @@ func (sh *shard) send(s *Stream, p *parcel, now instant) {
 func (sh *shard) settle() {
 	sh.fresh.Store(idle)
 	sh.set.gate.open()
-	if sh.parked == 0 && sh.follows.Swap(false) && !sh.set.told {
+	if sh.parked == 0 && sh.follows.Swap(false) && !sh.set.notified {
 		sh.unwatch()
 	}
 	if cap(sh.batch.Buf) > batchBytes { // it has grown for a large message

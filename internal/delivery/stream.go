@@ -69,17 +69,17 @@ type Stream struct {
 	sentBytes    atomic.Uint64
 
 	// Used by its owner alone: the goroutine that follows, or the shard where it is parked.
-	filters   group.Set // as the client named them
-	uid       string
-	view      View
-	live      bool      // it has reached the end of the log
-	skip      bool      // it was slow: skip to the newest message
-	pos       store.Seq // all up to here was sent
-	told      uint64    // Batch.Told at the last gap: earlier losses were reported
-	opening   *opening  // state of the beginning; nil afterwards
-	heartbeat time.Duration
-	coalesce  time.Duration
-	sent      instant // when it was last written to
+	filters      group.Set // as the client named them
+	uid          string
+	view         View
+	live         bool      // it has reached the end of the log
+	skip         bool      // it was slow: skip to the newest message
+	pos          store.Seq // all up to here was sent
+	lossReported uint64    // Batch.Told at the last gap: earlier losses were reported
+	opening      *opening  // state of the beginning; nil afterwards
+	heartbeat    time.Duration
+	coalesce     time.Duration
+	sent         instant // when it was last written to
 
 	// Used by the shard alone.
 	due        instant // when the shard has to look at it next

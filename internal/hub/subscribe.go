@@ -131,7 +131,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	}
 	closed = h.closed(s, uid)
 	if reached, ok := part.Missed(); ok && (s.From.Resume == "" || start.Unknown != "") {
-		stream.Owe(store.Seq(reached))
+		stream.DeliverMissed(store.Seq(reached))
 	}
 	if s.Filters.Match(statsGroup) {
 		h.stats.start(h)
