@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// engine is a way to make messages durable.
+// engine stores messages durably.
 type engine interface {
-	// commit writes the messages, whose first has this number, and returns when they are durable.
+	// commit writes messages, numbered from first on, and returns when they are durable.
 	commit(first uint64, msgs [][]byte) error
 	// scan calls f for each message.
 	scan(f func(msg []byte)) error
@@ -74,13 +74,13 @@ func engines(s settings) error {
 	return nil
 }
 
-// request is a message that waits to be durable.
+// request is a message that waits for its commit.
 type request struct {
 	msg  []byte
 	done chan error
 }
 
-// load has n committers write messages one after the other.
+// load runs n committers, each of which writes one message at a time.
 func load(e engine, s settings, n int, grouped bool) (rate float64, total uint64, err error) {
 	var count atomic.Uint64
 	var seq atomic.Uint64
@@ -121,7 +121,7 @@ func load(e engine, s settings, n int, grouped bool) (rate float64, total uint64
 	return float64(count.Load()) / time.Since(began).Seconds(), count.Load(), nil
 }
 
-// group commits all that waits, again and again.
+// group commits all waiting messages together, in a loop.
 func group(e engine, in chan request) {
 	var seq uint64 = 1
 	for r := range in {

@@ -15,7 +15,7 @@ import (
 
 const address = "127.0.0.1:9300"
 
-// hub is a server that runs.
+// hub is a running server.
 type hub struct {
 	cmd   *exec.Cmd
 	began time.Duration // until it was ready
@@ -47,13 +47,13 @@ func (s settings) start(args ...string) (*hub, error) {
 	return nil, errors.New("the hub does not begin")
 }
 
-// kill ends it as a crash does.
+// kill kills the process.
 func (h *hub) kill() {
 	_ = h.cmd.Process.Kill()
 	_ = h.cmd.Wait()
 }
 
-// stop ends it as one should.
+// stop shuts the process down.
 func (h *hub) stop() error {
 	if err := h.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (h *hub) stop() error {
 	return h.cmd.Wait()
 }
 
-// memory returns the process's resident bytes: the most that there were, or those of now.
+// memory returns the process's resident bytes, at their peak or now.
 func (h *hub) memory(field string) (bytes int64) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.cmd.Process.Pid))
 	for line := range strings.Lines(string(text)) {
@@ -73,7 +73,7 @@ func (h *hub) memory(field string) (bytes int64) {
 	return bytes
 }
 
-// connections are how many publish at once.
+// connections are the numbers of concurrent publishers.
 var connections = []int{1, 16, 256}
 
 // posts measures POSTs to a hub on disk and in memory, and commits to the bare disk and to bbolt.
@@ -133,7 +133,7 @@ func posts(s settings) error {
 	return nil
 }
 
-// bareFsync returns how many writes a second the disk takes from one who waits for each.
+// bareFsync returns how many writes with an fsync each the disk takes a second.
 func bareFsync(path string, s settings) (float64, error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -148,7 +148,7 @@ func bareFsync(path string, s settings) (float64, error) {
 	return float64(n) / time.Since(began).Seconds(), errors.Join(err, f.Close())
 }
 
-// publish has the load generator publish to a hub from so many connections.
+// publish runs the load generator with a number of connections.
 func (s settings) publish(n int, args ...string) (rate float64, err error) {
 	h, err := s.start(args...)
 	if err != nil {

@@ -21,7 +21,7 @@ const (
 )
 
 // long fills a hub in little memory with many messages, kills it, starts it again and reads all.
-// Then it has a disk and a memory hub replay the same shorter log.
+// Then it compares how fast a hub on disk and one in memory replay the same shorter log.
 func long(s settings) error {
 	dir := filepath.Join(s.dir, "long")
 	h, err := s.start("--data-dir", dir, "--max-memory", s.memory)
@@ -54,7 +54,7 @@ func long(s settings) error {
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
 
-// compare has both stores replay the same log, in turn.
+// compare replays the same log from both stores, one after the other.
 func (s settings) compare() error {
 	const rounds = 3
 	var rates [2][]float64
@@ -88,7 +88,7 @@ func best(list []float64) (b float64) {
 	return b
 }
 
-// fill publishes so many messages, no two alike.
+// fill publishes a number of different messages.
 func (s settings) fill(messages int) (time.Duration, error) {
 	var left atomic.Int64
 	left.Store(int64(messages / batchSize))
@@ -111,7 +111,7 @@ func (s settings) fill(messages int) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
-// batch returns a body: lines of JSON strings with half of each at random, as far as letters are.
+// batch returns a body: lines of JSON strings, half of each random letters.
 func (s settings) batch() []byte {
 	const letters = "abcdefghijklmnopqrstuvwxyz012345"
 	b := make([]byte, 0, batchSize*(s.size+3))
@@ -140,8 +140,8 @@ func post(group string, body []byte) error {
 	return errors.Join(err, resp.Body.Close())
 }
 
-// replay reads so many messages over a stream from the start of the log, and returns how many
-// came a second.
+// replay reads a number of messages over a stream from the start of the log, and returns messages a
+// second.
 func replay(messages int) (float64, error) {
 	c, err := net.Dial("tcp", address)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Command disk measures what the disk costs: how many durable messages a second the bare disk, two
-// embedded engines and a hub take from 1, 16 and 256 at once, and what a long log takes to write,
-// to start with and to read.
+// Command disk measures the cost of storing on disk: durable messages a second of the bare disk, two
+// embedded engines and a hub with 1, 16 and 256 publishers, and how long a long log takes to write, to
+// open and to read.
 //
-//	go run . engines     the engines that store/disk could stand on
-//	go run . posts       POSTs to a hub, beside what the disk itself can do
+//	go run . engines     the engines that store/disk could use
+//	go run . posts       POSTs to a hub, beside the bare disk
 //	go run . long        a log of 10 million messages in 64 MiB of memory
 //
 // The hub and the load generator are taken from ../../bin, where `make bench` puts them.
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// settings are what all measurements share.
+// settings are common to all measurements.
 type settings struct {
 	dir      string
 	bin      string

@@ -292,9 +292,9 @@ func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
 	}
 }
 
-// TestAFailingFsyncIsTheEndOfWriting: what a disk says after an error is not to be trusted, so that
+// TestAFailingFsyncMakesTheLogReadOnly: what a disk says after an error is not to be trusted, so that
 // nothing is written any more. What was acknowledged is read on, and is there the next time.
-func TestAFailingFsyncIsTheEndOfWriting(t *testing.T) {
+func TestAFailingFsyncMakesTheLogReadOnly(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	var fails atomic.Bool
@@ -357,9 +357,9 @@ func TestAFailingFsyncIsTheEndOfWriting(t *testing.T) {
 	}
 }
 
-// TestAFolderThatIsNoneOfOursIsLeftAlone: one that another process uses, one of a newer version,
+// TestAForeignFolderIsRefused: one that another process uses, one of a newer version,
 // one with other files.
-func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
+func TestAForeignFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	refused := func(dir string, fs vfs.FS, want string) {
 		t.Helper()
@@ -400,9 +400,9 @@ func TestAFolderThatIsNoneOfOursIsLeftAlone(t *testing.T) {
 	refused("logs", mem, "has log in it")
 }
 
-// TestALogThatWasClosedIsMissedWhole: where it ended is known then, so that whatever is cut off at
+// TestALossBehindACleanEndIsAlwaysAGap: where it ended is known then, so that whatever is cut off at
 // its end is told.
-func TestALogThatWasClosedIsMissedWhole(t *testing.T) {
+func TestALossBehindACleanEndIsAlwaysAGap(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	r := written(t, mem, 30)
@@ -440,9 +440,9 @@ func TestAStoreWithoutItsIDsIsRefused(t *testing.T) {
 	}
 }
 
-// TestABadTableIsAnErrorForWhoReadsIt and for nobody else: the process lives, what is new can be
+// TestABadTableIsAnErrorForItsReaders and for nobody else: the process lives, what is new can be
 // appended and read, and the log can be closed.
-func TestABadTableIsAnErrorForWhoReadsIt(t *testing.T) {
+func TestABadTableIsAnErrorForItsReaders(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	rng := rand.New(rand.NewPCG(5, 6))
@@ -488,7 +488,7 @@ func TestABadTableIsAnErrorForWhoReadsIt(t *testing.T) {
 		}
 	}
 	if errs == 0 {
-		t.Error("nobody noticed")
+		t.Error("no fault was found")
 	}
 }
 
@@ -530,8 +530,8 @@ func TestALostLogGivesNoIDTwice(t *testing.T) {
 	}
 }
 
-// TestAStoreOfWhichNothingIsLeftIsRefused instead of being begun anew.
-func TestAStoreOfWhichNothingIsLeftIsRefused(t *testing.T) {
+// TestAStoreWithoutItsLogIsRefused instead of being begun anew.
+func TestAStoreWithoutItsLogIsRefused(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewMem()
 	for range 2 { // the second makes a table of what the first has logged
@@ -558,9 +558,9 @@ func TestAStoreOfWhichNothingIsLeftIsRefused(t *testing.T) {
 	}
 }
 
-// TestNeverIsSyncedAllTheSame: what nobody waits for is on disk soon, and no crash of the process
+// TestFsyncNeverSyncsSoon: what nobody waits for is on disk soon, and no crash of the process
 // takes it.
-func TestNeverIsSyncedAllTheSame(t *testing.T) {
+func TestFsyncNeverSyncsSoon(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	l, err := disk.Open(powerOptions(mem, disk.Never))

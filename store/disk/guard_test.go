@@ -63,10 +63,10 @@ func texts(list []held) []held {
 	return list
 }
 
-// TestADiskThatFailsAnywhereEndsWritingAndNothingElse breaks the disk at each operation in turn
+// TestADiskThatFailsAnywhereMakesTheLogReadOnly breaks the disk at each operation in turn
 // while messages are appended, logs and tables are begun and ended: the process lives, what was
 // acknowledged can be read, and is there when the store is opened again.
-func TestADiskThatFailsAnywhereEndsWritingAndNothingElse(t *testing.T) {
+func TestADiskThatFailsAnywhereMakesTheLogReadOnly(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for first, struck := int64(1), true; struck; first += 1 + first/8 {

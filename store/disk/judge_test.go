@@ -16,7 +16,7 @@ type record struct {
 	mu    sync.Mutex
 	sent  map[string]bool   // texts that an Append was called with
 	acked map[string]string // id by text
-	is    map[string]string // text by id, whoever told it
+	is    map[string]string // text by id, by either side
 	gone  map[string]bool   // texts that a policy may have evicted
 	wrong []string
 }
@@ -151,8 +151,8 @@ func all(l store.Log, filter string) (got []held, gaps []store.Gap, err error) {
 	return got, gaps, nil
 }
 
-// TestTheJudgeIsNoFool shows the judge a good run, and the same with one thing wrong.
-func TestTheJudgeIsNoFool(t *testing.T) {
+// TestTheJudgeFindsEachFault shows the judge a good run, and the same with one thing wrong.
+func TestTheJudgeFindsEachFault(t *testing.T) {
 	t.Parallel()
 	good := func() (*record, []held) {
 		r := newRecord()

@@ -119,7 +119,7 @@ func TestKilledAtAnyMomentNothingIsLostOrRepeated(t *testing.T) {
 			}
 			r.verdict(t)
 			if acked = len(r.acked); acked < n {
-				t.Errorf("only %d messages were acknowledged in %d rounds: the test tests nothing", acked, n)
+				t.Errorf("only %d messages were acknowledged in %d rounds: the test proves nothing", acked, n)
 			}
 			if fsync == "always" && gapped > 0 {
 				t.Errorf("gaps are told in %d of %d rounds, and nothing was lost", gapped, n)
@@ -270,7 +270,7 @@ func TestAKillInTheMiddleOfAWriteTellsNoGap(t *testing.T) {
 				t.Fatal(err)
 			}
 			if k.left == nil {
-				t.Fatal("no write was cut: the test tests nothing")
+				t.Fatal("no write was cut: the test proves nothing")
 			}
 			if l, err = disk.Open(powerOptions(k.left, disk.Always)); err != nil {
 				t.Fatal(err)

@@ -348,7 +348,7 @@ func (m *lives) judge() {
 		}
 	}
 	if read == 0 {
-		m.Error("nothing was read: the test tests nothing")
+		m.Error("nothing was read: the test proves nothing")
 	}
 }
 

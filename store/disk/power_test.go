@@ -180,8 +180,8 @@ func TestAPowerCutWithoutFsyncIsToldAsAGap(t *testing.T) {
 	}
 }
 
-// TestAPowerCutIsSeenByTheJudge: a log that acknowledges what is not on disk is found out.
-func TestAPowerCutIsSeenByTheJudge(t *testing.T) {
+// TestTheJudgeFindsMessagesLostByAPowerCut: a log that acknowledges what is not on disk is found out.
+func TestTheJudgeFindsMessagesLostByAPowerCut(t *testing.T) {
 	t.Parallel()
 	_, cuts := work(t, disk.Never, 800)
 	found := 0
@@ -193,7 +193,7 @@ func TestAPowerCutIsSeenByTheJudge(t *testing.T) {
 		}
 	}
 	if found == 0 {
-		t.Error("nobody noticed")
+		t.Error("no fault was found")
 	}
 }
 

@@ -41,8 +41,8 @@ func narrowly(t *testing.T, fs vfs.FS, most int64) *disk.Log {
 	return l
 }
 
-// TestTheLargestGroupMakesRoomOnDisk: a flood in one group takes nothing from the quiet ones.
-func TestTheLargestGroupMakesRoomOnDisk(t *testing.T) {
+// TestTheLargestGroupIsEvictedFirst: a flood in one group takes nothing from the quiet ones.
+func TestTheLargestGroupIsEvictedFirst(t *testing.T) {
 	t.Parallel()
 	const most = 8 << 20
 	l := narrowly(t, vfs.NewMem(), most)
@@ -69,9 +69,9 @@ func TestTheLargestGroupMakesRoomOnDisk(t *testing.T) {
 	}
 }
 
-// TestWhatIsRetainedIsBoundedOnDisk: it takes no more than half, what replaces it is taken, and after
+// TestRetainedMessagesTakeAtMostHalfOfTheDisk: it takes no more than half, what replaces it is taken, and after
 // a restart it counts as before.
-func TestWhatIsRetainedIsBoundedOnDisk(t *testing.T) {
+func TestRetainedMessagesTakeAtMostHalfOfTheDisk(t *testing.T) {
 	t.Parallel()
 	const most = 16 << 20
 	fs := vfs.NewMem()
@@ -177,9 +177,9 @@ func (s *small) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: s.size - min(used, s.size), TotalBytes: s.size, UsedBytes: used}, err
 }
 
-// TestADiskThatTheLogHasFilledCanBeEmptied: it leaves room to delete in, and gives back what was
+// TestAFullDiskCanBeEmptiedByPurges: it leaves room to delete in, and gives back what was
 // deleted.
-func TestADiskThatTheLogHasFilledCanBeEmptied(t *testing.T) {
+func TestAFullDiskCanBeEmptiedByPurges(t *testing.T) {
 	t.Parallel()
 	fs := &small{vfs.NewMem(), 40 << 20}
 	l := narrowly(t, fs, 0)
@@ -309,9 +309,9 @@ func TestAMessageThatMemoryRefusesLeavesTheStoreWhole(t *testing.T) {
 	}
 }
 
-// TestAPurgeThatMeetsAFullDiskIsAnswered, and done when there is room; the log can be closed all the
+// TestAPurgeOnAFullDiskIsAnswered, and done when there is room; the log can be closed all the
 // same.
-func TestAPurgeThatMeetsAFullDiskIsAnswered(t *testing.T) {
+func TestAPurgeOnAFullDiskIsAnswered(t *testing.T) {
 	t.Parallel()
 	for _, waits := range []bool{false, true} {
 		fs := &narrow{FS: vfs.NewMem()}
@@ -332,7 +332,7 @@ func TestAPurgeThatMeetsAFullDiskIsAnswered(t *testing.T) {
 			t.Errorf("it is answered with %v", err)
 		}
 		if left := groups(l); len(left) == 0 {
-			t.Error("it met no full disk: the test tests nothing")
+			t.Error("it met no full disk: the test proves nothing")
 		}
 		if waits {
 			fs.left.Store(0)

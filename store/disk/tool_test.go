@@ -163,7 +163,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoExportIsNotImported(t *testing.T) {
+func TestInvalidExportsAreRefused(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	fill(t, dir)
@@ -256,8 +256,8 @@ func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
 	}
 }
 
-// TestAnImportLeavesWhatItDoesNotMake: files, links and the rights of folders.
-func TestAnImportLeavesWhatItDoesNotMake(t *testing.T) {
+// TestAnImportLeavesOtherFilesAlone: files, links and the rights of folders.
+func TestAnImportLeavesOtherFilesAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	dump := exported(t, filepath.Join(dir, "store"))
@@ -338,9 +338,9 @@ func files(t *testing.T, dir string) string {
 	return out.String()
 }
 
-// TestWhatIsMissingIsStillToldAfterAnExport: of a store whose log has a hole, though nothing of that
+// TestALossIsStillAGapAfterAnExport: of a store whose log has a hole, though nothing of that
 // is in the lines.
-func TestWhatIsMissingIsStillToldAfterAnExport(t *testing.T) {
+func TestALossIsStillAGapAfterAnExport(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	store1, store2 := filepath.Join(dir, "1"), filepath.Join(dir, "2")
@@ -385,7 +385,7 @@ func TestWhatIsMissingIsStillToldAfterAnExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(got) == 30 {
-		t.Fatal("nothing is missing: the test tests nothing")
+		t.Fatal("nothing is missing: the test proves nothing")
 	}
 	r.judge(got, func(id string) bool { return told(id, gaps) })
 	r.verdict(t)
@@ -416,8 +416,8 @@ func TestAnImportThatIsInterruptedMakesNothing(t *testing.T) {
 	}
 }
 
-// TestTimesRiseInAnImportToo, though a clock was put back meanwhile.
-func TestTimesRiseInAnImportToo(t *testing.T) {
+// TestImportedTimesNeverFall, though a clock was put back meanwhile.
+func TestImportedTimesNeverFall(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	path := filepath.Join(dir, "0")
