@@ -1,12 +1,11 @@
-// Package watchbox is a message hub that speaks plain HTTP: clients listen to a group with one
-// long GET (Server-Sent Events) and send with a POST. It is a http.Handler, and runs by itself or
-// mounted in a program:
+// Package watchbox is a message hub over plain HTTP: clients subscribe to a group with one long GET
+// (Server-Sent Events) and publish with a POST. A Hub is an http.Handler. It runs alone or mounted in a
+// program:
 //
 //	wb, err := watchbox.New(watchbox.WithMaxMemory(64 << 20))
 //	…
 //	err = wb.Run(ctx, "127.0.0.1:1234", nil)
 //
-// It makes two promises. An id never names two contents. And a listener that comes back with the
-// last id it saw gets everything since, or is told by a gap event that it cannot: nothing is lost
-// in silence.
+// It makes two promises. An id never names two contents. A client that reconnects with the last id it
+// saw gets every message since, or a gap event that says which messages are no longer held.
 package watchbox

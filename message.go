@@ -12,11 +12,11 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// Message is one that a client has sent, or wants to send.
+// Message is a message that a client has sent, or asks to send.
 type Message struct {
-	ID    string // "" before it is published, and for one to the program alone
-	Group string // "" for one to the program alone
-	UID   string // the sender's session; "" if it has none
+	ID    string // "" before it is published, and for a message to the program alone
+	Group string // "" for a message to the program alone
+	UID   string // of the sender's session; "" if it has none
 	Event string
 	Time  time.Time
 	Data  []byte // as it was sent: text, bytes, or a JSON value
@@ -25,7 +25,7 @@ type Message struct {
 	hub  *Hub
 }
 
-// Text returns the message as text: that of a JSON string, or Data as it is.
+// Text returns the content of a JSON string, or else Data as text.
 func (m Message) Text() string {
 	var s *string
 	if m.json && json.Unmarshal(m.Data, &s) == nil && s != nil {
@@ -34,8 +34,8 @@ func (m Message) Text() string {
 	return string(m.Data)
 }
 
-// Decode stores the message in what v points to: a JSON value as encoding/json does, text in a
-// string, and anything in a []byte.
+// Decode stores the message in the value that v points to: its Text in a string, its Data in a []byte,
+// and JSON in anything else, as encoding/json does.
 func (m Message) Decode(v any) error {
 	switch to := v.(type) {
 	case *[]byte:
@@ -51,7 +51,8 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
-// Set replaces what is sent, as Publish takes it, for a hook that rewrites messages.
+// Set replaces the content of the message, for a hook that rewrites messages. It takes what Publish
+// takes.
 func (m *Message) Set(v any) error {
 	kind, data, err := encode(v)
 	if err != nil {
@@ -61,10 +62,10 @@ func (m *Message) Set(v any) error {
 	return nil
 }
 
-// Reply sends to the session that has sent the message. It returns ErrNoSession if there was none.
+// Reply sends to the session of the message's sender. It returns ErrNoSession if the sender had none.
 func (m Message) Reply(ctx context.Context, v any) (id string, err error) {
 	if m.hub == nil {
-		return "", errors.New("watchbox: a reply to a message that no hub has given to the program")
+		return "", errors.New("watchbox: reply to a message that did not come from a hub")
 	}
 	return m.hub.Send(ctx, m.UID, v)
 }
@@ -90,22 +91,23 @@ func encode(v any) (hub.Kind, []byte, error) {
 	return hub.JSON, data, err
 }
 
-// ErrNoSession says that a session is neither here nor lost a moment ago.
+// ErrNoSession says that there is no such session: none is connected, or lost for less than the session
+// timeout.
 var ErrNoSession = session.ErrUnknown
 
-// Session is a client that listens, however many streams it has.
+// Session is a client with one or more streams.
 type Session struct{ UID string }
 
-// Reason says why a session has gone.
+// Reason says why a session is gone.
 type Reason = session.Reason
 
 // The reasons.
 const (
-	ReasonClosed    = session.Closed    // it closed the connection
-	ReasonTimeout   = session.Timeout   // it did not acknowledge what it was sent
-	ReasonHeartbeat = session.Heartbeat // it promised heartbeats and sent none
-	ReasonSlow      = session.Slow      // it did not read, and the policy ends those
-	ReasonEnded     = session.Ended     // it ended its session itself
-	ReasonKicked    = session.Kicked    // its session was ended
+	ReasonClosed    = session.Closed    // the client closed the connection
+	ReasonTimeout   = session.Timeout   // the client did not acknowledge data (TCP)
+	ReasonHeartbeat = session.Heartbeat // the client did not send the heartbeats it had promised
+	ReasonSlow      = session.Slow      // the client did not read fast enough, and the policy says disconnect
+	ReasonEnded     = session.Ended     // the client ended its session
+	ReasonKicked    = session.Kicked    // someone else ended the session
 	ReasonShutdown  = session.Shutdown  // the hub was closed
 )

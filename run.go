@@ -22,8 +22,8 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 		return err
 	}
 	if root == nil && !h.config.anyone && !loopback(addr) {
-		return fmt.Errorf("watchbox: %s is open to others, and anybody who reaches it may read and send everything: "+
-			"listen on 127.0.0.1, or say that it is meant (--open-to-anyone)", addr)
+		return fmt.Errorf("watchbox: %s is open to others, and everyone who can reach it can read and send everything: "+
+			"listen on 127.0.0.1, or allow it (--open-to-anyone)", addr)
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -87,7 +87,7 @@ func (h *Hub) drain(failed <-chan error) error {
 		return fmt.Errorf("watchbox: %w", err)
 	case <-time.After(h.config.drainDelay):
 		return nil
-	case <-h.closed.Done():
+	case <-h.closed:
 		return nil
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +23,9 @@ type Hub struct {
 	logger *slog.Logger
 	calls  *callbacks
 	ran    atomic.Bool
-	closed context.Context // ended by close
-	close  context.CancelFunc
+
+	closed    chan struct{} // closed by Close
+	closeOnce sync.Once
 }
 
 // New starts a hub. Close ends it.
@@ -32,8 +34,7 @@ func New(opts ...Option) (*Hub, error) {
 	if err := c.apply(opts); err != nil {
 		return nil, fmt.Errorf("watchbox: %w", err)
 	}
-	h := &Hub{config: c, logger: c.hub.Logger}
-	h.closed, h.close = context.WithCancel(context.Background())
+	h := &Hub{config: c, logger: c.hub.Logger, closed: make(chan struct{})}
 	h.calls = newCallbacks(h, h.logger)
 	c.hub.Observer = h.calls
 	log, err := c.store()
@@ -57,8 +58,8 @@ func (h *Hub) handler(g api.Guard) http.Handler {
 // behind http.StripPrefix.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
 
-// Publish sends to a group: a string as text, a []byte as bytes, anything else as its JSON. It
-// returns the message's id when the store holds it.
+// Publish sends a message to a group: a string as text, a []byte as bytes, anything else as JSON. It
+// returns the message's id once the store holds the message.
 func (h *Hub) Publish(ctx context.Context, group string, v any) (id string, err error) {
 	kind, body, err := encodeFor(ctx, v)
 	if err == nil {
@@ -72,8 +73,8 @@ func (h *Hub) Publish(ctx context.Context, group string, v any) (id string, err 
 	return id, nil
 }
 
-// Send sends to one session, as Publish does to a group. It returns ErrNoSession if the session is
-// neither here nor lost a moment ago.
+// Send sends to one session, as Publish does to a group. It returns ErrNoSession if there is no such
+// session, connected or lost for less than the session timeout.
 func (h *Hub) Send(ctx context.Context, uid string, v any) (id string, err error) {
 	kind, body, err := encodeFor(ctx, v)
 	if err == nil {
@@ -94,7 +95,7 @@ func (h *Hub) Close() error {
 	if h.calls.isCallback() {
 		return ErrCallback
 	}
-	h.close()
+	h.closeOnce.Do(func() { close(h.closed) })
 	err := h.core.Close()
 	h.calls.close(callbacksEnd)
 	return err

@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds what a test waits for.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // serve runs a hub on a port of its own for as long as the test, and returns the address.
 func serve(t *testing.T, opts ...watchbox.Option) (*watchbox.Hub, string) {
