@@ -15,9 +15,9 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// callbacks is what the hosting program wants to hear. They run outside the hub: those of one
-// session one after the other, those of different sessions at once, so that a slow one delays
-// only its own session. What has no session comes by group, in order where requests were not at once.
+// callbacks calls the callbacks of the hosting program. They run outside the hub: those of one session
+// one after the other, those of different sessions concurrently, so that a slow one delays only its own
+// session. Messages without a session are ordered by group, unless their requests were concurrent.
 type callbacks struct {
 	hub    *Hub
 	logger *slog.Logger
@@ -31,10 +31,10 @@ type callbacks struct {
 	disconnect []func(Session, Reason)
 	before     []func(context.Context, *Message) error
 
-	wrong error // how a callback was registered
+	wrong error // about callbacks that were registered wrongly
 
-	running map[uint64]bool     // goroutines, by their number, that call callbacks
-	waiting map[string][]queued // by session: the first is running
+	running map[uint64]bool     // numbers of the goroutines that run callbacks
+	waiting map[string][]queued // by session; the first of each is running
 	count   int
 	bytes   int // of the messages that wait or run
 	dropped uint64
@@ -42,9 +42,9 @@ type callbacks struct {
 	idle    *sync.Cond // count is 0
 }
 
-// Bounds of how much waits or runs. What comes when a bound is reached is dropped, and counted; a
-// batch that comes before that is taken whole. Messages leave room for others: one session's for
-// those of others, all for who comes and goes.
+// Bounds of the calls that wait or run. A call that comes when a bound is reached is dropped and counted;
+// a batch that comes below the bound is taken whole. One session's messages leave room for those of
+// others, and all messages leave room for the other events.
 const (
 	maxOwnMessages = 1_000 // with one session's other events
 	maxMessages    = 10_000
@@ -66,44 +66,43 @@ func newCallbacks(h *Hub, l *slog.Logger) *callbacks {
 	return c
 }
 
-// OnConnect has f called when a session's first stream opens.
+// OnConnect calls f when a session's first stream opens.
 func (h *Hub) OnConnect(f func(Session)) { on(h.calls, "OnConnect", &h.calls.connect, f, f == nil) }
 
-// OnJoin has f called when a session begins to listen to a filter.
+// OnJoin calls f when a session starts to listen to a filter.
 func (h *Hub) OnJoin(f func(s Session, filter string)) {
 	on(h.calls, "OnJoin", &h.calls.join, f, f == nil)
 }
 
-// OnLeave has f called when a session no longer listens to a filter, though it is still here.
+// OnLeave calls f when a session stops listening to a filter and stays connected.
 func (h *Hub) OnLeave(f func(s Session, filter string)) {
 	on(h.calls, "OnLeave", &h.calls.leave, f, f == nil)
 }
 
-// OnMessage has f called with what clients send to groups, and to the program alone: then
-// Message.Group is empty. What the program publishes itself is not among it.
+// OnMessage calls f with each message that a client sends to a group, or to the program alone (then
+// Message.Group is empty). It is not called with messages that the program publishes itself.
 func (h *Hub) OnMessage(f func(Message)) { on(h.calls, "OnMessage", &h.calls.message, f, f == nil) }
 
-// OnReconnect has f called when a session that was lost is back in time.
+// OnReconnect calls f when a disconnected session has reconnected in time.
 func (h *Hub) OnReconnect(f func(Session)) {
 	on(h.calls, "OnReconnect", &h.calls.reconnect, f, f == nil)
 }
 
-// OnDisconnect has f called once when a session is gone: it was lost and did not come back in
-// time, or was ended.
+// OnDisconnect calls f once when a session is gone: it did not reconnect in time, or was ended.
 func (h *Hub) OnDisconnect(f func(Session, Reason)) {
 	on(h.calls, "OnDisconnect", &h.calls.disconnect, f, f == nil)
 }
 
-// BeforePublish has f called with each message that a client wants to send, before it is
-// appended, on the request's own goroutine and with its context. An error refuses the message, and
-// its text is what the client is told. If f panics, the client gets an error that is final, and the
-// log the panic. f may change the message's Group, Event and, by Set, what is sent.
+// BeforePublish calls f with each message that a client sends, before it is appended, on the goroutine
+// of the request and with its context. An error refuses the message, and the client gets the error's
+// text. A panic is logged, and the client gets the final error program-failed. f may change the message's
+// Group and Event, and with Set its content.
 func (h *Hub) BeforePublish(f func(context.Context, *Message) error) {
 	on(h.calls, "BeforePublish", &h.calls.before, f, f == nil)
 }
 
-// on adds a callback to its list. One that is nil is a mistake of the program, of which the log and
-// Run tell.
+// on adds a callback to its list. A nil callback is a mistake of the program: it is logged, and Run
+// returns it as an error.
 func on[F any](c *callbacks, name string, list *[]F, f F, isNil bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +112,7 @@ func on[F any](c *callbacks, name string, list *[]F, f F, isNil bool) {
 		c.logger.Error(err.Error())
 		return
 	}
-	*list = append(slices.Clip(*list), f) // those that run have the old one
+	*list = append(slices.Clip(*list), f) // running calls keep the old list
 }
 
 func get[F any](c *callbacks, list *[]F) []F {
@@ -145,7 +144,7 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 	return nil
 }
 
-// ask has a hook look at a message. A panic is the program's failure, and no refusal.
+// ask calls a hook with a message. A panic is a failure of the program, not a refusal.
 func (c *callbacks) ask(ctx context.Context, f func(context.Context, *Message) error, m *Message) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -204,8 +203,8 @@ func (c *callbacks) Session(e session.Event) {
 	}
 }
 
-// tell has each callback of a list called for each of the calls, unless most wait already. Where nobody wants to hear, it
-// costs nothing.
+// tell queues each of the calls for each callback of a list, unless most calls wait already. It costs
+// nothing if there is no callback.
 func tell[F any](c *callbacks, list *[]F, key string, most int, bytes []int, calls ...func(F)) bool {
 	callbacks := get(c, list)
 	if len(callbacks) == 0 {
@@ -229,8 +228,8 @@ func tell[F any](c *callbacks, list *[]F, key string, most int, bytes []int, cal
 	return ok
 }
 
-// post has a list called, in order, after what waits under the same key. If it cannot, it returns
-// how many calls that was so of.
+// post queues a list of calls behind those with the same key. If there is no room, it returns how many
+// calls have been dropped since the start.
 func (c *callbacks) post(key string, most int, list []queued) (ok bool, dropped uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,9 +264,9 @@ func (c *callbacks) ownBytes(queue []queued) (n int) {
 	return n
 }
 
-// run calls f, and what waits after it under a key.
+// run calls f, and then the calls that wait with the same key.
 func (c *callbacks) run(key string, f func()) {
-	defer func() { // even if f ends its goroutine, as a test does that fails
+	defer func() { // even if f ends its goroutine, as t.FailNow does
 		if f != nil {
 			if f = c.next(key); f != nil {
 				go c.run(key, f)
@@ -285,7 +284,7 @@ func (c *callbacks) enter() (leave func()) {
 	me := goroutine()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.running[me] { // a callback that publishes by a request of its own to this handler
+	if c.running[me] { // a callback that calls the hub's ServeHTTP itself
 		return func() {}
 	}
 	c.running[me] = true
@@ -304,14 +303,14 @@ func (c *callbacks) isCallback() bool {
 	return c.running[me]
 }
 
-// mistakes returns what was wrong with the callbacks as they were registered.
+// mistakes returns an error if callbacks were registered wrongly.
 func (c *callbacks) mistakes() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.wrong
 }
 
-// next returns what waits after what has been called; nil: nothing.
+// next removes the call that has run, and returns the next one with the same key, or nil.
 func (c *callbacks) next(key string) func() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -329,7 +328,7 @@ func (c *callbacks) next(key string) func() {
 	return queue[0].call
 }
 
-// call calls f. One that panics ends there.
+// call calls f, and logs a panic.
 func (c *callbacks) call(f func()) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -346,10 +345,10 @@ func (c *callbacks) Dropped() uint64 {
 	return c.dropped
 }
 
-// close waits until no callback waits or runs, but not for ever. Nothing is heard any more.
-func (c *callbacks) close(most time.Duration) {
+// close waits until no callback waits or runs, for at most that long. No further events are taken.
+func (c *callbacks) close(timeout time.Duration) {
 	over := false
-	late := time.AfterFunc(most, func() {
+	late := time.AfterFunc(timeout, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		over = true

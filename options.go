@@ -18,11 +18,11 @@ import (
 	"github.com/watchbox-go/watchbox/store/tiered"
 )
 
-// Option sets one property of a hub. Each is named as the flag of watchbox serve that does the
-// same.
+// Option sets one property of a hub. Each has the name of the flag of watchbox serve that sets the same
+// property.
 type Option func(*config) error
 
-// config is what the options set.
+// config holds what the options set.
 type config struct {
 	hub       hub.Options
 	maxMemory int64
@@ -39,7 +39,7 @@ type config struct {
 	drainDelay, idleTimeout time.Duration
 }
 
-// apply sets what the options say.
+// apply applies the options in order.
 func (c *config) apply(opts []Option) error {
 	for i, o := range opts {
 		if o == nil {
@@ -57,11 +57,11 @@ type filterPolicy struct {
 	policy Policy
 }
 
-// Policy is what a group keeps and for how long. A zero field inherits: from the next wider
-// filter's policy, then from the server's. Unbounded overrides a bound with none.
+// Policy says what a group keeps, and for how long. A zero field is inherited from the policy of the next
+// wider filter, and finally from the server's. Unbounded removes an inherited bound.
 type Policy = store.Policy
 
-// What the fields of a Policy may say.
+// Values of the fields of a Policy.
 const (
 	Unbounded = store.Unbounded
 
@@ -76,17 +76,17 @@ const (
 	SlowDisconnect = store.SlowDisconnect
 )
 
-// Profile presets properties. What is set by its own option wins.
+// Profile is a set of defaults. Options for single properties override it.
 type Profile string
 
 // The profiles.
 const (
-	ProfileMemory   Profile = "memory"   // the least memory: history compressed, in 48 MiB
-	ProfileBalanced Profile = "balanced" // the default: history in 128 MiB
-	ProfileSpeed    Profile = "speed"    // the most history at full speed: 1 GiB
+	ProfileMemory   Profile = "memory"   // least memory: compressed history in 48 MiB
+	ProfileBalanced Profile = "balanced" // the default: 128 MiB
+	ProfileSpeed    Profile = "speed"    // most history at full speed: 1 GiB
 )
 
-// preset is what a profile stands for.
+// preset holds the values of a profile.
 type preset struct {
 	maxMemory int64
 	policy    Policy
@@ -98,19 +98,19 @@ var presets = map[Profile]preset{
 	ProfileSpeed:    {1 << 30, Policy{}},
 }
 
-// WithProfile presets properties.
+// WithProfile chooses a set of defaults for memory and speed.
 func WithProfile(p Profile) Option {
 	return func(c *config) error {
 		if _, ok := presets[p]; !ok {
-			return fmt.Errorf("profile: %q is none of memory, balanced and speed", p)
+			return fmt.Errorf("profile: %q is not memory, balanced or speed", p)
 		}
 		c.profile = p
 		return nil
 	}
 }
 
-// WithMaxMemory bounds the memory for all history together, in bytes. A part of it is left for the
-// process itself. At least 1 MiB; below 48 MiB the process takes more than it is given.
+// WithMaxMemory bounds the memory for all history together, in bytes. 40 MiB of it are for the process
+// itself. The least is 1 MiB; below 48 MiB the process takes more than the bound.
 func WithMaxMemory(bytes int64) Option {
 	return func(c *config) error {
 		if bytes < minMemory {
@@ -123,24 +123,24 @@ func WithMaxMemory(bytes int64) Option {
 
 const minMemory = 1 << 20
 
-// history returns how much of the memory is for history: the rest is for the process itself, of
-// which the pages of the program alone are half.
+// history returns the part of the memory that is for history. The rest is for the process itself; half
+// of that are the pages of the program.
 func history(maxMemory int64) int64 {
 	const process = 40 << 20
 	return max(maxMemory-process, maxMemory/4)
 }
 
-// WithMaxMessages bounds how many messages a group keeps where no policy says otherwise; 0: no bound.
+// WithMaxMessages bounds how many messages a group keeps, unless a policy overrides it; 0: no bound.
 func WithMaxMessages(n int64) Option {
 	return func(c *config) error { return bound("max-messages", n, &c.server.MaxMessages) }
 }
 
-// WithMaxBytes bounds how many bytes a group keeps where no policy says otherwise; 0: no bound.
+// WithMaxBytes bounds how many bytes a group keeps, unless a policy overrides it; 0: no bound.
 func WithMaxBytes(n int64) Option {
 	return func(c *config) error { return bound("max-bytes", n, &c.server.MaxBytes) }
 }
 
-// WithMaxAge bounds how long a group keeps a message where no policy says otherwise; 0: no bound.
+// WithMaxAge bounds how long a group keeps a message, unless a policy overrides it; 0: no bound.
 func WithMaxAge(d time.Duration) Option {
 	return func(c *config) error {
 		if d > hub.MaxTTL {
@@ -175,47 +175,47 @@ func WithPolicy(filter string, p Policy) Option {
 	}
 }
 
-// WithDataDir keeps messages on disk, in a folder that is made if need be: but for groups whose
-// policy has them in memory. They live through a restart, with ids, policies, retained messages,
-// idempotency keys and last wills. One process at a time may use the folder.
+// WithDataDir keeps messages on disk, except those of groups whose policy says StoreMemory. The folder is
+// created if it does not exist. Messages, ids, policies, retained messages, idempotency keys, last wills
+// and presence survive a restart. One process at a time may use the folder.
 func WithDataDir(dir string) Option {
 	return func(c *config) error {
 		if dir == "" {
-			return errors.New("data-dir: no folder is named")
+			return errors.New("data-dir: the name of the folder is empty")
 		}
 		c.disk.Dir = dir
 		return nil
 	}
 }
 
-// Fsync says when a message on disk is there for sure. One above 0 is the time between two syncs.
+// Fsync says when messages are synced to disk. A value above 0 is the interval between two syncs.
 type Fsync = disk.Fsync
 
-// What is not a time between two syncs.
+// Values of Fsync that are not an interval.
 const (
-	FsyncAlways = disk.Always // before its POST is answered: nothing is lost, whatever happens
-	FsyncNever  = disk.Never  // when the system sees fit
+	FsyncAlways = disk.Always // before a POST is answered: nothing is lost, even in a power cut
+	FsyncNever  = disk.Never  // left to the operating system
 )
 
-// ParseFsync reads "always", "never" or a duration, as "100ms".
+// ParseFsync reads "always", "never" or a duration such as "100ms".
 func ParseFsync(s string) (Fsync, error) { return disk.ParseFsync(s) }
 
-// WithFsync sets when a message on disk is there for sure; the default is FsyncAlways. With any
-// other, what was sent last may be lost when the machine fails, which listeners are told.
+// WithFsync sets when messages are synced to disk; the default is FsyncAlways. With any other value the
+// newest messages may be lost when the machine fails. Listeners get a gap event then.
 func WithFsync(f Fsync) Option {
 	return func(c *config) error {
 		if f < FsyncNever || f > 0 && f < Fsync(time.Millisecond) {
-			return fmt.Errorf("fsync: %v is none of FsyncAlways, FsyncNever and 1ms or more", time.Duration(f))
+			return fmt.Errorf("fsync: %v is not FsyncAlways, FsyncNever or at least 1ms", time.Duration(f))
 		}
 		c.disk.Fsync = f
 		return nil
 	}
 }
 
-// leastDisk is the least that a store works with.
+// leastDisk is the smallest disk, in bytes, that a store works with.
 const leastDisk = 64 << 20
 
-// WithMaxDisk bounds the data directory, in bytes: the oldest messages go first. 0: no bound.
+// WithMaxDisk bounds the data directory, in bytes; the oldest messages are evicted first. 0: no bound.
 func WithMaxDisk(bytes int64) Option {
 	return func(c *config) error {
 		if bytes != 0 && bytes < leastDisk {
@@ -237,9 +237,9 @@ func WithMaxMessageSize(bytes int) Option {
 	}
 }
 
-// WithMaxRequestMemory bounds the memory, in bytes, of all request bodies and what they become until
-// they are stored. A request waits for memory that others hold, and is refused with 503 after 10
-// seconds. The default is 64 MiB; the least is 1 MiB. It comes on top of WithMaxMemory.
+// WithMaxRequestMemory bounds the memory, in bytes, of all request bodies and of their encoded messages
+// until they are stored. A request waits for memory that other requests hold, and is refused with 503
+// after 10 seconds. The default is 64 MiB; the least is 1 MiB. It comes on top of WithMaxMemory.
 func WithMaxRequestMemory(bytes int64) Option {
 	return func(c *config) error {
 		if bytes < minMemory {
@@ -283,10 +283,10 @@ func WithMaxFilters(n int) Option {
 	return atLeastOne("max-filters", n, func(c *config) *int { return &c.hub.MaxFilters })
 }
 
-// WithMaxUnsent bounds the memory, in bytes, for messages that sockets have taken in part: what is left
-// of a message has to be kept until its client reads on. Streams that are in the same message share one
-// copy. A stream for which there is no room is ended with the reason "slow", and its client resumes by
-// id; up to 4 KiB a stream are kept in any case.
+// WithMaxUnsent bounds the memory, in bytes, for messages that a socket has accepted only in part: the
+// rest is kept until the client reads on. Streams with the same partly sent message share one copy. A
+// stream for which there is no room is ended with the reason "slow", and its client resumes by id. Up to
+// 4 KiB per stream are always kept.
 func WithMaxUnsent(bytes int64) Option {
 	return func(c *config) error {
 		if bytes < 1 {
@@ -307,8 +307,8 @@ func atLeastOne(name string, n int, to func(*config) *int) Option {
 	}
 }
 
-// WithRetry sets the reconnect time that listeners are told: how long a client that was cut off waits
-// before it returns (WHATWG HTML, 9.2.5).
+// WithRetry sets the reconnect delay sent to clients: how long a client waits before it reconnects (the
+// retry field, WHATWG HTML 9.2.5).
 func WithRetry(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Millisecond || d > time.Hour {
@@ -319,8 +319,8 @@ func WithRetry(d time.Duration) Option {
 	}
 }
 
-// WithHeartbeat sets after how long without a message a stream is sent a heartbeat, where its
-// client does not say.
+// WithHeartbeat sets the interval of heartbeats on a stream without messages, unless its client asks for
+// another.
 func WithHeartbeat(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 100*time.Millisecond || d > time.Hour {
@@ -331,7 +331,7 @@ func WithHeartbeat(d time.Duration) Option {
 	}
 }
 
-// WithSessionTimeout sets after how long a session without a stream is gone.
+// WithSessionTimeout sets how long a disconnected session may take to reconnect before it is gone.
 func WithSessionTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 100*time.Millisecond || d > 24*time.Hour {
@@ -353,8 +353,8 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithLogStreams logs a line when a stream opens and one when it closes, at level info; else they
-// are at level debug.
+// WithLogStreams logs a line at level info when a stream opens and when it closes. Without it, these
+// lines have level debug.
 func WithLogStreams() Option {
 	return func(c *config) error { c.hub.LogStreams = true; return nil }
 }
@@ -379,8 +379,8 @@ func WithAllowHost(names ...string) Option {
 
 // WithAllowOrigin names origins whose pages may use the hub, besides those of its own host:
 // https://example.org; https://*.example.org for every name below example.org (not for example.org
-// itself); http://localhost:* for every port. "*" alone lets every page that any user of the network
-// opens read and send everything.
+// itself); http://localhost:* for every port. "*" alone lets every page, of any site that a user opens,
+// read and send everything that the user's browser can reach.
 func WithAllowOrigin(origins ...string) Option {
 	return func(c *config) error {
 		for _, o := range origins {
@@ -400,9 +400,9 @@ func WithAllowCredentials() Option {
 	return func(c *config) error { c.guard.Credentials = true; return nil }
 }
 
-// WithIgnoreParam names query parameters that are not the hub's but of the program or a proxy around
-// it: access_token, or utm_* for all that begin with utm_. The hub ignores them; any other unknown
-// parameter is an error. Parameters that the hub knows are never ignored.
+// WithIgnoreParam names query parameters that the hub ignores, because the program or a proxy around it
+// uses them: access_token, or utm_* for all that begin with utm_. Any other unknown parameter is an error.
+// Parameters that the hub knows are never ignored.
 func WithIgnoreParam(names ...string) Option {
 	return func(c *config) error {
 		for _, n := range names {
@@ -429,13 +429,13 @@ func (c *config) checkOrigins() error {
 	return nil
 }
 
-// WithOpenToAnyone lets Run serve on an address that others reach, though everybody who does may
-// read, send and administer everything.
+// WithOpenToAnyone lets Run serve on an address that other machines can reach. Everyone who can reach it
+// can read, send and administer everything.
 func WithOpenToAnyone() Option {
 	return func(c *config) error { c.anyone = true; return nil }
 }
 
-// WithListening has f called with the address once Run accepts connections.
+// WithListening calls f with the address once Run accepts connections.
 func WithListening(f func(net.Addr)) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -446,8 +446,8 @@ func WithListening(f func(net.Addr)) Option {
 	}
 }
 
-// WithDrainDelay has Run serve on for d after its context has ended, while /readyz answers 503. Load
-// balancers need that time to send new requests elsewhere; then streams are ended.
+// WithDrainDelay makes Run serve for another d after its context has ended, while /readyz answers 503.
+// Load balancers need that time to send new requests elsewhere. After it, streams are ended.
 func WithDrainDelay(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 0 || d > time.Hour {
@@ -458,9 +458,9 @@ func WithDrainDelay(d time.Duration) Option {
 	}
 }
 
-// WithIdleTimeout sets how long Run keeps a connection open that has no request. It should be longer
-// than that of a load balancer before the hub: else the hub closes a connection on which a request is
-// already under way.
+// WithIdleTimeout sets how long Run keeps a connection open that has no request. It should be longer than
+// the idle timeout of a load balancer in front of the hub: otherwise the hub may close a connection at the
+// moment when the load balancer sends a request on it.
 func WithIdleTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Second || d > 24*time.Hour {
@@ -471,21 +471,21 @@ func WithIdleTimeout(d time.Duration) Option {
 	}
 }
 
-// store opens the log that the configuration describes.
+// store opens the log.
 func (c *config) store() (store.Store, error) {
 	p := presets[c.profile]
 	if c.maxMemory == 0 {
 		c.maxMemory = p.maxMemory
 	}
 	if c.disk.Dir == "" && (c.disk.MaxDisk != 0 || c.disk.Fsync != FsyncAlways) {
-		return nil, errors.New("max-disk and fsync say nothing without a data-dir")
+		return nil, errors.New("max-disk and fsync have no effect without data-dir")
 	}
 	if c.disk.Dir != "" {
 		c.hub.Stores = append(c.hub.Stores, StoreDisk)
 	}
 	for _, fp := range c.policies {
 		if k := fp.policy.Store; k != "" && !slices.Contains(c.hub.Stores, k) {
-			return nil, fmt.Errorf("the policy of %s: store %q is not to be had: disk takes a data-dir", fp.filter, k)
+			return nil, fmt.Errorf("the policy of %s: store %q is not available: store disk needs data-dir", fp.filter, k)
 		}
 	}
 	log, err := c.open(c.server.Or(p.policy))

@@ -16,17 +16,17 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// serve runs a hub.
+// serve is the command that runs a hub.
 type serve struct {
-	Config kong.ConfigFlag `help:"Read settings from a YAML file: one line each, named as these flags." placeholder:"FILE"`
+	Config kong.ConfigFlag `help:"YAML file with settings, named like these flags." placeholder:"FILE"`
 	Listen string          `help:"Address to listen on." default:"127.0.0.1:1234"`
 
-	OpenToAnyone bool     `help:"Listen on an address that others reach, though everybody who does may read, send and administer everything." group:"Who may use it:"`
-	AllowHost    []string `help:"Host name to answer to, besides localhost and IP addresses: example.org, or *.example.org for all names below it. May be repeated." placeholder:"NAME" group:"Who may use it:"`
-	AllowOrigin  []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Who may use it:"`
+	OpenToAnyone bool     `help:"Allow an address that other machines can reach. Everyone who can reach it can read, send and administer everything." group:"Access:"`
+	AllowHost    []string `help:"Host name to answer to, besides localhost and IP addresses: example.org, or *.example.org for all names below it. May be repeated." placeholder:"NAME" group:"Access:"`
+	AllowOrigin  []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Access:"`
 
-	AllowCredentials bool     `help:"Let pages of the allowed origins send cookies and other credentials." group:"Who may use it:"`
-	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: access_token, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Who may use it:"`
+	AllowCredentials bool     `help:"Let pages of the allowed origins send cookies and other credentials." group:"Access:"`
+	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: access_token, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Access:"`
 
 	DrainDelay  time.Duration `help:"After SIGTERM, time to serve on while /readyz answers 503, before streams are ended." default:"0s" group:"Connections:"`
 	IdleTimeout time.Duration `help:"How long to keep a connection open that has no request. Set it higher than a load balancer's." default:"2m" group:"Connections:"`
@@ -34,24 +34,24 @@ type serve struct {
 	Retry          time.Duration `help:"Reconnect delay sent to clients (SSE retry:)." default:"1s" group:"Streams:"`
 	Heartbeat      time.Duration `help:"Interval of heartbeats on a stream without messages." default:"15s" group:"Streams:"`
 	SessionTimeout time.Duration `help:"How long a disconnected session may take to reconnect before it is gone." default:"10s" group:"Streams:"`
-	MaxStreams     int           `help:"The most streams at once; 0: no bound. The default is what the limit of open files allows." default:"${streams}" group:"Streams:"`
-	MaxFilters     int           `help:"The most filters on one stream." default:"64" group:"Streams:"`
-	MaxUnsent      size          `help:"Memory for messages that sockets have taken in part. A stream for which there is no room is ended, and its client resumes." default:"32MiB" group:"Streams:"`
+	MaxStreams     int           `help:"Most open streams; 0: no bound. The default follows from the limit of open files." default:"${streams}" group:"Streams:"`
+	MaxFilters     int           `help:"Most filters of one stream." default:"64" group:"Streams:"`
+	MaxUnsent      size          `help:"Memory for partly sent messages of slow clients. A stream for which there is no room is ended, and its client resumes." default:"32MiB" group:"Streams:"`
 
-	Profile     string        `help:"Preset memory and speed: memory (48MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
-	MaxMemory   *size         `help:"Memory for all history together, the process included; the oldest messages go first. The default is the profile's." placeholder:"128MiB" group:"History:"`
-	MaxMessages int64         `help:"Messages that a group keeps; 0: no bound." default:"0" group:"History:"`
-	MaxBytes    size          `help:"Bytes that a group keeps; 0: no bound." default:"0" group:"History:"`
+	Profile     string        `help:"Defaults for memory and speed: memory (48MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
+	MaxMemory   *size         `help:"Memory for all history, including 40MiB for the process; the oldest messages are evicted first. The default depends on the profile." placeholder:"128MiB" group:"History:"`
+	MaxMessages int64         `help:"Most messages that a group keeps; 0: no bound." default:"0" group:"History:"`
+	MaxBytes    size          `help:"Most bytes that a group keeps; 0: no bound." default:"0" group:"History:"`
 	MaxAge      time.Duration `help:"How long a group keeps a message; 0: no bound." default:"0s" group:"History:"`
 
-	DataDir string `help:"Keep messages on disk, in this folder, so that they live through a restart. Without it they are in memory alone." placeholder:"DIR" group:"Disk:"`
-	MaxDisk size   `help:"The most that the folder takes; the oldest messages go first; 0: no bound." default:"0" group:"Disk:"`
+	DataDir string `help:"Folder to keep messages in, so that they survive a restart. Without it, messages are in memory only." placeholder:"DIR" group:"Disk:"`
+	MaxDisk size   `help:"Most bytes in the folder; the oldest messages are evicted first; 0: no bound." default:"0" group:"Disk:"`
 	Fsync   fsync  `help:"When to sync messages to disk: always (before a POST is answered), never (left to the operating system), or an interval such as 100ms." default:"always" group:"Disk:"`
 
-	MaxMessageSize size `help:"The largest message." default:"1MiB" group:"Messages:"`
-	MaxGroups      int  `help:"The most groups." default:"100000" group:"Messages:"`
+	MaxMessageSize size `help:"Largest message." default:"1MiB" group:"Messages:"`
+	MaxGroups      int  `help:"Most groups." default:"100000" group:"Messages:"`
 
-	MaxRequestMemory size          `help:"Memory for all request bodies under way together, and for encoding them; on top of --max-memory." default:"64MiB" group:"Messages:"`
+	MaxRequestMemory size          `help:"Memory for all request bodies being received and encoded, in addition to --max-memory." default:"64MiB" group:"Messages:"`
 	BodyTimeout      time.Duration `help:"How long a request body may pause." default:"30s" group:"Messages:"`
 
 	LogLevel   string `help:"Lowest level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
@@ -59,7 +59,7 @@ type serve struct {
 	LogStreams bool   `help:"Log a line when a stream opens and when it closes." group:"Log:"`
 }
 
-// Run serves until the process is told to end.
+// Run serves until SIGINT or SIGTERM.
 func (s *serve) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
