@@ -68,6 +68,7 @@ var lasting = map[string]bool{
 	"store-full":    false, // logged by the hub, which also knows when it is over
 
 	"store-read-only": true, "too-many-groups": true, "too-many-streams": true, "program-busy": true, "server-busy": true,
+	"too-many-sessions": true, "too-many-wills": true, "too-many-policies": true,
 }
 
 // news reports whether a failure with this code is logged as an error now.
