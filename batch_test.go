@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-func TestAProgramsBatchIsPublishedAsAWholeOrNotAtAll(t *testing.T) {
+func TestPublishBatchIsAtomicAndRetainedReadsItsValues(t *testing.T) {
 	hub, err := watchbox.New()
 	if err != nil {
 		t.Fatal(err)
@@ -18,7 +18,7 @@ func TestAProgramsBatchIsPublishedAsAWholeOrNotAtAll(t *testing.T) {
 	for want, batch := range map[string][]watchbox.Draft{
 		"at least one message":                {},
 		`message 2: "a/+" is a pattern`:       {{Group: "b"}, {Group: "a/+"}},
-		`message 1: "$sys/stats" belongs`:     {{Group: "$sys/stats"}},
+		`message 1: "$sys/stats" is reserved`: {{Group: "$sys/stats"}},
 		`message 2: the event name "error"`:   {{Group: "b"}, {Group: "a", Event: "error"}},
 		`message 1: the event name "session"`: {{Group: "a", Event: "session"}},
 		"message 1: json: unsupported type":   {{Group: "a", Msg: make(chan int)}},
