@@ -112,7 +112,7 @@ func TestAJoinAsksAgainWhenTheAnswerStalls(t *testing.T) {
 					<-r.Context().Done()
 				}, func(t *testing.T, c *client.Client) {
 					began := time.Now()
-					if _, err := c.Join(t.Context(), "a", nobody); err != nil {
+					if _, err := c.Join(t.Context(), "a", ignore); err != nil {
 						t.Fatal(err)
 					}
 					// Two attempts end by the timeout. Between them are waits of a second and a random part.
@@ -133,12 +133,12 @@ func TestAJoinThatIsNotAnsweredEndsWithItsContextOrWithClose(t *testing.T) {
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 				defer cancel()
-				if _, err := c.Join(ctx, "a", nobody); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Second {
+				if _, err := c.Join(ctx, "a", ignore); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Second {
 					t.Errorf("after %v: %v", time.Since(began), err)
 				}
 				ended := make(chan error, 1)
 				go func() {
-					_, err := c.Join(t.Context(), "a", nobody)
+					_, err := c.Join(t.Context(), "a", ignore)
 					ended <- err
 				}()
 				time.Sleep(40 * time.Second) // synctest's clock
@@ -260,7 +260,7 @@ func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
 			}()
 			r.cut()
 			go func() {
-				_, err := c.Join(r.soon(), "b", nobody)
+				_, err := c.Join(r.soon(), "b", ignore)
 				joined <- err
 			}()
 			counts := map[string]int{}
@@ -296,7 +296,7 @@ func TestAWrongAddressIsAnErrorAtOnce(t *testing.T) {
 			}
 			defer func() { _ = c.Close() }()
 			for range 2 {
-				_, err = c.Join(t.Context(), "a", nobody)
+				_, err = c.Join(t.Context(), "a", ignore)
 				if err == nil || c.State() != client.StateIdle {
 					t.Errorf("Join: %v, and the state is %v", err, c.State())
 				}
@@ -345,7 +345,7 @@ func TestSecretsAndMessagesDoNotFollowARedirectToAnotherHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, joinErr := c.Join(t.Context(), "a", nobody)
+		_, joinErr := c.Join(t.Context(), "a", ignore)
 		_, publishErr := c.Publish(t.Context(), "a", 1)
 		for what, err := range map[string]error{"Join": joinErr, "Publish": publishErr} {
 			if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != code || !strings.Contains(e.Detail, other.URL) {
@@ -419,7 +419,7 @@ func TestHeartbeatsAreSentInTime(t *testing.T) {
 		write(w, session)
 		<-r.Context().Done()
 	}, func(t *testing.T, c *client.Client) {
-		if _, err := c.Join(t.Context(), "a", nobody); err != nil {
+		if _, err := c.Join(t.Context(), "a", ignore); err != nil {
 			t.Fatal(err)
 		}
 		last := time.Now()

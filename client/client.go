@@ -13,7 +13,7 @@ import (
 	"sync"
 )
 
-// Client is one session with a hub. Its methods may be called at once.
+// Client is one session with a hub. Its methods may be called concurrently.
 type Client struct {
 	config
 	base string // the hub's address, without a slash at its end
@@ -22,38 +22,38 @@ type Client struct {
 	life  context.Context // ends when the client is closed: its cause says why
 	end   context.CancelCauseFunc
 	wg    sync.WaitGroup // the goroutines
-	calls *queue[call]   // what the callbacks are to be told
+	calls *queue[call]   // pending calls of callbacks
 	own   *http.Transport
 
-	// Each holds one while somebody talks to the hub of that: one after the other.
+	// Semaphores of one: joins and leaves, and changes of the will, reach the hub one after the other.
 	joining, willing chan struct{}
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	state   State
 	met     bool                   // the hub has answered once: the address is right
-	known   bool                   // the hub knows the session
+	known   bool                   // the hub has had a stream of the session
 	joined  map[string]*membership // by filter
 	subs    []*Subscription        // in the order of their joins
 	will    *wireDraft
 	sending int           // requests with messages to groups under way
 	posts   []*post       // wait for one of them to end
-	stream  *stream       // nil: nothing is joined
-	last    *stream       // the newest, which may have ended
-	changed chan struct{} // is closed, and another made, when something changes that others wait for
+	stream  *stream       // nil if nothing is joined
+	last    *stream       // the newest stream; it may have ended
+	changed chan struct{} // closed and replaced when something changes that others wait for
 }
 
 // ErrClosed says that the client was closed.
 var ErrClosed = errors.New("watchbox: the client is closed")
 
-// New returns a client of the hub at an address, as http://127.0.0.1:1234 or https://example.org/hub
-// where it is mounted. It does not connect: the first Join does. Close ends it.
+// New returns a client of the hub at an address such as http://127.0.0.1:1234, or https://example.org/hub
+// for a hub that is mounted in an application. New does not connect; the first Join does. Close the client when done.
 func New(address string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("watchbox: %w", err)
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
-		return nil, fmt.Errorf("watchbox: %q is no address of a hub, as http://127.0.0.1:1234", address)
+		return nil, fmt.Errorf("watchbox: %q is not the address of a hub, such as http://127.0.0.1:1234", address)
 	}
 	c := &Client{
 		config: defaults(), base: strings.TrimSuffix(u.String(), "/"),
@@ -77,7 +77,7 @@ func New(address string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// newTransport returns connections that nobody else uses, and that many requests at once can use.
+// newTransport returns a transport of the client's own, with room for many concurrent requests.
 func newTransport() *http.Transport {
 	t, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -88,8 +88,8 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// uidOf returns the public name of the session that a secret proves: a UUID of version 8 made of
-// its SHA-256, which is what every hub makes of it.
+// uidOf returns the uid of the session that a secret proves: a UUID of version 8 made from its SHA-256, as every
+// hub derives it.
 func uidOf(secret string) string {
 	u := sha256.Sum256([]byte(secret))
 	u[6] = u[6]&0x0f | 0x80
@@ -97,14 +97,14 @@ func uidOf(secret string) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
-// UID returns the session's public name, by which others may send to it.
+// UID returns the session's public name, to which others may send messages.
 func (c *Client) UID() string { return c.uid }
 
-// Close ends the session: the hub is told, so that nobody waits for it to come back and no will is
-// sent, the stream is closed, and calls under way return ErrClosed. When Close returns, no callback
-// runs and nothing is left behind. The error says that the hub could not be told.
+// Close ends the session. It tells the hub, so that the session is gone at once and its will is not
+// sent, closes the stream, and makes pending calls return ErrClosed. When Close returns, no callback
+// runs and no goroutine is left. An error means that the hub could not be told.
 //
-// A callback must not call Close: it waits for them.
+// A callback must not call Close, because Close waits for callbacks.
 func (c *Client) Close() error {
 	c.end(ErrClosed)
 	c.mu.Lock()
@@ -119,7 +119,7 @@ func (c *Client) Close() error {
 	if s := c.stream; s != nil {
 		s.end(ErrClosed)
 	}
-	c.calls.finish() // what waits is not wanted any more, but that it is over
+	c.calls.finish() // drop pending calls, but not the last change of state
 	c.become(StateClosed)
 	c.mu.Unlock()
 	c.calls.close()
@@ -136,7 +136,7 @@ func (c *Client) endSession() error {
 	defer cancel()
 	_, err := c.try(ctx, &request{method: http.MethodDelete, path: c.sessionPath("")})
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
-		return nil // it had ended by itself
+		return nil // the session had ended already
 	}
 	return err
 }
@@ -144,7 +144,7 @@ func (c *Client) endSession() error {
 // sessionPath returns the path of one of the session's own resources.
 func (c *Client) sessionPath(what string) string { return "/v1/sessions/" + c.uid + what }
 
-// fail closes the client for good: the hub does not want it. OnDisconnect hears of it.
+// fail closes the client for good because the hub refuses it. OnDisconnect gets the error.
 func (c *Client) fail(err error) {
 	c.end(err)
 	c.mu.Lock()
@@ -153,13 +153,13 @@ func (c *Client) fail(err error) {
 	c.mu.Unlock()
 }
 
-// signal has those look again who wait for something. The mutex is held.
+// signal wakes all calls of await. The mutex is held.
 func (c *Client) signal() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-// await waits until done, which is called under the mutex, says that it is over.
+// await waits until done reports true or an error. done is called with the mutex held.
 func (c *Client) await(ctx context.Context, done func() (bool, error)) error {
 	for {
 		c.mu.Lock()

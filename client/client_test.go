@@ -19,9 +19,9 @@ import (
 	"github.com/watchbox-go/watchbox/client"
 )
 
-func nobody(client.Message) {}
+func ignore(client.Message) {}
 
-func TestWhatIsPublishedIsHeard(t *testing.T) {
+func TestPublishedMessagesAreDelivered(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	got := make(chan client.Message, 10)
@@ -191,7 +191,7 @@ func TestAllJoinsShareOneStream(t *testing.T) {
 		t.Error(err)
 	}
 	states.are("connecting", "open", "closed")
-	if _, err := c.Join(r.soon(), "x", nobody); !errors.Is(err, client.ErrClosed) {
+	if _, err := c.Join(r.soon(), "x", ignore); !errors.Is(err, client.ErrClosed) {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.Publish(r.soon(), "x", 1); !errors.Is(err, client.ErrClosed) {
@@ -274,7 +274,7 @@ func number(t *testing.T, text string) int64 {
 	return n
 }
 
-func TestRetainedValuesAreHeardOnce(t *testing.T) {
+func TestRetainedMessagesAreDeliveredOnce(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	set := func(v string) {
@@ -298,7 +298,7 @@ func TestRetainedValuesAreHeardOnce(t *testing.T) {
 	all.are("20", "21", "22")
 }
 
-func TestANewLogIsTold(t *testing.T) {
+func TestANewLogIsReportedAsAGap(t *testing.T) {
 	r := newRig(t)
 	gaps := newHeard(t)
 	c := r.client(client.OnGap(func(g client.Gap) { gaps.note("%s %s", g.Filter, g.Reason) }))
@@ -318,7 +318,7 @@ func TestANewLogIsTold(t *testing.T) {
 	a.are("1", "3")
 }
 
-func TestWhoIsKickedIsClosed(t *testing.T) {
+func TestAKickClosesTheClient(t *testing.T) {
 	r := newRig(t)
 	calls := newHeard(t)
 	c := r.client(client.OnDisconnect(func(err error) { calls.note("%v", err) }), client.OnState(func(s client.State) { calls.note("%v", s) }))
@@ -329,14 +329,14 @@ func TestWhoIsKickedIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	calls.are("connecting", "open", "watchbox: the hub has ended the session (kicked)", "closed")
-	_, err = c.Join(r.soon(), "b", nobody)
+	calls.are("connecting", "open", "watchbox: the hub ended the session (kicked)", "closed")
+	_, err = c.Join(r.soon(), "b", ignore)
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "kicked" {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestARefusedJoinHarmsNoOther(t *testing.T) {
+func TestARefusedJoinDoesNotAffectOthers(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	refused := func() {
@@ -358,16 +358,16 @@ func TestARefusedJoinHarmsNoOther(t *testing.T) {
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "group-invalid" {
 		t.Errorf("%v", err)
 	}
-	if _, err := c.Join(r.soon(), "", nobody); err == nil {
-		t.Error("an empty filter is joined")
+	if _, err := c.Join(r.soon(), "", ignore); err == nil {
+		t.Error("a join of an empty filter succeeds")
 	}
 	if _, err := c.Join(r.soon(), "a", nil); err == nil {
-		t.Error("nobody joins")
+		t.Error("a join without a function succeeds")
 	}
 }
 
-// TestSomeAnswersAreForGood has servers that are no hubs.
-func TestSomeAnswersAreForGood(t *testing.T) {
+// TestFinalAnswersCloseTheClient uses servers that are not hubs.
+func TestFinalAnswersCloseTheClient(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
 		media  string
@@ -390,7 +390,7 @@ func TestSomeAnswersAreForGood(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = cl.Close() }()
-			_, err = cl.Join(t.Context(), "a", nobody)
+			_, err = cl.Join(t.Context(), "a", ignore)
 			if e, ok := errors.AsType[*client.Error](err); c.status != 200 && (!ok || e.Status != c.status) || err == nil {
 				t.Errorf("%v", err)
 			}
@@ -439,7 +439,7 @@ func TestATokenIsRenewed(t *testing.T) {
 	})
 }
 
-// TestASlowCallbackSlowsTheStreamDown leaves to the hub what the program does not take.
+// TestASlowCallbackSlowsTheStreamDown checks that the client stops reading while callbacks are slow.
 func TestASlowCallbackSlowsTheStreamDown(t *testing.T) {
 	r := newRig(t)
 	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }))
@@ -487,13 +487,13 @@ func TestACallbackMayJoinAndPublish(t *testing.T) {
 	inner.are("from 1")
 }
 
-func TestWhoGivesUpIsTold(t *testing.T) {
+func TestCallsEndWithTheirContext(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	r.down()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := c.Join(ctx, "a", nobody); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.Join(ctx, "a", ignore); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.Publish(ctx, "a", 1); !errors.Is(err, context.DeadlineExceeded) {
@@ -587,7 +587,7 @@ func TestTheProgramAnswers(t *testing.T) {
 	direct.are("you said hello", "psst")
 }
 
-func TestCloseWhateverIsUnderWay(t *testing.T) {
+func TestCloseDuringOtherCalls(t *testing.T) {
 	r := newRig(t)
 	for range 30 {
 		c := r.client()
@@ -611,7 +611,7 @@ func TestCloseWhateverIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoAddressIsRefused(t *testing.T) {
+func TestInvalidAddressesAndOptionsAreRefused(t *testing.T) {
 	for _, bad := range []string{"", "localhost:1234", "ftp://a", "http://", "http://a?b", "http://a b"} {
 		if c, err := client.New(bad); err == nil {
 			_ = c.Close()

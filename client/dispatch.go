@@ -2,10 +2,10 @@ package client
 
 import "context"
 
-// call is one call of a callback. One of its fields is set.
+// call is a pending call of a callback. One of its fields is set.
 type call struct {
 	message    *Message
-	to         []*Subscription // with message
+	to         []*Subscription // who gets the message
 	direct     *Message
 	gap        *Gap
 	disconnect error
@@ -13,7 +13,7 @@ type call struct {
 	state      *State
 }
 
-// dispatch is the goroutine that makes the calls. It ends when the client is closed.
+// dispatch is the goroutine that calls the callbacks. It ends when the client is closed.
 func (c *Client) dispatch() {
 	for {
 		calls := c.calls.take(context.Background())
@@ -22,7 +22,7 @@ func (c *Client) dispatch() {
 		}
 		for i := range calls {
 			if calls[i].state == nil && c.calls.dropped() {
-				continue // the client was closed meanwhile
+				continue // the client has been closed
 			}
 			c.make(&calls[i])
 		}

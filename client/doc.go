@@ -1,5 +1,5 @@
-// Package client is a program's end of a Watchbox hub: groups to listen to and to send to, over one
-// stream that is resumed when it is lost.
+// Package client is the Go client of a Watchbox hub. It subscribes to groups over one stream, which it
+// resumes when the connection is lost, and publishes to groups.
 //
 //	c, err := client.New("http://127.0.0.1:1234")
 //	…
@@ -8,26 +8,25 @@
 //
 // # What is promised
 //
-// A callback hears of every message that is published after Join has returned, once and in the
-// order of the log, whatever happens to the connection or the server. What can no longer be had is
-// told to OnGap. A message that several joins match comes over the wire once, and each of them
-// gets it.
+// A callback gets every message that is published after Join has returned, once and in the order of
+// the log, whatever happens to the connection or the server. OnGap is called for messages that can no
+// longer be delivered. A message that several joins match is sent over the wire once, and each of them gets it.
 //
-// What is published while Join runs may be heard or not, and so may be what was published shortly
-// before where a filter overlaps with one that is or was joined: it is on the wire already. A value
-// that a group retains is not sent again if the stream is cut before it has come.
+// A callback may or may not get messages that are published while Join runs. If its filter overlaps with one that is
+// or was joined, it may also get messages from shortly before, because they are on the wire already. A retained
+// message is not sent again if the stream is cut before it has arrived.
 //
-// What others send to this client (SendTo) is heard while anything is joined, and over interruptions
-// of that. A client that leaves its last group closes its stream; what is sent to it between that and
-// its next Join may not be heard.
+// Direct messages to this client (SendTo) are delivered while anything is joined, also after an
+// interruption. A client that leaves its last group closes its stream; direct messages between that and its
+// next Join may be missed.
 //
 // All callbacks of a Client, those of its options too, run one at a time, in order, on one
-// goroutine. They may take their time: when a megabyte waits for them, the client stops reading,
-// and the hub keeps the rest. They may call everything but Close.
+// goroutine. They may be slow: when a megabyte waits for them, the client stops reading, and the hub keeps
+// the rest. They may call every method except Close.
 //
 // # States
 //
-// A stream is open as long as something is joined:
+// The client has a stream as long as something is joined:
 //
 //	          Join                session event
 //	  idle ─────────▶ connecting ──────────────▶ open
@@ -45,8 +44,8 @@
 // time, when the address may be wrong; later it comes from a proxy while the hub is replaced, or from a
 // network that wants a login. An attempt that is not open within WithAnswerTimeout is made again.
 //
-// The wait is what the server asks for by retry: and Retry-After, and a random part that doubles
-// with each failure in a row, so that a thousand clients do not come back at once.
+// The wait is what the server asks for by retry: and Retry-After plus a random part, whose bound doubles with
+// each failure in a row, so that a thousand clients do not reconnect at once.
 //
-// Publish, and whatever else is sent, does not need the stream.
+// Publish and the other calls that send messages do not need the stream.
 package client

@@ -14,9 +14,9 @@ import (
 
 // Error is a hub's refusal.
 type Error struct {
-	Status int    // of HTTP; 0 if the hub ended the stream and said why
-	Code   string // stays the same whatever the words are, as too-many-filters; "" if it gave none
-	Detail string // what is wrong, for people
+	Status int    // the HTTP status; 0 if the hub ended the stream with a reason
+	Code   string // stable, such as too-many-filters; "" if the answer has none
+	Detail string // says what is wrong
 
 	retryAfter time.Duration
 }
@@ -29,7 +29,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("watchbox: %s (%s)", e.Detail, e.Code)
 }
 
-// temporary reports whether it may be different the next time.
+// temporary reports whether a retry may succeed.
 func (e *Error) temporary() bool {
 	switch e.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:

@@ -93,11 +93,11 @@ func ExampleError() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	_, err = c.Publish(context.Background(), "home/+", "to whom?")
+	_, err = c.Publish(context.Background(), "home/+", "which one?")
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		fmt.Println(e.Status, e.Code)
 	}
-	_, err = c.Send(context.Background(), "is a program there?")
+	_, err = c.Send(context.Background(), "is anybody there?")
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		fmt.Println(e.Status, e.Code)
 	}

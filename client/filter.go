@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// matches reports whether a filter selects a group, by the rules of MQTT 5.0, 4.7, as the hub has
-// them: the stream does not say for which of its filters a message came.
+// matches reports whether a filter matches a group, by the rules of MQTT 5.0, 4.7, which the hub uses. The
+// client needs it because the stream does not say which of its filters a message matched.
 func matches(filter, group string) bool {
 	if strings.HasPrefix(group, "$") && (filter[0] == '+' || filter[0] == '#') {
 		return false // 4.7.2
@@ -21,7 +21,7 @@ func matches(filter, group string) bool {
 		case f != "+" && f != g:
 			return false
 		case !groupMore:
-			return !filterMore || filterRest == "#" // its parent included
+			return !filterMore || filterRest == "#" // a final # includes the parent
 		case !filterMore:
 			return false
 		}
@@ -29,7 +29,7 @@ func matches(filter, group string) bool {
 	}
 }
 
-// escape returns a group or filter as the end of a path. Its slashes stay slashes.
+// escape returns a group or filter as the end of a path. Slashes stay slashes.
 func escape(name string) string {
 	levels := strings.Split(name, "/")
 	for i, l := range levels {

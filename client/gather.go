@@ -24,7 +24,7 @@ const (
 	maxGathered = 16 << 10
 )
 
-// post is a message to a group that a call of Publish wants to have sent.
+// post is a message to a group from one call of Publish.
 type post struct {
 	ctx   context.Context // the call's
 	group string
@@ -37,8 +37,8 @@ type outcome struct {
 	err error
 }
 
-// gathered reports whether the message may be sent with others. One with a key of its own may not: the key
-// has to find it again. Nor may an empty one, of which a batch has no exact form.
+// gathered reports whether the message may be sent with others. A message with a key from its caller may not, because the
+// hub has to find it by that key. An empty message may not, because a batch has no exact form for it.
 func (p *post) gathered() bool {
 	return !p.req.ownKey && len(p.req.body) > 0 && len(p.req.body) <= maxGathered
 }
@@ -91,7 +91,7 @@ func (c *Client) handOver() {
 	})
 }
 
-// takePosts returns the messages for the next request. Where there are none, one request less is under way.
+// takePosts returns the messages for the next request. If there are none, it counts one request less.
 func (c *Client) takePosts() []*post {
 	c.mu.Lock()
 	defer c.mu.Unlock()

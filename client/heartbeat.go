@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// beat tells the hub that the client is alive, while the stream is open. It ends with the stream.
+// beat sends heartbeats while the stream is open. It ends with the stream.
 func (c *Client) beat(s *stream) {
 	tick := time.NewTicker(c.heartbeat)
 	defer tick.Stop()
@@ -19,9 +19,9 @@ func (c *Client) beat(s *stream) {
 		if c.State() != StateOpen {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(s.ctx, c.heartbeat) // the next one says it as well
+		ctx, cancel := context.WithTimeout(s.ctx, c.heartbeat) // then the next one follows
 		if _, err := c.try(ctx, &request{method: http.MethodPost, path: c.sessionPath("/heartbeat")}); err != nil {
-			c.logger.Debug("a heartbeat was not taken", "error", err)
+			c.logger.Debug("heartbeat failed", "error", err)
 		}
 		cancel()
 	}

@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// Message is one that a stream has brought.
+// Message is a message from the hub.
 type Message struct {
-	ID    string // its position in the hub's log
+	ID    string // position in the hub's log
 	Group string
-	UID   string // the sender's session; "" if it has none
-	Event string // as which it was published; "" for none
+	UID   string // uid of the sender's session; "" if it has none
+	Event string // event name; "" for none
 	Time  time.Time
 
-	// Expires is when the hub forgets it; zero if that is not said.
+	// Expires is when the message expires; zero for never.
 	Expires time.Time
 
-	// Retained is set if the message was there before the join, as the group's value.
+	// Retained is set if this is the group's retained message from before the join.
 	Retained bool
 
 	// Data is the payload: text, bytes, or JSON. Callbacks that get the same message share it.
@@ -31,8 +31,8 @@ type Message struct {
 // Text returns the payload as text.
 func (m Message) Text() string { return string(m.Data) }
 
-// Decode stores the payload in what v points to: JSON as encoding/json does, also if it was sent as
-// text or bytes; anything in a string or a []byte.
+// Decode stores the payload in the value that v points to. A *string or a *[]byte takes any payload. For other
+// types the payload is decoded as JSON, also if it was sent as text or bytes.
 func (m Message) Decode(v any) error {
 	switch to := v.(type) {
 	case *[]byte:
@@ -49,20 +49,20 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
-// Gap says that messages can no longer be had.
+// Gap says that messages can no longer be delivered.
 type Gap struct {
-	Filter string // of the join that misses them
-	After  string // the id behind which they lay
-	Oldest string // the id of the first that follows; "" if there is none
-	Reason string // evicted, epoch (the hub has another log than before), or slow
+	Filter string // the join that misses messages
+	After  string // the missed messages come after this id
+	Oldest string // id of the first message that is still there; "" if there is none
+	Reason string // evicted, epoch (the hub has a new log) or slow
 }
 
-// wireMessage is a message as the stream has it.
+// wireMessage is a message as it is on the stream.
 type wireMessage struct {
 	ID, Group, UID, Event, Encoding string
 	Time, Expires                   time.Time
-	Retain                          bool // it became the group's value
-	Retained                        bool // and this is that value, once more
+	Retain                          bool // it became the group's retained message when it was published
+	Retained                        bool // this is the retained message, sent because of a join
 	Msg                             json.RawMessage
 }
 

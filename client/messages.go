@@ -6,13 +6,12 @@ import (
 	"iter"
 )
 
-// Messages joins a group, or what a filter matches, for as long as the loop runs:
+// Messages joins a filter for as long as the loop runs:
 //
 //	for m, err := range c.Messages(ctx, "foo") { … }
 //
-// It ends with ctx, or with Close. The error, if there is one, comes last, with no message: the hub
-// refused the join, or closed the client for good. While the loop's body is busy no callback of the
-// client runs.
+// The loop ends with ctx or with Close. If the hub refuses the join, or closes the client for good, the
+// error comes last, without a message. No callback of the client runs while the body of the loop runs.
 func (c *Client) Messages(ctx context.Context, filter string) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
@@ -32,10 +31,10 @@ func (c *Client) Messages(ctx context.Context, filter string) iter.Seq2[Message,
 			return
 		}
 		defer func() {
-			stop() // whoever waits to hand a message over need not any more
+			stop() // releases a callback that waits to hand a message over
 			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 			defer cancel()
-			_ = sub.Leave(bounded) // nobody hears what the hub may go on to send
+			_ = sub.Leave(bounded) // an error means that the hub may go on sending, which does no harm
 		}()
 		for {
 			select {

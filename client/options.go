@@ -12,7 +12,7 @@ import (
 // Option sets one property of a client.
 type Option func(*config) error
 
-// config is what the options set.
+// config has the values that options set.
 type config struct {
 	secret    string
 	http      *http.Client
@@ -33,30 +33,30 @@ func defaults() config {
 	return config{answer: 30 * time.Second, maxDelay: 30 * time.Second, logger: slog.New(slog.DiscardHandler)}
 }
 
-// OnDisconnect has f called when the open stream is lost, once, however many attempts it takes to
-// get it back; and when the client is closed for good because the hub refuses it. Then State is
+// OnDisconnect has f called once when the open stream is lost, however many attempts it takes to
+// reconnect, and when the client is closed for good because the hub refuses it. In that case State is
 // StateClosed, and the error is an *Error that says why.
 func OnDisconnect(f func(error)) Option {
 	return func(c *config) error { c.onDisconnect = f; return nil }
 }
 
-// OnReconnect has f called when the stream stands again after a loss.
+// OnReconnect has f called when the stream is open again after a loss.
 func OnReconnect(f func()) Option { return func(c *config) error { c.onReconnect = f; return nil } }
 
-// OnGap has f called for each filter of which messages were missed that can no longer be had. What
-// can, follows.
+// OnGap has f called for each filter that misses messages which can no longer be delivered. All later
+// messages follow.
 func OnGap(f func(Gap)) Option { return func(c *config) error { c.onGap = f; return nil } }
 
-// OnDirect has f called with what is sent to this session alone. Something has to be joined for the
-// hub to have a stream for it.
+// OnDirect has f called with messages to this session alone. They are delivered over the stream, so something has
+// to be joined.
 func OnDirect(f func(Message)) Option { return func(c *config) error { c.onDirect = f; return nil } }
 
 // OnState has f called with each change of State.
 func OnState(f func(State)) Option { return func(c *config) error { c.onState = f; return nil } }
 
 // WithSecret sets the session's secret, 16 to 128 visible ASCII characters chosen at random, so that
-// a program that starts anew is the session that it was. Only one client at a time may have it: a
-// second one's joins would change the first one's stream. Without it, one is made up.
+// a restarted program continues its session. Only one client at a time may use a secret: a second one's joins
+// would change the first one's stream. By default the client generates a secret.
 func WithSecret(secret string) Option {
 	return func(c *config) error {
 		ok := len(secret) >= 16 && len(secret) <= 128
@@ -78,20 +78,19 @@ func WithHTTPClient(h *http.Client) Option {
 	return func(c *config) error { c.http = h; return nil }
 }
 
-// WithToken sends what f returns as Authorization: Bearer with every request. F is called for each,
-// by several goroutines at once: it should keep a token while that is valid. When the hub refuses
-// a token with 401, f is asked once more before that counts.
+// WithToken sends the token that f returns as Authorization: Bearer with every request. f is called for each
+// request, by several goroutines concurrently, so it should cache a valid token. When the hub refuses
+// a token with 401, f is called once more before the refusal is final.
 func WithToken(f func(ctx context.Context) (string, error)) Option {
 	return func(c *config) error { c.token = f; return nil }
 }
 
-// WithHeartbeat has the client tell the hub every d, 100ms to 1h, that it is alive. The hub ends
-// its stream after 1.5 d without, and so notices sooner than by the network that it is gone. It
-// costs a request every d.
+// WithHeartbeat has the client send a heartbeat every d, 100ms to 1h. The hub ends the stream when none
+// came for 1.5 d, and so notices a lost client sooner than by the network. It costs a request every d.
 func WithHeartbeat(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 100*time.Millisecond || d > time.Hour {
-			return fmt.Errorf("a heartbeat of %v is not from 100ms to 1h", d)
+			return fmt.Errorf("a heartbeat is from 100ms to 1h, not %v", d)
 		}
 		c.heartbeat = d
 		return nil
@@ -104,27 +103,27 @@ func WithHeartbeat(d time.Duration) Option {
 func WithAnswerTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return fmt.Errorf("an answer timeout of %v is not above 0", d)
+			return fmt.Errorf("the answer timeout is above 0, not %v", d)
 		}
 		c.answer = d
 		return nil
 	}
 }
 
-// WithMaxDelay bounds the random part of the wait before something is tried again, which doubles
-// with each failure in a row: 30 seconds, if nothing is said.
+// WithMaxDelay bounds the random part of the wait before a retry, which doubles with each failure in a
+// row. The default is 30 seconds.
 func WithMaxDelay(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return fmt.Errorf("a longest delay of %v is none", d)
+			return fmt.Errorf("the longest delay is above 0, not %v", d)
 		}
 		c.maxDelay = d
 		return nil
 	}
 }
 
-// WithLogger has the client log what it does about its connection, at level debug, and what nobody
-// else hears of, at level warn.
+// WithLogger sets the logger: connection attempts and retries at level debug, errors that no call and no callback
+// reports at level warn.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error { c.logger = l; return nil }
 }

@@ -15,41 +15,39 @@ import (
 // ndjson is the media type of a batch.
 const ndjson = "application/x-ndjson"
 
-// PublishOption sets one property of what is sent.
+// PublishOption sets one property of a message.
 type PublishOption func(*request)
 
-// Event names the event as which the message is sent.
+// Event sets the event name of the message.
 func Event(name string) PublishOption {
 	return func(r *request) { r.query.Set("event", name) }
 }
 
-// TTL has the message be forgotten after d, a millisecond or more.
+// TTL has the message expire after d, a millisecond or more.
 func TTL(d time.Duration) PublishOption {
 	return func(r *request) { r.query.Set("ttl", d.String()) }
 }
 
-// Retain keeps the message as the group's value, for whoever joins later. An empty one, "" or an
-// empty []byte, clears it.
+// Retain keeps the message as the group's retained message, for clients that join later. An empty message,
+// "" or an empty []byte, clears it.
 func Retain() PublishOption {
 	return func(r *request) { r.query.Set("retain", "true") }
 }
 
-// IdempotencyKey has what is sent be appended once, however often it is sent under the key, 1 to
-// 128 visible ASCII characters: by a program that was started anew with the same secret, say.
-// Without it, each call has a key of its own.
+// IdempotencyKey has a message be appended once, however often it is sent under this key of 1 to 128
+// visible ASCII characters, for example by a program that was restarted with the same secret. By default each call has a
+// key of its own.
 func IdempotencyKey(key string) PublishOption {
 	return func(r *request) { r.key = key }
 }
 
-// Publish sends to a group: a string as text, a []byte as bytes, anything else as its JSON. It
-// tries until it is certain that the hub has the message, once, and returns its id; or until the
-// hub refuses it, with an *Error; or until ctx ends: then it may have it or not. It needs no
-// stream.
+// Publish sends a message to a group: a string as text, a []byte as bytes, anything else as its JSON.
+// It retries until the hub has appended the message, once, and returns its id; or until the hub refuses it, with an
+// *Error; or until ctx ends, when the hub may have the message or not. It needs no stream.
 //
 // Calls that run at once are sent together when several wait. Each still has its own id or error.
 //
-// A hub that is started anew without a store on disk has forgotten what it has, and which keys
-// it knew.
+// A hub without a store on disk has forgotten its messages and the keys after a restart.
 func (c *Client) Publish(ctx context.Context, group string, v any, opts ...PublishOption) (id string, err error) {
 	r, err := encode("/v1/groups/"+escape(group), v, opts)
 	if err != nil {
@@ -58,14 +56,14 @@ func (c *Client) Publish(ctx context.Context, group string, v any, opts ...Publi
 	return c.send(&post{ctx: ctx, group: group, req: r})
 }
 
-// SendTo sends to one session, as Publish does to a group. Its OnDirect gets it.
+// SendTo sends a message to one session, as Publish does to a group. Its OnDirect gets the message.
 func (c *Client) SendTo(ctx context.Context, uid string, v any, opts ...PublishOption) (id string, err error) {
 	return c.post(ctx, "/v1/sessions/"+url.PathEscape(uid), v, opts)
 }
 
-// Send sends to the program that hosts the hub, and to nobody else. It returns when the program has
-// it, or waits its turn there; and an *Error with the code nobody-listens where no program does. The
-// message is in no log: its id is the key under which it was sent.
+// Send sends a message to the program that hosts the hub, and to nobody else. It returns when the program has
+// the message or has queued it, and fails with an *Error with the code nobody-listens if the program has no OnMessage. The
+// message is in no log; its id is its idempotency key.
 func (c *Client) Send(ctx context.Context, v any, opts ...PublishOption) (id string, err error) {
 	r, err := encode("/v1/server", v, opts)
 	if err == nil {
@@ -78,8 +76,8 @@ func (c *Client) Send(ctx context.Context, v any, opts ...PublishOption) (id str
 }
 
 // PublishBatch publishes messages to several groups: next to each other in the log, all of them or
-// none. It returns the ids of the first and the last. It tries as Publish does, under one key; of the
-// options only IdempotencyKey applies.
+// none. It returns the ids of the first and the last. It retries as Publish does, under one key. The only
+// option that applies is IdempotencyKey.
 func (c *Client) PublishBatch(ctx context.Context, batch []Draft, opts ...PublishOption) (first, last string, err error) {
 	var body []byte
 	for i := range batch {
@@ -106,7 +104,7 @@ func (c *Client) post(ctx context.Context, path string, v any, opts []PublishOpt
 	return answer.ID, err
 }
 
-// receipt is what the hub says of what it has appended.
+// receipt is the hub's answer about what it has appended.
 type receipt struct{ ID, First string }
 
 func (c *Client) receipt(ctx context.Context, r *request) (got receipt, err error) {
@@ -142,10 +140,10 @@ func newPost(path, mediaType string, body []byte, opts []PublishOption) *request
 	return r
 }
 
-// toJSON returns v as JSON. Bytes would become base64 that nobody takes for bytes again.
+// toJSON returns v as JSON. It refuses a []byte, which would become base64 that no receiver decodes.
 func toJSON(v any) ([]byte, error) {
 	if _, ok := v.([]byte); ok {
-		return nil, errors.New("watchbox: a []byte is no JSON value; a json.RawMessage is")
+		return nil, errors.New("watchbox: a []byte is not a JSON value; use json.RawMessage")
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

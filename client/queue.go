@@ -5,19 +5,19 @@ import (
 	"sync"
 )
 
-// most is how much may wait in a queue, in bytes, before whoever adds to it has to wait.
+// most is how many bytes may wait in a queue before push blocks.
 const most = 1 << 20
 
-// overhead is what an item counts beside its payload.
+// overhead is added to the size of each item.
 const overhead = 256
 
-// queue is items that one goroutine adds and another takes.
+// queue passes items from one goroutine to another.
 type queue[T any] struct {
-	mu               sync.Mutex // guards what follows
+	mu               sync.Mutex // guards the fields below
 	moved            sync.Cond
 	items            []T
 	bytes            int
-	relaxed          int // how many want it to have no bound for now
+	relaxed          int // number of calls that need it to be unbounded now
 	finished, closed bool
 }
 
@@ -27,7 +27,7 @@ func newQueue[T any]() *queue[T] {
 	return q
 }
 
-// push adds an item of so many bytes, when there is room. Once the queue is finished it does nothing.
+// push adds an item of this size, and waits for room. Once the queue is finished it does nothing.
 func (q *queue[T]) push(item T, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -40,7 +40,7 @@ func (q *queue[T]) push(item T, bytes int) {
 	}
 }
 
-// relax lifts the bound by 1, and sets it again by -1.
+// relax(1) lifts the bound, relax(-1) restores it. Calls nest.
 func (q *queue[T]) relax(by int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -48,8 +48,7 @@ func (q *queue[T]) relax(by int) {
 	q.moved.Broadcast()
 }
 
-// take waits for items and returns all there are: none when the queue is closed, or the context
-// is done.
+// take waits for items and returns all of them, or none when the queue is closed or the context is done.
 func (q *queue[T]) take(ctx context.Context) []T {
 	defer context.AfterFunc(ctx, func() {
 		q.mu.Lock()
@@ -67,7 +66,7 @@ func (q *queue[T]) take(ctx context.Context) []T {
 	return items
 }
 
-// put adds an item that takes no room, and does not wait.
+// put adds an item that does not count against the bound, without waiting.
 func (q *queue[T]) put(item T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -77,7 +76,7 @@ func (q *queue[T]) put(item T) {
 	}
 }
 
-// finish drops what waits, and what is pushed from now on. What is put is taken still.
+// finish drops all items, and all that are pushed later. Items that are put later are still taken.
 func (q *queue[T]) finish() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -85,7 +84,7 @@ func (q *queue[T]) finish() {
 	q.moved.Broadcast()
 }
 
-// close ends the queue: take returns what there is, and then nothing.
+// close ends the queue: take returns the remaining items and then none.
 func (q *queue[T]) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -93,8 +92,7 @@ func (q *queue[T]) close() {
 	q.moved.Broadcast()
 }
 
-// dropped reports whether the queue was finished, so that what was taken before is not wanted any
-// more.
+// dropped reports whether the queue was finished, so that items taken before have to be dropped, too.
 func (q *queue[T]) dropped() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

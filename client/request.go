@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// goodbye is how long Close waits for the hub.
+	// goodbye bounds the last request of Close and of a loop over Messages.
 	goodbye = 5 * time.Second
 
-	// maxAnswer is how large, in bytes, an answer may be.
+	// maxAnswer is the largest answer that is read, in bytes.
 	maxAnswer = 64 << 10
 
 	// maxRedirects is how many redirects are followed for one request, as net/http has it.
 	maxRedirects = 10
 
-	// firstDelay is the first wait's random part.
+	// firstDelay bounds the random wait before the first retry.
 	firstDelay = 100 * time.Millisecond
 )
 
@@ -40,8 +40,8 @@ type request struct {
 	largest      int64  // how large, in bytes, the answer may be; 0: maxAnswer
 }
 
-// call makes a request until its outcome is certain: the hub has done it, or refuses it. A token
-// that cannot be had is an error, too.
+// call makes a request until its outcome is certain: the hub has done it or refuses it. It also ends with
+// an error of WithToken's function.
 func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -70,15 +70,14 @@ func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error
 	}
 }
 
-// delay returns how long to wait after so many failures in a row: a random part of a time that
-// doubles with each.
+// delay returns the wait after this many failures in a row: a random part of a time that doubles with each.
 func (c *Client) delay(failures int) time.Duration {
 	return rand.N(min(firstDelay<<min(failures, 20), c.maxDelay))
 }
 
-// pause waits, or returns why it did not.
+// pause waits, or returns an error if ctx ends first.
 func (c *Client) pause(ctx context.Context, why error, wait time.Duration) error {
-	c.logger.Debug("a request failed and is made again", "error", why, "wait", wait)
+	c.logger.Debug("request failed, will be retried", "error", why, "wait", wait)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -89,7 +88,7 @@ func (c *Client) pause(ctx context.Context, why error, wait time.Duration) error
 	}
 }
 
-// gaveUp says why something was given up, and what had been wrong until then.
+// gaveUp returns why a call was given up, with the last error before that.
 func gaveUp(ctx context.Context, last error) error {
 	cause := context.Cause(ctx)
 	if errors.Is(last, cause) || errors.Is(last, ctx.Err()) {
@@ -98,7 +97,7 @@ func gaveUp(ctx context.Context, last error) error {
 	return fmt.Errorf("%w: %w", cause, last)
 }
 
-// errToken says that what WithToken was given has failed.
+// errToken says that WithToken's function has failed.
 var errToken = errors.New("watchbox: no token")
 
 // authorize adds the token and the secret.
@@ -146,7 +145,7 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 	if err != nil {
 		return nil, fmt.Errorf("watchbox: %w", cmp.Or(context.Cause(ctx), err))
 	}
-	defer func() { _ = resp.Body.Close() }() // it was read, as far as it matters
+	defer func() { _ = resp.Body.Close() }() // it has been read
 	answer, err = io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
 	return c.judge(resp, answer, err)
 }

@@ -20,10 +20,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds what a test waits for.
+// patience is how long a test waits for anything.
 const patience = 2 * time.Minute
 
-// rig is a hub behind a network that can be cut.
+// rig is a hub behind a network that a test can cut.
 type rig struct {
 	*testing.T
 	*wire
@@ -56,7 +56,7 @@ func (r *rig) stop() {
 	r.srv.Close()
 }
 
-// client returns one that is closed at the end.
+// client returns a client that is closed at the end of the test.
 func (r *rig) client(opts ...client.Option) *client.Client {
 	r.Helper()
 	c, err := client.New("http://"+r.addr, append([]client.Option{client.WithMaxDelay(50 * time.Millisecond)}, opts...)...)
@@ -67,7 +67,7 @@ func (r *rig) client(opts ...client.Option) *client.Client {
 	return c
 }
 
-// join joins and returns what comes.
+// join joins a filter and returns the messages that arrive.
 func (r *rig) join(c *client.Client, filter string) (*client.Subscription, *heard) {
 	r.Helper()
 	h := newHeard(r.T)
@@ -87,14 +87,14 @@ func (r *rig) publish(group string, values ...any) {
 	}
 }
 
-// soon is a context for what should not take long.
+// soon returns a context that ends after patience.
 func (r *rig) soon() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	r.Cleanup(cancel)
 	return ctx
 }
 
-// heard collects what callbacks hear of.
+// heard collects what callbacks get.
 type heard struct {
 	t    *testing.T
 	mu   sync.Mutex
@@ -118,7 +118,7 @@ func (h *heard) all() ([]string, chan struct{}) {
 	return slices.Clone(h.list), h.news
 }
 
-// until waits until what was heard is as it should be.
+// until waits until ok accepts the list.
 func (h *heard) until(what string, ok func([]string) bool) []string {
 	h.t.Helper()
 	late := time.After(patience)
@@ -130,18 +130,18 @@ func (h *heard) until(what string, ok func([]string) bool) []string {
 		select {
 		case <-news:
 		case <-late:
-			h.t.Fatalf("heard of %q, and not of %s", list, what)
+			h.t.Fatalf("got %q, want %s", list, what)
 		}
 	}
 }
 
-// are waits until that, and nothing else, was heard.
+// are waits until the list is equal to want.
 func (h *heard) are(want ...string) {
 	h.t.Helper()
 	h.until(strings.Join(want, ", "), func(list []string) bool { return slices.Equal(list, want) })
 }
 
-// wire is a network between clients and a server: a port whose connections are passed on.
+// wire is a network between clients and a server: a port that forwards connections.
 type wire struct {
 	addr string
 
@@ -160,7 +160,7 @@ func newWire(t *testing.T, to string) *wire {
 	return w
 }
 
-// up has it accept connections, at the same port each time.
+// up accepts connections, on the same port each time.
 func (w *wire) up(t *testing.T) {
 	t.Helper()
 	ln, err := net.Listen("tcp", w.addr)
@@ -181,7 +181,7 @@ func (w *wire) up(t *testing.T) {
 			w.conns[near] = true
 			w.mu.Unlock()
 			if !open {
-				_ = near.Close() // it was on its way when the port was closed
+				_ = near.Close() // accepted while the port was being closed
 				return
 			}
 			w.wg.Go(func() { w.pass(near, to) })
@@ -201,7 +201,7 @@ func (w *wire) pass(near net.Conn, to string) {
 	known := w.conns[near]
 	w.mu.Unlock()
 	if !known {
-		return // it was cut meanwhile
+		return // cut meanwhile
 	}
 	over := make(chan struct{}, 2)
 	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
@@ -224,7 +224,7 @@ func (w *wire) cut() {
 	clear(w.conns)
 }
 
-// down has it refuse connections, and closes those that there are.
+// down refuses connections and closes the existing ones.
 func (w *wire) down() {
 	w.mu.Lock()
 	if w.ln != nil {
@@ -236,7 +236,7 @@ func (w *wire) down() {
 	w.wg.Wait()
 }
 
-// leadsTo changes where new connections go.
+// leadsTo changes the target of new connections.
 func (w *wire) leadsTo(to string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

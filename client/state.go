@@ -1,15 +1,15 @@
 package client
 
-// State is what a client's stream is doing.
+// State is the state of a client's stream.
 type State int
 
 // The states.
 const (
 	StateIdle       State = iota // nothing is joined
-	StateConnecting              // the hub is asked
-	StateOpen                    // the stream stands
-	StateWaiting                 // it was lost or could not be had: it will be asked for again
-	StateClosed                  // for good
+	StateConnecting              // the stream was asked for and is not open yet
+	StateOpen                    // the stream is open
+	StateWaiting                 // the stream was lost or refused for now: the next attempt follows
+	StateClosed                  // closed for good
 )
 
 // String returns the state's name: idle, connecting, open, waiting, closed.
@@ -17,15 +17,14 @@ func (s State) String() string {
 	return [...]string{"idle", "connecting", "open", "waiting", "closed"}[s]
 }
 
-// State returns what the stream is doing now.
+// State returns the current state.
 func (c *Client) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
 }
 
-// become changes the state, unless that is closed, and has OnState hear of it. The mutex is
-// held.
+// become changes the state unless it is closed, and queues the call of OnState. The mutex is held.
 func (c *Client) become(s State) {
 	if c.state == s || c.state == StateClosed {
 		return

@@ -14,33 +14,33 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// errLeft ends a stream that nobody needs any more.
+// errLeft ends a stream when nothing is joined any more.
 var errLeft = errors.New("watchbox: nothing is joined")
 
-// stream is what all joins share: an event stream that resumes. Its goroutine, which runs sse.Client,
-// makes all that comes into calls, in order.
+// stream is the event stream that all joins share. Its goroutine runs sse.Client and turns events into calls of
+// callbacks, in order.
 type stream struct {
 	client *Client
 	sse    sse.Client
 	ctx    context.Context
 	end    context.CancelCauseFunc
-	before *stream       // has to be over first: its calls come first
-	done   chan struct{} // it is over
+	before *stream       // the stream before; its calls have to be queued first
+	done   chan struct{} // closed when the goroutine has ended
 
-	// Its goroutine's.
+	// Used by its goroutine only.
 	asked   []string // the filters of the attempt
-	ever    bool     // it was open once
+	ever    bool     // it has been open
 	open    bool
-	renewed bool // the token was refused, and asked for anew
+	renewed bool // a new token was asked for after a 401
 	epoch   string
-	seq     uint64 // of the newest message that was brought
+	seq     uint64 // of the newest message delivered
 
 	// The client's mutex guards these.
 	attempt int
-	failed  error // why it could not be opened
+	failed  error // why it could not be opened, finally
 }
 
-// newStream returns one that does not run yet. The mutex is held.
+// newStream returns a stream that is not running yet. The mutex is held.
 func newStream(c *Client) *stream {
 	s := &stream{client: c, before: c.last, done: make(chan struct{})}
 	c.last = s
@@ -49,7 +49,7 @@ func newStream(c *Client) *stream {
 		URL: c.base + "/v1/events", HTTPClient: c.http, MaxBackoff: c.maxDelay,
 		AnswerTimeout: c.answer, FirstEventTimeout: c.answer, Final: s.final,
 		BeforeAttempt: s.beforeAttempt, OnEvent: s.onEvent, OnDisconnect: s.onDisconnect,
-		OnError: func(err error) { c.logger.Warn("the stream", "error", err) },
+		OnError: func(err error) { c.logger.Warn("stream error", "error", err) },
 	}
 	return s
 }
@@ -89,7 +89,7 @@ func (s *stream) final(err error) bool {
 	return errors.Is(err, sse.ErrRequest) || errors.Is(err, sse.ErrMediaType) && !s.client.met
 }
 
-// lose is told that a stream has ended for good. It closes the client if the stream was open once, or
+// lose handles the final error of a stream. It closes the client if the stream was open once, or
 // if the hub refuses the client whatever it joins. Anything else is an error of the join that asked for it.
 func (c *Client) lose(s *stream, err error) {
 	e, refused := errors.AsType[*Error](err)
@@ -107,7 +107,7 @@ func (c *Client) lose(s *stream, err error) {
 	c.mu.Unlock()
 }
 
-// beforeAttempt asks for what is joined now.
+// beforeAttempt sets the filters of an attempt to those that are joined now.
 func (s *stream) beforeAttempt(r *http.Request) error {
 	c := s.client
 	c.mu.Lock()
@@ -125,10 +125,10 @@ func (s *stream) beforeAttempt(r *http.Request) error {
 	return c.authorize(r)
 }
 
-// onDisconnect is told of each attempt that failed, and of each open stream that was lost.
+// onDisconnect handles each failed attempt and each loss of the open stream.
 func (s *stream) onDisconnect(err error, wait time.Duration) {
 	c := s.client
-	c.logger.Debug("the stream is not open", "error", err, "wait", wait)
+	c.logger.Debug("stream lost or not opened", "error", err, "wait", wait)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.open {
@@ -153,11 +153,11 @@ func (s *stream) onEvent(ev sse.Event) {
 	}
 }
 
-// onSession is told that the stream stands.
+// onSession handles the session event: the stream is open.
 func (s *stream) onSession(ev sse.Event) {
 	var hello struct{ Heartbeat string }
 	if err := json.Unmarshal(ev.Data, &hello); err != nil {
-		s.client.logger.Warn("the stream", "error", err)
+		s.client.logger.Warn("stream error", "error", err)
 	}
 	if every, err := time.ParseDuration(hello.Heartbeat); err == nil && every > 0 {
 		s.sse.IdleTimeout = 2*every + time.Second // one heartbeat may be late
@@ -188,17 +188,17 @@ func (s *stream) onSession(ev sse.Event) {
 	}
 }
 
-// settle tells the hub what changed while the stream was asked for, and what a hub that was started
-// anew has forgotten.
+// settle tells the hub about filters that were left while the stream was opening, and about the will, which a
+// restarted hub has forgotten.
 func (c *Client) settle(ctx context.Context, leftover []string, will bool) {
 	for _, f := range leftover {
 		if err := c.part(ctx, f); err != nil {
-			c.logger.Debug("a filter stays on the stream", "filter", f, "error", err)
+			c.logger.Debug("cannot remove a filter from the stream", "filter", f, "error", err)
 		}
 	}
 	if will {
 		if err := c.tellWill(ctx); err != nil && ctx.Err() == nil {
-			c.logger.Warn("the will is not set", "error", err)
+			c.logger.Warn("cannot set the will", "error", err)
 		}
 	}
 }
@@ -206,7 +206,7 @@ func (c *Client) settle(ctx context.Context, leftover []string, will bool) {
 func (s *stream) onGap(ev sse.Event) {
 	var g Gap
 	if err := json.Unmarshal(ev.Data, &g); err != nil {
-		s.client.logger.Warn("the stream", "error", err)
+		s.client.logger.Warn("stream error", "error", err)
 		return
 	}
 	if g.Reason == "epoch" {
@@ -215,13 +215,13 @@ func (s *stream) onGap(ev sse.Event) {
 	s.client.calls.push(call{gap: &g}, len(ev.Data))
 }
 
-// onBye is told why the hub ends the stream. What does not hold for ever is no reason not to return.
+// onBye handles the reason why the hub ends the stream. Only a kick or an end of the session is final.
 func (s *stream) onBye(ev sse.Event) {
 	var bye struct{ Reason string }
-	_ = json.Unmarshal(ev.Data, &bye) // a reason that cannot be read is none
-	s.client.logger.Debug("the hub says bye", "reason", bye.Reason)
+	_ = json.Unmarshal(ev.Data, &bye) // an unreadable reason counts as none
+	s.client.logger.Debug("the hub ended the stream", "reason", bye.Reason)
 	if bye.Reason == "kicked" || bye.Reason == "ended" {
-		s.client.fail(&Error{Code: bye.Reason, Detail: "the hub has ended the session"})
+		s.client.fail(&Error{Code: bye.Reason, Detail: "the hub ended the session"})
 	}
 }
 
@@ -234,12 +234,12 @@ func (s *stream) onMessage(ev sse.Event) {
 		epoch, seq, err = parseID(m.ID)
 	}
 	if err != nil {
-		c.logger.Warn("a message cannot be read", "error", err, "data", string(ev.Data))
+		c.logger.Warn("cannot read a message", "error", err, "data", string(ev.Data))
 		return
 	}
 	if !m.Retained {
 		if epoch == s.epoch && seq <= s.seq {
-			return // it was brought before
+			return // delivered before
 		}
 		s.epoch, s.seq = epoch, seq
 	}
@@ -253,7 +253,7 @@ func (s *stream) onMessage(ev sse.Event) {
 		if !matches(sub.filter, m.Group) {
 			continue
 		}
-		if w.Retain || w.Retained { // the group's value: as it is set, or told to whoever joins
+		if w.Retain || w.Retained { // a retained message: when it is published, or because of a join
 			if m.Retained && sub.values[m.Group] >= seq {
 				continue
 			}
@@ -267,11 +267,11 @@ func (s *stream) onMessage(ev sse.Event) {
 	}
 }
 
-// parseID takes an id apart, as the hub's documentation has it: epoch-seq.
+// parseID splits an id of the form epoch-seq.
 func parseID(id string) (epoch string, seq uint64, err error) {
 	epoch, digits, _ := strings.Cut(id, "-")
 	if seq, err = strconv.ParseUint(digits, 10, 64); err != nil {
-		return "", 0, fmt.Errorf("%q is no id", id)
+		return "", 0, fmt.Errorf("%q is not an id", id)
 	}
 	return epoch, seq, nil
 }

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Subscription is a join that holds until Leave.
+// Subscription is a join. It lasts until Leave.
 type Subscription struct {
 	client *Client
 	filter string
@@ -16,35 +16,35 @@ type Subscription struct {
 
 	// The client's mutex guards these.
 	left   bool
-	values map[string]uint64 // seqs of the groups' values that it has heard of: once is enough
+	values map[string]uint64 // by group: seq of the retained message that it has had, to skip repetitions
 }
 
-// Filter returns what is listened to.
+// Filter returns the filter that was joined.
 func (s *Subscription) Filter() string { return s.filter }
 
-// membership is a filter that is joined, by one Subscription or several.
+// membership is a filter that one or more Subscriptions have joined.
 type membership struct {
 	subs int
-	live bool // the hub has it on our stream, or will when the stream is resumed
+	live bool // the filter is on the stream, or will be when the stream is resumed
 }
 
-// Join has f called with the messages of a group, or of all that a filter matches, and returns when
-// they come: the first Join opens the stream, later ones are added to it. Values that groups retain
-// come first. It waits for a hub that cannot be reached,
-// until ctx ends; a refusal is an *Error, and leaves other joins as they were.
+// Join subscribes to a group, or to all groups that a filter matches, and has f called with each message.
+// It returns when the subscription is active. The first Join opens the stream, later ones are added to it. Retained
+// messages come first. If the hub cannot be reached, Join waits until ctx ends. A refusal is an *Error
+// and does not affect other joins.
 func (c *Client) Join(ctx context.Context, filter string, f func(Message)) (*Subscription, error) {
 	switch {
 	case filter == "":
-		return nil, errors.New("watchbox: the filter is empty; # is all groups")
+		return nil, errors.New("watchbox: the filter is empty; # matches all groups")
 	case f == nil:
-		return nil, errors.New("watchbox: nobody would hear of the messages: the function is nil")
+		return nil, errors.New("watchbox: Join needs a function that takes the messages, not nil")
 	}
 	done, err := c.alone(ctx, c.joining)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	c.calls.relax(1) // a callback that joins would wait for a stream that waits for it
+	c.calls.relax(1) // otherwise a callback that joins would wait for a stream that waits for the callback
 	defer c.calls.relax(-1)
 	sub := &Subscription{client: c, filter: filter, f: f, values: map[string]uint64{}}
 	s, again, err := c.add(sub)
@@ -58,13 +58,12 @@ func (c *Client) Join(ctx context.Context, filter string, f func(Message)) (*Sub
 	return sub, nil
 }
 
-// Leave ends the join: f is not called any more. With the last one the stream is closed. The error
-// says that the hub could not be told: it may go on sending what nobody hears, until the stream is
-// resumed.
+// Leave ends the join: its function is not called any more. The last Leave closes the stream. An error means that the
+// hub could not be told and may go on sending the messages until the stream is resumed.
 func (s *Subscription) Leave(ctx context.Context) error {
 	c := s.client
 	if !c.remove(s) {
-		return nil // there is another for the filter, or no stream
+		return nil // another join has the filter, or there is no stream
 	}
 	done, err := c.alone(ctx, c.joining)
 	if err != nil {
@@ -75,22 +74,21 @@ func (s *Subscription) Leave(ctx context.Context) error {
 	needed := c.joined[s.filter] != nil
 	c.mu.Unlock()
 	if needed {
-		return nil // it was joined again
+		return nil // joined again meanwhile
 	}
 	return c.part(ctx, s.filter)
 }
 
-// part tells the hub to take a filter off the stream.
+// part removes a filter from the stream at the hub.
 func (c *Client) part(ctx context.Context, filter string) error {
 	_, err := c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/groups/" + escape(filter))})
 	if e, ok := errors.AsType[*Error](err); ok && (e.Status == http.StatusNotFound || e.Status == http.StatusConflict) {
-		return nil // the hub does not have it, or has no stream: it will be resumed without
+		return nil // the hub has no such filter or no stream; the stream resumes without the filter
 	}
 	return err
 }
 
-// alone waits until nobody else does what the channel stands for: the hub makes changes in the order
-// in which they reach it.
+// alone takes a semaphore of one, so that changes reach the hub in the order in which they were made.
 func (c *Client) alone(ctx context.Context, turn chan struct{}) (done func(), err error) {
 	select {
 	case turn <- struct{}{}:
@@ -102,8 +100,8 @@ func (c *Client) alone(ctx context.Context, turn chan struct{}) (done func(), er
 	}
 }
 
-// add makes the join known, so that it misses nothing from when the hub has it, and opens a stream
-// where there is none. It reports whether the filter is joined already.
+// add registers a join before the hub is told, so that it misses no message, and opens a stream if there
+// is none. It reports whether the filter was joined already.
 func (c *Client) add(sub *Subscription) (s *stream, again bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,7 +123,7 @@ func (c *Client) add(sub *Subscription) (s *stream, again bool, err error) {
 	return c.stream, again, nil
 }
 
-// remove takes a join away, and reports whether the hub has to take its filter off the stream.
+// remove removes a join and reports whether its filter has to be removed from the stream.
 func (c *Client) remove(sub *Subscription) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,8 +146,8 @@ func (c *Client) remove(sub *Subscription) bool {
 	return c.state == StateOpen && m.live
 }
 
-// establish returns when the stream brings what the filter matches. Where it does already, the hub
-// is asked again for what is retained.
+// establish returns when the filter is on the stream. If it was already, the hub is asked again for the
+// retained messages.
 func (c *Client) establish(ctx context.Context, s *stream, filter string, again bool) error {
 	for failures := 0; ; failures++ {
 		live, attempt, err := c.opened(ctx, s, filter, again)
@@ -163,12 +161,12 @@ func (c *Client) establish(ctx context.Context, s *stream, filter string, again 
 			again = false
 			c.mu.Lock()
 			m := c.joined[filter]
-			if m != nil && s.attempt == attempt { // else the stream that got it is lost, and was resumed without
+			if m != nil && s.attempt == attempt { // otherwise the stream that got the filter was lost and resumed without it
 				m.live = true
 			}
 			c.mu.Unlock()
 		case refused && (e.Status == http.StatusConflict || e.Status == http.StatusNotFound):
-			// The hub has no stream of ours: it is lost, though we have not heard of it yet.
+			// The hub has no stream of this session: it is lost, and the client has not noticed yet.
 			if err := c.pause(ctx, err, c.delay(failures)); err != nil {
 				return err
 			}
@@ -178,8 +176,8 @@ func (c *Client) establish(ctx context.Context, s *stream, filter string, again 
 	}
 }
 
-// opened waits for the stream to be open, and returns which of its attempts that is and whether it
-// has the filter; if it has, that is enough, unless something is to be asked of it.
+// opened waits until the stream has the filter or, if ask is set or it has not, is open. It returns whether the
+// stream has the filter, and the number of the attempt.
 func (c *Client) opened(ctx context.Context, s *stream, filter string, ask bool) (live bool, attempt int, err error) {
 	err = c.await(ctx, func() (bool, error) {
 		m := c.joined[filter]
@@ -189,7 +187,7 @@ func (c *Client) opened(ctx context.Context, s *stream, filter string, ask bool)
 	return live, attempt, err
 }
 
-// filters returns what the stream is to be asked for: what it had, or else what is new.
+// filters returns the filters for an attempt: those the stream had, or all if it had none.
 func (c *Client) filters() []string {
 	var live []string
 	for f, m := range c.joined {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// SetWill has the hub publish a message if this session ends without Close: when it is gone, or
-// delay after it was lost, if that is sooner. The value is sent as Publish sends it, with the options Event, TTL
-// and Retain. It replaces the will that was set before, and is set again whenever the stream is
-// resumed. Where no stream is open, it is set with the next.
+// SetWill has the hub publish a message if this session ends without Close: when the session is gone, or
+// delay after it was lost, whichever comes first. The value is sent as Publish sends it; of the options Event, TTL
+// and Retain apply. The will replaces an earlier one and is set again whenever the stream is resumed. If no stream
+// is open, it is set with the next one.
 func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Duration, opts ...PublishOption) error {
 	r := &request{query: url.Values{}}
 	for _, o := range opts {
@@ -33,7 +33,7 @@ func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Du
 	return c.tellWill(ctx)
 }
 
-// ClearWill takes the will back.
+// ClearWill removes the will.
 func (c *Client) ClearWill(ctx context.Context) error {
 	c.mu.Lock()
 	c.will = nil
@@ -45,8 +45,8 @@ func (c *Client) ClearWill(ctx context.Context) error {
 	return c.tellWill(ctx)
 }
 
-// tellWill has the hub know the will as it is now. One call at a time, so that none brings back what
-// another has replaced.
+// tellWill sends the current will to the hub, one call at a time, so that an older will cannot replace a newer
+// one.
 func (c *Client) tellWill(ctx context.Context) error {
 	done, err := c.alone(ctx, c.willing)
 	if err != nil {
