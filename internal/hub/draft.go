@@ -55,7 +55,7 @@ type Observer interface {
 // ErrProgram says that the hosting program failed as it was asked about a message.
 var ErrProgram = errors.New("the program that hosts the hub failed on this message; its log says why")
 
-// Refusal is the hosting program's own no to a message.
+// Refusal is an error of a BeforePublish hook, whose text the client is sent.
 type Refusal struct{ Err error }
 
 func (e *Refusal) Error() string { return e.Err.Error() }

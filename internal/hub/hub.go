@@ -53,22 +53,22 @@ var (
 
 // Hub ties a log to its streams.
 type Hub struct {
-	opts     Options
-	log      store.Store
-	notes    store.Noter // the log, if it outlives the hub; or nil
-	set      *delivery.Set
-	poller   *sse.Poller
-	keys     *keys
-	budget   *budget
-	sessions *session.Registry
-	owed     owed
-	full     fullness
-	stats    ticker
-	streams  atomic.Int64 // open, or about to be
-	opening  atomic.Int64 // about to be
-	serving  atomic.Int64 // handlers that run a stream
-	crowded  atomic.Int64 // until then, ns, no group makes room for another
-	opened   atomic.Uint64
+	opts        Options
+	log         store.Store
+	notes       store.Noter // the log, if it outlives the hub; or nil
+	set         *delivery.Set
+	poller      *sse.Poller
+	keys        *keys
+	budget      *budget
+	sessions    *session.Registry
+	retries     retries
+	full        fullness
+	stats       ticker
+	streams     atomic.Int64 // open, or about to be
+	opening     atomic.Int64 // about to be
+	serving     atomic.Int64 // handlers that run a stream
+	noRoomUntil atomic.Int64 // until then, ns, no group makes room for another
+	opened      atomic.Uint64
 
 	wills      atomic.Int64  // bytes of last wills
 	overloaded atomic.Uint64 // requests refused for want of memory
@@ -169,7 +169,7 @@ func (h *Hub) EndStreams(why delivery.Reason) {
 	}
 	h.stats.close()
 	h.sessions.Close()
-	h.owed.close()
+	h.retries.close()
 	h.set.Close(why)
 	for by := time.Now().Add(handlersEnd); h.opening.Load()+h.serving.Load() > 0 && time.Now().Before(by); {
 		time.Sleep(time.Millisecond)

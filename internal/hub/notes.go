@@ -103,12 +103,12 @@ func (h *Hub) noteWill(uid string, w *session.Will) error {
 	if n.Value, err = json.Marshal(w); err != nil {
 		panic("hub: a will: " + err.Error()) // strings and bytes
 	}
-	return h.owed.replace(n.Key, write)
+	return h.retries.replace(n.Key, write)
 }
 
 // forgetWill notes that a session's last will is done with.
 func (h *Hub) forgetWill(uid string) {
-	h.owed.pay(&debt{
+	h.retries.do(&task{
 		note: willNotes + uid,
 		do: func(newer bool) error {
 			if newer {

@@ -96,14 +96,14 @@ func (h *Hub) tell(e session.Event) {
 }
 
 const (
-	presenceParts = 8           // such a part of the presence groups makes room for others at a time
-	crowdedFor    = time.Second // where there are none, they are not looked for again
+	presenceParts = 8           // makeRoom purges one of this many parts of the presence groups
+	noRoomFor     = time.Second // how long makeRoom does not look again after it has found none
 )
 
-// makeRoom purges the presence groups of which nothing was heard for longest. It reports whether
-// there were any.
+// makeRoom purges the presence groups whose newest messages are the oldest. It reports whether there
+// were any.
 func (h *Hub) makeRoom() bool {
-	if time.Now().UnixNano() < h.crowded.Load() {
+	if time.Now().UnixNano() < h.noRoomUntil.Load() {
 		return false
 	}
 	list := slices.Collect(store.EachGroup(h.log, presencePrefix))
@@ -114,7 +114,7 @@ func (h *Hub) makeRoom() bool {
 		}
 	}
 	if len(list) == 0 {
-		h.crowded.Store(time.Now().Add(crowdedFor).UnixNano())
+		h.noRoomUntil.Store(time.Now().Add(noRoomFor).UnixNano())
 	}
 	return len(list) > 0
 }
@@ -132,7 +132,7 @@ func (h *Hub) sendWill(e session.Event) {
 		}
 		return h.appendOwn(m, notes...)
 	}
-	h.owed.pay(&debt{
+	h.retries.do(&task{
 		note: note,
 		do: func(newer bool) error {
 			if newer {

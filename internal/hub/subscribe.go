@@ -14,7 +14,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// From says where a listener wants to begin. At most one field is set; none is the end of the
+// From says where a stream begins. At most one field is set; none is the end of the
 // log, after the retained messages.
 type From struct {
 	All    bool
@@ -32,7 +32,7 @@ type Subscription struct {
 	NoEcho    bool
 	Heartbeat time.Duration // 0: the hub's
 
-	// For the log, and for whoever asks who is here.
+	// For the log and for GET /v1/sessions.
 	Remote, UserAgent string
 }
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// schedule sets the timer for what is due next. A session that waits for nothing has none.
+// schedule sets the timer to the next time at which something is due. A session without such a time has no running timer.
 func (s *Session) schedule(now moment) {
 	if s.gone {
 		return
@@ -23,7 +23,7 @@ func (s *Session) schedule(now moment) {
 	}
 }
 
-// next returns when something is due; zero for nothing.
+// next returns the next time at which something is due, or zero if nothing is.
 func (s *Session) next() (next moment) {
 	due := func(t moment) {
 		if next == 0 || t < next {
@@ -50,12 +50,12 @@ func (s *Session) next() (next moment) {
 	return next
 }
 
-// silent returns when the stream's session has been silent for too long.
+// silent returns the time at which the session counts as silent, unless it gives a sign of life before.
 func (a *Attachment) silent(s *Session) moment {
 	return moment(s.heard.Load()).add(a.heartbeat + a.heartbeat/2)
 }
 
-// onTimer does what is due.
+// onTimer ends silent streams, sends a delayed will, and ends memberships and the session when their time is over.
 func (s *Session) onTimer() {
 	s.mu.Lock()
 	defer s.unlock()
@@ -79,7 +79,7 @@ func (s *Session) onTimer() {
 	s.schedule(now)
 }
 
-// missed ends the streams whose client should have sent a heartbeat, and did not.
+// missed ends the streams whose clients promised heartbeats and have sent none in time.
 func (s *Session) missed(now moment) {
 	for _, a := range slices.Clone(s.streams) {
 		if a.heartbeat == 0 || now < a.silent(s) {
@@ -90,7 +90,7 @@ func (s *Session) missed(now moment) {
 	}
 }
 
-// leaveLost takes the memberships that were lost for the timeout from a session that is here.
+// leaveLost ends memberships that have been lost for the session timeout, while the session itself is connected.
 func (s *Session) leaveLost(now moment) {
 	s.members = slices.DeleteFunc(s.members, func(m member) bool {
 		over := m.streams == 0 && now >= m.lost.add(s.registry.timeout)

@@ -12,11 +12,11 @@ type Reason string
 // The reasons.
 const (
 	Closed    Reason = "closed"    // the other side closed the connection
-	Timeout   Reason = "timeout"   // it did not acknowledge what it was sent
+	Timeout   Reason = "timeout"   // the client did not acknowledge data that was sent to it
 	Heartbeat Reason = "heartbeat" // it sent no heartbeat when one was due
-	Slow      Reason = "slow"      // it did not read, and the policy ends those
+	Slow      Reason = "slow"      // the client did not read, and the policy disconnects slow streams
 	Ended     Reason = "ended"     // it ended the session itself
-	Kicked    Reason = "kicked"    // somebody who may ended it
+	Kicked    Reason = "kicked"    // another client or the program ended it
 	Shutdown  Reason = "shutdown"  // the server ends
 )
 
@@ -57,7 +57,7 @@ type Will struct {
 	Clear  bool          // with Retain: it clears what is retained
 	TTL    time.Duration // after which the message expires; 0: never
 
-	// Delay has it sent so long after the session was lost, if that is before its end and it has
-	// not returned. nil: at the end.
+	// Delay is how long after the session was lost the will is sent, if the session has not returned
+	// or ended by then. nil: when the session ends.
 	Delay *time.Duration
 }

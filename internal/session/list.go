@@ -7,7 +7,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Info is what others may know of a session.
+// Info describes a session without its secret.
 type Info struct {
 	UID     string
 	Client  Client

@@ -19,7 +19,7 @@ var (
 	ErrTooManyFilters  = errors.New("the stream has as many filters as it may")
 )
 
-// Registry knows the sessions.
+// Registry holds all sessions that are connected or lost.
 type Registry struct {
 	timeout time.Duration
 	watch   func([]Event)
@@ -49,7 +49,7 @@ type Stream interface {
 	Leave(f group.Filter) error // or nothing is changed
 }
 
-// Client is what a session shows of who opened it.
+// Client describes the client that opened a session.
 type Client struct {
 	Address   string
 	UserAgent unique.Handle[string] // there are few, and thousands who have each
@@ -134,7 +134,7 @@ func (r *Registry) Len() int {
 	return len(r.byUID)
 }
 
-// Heard notes a sign of life, and reports whether the session is known.
+// Heard records a sign of life, and reports whether the session exists.
 func (r *Registry) Heard(uid string) bool {
 	s := r.find(uid)
 	if s != nil {
@@ -180,7 +180,7 @@ func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) erro
 	})
 }
 
-// Recall has a session be lost that was known to an earlier life of the server, with its filters and
+// Recall adds a lost session that an earlier process of the server has noted, with its filters and
 // its will if it had any. It is called before any stream is attached.
 func (r *Registry) Recall(uid string, filters []group.Filter, w *Will) {
 	s := r.session(uid, Client{})

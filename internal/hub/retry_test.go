@@ -11,16 +11,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// TestWhatIsOwedIsDoneWhenThereIsRoom: in order, once, and no later than a moment after that; a newer
-// note is left alone, and another failure is told.
-func TestWhatIsOwedIsDoneWhenThereIsRoom(t *testing.T) {
+// TestTasksAreTriedAgainUntilThereIsRoom: in order and once. A newer
+// note is kept, and any other error is passed on.
+func TestTasksAreTriedAgainUntilThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var o owed
+		var o retries
 		var done []string
 		var full atomic.Bool
 		full.Store(true)
 		pay := func(name string, err error) {
-			o.pay(&debt{
+			o.do(&task{
 				note: name,
 				do: func(newer bool) error {
 					if full.Load() {
@@ -48,14 +48,14 @@ func TestWhatIsOwedIsDoneWhenThereIsRoom(t *testing.T) {
 			t.Errorf("%q is done where there is no room", done)
 		}
 		full.Store(false)
-		pass(2 * owedAfter)
+		pass(2 * retryAfter)
 		pay("d", nil)
 		if want := []string{"a, newer", "b", "b fails", "c", "d"}; !slices.Equal(done, want) {
 			t.Errorf("%q is done, want %q", done, want)
 		}
 		full.Store(true)
 		pay("e", nil)
-		pass(owedAfter)
+		pass(retryAfter)
 		o.close()
 		o.close()
 		full.Store(false)
@@ -67,13 +67,13 @@ func TestWhatIsOwedIsDoneWhenThereIsRoom(t *testing.T) {
 	})
 }
 
-// TestWhatIsOwedForTooLongIsGivenUp, and told.
-func TestWhatIsOwedForTooLongIsGivenUp(t *testing.T) {
+// TestATaskIsGivenUpAfterAnHour, and its error is passed on.
+func TestATaskIsGivenUpAfterAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var o owed
+		var o retries
 		told := make(chan error, 1)
-		o.pay(&debt{do: func(bool) error { return store.ErrFull }, failed: func(err error) { told <- err }})
-		pass(owedFor - time.Minute)
+		o.do(&task{do: func(bool) error { return store.ErrFull }, failed: func(err error) { told <- err }})
+		pass(retryFor - time.Minute)
 		if len(told) > 0 {
 			t.Errorf("it was given up early: %v", <-told)
 		}

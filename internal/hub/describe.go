@@ -6,12 +6,12 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Session is one, and how far its streams are.
+// Session describes a session and the progress of its streams.
 type Session struct {
 	session.Info
-	Open int    // streams
+	Open int    // open streams
 	Lag  Amount // of the stream that is furthest behind: what it has not been sent
-	Sent Amount // to its streams
+	Sent Amount // to its open streams
 }
 
 // Amount is a number of messages and of their bytes.

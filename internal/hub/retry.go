@@ -9,20 +9,20 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// owed is what the store had no room for, and what is therefore done later: nobody waits for it who
-// would try again, and it must not be lost. Its zero value owes nothing.
-type owed struct {
+// retries holds writes for which the store had no room, and tries them again. No client waits for
+// them and would repeat them, and they must not be lost. Its zero value is ready to use.
+type retries struct {
 	mu     sync.Mutex // guards what follows
-	list   []*debt
+	list   []*task
 	closed chan struct{} // made with the goroutine; nil: there is none
 	ended  bool
 
 	running sync.WaitGroup
 }
 
-// debt is something to do about what a note says, and what to do if it fails for another reason than
-// want of room.
-type debt struct {
+// task is a write that belongs to a note. failed is called if it fails for another reason than a
+// full store.
+type task struct {
 	note   string                 // its key
 	do     func(newer bool) error // newer: there is another note by that key now
 	failed func(error)
@@ -32,15 +32,15 @@ type debt struct {
 	newer bool
 }
 
-// When it is tried again, and for how long.
+// How often a task is tried again, and for how long.
 const (
-	owedAfter = time.Second
-	owedFor   = time.Hour
+	retryAfter = time.Second
+	retryFor   = time.Hour
 )
 
-// pay does something, now or when there is room. What is still owed as the hub ends is dropped: the
-// store has noted it.
-func (o *owed) pay(d *debt) {
+// do runs a task now or, if the store is full, later. Tasks that still wait when the hub closes are
+// dropped: the store has noted them.
+func (o *retries) do(d *task) {
 	d.since = time.Now()
 	if d.try() {
 		return
@@ -57,10 +57,10 @@ func (o *owed) pay(d *debt) {
 	}
 }
 
-// replace writes a new note by a key, which what is owed leaves alone from then on.
-func (o *owed) replace(note string, write func() error) error {
+// replace writes a new note by a key. Tasks that wait with that key do not remove it.
+func (o *retries) replace(note string, write func() error) error {
 	o.mu.Lock()
-	if !slices.ContainsFunc(o.list, func(d *debt) bool { return d.note == note }) {
+	if !slices.ContainsFunc(o.list, func(d *task) bool { return d.note == note }) {
 		o.mu.Unlock()
 		return write()
 	}
@@ -74,10 +74,10 @@ func (o *owed) replace(note string, write func() error) error {
 	return err
 }
 
-// try reports whether it is done with.
-func (d *debt) try() bool {
+// try runs the task, and reports whether it need not run again.
+func (d *task) try() bool {
 	err := d.do(d.newer)
-	if errors.Is(err, store.ErrFull) && time.Since(d.since) < owedFor {
+	if errors.Is(err, store.ErrFull) && time.Since(d.since) < retryFor {
 		return false
 	}
 	if err != nil && !errors.Is(err, store.ErrClosed) {
@@ -89,13 +89,13 @@ func (d *debt) try() bool {
 	return true
 }
 
-// run tries again from time to time, until nothing is owed any more.
-func (o *owed) run(closed <-chan struct{}) {
+// run tries the tasks again from time to time, until none is left.
+func (o *retries) run(closed <-chan struct{}) {
 	for {
 		select {
 		case <-closed:
 			return
-		case <-time.After(owedAfter):
+		case <-time.After(retryAfter):
 		}
 		if o.tryAll() {
 			return
@@ -103,19 +103,19 @@ func (o *owed) run(closed <-chan struct{}) {
 	}
 }
 
-// tryAll reports whether nothing is owed any more.
-func (o *owed) tryAll() bool {
+// tryAll tries each task, and reports whether none is left.
+func (o *retries) tryAll() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.list = slices.DeleteFunc(o.list, (*debt).try)
+	o.list = slices.DeleteFunc(o.list, (*task).try)
 	if len(o.list) == 0 {
 		o.closed = nil
 	}
 	return o.closed == nil
 }
 
-// close ends it. It may be called again.
-func (o *owed) close() {
+// close stops the goroutine and drops the tasks. It may be called again.
+func (o *retries) close() {
 	o.mu.Lock()
 	if !o.ended && o.closed != nil {
 		close(o.closed)
