@@ -1,72 +1,72 @@
-// Types of watchbox.js, and what it promises.
+// Types and documentation of watchbox.js.
 
-/** What a client may be told. All of it has a default. */
+/** Options of a client. All have defaults. */
 export interface Options {
-  /** A token, or what returns one: it is asked before each request, and again after a 401. */
+  /** A token, or a function that returns one. It is called before each request, and again after a 401. */
   token?: string | (() => string | Promise<string>);
 
-  /** Uses one stream for all tabs that ask for it (Web Locks; without them, a stream of its own). */
+  /** Uses one stream for all tabs that set this. It needs Web Locks and BroadcastChannel; without them the tab has its own stream. */
   shared?: boolean;
 
-  /** Tells clients of one page, or frames of one tab, apart in what they keep over a reload. */
+  /** Distinguishes several clients of one page, or frames of one tab, in the state that is kept over a reload. */
   name?: string;
 
-  /** The session's secret: 16 to 128 visible ASCII characters, at random. Without it, one is made up. */
+  /** The session's secret: 16 to 128 random visible ASCII characters. Default: a generated one. */
   session?: string;
 
-  /** Whether the client gets what it has sent itself. Default: true. */
+  /** Whether the client receives its own messages. Default: true. */
   echo?: boolean;
 
-  /** Where a first stream begins: "all", a duration as "10m", an RFC 3339 time, or an id. */
+  /** Where the first stream starts: "all", a duration such as "10m", an RFC 3339 time, or a message id. */
   since?: string;
 
-  /** How many of the newest messages a first stream begins with. */
+  /** How many of the newest messages the first stream starts with. */
   last?: number;
 
   /** The longest wait between two attempts, in ms. Default: 30000. */
   maxDelay?: number;
 
   /**
-   * How to listen. fetch, the default, sees heartbeats and so notices dead connections, hears why it
-   * is refused, gets messages whatever their event name is, and keeps the secret out of addresses.
-   * eventsource is the browser's own, and none of that; with a token it is not used.
+   * How to subscribe. "fetch", the default, sees heartbeats and so notices dead connections, knows why it is
+   * refused, gets messages with any event name, and keeps the secret out of URLs. "eventsource" uses the browser's
+   * EventSource, which does none of that. With a token, fetch is used.
    */
   transport?: "fetch" | "eventsource";
 
-  /** For eventsource: the names of events that messages may have. It misses those of others. */
+  /** For "eventsource": the event names that messages may have. It misses messages with other names. */
   events?: string[];
 }
 
-/** A message, as its callback gets it. */
+/** A message as callbacks get it. */
 export interface Message<T = unknown> {
-  /** Its position in the hub's log. */
+  /** The message's position in the hub's log. */
   id: string;
   group: string;
-  /** The name of the event that it was published as, if any. */
+  /** The event name, if it has one. */
   event?: string;
-  /** Who sent it, if that was a session. */
+  /** The uid of the sender's session, if it has one. */
   uid?: string;
-  /** When, as RFC 3339 has it. */
+  /** When the hub took it, in RFC 3339. */
   time: string;
-  /** Until when it is kept, if there is an end to that. */
+  /** When it expires, if it does. */
   expires?: string;
-  /** Set for what was there before the join, because it is retained. */
+  /** Set for a retained message from before the join. */
   retained?: true;
-  /** The payload: a JSON value, or a Uint8Array if it was bytes and no text. */
+  /** The payload: a JSON value, or a Uint8Array for bytes that are not UTF-8. */
   msg: T;
 }
 
-/** Messages that can no longer be had. */
+/** Messages that can no longer be delivered. */
 export interface Gap {
   filter: string;
-  /** The id behind which they lay. */
+  /** They came after this id. */
   after: string;
-  /** The id of the first that follows, if there is one. */
+  /** The id of the first message that is still there, if any. */
   oldest?: string;
   reason: "evicted" | "epoch" | "slow";
 }
 
-/** What a publish returns: the message is kept. */
+/** The answer to a publish: the hub has stored the message. */
 export interface Receipt {
   id: string;
   group: string;
@@ -83,7 +83,7 @@ export interface BatchMessage {
   retain?: boolean;
 }
 
-/** What a batch returns: its messages are kept, next to each other in the log. */
+/** The answer to a batch: the hub has stored all messages, next to each other in the log. */
 export interface BatchReceipt {
   /** The id of the first message. */
   first: string;
@@ -98,23 +98,23 @@ export interface WillOptions {
   delay?: number | string;
   event?: string;
   ttl?: number | string;
-  /** Whether it becomes the group's value, for "offline" after a retained "online". */
+  /** Whether the group retains it, as "offline" after a retained "online". */
   retain?: boolean;
 }
 
 export interface PublishOptions {
-  /** The name of the event. */
+  /** The event name. */
   event?: string;
-  /** How long the message is kept: ms, or as "10m". */
+  /** How long until the message expires: in ms, or such as "10m". */
   ttl?: number | string;
-  /** Whether it is the group's value for whoever joins later. With no value: there is none any more. */
+  /** Whether the group retains the message for clients that join later. Without a value, clears the retained message. */
   retain?: boolean;
-  /** Gives up. Whether the message was sent is then not known. */
+  /** Cancels. It is then unknown whether the message was sent. */
   signal?: AbortSignal;
 }
 
 /**
- * idle: nothing is joined · connecting · open · waiting, before it tries again · closed, for good.
+ * idle: nothing is joined · connecting · open · waiting: for the next attempt · closed: for good.
  *
  *     idle ──join──▶ connecting ──▶ open ──loss──▶ waiting ──▶ connecting …
  *       ◀──last leave──┘ any           any ──close(), 204, 401, 403, kicked──▶ closed
@@ -126,42 +126,42 @@ export interface Subscription {
   leave(): void;
 }
 
-/** What the hub answers when it refuses, and what is said when it cannot be reached. */
+/** A refusal of the hub, or why it cannot be reached. */
 export class WatchboxError extends Error {
   constructor(message: string, answer?: { status?: number; code?: string; retryAfter?: number });
   /** The HTTP status; 0 where there was no answer, 307 for any redirect. */
   status: number;
-  /** The problem's code, which stays the same whatever the words are; "" for none. */
+  /** The problem's code, which is stable; "" if the answer has none. */
   code: string;
-  /** After how many ms the hub wants to be asked again; 0: it did not say. */
+  /** How many ms to wait before a retry, if the hub says; otherwise 0. */
   retryAfter: number;
-  /** Whether it may be different the next time. */
+  /** Whether a retry may succeed. */
   get temporary(): boolean;
 }
 
 export interface EventMap {
-  /** The stream stands, for the first time. */
+  /** The stream is open for the first time. */
   open: CustomEvent<{ uid: string }>;
-  /** It is lost; once per loss. delay: in how many ms it will be tried again. */
+  /** The stream is lost; once per loss. delay: ms until the next attempt. */
   disconnect: CustomEvent<{ error?: WatchboxError; delay?: number }>;
-  /** It is back, and goes on where it was. */
+  /** The stream is open again and resumes where it was. */
   reconnect: CustomEvent<{ uid: string }>;
-  /** Messages were missed that can no longer be had. */
+  /** Messages were missed that can no longer be delivered. */
   gap: CustomEvent<Gap>;
   /** A message to this session alone. */
   direct: CustomEvent<Message>;
-  /** It is over: by close(), or because of the error. */
+  /** The client is closed: by close(), or because of the error. */
   closed: CustomEvent<{ error?: WatchboxError }>;
-  /** Each change of state. */
+  /** The state has changed. */
   state: CustomEvent<{ state: State; error?: WatchboxError; delay?: number }>;
 }
 
 /**
  * A client of a hub: one session, with one stream for all that it joins.
  *
- * The stream comes back by itself, and goes on behind the last message, so that each is delivered
- * once and in order; what can no longer be had is told as a gap. A page that is reloaded goes on
- * where it was, too, with what it joins again within ten seconds.
+ * The stream reconnects by itself and resumes after the last message, so that each message is delivered
+ * once and in order; a gap event reports messages that can no longer be delivered. A reloaded page resumes, too, with
+ * the filters that it joins again within ten seconds.
  *
  * An answer is final if it is 204, 401 or 403, or a problem of the hub's own. Any other, as a 404 of a proxy
  * while the hub is replaced, is final only before the hub has answered for the first time. Redirects are not
@@ -169,28 +169,28 @@ export interface EventMap {
  */
 export class Watchbox extends EventTarget {
   /**
-   * @param url where the hub is. Default: where watchbox.js came from.
+   * @param url the address of the hub. Default: where watchbox.js was loaded from.
    */
   constructor(url?: string | URL, options?: Options);
 
   /** The hub's address. */
   get url(): string;
-  /** The session's public name; "" before the stream was open once. */
+  /** The session's public name; "" before the stream has been open. */
   get uid(): string;
   get state(): State;
 
   /**
-   * Has the callback called with each message that the filter matches, one after the other. Returns
-   * when the stream has the filter. Throws a WatchboxError if the hub refuses it.
+   * Subscribes: calls the callback with each message that the filter matches, in order. Resolves when the
+   * subscription is active. Throws a WatchboxError if the hub refuses it.
    */
   join<T = unknown>(filter: string, callback: (message: Message<T>) => void): Promise<Subscription>;
 
-  /** Takes a callback from a filter; without one, all of them. */
+  /** Ends the subscription of a callback to a filter; without a callback, all subscriptions to it. */
   leave(filter: string, callback?: (message: Message<any>) => void): void;
 
   /**
-   * Sends to a group: bytes (a Blob, an ArrayBuffer or a view of one) as they are, anything else as
-   * JSON. It tries until the hub has it, once, or refuses it: then it throws a WatchboxError.
+   * Publishes to a group: bytes (a Blob, an ArrayBuffer or a view of one) as they are, anything else as
+   * JSON. Retries until the hub has the message, once. Throws a WatchboxError if the hub refuses it.
    */
   publish(group: string, value?: unknown, options?: PublishOptions): Promise<Receipt>;
 
@@ -203,17 +203,17 @@ export class Watchbox extends EventTarget {
   /** Sends to the program that hosts the hub, and to nobody else. */
   send(value: unknown, options?: { signal?: AbortSignal }): Promise<void>;
 
-  /** Sends to one session, which gets it as an event direct. */
+  /** Sends to one session, which gets the message as an event "direct". */
   sendTo(uid: string, value: unknown, options?: { signal?: AbortSignal }): Promise<Receipt>;
 
   /**
-   * Has the hub send a message when this session is gone without close(): at the end of its timeout,
-   * or delay (ms, or as "5s") after it was lost. Waits for the stream to be open.
+   * Has the hub publish a message when this session ends without close(): at the end of the session timeout,
+   * or options.delay after the session was lost. Waits until the stream is open.
    */
   setWill(group: string, value: unknown, options?: WillOptions): Promise<void>;
   clearWill(): Promise<void>;
 
-  /** Ends the session: the stream, and what is being sent. No will is sent. */
+  /** Ends the session: closes the stream and cancels requests. The will is not sent. */
   close(): Promise<void>;
 
   addEventListener<K extends keyof EventMap>(type: K, listener: (event: EventMap[K]) => void, options?: boolean | AddEventListenerOptions): void;

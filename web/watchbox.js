@@ -1,14 +1,14 @@
 // @ts-check
-// Watchbox in a page, a worker, or Node: groups to listen to and to send to, over one stream.
+// Client of a Watchbox hub for pages, workers and Node: subscribes to groups over one stream, and publishes.
 //
 //   import { Watchbox } from "./watchbox.js";
 //   const wb = new Watchbox();
 //   await wb.join("home/#", (m) => console.log(m.group, m.msg));
 //   await wb.publish("home/kitchen", "the kettle is on");
 //
-// A Link keeps one stream to the hub open. A Watchbox is one client of it: it knows who wants which
-// messages, and how far it is. With the option shared, the Watchboxes of several tabs use the Link
-// of one of them, which Shared stands for in the others.
+// A Link keeps one stream to the hub open. A Watchbox is one client of it: it knows the callbacks and the position
+// of the last message. With the option shared, the Watchboxes of several tabs use the Link of one of them; in the other
+// tabs a Shared takes its place.
 
 /** @typedef {import("./watchbox.d.ts").Options} Options */
 /** @typedef {import("./watchbox.d.ts").PublishOptions} PublishOptions */
@@ -17,29 +17,29 @@
 /** @typedef {import("./watchbox.d.ts").Gap} Gap */
 /** @typedef {import("./watchbox.d.ts").State} State */
 
-/** The longest wait between two attempts, in ms, where the options do not say. */
+/** The longest wait between two attempts, in ms, by default. */
 const MAX_DELAY = 30_000;
 
 /** How long an answer may take, and a stream until it is open, in ms. */
 const MAX_SILENCE = 30_000;
 
-/** The slowest network that a request may be sent over, in bytes a ms: its size adds to the time above. */
+/** The slowest upload that is waited for, in bytes a ms. The size of a request adds to MAX_SILENCE. */
 const SLOWEST = 16;
 
-/** How long, in ms, what a page listened to before its reload is kept for it to join again. */
+/** How long, in ms, the filters of a page before its reload are kept for it to join them again. */
 const REJOIN = 10_000;
 
-/** How many messages are kept for that, of each filter. */
+/** How many messages are kept meanwhile for each filter. */
 const MAX_BACKLOG = 10_000;
 
-/** How often the position is written down while messages come, in ms. The last word is pagehide's. */
+/** How often the position is saved while messages come, in ms. It is also saved on pagehide. */
 const SAVE = 1000;
 
 // ---- ids, groups and errors
 
 /**
- * Reports whether who is at a position has had an id: ids are <epoch>-<seq>, and only those of one
- * epoch can be compared.
+ * Reports whether an id is at or before a position. Ids are <epoch>-<seq>, and only those of one epoch can be
+ * compared.
  * @param {string} position
  * @param {string} id
  */
@@ -59,25 +59,25 @@ function matches(filter, group) {
   const g = group.split("/");
   if (group.startsWith("$") && (f[0] === "+" || f[0] === "#")) return false;
   for (let i = 0; i < f.length; i++) {
-    if (f[i] === "#") return true; // the parent, where g ends here, included
+    if (f[i] === "#") return true; // also matches the parent, where g ends here
     if (i >= g.length || f[i] !== "+" && f[i] !== g[i]) return false;
   }
   return f.length === g.length;
 }
 
 /**
- * Returns a group or filter as the end of a path: each level is encoded for itself.
+ * Returns a group or filter as the end of a path, with each level encoded.
  * @param {string} group
  */
 function path(group) {
   const levels = group.split("/");
   if (levels.some((level) => level === "" || level === "." || level === "..")) {
-    throw new TypeError(`watchbox: "${group}" has a level that is empty, or . or .., which browsers rewrite`);
+    throw new TypeError(`watchbox: "${group}" has an empty level, or a level . or .., which browsers remove`);
   }
   return levels.map(encodeURIComponent).join("/");
 }
 
-/** What the hub answers when it refuses. */
+/** A refusal of the hub, or why it cannot be reached. */
 export class WatchboxError extends Error {
   /**
    * @param {string} message
@@ -88,13 +88,13 @@ export class WatchboxError extends Error {
     this.name = "WatchboxError";
     /** The HTTP status; 0 where there was no answer. */
     this.status = status;
-    /** The problem's code, which stays the same whatever the words are; "" for none. */
+    /** The problem's code, which is stable; "" if the answer has none. */
     this.code = code;
-    /** After how many ms the hub wants to be asked again. */
+    /** How many ms to wait before a retry, if the hub says; otherwise 0. */
     this.retryAfter = retryAfter;
   }
 
-  /** Whether it may be different the next time. */
+  /** Whether a retry may succeed. */
   get temporary() {
     return this.status === 0 || [408, 425, 429].includes(this.status) || this.status >= 500 && this.status !== 501 && this.status !== 507 &&
       this.code !== "program-failed"; // BeforePublish panicked: it would again
@@ -102,11 +102,11 @@ export class WatchboxError extends Error {
 }
 
 /**
- * Returns the error that an answer is.
+ * Returns the error for an answer that is not a success.
  * @param {Response} response
  */
 async function refusal(response) {
-  if (response.type === "opaqueredirect") { // which does not say where it leads
+  if (response.type === "opaqueredirect") { // whose target a page may not see
     return new WatchboxError("the answer is a redirect: use the address that it leads to", { status: 307 });
   }
   const media = mediaType(response);
@@ -144,20 +144,20 @@ function retryAfter(response) {
   return ms > 0 ? ms : 0;
 }
 
-/** @param {unknown} error of fetch, which does not say more than that it failed */
+/** @param {unknown} error of fetch, which gives no reason */
 function failure(error) {
   if (error instanceof WatchboxError) return error;
   return new WatchboxError("the hub cannot be reached: " + (error instanceof Error ? error.message : error));
 }
 
-/** Returns 128 random bits. (randomUUID is not there on a page that came over plain HTTP.) */
+/** Returns 128 random bits. (crypto.randomUUID does not exist on pages over plain HTTP.) */
 function random() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
 /**
- * Returns how long to wait: what was asked for, and a random part of a time that doubles with each
- * failure, so that a thousand clients do not come back at once.
+ * Returns a random part of a time that doubles with each failure, so that a thousand clients do not reconnect at
+ * once.
  * @param {number} failures in a row
  * @param {number} base in ms
  * @param {number} most in ms
@@ -167,10 +167,10 @@ function backoff(failures, base, most) {
 }
 
 /**
- * Waits before the next attempt, until the signal at most. If nobody asked for a wait, the network
- * being back ends it, too.
- * @param {number} asked for, in ms
- * @param {number} ms beside that
+ * Waits before the next attempt, or until the signal aborts. If the hub did not ask for a wait, the browser's event
+ * online ends it, too.
+ * @param {number} asked by the hub, in ms
+ * @param {number} ms in addition
  * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
@@ -222,7 +222,7 @@ function combine(signals, ms) {
  */
 
 /**
- * Returns a promise whose rejection is no error where nobody waits for it.
+ * Returns a promise whose rejection is not reported if nothing waits for it.
  * @template T
  * @returns {Deferred<T>}
  */
@@ -233,11 +233,11 @@ function deferred() {
   return d;
 }
 
-// ---- the hub's address, and calls to it
+// ---- requests
 
 /**
- * Requests, with a token where there is one. Redirects are not followed: the session's secret and a token would
- * follow them, to other hosts, too.
+ * Makes requests, with a token if there is one. Redirects are not followed, because the session's secret and a token
+ * would follow them to other hosts.
  */
 class Caller {
   /**
@@ -271,7 +271,7 @@ class Caller {
   }
 
   /**
-   * Sends until there is an answer that is final, and returns what a good one says.
+   * Repeats a request until an answer is final, and returns the JSON of a success.
    * @param {string} method
    * @param {string} address relative to the hub
    * @param {{body?: BodyInit, signal?: AbortSignal, headers?: Record<string, string>}} [init]
@@ -285,7 +285,7 @@ class Caller {
         if (!error) return answer;
         if (both.signal.aborted) throw reason(both.signal);
         if (error.status === 401 && typeof this.token === "function" && !renewed) {
-          renewed = true; // a token that has expired: there may be a newer one
+          renewed = true; // the token may have expired, and a newer one may exist
           continue;
         }
         if (this.final(error)) throw error;
@@ -333,12 +333,12 @@ function size(body) {
 // ---- one connection
 
 /**
- * A block of an event stream. One without data is a heartbeat: an id, and no event.
+ * A block of an event stream. A block without data is a heartbeat: it has an id and is no event.
  * @typedef {{type: string, data?: string, id: string}} Block
  */
 
 /**
- * Returns a function that takes an event stream in pieces, cut anywhere (WHATWG HTML, 9.2.6).
+ * Returns a parser that takes an event stream in pieces, cut anywhere (WHATWG HTML, 9.2.6).
  * @param {(block: Block) => void} onBlock
  * @param {(ms: number) => void} onRetry
  * @returns {(text: string) => void}
@@ -380,18 +380,17 @@ function parser(onBlock, onRetry) {
 }
 
 /**
- * How a connection ended. again: at once, because we want it so; byFetch: and so that it can say
- * why it was refused.
+ * How a connection ended. again: reconnect at once; byFetch: and by fetch, to learn why it was refused.
  * @typedef {{error: WatchboxError, final?: boolean, again?: boolean, byFetch?: boolean}} End
  */
 
 /**
- * What a connection tells: that something came, what it was, and the end.
+ * What a connection reports: received bytes, blocks, reconnection times, and its end.
  * @typedef {{alive: () => void, block: (block: Block) => void, retry: (ms: number) => void, ended: (end: End) => void}} Sink
  */
 
 /**
- * Opens a stream whose every byte is seen: heartbeats, too, and why it is refused.
+ * Opens a stream by fetch, which sees heartbeats and the reason of a refusal.
  * @param {Caller} caller
  * @param {URL} url
  * @param {Promise<Record<string, string>>} headers
@@ -407,7 +406,7 @@ function listenByFetch(caller, url, headers, sink) {
     if (!response.ok) throw await refusal(response);
     const media = mediaType(response);
     if (response.status !== 200 || media !== "text/event-stream" || !response.body) {
-      const what = response.status === 204 ? "the hub wants no more of us (204)" : `the answer is no event stream (${response.status} ${media})`;
+      const what = response.status === 204 ? "the hub refuses the client for good (204)" : `the answer is not an event stream (${response.status} ${media})`;
       throw new WatchboxError(what, { status: response.status });
     }
     const parse = parser(sink.block, sink.retry);
@@ -419,7 +418,7 @@ function listenByFetch(caller, url, headers, sink) {
       sink.alive();
       parse(decoder.decode(value, { stream: true }));
     }
-    throw new WatchboxError("the hub has ended the stream");
+    throw new WatchboxError("the hub ended the stream");
   };
   run().catch((error) => {
     const e = failure(error);
@@ -429,10 +428,10 @@ function listenByFetch(caller, url, headers, sink) {
 }
 
 /**
- * Opens a stream as an EventSource. That shows neither heartbeats nor events that were not asked for
- * by name, nor why it is refused.
+ * Opens a stream by EventSource, which shows neither heartbeats, nor events whose name was not given, nor the
+ * reason of a refusal.
  * @param {URL} url
- * @param {string[]} names of events beside the hub's own
+ * @param {string[]} names event names beside the hub's own
  * @param {Sink} sink
  * @returns {() => void} closes it
  */
@@ -444,15 +443,15 @@ function listenByEventSource(url, names, sink) {
     });
   }
   source.addEventListener("error", (event) => {
-    if (event instanceof MessageEvent) return; // it is one of that name
+    if (event instanceof MessageEvent) return; // a message with that event name
     const refused = source.readyState === EventSource.CLOSED;
-    source.close(); // it would come back with the filters that it had at first, and all at once
+    source.close(); // by itself it would reconnect with its first filters, without a random delay
     sink.ended({ error: new WatchboxError("the stream is lost"), again: refused, byFetch: refused });
   });
   return () => source.close();
 }
 
-/** @param {string} s a duration as the hub writes it: 15s, 1m0s, 100ms */
+/** @param {string} s a duration in Go's format: 15s, 1m0s, 100ms */
 function milliseconds(s) {
   let ms = 0;
   for (const [, n, unit] of s.matchAll(/([\d.]+)(h|ms|m|s)/g)) {
@@ -464,7 +463,7 @@ function milliseconds(s) {
 // ---- the stream
 
 /**
- * What a Link has to say, to one client or to several.
+ * What a Link reports to its clients.
  * @typedef {{kind: "state", state: State, uid: string, position: string, error?: WatchboxError, delay?: number}
  *   | {kind: "message", message: Message}
  *   | {kind: "gap", gap: Gap, id: string}
@@ -472,18 +471,18 @@ function milliseconds(s) {
  */
 
 /**
- * Is called when a filter is part of the open stream, before anything that comes of it; or with why
- * it never will be.
+ * Called when a filter is on the open stream, before its first message, or with the error that keeps it off the
+ * stream.
  * @typedef {(error?: WatchboxError) => void} Done
  */
 
 /**
- * A filter of a link. kept: its stream has or had it, so that it is part of what is resumed.
+ * A filter of a link. kept: it is or was on the stream, so that resuming includes it.
  * @typedef {{waiting: Done[], kept: boolean}} Entry
  */
 
 /**
- * Calls all who wait for something, once.
+ * Calls all waiting functions of an entry, once.
  * @param {{waiting: Done[]}} entry
  * @param {WatchboxError} [error]
  */
@@ -491,34 +490,34 @@ function settle(entry, error) {
   for (const done of entry.waiting.splice(0)) done(error);
 }
 
-/** One stream of one session, for as many filters as are added, through whatever the network does. */
+/** One stream of one session for any number of filters. It reconnects and resumes by itself. */
 class Link {
   /** @type {Map<string, Entry>} */
   #filters = new Map();
   #position = "";
   #uid = "";
-  #base = 1000; // the reconnect time, as the hub wants it
-  #byFetch; // the next connection is to be one that can say why it is refused
-  #alone = false; // filters are to be asked for one by one, as one of them was refused
-  /** @type {AbortController | undefined} Ends what runs; undefined if nothing does. */
+  #base = 1000; // the reconnection time from the hub, in ms
+  #byFetch; // whether the next connection uses fetch
+  #alone = false; // filters are asked for one by one, because one of several was refused
+  /** @type {AbortController | undefined} Stops #run; undefined if it does not run. */
   #running;
-  /** @type {AbortController | undefined} Ends what belongs to one connection. */
+  /** @type {AbortController | undefined} Ends the calls that belong to one connection. */
   #attempt;
   /** @type {((end: End) => void) | undefined} */
   #end;
-  /** @type {Promise<unknown>} The last change of an open stream: they are made in order. */
+  /** @type {Promise<unknown>} The last change of the open stream. Changes are made in order. */
   #changes = Promise.resolve();
 
   /** @type {State} */
   state = "idle";
-  /** @type {WatchboxError | undefined} Why it is closed for good. */
+  /** @type {WatchboxError | undefined} Why the link is closed for good. */
   error;
 
   /**
    * @param {Caller} caller
    * @param {Options} options
    * @param {string} secret
-   * @param {number} settle how long to wait for further filters before a stream is opened, in ms
+   * @param {number} settle how long to wait for more filters before opening a stream, in ms
    * @param {(news: News) => void} tell
    */
   constructor(caller, options, secret, settle, tell) {
@@ -531,7 +530,7 @@ class Link {
   }
 
   /**
-   * Adds a filter: from now on, after what is retained; or behind an id.
+   * Adds a filter: from now on, after the retained messages; or after an id.
    * @param {string} filter
    * @param {string} after an id, or ""
    * @param {Done} done
@@ -542,7 +541,7 @@ class Link {
     if (!f) this.#filters.set(filter, f = { waiting: [], kept: false });
     f.waiting.push(done);
     if (after) this.#resume(f, after);
-    else if (this.state === "open") this.#change("PUT", filter); // also where it is there, for what is retained
+    else if (this.state === "open") this.#change("PUT", filter); // again, if it is on the stream already, to get the retained messages
     if (!this.#running) {
       this.#running = new AbortController();
       this.#run(this.#running.signal);
@@ -558,7 +557,7 @@ class Link {
     if (f.kept && !behind && this.state === "open") return settle(f);
     f.kept = true;
     if (behind) this.#position = after;
-    this.#end?.({ error: new WatchboxError("the stream goes back"), again: true });
+    this.#end?.({ error: new WatchboxError("the stream restarts at an earlier position"), again: true });
   }
 
   /** @param {string} filter */
@@ -571,7 +570,7 @@ class Link {
     else if (this.state === "open") this.#change("DELETE", filter);
   }
 
-  /** Closes the stream. The next filter that is added opens it anew. */
+  /** Closes the stream. The next filter that is added opens a new one. */
   stop() {
     this.#running?.abort();
     this.#running = undefined;
@@ -582,7 +581,7 @@ class Link {
     if (this.state !== "closed") this.#become("idle");
   }
 
-  /** Says once more how things are, to somebody who is new. */
+  /** Reports the current state again, for a new tab. */
   repeat() {
     this.#become(this.state, this.error);
   }
@@ -593,14 +592,14 @@ class Link {
     let failures = 0;
     let renewed = false;
     for (;;) {
-      await (this.settle && pause(0, this.settle, stopped)); // what else is joined by then is asked for at once
+      await (this.settle && pause(0, this.settle, stopped)); // more filters may be joined meanwhile
       if (stopped.aborted) return;
       this.#become("connecting");
       const { end, lasted } = await this.#connect();
       if (stopped.aborted) return;
       renewed &&= lasted < 0;
       if (end.error.status === 401 && typeof this.options.token === "function" && !renewed) {
-        renewed = true; // a token that has expired: there may be a newer one
+        renewed = true; // the token may have expired, and a newer one may exist
         continue;
       }
       if (end.again) continue;
@@ -609,7 +608,7 @@ class Link {
         continue;
       }
       if (end.final) return this.#close(end.error);
-      // A connection that lasted longer than one would have waited for it was a good one.
+      // A connection that lasted longer than the wait for it counts as a success.
       failures = lasted > Math.min(most, this.#base * 2 ** failures) ? 0 : failures + 1;
       const { retryAfter } = end.error;
       const delay = backoff(failures, this.#base, most);
@@ -620,28 +619,28 @@ class Link {
 
   /**
    * Runs one connection to its end.
-   * @returns {Promise<{end: End, lasted: number}>} for how many ms it was open; -1: it never was
+   * @returns {Promise<{end: End, lasted: number}>} lasted: ms that it was open, or -1
    */
   async #connect() {
     const attempt = new AbortController();
     /** @type {Deferred<End>} */
     const ended = deferred();
     const kept = [...this.#filters].filter(([, f]) => f.kept).map(([filter]) => filter);
-    // With nothing to resume all begin now. Else those that are new are added once it is open:
-    // behind an old id they would get what was sent before they were joined.
+    // If there is nothing to resume, all filters start now. Otherwise new filters are added when the stream is open:
+    // with an old id they would also get messages from before they were joined.
     const filters = kept.length ? kept : [...this.#filters.keys()].slice(0, this.#alone ? 1 : undefined);
     const byFetch = this.#byFetch;
     /** @param {End} end */
     const finish = (end) => {
-      attempt.abort(); // nothing that still comes counts
+      attempt.abort(); // ignore everything that still arrives
       ended.resolve(end);
     };
-    const watch = watchdog(() => finish({ error: new WatchboxError("nothing came for so long that the connection must be dead") }));
+    const watch = watchdog(() => finish({ error: new WatchboxError("nothing was received for too long: the connection is dead") }));
     let opened = 0;
     this.#attempt = attempt;
     this.#end = finish;
     const close = this.#listen(byFetch, filters, kept.length > 0, {
-      alive: () => { if (opened) watch.alive(); }, // what comes before the session event does not count
+      alive: () => { if (opened) watch.alive(); }, // bytes before the session event do not count
       retry: (ms) => { this.#base = Math.max(ms, 1); },
       ended: finish,
       block: (block) => {
@@ -650,7 +649,7 @@ class Link {
         const { uid, heartbeat } = JSON.parse(block.data ?? "");
         opened = Date.now();
         this.caller.met = true;
-        watch.set(byFetch ? 3 * milliseconds(heartbeat) : 0); // an EventSource does not show them
+        watch.set(byFetch ? 3 * milliseconds(heartbeat) : 0); // an EventSource does not show heartbeats
         this.#opened(uid, block.id, filters);
       },
     });
@@ -677,7 +676,7 @@ class Link {
     if (!resumes && this.options.since !== undefined) q.set("since", this.options.since);
     if (!resumes && this.options.last !== undefined) q.set("last", String(this.options.last));
     const position = resumes ? this.#position : "";
-    if (byFetch) { // headers are not written into logs as addresses are
+    if (byFetch) { // unlike URLs, headers are not written to logs
       const headers = this.caller.authorization().then((h) => ({
         ...h, "Watchbox-Session": this.secret, ...position && { "Last-Event-ID": position },
       }));
@@ -695,7 +694,7 @@ class Link {
    */
   #opened(uid, id, filters) {
     this.#uid = uid;
-    // For one that resumes, the id is no position yet: there may be a gap to be told of before it.
+    // After a resume this id is not the position yet: a gap before it may still be reported.
     if (this.#position === "") this.#position = id;
     this.#alone = false;
     for (const filter of filters) {
@@ -706,7 +705,7 @@ class Link {
       }
     }
     this.#become("open");
-    for (const filter of filters) if (!this.#filters.has(filter)) this.#change("DELETE", filter); // left meanwhile
+    for (const filter of filters) if (!this.#filters.has(filter)) this.#change("DELETE", filter); // left while the stream was opening
     for (const [filter, f] of this.#filters) if (!f.kept) this.#change("PUT", filter);
   }
 
@@ -714,8 +713,8 @@ class Link {
   #block({ type, data, id }) {
     if (type === "bye") {
       const { reason } = JSON.parse(data ?? "");
-      const final = reason === "kicked" || reason === "ended"; // somebody wants us to be gone
-      this.#end?.({ error: new WatchboxError(`the hub has ended the stream: ${reason}`, { code: reason }), final });
+      const final = reason === "kicked" || reason === "ended"; // the session was ended on purpose
+      this.#end?.({ error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final });
       return;
     }
     if (data === undefined) this.tell({ kind: "position", id });
@@ -725,7 +724,7 @@ class Link {
   }
 
   /**
-   * Changes the open stream. One that breaks meanwhile comes back with the right filters by itself.
+   * Changes the filters of the open stream. If it breaks meanwhile, it reconnects with the right filters.
    * @param {"PUT" | "DELETE"} method
    * @param {string} filter
    */
@@ -733,7 +732,7 @@ class Link {
     const signal = /** @type {AbortController} */ (this.#attempt).signal;
     const change = async () => {
       const f = this.#filters.get(filter);
-      if (signal.aborted || (f === undefined) === (method === "PUT")) return; // it was taken back
+      if (signal.aborted || (f === undefined) === (method === "PUT")) return; // undone meanwhile
       try {
         await this.caller.call(method, `v1/sessions/${this.#uid}/groups/${path(filter)}`, {
           headers: { "Watchbox-Session": this.secret }, signal,
@@ -746,7 +745,7 @@ class Link {
         const error = failure(e);
         if (signal.aborted) return;
         if (error.code === "no-stream" || error.code === "session-unknown") {
-          this.#end?.({ error: new WatchboxError("the hub knows nothing of the stream") });
+          this.#end?.({ error: new WatchboxError("the hub does not know the stream") });
         } else if (f) {
           if (!f.kept) this.#filters.delete(filter);
           settle(f, error);
@@ -757,10 +756,10 @@ class Link {
   }
 
   /**
-   * Has filters be asked for one by one if one of several was refused, and drops one that was
-   * refused alone. One that was good before is not let go.
+   * If one of several filters was refused, has them asked for one by one. Drops a filter that was refused
+   * alone. Does nothing if a filter was accepted before.
    * @param {WatchboxError} error
-   * @returns {boolean} whether that was it
+   * @returns {boolean} whether it handled the error
    */
   #narrow(error) {
     const [first, second] = this.#filters;
@@ -794,7 +793,7 @@ class Link {
 }
 
 /**
- * Returns what calls back when nothing was alive for a time.
+ * Calls dead when alive was not called for a time.
  * @param {() => void} dead
  */
 function watchdog(dead) {
@@ -822,33 +821,33 @@ function watchdog(dead) {
 // ---- one stream for several tabs
 
 /**
- * What tabs say to each other. A leader says that it leads, what happens, and answers; the others
- * ask it. after is "" for what is new.
+ * The messages between tabs. The leader announces itself, forwards news, and answers; the others ask it. after is ""
+ * for a filter that starts now.
  * @typedef {{leads: string, to?: string} | {news: object} | {hello: string} | {bye: string}
  *   | {answer: number, to: string, error?: ReturnType<typeof plain>}
  *   | {ask: number, from: string, add: string, after: string} | {from: string, remove: string}} Word
  */
 
-/** @param {WatchboxError} e as it can be sent to another tab */
+/** @param {WatchboxError} e in a form that can be sent to another tab */
 function plain({ message, status, code, retryAfter }) {
   return { message: message.replace(/^watchbox: /, ""), status, code, retryAfter };
 }
 
-/** @param {ReturnType<typeof plain>} e as it came from another tab */
+/** @param {ReturnType<typeof plain>} e from another tab */
 function wrap(e) {
   return new WatchboxError(e.message, e);
 }
 
-/** Uses the link of whichever tab leads, in the place of an own one. */
+/** Uses the link of the tab that leads, in place of an own Link. */
 class Shared {
   #tab = random();
   #channel;
   #resign = new AbortController();
-  /** @type {Link | undefined} Where this tab leads. */
+  /** @type {Link | undefined} Set if this tab leads. */
   #link;
-  /** @type {Map<string, Set<string>>} The filters of the other tabs, where this one leads. */
+  /** @type {Map<string, Set<string>>} The filters of the other tabs, if this one leads. */
   #tabs = new Map();
-  /** @type {Map<string, {waiting: Done[], after: string, had: boolean, ask: number}>} The own ones. */
+  /** @type {Map<string, {waiting: Done[], after: string, had: boolean, ask: number}>} The filters of this tab. */
   #filters = new Map();
   #asks = 0;
   #secret;
@@ -857,10 +856,10 @@ class Shared {
 
   /**
    * @param {string} name of the channel and the lock
-   * @param {string} secret what the session's is if nobody leads yet
+   * @param {string} secret used if no tab leads yet
    * @param {(secret: string, tell: (news: News) => void) => Link} open
    * @param {(news: News) => void} tell
-   * @param {() => string} position how far the own client is
+   * @param {() => string} position of the client of this tab
    */
   constructor(name, secret, open, tell, position) {
     this.#secret = secret;
@@ -870,7 +869,7 @@ class Shared {
     this.#channel = new BroadcastChannel(name);
     this.#channel.onmessage = (event) => this.#hear(event.data);
     this.#say({ hello: this.#tab });
-    // The lock passes on when its tab closes, crashes, or resigns.
+    // The lock passes to another tab when this one closes, crashes or resigns.
     navigator.locks.request(name, { signal: this.#resign.signal }, () => this.#lead()).catch(() => {});
   }
 
@@ -879,7 +878,7 @@ class Shared {
     return this.#known.promise;
   }
 
-  /** Whether no other tab needs the session. */
+  /** Whether no other tab uses the session. */
   get alone() {
     return this.#link !== undefined && this.#tabs.size === 0;
   }
@@ -921,7 +920,7 @@ class Shared {
     }
   }
 
-  /** Asks a new leader for everything: what was had is to go on where it was. */
+  /** Asks a new leader for all filters. Those that were active resume at the position. */
   #again() {
     for (const [filter, f] of this.#filters) {
       if (f.had) f.after = this.position();
@@ -930,8 +929,8 @@ class Shared {
   }
 
   /**
-   * Hears what happens to the link. While something is to go on behind an id, the link has yet to
-   * go back there: what it brings until then comes again.
+   * Handles news of the link. While a filter waits to resume after an id, the link has not gone back there yet, and
+   * its messages until then will come again.
    * @param {News} news
    */
   #news(news) {
@@ -949,7 +948,7 @@ class Shared {
   }
 
   /**
-   * Takes a filter from the link unless some tab needs it.
+   * Removes a filter from the link unless a tab needs it.
    * @param {string} filter
    */
   #drop(filter) {
@@ -957,7 +956,7 @@ class Shared {
     this.#link?.remove(filter);
   }
 
-  /** Leaves the other tabs. One of them leads on. */
+  /** Leaves the other tabs. One of them becomes the leader. */
   stop() {
     this.#resign.abort();
     this.#say({ bye: this.#tab });
@@ -967,10 +966,10 @@ class Shared {
     for (const f of this.#filters.values()) settle(f);
   }
 
-  /** @returns {Promise<void>} when this tab does no longer lead */
+  /** @returns {Promise<void>} resolved when this tab no longer leads */
   #lead() {
     this.#link = this.open(this.#secret, (news) => {
-      if (this.#resign.signal.aborted) return; // it ends here, and goes on elsewhere
+      if (this.#resign.signal.aborted) return; // this tab has resigned, and another leads
       this.#say({ news: news.kind === "state" && news.error ? { ...news, error: plain(news.error) } : news });
       this.#news(news);
     });
@@ -985,7 +984,7 @@ class Shared {
     this.#channel.postMessage(word);
   }
 
-  /** @param {any} word a Word, told by what it has */
+  /** @param {any} word a Word, distinguished by its members */
   #hear(word) {
     if (this.#link) this.#serve(this.#link, word);
     else if (word.leads) {
@@ -1025,14 +1024,14 @@ class Shared {
   }
 }
 
-// ---- what stays over a reload
+// ---- state kept over a reload
 
 /** @typedef {{id: string, filters: string[], backlog: [string, Message[]][], secret?: string}} Saved */
 
-/** The keys that are in use on this page: a second client has nothing that stays. */
+/** The keys in use on this page. A second client with the same key keeps no state. */
 const inUse = new Set();
 
-/** What a client leaves behind in its tab for the next page. */
+/** The state that a client keeps in its tab's sessionStorage for the next page. */
 class Memory {
   #key;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -1051,7 +1050,7 @@ class Memory {
     try {
       return this.#key ? { ...nothing, ...JSON.parse(sessionStorage.getItem(this.#key) ?? "{}") } : nothing;
     } catch {
-      return nothing; // there is no storage here, or it is not ours
+      return nothing; // no storage, or content of something else
     }
   }
 
@@ -1063,7 +1062,7 @@ class Memory {
     try {
       sessionStorage.setItem(this.#key, JSON.stringify(saved));
     } catch {
-      // It is full, or not to be had: then a reload begins anew.
+      // Storage is full or not available: a reload then starts without state.
     }
   }
 
@@ -1079,7 +1078,7 @@ class Memory {
     try {
       sessionStorage.removeItem(this.#key);
     } catch {
-      // There was none.
+      // There is no storage.
     }
   }
 }
@@ -1087,12 +1086,12 @@ class Memory {
 // ---- the client
 
 /**
- * A callback and what it has had. backlog: messages that wait for it.
+ * A callback and what it has had so far. backlog: messages that wait for it.
  * @typedef {{filter: string, callback: (message: any) => void, resumed: boolean, first: string,
  *   retained: Map<string, string>, backlog?: Message[]}} Join
  */
 
-/** A client of a hub. watchbox.d.ts says what each part of it promises. */
+/** A client of a hub, documented in watchbox.d.ts. */
 export class Watchbox extends EventTarget {
   #base;
   #options;
@@ -1104,19 +1103,19 @@ export class Watchbox extends EventTarget {
   #hub;
   /** @type {Set<Join>} */
   #joins = new Set();
-  /** @type {Map<string, Message[]>} What the page before this one had joined, until it is again. */
+  /** @type {Map<string, Message[]>} Filters that the page before this one had joined and this one has not yet. */
   #held = new Map();
-  /** @type {Map<string, Promise<void>>} Filters that go on where they were. */
+  /** @type {Map<string, Promise<void>>} Filters that resume. */
   #resumes = new Map();
   #position = "";
   #uid = "";
   /** @type {State} */
   #state = "idle";
-  #was = false; // it has been open
-  #lost = false; // and is no longer, and that was told
+  #was = false; // whether the stream has been open
+  #lost = false; // whether a loss was reported
   /** @type {{group: string, value: unknown, options: import("./watchbox.d.ts").WillOptions} | undefined} */
   #will;
-  /** @type {Set<string>} The gaps told at the position. */
+  /** @type {Set<string>} The gaps reported at the position. */
   #gaps = new Set();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #letGo;
@@ -1138,15 +1137,15 @@ export class Watchbox extends EventTarget {
     this.#caller.met = saved.id !== ""; // the page before this one had a stream
     const backlog = new Map(saved.backlog);
     for (const filter of saved.filters) this.#held.set(filter, backlog.get(filter) ?? []);
-    // The secret lies there only while no page has it: a tab that is duplicated copies what lies
-    // there, and would otherwise change the filters of this one.
+    // The secret is stored only while no page uses it. A duplicated tab copies the storage, and with the secret
+    // it would change the filters of this session.
     this.#secret = options.session ?? saved.secret ?? random();
     if (saved.secret) this.#memory.save({ ...saved, secret: undefined });
     globalThis.addEventListener?.("pagehide", this.#hide);
     globalThis.addEventListener?.("pageshow", this.#show);
   }
 
-  /** What stands for this hub in storage, and between tabs. */
+  /** Identifies this hub in storage and between tabs. */
   get #name() {
     return `watchbox ${this.#base} ${this.#options.name ?? ""}`;
   }
@@ -1168,7 +1167,7 @@ export class Watchbox extends EventTarget {
     const join = { filter, callback, resumed: backlog !== undefined, first: "", retained: new Map(), backlog };
     this.#held.delete(filter);
     this.#joins.add(join);
-    if (backlog) queueMicrotask(() => this.#catchUp(join)); // not before whoever joins knows of it
+    if (backlog) queueMicrotask(() => this.#catchUp(join)); // after join has returned its promise
     this.#memory.saveSoon(this.#saved);
     try {
       await (backlog ? this.#resumes.get(filter) : added(hub, filter, ""));
@@ -1266,17 +1265,17 @@ export class Watchbox extends EventTarget {
     this.#end(undefined);
     this.#closed.abort(new DOMException("watchbox: closed", "AbortError"));
     if (!last || !this.#uid) return;
-    try { // says that this is the end, so that nobody waits for us, and no will is sent
+    try { // ends the session at the hub at once, without a will
       await fetch(new URL("v1/sessions/" + this.#uid, this.#base), {
         method: "DELETE", keepalive: true, redirect: "manual",
         headers: { ...await this.#caller.authorization(), "Watchbox-Session": this.#secret },
       });
     } catch {
-      // The hub will notice by itself.
+      // The session ends by its timeout.
     }
   }
 
-  /** @returns {Link | Shared} what keeps the stream, with all that is to go on where it was */
+  /** @returns {Link | Shared} the owner of the stream, with all filters that resume */
   #begin() {
     if (this.#hub) return this.#hub;
     const filters = new Set([...this.#held.keys(), ...[...this.#joins].map((join) => join.filter)]);
@@ -1291,7 +1290,7 @@ export class Watchbox extends EventTarget {
     this.#resumes.clear();
     for (const filter of filters) {
       const resumes = added(hub, filter, this.#position);
-      resumes.catch(() => {}); // whoever joins it hears of it
+      resumes.catch(() => {}); // join reports the error
       this.#resumes.set(filter, resumes);
     }
     return hub;
@@ -1309,11 +1308,11 @@ export class Watchbox extends EventTarget {
   #remove(join) {
     if (!this.#joins.delete(join) || [...this.#joins].some((j) => j.filter === join.filter)) return;
     this.#hub?.remove(join.filter);
-    if (this.#joins.size + this.#held.size === 0) this.#position = ""; // the next one begins anew
+    if (this.#joins.size + this.#held.size === 0) this.#position = ""; // the next join starts without a position
     this.#memory.saveSoon(this.#saved);
   }
 
-  // ---- what comes
+  // ---- news of the stream
 
   /** @param {News} news */
   #hear(news) {
@@ -1326,12 +1325,12 @@ export class Watchbox extends EventTarget {
         return this.#reach(news.id);
     }
     const { message } = news;
-    if (!message.retained && reached(this.#position, message.id)) return; // it was delivered
+    if (!message.retained && reached(this.#position, message.id)) return; // delivered before
     if (message.group.startsWith("$session/")) this.#emit("direct", decode(message));
     for (const join of [...this.#joins]) {
       if (matches(join.filter, message.group)) this.#deliver(join, message);
     }
-    if (message.retained) return; // its id is not where we are
+    if (message.retained) return; // the id of a retained message is not a position
     for (const [filter, backlog] of this.#held) {
       if (matches(filter, message.group) && backlog.push(message) > MAX_BACKLOG) this.#forget(filter);
     }
@@ -1344,11 +1343,11 @@ export class Watchbox extends EventTarget {
    */
   #deliver(join, message) {
     if (message.retained) {
-      // It is sent for one that joins now. Others have had it: as retained, or since they are here.
+      // It is sent for a new join. Others have had it already, as retained or as a live message.
       const had = join.resumed || join.retained.get(message.group) === message.id || reached(message.id, join.first);
       if (had) return;
       join.retained.set(message.group, message.id);
-    } else if (!reached(message.id, join.first)) join.first = message.id; // the first, of its epoch
+    } else if (!reached(message.id, join.first)) join.first = message.id; // the first message of its epoch
     if (join.backlog) join.backlog.push(message);
     else this.#call(join, message);
   }
@@ -1358,11 +1357,11 @@ export class Watchbox extends EventTarget {
    * @param {Message} message
    */
   #call(join, message) {
-    if (!this.#joins.has(join)) return; // it was left by another one's callback
+    if (!this.#joins.has(join)) return; // left by another callback
     try {
       join.callback(decode(message));
     } catch (error) {
-      queueMicrotask(() => { throw error; }); // it is the page's own: the others get theirs
+      queueMicrotask(() => { throw error; }); // an error of the page: it is reported, and other callbacks run
     }
   }
 
@@ -1407,7 +1406,7 @@ export class Watchbox extends EventTarget {
     if (state !== "open" || !changed) return;
     this.#caller.met = true; // where another tab has the stream, too
     this.#letGo ??= setTimeout(() => [...this.#held.keys()].forEach((filter) => this.#forget(filter)), REJOIN);
-    if (this.#will) this.#putWill().catch(() => {}); // the hub may have forgotten it; setWill has told of errors
+    if (this.#will) this.#putWill().catch(() => {}); // a restarted hub has forgotten it; setWill has reported errors
     if (this.#lost) this.#emit("reconnect", { uid: this.#uid });
     else if (!this.#was) this.#emit("open", { uid: this.#uid });
     this.#was = true;
@@ -1415,7 +1414,7 @@ export class Watchbox extends EventTarget {
   }
 
   /**
-   * Tells of a loss, once.
+   * Reports a loss, once.
    * @param {WatchboxError} [error]
    * @param {number} [delay]
    */
@@ -1426,13 +1425,13 @@ export class Watchbox extends EventTarget {
   }
 
   /**
-   * Ends it for good: because of an error, or because the page wants it.
+   * Closes the client for good: because of an error, or by close().
    * @param {WatchboxError} [error]
    */
   #end(error) {
     if (error) {
       this.#lose(error);
-      this.#memory.save({ ...this.#saved(), secret: this.#secret }); // the next page may be let in
+      this.#memory.save({ ...this.#saved(), secret: this.#secret }); // the next page may be accepted
     } else this.#memory.clear();
     const hub = this.#hub;
     this.#hub = undefined;
@@ -1448,7 +1447,7 @@ export class Watchbox extends EventTarget {
   }
 
   /**
-   * Lets go of what the page before this one had joined, and this one did not.
+   * Drops a filter that the page before this one had joined and this one has not.
    * @param {string} filter
    */
   #forget(filter) {
@@ -1464,7 +1463,7 @@ export class Watchbox extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  // ---- the page comes and goes
+  // ---- page lifecycle
 
   /** @returns {Saved} */
   #saved = () => ({
@@ -1473,7 +1472,7 @@ export class Watchbox extends EventTarget {
     backlog: [...this.#held].filter(([, backlog]) => backlog.length > 0),
   });
 
-  /** Stops here, so that the next page, or this one if it is shown again, goes on at the same place. */
+  /** Stops and saves the position, so that the next page, or this one if it is shown again, resumes there. */
   #hide = () => {
     this.#memory.save({ ...this.#saved(), secret: this.#secret });
     const hub = this.#hub;
@@ -1488,7 +1487,7 @@ export class Watchbox extends EventTarget {
     if (this.#joins.size > 0) this.#begin();
   };
 
-  // ---- what is sent
+  // ---- publishing
 
   /**
    * @param {string} address
@@ -1498,13 +1497,13 @@ export class Watchbox extends EventTarget {
   async #post(address, { body, type }, signal) {
     const headers = {
       ...type && { "Content-Type": type },
-      "Idempotency-Key": random(), // so that it may be said again until it is certain
+      "Idempotency-Key": random(), // makes retries safe
       "Watchbox-Session": await this.#session(),
     };
     return this.#caller.call("POST", address, { body, headers, signal });
   }
 
-  /** The session's secret: that of the tab which leads, if there is one. */
+  /** The session's secret: that of the leading tab, if there is one. */
   async #session() {
     const hub = this.#options.shared ? this.#begin() : undefined;
     return hub instanceof Shared ? hub.secret : this.#secret;
@@ -1518,7 +1517,7 @@ export class Watchbox extends EventTarget {
   }
 
   /**
-   * Calls something of the own session.
+   * Calls a resource of the own session.
    * @param {string} method
    * @param {string} what
    * @param {{body?: string, headers?: Record<string, string>}} [init]
@@ -1554,13 +1553,13 @@ function added(hub, filter, after) {
   return new Promise((resolve, reject) => hub.add(filter, after, (error) => error ? reject(error) : resolve()));
 }
 
-/** @param {number | string | undefined} d ms, or as the hub reads it */
+/** @param {number | string | undefined} d ms, or in the hub's format */
 function duration(d) {
   return typeof d === "number" ? d + "ms" : d;
 }
 
 /**
- * Returns a value as the body of a request: bytes as they are, nothing as nothing, the rest as JSON.
+ * Returns a value as the body of a request: bytes as they are, undefined as no body, anything else as JSON.
  * @param {any} value
  * @returns {{body?: BodyInit, type?: string}}
  */
@@ -1570,7 +1569,7 @@ function encode(value) {
     return { body: /** @type {BodyInit} */ (value), type: "application/octet-stream" };
   }
   const body = JSON.stringify(value);
-  if (body === undefined) throw new TypeError(`watchbox: a ${typeof value} has no JSON`);
+  if (body === undefined) throw new TypeError(`watchbox: a ${typeof value} cannot be JSON`);
   return { body, type: "application/json" };
 }
 
@@ -1585,7 +1584,7 @@ async function line({ group, msg = "", event, ttl, retain }) {
   if (msg instanceof Blob || msg instanceof ArrayBuffer || ArrayBuffer.isView(msg)) {
     m.msg = base64(new Uint8Array(await new Blob([/** @type {BlobPart} */ (msg)]).arrayBuffer()));
     m.encoding = "base64";
-  } else if (JSON.stringify(msg) === undefined) throw new TypeError(`watchbox: a ${typeof msg} has no JSON`);
+  } else if (JSON.stringify(msg) === undefined) throw new TypeError(`watchbox: a ${typeof msg} cannot be JSON`);
   return JSON.stringify(m) + "\n";
 }
 
@@ -1597,7 +1596,7 @@ function base64(bytes) {
 }
 
 /**
- * Returns a message as its callback gets it: bytes are bytes.
+ * Returns a message as callbacks get it, with base64 decoded.
  * @param {any} message
  * @returns {Message}
  */

@@ -1,6 +1,6 @@
-// Package web is what the hub serves to browsers: watchbox.js, the client for pages, and the page
-// that shows a hub at work. Both use nothing but the public HTTP surface, by relative addresses, so
-// that they work wherever the hub is mounted. The client is an npm package as it lies here.
+// Package web has the files that the hub serves to browsers: watchbox.js, the client for pages, and the start
+// page. Both use only the public HTTP API, by relative URLs, so that they work wherever the hub is mounted. The
+// folder is also the npm package of the client.
 package web
 
 import (
@@ -18,15 +18,15 @@ import (
 //go:embed index.html watchbox.js assets
 var files embed.FS
 
-// policy lets the page run its own script and style and talk to its own server, and nothing else:
-// whatever a message holds, it stays text.
+// policy lets the page use its own scripts, styles and server only, so that the content of a message cannot run
+// as code.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// client is the module that pages import.
+// client is the name of the client module.
 const client = "watchbox.js"
 
-// mediaTypes are those of the files, by extension. The system's table may have others.
+// mediaTypes has the media types by extension. The system's table may differ.
 var mediaTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
@@ -34,19 +34,19 @@ var mediaTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// file is a file as it is served.
+// file is a file with what its response needs.
 type file struct {
 	content   []byte
 	etag      string
 	mediaType string
 }
 
-// handler serves files by their name below this folder.
+// handler serves files by name, relative to this folder.
 type handler map[string]file
 
-// Handler returns what serves the page, at a path that ends in /, and next to it watchbox.js and,
-// below assets/, the files that the page is made of. Where it is mounted does not matter, and the prefix may be stripped or
-// not. The page's addresses are relative: one who asks for it without the / has to be redirected.
+// Handler serves the page at any path that ends in /, next to it watchbox.js and, below assets/, the page's
+// files. It may be mounted anywhere, and the prefix may be stripped or not. The page's URLs are relative, so a request
+// without the final / has to be redirected before.
 func Handler() http.Handler {
 	h := handler{}
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
@@ -85,7 +85,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
 }
 
-// name returns which file a path asks for, whatever stands before it.
+// name returns the file that a path asks for, ignoring any prefix.
 func name(urlPath string) string {
 	if urlPath == "" || strings.HasSuffix(urlPath, "/") {
 		return "index.html"
@@ -99,7 +99,7 @@ func name(urlPath string) string {
 	return ""
 }
 
-// refusal is an answer with a problem (RFC 9457), as the API gives it.
+// refusal is a problem+json answer (RFC 9457), like those of the API.
 type refusal struct {
 	status int
 	body   string
@@ -107,14 +107,14 @@ type refusal struct {
 
 var (
 	notFound = refusal{http.StatusNotFound,
-		`{"title":"Not Found","status":404,"code":"not-found","detail":"the page has no such file"}`}
+		`{"title":"Not Found","status":404,"code":"not-found","detail":"there is no such file"}`}
 	methodNotAllowed = refusal{http.StatusMethodNotAllowed,
-		`{"title":"Method Not Allowed","status":405,"code":"method-not-allowed","detail":"the page is there to be read: use GET or HEAD"}`}
+		`{"title":"Method Not Allowed","status":405,"code":"method-not-allowed","detail":"use GET or HEAD"}`}
 )
 
 func refuse(w http.ResponseWriter, p refusal) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.status)
-	_, _ = w.Write([]byte(p.body)) // whoever asked is gone
+	_, _ = w.Write([]byte(p.body)) // an error means that the client has gone
 }
