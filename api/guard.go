@@ -52,7 +52,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 func (g *Guard) check(r *http.Request, origin string, allowed bool) error {
 	if g.CheckHost && !g.knows(r.Host) && !isProbe(r) {
 		return &problem{status: http.StatusForbidden, code: "host-not-allowed",
-			detail: fmt.Sprintf("this server does not answer to the name %.255q; if it should, start it with --allow-host", r.Host)}
+			detail: fmt.Sprintf("this server does not answer to the name %.255q; to allow it, start the server with --allow-host", r.Host)}
 	}
 	site := r.Header.Get("Sec-Fetch-Site")
 	foreign := origin != "" && !ownOrigin(origin, r.Host) || site == "cross-site" || site == "same-site"
@@ -64,7 +64,7 @@ func (g *Guard) check(r *http.Request, origin string, allowed bool) error {
 		from = "another site"
 	}
 	return &problem{status: http.StatusForbidden, code: "origin-not-allowed",
-		detail: fmt.Sprintf("pages of %.255q may not use this server; if they should, start it with --allow-origin", from)}
+		detail: fmt.Sprintf("pages of %.255q may not use this server; to allow them, start the server with --allow-origin", from)}
 }
 
 // allows reports whether an Origin header matches one of Origins.
