@@ -13,23 +13,22 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// strict is the policy of the test's pages: watchbox.js needs no more than this.
+// strict is the policy of the test pages. watchbox.js works under it.
 const strict = "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"
 
-// server is a program with a hub in it, which can be started again at its address. Its pages are
-// below /test/.
+// server is a program with a hub that can be restarted at its address. The test pages are below /test/.
 type server struct {
 	t     *testing.T
-	mount string // where the hub is, as /
+	mount string // path of the hub, such as /
 	opts  []watchbox.Option
-	wrap  func(http.Handler) http.Handler // what is around the hub; nil: nothing
+	wrap  func(http.Handler) http.Handler // wraps the hub; nil for none
 
 	addr string
 	hub  *watchbox.Hub
 	stop func()
 }
 
-// serve starts a server, which ends with the test.
+// serve starts a server that ends with the test.
 func serve(t *testing.T, s *server) *server {
 	t.Helper()
 	s.t, s.addr = t, "127.0.0.1:0"
@@ -43,7 +42,7 @@ func serve(t *testing.T, s *server) *server {
 
 func (s *server) url() string { return "http://" + s.addr }
 
-// start starts it, at the address it had if it had one.
+// start starts the server, at its former address if it had one.
 func (s *server) start() {
 	s.t.Helper()
 	listening := make(chan net.Addr, 1)
@@ -89,7 +88,7 @@ func (s *server) routes(hub *watchbox.Hub) http.Handler {
 	return r
 }
 
-// publish publishes values, one after the other.
+// publish publishes values in order.
 func (s *server) publish(group string, values ...any) {
 	s.t.Helper()
 	for _, v := range values {

@@ -1,5 +1,4 @@
-// Package browser_test has Debian's Chromium use the hub: by its own EventSource, by watchbox.js,
-// and by the pages that the hub serves.
+// Package browser_test tests the hub in Debian's Chromium: with EventSource, watchbox.js and the start page.
 package browser_test
 
 import (

@@ -18,7 +18,7 @@ import (
 // patience is how long a page may take for one step.
 const patience = 2 * time.Minute
 
-// page is a tab.
+// page is a tab of the browser.
 type page struct {
 	t   *testing.T
 	ctx context.Context
@@ -31,7 +31,7 @@ type page struct {
 	onLine  func(string)
 }
 
-// open opens a tab at an address, in a window of its own without history or storage.
+// open opens a tab at an address, in a new window without history or storage.
 func open(t *testing.T, address string) *page {
 	t.Helper()
 	var window cdp.BrowserContextID
@@ -58,7 +58,7 @@ func open(t *testing.T, address string) *page {
 	return p
 }
 
-// beside opens one more tab in the same window.
+// beside opens another tab in the same window.
 func (p *page) beside(address string) *page {
 	p.t.Helper()
 	q := attach(p.t, p.window, chromedp.WithExistingBrowserContext(p.window))
@@ -77,23 +77,23 @@ func attach(t *testing.T, window cdp.BrowserContextID, opt chromedp.ContextOptio
 	return p
 }
 
-// test opens the test's own page, for the hub at a mount.
+// test opens the test page, for the hub mounted at a path.
 func test(t *testing.T, base, mount string) *page {
 	t.Helper()
 	return open(t, base+testPage+mount).ready()
 }
 
-// testPage is where the test's page is, but for the hub's mount.
+// testPage is the URL of the test page without the hub's mount at its end.
 const testPage = "/test/page.html?hub="
 
-// ready waits for the test's page to have its script.
+// ready waits until the script of the test page has run.
 func (p *page) ready() *page {
 	p.t.Helper()
 	p.until("window.t?.ready")
 	return p
 }
 
-// again leaves the page and comes back; between is done while it is away.
+// again leaves the page, calls between, and loads the page again.
 func (p *page) again(address string, between func()) {
 	p.t.Helper()
 	p.run(chromedp.Navigate("about:blank"))
@@ -102,7 +102,7 @@ func (p *page) again(address string, between func()) {
 	p.ready()
 }
 
-// hear collects what the page writes on its console, and errors that nobody caught.
+// hear collects the lines of the console and uncaught errors.
 func (p *page) hear(event any) {
 	var line string
 	switch e := event.(type) {
@@ -129,7 +129,7 @@ func (p *page) hear(event any) {
 	}
 }
 
-// on has a function called with each line that comes on the console. It must not wait.
+// on sets a function that is called with each line of the console. It must not block.
 func (p *page) on(f func(string)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,14 +151,14 @@ func (p *page) run(actions ...chromedp.Action) {
 	}
 }
 
-// do runs a script, which may await.
+// do runs a script, which may use await.
 func (p *page) do(format string, args ...any) {
 	p.t.Helper()
 	var done any
 	p.eval(&done, format, args...)
 }
 
-// eval runs a script, and takes what it returns. What is written as %q or %s becomes part of it.
+// eval formats and runs a script in the page and stores its result in to.
 func (p *page) eval(to any, format string, args ...any) {
 	p.t.Helper()
 	script := "(async () => { " + fmt.Sprintf(format, args...) + " })().then((v) => v === undefined ? null : v)"
@@ -167,18 +167,18 @@ func (p *page) eval(to any, format string, args ...any) {
 	}))
 }
 
-// until waits for an expression to be true. The page itself looks: so it has to be there.
+// until waits until an expression is true. The page itself checks it.
 func (p *page) until(format string, args ...any) {
 	p.t.Helper()
 	expression := fmt.Sprintf(format, args...)
 	p.do(`const end = Date.now() + %d;
 		while (!(%s)) {
-			if (Date.now() > end) throw new Error("in vain: " + %q);
+			if (Date.now() > end) throw new Error("timed out: " + %q);
 			await new Promise((r) => setTimeout(r, 10));
 		}`, (patience - time.Second).Milliseconds(), expression, expression)
 }
 
-// state is what a page knows, for the log of a test that fails.
+// state returns the state of the page, for the log of a failed test.
 func (p *page) state() string {
 	var s string
 	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
@@ -188,7 +188,7 @@ func (p *page) state() string {
 	return fmt.Sprint(s, err, "\nconsole: ", strings.Join(p.said(), "\n"))
 }
 
-// heard compares the payloads that came with those that should have.
+// heard waits for messages and compares their payloads with want.
 func (p *page) heard(want ...any) {
 	p.t.Helper()
 	p.until("t.heard.length >= %d", len(want))
@@ -199,8 +199,7 @@ func (p *page) heard(want ...any) {
 	}
 }
 
-// told compares the events of one type that were told with those that should have been: each want
-// is part of one.
+// told waits for events of one type and compares them with want, each of which is a part of one event.
 func (p *page) told(event string, want ...string) {
 	p.t.Helper()
 	p.until("t.count(%q) >= %d", event, len(want))
@@ -225,13 +224,13 @@ func text(v any) string {
 	return string(b)
 }
 
-// receive waits for something.
+// receive waits for a value.
 func receive[T any](t *testing.T, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
 	case <-time.After(patience):
-		t.Fatal("waited in vain")
+		t.Fatal("timed out")
 	}
 	return v
 }

@@ -46,7 +46,7 @@ func TestTheStartPageListensAndSends(t *testing.T) {
 	}
 }
 
-func TestWhatAMessageHoldsStaysText(t *testing.T) {
+func TestTheContentOfAMessageStaysText(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	p := listen(t, s.url()+"/", "#")
@@ -82,7 +82,7 @@ func TestTheExampleOfTheREADMERuns(t *testing.T) {
 	}
 }
 
-// elsewhere is a page of another origin, which lets scripts do what they want.
+// elsewhere is a page of another origin without a content policy.
 func elsewhere(t *testing.T) *httptest.Server {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// proxy is the network between a page and the hub, which can be cut.
+// proxy is a network between a page and the hub that a test can cut.
 type proxy struct {
 	addr string
 	to   string
@@ -17,18 +17,18 @@ type proxy struct {
 	mu     sync.Mutex // guards what follows
 	conns  map[net.Conn]*line
 	closed bool
-	down   bool      // whoever comes is turned away
+	down   bool      // new connections are refused
 	seen   chan bool // closed when what was waited for has passed to the page
 	want   string
 }
 
-// line is a connection through the proxy. What is sent over one that is dead is lost.
+// line is a connection through the proxy. Data sent over a dead one is lost.
 type line struct {
 	p    *proxy
 	dead atomic.Bool
 }
 
-// through starts a proxy, which ends with the test.
+// through starts a proxy that ends with the test.
 func through(t *testing.T, to string) *proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,7 +38,7 @@ func through(t *testing.T, to string) *proxy {
 	return throughAt(t, ln, to)
 }
 
-// throughAt is through for connections that a listener accepts.
+// throughAt is through with a given listener.
 func throughAt(t *testing.T, ln net.Listener, to string) *proxy {
 	p := &proxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]*line{}}
 	var work sync.WaitGroup
@@ -64,7 +64,7 @@ func throughAt(t *testing.T, ln net.Listener, to string) *proxy {
 
 func (p *proxy) url() string { return "http://" + p.addr }
 
-// carry carries both ways until either end closes.
+// carry copies both ways until either end closes.
 func (p *proxy) carry(near net.Conn) {
 	defer func() { _ = near.Close() }()
 	far, err := net.Dial("tcp", p.to)
@@ -102,7 +102,7 @@ func (l *line) copy(to, from net.Conn) {
 	delete(l.p.conns, from)
 }
 
-// gate is where a line may be dead.
+// gate drops data while its line is dead.
 type gate struct {
 	*line
 	to io.Writer
@@ -117,7 +117,7 @@ func (g gate) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// watch returns a channel that is closed when a text has passed, in one piece.
+// watch returns a channel that is closed when a text has passed in one piece.
 func (p *proxy) watch(text string) <-chan bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +134,7 @@ func (p *proxy) passed(b []byte) {
 	}
 }
 
-// cut closes all connections at once, wherever in a message they are.
+// cut resets all connections at once, in the middle of messages.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +144,7 @@ func (p *proxy) cut() {
 	}
 }
 
-// end closes all connections behind what was sent.
+// end closes all connections after the data that was sent.
 func (p *proxy) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,7 +153,7 @@ func (p *proxy) end() {
 	}
 }
 
-// die has all connections that are there be dead: open, and of no use.
+// die makes all connections dead: they stay open, and their data is lost.
 func (p *proxy) die() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,7 +162,7 @@ func (p *proxy) die() {
 	}
 }
 
-// refuse turns whoever comes away, or no longer.
+// refuse sets whether new connections are refused.
 func (p *proxy) refuse(down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

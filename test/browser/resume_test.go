@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// kinds are the ways to listen to the groups a and b/#.
+// kinds are the ways to subscribe to the groups a and b/#.
 var kinds = map[string]string{
 	"EventSource":                `window.c = t.eventSource("v1/events?group=a&group=b/%23"); await new Promise((r) => c.addEventListener("session", r))`,
 	"watchbox.js":                `window.wb = t.watchbox(); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
@@ -20,7 +20,7 @@ var kinds = map[string]string{
 	"watchbox.js shared":         `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
 }
 
-// own reports whether a kind is ours.
+// own reports whether a kind uses watchbox.js.
 func own(kind string) bool { return kind != "EventSource" }
 
 func eachKind(t *testing.T, f func(t *testing.T, kind, listen string)) {
@@ -34,7 +34,7 @@ func eachKind(t *testing.T, f func(t *testing.T, kind, listen string)) {
 	}
 }
 
-func TestAServerThatIsStartedAgainIsToldAsOneGapAndThenAllItHas(t *testing.T) {
+func TestARestartedServerIsOneGapAndThenAllItsMessages(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind, listen string) {
 		s := serve(t, &server{})
 		p := test(t, s.url(), "/")
@@ -115,7 +115,7 @@ func TestTenThousandMessagesComeOnceAndInOrderThoughTheNetworkIsCutNowAndThen(t 
 	})
 }
 
-func TestAPageThatIsLoadedAgainGoesOnWhereItWas(t *testing.T) {
+func TestAReloadedPageResumes(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind, listen string) {
 		if !own(kind) {
 			return // a page that uses EventSource itself has to keep the id itself
@@ -147,7 +147,7 @@ func TestAPageThatIsLoadedAgainGoesOnWhereItWas(t *testing.T) {
 	})
 }
 
-func TestWhatIsJoinedLaterAfterAReloadGoesOnToo(t *testing.T) {
+func TestAFilterJoinedLaterAfterAReloadResumesToo(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	p := test(t, s.url(), "/")
@@ -164,7 +164,7 @@ func TestWhatIsJoinedLaterAfterAReloadGoesOnToo(t *testing.T) {
 	p.heard(21, 10, 11, 30)
 }
 
-func TestAConnectionThatIsDeadIsNoticedByItsHeartbeats(t *testing.T) {
+func TestADeadConnectionIsNoticedByMissingHeartbeats(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	net := through(t, s.addr)

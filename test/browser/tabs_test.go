@@ -123,7 +123,7 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 }
 
 // The tab that leads is closed while messages come, and so is the next one.
-func TestWhenTheTabThatLeadsIsClosedTheOthersMissAndRepeatNothing(t *testing.T) {
+func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	tabs := []*page{test(t, s.url(), "/")}
@@ -161,7 +161,7 @@ func TestWhenTheTabThatLeadsIsClosedTheOthersMissAndRepeatNothing(t *testing.T) 
 }
 
 // One of several tabs is loaded again, while the stream goes on for the others.
-func TestASharingTabThatIsLoadedAgainGoesOnWhereItWas(t *testing.T) {
+func TestAReloadedSharingTabResumes(t *testing.T) {
 	for name, first := range map[string]bool{"the one that leads": true, "another": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

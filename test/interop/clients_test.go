@@ -18,7 +18,7 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// each runs one client of a crowd, and ends it with the test.
+// each runs all clients of a crowd and ends them with the test.
 func each(t *testing.T, run func(ctx context.Context, client int)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -28,7 +28,7 @@ func each(t *testing.T, run func(ctx context.Context, client int)) {
 	t.Cleanup(func() { cancel(); running.Wait() })
 }
 
-// transport is one that leaves nothing behind.
+// transport returns a transport whose connections are closed at the end of the test.
 func transport(t *testing.T) *http.Transport {
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
@@ -173,13 +173,13 @@ func TestLaunchDarklySurvivesRestarts(t *testing.T) {
 	})
 }
 
-// receive waits for something.
+// receive waits for a value.
 func receive[T any](t *testing.T, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
 	case <-time.After(patience):
-		t.Fatal("waited in vain")
+		t.Fatal("timed out")
 	}
 	return v
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// loop is the script of docs/CLIENTS.md, for an address and with a shorter wait.
+// loop returns the script of docs/CLIENTS.md with another URL and a shorter wait.
 func loop(t *testing.T, url string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/CLIENTS.md")
@@ -37,7 +37,7 @@ func TestCurlSurvivesRestarts(t *testing.T) {
 	})
 }
 
-// shell runs a command until the context is done, with all that it has started, and says what it prints.
+// shell runs a command until the context is done, then kills its process group. It calls says with each line of output.
 func shell(ctx context.Context, t *testing.T, says func(line []byte), name string, args ...string) {
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -60,7 +60,7 @@ func shell(ctx context.Context, t *testing.T, says func(line []byte), name strin
 	}
 }
 
-// number reads a client's number before what it says.
+// number parses the number of a client.
 func number(t *testing.T, word string) int {
 	n, err := strconv.Atoi(word)
 	if err != nil {

@@ -83,8 +83,8 @@ func (s *server) publish(group string, v any) {
 
 func (s *server) url(path string) string { return "http://" + s.addr + path }
 
-// listener notes the connections, and hands them on as they are. The hub takes over their sockets
-// and closes the net.Conn, so it has to have descriptors of its own.
+// listener keeps a duplicate descriptor of each connection, because the hub takes over the socket and closes the
+// net.Conn.
 type listener struct {
 	net.Listener
 	s *server

@@ -1,5 +1,4 @@
-// Package interop_test has the clients of others listen to the hub, and our client to the servers
-// of others.
+// Package interop_test tests other clients with the hub, and our client with other servers.
 package interop_test
 
 import (

@@ -14,7 +14,7 @@ const (
 	patience = 2 * time.Minute
 )
 
-// crowd judges what the clients of one kind hear: 0, 1, 2 and so on, each once.
+// crowd checks that each client of one kind receives 0, 1, 2 and so on, once each.
 type crowd struct {
 	t *testing.T
 
@@ -28,7 +28,7 @@ func newCrowd(t *testing.T) *crowd {
 	return &crowd{t: t, next: make([]int, clients), moved: make(chan struct{})}
 }
 
-// hear takes the data of a message that one client has got.
+// hear checks the data of a message that a client has received.
 func (c *crowd) hear(client int, data []byte) {
 	var m struct{ Msg *int }
 	if err := json.Unmarshal(data, &m); err != nil || m.Msg == nil {
@@ -47,7 +47,7 @@ func (c *crowd) hear(client int, data []byte) {
 	c.moved = make(chan struct{})
 }
 
-// await waits until all clients have heard n messages.
+// await waits until all clients have received n messages.
 func (c *crowd) await(n int) {
 	c.t.Helper()
 	late := time.After(patience)
@@ -71,12 +71,12 @@ func (c *crowd) await(n int) {
 	}
 }
 
-// survive has a crowd hear messages while the server is started again and again, in the middle of
-// them; listen starts the clients, which say what they hear.
+// survive publishes messages to a crowd and restarts the server in the middle of them, again and again. listen starts
+// the clients, which report their messages to the crowd.
 func survive(t *testing.T, s *server, listen func(*crowd)) {
 	t.Helper()
 	c := newCrowd(t)
-	s.publish("a", 0) // who asks for all hears it, so it has connected
+	s.publish("a", 0) // a client that receives it is connected
 	listen(c)
 	c.await(1)
 	n := 1
