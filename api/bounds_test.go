@@ -176,7 +176,7 @@ func (p *pausing) Close() error { return nil }
 
 // TestSlowBodyIsAccepted uses the default timeout.
 func TestSlowBodyIsAccepted(t *testing.T) {
-	hub := newHub(t)
+	hub := newMemoryHub(t)
 	defer func() { _ = hub.Close() }()
 	for pause, status := range map[time.Duration]int{29 * time.Second: 201, 31 * time.Second: 408} {
 		synctest.Test(t, func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestLargeBodiesShareABoundedMemory(t *testing.T) {
 
 // TestRequestWithoutMemoryIsRefusedAfter10Seconds also checks that the next request is accepted.
 func TestRequestWithoutMemoryIsRefusedAfter10Seconds(t *testing.T) {
-	hub := newHub(t, watchbox.WithMaxRequestMemory(1<<20))
+	hub := newMemoryHub(t, watchbox.WithMaxRequestMemory(1<<20))
 	defer func() { _ = hub.Close() }()
 	text := bytes.Repeat([]byte("x"), 1<<20)
 	synctest.Test(t, func(t *testing.T) {

@@ -44,6 +44,13 @@ func newHub(t testing.TB, opts ...watchbox.Option) *watchbox.Hub {
 	if onDisk {
 		opts = append([]watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever)}, opts...)
 	}
+	return newMemoryHub(t, opts...)
+}
+
+// newMemoryHub makes a hub that keeps its messages in memory unless opts say otherwise. Tests in a
+// bubble of synctest need it: the committer of a store on disk runs outside of the bubble.
+func newMemoryHub(t testing.TB, opts ...watchbox.Option) *watchbox.Hub {
+	t.Helper()
 	hub, err := watchbox.New(opts...)
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,9 @@ func TestGroupsAreListedByName(t *testing.T) {
 	s.post("/v1/groups/a?retain=true", "z")
 	one, all := s.listen("/v1/groups/b/%23"), s.listen("/v1/groups/%23")
 	s.listen("/v1/events?group=b/c&group=b/%2B")
+	eventually(t, "all streams are counted", func() bool {
+		return s.groups("?filter=b/c")[0].Subscribers == 3 && s.groups("?filter=a")[0].Subscribers == 1
+	})
 	list := s.groups("")
 	if len(list) != 2 || list[0].Group != "a" || !list[0].Retained || list[0].Subscribers != 1 {
 		t.Fatalf("%+v", list)
