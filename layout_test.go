@@ -56,6 +56,20 @@ func TestImportsGoDownOnly(t *testing.T) {
 	}
 }
 
+// TestTheRequiredPackagesAreUsed by what is built, not by tests alone.
+func TestTheRequiredPackagesAreUsed(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := strings.Fields(string(out))
+	for _, p := range []string{"github.com/go-chi/chi/v5", "github.com/r3labs/sse/v2", "github.com/go-chi/httplog/v3", "github.com/google/uuid"} {
+		if !slices.Contains(used, p) {
+			t.Errorf("no package imports %s", p)
+		}
+	}
+}
+
 func TestOneFileImportsR3labs(t *testing.T) {
 	out, err := exec.Command("git", "grep", "-l", `"github.com/r3labs/sse/v2"`, "--", "*.go", ":!*_test.go", ":!bench", ":!test").Output()
 	if err != nil {

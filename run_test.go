@@ -124,7 +124,7 @@ func TestTheLogHasNoSecrets(t *testing.T) {
 	if err := <-ran; err != nil {
 		t.Error(err)
 	}
-	if text := log.String(); strings.Contains(text, hidden) || !strings.Contains(text, "level=DEBUG msg=\"request refused\" method=GET route=/v1/groups/*") {
+	if text := log.String(); strings.Contains(text, hidden) || !strings.Contains(text, `level=DEBUG msg="GET /v1/groups/* => HTTP 400`) {
 		t.Errorf("the log is\n%s", text)
 	}
 }

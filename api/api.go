@@ -45,7 +45,7 @@ func New(h *hub.Hub, o Options) http.Handler {
 			a.mux.Method(http.MethodHead, r.pattern, r.handler)
 		}
 	}
-	handler := a.guard(http.HandlerFunc(a.route))
+	handler := a.logged(a.guard(http.HandlerFunc(a.route)))
 	if len(o.Ignore) > 0 {
 		return ignore(o.Ignore, handler)
 	}
@@ -68,14 +68,13 @@ func (a *api) receive(h func(http.ResponseWriter, *http.Request) error) http.Han
 		if secret := r.Header[sessionHeader]; len(secret) == 1 {
 			a.hub.Heard(session.UID(secret[0])) // every request is a sign of life
 		}
+		logRoute(r)
 		if err := h(w, r); err != nil {
 			if r.ContentLength != 0 {
 				a.hurry(w)
 			}
 			a.writeProblem(w, r, err)
-			return
 		}
-		a.logRequest(r)
 	}
 }
 

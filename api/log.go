@@ -1,54 +1,103 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/httplog/v3"
 )
 
 // Log lines of requests name the route, not the path or the query, and a code, not a value that the
-// client sent, because paths, queries and values may contain secrets.
+// client sent, because paths, queries, headers and values may contain secrets.
 
-// logRequest logs a successful request at level debug.
-func (a *api) logRequest(r *http.Request) {
-	if l := a.opts.Logger; l.Enabled(r.Context(), slog.LevelDebug) {
-		l.Debug("request", requestAttrs(r)...)
+// logged logs every request with httplog, at level debug. While the logger takes no debug lines it costs
+// one check.
+func (a *api) logged(next http.Handler) http.Handler {
+	debug := slog.New(atDebug{a.opts.Logger.Handler()})
+	options := &httplog.Options{Level: slog.LevelDebug, Schema: httplog.SchemaECS.Concise(true)}
+	log := httplog.RequestLogger(debug, options)(http.HandlerFunc(func(w http.ResponseWriter, shown *http.Request) {
+		r := shown.Context().Value(originalRequest{}).(*http.Request)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(shown.Context(), shownURL{}, shown.URL)))
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !a.opts.Logger.Enabled(r.Context(), slog.LevelDebug) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		shown := &http.Request{Method: method(r), URL: &url.URL{Opaque: noRoute}, Proto: r.Proto, ProtoMajor: r.ProtoMajor, RemoteAddr: r.RemoteAddr}
+		log.ServeHTTP(w, shown.WithContext(context.WithValue(r.Context(), originalRequest{}, r)))
+	})
+}
+
+// method returns the method of a request. An unknown one may be anything, a secret too.
+func method(r *http.Request) string {
+	switch r.Method {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH":
+		return r.Method
+	}
+	return "(unknown method)"
+}
+
+type (
+	originalRequest struct{} // context key of the request that httplog is not shown
+	shownURL        struct{} // context key of the URL that httplog logs
+)
+
+// atDebug is a handler that logs what httplog logs as information or a warning at level debug.
+type atDebug struct{ slog.Handler }
+
+func (h atDebug) Enabled(ctx context.Context, _ slog.Level) bool {
+	return h.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+func (h atDebug) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = slog.LevelDebug
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h atDebug) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return atDebug{h.Handler.WithAttrs(attrs)}
+}
+func (h atDebug) WithGroup(name string) slog.Handler { return atDebug{h.Handler.WithGroup(name)} }
+
+// logRoute has httplog log the route in the place of the path.
+func logRoute(r *http.Request) {
+	if u, ok := r.Context().Value(shownURL{}).(*url.URL); ok {
+		u.Opaque = routeOf(r) // as Path it would be escaped
+		httplog.SetAttrs(r.Context(), slog.String("remote", r.RemoteAddr))
 	}
 }
 
-// logProblem logs a failed request: a mistake of the client at level debug, a failure of the server as
-// an error with its reason.
+// logProblem adds the code of a failed request to its debug line, and logs a failure of the server as an
+// error with its reason.
 func (a *api) logProblem(r *http.Request, p *problem, reason error) {
-	level := slog.LevelDebug
-	if p.status >= http.StatusInternalServerError && a.outages.news(p.code) {
-		level = slog.LevelError
+	httplog.SetAttrs(r.Context(), slog.String("code", p.code))
+	if p.parameter != "" && p.code != "parameter-unknown" { // the name is the client's own
+		httplog.SetAttrs(r.Context(), slog.String("parameter", p.parameter))
 	}
-	l := a.opts.Logger
-	if !l.Enabled(r.Context(), level) {
+	if p.status < http.StatusInternalServerError || !a.outages.news(p.code) {
 		return
 	}
-	attrs := append(requestAttrs(r), "status", p.status, "code", p.code)
-	if p.parameter != "" && p.code != "parameter-unknown" { // the name is the client's own
-		attrs = append(attrs, "parameter", p.parameter)
-	}
-	text := "request refused"
-	if p.status >= http.StatusInternalServerError {
-		text = "request failed"
-		attrs = append(attrs, "reason", reason)
-	}
-	l.Log(context.WithoutCancel(r.Context()), level, text, attrs...)
+	a.opts.Logger.ErrorContext(context.WithoutCancel(r.Context()), "request failed",
+		"method", method(r), "route", routeOf(r), "remote", r.RemoteAddr, "status", p.status, "code", p.code, "reason", reason)
 }
 
-func requestAttrs(r *http.Request) []any {
-	route := r.Pattern // set by route, without the router
+// noRoute is logged for a request that no route serves, or that was refused before.
+const noRoute = "(no route)"
+
+// routeOf returns the pattern of the route that serves a request.
+func routeOf(r *http.Request) string {
+	route := r.Pattern // set by api.route, without the router
 	if c := chi.RouteContext(r.Context()); c != nil {
 		route = c.RoutePattern()
 	}
-	return []any{"method", r.Method, "route", route, "remote", r.RemoteAddr}
+	return cmp.Or(route, noRoute)
 }
 
 // outages keeps lasting failures from filling the log. With too many groups, for example, every POST
