@@ -12,12 +12,12 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// draft returns one message of the publication.
+// draft returns a message of the publication with the given kind and data.
 func (p *Publication) draft(k Kind, data []byte) Draft {
 	return Draft{Group: p.Group, UID: p.UID, Event: p.Event, Kind: k, Data: data, TTL: p.TTL, Retain: p.Retain}
 }
 
-// encodeBatch adds the messages of a batch: the program's drafts, or the lines of a body.
+// encodeBatch adds the messages of a batch: the drafts that the hosting program passed, or the lines of a body.
 func (e *encoder) encodeBatch(p *Publication) error {
 	if !p.Program {
 		return e.encodeLines(p, "such as "+batchLooks, func(line []byte) (Draft, error) { return parseLine(p.UID, line) })
@@ -32,12 +32,13 @@ func (e *encoder) encodeBatch(p *Publication) error {
 		}
 	}
 	if len(p.Batch) == 0 {
-		return &BodyError{"a batch has at least one message"}
+		return &BodyError{"the batch is empty: it needs at least one message"}
 	}
 	return nil
 }
 
-// MessageObject is a message as a JSON object: a line of a batch, or most of a last will.
+// MessageObject is a message as a JSON object, as it appears in a line of a batch. The body of a last
+// will has the same members and a delay.
 type MessageObject struct {
 	Group    string          `json:"group"`
 	Msg      json.RawMessage `json:"msg"`
@@ -49,7 +50,7 @@ type MessageObject struct {
 
 const batchLooks = `{"group":"foo","msg":…}, with event, ttl, retain and encoding if you need them`
 
-// parseLine returns the message that a line describes.
+// parseLine parses a line of a batch. The message's sender is the session uid.
 func parseLine(uid string, line []byte) (Draft, error) {
 	var in MessageObject
 	if err := DecodeObject(line, "a line is an object such as "+batchLooks, &in); err != nil {
@@ -58,13 +59,13 @@ func parseLine(uid string, line []byte) (Draft, error) {
 	return in.Draft(uid)
 }
 
-// Draft returns the message that the object describes, of a session.
+// Draft returns the message that the object describes, with the session uid as its sender.
 func (in *MessageObject) Draft(uid string) (Draft, error) {
 	d := Draft{Group: in.Group, UID: uid, Kind: JSON, Data: in.Msg, Retain: in.Retain}
 	var err error
 	switch {
 	case len(in.Msg) == 0:
-		err = &BodyError{"msg is missing: it is any JSON value"}
+		err = &BodyError{"msg is missing: it can be any JSON value"}
 	case in.Encoding != "":
 		d.Kind = Bytes
 		d.Data, err = decodeBytes(in.Encoding, in.Msg)
@@ -81,30 +82,30 @@ func (in *MessageObject) Draft(uid string) (Draft, error) {
 	return d, err
 }
 
-// checkLine checks what one message of a batch says beside its msg.
+// checkLine checks the group, TTL and event of a message of a batch.
 func checkLine(d *Draft) error {
 	if err := group.CheckClient(d.Group); err != nil {
 		return err
 	}
 	if d.TTL < 0 || d.TTL > MaxTTL {
-		return &BodyError{fmt.Sprintf("a ttl is at least 1ms and at most %v, or 0 for none", MaxTTL)}
+		return &BodyError{fmt.Sprintf("a ttl must be between 1ms and %v, or 0 for none", MaxTTL)}
 	}
 	return CheckEvent(d.Event)
 }
 
-// decodeBytes returns the bytes of a msg with an encoding.
+// decodeBytes decodes a msg whose object names an encoding.
 func decodeBytes(encoding string, msg []byte) ([]byte, error) {
 	if encoding != "base64" {
-		return nil, &BodyError{fmt.Sprintf("encoding: %.64q is not base64, which is the only one; leave it out for JSON", encoding)}
+		return nil, &BodyError{fmt.Sprintf("encoding: %.64q is not supported; use base64, or leave it out for JSON", encoding)}
 	}
 	var b []byte
 	if msg[0] != '"' || json.Unmarshal(msg, &b) != nil {
-		return nil, &BodyError{"msg is no string of base64 (RFC 4648, 4), which encoding says that it is"}
+		return nil, &BodyError{"encoding is base64, but msg is not a base64 string (RFC 4648, section 4)"}
 	}
 	return b, nil
 }
 
-// parseTTL returns a time to live that a member of a JSON object gives.
+// parseTTL parses the ttl member of a JSON object.
 func parseTTL(s string) (time.Duration, error) {
 	d, err := duration.Parse(s)
 	if err != nil || d < time.Millisecond || d > MaxTTL {
@@ -113,11 +114,11 @@ func parseTTL(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// DecodeObject reads a JSON object into a struct that has a field for each member it may have. The
-// error, a *BodyError or an *ObjectError, ends with what the object looks like.
+// DecodeObject decodes a JSON object into a struct. A member without a field in the struct is an error.
+// The error is a *BodyError or an *ObjectError, and ends with looks, which shows a valid object.
 func DecodeObject(b []byte, looks string, to any) error {
 	if !json.Valid(b) || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
-		return &BodyError{"this is no JSON object; " + looks}
+		return &BodyError{"not a JSON object; " + looks}
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
@@ -127,7 +128,7 @@ func DecodeObject(b []byte, looks string, to any) error {
 	return nil
 }
 
-// ObjectError says that a JSON object has a member that it should not have, or one of a wrong type.
+// ObjectError reports an unknown member of a JSON object, or a member of the wrong type.
 type ObjectError struct {
 	err   error
 	looks string

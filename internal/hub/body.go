@@ -21,17 +21,17 @@ const (
 	Batch             // a message for each line, which is a JSON object that also names the group
 )
 
-// batch reports whether a body of the kind has a message a line.
+// batch reports whether each line of such a body is a message.
 func (k Kind) batch() bool { return k == Lines || k == Batch }
 
-// MaxLines is how many lines a batch may have. Each takes some hundred bytes beside its text until
-// the batch is stored, and a batch is stored under one lock.
+// MaxLines is the largest number of lines in a batch. It is bounded because each line takes a few
+// hundred bytes besides its text until the batch is stored, and a batch is stored under one lock.
 const MaxLines = 10_000
 
-// ErrTooManyLines says that a batch has more than MaxLines.
+// ErrTooManyLines reports a batch of more than MaxLines lines.
 var ErrTooManyLines = fmt.Errorf("a batch has at most %d lines: send the rest in another request", MaxLines)
 
-// countLines returns how many lines a body has.
+// countLines returns the number of lines in a body.
 func countLines(body []byte) int {
 	n := bytes.Count(body, []byte("\n"))
 	if len(body) > 0 && body[len(body)-1] != '\n' {
@@ -40,14 +40,14 @@ func countLines(body []byte) int {
 	return n
 }
 
-// BodyError says what is wrong with a body.
+// BodyError reports an invalid body. Its text is for the client.
 type BodyError struct{ Why string }
 
 func (e *BodyError) Error() string { return e.Why }
 
-// SizeError says that a body is too large, and what it would be.
+// SizeError reports a body that is too large.
 type SizeError struct {
-	What string // "a message"
+	What string // what the body holds, such as "a message"
 	Max  int    // bytes
 }
 
@@ -55,8 +55,7 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("the body is too large: %s has at most %d bytes", e.What, e.Max)
 }
 
-// TooLarge returns a SizeError for a body that is larger than a message may be or, as lines, a
-// batch of them.
+// TooLarge returns the SizeError for a body of the kind k that is larger than MaxBody.
 func (h *Hub) TooLarge(k Kind) error {
 	if k.batch() {
 		return &SizeError{"a batch", h.MaxBody(k)}
@@ -64,7 +63,7 @@ func (h *Hub) TooLarge(k Kind) error {
 	return &SizeError{"a message", h.MaxBody(k)}
 }
 
-// MaxBody returns how many bytes a body of that kind may have.
+// MaxBody returns the largest body of the kind k, in bytes.
 func (h *Hub) MaxBody(k Kind) int {
 	if k.batch() {
 		return max(h.opts.MaxMessage, h.opts.MaxBatch)
@@ -72,9 +71,9 @@ func (h *Hub) MaxBody(k Kind) int {
 	return h.opts.MaxMessage
 }
 
-// appendValue appends one message's body to b as a compact JSON value, without a line break,
-// which would end an event. It reports whether the value is base64.
-func appendValue(b *bytes.Buffer, kind Kind, body []byte) (base64d bool, err error) {
+// appendValue appends a message's body to b as a compact JSON value. The value has no line break,
+// since a line break would end the field of the event. appendValue reports whether the value is base64.
+func appendValue(b *bytes.Buffer, kind Kind, body []byte) (isBase64 bool, err error) {
 	switch {
 	case kind != Bytes:
 		return false, compact(b, body)
@@ -91,15 +90,15 @@ func appendValue(b *bytes.Buffer, kind Kind, body []byte) (base64d bool, err err
 
 func compact(b *bytes.Buffer, body []byte) error {
 	if !utf8.Valid(body) {
-		return &BodyError{"the body is no JSON: it is not UTF-8"}
+		return &BodyError{"the body is not valid JSON: it is not UTF-8"}
 	}
 	if err := json.Compact(b, body); err != nil {
-		return &BodyError{"the body is no JSON: " + err.Error() + " (send text as text/plain)"}
+		return &BodyError{"the body is not valid JSON: " + err.Error() + " (send text as text/plain)"}
 	}
 	return nil
 }
 
-// lines calls yield with each line that is not blank.
+// lines calls yield with the number and text of each line that is not blank.
 func lines(body []byte, yield func(n int, line []byte) error) error {
 	n := 0
 	for line := range bytes.Lines(body) {

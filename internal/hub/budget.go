@@ -11,34 +11,33 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// What a request may hold in memory without asking for it, and the largest one that counts as
-// small. Small requests have lanes of their own, so that large ones never hold them up.
+// Sizes of requests. Small requests have lanes of their own, so that large ones never hold them up.
 const (
-	FreeBytes  = 8 << 10
-	SmallBytes = 64 << 10
+	FreeBytes  = 8 << 10  // memory that a request may use without taking it from the budget
+	SmallBytes = 64 << 10 // the largest request that counts as small
 )
 
-// budgetPatience is how long a request waits for memory that others hold.
+// budgetPatience is how long a request waits for memory that other requests hold.
 const budgetPatience = 10 * time.Second
 
-// ErrOverloaded says that the requests under way left no memory for another one.
-var ErrOverloaded = errors.New("the requests under way take as much memory as they may together (--max-request-memory): send it again later")
+// ErrOverloaded reports that the requests in progress left no memory for another one.
+var ErrOverloaded = errors.New("the requests in progress have reached their common memory limit (--max-request-memory): retry later")
 
 // budget bounds the bytes that requests hold in memory at once. It has two halves: one for bodies,
-// which are held from their first bytes to the answer, and one for what bodies become, which is
-// held from encoding to the answer. A request that holds some of the second waits for no other
-// request, so the two cannot wait for each other for ever.
+// which are held from their first byte to the response, and one for encoded messages, which are held
+// from encoding to the response. A request takes from the second half after the first, and once it
+// holds memory of the second half it waits for no other request. So requests cannot deadlock.
 type budget struct{ bodies, encodings lanes }
 
 func newBudget(bytes int64) *budget {
 	b := &budget{}
 	for _, half := range []*lanes{&b.bodies, &b.encodings} {
-		half.small.most, half.large.most = bytes/8, bytes/2-bytes/8
+		half.small.limit, half.large.limit = bytes/8, bytes/2-bytes/8
 	}
 	return b
 }
 
-// held returns how many bytes requests hold.
+// held returns the number of bytes that requests hold.
 func (b *budget) held() (n int64) {
 	for _, l := range []*lane{&b.bodies.small, &b.bodies.large, &b.encodings.small, &b.encodings.large} {
 		l.mu.Lock()
@@ -48,10 +47,10 @@ func (b *budget) held() (n int64) {
 	return n
 }
 
-// lanes are two lanes for requests of different sizes.
+// lanes is one half of the budget, divided between small and large requests.
 type lanes struct{ small, large lane }
 
-// take waits until n bytes may be held, and holds them. Up to FreeBytes are free.
+// take waits until n bytes are available and takes them. Up to FreeBytes, it takes nothing and does not wait.
 func (l *lanes) take(ctx context.Context, n int64) error {
 	switch {
 	case n <= FreeBytes:
@@ -62,7 +61,7 @@ func (l *lanes) take(ctx context.Context, n int64) error {
 	return l.large.take(ctx, n)
 }
 
-// give gives back what was taken.
+// give returns the n bytes that take took.
 func (l *lanes) give(n int64) {
 	switch {
 	case n <= FreeBytes:
@@ -73,9 +72,9 @@ func (l *lanes) give(n int64) {
 	}
 }
 
-// lane lets requests hold bytes in the order in which they came.
+// lane is a number of bytes that requests share. It serves them in the order of their arrival.
 type lane struct {
-	most int64
+	limit int64
 
 	mu      sync.Mutex // guards what follows
 	held    int64
@@ -84,15 +83,16 @@ type lane struct {
 
 // waiter is a request that waits for a lane.
 type waiter struct {
-	n     int64
-	holds chan struct{} // closed once it holds n
+	n        int64
+	admitted chan struct{} // closed once it holds n
 }
 
-// take returns once n bytes are held. A request that needs more than there is gets the lane alone.
+// take waits until n bytes are available and takes them. A request that needs more than the limit
+// gets the whole lane.
 func (l *lane) take(ctx context.Context, n int64) error {
-	n = min(n, l.most)
+	n = min(n, l.limit)
 	l.mu.Lock()
-	if len(l.waiting) == 0 && l.held+n <= l.most {
+	if len(l.waiting) == 0 && l.held+n <= l.limit {
 		l.held += n
 		l.mu.Unlock()
 		return nil
@@ -100,26 +100,26 @@ func (l *lane) take(ctx context.Context, n int64) error {
 	w := &waiter{n, make(chan struct{})}
 	l.waiting = append(l.waiting, w)
 	l.mu.Unlock()
-	late := time.NewTimer(budgetPatience)
-	defer late.Stop()
+	timeout := time.NewTimer(budgetPatience)
+	defer timeout.Stop()
 	select {
-	case <-w.holds:
+	case <-w.admitted:
 		return nil
 	case <-ctx.Done():
 		return l.leave(w, ctx.Err())
-	case <-late.C:
+	case <-timeout.C:
 		return l.leave(w, ErrOverloaded)
 	}
 }
 
-// leave ends a wait with an error, unless it was over just now.
+// leave takes w out of the queue and returns err. It returns nil if w was admitted in the meantime.
 func (l *lane) leave(w *waiter, err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, other := range l.waiting {
 		if other == w {
 			l.waiting = append(l.waiting[:i], l.waiting[i+1:]...)
-			l.admit() // the next one may need less
+			l.admit() // the next waiter may need fewer bytes
 			return err
 		}
 	}
@@ -129,53 +129,53 @@ func (l *lane) leave(w *waiter, err error) error {
 func (l *lane) give(n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held -= min(n, l.most)
+	l.held -= min(n, l.limit)
 	l.admit()
 }
 
-// admit lets those hold their bytes that waited for longest.
+// admit gives available bytes to the waiters, the longest waiting first.
 func (l *lane) admit() {
-	for len(l.waiting) > 0 && l.held+l.waiting[0].n <= l.most {
+	for len(l.waiting) > 0 && l.held+l.waiting[0].n <= l.limit {
 		l.held += l.waiting[0].n
-		close(l.waiting[0].holds)
+		close(l.waiting[0].admitted)
 		l.waiting[0] = nil
 		l.waiting = l.waiting[1:]
 	}
 }
 
-// TakeBody waits until the body of a request may take n bytes of memory. GiveBody must be called
-// with the same n.
+// TakeBody waits until n bytes of memory are available for a request's body and takes them. The
+// caller returns them with GiveBody and the same n.
 func (h *Hub) TakeBody(ctx context.Context, n int64) error {
-	return h.busy(h.budget.bodies.take(ctx, n))
+	return h.countOverload(h.budget.bodies.take(ctx, n))
 }
 
-// GiveBody gives back what TakeBody took.
+// GiveBody returns the n bytes that TakeBody took.
 func (h *Hub) GiveBody(n int64) { h.budget.bodies.give(n) }
 
-// takeEncoding waits until a publication may take the memory that it needs while it is encoded, and
-// returns how much that is. A batch with too many lines is refused.
+// takeEncoding waits until the memory for encoding a publication is available, takes it and returns
+// the number of bytes. It refuses a batch with too many lines.
 func (h *Hub) takeEncoding(ctx context.Context, p *Publication) (int64, error) {
 	if p.Kind.batch() && !p.Program && countLines(p.Body) > MaxLines {
 		return 0, ErrTooManyLines
 	}
 	n := p.encodedSize()
-	return n, h.busy(h.budget.encodings.take(ctx, n))
+	return n, h.countOverload(h.budget.encodings.take(ctx, n))
 }
 
-// busy counts a request that is refused for want of memory.
-func (h *Hub) busy(err error) error {
+// countOverload counts a request that is refused for lack of memory. It returns err.
+func (h *Hub) countOverload(err error) error {
 	if errors.Is(err, ErrOverloaded) {
 		h.overloaded.Add(1)
 	}
 	return err
 }
 
-// lineBytes is about what a line of a batch takes beside its text, in bytes: an entry, a message for
-// the hosting program, and what a frame has beside msg.
+// lineBytes is the approximate memory that a line of a batch takes besides its text: a store entry, a
+// copy of the message for the hosting program, and the members of a frame other than msg.
 const lineBytes = int(unsafe.Sizeof(store.Entry{})+unsafe.Sizeof(Message{})) + 192
 
-// encodedSize returns about how many bytes a publication takes while it is encoded: its value, its
-// frame, and a copy for the hosting program. What the program itself publishes is its own business.
+// encodedSize estimates the bytes that a publication takes while it is encoded: the JSON value, the
+// frame, and a copy for the hosting program. The program's own publications are not counted.
 func (p *Publication) encodedSize() int64 {
 	n := len(p.Body)
 	switch {
@@ -193,7 +193,7 @@ func (p *Publication) encodedSize() int64 {
 	return int64(2*n + len(p.Body))
 }
 
-// quotedLen returns about how long a text is as a JSON string.
+// quotedLen estimates the length of a text as a JSON string.
 func quotedLen(text []byte) int {
 	n := len(text)
 	for _, c := range text {

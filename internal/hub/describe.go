@@ -10,15 +10,15 @@ import (
 type Session struct {
 	session.Info
 	Open int    // open streams
-	Lag  Amount // of the stream that is furthest behind: what it has not been sent
-	Sent Amount // to its open streams
+	Lag  Amount // messages not yet sent to the stream that is furthest behind
+	Sent Amount // messages sent to its open streams
 }
 
-// Amount is a number of messages and of their bytes.
+// Amount is a number of messages and their total size.
 type Amount struct{ Messages, Bytes uint64 }
 
-// Sessions yields those that are connected, or were a moment ago, in the order in which they
-// began, until yield fails.
+// Sessions yields the sessions that are connected, or lost and not gone yet, in the order in which they
+// began. It stops at the first error of yield and returns it.
 func (h *Hub) Sessions(yield func(*Session) error) error {
 	return h.sessions.List(nil, func(i *session.Info) error {
 		s := h.describe(*i)
@@ -26,7 +26,7 @@ func (h *Hub) Sessions(yield func(*Session) error) error {
 	})
 }
 
-// Session returns one session.
+// Session returns the session uid, or session.ErrUnknown.
 func (h *Hub) Session(uid string) (Session, error) {
 	i, err := h.sessions.Get(uid)
 	if err != nil {
@@ -35,8 +35,9 @@ func (h *Hub) Session(uid string) (Session, error) {
 	return h.describe(i), nil
 }
 
-// Presence yields the sessions that would get a message to some group that the filter matches, in
-// the order in which they began, until yield fails.
+// Presence yields the sessions with a filter that overlaps f: those that would get a message to some
+// group that f matches. They come in the order in which they began. Presence stops at the first error
+// of yield and returns it.
 func (h *Hub) Presence(f group.Filter, yield func(*session.Info) error) error {
 	return h.sessions.List(f.Overlaps, yield)
 }
@@ -55,11 +56,11 @@ func (h *Hub) describe(i session.Info) Session {
 	return s
 }
 
-// lagMost is how many bytes of what a stream has before it are counted: to know more of thousands
-// that are slow would make them slower.
-const lagMost = 1 << 20
+// maxLag is how many bytes of unsent messages are counted for a stream. Counting all of them, for
+// thousands of slow streams, would slow them down further.
+const maxLag = 1 << 20
 
-// lag counts what a stream at a position has before it, up to lagMost.
+// lag counts the messages after a stream's position, up to maxLag.
 func (h *Hub) lag(filters group.Set, after store.Seq) (a Amount) {
 	_, newest := h.log.Bounds()
 	if after >= newest.Seq {
@@ -67,7 +68,7 @@ func (h *Hub) lag(filters group.Set, after store.Seq) (a Amount) {
 	}
 	b := batches.Get().(*store.Batch)
 	defer batches.Put(b)
-	for q := (store.Query{Select: filters, After: after, Through: newest.Seq}); q.After < newest.Seq && a.Bytes < lagMost; q.After = b.Next {
+	for q := (store.Query{Select: filters, After: after, Through: newest.Seq}); q.After < newest.Seq && a.Bytes < maxLag; q.After = b.Next {
 		if err := h.log.Read(q, b); err != nil {
 			return a
 		}

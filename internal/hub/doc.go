@@ -1,3 +1,3 @@
-// Package hub is log, delivery and sessions as one thing: what can be asked of Watchbox, without
-// HTTP. What the API serves and what a program that embeds it calls meets here.
+// Package hub joins the log, delivery and sessions into the operations of Watchbox, without HTTP. Both
+// the HTTP API and the public package for embedding call it.
 package hub

@@ -12,7 +12,7 @@ import (
 // MaxTTL is the longest time to live of a message: about ten years.
 const MaxTTL = 520 * duration.Week
 
-// Draft is a message that a client wants to publish, as a hook may change it.
+// Draft is a message before it is published. A BeforePublish hook may change it.
 type Draft struct {
 	Group string
 	UID   string
@@ -25,37 +25,38 @@ type Draft struct {
 	Retain bool
 }
 
-// Message is what a client has published.
+// Message is a message that a client has published.
 type Message struct {
 	Draft
-	ID   string // "" for one to the hosting program alone
+	ID   string // "" for a message to the hosting program only
 	Time time.Time
 }
 
-// Observer is the hosting program. Its methods are called from the midst of the hub, and must not
-// wait; what they are given is theirs.
+// Observer is the hosting program. Its methods must not block, since the hub may call them with locks
+// held. They own their arguments.
 type Observer interface {
-	// Before may refuse a message that a client wants to publish, with a Refusal, or change it.
+	// Before is called before a client's message is published. It may change the message, or refuse it
+	// with a Refusal.
 	Before(ctx context.Context, d *Draft) error
 
-	// Listens reports whether it wants to hear of messages, which have to be copied for it.
+	// Listens reports whether the program wants published messages. If not, the hub does not copy them.
 	Listens() bool
 
-	// Messages hears of what was published in one request. It takes all of it, or reports that it
-	// could not.
+	// Messages receives the messages of one request after they were published. It accepts all of them
+	// and returns true, or none and returns false.
 	Messages(list []Message) bool
 
-	// Session hears of Connect, Reconnect, Disconnect, Join and Leave.
+	// Session receives the events Connect, Reconnect, Disconnect, Join and Leave.
 	Session(e session.Event)
 
-	// Dropped returns how many events it could not take.
+	// Dropped returns how many events the program was too slow to accept.
 	Dropped() uint64
 }
 
-// ErrProgram says that the hosting program failed as it was asked about a message.
-var ErrProgram = errors.New("the program that hosts the hub failed on this message; its log says why")
+// ErrProgram reports that the BeforePublish hook of the hosting program panicked.
+var ErrProgram = errors.New("the program that hosts the hub failed on this message; see its log")
 
-// Refusal is an error of a BeforePublish hook, whose text the client is sent.
+// Refusal is an error that a BeforePublish hook returned. Its text is sent to the client.
 type Refusal struct{ Err error }
 
 func (e *Refusal) Error() string { return e.Err.Error() }

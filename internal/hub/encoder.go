@@ -11,32 +11,32 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// encoder makes entries of a publication. Its buffers are used again.
+// encoder encodes a publication as store entries. Encoders are pooled, and keep their buffers.
 type encoder struct {
-	ctx      context.Context
-	limit    int      // bytes of a message's body
-	most     int      // bytes of the frames of a batch
-	size     int      // of the frames so far
-	observer Observer // or nil
-	listens  bool     // the observer does
-	now      time.Time
+	ctx        context.Context
+	maxMessage int      // largest body of a message, in bytes
+	maxFrames  int      // largest size of all frames of a batch, in bytes
+	size       int      // of the frames so far
+	observer   Observer // or nil
+	listens    bool     // whether the observer wants messages
+	now        time.Time
 
-	draft   Draft // in hand: on the heap once, and not for each message
+	draft   Draft // the message being encoded: a field, to save an allocation for each message
 	value   bytes.Buffer
 	tails   []byte
 	entries []store.Entry
-	heard   []Message // copies, if the hosting program listens
+	copies  []Message // for the hosting program, if it listens
 }
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
-// maxPooled is the largest buffer, in bytes, that is kept for the next publication.
+// maxPooled is the largest buffer, in bytes, that a pooled encoder keeps.
 const maxPooled = 64 << 10
 
 func (e *encoder) begin(ctx context.Context, h *Hub) {
-	e.most = 2 * h.MaxBody(Lines)
-	e.ctx, e.limit, e.observer, e.now = ctx, h.opts.MaxMessage, h.opts.Observer, time.Now()
-	e.listens = e.observer != nil && e.observer.Listens() // or not, for all of a publication
+	e.maxFrames = 2 * h.MaxBody(Lines)
+	e.ctx, e.maxMessage, e.observer, e.now = ctx, h.opts.MaxMessage, h.opts.Observer, time.Now()
+	e.listens = e.observer != nil && e.observer.Listens() // asked once, so that all messages are treated alike
 }
 
 func (e *encoder) put() {
@@ -44,12 +44,12 @@ func (e *encoder) put() {
 		return
 	}
 	clear(e.entries)
-	clear(e.heard)
-	*e = encoder{value: e.value, tails: e.tails[:0], entries: e.entries[:0], heard: e.heard[:0]}
+	clear(e.copies)
+	*e = encoder{value: e.value, tails: e.tails[:0], entries: e.entries[:0], copies: e.copies[:0]}
 	encoders.Put(e)
 }
 
-// encode adds the messages of a publication: one, or one for each line or draft.
+// encode encodes the messages of a publication: one, or one for each line or draft.
 func (e *encoder) encode(p *Publication) error {
 	switch {
 	case p.Kind == Batch:
@@ -60,16 +60,15 @@ func (e *encoder) encode(p *Publication) error {
 	return e.add(p, p.draft(p.Kind, p.Body))
 }
 
-// encodeLines adds a message for each line of the body that is not blank. draft returns the message
-// of a line.
+// encodeLines encodes a message for each line of the body that is not blank. draft parses a line.
 func (e *encoder) encodeLines(p *Publication, want string, draft func(line []byte) (Draft, error)) error {
 	err := lines(p.Body, func(n int, line []byte) error {
 		d, err := draft(line)
 		if err == nil {
 			err = e.add(p, d)
 		}
-		if err == nil && e.size > e.most {
-			err = &SizeError{"a batch with what its frames have beside it", e.most}
+		if err == nil && e.size > e.maxFrames {
+			err = &SizeError{"a batch, with the other members of its frames,", e.maxFrames}
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
@@ -82,7 +81,7 @@ func (e *encoder) encodeLines(p *Publication, want string, draft func(line []byt
 	return err
 }
 
-// add adds a message, if the hosting program has nothing against it.
+// add encodes a message, unless the hosting program refuses it.
 func (e *encoder) add(p *Publication, d Draft) error {
 	e.draft = d
 	m, err := e.message(&e.draft, p.Program)
@@ -93,16 +92,16 @@ func (e *encoder) add(p *Publication, d Draft) error {
 	if e.listens && !p.Program && !direct(p.Group) {
 		d = e.draft
 		d.Data = bytes.Clone(d.Data)
-		e.heard = append(e.heard, Message{Draft: d, Time: e.now})
+		e.copies = append(e.copies, Message{Draft: d, Time: e.now})
 	}
 	return nil
 }
 
-// message makes a message of a draft, which the hosting program may refuse or change. Its Msg is
-// good until the next.
+// message returns the store message of a draft, which the hosting program may change or refuse unless
+// the program itself is the sender. Msg is valid until the next call.
 func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
-	if len(d.Data) > e.limit {
-		return m, &SizeError{"a message", e.limit}
+	if len(d.Data) > e.maxMessage {
+		return m, &SizeError{"a message", e.maxMessage}
 	}
 	if e.observer != nil && !program {
 		was := d.Group
@@ -112,8 +111,8 @@ func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 		if err := checkDraft(d, was); err != nil {
 			return m, fmt.Errorf("after BeforePublish: %w", err)
 		}
-		if len(d.Data) > e.limit {
-			return m, fmt.Errorf("after BeforePublish: %w", &SizeError{"a message", e.limit})
+		if len(d.Data) > e.maxMessage {
+			return m, fmt.Errorf("after BeforePublish: %w", &SizeError{"a message", e.maxMessage})
 		}
 	}
 	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Time: e.now, Retain: d.Retain}
@@ -122,7 +121,7 @@ func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 	}
 	kind := d.Kind
 	if m.Retain && len(d.Data) == 0 {
-		kind = Bytes // an empty body is an empty text, whatever type the request names
+		kind = Bytes // an empty body is an empty text, even if its Content-Type is JSON
 	}
 	e.value.Reset()
 	m.Base64, err = appendValue(&e.value, kind, d.Data)
@@ -131,7 +130,7 @@ func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 	return m, err
 }
 
-// checkDraft checks what a hook may have changed.
+// checkDraft checks the fields that a hook may have changed. was is the group before the hook.
 func checkDraft(d *Draft, was string) error {
 	if d.Group != was {
 		if err := group.CheckClient(d.Group); err != nil {
@@ -141,7 +140,7 @@ func checkDraft(d *Draft, was string) error {
 	return CheckEvent(d.Event)
 }
 
-// push encodes a message. The tails of one publication lie in one buffer while it lasts.
+// push encodes a message as an entry. The tails of a publication share one buffer while it has room.
 func (e *encoder) push(m *store.Message) {
 	if e.tails == nil {
 		e.tails = make([]byte, 0, len(m.Msg)+256)
@@ -150,7 +149,7 @@ func (e *encoder) push(m *store.Message) {
 	if cap(e.tails)-len(e.tails) >= len(entry.Tail) {
 		e.tails = e.tails[:len(e.tails)+len(entry.Tail)]
 	} else {
-		e.tails = make([]byte, 0, 2*cap(e.tails)+len(entry.Tail)) // earlier tails keep the old one
+		e.tails = make([]byte, 0, 2*cap(e.tails)+len(entry.Tail)) // earlier tails stay in the old buffer
 	}
 	e.entries = append(e.entries, entry)
 	e.size += len(entry.Tail)

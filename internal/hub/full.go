@@ -10,8 +10,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// fullness logs that the store is full: once, however many messages it refuses, and once when that is
-// over.
+// fullness logs once that the store is full, however many messages it refuses, and once that it has
+// room again.
 type fullness struct {
 	logger *slog.Logger
 	full   atomic.Bool // changes under mu
@@ -20,11 +20,11 @@ type fullness struct {
 	last time.Time // when the store last refused a message
 }
 
-// fullQuiet is how long the store has refused nothing when it is no longer called full. A disk that is
-// nearly full takes some messages and refuses others.
+// fullQuiet is how long the store must refuse nothing before it counts as no longer full. A disk that
+// is nearly full accepts some messages and refuses others.
 const fullQuiet = 10 * time.Second
 
-// appended hears how an append ended.
+// appended records the result of an append.
 func (f *fullness) appended(err error) {
 	refused := errors.Is(err, store.ErrFull)
 	if !refused && (err != nil || !f.full.Load()) {
@@ -39,6 +39,6 @@ func (f *fullness) appended(err error) {
 			f.logger.Error("the store is full: messages are refused", "reason", err)
 		}
 	case time.Since(f.last) >= fullQuiet && f.full.Swap(false):
-		f.logger.Info("the store takes messages again")
+		f.logger.Info("the store accepts messages again")
 	}
 }

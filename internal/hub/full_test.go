@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-func TestAFullStoreIsLoggedOnceAndOnceWhenItIsOver(t *testing.T) {
+func TestAFullStoreIsLoggedOnceAndItsRecoveryOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		f := fullness{logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -23,19 +23,19 @@ func TestAFullStoreIsLoggedOnceAndOnceWhenItIsOver(t *testing.T) {
 			for range 1000 {
 				f.appended(full)
 				f.appended(errors.New("something else"))
-				f.appended(nil) // a small one had room
+				f.appended(nil) // a small message that still fits
 				time.Sleep(fullQuiet / 2)
 			}
 			if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "the disk is full") {
-				t.Errorf("while it is full, the log is\n%s", text)
+				t.Errorf("the log of a full store is\n%s", text)
 			}
 			log.Reset()
 			time.Sleep(fullQuiet)
 			for range 1000 {
 				f.appended(nil)
 			}
-			if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "takes messages again") {
-				t.Errorf("when it is over, the log is\n%s", text)
+			if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "accepts messages again") {
+				t.Errorf("after recovery the log is\n%s", text)
 			}
 		}
 	})

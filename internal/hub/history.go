@@ -9,16 +9,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// History is a request for what is held.
+// History is a query for the messages that the log holds.
 type History struct {
 	Filters group.Set
-	From    From // its zero value means the end, behind which there is nothing
-	Limit   int  // the oldest so many; 0: all
+	From    From // the zero value is the end of the log, which yields nothing
+	Limit   int  // return at most this many messages, the oldest first; 0: all
 }
 
-// Replay gives each message that h asks for to yield, and each gap before it to gap, piece by
-// piece: however long the history is, it takes the memory of one batch. If the limit cut it short,
-// it returns the id behind which to go on.
+// Replay calls yield for each message that q selects, and gap for each gap before it. It reads batch by
+// batch, so its memory does not grow with the length of the history. If the limit was reached, Replay
+// returns the id of the position after which to continue.
 func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) error, gap func(delivery.Gap) error) (next *store.ID, err error) {
 	if h.closing.Load() {
 		return nil, ErrClosed
@@ -45,16 +45,16 @@ func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) e
 	return nil, nil
 }
 
-// Retained is a request for retained messages.
+// Retained is a query for retained messages.
 type Retained struct {
 	Filter group.Filter
-	After  string // an id: only those behind it, if it is one of this log
-	Limit  int    // the oldest so many; 0: all
+	After  string // an id: skip messages up to it; ignored unless it is an id of this log
+	Limit  int    // return at most this many messages, the oldest first; 0: all
 }
 
-// Retained gives each retained message that q asks for to yield, oldest first, whatever history
-// still holds. It takes the memory of one batch, however many there are. If the limit cut it short,
-// it returns the id behind which to go on.
+// Retained calls yield for each retained message that q selects, the oldest first. It includes messages
+// that the history no longer holds. It reads batch by batch, so its memory does not grow with their
+// number. If the limit was reached, it returns the id after which to continue.
 func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame) error) (next *store.ID, err error) {
 	if h.closing.Load() {
 		return nil, ErrClosed
@@ -81,12 +81,12 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 	return nil, nil
 }
 
-// replayBytes is what a replay reads of the log at once.
+// replayBytes is how many bytes a replay reads from the log at once.
 const replayBytes = 64 << 10
 
 var batches = sync.Pool{New: func() any { return &store.Batch{Buf: make([]byte, 0, replayBytes)} }}
 
-// replay is one under way.
+// replay is the state of a Replay or Retained call.
 type replay struct {
 	*History
 	start delivery.Start
@@ -97,7 +97,7 @@ type replay struct {
 	gap   func(delivery.Gap) error
 }
 
-// give hands a batch out, and reports whether the limit was reached.
+// give passes a batch's gaps and messages to the callbacks. It reports whether the limit was reached.
 func (r *replay) give(b *store.Batch, after store.Seq) (done bool, err error) {
 	if err := r.gaps(b, after); err != nil {
 		return true, err
@@ -105,7 +105,7 @@ func (r *replay) give(b *store.Batch, after store.Seq) (done bool, err error) {
 	return r.frames(b)
 }
 
-// frames hands the messages of a batch out, and reports whether the limit was reached.
+// frames passes a batch's messages to yield. It reports whether the limit was reached.
 func (r *replay) frames(b *store.Batch) (done bool, err error) {
 	for i := range b.Frames {
 		if r.Limit > 0 {
@@ -122,6 +122,9 @@ func (r *replay) frames(b *store.Batch) (done bool, err error) {
 	return false, nil
 }
 
+// gaps passes the gaps before a batch's messages to gap. For a request that resumes from an unknown id,
+// the first batch has one gap for each filter, with the reason epoch. A request for all or the last
+// held messages expects older ones to be missing, so its first batch has no gaps.
 func (r *replay) gaps(b *store.Batch, after store.Seq) error {
 	g := delivery.Gap{After: store.ID{Epoch: b.Epoch, Seq: after}.String(), Reason: delivery.GapEvicted}
 	if len(b.Frames) > 0 {

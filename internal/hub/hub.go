@@ -18,24 +18,24 @@ import (
 
 // Options of a hub. New expects them complete.
 type Options struct {
-	MaxMessage      int           // bytes of one message's body
-	MaxBatch        int           // bytes of a batch's body
-	MaxRequests     int64         // bytes of request bodies, and of what they become, in memory at once
-	BodyTimeout     time.Duration // the longest pause in a request's body
-	MaxStreams      int           // streams at once; 0: no bound
+	MaxMessage      int           // largest body of a message, in bytes
+	MaxBatch        int           // largest body of a batch, in bytes
+	MaxRequests     int64         // bytes of request bodies and their encoded messages in memory at once
+	BodyTimeout     time.Duration // longest pause in a request's body
+	MaxStreams      int           // streams open at once; 0: no limit
 	MaxFilters      int           // filters of one stream
-	MaxUnsent       int64         // bytes kept of messages that sockets have taken in part
-	IdempotencyKeys int           // answers to requests with a key that are remembered, the newest
-	Retry           time.Duration // after which a client that was cut off is to return
-	Heartbeat       time.Duration // after so long without a message
+	MaxUnsent       int64         // bytes kept of messages that sockets accepted only in part
+	IdempotencyKeys int           // how many responses to requests with an idempotency key are kept
+	Retry           time.Duration // reconnect delay sent to clients
+	Heartbeat       time.Duration // how long a stream may be idle before it is sent a heartbeat
 	Logger          *slog.Logger
 	Observer        Observer      // the hosting program, or nil
-	SessionTimeout  time.Duration // a session that is lost for so long is gone
-	Stores          []store.Kind  // where groups may be kept
-	LogStreams      bool          // a line when a stream opens and when it closes, at level info
+	SessionTimeout  time.Duration // how long a lost session may take to reconnect before it is gone
+	Stores          []store.Kind  // the stores that a group's policy may choose
+	LogStreams      bool          // log each stream's opening and closing at level info
 }
 
-// Defaults are the options that are used where the user says nothing.
+// Defaults returns the default options.
 func Defaults() Options {
 	return Options{
 		MaxMessage: 1 << 20, MaxBatch: 16 << 20, MaxRequests: 64 << 20, BodyTimeout: 30 * time.Second,
@@ -44,18 +44,18 @@ func Defaults() Options {
 	}
 }
 
-// Errors that callers tell apart. What the group, store and session packages return is passed on.
+// Errors that callers test for. Errors of the packages group, store and session are returned unchanged.
 var (
 	ErrClosed         = errors.New("the hub is shutting down")
-	ErrTooManyStreams = errors.New("as many streams are open as may be")
+	ErrTooManyStreams = errors.New("the limit of open streams is reached")
 	ErrMismatch       = errors.New("the idempotency key was used for another request")
 )
 
-// Hub ties a log to its streams.
+// Hub connects a log, its streams and their sessions.
 type Hub struct {
 	opts        Options
 	log         store.Store
-	notes       store.Noter // the log, if it outlives the hub; or nil
+	notes       store.Noter // the log, if it is persistent; else nil
 	set         *delivery.Set
 	poller      *sse.Poller
 	keys        *keys
@@ -64,14 +64,14 @@ type Hub struct {
 	retries     retries
 	full        fullness
 	stats       ticker
-	streams     atomic.Int64 // open, or about to be
-	opening     atomic.Int64 // about to be
+	streams     atomic.Int64 // open or opening
+	opening     atomic.Int64 // admitted, not yet running
 	serving     atomic.Int64 // handlers that run a stream
-	noRoomUntil atomic.Int64 // until then, ns, no group makes room for another
+	noRoomUntil atomic.Int64 // makeRoom does nothing before this time, in Unix nanoseconds
 	opened      atomic.Uint64
 
 	wills      atomic.Int64  // bytes of last wills
-	overloaded atomic.Uint64 // requests refused for want of memory
+	overloaded atomic.Uint64 // requests refused for lack of memory
 	posts      atomic.Uint64 // messages published
 	closing    atomic.Bool
 	draining   atomic.Bool
@@ -80,37 +80,38 @@ type Hub struct {
 	closeErr  error
 }
 
-// leastUserTimeout keeps a connection from being given up for one packet that was lost.
-const leastUserTimeout = time.Second
+// minUserTimeout is the smallest TCP user timeout. A shorter one would close a connection because of a
+// single lost packet.
+const minUserTimeout = time.Second
 
-// Bounds of sessions that no option sets.
+// Limits of sessions that no option sets directly.
 const (
-	leastLost   = 100     // lost sessions, however few streams there may be
-	defaultLost = 200_000 // lost sessions, where streams have no bound
-	manyFilters = 1024    // filters of one session, if that is less than four streams may have
+	minMaxLost     = 100     // smallest limit of lost sessions, for a small MaxStreams
+	defaultMaxLost = 200_000 // limit of lost sessions if MaxStreams is 0
+	minMaxFilters  = 1024    // smallest limit of a session's filters; it is 4*MaxFilters if that is larger
 )
 
-// New starts a hub on a log, which it closes with itself.
+// New starts a hub on a log. Close closes the log, too.
 func New(log store.Store, o Options) (*Hub, error) {
-	poller, err := sse.NewPoller(max(o.SessionTimeout, leastUserTimeout))
+	poller, err := sse.NewPoller(max(o.SessionTimeout, minUserTimeout))
 	if err != nil {
 		return nil, err
 	}
-	notes, lasts := log.(store.Noter)
+	notes, persistent := log.(store.Noter)
 	h := &Hub{
 		opts: o, log: log, notes: notes, poller: poller,
 		keys: newKeys(o.IdempotencyKeys), budget: newBudget(o.MaxRequests),
 	}
-	// A store that outlives the process may still append what its caller has given up waiting for:
-	// it is watched.
-	h.set = delivery.NewSet(log, !lasts, o.MaxUnsent)
+	// A persistent store may append messages after their caller has stopped waiting. No call of Appended
+	// reports those, so delivery must watch the store.
+	h.set = delivery.NewSet(log, !persistent, o.MaxUnsent)
 	h.full.logger = o.Logger
 	h.sessions = session.NewRegistry(o.SessionTimeout, h.onSession)
-	h.sessions.MaxLost = defaultLost
+	h.sessions.MaxLost = defaultMaxLost
 	if o.MaxStreams > 0 {
-		h.sessions.MaxLost = max(leastLost, 2*o.MaxStreams)
+		h.sessions.MaxLost = max(minMaxLost, 2*o.MaxStreams)
 	}
-	h.sessions.MaxFilters = max(manyFilters, 4*o.MaxFilters)
+	h.sessions.MaxFilters = max(minMaxFilters, 4*o.MaxFilters)
 	for filter, p := range systemPolicies {
 		f, err := group.ParseFilter(filter)
 		if err == nil {
@@ -126,20 +127,20 @@ func New(log store.Store, o Options) (*Hub, error) {
 	return h, nil
 }
 
-// Options returns what the hub was made with.
+// Options returns the options passed to New.
 func (h *Hub) Options() Options { return h.opts }
 
-// Poller returns what hears of closed connections.
+// Poller returns the poller that reports closed connections.
 func (h *Hub) Poller() *sse.Poller { return h.poller }
 
-// Closing reports whether the hub takes nothing new any more.
+// Closing reports whether the hub is closing and refuses new requests.
 func (h *Hub) Closing() bool { return h.closing.Load() }
 
-// Drain has Ready say that the hub is about to close. Everything else goes on.
+// Drain makes Ready report that the hub is about to close. Nothing else changes.
 func (h *Hub) Drain() { h.draining.Store(true) }
 
-// Ready returns why the hub accepts no messages or subscribers, or nil. A store that is full for now makes
-// it not ready, too.
+// Ready returns nil if the hub accepts messages and subscribers, or the reason why not. A store that is
+// full also makes the hub not ready.
 func (h *Hub) Ready() error {
 	if h.Closing() || h.draining.Load() {
 		return ErrClosed
@@ -150,28 +151,28 @@ func (h *Hub) Ready() error {
 	return nil
 }
 
-// Keeps reports whether groups may be kept in such a store.
+// Keeps reports whether groups may be kept in a store of the kind k.
 func (h *Hub) Keeps(k store.Kind) bool { return slices.Contains(h.opts.Stores, k) }
 
-// handlersEnd is how long EndStreams waits for handlers: those that are about to open a stream, so
+// handlersTimeout is how long EndStreams waits for handlers: those that are about to open a stream, so
 // that their clients get the bye event, and those whose stream has ended.
-const handlersEnd = time.Second
+const handlersTimeout = time.Second
 
-// EndStreams ends all streams with a last event that says why, and returns when they have ended.
-// From then on the hub takes nothing new; requests under way are completed.
+// EndStreams ends all streams with a bye event that carries the reason, and returns when they have
+// ended. The hub refuses new requests from then on, and completes requests in progress.
 //
-// It does not wait longer than handlersEnd for a handler that is stuck: one that writes to a client
-// that does not read, through a ResponseWriter that supports no write deadlines.
+// It waits at most handlersTimeout for a stuck handler: one that writes to a client that does not read,
+// through a ResponseWriter that does not support write deadlines.
 func (h *Hub) EndStreams(why delivery.Reason) {
 	h.closing.Store(true)
 	if f, ok := h.log.(store.Failing); ok {
-		f.Unblock() // wills that it has no room for are noted, and sent by the next start
+		f.Unblock() // wills that do not fit stay in the store's notes; the next start sends them
 	}
 	h.stats.close()
 	h.sessions.Close()
 	h.retries.close()
 	h.set.Close(why)
-	for by := time.Now().Add(handlersEnd); h.opening.Load()+h.serving.Load() > 0 && time.Now().Before(by); {
+	for by := time.Now().Add(handlersTimeout); h.opening.Load()+h.serving.Load() > 0 && time.Now().Before(by); {
 		time.Sleep(time.Millisecond)
 	}
 	if n := h.serving.Load(); n > 0 {
@@ -179,21 +180,21 @@ func (h *Hub) EndStreams(why delivery.Reason) {
 	}
 }
 
-// Close ends all streams with a last event, then the rest, and waits for it.
+// Close ends all streams with a bye event, then closes the poller and the log. It returns when all have ended.
 func (h *Hub) Close() error {
 	h.EndStreams("shutdown")
 	h.closeOnce.Do(func() { h.closeErr = errors.Join(h.poller.Close(), h.log.Close()) })
 	return h.closeErr
 }
 
-// Stats are counters since the start, and what is now.
+// Stats are counters since the start, and current values.
 type Stats struct {
 	Sessions  int64
-	Requests  int64  // bytes that requests under way hold
-	Busy      uint64 // requests that were refused since others held too many
+	Requests  int64  // bytes of memory that requests in progress hold
+	Busy      uint64 // requests refused because others held too much memory
 	Wills     int64  // bytes of last wills
-	Keys      int64  // idempotency keys whose answers are remembered
-	Dropped   uint64 // events that the hosting program did not take
+	Keys      int64  // idempotency keys whose responses are kept
+	Dropped   uint64 // events that the hosting program was too slow to accept
 	Published uint64
 	Opened    uint64
 	Streams   int64
@@ -201,7 +202,7 @@ type Stats struct {
 	Store     store.Usage
 }
 
-// Stats returns them.
+// Stats returns the current statistics.
 func (h *Hub) Stats() Stats {
 	s := Stats{
 		Published: h.posts.Load(), Opened: h.opened.Load(), Streams: h.streams.Load(),
@@ -214,7 +215,7 @@ func (h *Hub) Stats() Stats {
 	return s
 }
 
-// streamLog returns how to log what happens to streams, or nil if nobody wants to know.
+// streamLog returns the function that logs the opening and closing of streams, or nil if they are not logged.
 func (h *Hub) streamLog() func(msg string, args ...any) {
 	switch {
 	case h.opts.LogStreams:

@@ -12,38 +12,38 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// keys remembers the answers to the newest requests that had an idempotency key. An answer takes
-// 88 bytes and about 40 more in the index, whatever the lengths of key and body: 8 MiB for the
-// default number of keys.
+// keys keeps the answers to the newest requests with an idempotency key. An answer takes 88 bytes and
+// about 40 more in the index, regardless of the lengths of key and body: 8 MiB for the default number
+// of keys.
 type keys struct {
-	mu      sync.Mutex        // guards what follows
-	running map[digest]*claim // requests that have no answer yet, by key
-	slots   map[digest]int    // where in answers a key is
-	answers []answer          // a ring once there are most
-	next    int               // the slot that is used next, which has the oldest answer
-	spare   []int             // slots of requests that failed: they are used before next
-	most    int
+	mu      sync.Mutex        // guards the fields below
+	running map[digest]*claim // requests without an answer yet, by key
+	slots   map[digest]int    // indexes into answers, by key
+	answers []answer          // a ring once it has limit answers
+	next    int               // the next slot to use; once the ring is full it holds the oldest answer
+	spare   []int             // slots of failed requests: they are used before next
+	limit   int               // of answers
 }
 
 // digest is the first half of a SHA-256.
 type digest [sha256.Size / 2]byte
 
-// answer is a request with a key, and how it was answered.
+// answer is the answer to a request with a key, and identifies that request.
 type answer struct {
-	key   digest // of sender, group and key
-	print digest // of what the request asked for
-	first store.ID
-	time  int64  // in ms since 1970
-	count uint32 // of messages
-	moved string // the group that a hook chose instead of the request's; "" for none
+	key         digest // of sender, group and key
+	fingerprint digest // of the request's content
+	first       store.ID
+	time        int64  // Unix time in milliseconds
+	count       uint32 // number of messages
+	moved       string // the group that a hook chose instead of the request's; "" if none did
 }
 
-// claim is the right to answer the first request with a key. Others with that key wait for it.
+// claim belongs to the first request with a key, while it runs. Later requests with the key wait for it.
 type claim struct {
-	key   digest
-	print digest
-	slot  int           // where the answer will be kept
-	done  chan struct{} // closed once the request was answered or has failed
+	key         digest
+	fingerprint digest
+	slot        int           // the index that the answer will have
+	done        chan struct{} // closed once the request has succeeded or failed
 
 	// Set before done is closed.
 	receipt Receipt
@@ -51,26 +51,26 @@ type claim struct {
 }
 
 func newKeys(n int) *keys {
-	return &keys{running: map[digest]*claim{}, slots: map[digest]int{}, most: max(n, 1)}
+	return &keys{running: map[digest]*claim{}, slots: map[digest]int{}, limit: max(n, 1)}
 }
 
-// once calls do to answer a request, unless a request with its key was answered before. A request
-// that comes while the first one is under way waits for it. A request that fails is forgotten, and
-// takes no other answer's place. do gets nil for a request without a key.
+// once calls do to answer a request, unless the answer to an earlier request with the same key is
+// known. A request that arrives while the first one runs waits for it. A failed request is forgotten
+// and replaces no other answer. For a request without a key, do gets a nil claim.
 func (k *keys) once(ctx context.Context, p *Publication, do func(*claim) (Receipt, error)) (Receipt, error) {
 	if p.Key == "" {
 		return do(nil)
 	}
-	mine := &claim{key: p.keyDigest(), print: p.print(), done: make(chan struct{})}
+	mine := &claim{key: p.keyDigest(), fingerprint: p.fingerprint(), done: make(chan struct{})}
 	for {
 		old, first := k.claim(mine)
 		if old != nil {
-			return old.replay(p, mine.print)
+			return old.replay(p, mine.fingerprint)
 		}
 		if first == mine {
 			break
 		}
-		if first.print != mine.print {
+		if first.fingerprint != mine.fingerprint {
 			return Receipt{}, ErrMismatch
 		}
 		select {
@@ -90,11 +90,12 @@ func (k *keys) once(ctx context.Context, p *Publication, do func(*claim) (Receip
 	return mine.receipt, mine.err
 }
 
-// errPanicked is the error of a claim until there is an answer: a hook of the hosting program may
-// panic while other requests wait.
+// errPanicked is the error of a claim until do returns. If a hook of the hosting program panics,
+// waiting requests see this error.
 var errPanicked = errors.New("the first request with this idempotency key panicked")
 
-// claim returns the key's answer, or the claim on it: mine, if there was none.
+// claim returns the answer for mine's key if it is known. Otherwise it returns the claim of the running
+// request with that key, or registers mine and returns it.
 func (k *keys) claim(mine *claim) (*answer, *claim) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -110,7 +111,7 @@ func (k *keys) claim(mine *claim) (*answer, *claim) {
 	return nil, mine
 }
 
-// reserve returns the slot for the next answer. Until that is settled, the slot's old answer holds.
+// reserve returns the slot for the next answer. The slot keeps its old answer until settle replaces it.
 func (k *keys) reserve() int {
 	if n := len(k.spare); n > 0 {
 		slot := k.spare[n-1]
@@ -118,14 +119,14 @@ func (k *keys) reserve() int {
 		return slot
 	}
 	slot := k.next
-	k.next = (slot + 1) % k.most
+	k.next = (slot + 1) % k.limit
 	if slot == len(k.answers) {
 		k.answers = append(k.answers, answer{})
 	}
 	return slot
 }
 
-// settle ends a claim: its answer takes the slot, or a failed request gives the slot back.
+// settle ends a claim: it stores the answer in the claim's slot, or frees the slot if the request failed.
 func (k *keys) settle(p *Publication, c *claim) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -138,7 +139,7 @@ func (k *keys) settle(p *Publication, c *claim) {
 	close(c.done)
 }
 
-// put stores an answer in a slot, in the place of the one that was there.
+// put stores an answer in a slot and forgets the answer that was there.
 func (k *keys) put(slot int, a answer) {
 	if old := &k.answers[slot]; old.key != (digest{}) && k.slots[old.key] == slot {
 		delete(k.slots, old.key)
@@ -147,47 +148,47 @@ func (k *keys) put(slot int, a answer) {
 	k.slots[a.key] = slot
 }
 
-// recall restores the answers that an earlier process stored, by their slots.
+// recall restores the answers that an earlier process stored, by slot.
 func (k *keys) recall(stored map[int]answer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	newest := store.Seq(0)
 	for slot, a := range stored {
-		if slot >= k.most {
-			continue // this process remembers fewer
+		if slot >= k.limit {
+			continue // the limit is lower than it was
 		}
 		if missing := slot + 1 - len(k.answers); missing > 0 {
 			k.answers = append(k.answers, make([]answer, missing)...)
 		}
 		k.put(slot, a)
 		if a.first.Seq >= newest {
-			newest, k.next = a.first.Seq, (slot+1)%k.most
+			newest, k.next = a.first.Seq, (slot+1)%k.limit
 		}
 	}
-	if len(k.answers) < k.most {
+	if len(k.answers) < k.limit {
 		k.next = len(k.answers)
 	}
 }
 
-// size returns how many answers are remembered.
+// size returns the number of answers.
 func (k *keys) size() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.slots)
 }
 
-// answer returns what is remembered of a receipt.
+// answer returns the answer to keep for a receipt.
 func (c *claim) answer(p *Publication, r *Receipt) answer {
-	a := answer{key: c.key, print: c.print, first: r.First, time: r.Time.UnixMilli(), count: uint32(r.Count)}
+	a := answer{key: c.key, fingerprint: c.fingerprint, first: r.First, time: r.Time.UnixMilli(), count: uint32(r.Count)}
 	if r.Group != p.Group && p.Kind != Batch {
 		a.moved = r.Group
 	}
 	return a
 }
 
-// replay returns the receipt once more, if the request asks for the same.
-func (a *answer) replay(p *Publication, print digest) (Receipt, error) {
-	if a.print != print {
+// replay returns the receipt for a repeated request, or ErrMismatch if the request has other content.
+func (a *answer) replay(p *Publication, fingerprint digest) (Receipt, error) {
+	if a.fingerprint != fingerprint {
 		return Receipt{}, ErrMismatch
 	}
 	r := Receipt{First: a.first, ID: a.first, Group: p.Group, Time: time.UnixMilli(a.time), Count: int(a.count), Replayed: true}
@@ -200,14 +201,14 @@ func (a *answer) replay(p *Publication, print digest) (Receipt, error) {
 	return r, nil
 }
 
-// keyDigest identifies the key, its sender and the group it is used for, or that it is a batch's.
+// keyDigest identifies the sender, the group and the key. All batches of a sender count as one group.
 func (p *Publication) keyDigest() digest {
 	sender, group := p.UID, p.Group
 	if sender == "" {
 		sender = p.From
 	}
 	if p.Kind == Batch {
-		group = "#" // the name of no group
+		group = "#" // not a valid group name
 	}
 	b := make([]byte, 0, 512)
 	for _, s := range []string{sender, group, p.Key} {
@@ -217,8 +218,8 @@ func (p *Publication) keyDigest() digest {
 	return digest(sum[:])
 }
 
-// print identifies what a request asks for.
-func (p *Publication) print() digest {
+// fingerprint identifies the content of a request.
+func (p *Publication) fingerprint() digest {
 	h := sha256.New()
 	fmt.Fprintf(h, "%d %q %d %t\n", p.Kind, p.Event, p.TTL, p.Retain)
 	h.Write(p.Body)

@@ -12,10 +12,10 @@ import (
 	"github.com/watchbox-go/watchbox/store/tiered"
 )
 
-// remembered is how many answers the hubs of these tests remember.
+// remembered is how many answers the hubs of these tests keep.
 const remembered = 100
 
-// keyedHub publishes with idempotency keys.
+// keyedHub is a hub to publish to with idempotency keys.
 type keyedHub struct {
 	testing.TB
 	*hub.Hub
@@ -39,7 +39,7 @@ func (h *keyedHub) post(key, body string) (replayed bool, err error) {
 	return r.Replayed, err
 }
 
-// wants publishes "1" under a key, and fails the test unless it is replayed or not, as told.
+// wants publishes "1" with a key. It fails the test unless replayed says whether the answer is a replay.
 func (h *keyedHub) wants(replayed bool, key string) {
 	h.Helper()
 	if got, err := h.post(key, "1"); err != nil || got != replayed {
@@ -56,13 +56,14 @@ func openDisk(t testing.TB, dir string) store.Store {
 	return log
 }
 
-// TestTheNewestAnswersAreRemembered, exactly so many as promised, and requests that failed take no place.
+// TestTheNewestAnswersAreRemembered checks that exactly the promised number of answers is kept, and that
+// failed requests take no slots.
 func TestTheNewestAnswersAreRemembered(t *testing.T) {
 	for name, log := range map[string]store.Store{"memory": memory.New(memory.Options{}), "disk": openDisk(t, t.TempDir())} {
 		t.Run(name, func(t *testing.T) {
 			h := newKeyedHub(t, log)
 			if _, err := h.post("first", "{"); err == nil {
-				t.Error("half an object is published")
+				t.Error("an incomplete object was published")
 			}
 			for i := range remembered - 5 {
 				h.wants(false, fmt.Sprint("before/", i))
@@ -72,7 +73,7 @@ func TestTheNewestAnswersAreRemembered(t *testing.T) {
 				h.wants(false, fmt.Sprint("after/", i))
 				for range 3 {
 					if _, err := h.post(fmt.Sprint("fails/", i), "{"); err == nil {
-						t.Error("half an object is published")
+						t.Error("an incomplete object was published")
 					}
 				}
 			}
@@ -86,7 +87,7 @@ func TestTheNewestAnswersAreRemembered(t *testing.T) {
 	}
 }
 
-// TestTheNewestAnswersAreRememberedOverARestart, and the store keeps no more notes than there are answers.
+// TestTheNewestAnswersAreRememberedOverARestart also checks that the store keeps one note for each answer.
 func TestTheNewestAnswersAreRememberedOverARestart(t *testing.T) {
 	dir := t.TempDir()
 	h := newKeyedHub(t, openDisk(t, dir))
@@ -109,7 +110,7 @@ func TestTheNewestAnswersAreRememberedOverARestart(t *testing.T) {
 		h.wants(true, fmt.Sprint("a/", from+1))
 	}
 	h.wants(true, "b/0")
-	h.wants(false, fmt.Sprint("a/", remembered/2)) // forgotten: it is published once more
+	h.wants(false, fmt.Sprint("a/", remembered/2)) // forgotten, so it is published again
 }
 
 func notes(t testing.TB, log store.Store) (n int) {

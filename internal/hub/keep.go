@@ -10,17 +10,17 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Group is what is known of a group, and how many streams would get a message of it now.
+// Group describes a group and the number of streams that would get a message published to it now.
 type Group struct {
 	store.GroupInfo
 	Subscribers int
 }
 
-// groupPage is how many groups are looked at in one hold of the store's lock.
+// groupPage is how many groups are read while the store's lock is held once.
 const groupPage = 512
 
-// Groups yields the groups that a filter matches, by name, until yield fails. Groups that hold
-// nothing are not among them. It reads page by page, so that it takes the memory of one page.
+// Groups yields the groups that f matches and that hold messages, in the order of their names. It stops
+// at the first error of yield and returns it. It reads page by page, so it takes the memory of one page.
 func (h *Hub) Groups(f group.Filter, yield func(*Group) error) error {
 	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: groupPage}); ; {
 		infos, next := h.log.Groups(q)
@@ -46,19 +46,19 @@ func (h *Hub) Epoch() string {
 	return newest.Epoch
 }
 
-// SetPolicy replaces the policy of a filter; one that says nothing removes it.
+// SetPolicy replaces the policy of a filter. The zero policy removes it.
 func (h *Hub) SetPolicy(f group.Filter, p store.Policy) error {
 	return closedError(h.log.SetPolicy(f, p))
 }
 
-// Policy returns what is in force for a filter.
+// Policy returns the policy in force for a filter.
 func (h *Hub) Policy(f group.Filter) store.Policy { return h.log.Policy(f) }
 
 // purgesAtOnce is how many groups are purged concurrently: a store on disk commits them together.
 const purgesAtOnce = 64
 
-// Purge evicts everything that is held of the groups that a filter matches. It purges group by
-// group, so that no lock is held for long. A group that becomes known meanwhile may be left out.
+// Purge evicts all held messages of the groups that f matches. It purges group by group, so that it
+// holds no lock for long. It may skip a group that is created in the meantime.
 func (h *Hub) Purge(ctx context.Context, f group.Filter) error {
 	if err := readable(f); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (h *Hub) Purge(ctx context.Context, f group.Filter) error {
 	}
 }
 
-// purgeAll purges those of the groups that a filter matches, concurrently.
+// purgeAll purges those groups in infos that f matches, concurrently.
 func (h *Hub) purgeAll(f group.Filter, infos []store.GroupInfo) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(infos))

@@ -13,7 +13,7 @@ import (
 type Metric struct {
 	Name    string // as in /metrics and in $sys/stats
 	Help    string
-	Counter bool // it only rises; else it is a gauge
+	Counter bool // a counter, which only rises; else a gauge
 	value   func(*Stats) float64
 }
 
@@ -28,31 +28,31 @@ func gauge(name, help string, value func(*Stats) int64) Metric {
 	return Metric{"watchbox_" + name, help, false, func(s *Stats) float64 { return float64(value(s)) }}
 }
 
-// Metrics are all figures about a hub.
+// Metrics lists all metrics of a hub.
 var Metrics = []Metric{
 	counter("messages_published_total", "Messages appended to the log by clients and the program.", func(s *Stats) uint64 { return s.Published }),
 	counter("messages_delivered_total", "Messages written to streams.", func(s *Stats) uint64 { return s.Delivery.Messages }),
 	counter("delivered_bytes_total", "Bytes written to streams.", func(s *Stats) uint64 { return s.Delivery.Bytes }),
 	counter("writes_total", "Writes to streams: one may carry many messages.", func(s *Stats) uint64 { return s.Delivery.Writes }),
-	counter("slow_total", "Times that a stream's socket did not take all it was given.", func(s *Stats) uint64 { return s.Delivery.ShortWrites }),
+	counter("slow_total", "Writes that a stream's socket accepted only in part.", func(s *Stats) uint64 { return s.Delivery.ShortWrites }),
 	counter("held_total", "Times that a publisher had to wait for delivery.", func(s *Stats) uint64 { return s.Delivery.Held }),
 	counter("streams_opened_total", "Streams opened.", func(s *Stats) uint64 { return s.Opened }),
-	counter("messages_evicted_total", "Messages no longer held.", func(s *Stats) uint64 { return s.Store.Evicted }),
-	counter("callbacks_dropped_total", "Events that the hosting program was too slow to hear.", func(s *Stats) uint64 { return s.Dropped }),
+	counter("messages_evicted_total", "Messages evicted: they are no longer held.", func(s *Stats) uint64 { return s.Store.Evicted }),
+	counter("callbacks_dropped_total", "Events dropped because the hosting program was too slow.", func(s *Stats) uint64 { return s.Dropped }),
 	counter("requests_busy_total", "Requests refused because others held too much memory.", func(s *Stats) uint64 { return s.Busy }),
-	gauge("streams", "Streams that are open.", func(s *Stats) int64 { return s.Streams }),
-	gauge("sessions", "Sessions that are here, or lost a moment ago.", func(s *Stats) int64 { return s.Sessions }),
-	gauge("request_bytes", "Bytes of memory that requests under way hold: bodies of more than 8 KiB, and what they become.", func(s *Stats) int64 { return s.Requests }),
+	gauge("streams", "Open streams.", func(s *Stats) int64 { return s.Streams }),
+	gauge("sessions", "Sessions that are connected, or lost and not gone yet.", func(s *Stats) int64 { return s.Sessions }),
+	gauge("request_bytes", "Bytes of memory that requests in progress hold: bodies of more than 8 KiB, and their encoded messages.", func(s *Stats) int64 { return s.Requests }),
 	gauge("will_bytes", "Bytes of last wills.", func(s *Stats) int64 { return s.Wills }),
-	gauge("idempotency_keys", "Idempotency keys whose answers are remembered.", func(s *Stats) int64 { return s.Keys }),
-	gauge("unsent_bytes", "Bytes of memory for messages that sockets have taken in part.", func(s *Stats) int64 { return s.Delivery.Unsent }),
+	gauge("idempotency_keys", "Idempotency keys whose responses are kept.", func(s *Stats) int64 { return s.Keys }),
+	gauge("unsent_bytes", "Bytes of memory for messages that sockets accepted only in part.", func(s *Stats) int64 { return s.Delivery.Unsent }),
 	gauge("groups", "Groups known.", func(s *Stats) int64 { return s.Store.Groups }),
 	gauge("messages_held", "Messages held.", func(s *Stats) int64 { return s.Store.Messages }),
 	gauge("held_bytes", "Bytes of the messages held.", func(s *Stats) int64 { return s.Store.Bytes }),
-	gauge("history_memory_bytes", "Bytes of memory taken for history.", func(s *Stats) int64 { return s.Store.Memory }),
+	gauge("history_memory_bytes", "Bytes of memory used for history.", func(s *Stats) int64 { return s.Store.Memory }),
 }
 
-// ticker appends the figures to $sys/stats once a second while somebody listens there.
+// ticker appends the metrics to $sys/stats once a second while a stream listens to that group.
 type ticker struct {
 	mu      sync.Mutex // guards what follows
 	running bool
@@ -60,7 +60,7 @@ type ticker struct {
 	ended   sync.WaitGroup
 }
 
-// start has the figures appended from now on.
+// start starts the ticker, unless it runs.
 func (t *ticker) start(h *Hub) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,7 +88,7 @@ func (t *ticker) run(h *Hub, stop chan struct{}) {
 	}
 }
 
-// wanted reports whether somebody listens still, and notes the end if nobody does.
+// wanted reports whether a stream still listens. If none does, it marks the ticker as not running.
 func (t *ticker) wanted(h *Hub) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -98,7 +98,7 @@ func (t *ticker) wanted(h *Hub) bool {
 
 func matchesStats(f group.Filter) bool { return f.Match(statsGroup) }
 
-// close ends the ticker and waits for it.
+// close stops the ticker and waits for its goroutine.
 func (t *ticker) close() {
 	t.mu.Lock()
 	if t.running {
@@ -117,7 +117,7 @@ func (h *Hub) statsJSON() []byte {
 	}
 	b, err := json.Marshal(figures)
 	if err != nil {
-		panic("hub: stats: " + err.Error()) // numbers by name
+		panic("hub: stats: " + err.Error()) // impossible: a map of strings to numbers
 	}
 	return b
 }

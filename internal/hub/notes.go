@@ -15,34 +15,34 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// What a hub has a store note that outlives it, by the beginning of the note's key.
+// Prefixes of the keys of the notes that a hub keeps in a persistent store.
 const (
-	answerNotes = "answer/" // to requests with an idempotency key, by slot
-	memberNotes = "member/" // of sessions, by uid and filter: which filters they listen to
-	willNotes   = "will/"   // of sessions, by uid
+	answerNotes = "answer/" // answers to requests with an idempotency key, by slot
+	memberNotes = "member/" // memberships of sessions, by uid and filter
+	willNotes   = "will/"   // last wills of sessions, by uid
 )
 
-// note returns the answer as a note in its slot, which replaces the note of the answer that was in
-// that slot before. The seq of the first message is the note's own. The value is
+// note returns the answer as a note. It replaces the note of the previous answer in the slot. The seq
+// of the first message is the note's own seq. The value is
 //
-//	key (16 bytes) | print (16) | time in ms, uvarint | count, uvarint | group, if a hook chose it
+//	key (16 bytes) | fingerprint (16) | time in ms, uvarint | count, uvarint | group, if a hook chose it
 func (a *answer) note(slot int) store.Note {
-	b := append(append(make([]byte, 0, 64), a.key[:]...), a.print[:]...)
+	b := append(append(make([]byte, 0, 64), a.key[:]...), a.fingerprint[:]...)
 	b = binary.AppendUvarint(b, uint64(a.time))
 	b = binary.AppendUvarint(b, uint64(a.count))
 	return store.Note{Key: answerNotes + strconv.Itoa(slot), Value: append(b, a.moved...)}
 }
 
-var errAnswerNote = errors.New("the note of an idempotency key is not as it was written")
+var errAnswerNote = errors.New("the stored note of an idempotency key is corrupt")
 
-// readAnswer reads a note.
+// readAnswer parses the note of an answer.
 func readAnswer(n store.Note, epoch string) (slot int, a answer, err error) {
 	slot, err = strconv.Atoi(strings.TrimPrefix(n.Key, answerNotes))
 	if err != nil || slot < 0 || len(n.Value) < 2*len(a.key) {
 		return 0, a, errAnswerNote
 	}
 	b := n.Value[copy(a.key[:], n.Value):]
-	b = b[copy(a.print[:], b):]
+	b = b[copy(a.fingerprint[:], b):]
 	at, size := binary.Uvarint(b)
 	if size <= 0 {
 		return 0, a, errAnswerNote
@@ -56,8 +56,8 @@ func readAnswer(n store.Note, epoch string) (slot int, a answer, err error) {
 	return slot, a, nil
 }
 
-// appendNoted appends entries to the log with notes, where it keeps some. What presence keeps of the
-// past gives way to groups that are new.
+// appendNoted appends entries to the log, with notes if the log keeps notes. If there are too many
+// groups, it purges old presence groups to make room, and tries once more.
 func (h *Hub) appendNoted(ctx context.Context, entries []store.Entry, notes []store.Note) (store.ID, error) {
 	id, err := h.tryAppend(ctx, entries, notes)
 	if errors.Is(err, store.ErrTooManyGroups) && h.makeRoom() {
@@ -76,7 +76,7 @@ func (h *Hub) tryAppend(ctx context.Context, entries []store.Entry, notes []stor
 	return id, err
 }
 
-// answerNotes returns what is stored with the messages of a request that has a key.
+// answerNotes returns the note to store with the messages of a request with a key.
 func (h *Hub) answerNotes(p *Publication, c *claim, e *encoder) []store.Note {
 	if h.notes == nil || c == nil {
 		return nil
@@ -86,7 +86,7 @@ func (h *Hub) answerNotes(p *Publication, c *claim, e *encoder) []store.Note {
 	return []store.Note{a.note(c.slot)}
 }
 
-// noteWill notes a session's last will, or with nil that there is none any more.
+// noteWill stores the note of a session's last will. A nil will removes the note.
 func (h *Hub) noteWill(uid string, w *session.Will) error {
 	if h.notes == nil {
 		return nil
@@ -101,12 +101,12 @@ func (h *Hub) noteWill(uid string, w *session.Will) error {
 	}
 	var err error
 	if n.Value, err = json.Marshal(w); err != nil {
-		panic("hub: a will: " + err.Error()) // strings and bytes
+		panic("hub: a will: " + err.Error()) // impossible: a struct of strings and bytes
 	}
 	return h.retries.replace(n.Key, write)
 }
 
-// forgetWill notes that a session's last will is done with.
+// forgetWill removes the note of a session's last will. It retries while the store is full.
 func (h *Hub) forgetWill(uid string) {
 	h.retries.do(&task{
 		note: willNotes + uid,
@@ -117,13 +117,13 @@ func (h *Hub) forgetWill(uid string) {
 			return h.noteWill(uid, nil)
 		},
 		failed: func(err error) {
-			h.opts.Logger.Error("a last will is still noted: the next start may send it again", "uid", uid, "error", err)
+			h.opts.Logger.Error("removing the note of a last will failed: the next start may send the will", "uid", uid, "error", err)
 		},
 	})
 }
 
-// recall brings back what a store has noted in an earlier life: the answers to requests with a key,
-// and the sessions that had filters, a will or messages. They have the session timeout to return.
+// recall restores what an earlier process noted in the store: the answers to requests with a key, and
+// the sessions that had filters, a will or messages. The sessions have the session timeout to return.
 func (h *Hub) recall() error {
 	if h.notes == nil {
 		return nil
@@ -152,7 +152,7 @@ func (h *Hub) recall() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("what the store has noted: %w", err)
+		return fmt.Errorf("reading the notes of the store: %w", err)
 	}
 	h.keys.recall(answers)
 	for g := range store.EachGroup(h.log, delivery.SessionPrefix) {

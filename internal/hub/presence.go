@@ -10,35 +10,35 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// presenceWords are what presence messages call what happens.
+// presenceWords maps the kinds of session events to the names that presence messages use.
 var presenceWords = map[session.Kind]string{
 	session.Join: "join", session.Leave: "leave", session.Lost: "lost", session.Back: "back", session.Gone: "gone",
 }
 
-// announcement is a presence message with the note that belongs to it, if one does.
+// announcement is a presence message and the note to store with it, if any.
 type announcement struct {
 	message store.Message
 	notes   []store.Note
 }
 
-// announce appends what happens to memberships to the presence groups of their filters. A store that
-// outlives the hub notes each membership in the same commit as its join, and drops the note in that of
-// its leave or gone: so after a restart the hub knows of everybody whose join was told, and of nobody
-// else.
+// announce appends membership events to the presence groups of their filters. A persistent store writes
+// the note of a membership in the same commit as its join, and removes it in the same commit as its
+// leave or gone. So after a restart the hub knows exactly the memberships whose join was announced and
+// whose end was not.
 func (h *Hub) announce(events []session.Event) {
 	var list []announcement
 	for _, e := range events {
-		if !strings.HasPrefix(e.Filter.String(), "$") { // that is about who watches others
+		if !strings.HasPrefix(e.Filter.String(), "$") { // memberships of the server's own groups are not announced
 			list = append(list, announcementOf(e))
 		}
 	}
-	if len(list) == 0 || h.closing.Load() { // all leave, and nobody will read it
+	if len(list) == 0 || h.closing.Load() { // on shutdown every session leaves, and no stream would read it
 		return
 	}
 	if len(list) > 1 && h.appendAll(list) == nil {
 		return
 	}
-	for i := range list { // one of them may be refused, for want of groups
+	for i := range list { // one by one: the store may refuse only some, for too many groups
 		h.lostOwn(list[i].message, h.appendAll(list[i:i+1]))
 	}
 }
@@ -61,7 +61,7 @@ func announcementOf(e session.Event) announcement {
 	return a
 }
 
-// appendAll appends announcements next to each other, with their notes.
+// appendAll appends announcements and their notes in one commit.
 func (h *Hub) appendAll(list []announcement) error {
 	var entries []store.Entry
 	var notes []store.Note
@@ -74,12 +74,12 @@ func (h *Hub) appendAll(list []announcement) error {
 	return h.appendEntries(entries, notes)
 }
 
-// memberNote is the value of the note of a membership. Its key says all.
+// memberNote is the value of a membership's note. The key holds the uid and the filter.
 const memberNote = 1
 
-var errMemberNote = errors.New("the note of a session's filter is not as it was written")
+var errMemberNote = errors.New("the stored note of a session's filter is corrupt")
 
-// readMember reads the note of a membership.
+// readMember parses the note of a membership.
 func readMember(n store.Note) (uid string, f group.Filter, err error) {
 	uid, filter, ok := strings.Cut(strings.TrimPrefix(n.Key, memberNotes), "/")
 	f, err = group.ParseFilter(filter)

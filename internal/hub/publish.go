@@ -10,7 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Publication is a request to append.
+// Publication is a request to append messages.
 type Publication struct {
 	Group  string
 	UID    string // the sender's session; "" for none
@@ -19,28 +19,28 @@ type Publication struct {
 	Retain bool
 	Kind   Kind
 	Body   []byte
-	Batch  []Draft // with the kind Batch, instead of a body: what the hosting program publishes
+	Batch  []Draft // messages of the hosting program: with Program and the kind Batch, instead of Body
 
-	// Program is set where the hosting program publishes: it hears nothing of its own, and asks
-	// itself for no leave.
+	// Program is set if the hosting program publishes. BeforePublish and OnMessage callbacks are not
+	// called for such messages.
 	Program bool
 
-	// Key makes a repeated request answer as the first did. It is the sender's own: From says
-	// whose, where there is no UID.
+	// Key is the idempotency key: a repeated request gets the answer of the first one. Each sender has
+	// its own keys. The sender is UID or, without one, From.
 	Key, From string
 }
 
-// Receipt says what was appended.
+// Receipt is the answer to a publication.
 type Receipt struct {
-	First, ID store.ID // of the first and last message; the same for one
+	First, ID store.ID // ids of the first and the last message
 	Group     string
 	Time      time.Time
 	Count     int
-	Replayed  bool // nothing was: an earlier request with the same key did
+	Replayed  bool // nothing was appended: it is the answer to an earlier request with the same key
 }
 
-// Publish appends what a client sends to a group, all of it or nothing. It returns when the store
-// holds it and delivery is not far behind.
+// Publish appends the messages of a publication to its group: all of them or none. It returns when the
+// store holds them and delivery is not far behind.
 func (h *Hub) Publish(ctx context.Context, p *Publication) (Receipt, error) {
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
@@ -51,8 +51,8 @@ func (h *Hub) Publish(ctx context.Context, p *Publication) (Receipt, error) {
 	return h.publish(ctx, p, nil)
 }
 
-// PublishBatch appends messages to several groups: next to each other in the log, all of them or
-// none. The publication is of the kind Batch. The receipt names no group.
+// PublishBatch appends messages to several groups: all of them or none, next to each other in the log.
+// The publication must be of the kind Batch. The receipt has no group.
 func (h *Hub) PublishBatch(ctx context.Context, p *Publication) (Receipt, error) {
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
@@ -62,14 +62,14 @@ func (h *Hub) PublishBatch(ctx context.Context, p *Publication) (Receipt, error)
 	return r, err
 }
 
-// bracket calls do, and returns its error or one of its own.
+// bracket calls do between steps of its own. It returns do's error or its own.
 type bracket func(do func() error) error
 
-// publish appends a publication, within a bracket unless that is nil, or repeats the answer that an
-// earlier request with its key got.
+// publish appends a publication, or returns the answer of an earlier request with the same key. The
+// append runs within the bracket, unless that is nil.
 func (h *Hub) publish(ctx context.Context, p *Publication, within bracket) (Receipt, error) {
 	if p.Key == "" {
-		return h.encodeAndAppend(ctx, p, nil, within) // the same as once does, without a closure
+		return h.encodeAndAppend(ctx, p, nil, within) // the same as keys.once, without a closure
 	}
 	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) { return h.encodeAndAppend(ctx, p, c, within) })
 }
@@ -96,15 +96,15 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wit
 		return Receipt{}, err
 	}
 	h.set.Hold(ctx)
-	for i := range e.heard {
-		e.heard[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
+	for i := range e.copies {
+		e.copies[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
 	}
-	h.tellMessages(e.heard)
+	h.tellMessages(e.copies)
 	return r, nil
 }
 
-// tellMessages tells the hosting program what was published. Messages without a session reach it in
-// order group by group: so those of one group are handed over together.
+// tellMessages passes published messages to the hosting program. Messages without a session are ordered
+// by group, so it passes consecutive ones of the same group together.
 func (h *Hub) tellMessages(list []Message) {
 	for len(list) > 0 {
 		n := 1
@@ -125,7 +125,7 @@ func (h *Hub) appendWithin(ctx context.Context, e *encoder, notes []store.Note, 
 	return r, err
 }
 
-// append appends what was encoded, with notes about it.
+// append appends the encoded messages and their notes.
 func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Receipt, error) {
 	first, err := h.appendNoted(ctx, e.entries, notes)
 	if err != nil {
@@ -138,7 +138,7 @@ func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Recei
 	return Receipt{First: first, ID: last, Group: e.entries[0].Group, Time: e.entries[0].Time, Count: len(e.entries)}, nil
 }
 
-// closedError turns the end of the store, which is that of the hub, into the hub's.
+// closedError turns store.ErrClosed into ErrClosed: the store closes only with the hub.
 func closedError(err error) error {
 	if errors.Is(err, store.ErrClosed) {
 		return ErrClosed

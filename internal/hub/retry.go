@@ -9,37 +9,35 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// retries holds writes for which the store had no room, and tries them again. No client waits for
-// them and would repeat them, and they must not be lost. Its zero value is ready to use.
+// retries repeats writes that failed because the store was full. These writes must not be lost, and no
+// client waits for them that could repeat them. The zero value is ready to use.
 type retries struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	list   []*task
-	closed chan struct{} // made with the goroutine; nil: there is none
+	closed chan struct{} // stops the goroutine; nil if none runs
 	ended  bool
 
 	running sync.WaitGroup
 }
 
-// task is a write that belongs to a note. failed is called if it fails for another reason than a
-// full store.
+// task is a write that belongs to a note.
 type task struct {
-	note   string                 // its key
-	do     func(newer bool) error // newer: there is another note by that key now
-	failed func(error)
-	done   func() // called in the end, whether it was done or has failed; may be nil
+	note   string                 // the note's key
+	do     func(newer bool) error // newer: the note has been replaced in the meantime
+	failed func(error)            // called if do fails for another reason than a full store, or for retryFor
+	done   func()                 // called last, after success and after failure; may be nil
 
 	since time.Time
 	newer bool
 }
 
-// How often a task is tried again, and for how long.
 const (
-	retryAfter = time.Second
-	retryFor   = time.Hour
+	retryAfter = time.Second // time between tries of a task
+	retryFor   = time.Hour   // how long a task is retried
 )
 
 // do runs a task now or, if the store is full, later. Tasks that still wait when the hub closes are
-// dropped: the store has noted them.
+// dropped: their notes are still in the store, and the next start runs them.
 func (o *retries) do(d *task) {
 	d.since = time.Now()
 	if d.try() {
@@ -57,14 +55,14 @@ func (o *retries) do(d *task) {
 	}
 }
 
-// replace writes a new note by a key. Tasks that wait with that key do not remove it.
+// replace writes a new note with a key. It tells waiting tasks with that key, so that they do not remove it.
 func (o *retries) replace(note string, write func() error) error {
 	o.mu.Lock()
 	if !slices.ContainsFunc(o.list, func(d *task) bool { return d.note == note }) {
 		o.mu.Unlock()
 		return write()
 	}
-	defer o.mu.Unlock() // nothing is tried meanwhile
+	defer o.mu.Unlock() // no task may run during the write
 	err := write()
 	if err == nil {
 		for _, d := range o.list {
@@ -74,7 +72,7 @@ func (o *retries) replace(note string, write func() error) error {
 	return err
 }
 
-// try runs the task, and reports whether it need not run again.
+// try runs the task and reports whether it is finished.
 func (d *task) try() bool {
 	err := d.do(d.newer)
 	if errors.Is(err, store.ErrFull) && time.Since(d.since) < retryFor {
@@ -89,7 +87,7 @@ func (d *task) try() bool {
 	return true
 }
 
-// run tries the tasks again from time to time, until none is left.
+// run retries the tasks every retryAfter until none is left.
 func (o *retries) run(closed <-chan struct{}) {
 	for {
 		select {
@@ -103,7 +101,7 @@ func (o *retries) run(closed <-chan struct{}) {
 	}
 }
 
-// tryAll tries each task, and reports whether none is left.
+// tryAll tries each task once and reports whether none is left.
 func (o *retries) tryAll() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -114,7 +112,7 @@ func (o *retries) tryAll() bool {
 	return o.closed == nil
 }
 
-// close stops the goroutine and drops the tasks. It may be called again.
+// close stops the goroutine and drops the tasks. It may be called more than once.
 func (o *retries) close() {
 	o.mu.Lock()
 	if !o.ended && o.closed != nil {

@@ -11,15 +11,15 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// TestTasksAreTriedAgainUntilThereIsRoom: in order and once. A newer
-// note is kept, and any other error is passed on.
+// TestTasksAreTriedAgainUntilThereIsRoom checks that each task succeeds once and in order, that a task
+// knows of a newer note, and that errors other than a full store are reported.
 func TestTasksAreTriedAgainUntilThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o retries
 		var done []string
 		var full atomic.Bool
 		full.Store(true)
-		pay := func(name string, err error) {
+		do := func(name string, err error) {
 			o.do(&task{
 				note: name,
 				do: func(newer bool) error {
@@ -35,57 +35,57 @@ func TestTasksAreTriedAgainUntilThereIsRoom(t *testing.T) {
 				failed: func(err error) { done = append(done, err.Error()) },
 			})
 		}
-		pay("a", nil)
-		pay("b", errors.New("b fails"))
-		pay("c", store.ErrClosed)
+		do("a", nil)
+		do("b", errors.New("b fails"))
+		do("c", store.ErrClosed)
 		for _, err := range []error{store.ErrFull, nil} {
 			if got := o.replace("a", func() error { return err }); got != err {
-				t.Errorf("a note that ends in %v: %v", err, got)
+				t.Errorf("replace returns %v, want %v", got, err)
 			}
 		}
 		pass(time.Minute)
 		if len(done) > 0 {
-			t.Errorf("%q is done where there is no room", done)
+			t.Errorf("%q ran while the store was full", done)
 		}
 		full.Store(false)
 		pass(2 * retryAfter)
-		pay("d", nil)
+		do("d", nil)
 		if want := []string{"a, newer", "b", "b fails", "c", "d"}; !slices.Equal(done, want) {
-			t.Errorf("%q is done, want %q", done, want)
+			t.Errorf("%q ran, want %q", done, want)
 		}
 		full.Store(true)
-		pay("e", nil)
+		do("e", nil)
 		pass(retryAfter)
 		o.close()
 		o.close()
 		full.Store(false)
-		pay("f", nil)
+		do("f", nil)
 		pass(time.Minute)
 		if slices.Contains(done, "e") {
-			t.Error("it is done after the end")
+			t.Error("a task ran after close")
 		}
 	})
 }
 
-// TestATaskIsGivenUpAfterAnHour, and its error is passed on.
+// TestATaskIsGivenUpAfterAnHour checks that a task fails with the store's error after an hour, not before.
 func TestATaskIsGivenUpAfterAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o retries
-		told := make(chan error, 1)
-		o.do(&task{do: func(bool) error { return store.ErrFull }, failed: func(err error) { told <- err }})
+		failed := make(chan error, 1)
+		o.do(&task{do: func(bool) error { return store.ErrFull }, failed: func(err error) { failed <- err }})
 		pass(retryFor - time.Minute)
-		if len(told) > 0 {
-			t.Errorf("it was given up early: %v", <-told)
+		if len(failed) > 0 {
+			t.Errorf("the task was given up early: %v", <-failed)
 		}
 		pass(2 * time.Minute)
-		if err := <-told; !errors.Is(err, store.ErrFull) {
-			t.Errorf("it was told %v", err)
+		if err := <-failed; !errors.Is(err, store.ErrFull) {
+			t.Errorf("the task failed with %v, want a full store", err)
 		}
 		o.close()
 	})
 }
 
-// pass lets time pass in a bubble, and all that is due by then be done.
+// pass sleeps in the synctest bubble, and waits until everything due by then has run.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -16,13 +16,14 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// The groups of the server's own.
+// The server's own groups.
 const (
-	presencePrefix = "$presence/" // and a filter: who comes and goes there
+	presencePrefix = "$presence/" // followed by a filter: its presence messages
 	statsGroup     = "$sys/stats"
 )
 
-// systemPolicies bound what the server's own groups keep. What is of the moment is worth no disk.
+// systemPolicies are the policies of the server's own groups. Their messages are short-lived, so they
+// are kept in memory.
 var systemPolicies = map[string]store.Policy{
 	presencePrefix + "#": {MaxMessages: 100, MaxAge: 10 * time.Minute, Store: store.Memory},
 	"$sys/#":             {MaxMessages: 60, Store: store.Memory},
@@ -30,15 +31,15 @@ var systemPolicies = map[string]store.Policy{
 
 // Errors of calls about sessions.
 var (
-	ErrForbidden = errors.New("what is sent to a session is for that session alone")
-	ErrNobody    = errors.New("no program listens: this hub hosts none, or it did not ask for messages")
-	ErrBusy      = errors.New("the hosting program is too slow to take it")
+	ErrForbidden = errors.New("only the session itself can receive messages that were sent to it")
+	ErrNobody    = errors.New("no program listens: the server runs alone, or its hosting program did not ask for messages")
+	ErrBusy      = errors.New("the hosting program is too slow to accept the message: retry later")
 )
 
-// direct reports whether a group is that of one session.
+// direct reports whether a group holds the messages to one session.
 func direct(name string) bool { return strings.HasPrefix(name, delivery.SessionPrefix) }
 
-// Readable returns ErrForbidden for a filter whose messages are for one session alone.
+// Readable returns ErrForbidden for a filter that matches messages to sessions, and nil for others.
 func (h *Hub) Readable(f group.Filter) error { return readable(f) }
 
 func readable(f group.Filter) error {
@@ -48,8 +49,8 @@ func readable(f group.Filter) error {
 	return nil
 }
 
-// onSession hears what happens to a session, in order, under its lock: all that one change brings
-// about. Presence messages of it that follow each other are appended at once.
+// onSession handles the events of one change of a session, in order and under the session's lock. It
+// announces consecutive membership events with one append.
 func (h *Hub) onSession(list []session.Event) {
 	var presence []session.Event
 	for _, e := range list {
@@ -72,36 +73,37 @@ func (h *Hub) onEvent(e session.Event) {
 		h.wills.Add(-willSize(e.Will))
 		h.forgetWill(e.UID)
 	case session.Disconnect:
-		if e.Reason != session.Shutdown { // after which it may return
+		if e.Reason != session.Shutdown { // after a restart the session may return for its messages
 			h.forget(e.UID)
 		}
-		h.tell(e)
+		h.notifyObserver(e)
 	case session.Connect, session.Reconnect, session.Join, session.Leave:
-		h.tell(e)
+		h.notifyObserver(e)
 	}
 }
 
-// forget purges what was sent to a session that is gone. Should that fail, it is tried again at the
-// next start: by then there may be a new session with that uid here.
+// forget purges the messages that were sent to a session that is gone. It does not retry, because a new
+// session with the uid may begin. If it fails, the next start recalls the session, lets it end, and
+// purges again.
 func (h *Hub) forget(uid string) {
 	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
-		h.opts.Logger.Error("what was sent to a session that is gone could not be purged", "uid", uid, "error", err)
+		h.opts.Logger.Error("purging the messages to a session that is gone failed", "uid", uid, "error", err)
 	}
 }
 
-func (h *Hub) tell(e session.Event) {
+func (h *Hub) notifyObserver(e session.Event) {
 	if h.opts.Observer != nil {
 		h.opts.Observer.Session(e)
 	}
 }
 
 const (
-	presenceParts = 8           // makeRoom purges one of this many parts of the presence groups
-	noRoomFor     = time.Second // how long makeRoom does not look again after it has found none
+	presenceParts = 8           // makeRoom purges the stalest 1/presenceParts of the presence groups
+	noRoomFor     = time.Second // how long makeRoom does nothing after it found no presence group
 )
 
-// makeRoom purges the presence groups whose newest messages are the oldest. It reports whether there
-// were any.
+// makeRoom purges the stalest presence groups: those whose newest message is the oldest. It reports
+// whether there were any.
 func (h *Hub) makeRoom() bool {
 	if time.Now().UnixNano() < h.noRoomUntil.Load() {
 		return false
@@ -119,7 +121,7 @@ func (h *Hub) makeRoom() bool {
 	return len(list) > 0
 }
 
-// sendWill appends a session's last will, and notes that it is done with.
+// sendWill appends a session's last will and removes the will's note. It retries while the store is full.
 func (h *Hub) sendWill(e session.Event) {
 	w := e.Will
 	m := store.Message{
@@ -145,7 +147,7 @@ func (h *Hub) sendWill(e session.Event) {
 	})
 }
 
-// appendOwn appends a message that no request waits for, with notes about it.
+// appendOwn appends a message of the server's own, which no request waits for, with its notes.
 func (h *Hub) appendOwn(m store.Message, notes ...store.Note) error {
 	m.Time = time.Now()
 	return h.appendEntries([]store.Entry{m.Entry(nil)}, notes)
@@ -155,20 +157,20 @@ func (h *Hub) appendOwn(m store.Message, notes ...store.Note) error {
 func (h *Hub) appendEntries(entries []store.Entry, notes []store.Note) error {
 	id, err := h.appendNoted(context.Background(), entries, notes)
 	if err == nil {
-		h.set.Appended(id.Seq, entries, 0) // nothing is written here: a session's lock may be held
+		h.set.Appended(id.Seq, entries, 0) // 0: write to no stream here, since a session's lock may be held
 	}
 	return err
 }
 
-// lostOwn logs that a message of the server's own could not be appended, unless that the store is full
-// is logged already.
+// lostOwn logs that appending a message of the server's own failed. It does not log a full store, which
+// fullness logs.
 func (h *Hub) lostOwn(m store.Message, err error) {
 	if err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
-		h.opts.Logger.Error("a message of the server's own could not be appended", "group", m.Group, "error", err)
+		h.opts.Logger.Error("appending a message of the server's own failed", "group", m.Group, "error", err)
 	}
 }
 
-// Send appends a message for one session, which gets it as it gets those of its groups.
+// Send appends a message to one session. The session receives it like the messages of its groups.
 func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, error) {
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
@@ -179,7 +181,7 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 	})
 }
 
-// Tell gives a message to the hosting program alone. Of the receipt, only Replayed says something.
+// Tell passes a message to the hosting program only. The receipt sets only Replayed.
 func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
@@ -187,11 +189,11 @@ func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 	if o := h.opts.Observer; o == nil || !o.Listens() {
 		return Receipt{}, ErrNobody
 	}
-	return h.keys.once(ctx, p, func(*claim) (Receipt, error) { return Receipt{}, h.hand(ctx, p) })
+	return h.keys.once(ctx, p, func(*claim) (Receipt, error) { return Receipt{}, h.encodeAndTell(ctx, p) })
 }
 
-// hand gives the program the messages of a publication.
-func (h *Hub) hand(ctx context.Context, p *Publication) error {
+// encodeAndTell passes the messages of a publication to the hosting program.
+func (h *Hub) encodeAndTell(ctx context.Context, p *Publication) error {
 	held, err := h.takeEncoding(ctx, p)
 	if err != nil {
 		return err
@@ -203,16 +205,16 @@ func (h *Hub) hand(ctx context.Context, p *Publication) error {
 	if err := e.encode(p); err != nil {
 		return err
 	}
-	if len(e.heard) > 0 && !h.opts.Observer.Messages(e.heard) {
+	if len(e.copies) > 0 && !h.opts.Observer.Messages(e.copies) {
 		return ErrBusy
 	}
 	return nil
 }
 
-// Heard notes a sign of life of a session. It reports whether the session is known.
+// Heard records a sign of life of a session. It reports whether the session exists.
 func (h *Hub) Heard(uid string) bool { return h.sessions.Heard(uid) }
 
-// JoinLive adds a filter to the session's newest stream, without reconnecting it.
+// JoinLive adds a filter to the session's newest stream, which stays open.
 func (h *Hub) JoinLive(uid string, f group.Filter) error {
 	if err := readable(f); err != nil {
 		return err
@@ -226,11 +228,12 @@ func (h *Hub) JoinLive(uid string, f group.Filter) error {
 	return nil
 }
 
-// LeaveLive takes a filter from the session's streams.
+// LeaveLive removes a filter from all streams of the session.
 func (h *Hub) LeaveLive(uid string, f group.Filter) error { return h.sessions.Leave(uid, f) }
 
-// SetWill sets the session's last will: d is published when the session ends or, with a delay, that
-// long after the session was lost. BeforePublish runs now, while there is a request to refuse.
+// SetWill sets the session's last will. The message d is published when the session ends without a
+// request of its own or, with a delay, when the session has been lost that long. BeforePublish runs
+// now, so that it can refuse the request.
 func (h *Hub) SetWill(ctx context.Context, uid string, d *Draft, delay *time.Duration) error {
 	e := encoders.Get().(*encoder)
 	defer e.put()
@@ -250,7 +253,7 @@ func (h *Hub) SetWill(ctx context.Context, uid string, d *Draft, delay *time.Dur
 	})
 }
 
-// ClearWill drops the session's last will.
+// ClearWill removes the session's last will.
 func (h *Hub) ClearWill(uid string) error { return h.keepWill(uid, nil) }
 
 func (h *Hub) keepWill(uid string, w *session.Will) error {
@@ -268,19 +271,18 @@ func (h *Hub) keepWill(uid string, w *session.Will) error {
 	})
 }
 
-// Bounds of last wills.
+// Limits of last wills.
 const (
 	MaxWill   = 64 << 10       // bytes of a will's body
-	MaxDelay  = 24 * time.Hour // of a will
+	MaxDelay  = 24 * time.Hour // longest delay of a will
 	maxWills  = 16 << 20       // bytes of all wills
-	willExtra = 512            // what a will takes beside its texts, and at least counts
+	willExtra = 512            // bytes that a will counts besides its texts
 )
 
-// ErrTooManyWills says that there is no memory for another will.
-var ErrTooManyWills = fmt.Errorf("the last wills of all sessions take as much memory as they may together, %d bytes", maxWills)
+// ErrTooManyWills reports that there is no memory for another will.
+var ErrTooManyWills = fmt.Errorf("the last wills of all sessions have reached their memory limit of %d bytes", maxWills)
 
-// willSize returns how many bytes a will counts, from the time when it is set until it is sent or
-// dropped.
+// willSize returns the bytes that a will counts towards maxWills, from SetWill until it is sent or dropped.
 func willSize(w *session.Will) int64 {
 	if w == nil {
 		return 0
@@ -288,5 +290,5 @@ func willSize(w *session.Will) int64 {
 	return int64(willExtra + len(w.Group) + len(w.Event) + len(w.Msg))
 }
 
-// EndSession ends a session: at its own wish, or because somebody kicks it.
+// EndSession ends a session with the reason Ended, for its own request, or Kicked.
 func (h *Hub) EndSession(uid string, why session.Reason) error { return h.sessions.End(uid, why) }

@@ -14,20 +14,20 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// From says where a stream begins. At most one field is set; none is the end of the
-// log, after the retained messages.
+// From says where a stream begins. At most one field is set. If none is set, the stream begins at the
+// end of the log, after the retained messages.
 type From struct {
 	All    bool
 	Since  time.Time
 	Last   *int
-	Resume string // the id of the last event that it has
+	Resume string // the id of the last event that the client received
 }
 
 // Subscription is a request to listen.
 type Subscription struct {
 	Filters   group.Set
 	From      From
-	Secret    string // "" has the server give one
+	Secret    string // "": the server creates a secret
 	Raw       bool
 	NoEcho    bool
 	Heartbeat time.Duration // 0: the hub's
@@ -36,16 +36,16 @@ type Subscription struct {
 	Remote, UserAgent string
 }
 
-// Listener is a subscription that was admitted. Either Run or Cancel is to be called.
+// Listener is an admitted subscription. The caller must call either Run or Cancel.
 type Listener struct {
 	stream  *delivery.Stream
 	hello   []byte
 	ended   func(delivery.Reason)
-	opening *atomic.Int64 // of the hub, which counts it until it runs
-	serving *atomic.Int64 // of the hub, which counts it while it runs
+	opening *atomic.Int64 // the hub's count of listeners that do not run yet
+	serving *atomic.Int64 // the hub's count of listeners that run
 }
 
-// Check returns why the hub would not admit a listener, whatever its bounds.
+// Check returns an error if Subscribe would refuse the subscription regardless of the hub's limits.
 func (h *Hub) Check(s *Subscription) error {
 	if h.closing.Load() {
 		return ErrClosed
@@ -61,7 +61,8 @@ func (h *Hub) Check(s *Subscription) error {
 	return nil
 }
 
-// Subscribe admits a listener, or refuses it with ErrTooManyStreams: nobody is ended for it.
+// Subscribe admits a listener. At the limit of streams it returns ErrTooManyStreams; it never ends
+// another stream to make room.
 func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	if err := h.Check(s); err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	secret := ""
 	if s.Secret == "" {
 		s.Secret = session.NewSecret()
-		secret = s.Secret // to be told
+		secret = s.Secret // the client must be sent a new secret
 	}
 	if n := h.streams.Add(1); h.opts.MaxStreams > 0 && n > int64(h.opts.MaxStreams) {
 		h.streams.Add(-1)
@@ -99,13 +100,13 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	id.Seq = l.stream.Position()
 	at := id.String()
 	if start.Unknown != "" {
-		at = "" // whoever is cut off now is to come back with the id that he has, and be told of it
+		at = "" // a client that is cut off now must keep its unknown id, so that its next stream reports the gap
 	}
 	l.hello = h.hello(at, uid, secret, heartbeat)
 	return l, nil
 }
 
-// attach makes the stream and has it be part of its session, unless that may no longer begin.
+// attach creates the stream and adds it to its session. It returns false if the sessions are closed.
 func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.Start, heartbeat time.Duration) bool {
 	c := delivery.Config{
 		Filters: s.Filters, UID: uid, View: delivery.View{Raw: s.Raw},
@@ -114,23 +115,23 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	if s.NoEcho {
 		c.View.NotFrom = uid
 	}
-	var part *session.Attachment
+	var attachment *session.Attachment
 	var stream *delivery.Stream
 	closed := h.count
-	// A stream may last for weeks, and keeps what this function needs: not all of s.
+	// The closure must not refer to s: a stream may last for weeks and would keep all of s in memory.
 	c.Done = func(why delivery.Reason) {
-		part.Detach(session.Reason(why), uint64(stream.Position()))
+		attachment.Detach(session.Reason(why), uint64(stream.Position()))
 		closed(why)
 	}
 	stream = h.set.New(c)
 	l.ended, l.stream = c.Done, stream
 	client := session.Client{Address: s.Remote, UserAgent: unique.Make(cut(s.UserAgent, maxUserAgent))}
-	part = h.sessions.Attach(uid, client, s.Filters, s.Heartbeat, sessionStream{stream})
-	if part == nil {
+	attachment = h.sessions.Attach(uid, client, s.Filters, s.Heartbeat, sessionStream{stream})
+	if attachment == nil {
 		return false
 	}
 	closed = h.closed(s, uid)
-	if reached, ok := part.Missed(); ok && (s.From.Resume == "" || start.Unknown != "") {
+	if reached, ok := attachment.Missed(); ok && (s.From.Resume == "" || start.Unknown != "") {
 		stream.DeliverMissed(store.Seq(reached))
 	}
 	if s.Filters.Match(statsGroup) {
@@ -139,7 +140,8 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	return true
 }
 
-// closed returns what else is done when the stream ends.
+// closed logs the opening of the stream if streams are logged. It returns the function to call when the
+// stream ends, which counts and logs that.
 func (h *Hub) closed(s *Subscription, uid string) func(delivery.Reason) {
 	log := h.streamLog()
 	if log == nil {
@@ -155,15 +157,15 @@ func (h *Hub) closed(s *Subscription, uid string) func(delivery.Reason) {
 	}
 }
 
-// count counts a stream that has ended.
+// count removes an ended stream from the count of open streams.
 func (h *Hub) count(delivery.Reason) { h.streams.Add(-1) }
 
-// sessionStream is a stream as its session sees it.
+// sessionStream makes a delivery stream a session.Stream.
 type sessionStream struct{ *delivery.Stream }
 
 func (s sessionStream) End(why session.Reason) { s.Stream.End(delivery.Reason(why)) }
 
-// start turns what a listener wants into a position. The id is that of the session event.
+// start returns the position where a stream begins, and the id of its session event.
 func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 	_, newest := h.log.Bounds()
 	s := delivery.Start{After: newest.Seq}
@@ -192,18 +194,18 @@ func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}
 }
 
-// maxUserAgent is how much of a client's User-Agent is kept and shown, in bytes.
+// maxUserAgent is how many bytes of a client's User-Agent are kept and shown.
 const maxUserAgent = 256
 
-// cut returns a copy of the first bytes of a text, as UTF-8.
-func cut(s string, most int) string {
-	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD"))
+// cut returns a copy of the first limit bytes of s, as valid UTF-8.
+func cut(s string, limit int) string {
+	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), limit)], "\uFFFD"))
 }
 
-// maxUnknown is how much of an id that is none is told back, in bytes: once for each filter.
+// maxUnknown is how many bytes of an unknown id a gap event repeats. There is one such event for each filter.
 const maxUnknown = 128
 
-// hello returns the first bytes of a stream: the reconnect time and the session event.
+// hello returns the first bytes of a stream: the reconnect delay and the session event.
 func (h *Hub) hello(id, uid, secret string, heartbeat time.Duration) []byte {
 	data := store.AppendQuote([]byte(`{"uid":`), uid)
 	if secret != "" {
@@ -217,14 +219,14 @@ func (h *Hub) hello(id, uid, secret string, heartbeat time.Duration) []byte {
 // Hello returns the first bytes of the stream's body.
 func (l *Listener) Hello() []byte { return l.hello }
 
-// Cancel gives the listener's place back, if its connection could not be had.
+// Cancel releases the listener if its connection could not be set up.
 func (l *Listener) Cancel() {
 	l.opening.Add(-1)
 	l.ended(delivery.Closed)
 }
 
-// Run delivers to the connection, which has been sent Hello. It returns when the handler that
-// opened it may return.
+// Run delivers messages to the connection, to which the caller has already written Hello. It returns
+// when the HTTP handler may return.
 func (l *Listener) Run(conn sse.Conn) {
 	l.serving.Add(1)
 	defer l.serving.Add(-1)
