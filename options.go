@@ -251,7 +251,7 @@ func WithMaxRequestMemory(bytes int64) Option {
 }
 
 // WithBodyTimeout sets how long the body of a request may pause before the request is refused with
-// 408. A slow body that goes on is fine.
+// 408. A body of more than 8 KiB must also send each 64 KiB within that time.
 func WithBodyTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 100*time.Millisecond || d > time.Hour {

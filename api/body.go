@@ -15,7 +15,7 @@ import (
 )
 
 // body is the body of a request. Its memory comes out of the hub's budget for requests, and each
-// read has a deadline. It is valid until free is called.
+// piece of it has a deadline. It is valid until free is called.
 type body struct {
 	bytes.Buffer
 	hub     *hub.Hub
@@ -32,7 +32,9 @@ var bodies = sync.Pool{New: func() any { return new(body) }}
 // read returns the body of a request, which may have at most most bytes. It returns tooLarge for a
 // larger one, without reading it if its Content-Length says so.
 //
-// The first hub.FreeBytes are not counted. A larger body takes budget for its possible length.
+// The first hub.FreeBytes are not counted. A larger body takes budget for its possible length. A body
+// without a Content-Length takes hub.SmallBytes first, so that it waits for large bodies only if it is
+// large itself.
 func (a *api) read(w http.ResponseWriter, r *http.Request, most int, tooLarge error) (*body, error) {
 	if r.ContentLength > int64(most) {
 		return nil, tooLarge
@@ -53,9 +55,12 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, most int, tooLarge er
 
 // fill reads the whole body, or one byte more than most.
 func (b *body) fill(from io.Reader, r *http.Request, most int) error {
-	for _, limit := range []int{hub.FreeBytes, int(r.ContentLength), most} {
-		limit = min(limit, most)
-		if limit < b.Len() || limit < 0 {
+	known := int(r.ContentLength)
+	if known < 0 {
+		known = hub.SmallBytes
+	}
+	for _, limit := range []int{hub.FreeBytes, known, most} {
+		if limit = min(limit, most); limit < b.Len() {
 			continue
 		}
 		if err := b.take(r, limit); err != nil {
@@ -82,6 +87,7 @@ func (b *body) take(r *http.Request, n int) error {
 	}
 	b.hub.GiveBody(b.taken) // what was taken for fewer bytes
 	b.taken = int64(n)
+	b.patient.renew() // the sender could not send while the body waited
 	return nil
 }
 
@@ -96,32 +102,48 @@ func (b *body) free() {
 	bodies.Put(b)
 }
 
-// patient reads a body whose sender may pause for at most patience: each read moves the connection's
-// deadline on.
+// progressBytes is how many bytes a body has to make progress by within the body timeout, once its
+// memory counts. Otherwise a sender could hold that memory for hours with a byte now and then.
+const progressBytes = hub.SmallBytes
+
+// patient reads a body whose sender may take patience for each piece of it: for each read of the first
+// hub.FreeBytes, and then for every progressBytes.
 type patient struct {
 	conn     http.ResponseController
 	timed    bool // the connection supports deadlines
 	body     io.Reader
 	patience time.Duration
+
+	deadline time.Time // of the current piece
+	received int
+	counted  int // bytes before the current piece
 }
 
 // reader returns a reader of the request's body.
 func (p *patient) reader(w http.ResponseWriter, r *http.Request, patience time.Duration) io.Reader {
-	*p = patient{conn: *http.NewResponseController(w), body: r.Body, patience: patience}
-	p.timed = p.conn.SetReadDeadline(time.Now().Add(patience)) == nil
-	if !p.timed {
-		return abandoned{r.Body, patience}
-	}
+	*p = patient{conn: *http.NewResponseController(w), body: r.Body, patience: patience, timed: true}
+	p.renew()
 	return p
 }
 
-// Read implements io.Reader. The deadline of the first read is already set.
-func (p *patient) Read(b []byte) (int, error) {
-	n, err := p.body.Read(b)
-	if err == nil {
-		_ = p.conn.SetReadDeadline(time.Now().Add(p.patience)) // it worked for the first read
+// Read implements io.Reader.
+func (p *patient) Read(b []byte) (n int, err error) {
+	if p.timed {
+		n, err = p.body.Read(b)
+	} else {
+		n, err = readUntil(p.deadline, p.body, b)
+	}
+	p.received += n
+	if err == nil && (p.received <= hub.FreeBytes || p.received-p.counted >= progressBytes) {
+		p.renew()
 	}
 	return n, err
+}
+
+// renew starts a new piece of the body.
+func (p *patient) renew() {
+	p.deadline, p.counted = time.Now().Add(p.patience), p.received
+	p.timed = p.timed && p.conn.SetReadDeadline(p.deadline) == nil
 }
 
 // done removes the deadline, because net/http keeps reading to notice a closed connection.
@@ -131,18 +153,13 @@ func (p *patient) done() {
 	}
 }
 
-// abandoned reads a body where middleware hides the connection's deadlines. A read that takes too
-// long is abandoned: the request ends, while the goroutine of the read and its buffer stay until the
-// connection closes.
-type abandoned struct {
-	body     io.Reader
-	patience time.Duration
-}
-
+// abandonedBuffer is the most bytes of a read that may be abandoned.
 const abandonedBuffer = 8 << 10
 
-// Read implements io.Reader.
-func (a abandoned) Read(b []byte) (int, error) {
+// readUntil reads a body where middleware hides the connection's deadlines. A read that takes too
+// long is abandoned: the request ends, while the goroutine of the read and its buffer stay until the
+// connection closes.
+func readUntil(deadline time.Time, body io.Reader, b []byte) (int, error) {
 	type result struct {
 		n   int
 		err error
@@ -150,10 +167,10 @@ func (a abandoned) Read(b []byte) (int, error) {
 	own := make([]byte, min(len(b), abandonedBuffer))
 	read := make(chan result, 1)
 	go func() {
-		n, err := a.body.Read(own)
+		n, err := body.Read(own)
 		read <- result{n, err}
 	}()
-	late := time.NewTimer(a.patience)
+	late := time.NewTimer(time.Until(deadline))
 	defer late.Stop()
 	select {
 	case r := <-read:
@@ -202,7 +219,7 @@ func readError(w http.ResponseWriter, r *http.Request, err error) error {
 	}](err); ok && t.Timeout() {
 		closeAfter(w, r)
 		return &problem{status: http.StatusRequestTimeout, code: "body-timeout",
-			detail: "the body paused for too long: send it without long pauses"}
+			detail: "the body paused for too long or came too slowly: send it without long pauses"}
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok { // middleware has a limit of its own
 		return &hub.SizeError{What: "a request", Max: int(tooLarge.Limit)}

@@ -121,7 +121,7 @@ func secretOf(name string) string { return "the-secret-of-one-that-" + name }
 
 // TestStalledBodyBehindWrappedWriterIsRefused uses a ResponseWriter that supports no deadlines.
 func TestStalledBodyBehindWrappedWriterIsRefused(t *testing.T) {
-	hub := newHub(t, watchbox.WithBodyTimeout(100*time.Millisecond))
+	hub := newMemoryHub(t, watchbox.WithBodyTimeout(100*time.Millisecond))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(hidden{w}, r) }))
 	defer srv.Close()
 	defer func() { _ = hub.Close() }()
@@ -147,6 +147,8 @@ type pausing struct {
 	*httptest.ResponseRecorder
 	pause    time.Duration
 	pieces   int
+	piece    string
+	rest     string // of the current piece
 	deadline time.Time
 }
 
@@ -156,7 +158,19 @@ func (p *pausing) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-func (p *pausing) Read(b []byte) (int, error) {
+func (p *pausing) Read(b []byte) (n int, err error) {
+	if p.rest == "" {
+		if err = p.next(); err != nil {
+			return 0, err
+		}
+	}
+	n = copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// next waits for the next piece.
+func (p *pausing) next() error {
 	wait := p.pause
 	if !p.deadline.IsZero() {
 		wait = min(wait, time.Until(p.deadline))
@@ -164,32 +178,99 @@ func (p *pausing) Read(b []byte) (int, error) {
 	time.Sleep(wait)
 	switch {
 	case wait < p.pause:
-		return 0, os.ErrDeadlineExceeded
+		return os.ErrDeadlineExceeded
 	case p.pieces == 0:
-		return 0, io.EOF
+		return io.EOF
 	}
 	p.pieces--
-	return copy(b, "piece "), nil
+	p.rest = p.piece
+	return nil
 }
 
 func (p *pausing) Close() error { return nil }
 
-// TestSlowBodyIsAccepted uses the default timeout.
-func TestSlowBodyIsAccepted(t *testing.T) {
+// TestSlowBodyIsAcceptedIfItMakesProgress uses the default timeout. A body of more than 8 KiB, whose
+// memory counts, has to send 64 KiB in that time.
+func TestSlowBodyIsAcceptedIfItMakesProgress(t *testing.T) {
 	hub := newMemoryHub(t)
 	defer func() { _ = hub.Close() }()
-	for pause, status := range map[time.Duration]int{29 * time.Second: 201, 31 * time.Second: 408} {
+	for _, c := range []struct {
+		pause         time.Duration
+		pieces, bytes int
+		status        int
+	}{
+		{29 * time.Second, 100, 6, 201},
+		{31 * time.Second, 100, 6, 408},
+		{29 * time.Second, 8, 64 << 10, 201},
+		{14 * time.Second, 20, 32 << 10, 201},
+		{29 * time.Second, 20, 32 << 10, 408},
+		{time.Second, 20_000, 6, 408},
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			p := &pausing{ResponseRecorder: httptest.NewRecorder(), pause: pause, pieces: 100}
-			hub.ServeHTTP(p, httptest.NewRequest("POST", "/v1/groups/foo", p))
-			if p.Code != status {
-				t.Errorf("pauses of %v: %d %s, want %d", pause, p.Code, p.Body, status)
+			p := &pausing{ResponseRecorder: httptest.NewRecorder(), pause: c.pause, pieces: c.pieces, piece: strings.Repeat("x", c.bytes)}
+			r := httptest.NewRequest("POST", "/v1/groups/foo", p)
+			r.ContentLength = int64(c.pieces * c.bytes)
+			hub.ServeHTTP(p, r)
+			if p.Code != c.status {
+				t.Errorf("%d pieces of %d bytes, %v apart: %d %s, want %d", c.pieces, c.bytes, c.pause, p.Code, p.Body, c.status)
 			}
-			if status == 201 && !p.deadline.IsZero() {
+			if c.status == 201 && !p.deadline.IsZero() {
 				t.Error("the deadline stays behind a body that was read")
 			}
 		})
 	}
+}
+
+// TestWaitForMemoryIsNoPauseOfTheBody: a body that waits for memory for longer than the body timeout
+// is read afterwards.
+func TestWaitForMemoryIsNoPauseOfTheBody(t *testing.T) {
+	hub := newMemoryHub(t, watchbox.WithMaxRequestMemory(1<<20), watchbox.WithBodyTimeout(2*time.Second))
+	defer func() { _ = hub.Close() }()
+	const size = 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		post := func(pieces int) (*pausing, *http.Request) {
+			p := &pausing{ResponseRecorder: httptest.NewRecorder(), pause: time.Second, pieces: pieces, piece: strings.Repeat("x", size/pieces)}
+			r := httptest.NewRequest("POST", "/v1/groups/foo", p)
+			r.ContentLength = size
+			return p, r
+		}
+		first, r := post(8) // takes 8 s
+		go hub.ServeHTTP(first, r)
+		time.Sleep(1500 * time.Millisecond) // of the bubble: the first piece is there
+		second, r := post(128)
+		second.pause = time.Millisecond
+		hub.ServeHTTP(second, r) // it gets the memory after the first
+		synctest.Wait()
+		if first.Code != 201 || second.Code != 201 {
+			t.Errorf("the first body gets %d %s, the one that waits for it %d %s", first.Code, first.Body, second.Code, second.Body)
+		}
+	})
+}
+
+// TestSmallBodyOfUnknownLengthDoesNotWaitForLargeOnes: it takes the memory of a small one.
+func TestSmallBodyOfUnknownLengthDoesNotWaitForLargeOnes(t *testing.T) {
+	s := serve(t, watchbox.WithMaxRequestMemory(8<<20))
+	begin := func(length, text string) *socket {
+		c := s.dial()
+		fmt.Fprintf(c, "POST /v1/groups/foo HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-ndjson\r\n%s\r\n\r\n%s", s.addr, length, text)
+		return c
+	}
+	line := `"` + strings.Repeat("x", 20_000) + `"` + "\n"
+	large := begin("Content-Length: 10000000", line)
+	eventually(t, "a large body takes all that is for large ones", func() bool { return s.figure("request_bytes") == 3<<20 })
+	chunk := fmt.Sprintf("%x\r\n%s\r\n", len(line), line)
+	stalled := begin("Transfer-Encoding: chunked", chunk)
+	eventually(t, "a small body takes 64 KiB", func() bool { return s.figure("request_bytes") == 3<<20+64<<10 })
+	c := begin("Transfer-Encoding: chunked", chunk+"0\r\n\r\n")
+	resp, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != 201 {
+		t.Errorf("it gets %s", resp.Status)
+	}
+	_, _ = large.Close(), stalled.Close()
 }
 
 // TestLargeBodiesShareABoundedMemory: large bodies wait for each other, small ones do not, and in the

@@ -52,7 +52,7 @@ type serve struct {
 	MaxGroups      int  `help:"Most groups." default:"100000" group:"Messages:"`
 
 	MaxRequestMemory size          `help:"Memory for all request bodies being received and encoded, in addition to --max-memory." default:"64MiB" group:"Messages:"`
-	BodyTimeout      time.Duration `help:"How long a request body may pause." default:"30s" group:"Messages:"`
+	BodyTimeout      time.Duration `help:"How long a request body may pause, and take for each 64 KiB." default:"30s" group:"Messages:"`
 
 	LogLevel   string `help:"Lowest level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
 	LogFormat  string `help:"Log as text or json." enum:"text,json" default:"text" group:"Log:"`
