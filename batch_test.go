@@ -51,7 +51,7 @@ func TestPublishBatchIsAtomicAndRetainedReadsItsValues(t *testing.T) {
 	for range hub.Retained(ctx, "#") {
 		break // a loop that is left early
 	}
-	for filter, want := range map[string]string{"a//b": "empty level", "$session/#": "that session alone"} {
+	for filter, want := range map[string]string{"a//b": "empty level", "$session/#": "only the session itself"} {
 		for _, err := range hub.Retained(ctx, filter) {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", filter, err)
