@@ -96,21 +96,21 @@ func TestStreamEndsWhenItsSessionSendsNoHeartbeat(t *testing.T) {
 	st.ended()
 }
 
-// TestEveryCallOfASessionIsAHeartbeat is skipped on a machine that cannot send them in time.
+// TestEveryCallOfASessionIsAHeartbeat repeats with a longer heartbeat if the machine was too slow to send
+// calls in time.
 func TestEveryCallOfASessionIsAHeartbeat(t *testing.T) {
-	const heartbeat = time.Second
-	for range 10 {
-		s := serve(t)
+	s := serve(t)
+	for heartbeat := time.Second; ; heartbeat *= 2 {
+		last, pause := time.Now(), time.Duration(0)
+		called := func() { pause, last = max(pause, time.Since(last)), time.Now() }
 		alive, reads := s.listen("/v1/groups/foo?heartbeat="+heartbeat.String()), s.listen("/v1/groups/foo?heartbeat="+heartbeat.String())
-		pause := time.Duration(0)
-		for begin, last := time.Now(), time.Now(); time.Since(begin) < 2*heartbeat; last = time.Now() {
+		for begin := time.Now(); time.Since(begin) < 2*heartbeat; called() {
 			s.wants(204, "", "POST /v1/sessions/"+alive.uid+"/heartbeat", "", "Watchbox-Session", alive.secret)
 			s.wants(200, "", "GET /v1/history/foo", "", "Watchbox-Session", reads.secret)
-			pause = max(pause, time.Since(last))
 		}
 		r := s.post("/v1/groups/foo", "x", "Watchbox-Session", alive.secret)
-		if pause > heartbeat/2 {
-			t.Logf("calls were %v apart: too slow to tell", pause)
+		if called(); pause > heartbeat/2 {
+			t.Logf("calls were %v apart, too slow for a heartbeat of %v", pause, heartbeat)
 			continue
 		}
 		for _, st := range []*stream{alive, reads} {
@@ -120,7 +120,6 @@ func TestEveryCallOfASessionIsAHeartbeat(t *testing.T) {
 		}
 		return
 	}
-	t.Skip("the machine is too slow")
 }
 
 func TestRawStreamHasThePayloadLineByLine(t *testing.T) {

@@ -178,12 +178,13 @@ func TestResponse(t *testing.T) {
 	secure := func(http2 bool) func(o *opener) {
 		return func(o *opener) { o.EnableHTTP2 = http2; o.StartTLS() }
 	}
+	timeout := serverTimeout()
 	for name, start := range map[string]func(o *opener){
 		"no poller": func(o *opener) { o.Start() },
 		"TLS":       secure(false),
 		"HTTP2":     secure(true),
 		"server timeout": func(o *opener) {
-			o.Config.ReadTimeout, o.Config.WriteTimeout = serverTimeout, serverTimeout
+			o.Config.ReadTimeout, o.Config.WriteTimeout = timeout, timeout
 			o.StartTLS()
 		},
 		"Unwrap": func(o *opener) {
@@ -211,7 +212,7 @@ func TestResponse(t *testing.T) {
 				t.Errorf("Blocking is %v, TryWrite: %d, %v", c.Blocking(), n, err)
 			}
 			if name == "server timeout" {
-				<-time.After(serverTimeout + time.Second)
+				<-time.After(timeout + time.Second)
 			}
 			write(t, c, "data: a\n\n")
 			body.expect("data: a\n\n")
@@ -251,8 +252,17 @@ func TestResponse(t *testing.T) {
 	}
 }
 
-// serverTimeout leaves a busy machine enough time for a request.
-const serverTimeout = 3 * time.Second
+// serverTimeout returns a timeout that a request does not reach: at least 2 s, and 20 times what a
+// request over TLS takes on this machine now.
+func serverTimeout() time.Duration {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer srv.Close()
+	begin := time.Now()
+	if resp, err := srv.Client().Get(srv.URL); err == nil {
+		_ = resp.Body.Close()
+	}
+	return max(2*time.Second, 20*time.Since(begin))
+}
 
 // get asks for a stream.
 func (o *opener) get(t *testing.T) (*http.Response, Conn) {

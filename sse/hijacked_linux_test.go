@@ -65,13 +65,14 @@ func TestAHijackedConnectionAnswers(t *testing.T) {
 func TestTheServersTimeoutsDoNotEndAStream(t *testing.T) {
 	leavesNothing(t)
 	o := unstartedOpener(poller(t, 0))
-	o.Config.ReadTimeout, o.Config.WriteTimeout, o.Config.IdleTimeout = serverTimeout, serverTimeout, serverTimeout
+	timeout := serverTimeout()
+	o.Config.ReadTimeout, o.Config.WriteTimeout, o.Config.IdleTimeout = timeout, timeout, timeout
 	o.Start()
 	t.Cleanup(o.Close)
 	p := dial(t, o.Listener.Addr(), request)
 	p.header()
 	c := <-o.conns
-	<-time.After(serverTimeout + time.Second)
+	<-time.After(timeout + time.Second)
 	write(t, c, "data: a\n\n")
 	p.expect("data: a\n\n")
 	_ = c.Close()
