@@ -41,9 +41,9 @@ func (l *logged) option() watchbox.Option {
 	return watchbox.WithLogger(slog.New(slog.NewTextHandler(l, nil)))
 }
 
-// TestCallbacksComeInOrderForEachSession has many clients live at once, whose connections are cut.
-func TestCallbacksComeInOrderForEachSession(t *testing.T) {
-	h, addr := serve(t, watchbox.WithSessionTimeout(time.Hour)) // however slow the machine is
+// TestCallbacksRunInOrderForEachSession runs many clients at once and cuts their connections.
+func TestCallbacksRunInOrderForEachSession(t *testing.T) {
+	h, addr := serve(t, watchbox.WithSessionTimeout(time.Hour)) // no session ends on a slow machine
 	p := at(t, addr)
 	heard := newEvents(t)
 	heard.hear(h)
@@ -106,7 +106,7 @@ func TestASlowCallbackDelaysNoOtherSession(t *testing.T) {
 	heard.are(slow.uid, "connect, join foo, message 1")
 }
 
-func TestACallbackThatPanicsOrEndsItsGoroutineHarmsNothing(t *testing.T) {
+func TestACallbackMayPanicOrExitItsGoroutine(t *testing.T) {
 	var log logged
 	h, addr := serve(t, log.option())
 	p := at(t, addr)
@@ -126,11 +126,11 @@ func TestACallbackThatPanicsOrEndsItsGoroutineHarmsNothing(t *testing.T) {
 	}
 	heard.are(l.uid, "connect, join foo, message panic, message fine")
 	if !log.has("a callback panicked") || !log.has("so it goes") {
-		t.Error("it is not logged")
+		t.Error("the log does not have it")
 	}
 }
 
-func TestWhatASlowProgramDoesNotHearIsCounted(t *testing.T) {
+func TestEventsDroppedForASlowCallbackAreCounted(t *testing.T) {
 	var log logged
 	h, addr := serve(t, log.option(), watchbox.WithSessionTimeout(100*time.Millisecond))
 	p := at(t, addr)
@@ -151,7 +151,7 @@ func TestWhatASlowProgramDoesNotHearIsCounted(t *testing.T) {
 		n++
 	})
 	lines := strings.Repeat("1\n", 600)
-	for range 3 { // a thousand may wait: before that, a batch is taken whole
+	for range 3 { // a batch is queued whole if fewer than a thousand messages wait
 		p.wants(201, "POST /v1/groups/foo", lines, append(l.proof(), "Content-Type", "application/x-ndjson")...)
 	}
 	<-blocked
@@ -162,15 +162,15 @@ func TestWhatASlowProgramDoesNotHearIsCounted(t *testing.T) {
 		t.Errorf("%s", body[strings.Index(body, "watchbox_callbacks"):][:200])
 	}
 	if !log.has("callbacks are too slow") {
-		t.Error("it is not logged")
+		t.Error("the log does not have it")
 	}
 	l.cut()
 	other.cut()
 	heard.are(other.uid, "connect, hello, disconnect")
 	close(release)
-	heard.are(l.uid, "connect, disconnect") // it always is
+	heard.are(l.uid, "connect, disconnect") // disconnects are not dropped with the messages
 	if n != 1200 {
-		t.Errorf("%d were heard", n)
+		t.Errorf("OnMessage ran %d times, want 1200", n)
 	}
 }
 
@@ -192,7 +192,7 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 		case "e":
 			return m.Set([]byte{0xff})
 		case "f":
-			return m.Set(func() {}) // it has no JSON
+			return m.Set(func() {}) // cannot be encoded
 		case "g":
 			m.Group = "$presence/forged"
 		case "h":
@@ -255,12 +255,12 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 	before := asked
 	p.wants(204, "DELETE /v1/sessions/"+w.uid, "")
 	if m := l.message(); string(m.Msg) != `"b"` || m.Event != "alarm" || m.UID != w.uid || asked != before {
-		t.Errorf("the will is %+v, %d more were asked about", m, asked-before)
+		t.Errorf("the will is %+v, and BeforePublish ran %d times", m, asked-before)
 	}
 }
 
-// TestWhatAHookKeepsIsItsOwn has a hook keep Data beyond its return.
-func TestWhatAHookKeepsIsItsOwn(t *testing.T) {
+// TestAHookMayKeepTheMessagesBytes keeps Data after the hook has returned.
+func TestAHookMayKeepTheMessagesBytes(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	var kept [][]byte
@@ -270,12 +270,12 @@ func TestWhatAHookKeepsIsItsOwn(t *testing.T) {
 	}
 	for i, b := range kept {
 		if string(b) != fmt.Sprint("text ", i) {
-			t.Errorf("%d became %q", i, b)
+			t.Errorf("the bytes of message %d became %q", i, b)
 		}
 	}
 }
 
-func TestOnMessageHearsWhatClientsSend(t *testing.T) {
+func TestOnMessageGetsMessagesOfClientsOnly(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	heard := make(chan watchbox.Message, 10)
@@ -312,10 +312,10 @@ func TestOnMessageHearsWhatClientsSend(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if _, err := m.Reply(t.Context(), "who are you?"); !errors.Is(err, watchbox.ErrNoSession) {
-		t.Errorf("a reply to nobody: %v", err)
+		t.Errorf("a reply without a session: %v, want ErrNoSession", err)
 	}
 	if len(heard) > 0 {
-		t.Errorf("%+v was heard, too", <-heard)
+		t.Errorf("OnMessage also got %+v", <-heard)
 	}
 }
 
@@ -411,11 +411,11 @@ func TestCloseEndsEverything(t *testing.T) {
 		}
 	}
 	if err := h.Close(); err != nil {
-		t.Errorf("once more: %v", err)
+		t.Errorf("the third Close: %v", err)
 	}
 	stop()
 	publishing.Wait()
-	for _, l := range []*ear{a, b} {
+	for _, l := range []*subscriber{a, b} {
 		ev := l.next()
 		for ev.Type == "message" {
 			ev = l.next()
@@ -426,7 +426,7 @@ func TestCloseEndsEverything(t *testing.T) {
 		l.ended()
 		got, _ := heard.of(l.uid)
 		if !strings.HasSuffix(got, "disconnect shutdown") {
-			t.Errorf("when Close returned, this had been heard: %s", got)
+			t.Errorf("when Close returned, the callbacks had run for: %s", got)
 		}
 	}
 	p.refused(503, "shutting-down", "GET /v1/groups/foo", "")
@@ -434,7 +434,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	p.refused(503, "shutting-down", "POST /v1/server", "x")
 	p.refused(503, "shutting-down", "GET /readyz", "")
 	if _, err := h.Send(t.Context(), a.uid, "x"); err == nil {
-		t.Error("something was sent after the end")
+		t.Error("Send succeeds after Close")
 	}
 	srv.Close()
 	p.client.CloseIdleConnections()
@@ -443,7 +443,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 }
 
-func TestCloseDoesNotWaitForEver(t *testing.T) {
+func TestCloseWaitsForCallbacksForALimitedTime(t *testing.T) {
 	var log logged
 	h, addr := serve(t, log.option())
 	p := at(t, addr)
@@ -458,11 +458,12 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 		t.Error(err)
 	}
 	if took := time.Since(begin); took < time.Second || took > patience || !log.has("callbacks still run") {
-		t.Errorf("it took %v", took)
+		t.Errorf("Close took %v", took)
 	}
 }
 
-// TestMessagesForASlowCallbackAreBoundedByTheirBytes: those of one session leave room for others.
+// TestMessagesForASlowCallbackAreBoundedByTheirBytes checks that the messages of one session leave room
+// for those of others.
 func TestMessagesForASlowCallbackAreBoundedByTheirBytes(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
@@ -485,6 +486,6 @@ func TestMessagesForASlowCallbackAreBoundedByTheirBytes(t *testing.T) {
 	p.refused(503, "program-busy", "POST /v1/server", "hello?", l.proof()...)
 	p.wants(202, "POST /v1/server", large, other.proof()...)
 	if uid := <-heard; uid != other.uid {
-		t.Errorf("a message of %s is heard first", uid)
+		t.Errorf("OnMessage got a message of %s first", uid)
 	}
 }

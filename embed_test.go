@@ -101,9 +101,9 @@ func TestAnAppThatUsesEverything(t *testing.T) {
 	}
 }
 
-// TestShutdownOfAServerOfHTTP2EndsTheStreams as docs/EMBEDDING.md has it: Shutdown waits for streams, and
+// TestShutdownOfAnHTTP2ServerEndsStreams as docs/EMBEDDING.md has it: Shutdown waits for streams, and
 // the hub ends them.
-func TestShutdownOfAServerOfHTTP2EndsTheStreams(t *testing.T) {
+func TestShutdownOfAnHTTP2ServerEndsStreams(t *testing.T) {
 	hub, err := watchbox.New()
 	if err != nil {
 		t.Fatal(err)

@@ -87,8 +87,8 @@ func TestASecondRunIsAnError(t *testing.T) {
 	}
 }
 
-// TestAPanicInBeforePublishIsAnAnswerThatIsFinal: Go's and the browser's client do not send again.
-func TestAPanicInBeforePublishIsAnAnswerThatIsFinal(t *testing.T) {
+// TestAPanicInBeforePublishIsAFinalError: Go's and the browser's client do not send again.
+func TestAPanicInBeforePublishIsAFinalError(t *testing.T) {
 	var log safeBuffer
 	hub, addr := serve(t, watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	p := at(t, addr)

@@ -33,7 +33,7 @@ func live(t *testing.T, dir string, timeout time.Duration) *life {
 
 func (l *life) at() *place { return at(l.T, strings.TrimPrefix(l.url, "http://")) }
 
-// present returns who is present in a group, here or lost.
+// present returns the uids of the sessions in a group, here or lost.
 func (l *life) present(group string) (uids []string) {
 	l.Helper()
 	var got struct{ Presence []struct{ UID string } }
@@ -59,7 +59,7 @@ func TestASessionThatDoesNotReturnAfterARestartIsGoneOnce(t *testing.T) {
 	ended.own(204, "DELETE", "", "")
 	left := l.at().listen("/v1/groups/room", "")
 	left.own(204, "DELETE", "/groups/room", "")
-	for range 2 { // quickly: nobody is gone before the timeout
+	for range 2 { // no session is gone before the timeout
 		l.end()
 		l = live(t, dir, time.Hour)
 		if got := l.present("room"); len(got) != 1 || got[0] != ann.uid {
@@ -74,7 +74,7 @@ func TestASessionThatDoesNotReturnAfterARestartIsGoneOnce(t *testing.T) {
 		m := watcher.message()
 		groups[m.Group] = true
 		if want := `{"event":"gone","uid":"` + ann.uid + `","reason":"closed"}`; string(m.Msg) != want {
-			t.Fatalf("%s is told, want %s", m.Msg, want)
+			t.Fatalf("got %s, want %s", m.Msg, want)
 		}
 	}
 	if !groups["$presence/room"] || !groups["$presence/hall"] {
@@ -88,15 +88,15 @@ func TestASessionThatDoesNotReturnAfterARestartIsGoneOnce(t *testing.T) {
 	if got := l.present("%23"); len(got) > 0 {
 		t.Errorf("after one more restart, present is %v", got)
 	}
-	late := l.at().listen("/v1/groups/room", secretOfAnn) // one that returns late joins
+	late := l.at().listen("/v1/groups/room", secretOfAnn) // a session that returns after the timeout joins
 	watcher = l.at().listen("/v1/groups/$presence/room?last=10", "")
 	if m := watcher.message(); string(m.Msg) != `{"event":"join","uid":"`+late.uid+`"}` {
-		t.Errorf("%s is told of one that returns late", m.Msg)
+		t.Errorf("the presence message of a late session is %s", m.Msg)
 	}
 }
 
-// TestASessionThatReturnsAfterARestartDoesNotJoinAgain, and a watcher that resumes by its id sees
-// what has happened once, without a gap.
+// TestASessionThatReturnsAfterARestartDoesNotJoinAgain also checks that a watcher that resumes by id gets
+// each presence message once and no gap.
 func TestASessionThatReturnsAfterARestartDoesNotJoinAgain(t *testing.T) {
 	dir := t.TempDir()
 	l := live(t, dir, time.Hour)
@@ -104,7 +104,7 @@ func TestASessionThatReturnsAfterARestartDoesNotJoinAgain(t *testing.T) {
 	ann := l.at().listen("/v1/groups/room", secretOfAnn)
 	joined := watcher.next()
 	if want := `"msg":{"event":"join","uid":"` + ann.uid + `"}`; !strings.Contains(string(joined.Data), want) {
-		t.Fatalf("%s is told, want %s", joined.Data, want)
+		t.Fatalf("got %s, want %s", joined.Data, want)
 	}
 	l.end()
 	l = live(t, dir, time.Hour)

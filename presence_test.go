@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestPresenceIsOfAllWhoWouldGetAMessage asks for filters that have groups in common with those of
+// TestPresenceListsSessionsThatWouldGetAMessage asks for filters that have groups in common with those of
 // the sessions, though often none of the two selects all that the other does.
-func TestPresenceIsOfAllWhoWouldGetAMessage(t *testing.T) {
+func TestPresenceListsSessionsThatWouldGetAMessage(t *testing.T) {
 	_, addr := serve(t)
 	p := at(t, addr)
 	names := map[string]string{} // of sessions, by uid

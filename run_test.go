@@ -14,8 +14,8 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestADrainingHubServesOnThoughItIsNotReady: what load balancers need to send nobody any more.
-func TestADrainingHubServesOnThoughItIsNotReady(t *testing.T) {
+// TestADrainingHubServesRequestsButIsNotReady: what load balancers need to send nobody any more.
+func TestADrainingHubServesRequestsButIsNotReady(t *testing.T) {
 	p, cancel, ran := run(t, nil, watchbox.WithDrainDelay(time.Hour))
 	l := p.listen("/v1/groups/foo", secret)
 	cancel()

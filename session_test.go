@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -16,238 +14,9 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox"
-	"github.com/watchbox-go/watchbox/sse"
 )
 
-// place is where a hub is, and how it is reached.
-type place struct {
-	*testing.T
-	url    string
-	client *http.Client
-}
-
-// at returns the place of a hub that serves plain HTTP at an address.
-func at(t *testing.T, addr string) *place {
-	tr := &http.Transport{MaxIdleConnsPerHost: 16}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &place{t, "http://" + addr, &http.Client{Transport: tr}}
-}
-
-// try makes a call, as "POST /v1/groups/foo", with the names and values of header fields.
-func (p *place) try(ctx context.Context, call, body string, header ...string) (*http.Response, error) {
-	method, path, _ := strings.Cut(call, " ")
-	r, err := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	return p.client.Do(r)
-}
-
-// do makes a call and returns the status and body of its answer.
-func (p *place) do(call, body string, header ...string) (int, string) {
-	p.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	resp, err := p.try(ctx, call, body, header...)
-	if err != nil {
-		p.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		p.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
-}
-
-// wants is do for an answer of that status.
-func (p *place) wants(status int, call, body string, header ...string) string {
-	p.Helper()
-	got, answer := p.do(call, body, header...)
-	if got != status {
-		p.Errorf("%s: %d, want %d: %s", call, got, status, answer)
-	}
-	return answer
-}
-
-// refused is do for an answer that is a problem of that status and code.
-func (p *place) refused(status int, code, call, body string, header ...string) {
-	p.Helper()
-	if answer := p.wants(status, call, body, header...); !strings.Contains(answer, `"code":"`+code+`"`) {
-		p.Errorf("%s: want %s: %s", call, code, answer)
-	}
-}
-
-// ear is a client of one stream.
-type ear struct {
-	*place
-	uid, secret string
-	cut         func() // closes its connection
-	events      chan sse.Event
-}
-
-// listen opens a stream and waits for its session event. A secret may be given.
-func (p *place) listen(target, secret string, header ...string) *ear {
-	p.Helper()
-	ctx, cut := context.WithCancel(context.Background())
-	p.Cleanup(cut)
-	if secret != "" {
-		header = append(header, "Watchbox-Session", secret)
-	}
-	resp, err := p.try(ctx, "GET "+target, "", header...)
-	if err != nil {
-		p.Fatal(err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(resp.Body)
-		p.Fatalf("%s: %s: %s", target, resp.Status, b)
-	}
-	l := &ear{place: p, cut: cut, secret: secret, events: make(chan sse.Event, 1<<16)}
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		defer close(l.events)
-		defer func() { _ = resp.Body.Close() }()
-		for ev, err := range sse.NewReader(resp.Body).All() {
-			if err != nil {
-				return
-			}
-			l.events <- ev
-		}
-	}()
-	p.Cleanup(func() { cut(); <-over })
-	var hello struct{ UID, Secret string }
-	ev := l.next()
-	if err := json.Unmarshal(ev.Data, &hello); err != nil || ev.Type != "session" {
-		p.Fatalf("the stream begins with %s: %s", ev.Type, ev.Data)
-	}
-	l.uid = hello.UID
-	if secret == "" {
-		l.secret = hello.Secret
-	}
-	return l
-}
-
-// next returns the next event.
-func (l *ear) next() sse.Event {
-	l.Helper()
-	select {
-	case ev, ok := <-l.events:
-		if !ok {
-			l.Fatal("the stream has ended")
-		}
-		return ev
-	case <-time.After(patience):
-		l.Fatal("nothing comes")
-	}
-	panic("unreachable")
-}
-
-// ended fails unless the stream ends without another event.
-func (l *ear) ended() {
-	l.Helper()
-	select {
-	case ev, more := <-l.events:
-		if more {
-			l.Errorf("there is more: %s %s", ev.Type, ev.Data)
-		}
-	case <-time.After(patience):
-		l.Error("the stream does not end")
-	}
-}
-
-// message is what a listener gets.
-type message struct {
-	ID, Group, UID, Event string
-	Msg                   json.RawMessage
-	Retained              bool
-}
-
-func (l *ear) message() (m message) {
-	l.Helper()
-	ev := l.next()
-	if err := json.Unmarshal(ev.Data, &m); err != nil || m.Group == "" {
-		l.Fatalf("%s %s is no message", ev.Type, ev.Data)
-	}
-	return m
-}
-
-// gets fails unless the next messages have those payloads.
-func (l *ear) gets(want ...string) {
-	l.Helper()
-	for _, w := range want {
-		if m := l.message(); string(m.Msg) != w {
-			l.Fatalf("%s comes, want %s", m.Msg, w)
-		}
-	}
-}
-
-// proof is the header that proves the session.
-func (l *ear) proof() []string { return []string{"Watchbox-Session", l.secret} }
-
-// own is a call about the session itself.
-func (l *ear) own(status int, method, path, body string, header ...string) {
-	l.Helper()
-	l.wants(status, method+" /v1/sessions/"+l.uid+path, body, append(l.proof(), header...)...)
-}
-
-// events collects what happens, by session.
-type events struct {
-	*testing.T
-	mu   sync.Mutex
-	news chan struct{} // closed when there is more
-	list map[string][]string
-}
-
-func newEvents(t *testing.T) *events {
-	return &events{T: t, news: make(chan struct{}), list: map[string][]string{}}
-}
-
-func (e *events) note(uid, format string, args ...any) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.list[uid] = append(e.list[uid], fmt.Sprintf(format, args...))
-	close(e.news)
-	e.news = make(chan struct{})
-}
-
-func (e *events) of(uid string) (got string, news chan struct{}) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return strings.Join(e.list[uid], ", "), e.news
-}
-
-// are waits until that, separated by commas, is all that has happened to a session.
-func (e *events) are(uid, want string) {
-	e.Helper()
-	late := time.After(patience)
-	for {
-		got, news := e.of(uid)
-		if got == want {
-			return
-		}
-		select {
-		case <-news:
-		case <-late:
-			e.Fatalf("session %s:\n%s, want\n%s", uid, got, want)
-		}
-	}
-}
-
-// hear has a hub's callbacks noted.
-func (e *events) hear(h *watchbox.Hub) {
-	h.OnConnect(func(s watchbox.Session) { e.note(s.UID, "connect") })
-	h.OnJoin(func(s watchbox.Session, filter string) { e.note(s.UID, "join %s", filter) })
-	h.OnLeave(func(s watchbox.Session, filter string) { e.note(s.UID, "leave %s", filter) })
-	h.OnMessage(func(m watchbox.Message) { e.note(m.UID, "message %s", m.Text()) })
-	h.OnReconnect(func(s watchbox.Session) { e.note(s.UID, "reconnect") })
-	h.OnDisconnect(func(s watchbox.Session, why watchbox.Reason) { e.note(s.UID, "disconnect %s", why) })
-}
-
-func TestPresenceIsToldExactly(t *testing.T) {
+func TestPresenceMessagesForEachChange(t *testing.T) {
 	t.Parallel()
 	_, addr := serve(t, watchbox.WithSessionTimeout(10*time.Second)) // long enough for a busy machine to reconnect
 	p := at(t, addr)
@@ -262,7 +31,7 @@ func TestPresenceIsToldExactly(t *testing.T) {
 			}
 			w += "}"
 			if ev := room.next(); string(ev.Data) != w {
-				t.Fatalf("%s is told, want %s", ev.Data, w)
+				t.Fatalf("got %s, want %s", ev.Data, w)
 			}
 			all.gets(w)
 		}
@@ -290,18 +59,18 @@ func TestPresenceIsToldExactly(t *testing.T) {
 	told(c.uid, "join", "gone kicked")
 	p.listen("/v1/groups/other/%2B", "")
 	if m := all.message(); m.Group != "$presence/other/+" {
-		t.Errorf("the presence of a pattern is told to %s", m.Group)
+		t.Errorf("the presence of a pattern is published to %s", m.Group)
 	}
 }
 
-// TestALiveJoinHasNoSeam is about etcd's issue 20655: while others publish at full speed a stream
-// joins and leaves. What is published after the PUT was answered, and before the DELETE was asked,
-// comes once and in order; what is retained comes first.
-func TestALiveJoinHasNoSeam(t *testing.T) {
+// TestALiveJoinLosesAndRepeatsNothing covers etcd's issue 20655: a stream joins and leaves while others publish at
+// full speed. Messages published between the answer to the PUT and the request of the DELETE arrive once
+// and in order, after the retained message.
+func TestALiveJoinLosesAndRepeatsNothing(t *testing.T) {
 	hub, addr := serve(t)
 	p := at(t, addr)
 	p.wants(201, "POST /v1/groups/sea/state?retain=true", "calm")
-	streams := map[string]*ear{ // by a group that each has of its own
+	streams := map[string]*subscriber{ // by the name of a group that only it has
 		"alone": p.listen("/v1/groups/alone", ""), "busy": p.listen("/v1/events?group=busy&group=noise", ""),
 	}
 	done := make([]atomic.Int64, 3) // how many messages of each publisher were answered
@@ -340,7 +109,7 @@ func TestALiveJoinHasNoSeam(t *testing.T) {
 }
 
 // joinAndLeave returns what is wrong with what comes meanwhile.
-func joinAndLeave(l *ear, group string, done []atomic.Int64, round int) string {
+func joinAndLeave(l *subscriber, group string, done []atomic.Int64, round int) string {
 	l.own(204, "PUT", "/groups/sea/%23", "")
 	from := counts(done)
 	for { // so that something is published
@@ -392,11 +161,11 @@ func counts(done []atomic.Int64) []int64 {
 	return list
 }
 
-func TestDirectMessagesAreReadByTheirSessionAlone(t *testing.T) {
+func TestOnlyItsSessionReceivesADirectMessage(t *testing.T) {
 	hub, addr := serve(t)
 	p := at(t, addr)
 	a := p.listen("/v1/groups/mine", "")
-	var others []*ear
+	var others []*subscriber
 	for _, target := range []string{
 		"/v1/groups/%23", "/v1/groups/%2B/%2B", "/v1/groups/%2B/" + a.uid, "/v1/groups/%2B/%23",
 		"/v1/groups/$presence/%23", "/v1/groups/$sys/%23", "/v1/events?group=%23&group=$presence/%23", "/v1/groups/mine",
@@ -442,7 +211,7 @@ func TestDirectMessagesAreReadByTheirSessionAlone(t *testing.T) {
 	}
 }
 
-func TestWhatIsSentToALostSessionAwaitsItsReturn(t *testing.T) {
+func TestMessagesToALostSessionWaitForItsReturn(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(time.Minute))
 	p := at(t, addr)
 	heard := newEvents(t)
@@ -480,7 +249,7 @@ func TestWhatIsSentToALostSessionAwaitsItsReturn(t *testing.T) {
 			publish("meanwhile 1")
 			send(l.uid, "missed 2")
 			publish("meanwhile 2")
-			var back *ear
+			var back *subscriber
 			if query == "resume" {
 				back = p.listen("/v1/groups/foo", l.secret, "Last-Event-ID", got)
 			} else {
@@ -541,7 +310,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func TestStatsAreSentWhileSomebodyListens(t *testing.T) {
+func TestStatisticsArePublishedOnlyToSubscribers(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	held := func() int {
@@ -555,13 +324,13 @@ func TestStatsAreSentWhileSomebodyListens(t *testing.T) {
 	}
 	l.message()
 	var figures map[string]float64
-	for figures["watchbox_messages_published_total"] == 0 { // the first may be older than the POST
+	for figures["watchbox_messages_published_total"] == 0 { // the first message may be older than the POST
 		if err := json.Unmarshal(l.message().Msg, &figures); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if took := time.Since(begin); took < 1500*time.Millisecond {
-		t.Errorf("the second came after %v", took)
+		t.Errorf("the second message came after %v", took)
 	}
 	if figures["watchbox_messages_published_total"] != 1 || figures["watchbox_streams"] != 1 || figures["watchbox_sessions"] != 1 {
 		t.Errorf("%v", figures)
@@ -588,7 +357,7 @@ func TestStatsAreSentWhileSomebodyListens(t *testing.T) {
 	<-tick.C
 	<-tick.C
 	if now := held(); now > n+1 || n == 0 {
-		t.Errorf("nobody listens, and from %d they have become %d", n, now)
+		t.Errorf("%d messages became %d without a subscriber", n, now)
 	}
 	l.own(204, "PUT", "/groups/$sys/stats", "")
 	if m := l.message(); m.Group != "$sys/stats" {
@@ -596,7 +365,7 @@ func TestStatsAreSentWhileSomebodyListens(t *testing.T) {
 	}
 }
 
-func TestTheLongestFilterHasPresence(t *testing.T) {
+func TestPresenceOfTheLongestFilter(t *testing.T) {
 	_, addr := serve(t)
 	p := at(t, addr)
 	all := p.listen("/v1/groups/$presence/%23", "")
@@ -608,8 +377,8 @@ func TestTheLongestFilterHasPresence(t *testing.T) {
 	}
 }
 
-// TestAKilledClientHasClosed has the kernel of a client that was killed say so.
-func TestAKilledClientHasClosed(t *testing.T) {
+// TestAKilledClientIsDisconnectedAsClosed kills curl: its kernel closes the connection.
+func TestAKilledClientIsDisconnectedAsClosed(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
 	heard := newEvents(t)
 	heard.hear(h)
@@ -628,9 +397,9 @@ func TestAKilledClientHasClosed(t *testing.T) {
 	heard.are(who, "connect, join foo, disconnect closed")
 }
 
-// TestASilentClientHasMissedItsHeartbeats has the program hear why one is gone that promised signs of
-// life and gives none, though its connection stands.
-func TestASilentClientHasMissedItsHeartbeats(t *testing.T) {
+// TestAClientWithoutHeartbeatsIsDisconnected asks for client heartbeats and sends none on an open
+// connection.
+func TestAClientWithoutHeartbeatsIsDisconnected(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
 	heard := newEvents(t)
 	heard.hear(h)

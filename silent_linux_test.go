@@ -13,10 +13,10 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestASilentLinkIsNoticed has a listener, curl, in a network namespace of its own, whose address is
-// then taken away: nothing is closed, and nothing answers any more. The kernel gives up on heartbeats
-// that nobody acknowledges (TCP_USER_TIMEOUT).
-func TestASilentLinkIsNoticed(t *testing.T) {
+// TestALostLinkIsNoticed runs curl in a network namespace and then removes the namespace's address: no
+// connection is closed, and nothing answers. The kernel gives up on heartbeats that are not acknowledged
+// (TCP_USER_TIMEOUT).
+func TestALostLinkIsNoticed(t *testing.T) {
 	far := newLink(t)
 	addr := make(chan string, 1)
 	h, err := watchbox.New(watchbox.WithOpenToAnyone(), watchbox.WithHeartbeat(200*time.Millisecond),
@@ -57,7 +57,7 @@ type link struct {
 	name, near, far string
 }
 
-// newLink makes one. It takes root's rights, which make test has where it can install Chromium.
+// newLink makes a link. It needs root and skips the test without it.
 func newLink(t *testing.T) *link {
 	t.Helper()
 	n := os.Getpid() % 250
@@ -82,7 +82,7 @@ func (l *link) ip(args ...string) {
 	}
 }
 
-// silence takes the far end's address away. What is sent there is dropped.
+// silence removes the far end's address. Packets to it are dropped.
 func (l *link) silence() {
 	l.Helper()
 	l.ip("-n", l.name, "addr", "del", l.far+"/30", "dev", "far")

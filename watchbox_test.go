@@ -150,7 +150,7 @@ const (
 	uid    = "4347ce1e-ef2b-84d4-8ffd-935ae735b9b0"
 )
 
-func TestOptionsSayWhatIsWrong(t *testing.T) {
+func TestInvalidOptionsAreNamedInErrors(t *testing.T) {
 	for want, o := range map[string]watchbox.Option{
 		"profile":                 watchbox.WithProfile("fast"),
 		"max-memory":              watchbox.WithMaxMemory(1),
@@ -216,7 +216,7 @@ func TestTheProgramPublishesTextBytesAndJSON(t *testing.T) {
 	}
 }
 
-func TestTheProgramHearsOfASessionInOrder(t *testing.T) {
+func TestCallbacksOfOneSessionInOrder(t *testing.T) {
 	p := host(t, watchbox.WithSessionTimeout(200*time.Millisecond))
 	said := make(chan string, 100)
 	p.OnConnect(func(s watchbox.Session) { said <- "connect " + s.UID })
@@ -241,7 +241,7 @@ func TestTheProgramHearsOfASessionInOrder(t *testing.T) {
 	}
 }
 
-func TestTheProgramHearsOfAReturnAndOfAKick(t *testing.T) {
+func TestCallbacksForAReconnectAndAKick(t *testing.T) {
 	p := host(t, watchbox.WithSessionTimeout(time.Minute))
 	said := make(chan string, 100)
 	p.OnReconnect(func(s watchbox.Session) { said <- "reconnect " + s.UID })
@@ -258,7 +258,7 @@ func TestTheProgramHearsOfAReturnAndOfAKick(t *testing.T) {
 	}
 }
 
-func TestTheProgramAnswersAMessage(t *testing.T) {
+func TestReplyToAMessage(t *testing.T) {
 	p := host(t)
 	failed := make(chan string, 1)
 	p.OnMessage(func(m watchbox.Message) {
@@ -284,7 +284,7 @@ func TestTheProgramAnswersAMessage(t *testing.T) {
 	}
 }
 
-func TestAHookMayChangeAMessageOrRefuseIt(t *testing.T) {
+func TestBeforePublishMayChangeOrRefuseAMessage(t *testing.T) {
 	p := host(t)
 	p.BeforePublish(func(_ context.Context, m *watchbox.Message) error {
 		switch m.Text() {
@@ -374,7 +374,7 @@ func run(t *testing.T, root http.Handler, opts ...watchbox.Option) (p *program, 
 	return &program{t, hub, "http://" + (<-listening).String(), &http.Client{Transport: transport}}, cancel, ran
 }
 
-func TestRunEndsWithTheContextAndAnswersWhatIsUnderWay(t *testing.T) {
+func TestRunEndsWithItsContextAndAnswersRequestsInProgress(t *testing.T) {
 	p, cancel, ran := run(t, nil)
 	entered, free := make(chan struct{}), make(chan struct{})
 	p.BeforePublish(func(context.Context, *watchbox.Message) error {
@@ -420,7 +420,7 @@ func TestRunServesTheProgramsOwnHandler(t *testing.T) {
 	}
 }
 
-func TestRunSaysWhyItCannot(t *testing.T) {
+func TestRunReturnsAnErrorForABadAddress(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 type get struct {
 	Server `embed:""`
 
-	Filter string `arg:"" help:"Group, or pattern: + is one level, # at the end is all below."`
+	Filter string `arg:"" help:"Group or pattern: + matches one level, a final # any number of levels."`
 	JSON   bool   `help:"Print each message as the hub sends it, with id, group, time and the rest." name:"json"`
 }
 

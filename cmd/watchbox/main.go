@@ -62,7 +62,7 @@ func run(args []string) error {
 func newParser(c *commands) (*kong.Kong, error) {
 	options := []kong.Option{
 		kong.Name("watchbox"),
-		kong.Description("A message hub over plain HTTP: listen with a GET, send with a POST."),
+		kong.Description("A message hub over plain HTTP: subscribe with a GET, publish with a POST."),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.DefaultEnvars("WATCHBOX"),
