@@ -67,19 +67,38 @@ func TestPresenceMessagesForEachChange(t *testing.T) {
 // full speed. Messages published between the answer to the PUT and the request of the DELETE arrive once
 // and in order, after the retained message.
 func TestALiveJoinLosesAndRepeatsNothing(t *testing.T) {
-	hub, addr := serve(t)
+	hub, addr := serve(t, watchbox.WithMaxMemory(512<<20)) // holds all that the pace allows
 	p := at(t, addr)
 	p.wants(201, "POST /v1/groups/sea/state?retain=true", "calm")
 	streams := map[string]*subscriber{ // by the name of a group that only it has
 		"alone": p.listen("/v1/groups/alone", ""), "busy": p.listen("/v1/events?group=busy&group=noise", ""),
 	}
 	done := make([]atomic.Int64, 3) // how many messages of each publisher were answered
+	pace := make([]chan bool, len(done))
+	for i := range pace {
+		pace[i] = make(chan bool, 50*41) // a value for each hundred messages
+	}
+	more := func() {
+		for _, c := range pace {
+			for range 50 {
+				c <- true
+			}
+		}
+	}
+	more()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var publishing sync.WaitGroup
 	for i := range done {
 		publishing.Go(func() {
 			for n := int64(1); ctx.Err() == nil; n++ {
+				if n%100 == 1 {
+					select {
+					case <-pace[i]:
+					case <-ctx.Done():
+						return
+					}
+				}
 				if _, err := hub.Publish(context.Background(), "sea", [2]int64{int64(i), n}); err != nil {
 					t.Error(err)
 					return
@@ -96,7 +115,7 @@ func TestALiveJoinLosesAndRepeatsNothing(t *testing.T) {
 	for name, l := range streams {
 		joining.Go(func() {
 			for round := range 20 {
-				if wrong := joinAndLeave(l, name, done, round); wrong != "" {
+				if wrong := joinAndLeave(l, name, done, more, round); wrong != "" {
 					t.Errorf("%s, round %d: %s", name, round, wrong)
 					return
 				}
@@ -108,11 +127,13 @@ func TestALiveJoinLosesAndRepeatsNothing(t *testing.T) {
 	publishing.Wait()
 }
 
-// joinAndLeave returns what is wrong with what comes meanwhile.
-func joinAndLeave(l *subscriber, group string, done []atomic.Int64, round int) string {
+// joinAndLeave joins and leaves, and returns an error text if the messages in between are wrong. It calls
+// more once, so that publishers do not get further ahead than the log can hold.
+func joinAndLeave(l *subscriber, group string, done []atomic.Int64, more func(), round int) string {
 	l.own(204, "PUT", "/groups/sea/%23", "")
 	from := counts(done)
-	for { // so that something is published
+	more()
+	for { // until some messages are published
 		if now := counts(done); now[0] > from[0]+int64(round) {
 			break
 		}
