@@ -214,6 +214,51 @@ func TestOneRefusedMessageDoesNotFailThoseSentWithIt(t *testing.T) {
 	}
 }
 
+// A proxy with a small limit refuses a batch but none of its messages.
+func TestMessagesAreSentAloneIfAProxyRefusesThemTogether(t *testing.T) {
+	g := newGate(t, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/v1/messages" {
+			return false
+		}
+		http.Error(w, "<h1>413 Request Entity Too Large</h1>", http.StatusRequestEntityTooLarge)
+		return true
+	})
+	_, errs := g.crowd(g.client(), 20, func(int) string { return "a" })
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	if n := len(g.history("a")); n != 20 || g.batches.Load() == 0 {
+		t.Errorf("%d messages are in the log, want 20; %d batches", n, g.batches.Load())
+	}
+}
+
+// While the hub is replaced, a proxy may answer 404 after the hub has appended a batch whose answer is lost.
+func TestABatchThatMayBeInTheLogIsNotSentAgainAlone(t *testing.T) {
+	var attempts atomic.Int32
+	var g *gate
+	g = newGate(t, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/v1/messages" {
+			return false
+		}
+		switch attempts.Add(1) {
+		case 1:
+			g.hub.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		case 2:
+			http.NotFound(w, r)
+			return true
+		}
+		return false
+	})
+	_, errs := g.crowd(g.client(), 20, func(int) string { return "a" })
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(g.history("a")); n != 20 || attempts.Load() < 3 {
+		t.Errorf("%d messages are in the log after %d batches, want 20", n, attempts.Load())
+	}
+}
+
 // An answer that is lost is asked for again under the same key.
 func TestABatchWhoseAnswerIsLostIsAppendedOnce(t *testing.T) {
 	var lost atomic.Int32
@@ -261,8 +306,11 @@ func TestACallThatWaitsEndsWithItsContextOrWithClose(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
+	if n := c.Waiting(); n != 0 {
+		t.Errorf("%d messages wait though their calls have ended", n)
+	}
 	go publish(g.soon())
-	for c.Waiting() < 2 {
+	for c.Waiting() < 1 {
 		runtime.Gosched()
 	}
 	_ = c.Close()

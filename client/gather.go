@@ -65,9 +65,20 @@ func (c *Client) send(p *post) (id string, err error) {
 	case o := <-p.done:
 		return o.id, o.err
 	case <-p.ctx.Done():
+		c.withdraw(p)
 		return "", context.Cause(p.ctx)
 	case <-c.life.Done():
 		return "", context.Cause(c.life)
+	}
+}
+
+// withdraw removes a message that still waits. While the hub is down, messages of callers that have given up must not
+// pile up.
+func (c *Client) withdraw(p *post) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.posts, p); i >= 0 {
+		c.posts = slices.Delete(c.posts, i, i+1)
 	}
 }
 
@@ -110,8 +121,9 @@ func (c *Client) takePosts() []*post {
 	return batch
 }
 
-// sendBatch sends messages in one request. If the hub refuses that, it appends none of them: each is
-// then sent alone, so that only those which are refused fail.
+// sendBatch sends messages in one request. If that is refused, the hub has appended none of them: each is
+// then sent alone, so that only those which are refused fail. A proxy may refuse the request because it is larger than
+// it allows.
 func (c *Client) sendBatch(batch []*post) {
 	outcomes := make([]outcome, len(batch))
 	var err error
@@ -151,7 +163,9 @@ func (c *Client) sendTogether(batch []*post, outcomes []outcome) error {
 		}
 		body = append(append(body, line...), '\n')
 	}
-	got, err := c.receipt(ctx, newPost("/v1/messages", ndjson, body, nil))
+	r := newPost("/v1/messages", ndjson, body, nil)
+	r.divisible = true
+	got, err := c.receipt(ctx, r)
 	if err != nil {
 		return err
 	}

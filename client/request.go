@@ -37,6 +37,7 @@ type request struct {
 	body         []byte
 	key          string // Idempotency-Key
 	ownKey       bool   // the caller has chosen it
+	divisible    bool   // it can be sent in parts, so that any 413 is final
 	largest      int64  // how large, in bytes, the answer may be; 0: maxAnswer
 }
 
@@ -58,6 +59,8 @@ func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error
 			renewed = true
 			continue
 		case refused && c.final(e), errors.Is(err, errToken):
+			return nil, err
+		case refused && r.divisible && e.Status == http.StatusRequestEntityTooLarge: // a proxy's: it has never let this through
 			return nil, err
 		case refused:
 			err = c.pause(ctx, err, max(e.retryAfter, c.delay(failures)))
