@@ -115,7 +115,10 @@ func final(err error, met bool) bool {
 		return false
 	case e.status == http.StatusUnauthorized, e.status == http.StatusForbidden:
 		return true
-	case e.status == http.StatusRequestTimeout, e.status == http.StatusTooManyRequests, e.status >= 500:
+	case e.status == http.StatusNotImplemented, e.status == http.StatusInsufficientStorage,
+		e.code == "program-failed": // BeforePublish panicked: it would again
+	case e.status == http.StatusRequestTimeout, e.status == http.StatusTooEarly, e.status == http.StatusTooManyRequests,
+		e.status >= 500:
 		return false
 	}
 	return e.code != "" || !met
