@@ -46,6 +46,21 @@ func TestTheStartPageListensAndSends(t *testing.T) {
 	}
 }
 
+// Safari before 17.4 and Chrome before 116 have no AbortSignal.any.
+func TestTheStartPageShowsARefusalInAnOldBrowser(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := open(t, s.url()+"/")
+	p.do("delete AbortSignal.any")
+	p.run(
+		chromedp.WaitVisible("#group", chromedp.ByID),
+		chromedp.SetValue("#group", "a/#/b", chromedp.ByID),
+		chromedp.Click("#toggle", chromedp.ByID),
+	)
+	p.until("document.querySelector('#listen-error').textContent.includes('filter-invalid')")
+	p.until("document.querySelector('#state').dataset.state === 'closed'")
+}
+
 func TestTheContentOfAMessageStaysText(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
@@ -116,7 +131,7 @@ func TestAPageOfAnotherOriginIsRefused(t *testing.T) {
 	if text(got) != text(want) {
 		t.Errorf("got  %s\nwant %s", text(got), text(want))
 	}
-	// Of an opaque answer the page learns nothing; the hub must not have done anything, either.
+	// The page cannot read an opaque answer. The hub must not have done anything, either.
 	own := test(t, s.url(), "/")
 	var history string
 	own.eval(&history, `return (await fetch("/v1/history/%%23")).text()`)

@@ -1,5 +1,5 @@
-// The page at work: an EventSource for the group, a POST for what is sent, and a log of both.
-// Nothing here is ever parsed as HTML: all data becomes text.
+// The start page: listens to a group with an EventSource, publishes with a POST, and logs both.
+// Data is never parsed as HTML; it is added as text.
 
 /** How many lines the log keeps. */
 const MAX_LINES = 500;
@@ -7,45 +7,45 @@ const MAX_LINES = 500;
 /** How many characters of a payload a line shows. */
 const MAX_TEXT = 4000;
 
-/** How long to wait, in ms, before listening again, where the server does not say. */
+/** How long to wait before reconnecting, in ms, if the server does not say. */
 const RETRY_MS = 5000;
 
-/** The hub's own address: the page lies at its root, wherever that is mounted. */
+/** The hub's address. The page is at its root, wherever the hub is mounted. */
 const base = new URL(".", location.href);
 
 /**
  * @template {HTMLElement} T
  * @param {string} id
- * @returns {T} the element, which is part of the page
+ * @returns {T} the element, which the page has
  */
 const $ = (id) => /** @type {T} */ (document.getElementById(id));
 
 // ---- groups and addresses
 
 /**
- * Returns the address of a group or filter. Each level is encoded for itself: the slashes between
+ * Returns the address of a group or filter. Each level is encoded by itself. The slashes between
  * them are part of the path.
  * @param {string} group
  * @returns {URL}
- * @throws {Error} for what has no address of its own
+ * @throws {Error} if the group cannot be written as an address
  */
 function address(group) {
   const levels = group.split("/");
   if (levels.some((level) => level === "." || level === "..")) {
-    throw new Error(`"${group}" has a level . or .., which a browser takes out of an address`);
+    throw new Error(`"${group}" has a level . or .., which browsers remove from addresses`);
   }
   let path;
   try {
-    // The quotes are for the curl lines, which put the address between two of them.
+    // The curl lines put the address in single quotes.
     path = levels.map((level) => encodeURIComponent(level).replaceAll("'", "%27")).join("/");
   } catch {
-    throw new Error("the group holds half of a character");
+    throw new Error("the group has an incomplete character (half of a surrogate pair)");
   }
   return new URL("v1/groups/" + path, base);
 }
 
 /**
- * Returns what an answer that is no success says, for people.
+ * Returns a readable reason for an answer that is not a success.
  * @param {Response} response
  * @returns {Promise<string>}
  */
@@ -58,16 +58,16 @@ async function reason(response) {
 }
 
 /**
- * @param {unknown} error of address, fetch or our own
- * @returns {string} what it says, for people
+ * @param {unknown} error from address, fetch or this file
+ * @returns {string} a readable reason
  */
 function why(error) {
-  if (error instanceof TypeError) return "the server cannot be reached"; // fetch says no more
+  if (error instanceof TypeError) return "the server cannot be reached"; // fetch gives no reason
   return error instanceof Error ? error.message : String(error);
 }
 
 /**
- * Shows an error below a form, or takes it away.
+ * Shows an error below a form, or hides it.
  * @param {string} id
  * @param {string} text "" for none
  */
@@ -79,10 +79,10 @@ function showError(id, text) {
 
 // ---- the log
 
-/** @type {HTMLElement[]} Lines that the next frame adds. */
+/** @type {HTMLElement[]} Lines that are added in the next frame. */
 let waiting = [];
 
-/** How many messages came since the log was cleared. */
+/** How many messages were received since the log was cleared. */
 let received = 0;
 
 /**
@@ -99,7 +99,7 @@ function element(tag, className, text) {
 }
 
 /**
- * Adds a line to the log. Lines wait for the next frame, so that many of them cost one layout.
+ * Adds a line to the log. Lines are added together in the next frame, so that many cost one layout.
  * @param {{kind: string, time: Date, group?: string, marks?: string[], text: string, id?: string}} line
  */
 function addLine({ kind, time, group, marks = [], text, id }) {
@@ -113,13 +113,13 @@ function addLine({ kind, time, group, marks = [], text, id }) {
   for (const mark of marks) head.append(" ", element("span", "mark", mark));
   const more = text.length - MAX_TEXT;
   row.append(head, " ", element("span", "text", more > 0 ? text.slice(0, MAX_TEXT) : text));
-  if (more > 0) row.append(" ", element("span", "mark", `and ${more} characters more`));
+  if (more > 0) row.append(" ", element("span", "mark", `and ${more} more characters`));
   waiting.push(row);
-  if (waiting.length > MAX_LINES) waiting.shift(); // a tab in the background has no frames
+  if (waiting.length > MAX_LINES) waiting.shift(); // a background tab has no frames
   if (waiting.length === 1) requestAnimationFrame(flush);
 }
 
-/** Moves the waiting lines into the log, and keeps to its end if that is what was in view. */
+/** Adds the waiting lines to the log. If its end was in view, scrolls to the new end. */
 function flush() {
   const log = $("log");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
@@ -148,7 +148,7 @@ function clockOf(time) {
 }
 
 /**
- * Adds a message, as the wire format has it.
+ * Adds a message in the wire format.
  * @param {string} data
  */
 function addMessage(data) {
@@ -164,7 +164,7 @@ function addMessage(data) {
 }
 
 /**
- * Adds what the server says about the stream. The session's secret is nobody's to read.
+ * Adds an event about the stream. It never shows the session's secret.
  * @param {"session" | "gap" | "bye"} kind
  * @param {string} data
  */
@@ -172,9 +172,9 @@ function addEvent(kind, data) {
   const d = JSON.parse(data);
   const texts = {
     session: () => `listening as ${d.uid}, heartbeat ${d.heartbeat}`,
-    gap: () => `messages to ${d.filter} after ${d.after} can no longer be had: ${d.reason}` +
+    gap: () => `messages to ${d.filter} after ${d.after} can no longer be delivered: ${d.reason}` +
       (d.oldest ? `; the next is ${d.oldest}` : ""),
-    bye: () => `the server ends the stream: ${d.reason}`,
+    bye: () => `the server ended the stream: ${d.reason}`,
   };
   addLine({ kind, time: new Date(), marks: [kind], text: texts[kind]() });
 }
@@ -192,7 +192,7 @@ class Listener {
   }
 
   /**
-   * Opens the stream: where it was, if it was somewhere.
+   * Opens the stream, after the last id if there is one.
    * @returns {EventSource}
    */
   open() {
@@ -223,7 +223,7 @@ class Listener {
   /** @param {EventSource} source */
   async failed(source) {
     showState("reconnecting");
-    if (source.readyState !== EventSource.CLOSED) return; // it does so by itself
+    if (source.readyState !== EventSource.CLOSED) return; // EventSource reconnects by itself
     const { text, retry } = await this.refusal();
     if (this.stopped.signal.aborted) return;
     showError("listen-error", text);
@@ -235,26 +235,28 @@ class Listener {
   }
 
   /**
-   * Asks once more in a way that shows the answer: an EventSource does not tell why it was refused.
-   * @returns {Promise<{text: string, retry?: number}>} and after how many ms to try again, if at all
+   * Repeats the request by fetch, because an EventSource does not give the reason of a refusal.
+   * @returns {Promise<{text: string, retry?: number}>} retry: ms until the next attempt; undefined for none
    */
   async refusal() {
-    const asked = new AbortController();
+    const asked = new AbortController(); // Safari before 17.4 has no AbortSignal.any
+    const abort = () => asked.abort();
+    this.stopped.signal.addEventListener("abort", abort);
     try {
       const response = await fetch(this.url, {
-        headers: { Accept: "text/event-stream" }, cache: "no-store",
-        signal: AbortSignal.any([asked.signal, this.stopped.signal]),
+        headers: { Accept: "text/event-stream" }, cache: "no-store", signal: asked.signal,
       });
       const type = response.headers.get("Content-Type") ?? "";
       if (type.startsWith("text/event-stream")) return { text: "", retry: RETRY_MS }; // it works again
-      if (response.ok) return { text: `the answer is no stream (${response.status} ${type})` };
+      if (response.ok) return { text: `the answer is not an event stream (${response.status} ${type})` };
       const after = Number(response.headers.get("Retry-After"));
       const retry = after > 0 ? after * 1000 : response.status >= 500 ? RETRY_MS : undefined;
       return { text: await reason(response), retry };
     } catch {
       return { text: "the server cannot be reached", retry: RETRY_MS };
     } finally {
-      asked.abort(); // it may be a stream
+      this.stopped.signal.removeEventListener("abort", abort);
+      abort(); // the answer may be a stream
     }
   }
 
@@ -306,7 +308,7 @@ async function send() {
     });
     if (!response.ok) throw new Error(await reason(response));
     const receipt = await response.json();
-    sent.textContent = `Sent as ${receipt.id}` + (listener ? "" : ": listen to see what comes");
+    sent.textContent = `Sent as ${receipt.id}` + (listener ? "" : ": listen to see it arrive");
     message.value = "";
   } catch (error) {
     showError("send-error", why(error));
@@ -316,19 +318,19 @@ async function send() {
 
 // ---- the page
 
-/** @returns {string} the group, or filter, that is written */
+/** @returns {string} the group or filter in the input */
 function group() {
   return /** @type {HTMLInputElement} */ ($("group")).value;
 }
 
-/** Shows what depends on the group. */
+/** Updates what depends on the group. */
 function showGroup() {
   $("target").textContent = group() || "…";
   let url = "";
   try {
     url = address(group()).href;
   } catch {
-    // Listen and Send say what is wrong with it.
+    // Listen and Send show what is wrong.
   }
   $("curl-listen").textContent = url && `curl -N '${url}'`;
   $("curl-send").textContent = url && `curl -d 'hello' '${url}'`;
@@ -341,7 +343,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(source.textContent ?? "");
   } catch {
-    getSelection()?.selectAllChildren(source); // over plain http elsewhere than here there is no clipboard
+    getSelection()?.selectAllChildren(source); // over plain HTTP, only pages on localhost have a clipboard
     done = false;
   }
   button.textContent = done ? "Copied" : "Selected";
