@@ -6,7 +6,7 @@
 //   await wb.join("home/#", (m) => console.log(m.group, m.msg));
 //   await wb.publish("home/kitchen", "the kettle is on");
 //
-// A Link keeps one stream to the hub open. A Watchbox is one client of it: it knows the callbacks and the position
+// A Link keeps one stream to the hub open. A Watchbox is one client of it and has the callbacks and the position
 // of the last message. With the option shared, the Watchboxes of several tabs use the Link of one of them; in the other
 // tabs a Shared takes its place.
 
@@ -239,7 +239,7 @@ function deferred() {
  * Makes requests, with a token if there is one. Redirects are not followed, because the session's secret and a token
  * would follow them to other hosts.
  */
-class Caller {
+class Requests {
   /**
    * @param {URL} base
    * @param {Options} options
@@ -391,7 +391,7 @@ function parser(onBlock, onRetry) {
 
 /**
  * Opens a stream by fetch, which sees heartbeats and the reason of a refusal.
- * @param {Caller} caller
+ * @param {Requests} caller
  * @param {URL} url
  * @param {Promise<Record<string, string>>} headers
  * @param {Sink} sink
@@ -514,7 +514,7 @@ class Link {
   error;
 
   /**
-   * @param {Caller} caller
+   * @param {Requests} caller
    * @param {Options} options
    * @param {string} secret
    * @param {number} settle how long to wait for more filters before opening a stream, in ms
@@ -1104,14 +1104,14 @@ export class Watchbox extends EventTarget {
   /** @type {Set<Join>} */
   #joins = new Set();
   /** @type {Map<string, Message[]>} Filters that the page before this one had joined and this one has not yet. */
-  #held = new Map();
+  #unclaimed = new Map();
   /** @type {Map<string, Promise<void>>} Filters that resume. */
   #resumes = new Map();
   #position = "";
   #uid = "";
   /** @type {State} */
   #state = "idle";
-  #was = false; // whether the stream has been open
+  #wasOpen = false; // whether the stream has been open
   #lost = false; // whether a loss was reported
   /** @type {{group: string, value: unknown, options: import("./watchbox.d.ts").WillOptions} | undefined} */
   #will;
@@ -1130,13 +1130,13 @@ export class Watchbox extends EventTarget {
     this.#base.search = this.#base.hash = "";
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
     this.#options = options;
-    this.#caller = new Caller(this.#base, options, this.#closed.signal);
+    this.#caller = new Requests(this.#base, options, this.#closed.signal);
     this.#memory = new Memory(this.#name);
     const saved = this.#memory.load();
     this.#position = saved.id;
     this.#caller.met = saved.id !== ""; // the page before this one had a stream
     const backlog = new Map(saved.backlog);
-    for (const filter of saved.filters) this.#held.set(filter, backlog.get(filter) ?? []);
+    for (const filter of saved.filters) this.#unclaimed.set(filter, backlog.get(filter) ?? []);
     // The secret is stored only while no page uses it. A duplicated tab copies the storage, and with the secret
     // it would change the filters of this session.
     this.#secret = options.session ?? saved.secret ?? random();
@@ -1162,10 +1162,10 @@ export class Watchbox extends EventTarget {
     if (this.#closed.signal.aborted) throw reason(this.#closed.signal);
     path(filter);
     const hub = this.#begin();
-    const backlog = this.#held.get(filter);
+    const backlog = this.#unclaimed.get(filter);
     /** @type {Join} */
     const join = { filter, callback, resumed: backlog !== undefined, first: "", retained: new Map(), backlog };
-    this.#held.delete(filter);
+    this.#unclaimed.delete(filter);
     this.#joins.add(join);
     if (backlog) queueMicrotask(() => this.#catchUp(join)); // after join has returned its promise
     this.#memory.saveSoon(this.#saved);
@@ -1208,8 +1208,8 @@ export class Watchbox extends EventTarget {
    * @returns {Promise<import("./watchbox.d.ts").BatchReceipt>}
    */
   async publishBatch(messages, { signal } = {}) {
-    const lines = await Promise.all(messages.map(line));
-    return this.#post("v1/messages", { body: lines.join(""), type: "application/x-ndjson" }, signal);
+    const lines = await Promise.all(messages.map(draft));
+    return this.#post("v1/messages", { body: lines.map((m) => JSON.stringify(m) + "\n").join(""), type: "application/x-ndjson" }, signal);
   }
 
   /**
@@ -1278,7 +1278,7 @@ export class Watchbox extends EventTarget {
   /** @returns {Link | Shared} the owner of the stream, with all filters that resume */
   #begin() {
     if (this.#hub) return this.#hub;
-    const filters = new Set([...this.#held.keys(), ...[...this.#joins].map((join) => join.filter)]);
+    const filters = new Set([...this.#unclaimed.keys(), ...[...this.#joins].map((join) => join.filter)]);
     /** @type {(news: News) => void} */
     const tell = (news) => { if (this.#hub === hub) this.#hear(news); };
     const shares = this.#options.shared && globalThis.navigator?.locks && globalThis.BroadcastChannel;
@@ -1308,7 +1308,7 @@ export class Watchbox extends EventTarget {
   #remove(join) {
     if (!this.#joins.delete(join) || [...this.#joins].some((j) => j.filter === join.filter)) return;
     this.#hub?.remove(join.filter);
-    if (this.#joins.size + this.#held.size === 0) this.#position = ""; // the next join starts without a position
+    if (this.#joins.size + this.#unclaimed.size === 0) this.#position = ""; // the next join starts without a position
     this.#memory.saveSoon(this.#saved);
   }
 
@@ -1331,7 +1331,7 @@ export class Watchbox extends EventTarget {
       if (matches(join.filter, message.group)) this.#deliver(join, message);
     }
     if (message.retained) return; // the id of a retained message is not a position
-    for (const [filter, backlog] of this.#held) {
+    for (const [filter, backlog] of this.#unclaimed) {
       if (matches(filter, message.group) && backlog.push(message) > MAX_BACKLOG) this.#forget(filter);
     }
     this.#reach(message.id);
@@ -1381,7 +1381,7 @@ export class Watchbox extends EventTarget {
     if (this.#gaps.has(key) || this.#gaps.size === 0 && reached(this.#position, id)) return;
     this.#reach(id);
     this.#gaps.add(key);
-    const own = [...this.#joins].some((join) => join.filter === gap.filter) || this.#held.has(gap.filter);
+    const own = [...this.#joins].some((join) => join.filter === gap.filter) || this.#unclaimed.has(gap.filter);
     if (own) this.#emit("gap", gap);
   }
 
@@ -1405,11 +1405,11 @@ export class Watchbox extends EventTarget {
     if (changed || state === "waiting") this.#emit("state", { state, error, delay });
     if (state !== "open" || !changed) return;
     this.#caller.met = true; // where another tab has the stream, too
-    this.#letGo ??= setTimeout(() => [...this.#held.keys()].forEach((filter) => this.#forget(filter)), REJOIN);
+    this.#letGo ??= setTimeout(() => [...this.#unclaimed.keys()].forEach((filter) => this.#forget(filter)), REJOIN);
     if (this.#will) this.#putWill().catch(() => {}); // a restarted hub has forgotten it; setWill has reported errors
     if (this.#lost) this.#emit("reconnect", { uid: this.#uid });
-    else if (!this.#was) this.#emit("open", { uid: this.#uid });
-    this.#was = true;
+    else if (!this.#wasOpen) this.#emit("open", { uid: this.#uid });
+    this.#wasOpen = true;
     this.#lost = false;
   }
 
@@ -1419,7 +1419,7 @@ export class Watchbox extends EventTarget {
    * @param {number} [delay]
    */
   #lose(error, delay) {
-    if (!this.#was || this.#lost) return;
+    if (!this.#wasOpen || this.#lost) return;
     this.#lost = true;
     this.#emit("disconnect", { error, delay });
   }
@@ -1451,7 +1451,7 @@ export class Watchbox extends EventTarget {
    * @param {string} filter
    */
   #forget(filter) {
-    this.#held.delete(filter);
+    this.#unclaimed.delete(filter);
     if (![...this.#joins].some((join) => join.filter === filter)) this.#hub?.remove(filter);
   }
 
@@ -1468,8 +1468,8 @@ export class Watchbox extends EventTarget {
   /** @returns {Saved} */
   #saved = () => ({
     id: this.#position,
-    filters: [...new Set([...[...this.#joins].map((join) => join.filter), ...this.#held.keys()])],
-    backlog: [...this.#held].filter(([, backlog]) => backlog.length > 0),
+    filters: [...new Set([...[...this.#joins].map((join) => join.filter), ...this.#unclaimed.keys()])],
+    backlog: [...this.#unclaimed].filter(([, backlog]) => backlog.length > 0),
   });
 
   /** Stops and saves the position, so that the next page, or this one if it is shown again, resumes there. */
@@ -1512,7 +1512,7 @@ export class Watchbox extends EventTarget {
   async #putWill() {
     if (!this.#will) return;
     const { group, value, options: { delay, ttl, event, retain } } = this.#will;
-    const will = { group, msg: value, event, retain, delay: duration(delay), ttl: duration(ttl) };
+    const will = { ...await draft({ group, msg: value, event, retain, ttl }), delay: duration(delay) };
     await this.#own("PUT", "will", { body: JSON.stringify(will), headers: { "Content-Type": "application/json" } });
   }
 
@@ -1574,10 +1574,10 @@ function encode(value) {
 }
 
 /**
- * Returns a message as a line of a batch.
+ * Returns a message as it is sent in a batch or as a will.
  * @param {import("./watchbox.d.ts").BatchMessage} message
  */
-async function line({ group, msg = "", event, ttl, retain }) {
+async function draft({ group, msg = "", event, ttl, retain }) {
   path(group);
   /** @type {any} */
   const m = { group, msg, event, ttl: duration(ttl), retain };
@@ -1585,7 +1585,7 @@ async function line({ group, msg = "", event, ttl, retain }) {
     m.msg = base64(new Uint8Array(await new Blob([/** @type {BlobPart} */ (msg)]).arrayBuffer()));
     m.encoding = "base64";
   } else if (JSON.stringify(msg) === undefined) throw new TypeError(`watchbox: a ${typeof msg} cannot be JSON`);
-  return JSON.stringify(m) + "\n";
+  return m;
 }
 
 /** @param {Uint8Array} bytes */

@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestWatchboxJSWorksInTheOldestBrowsers takes away what browsers between Chrome 85 and today have got.
+// TestWatchboxJSWorksInTheOldestBrowsers removes what browsers have added since Chrome 85.
 func TestWatchboxJSWorksInTheOldestBrowsers(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]string{
@@ -50,7 +50,7 @@ func TestWatchboxJSWorksInTheOldestBrowsers(t *testing.T) {
 	}
 }
 
-// A group's name may be that of a member which every JavaScript object has.
+// A group may have the name of a member of every JavaScript object, such as constructor.
 func TestGroupsNamedAsMembersOfObjects(t *testing.T) {
 	t.Parallel()
 	for _, options := range []string{"{}", "{ shared: true }"} {
@@ -77,7 +77,7 @@ func TestGroupsNamedAsMembersOfObjects(t *testing.T) {
 	}
 }
 
-// foreign are answers that are not a hub's.
+// foreign has answers that do not come from a hub.
 var foreign = map[string]http.HandlerFunc{
 	"404 page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such site", http.StatusNotFound) },
 	"200 page": func(w http.ResponseWriter, _ *http.Request) {
@@ -184,8 +184,8 @@ func TestSecretsDoNotFollowARedirect(t *testing.T) {
 	}
 }
 
-// Whatever comes before the session event, the stream has to be open in half a minute. The page's clock is
-// turned forward, so that nobody waits for that.
+// A stream without a session event is asked for again after half a minute, whatever else it brings. The test turns
+// the page's clock forward instead of waiting.
 func TestAStreamThatDoesNotOpenIsAskedForAgain(t *testing.T) {
 	for stage, begin := range map[string]string{
 		"no header": "", "no event": ":\n", "half an event": "event: session\nid: x-1\ndata: {",
@@ -256,8 +256,18 @@ func TestBatchesRetainedValuesAndWillsThatStay(t *testing.T) {
 	leaver.do(`window.wb = t.watchbox(); await wb.join("x", t.hear);
 		await wb.setWill("status", "offline", { retain: true, event: "status", ttl: "1h" })`)
 	leaver.do("location.href = 'about:blank'")
+	bytes := test(t, s.url(), "/")
+	bytes.do(`window.wb = t.watchbox(); await wb.join("x", t.hear); await wb.setWill("bytes", new Uint8Array([0, 255]), { retain: true })`)
+	bytes.do("location.href = 'about:blank'")
+	receive(t, gone)
 	receive(t, gone)
 	p.do(`for (;;) {
+		const [m] = await wb.retained("bytes");
+		if (!m) continue;
+		if (String(m.msg) !== "0,255") throw new Error(JSON.stringify(m));
+		break;
+	}
+	for (;;) {
 		const [m] = await wb.retained("status");
 		if (!m) continue;
 		if (m.msg !== "offline" || m.event !== "status" || !m.expires) throw new Error(JSON.stringify(m));
