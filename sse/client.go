@@ -41,8 +41,8 @@ type Client struct {
 	// the attempt has failed, and another follows.
 	BeforeAttempt func(*http.Request) error
 
-	// HTTPClient makes the requests; nil is http.DefaultClient. Its Timeout is not applied: a stream
-	// has no end. It follows redirects as it does for any request, but a redirect to another host gets
+	// HTTPClient makes the requests; nil is http.DefaultClient. Its Timeout is not applied, because a stream
+	// does not end. It follows redirects as it does for any request, but a redirect to another host gets
 	// none of the headers that Header and BeforeAttempt have set, since they may be secrets. Content-Type,
 	// Last-Event-ID and the like are sent.
 	HTTPClient *http.Client
@@ -69,7 +69,7 @@ type Client struct {
 	FirstEventTimeout time.Duration
 
 	// IdleTimeout ends a connection on which no byte has come for this long, not even a comment, or that
-	// was not answered for this long. 0 is no timeout, because a server may send nothing for any time,
+	// has no response header for this long. 0 is no timeout, because a server may send nothing for any time,
 	// and events without ids that come while a Client reconnects are lost.
 	IdleTimeout time.Duration
 
@@ -119,8 +119,8 @@ type Client struct {
 // that is longer, plus a random part of a time that doubles from Retry to MaxBackoff. A
 // connection that stayed open for ten seconds counts as success.
 //
-// When Run returns it leaves nothing behind but what HTTPClient keeps for its next request. It may be
-// called again to continue.
+// When Run returns, no goroutine is left, and only HTTPClient may keep an idle connection. Run may be called
+// again to continue.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.setInterrupt(nil)
 	for failures := 0; ctx.Err() == nil; {
@@ -180,7 +180,7 @@ func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 	}
 	e := c.engine(req, idle)
 	go e.run()
-	defer func() { // also where a callback panics
+	defer func() { // also if a callback panics
 		cancel(nil)
 		for range e.out {
 		}
@@ -207,7 +207,7 @@ func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 	return !opened.IsZero() && time.Since(opened) >= steadyAfter, err
 }
 
-// deadline ends an attempt after a time, if that is above 0, unless met is called before.
+// deadline ends an attempt after a time unless met is called before. There is no deadline if the time is not above 0.
 func deadline(after time.Duration, missing string, end context.CancelCauseFunc) (met func()) {
 	if after <= 0 {
 		return func() {}
@@ -273,7 +273,7 @@ func (c *Client) tell(e *engine, it item) {
 		call(c.OnComment, string(it.Data))
 		return
 	case itemRetry:
-		// A millisecond, the least there is, stands for none: 0 is the default.
+		// Retry's 0 means the default, so a server's 0 becomes a millisecond.
 		c.Retry = min(max(it.retry, time.Millisecond), maxAsked)
 		return
 	}

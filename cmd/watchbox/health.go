@@ -14,11 +14,11 @@ import (
 // health checks a hub, as the health check of a container does.
 type health struct {
 	URL     string        `arg:"" optional:"" help:"Address of the hub." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
-	Live    bool          `help:"Check only that the hub answers (/healthz), and not that it takes messages (/readyz)."`
+	Live    bool          `help:"Check only that the hub answers (/healthz), not that it is ready for messages (/readyz)."`
 	Timeout time.Duration `help:"How long to wait for the answer." default:"5s"`
 }
 
-// Run prints what the hub says of itself.
+// Run prints the status that the hub reports.
 func (h *health) Run() error {
 	path := "/readyz"
 	if h.Live {
@@ -35,19 +35,19 @@ func (h *health) Run() error {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	const most = 64 << 10 // bytes of an answer
-	body, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	const maxAnswer = 64 << 10 // bytes
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("GET %s: %w", path, err)
 	}
-	var says struct{ Status string }
-	if resp.StatusCode == http.StatusOK && json.Unmarshal(body, &says) == nil && says.Status != "" {
-		fmt.Println(says.Status)
+	var answer struct{ Status string }
+	if resp.StatusCode == http.StatusOK && json.Unmarshal(body, &answer) == nil && answer.Status != "" {
+		fmt.Println(answer.Status)
 		return nil
 	}
 	var problem struct{ Code, Detail string }
 	if json.Unmarshal(body, &problem) == nil && problem.Code != "" {
 		return fmt.Errorf("the hub is not ready: %s (%s)", problem.Detail, problem.Code)
 	}
-	return errors.New("the answer is not a hub's: " + resp.Status)
+	return errors.New("the answer is not from a hub: " + resp.Status)
 }

@@ -274,7 +274,7 @@ func TestAKickedSessionDoesNotReconnect(t *testing.T) {
 	}
 }
 
-// However the bytes of a stream are cut, and whatever ends its lines.
+// The bytes of a stream may be cut anywhere, and its lines may end in CR, LF or both.
 func TestAStreamIsParsedHoweverItIsCut(t *testing.T) {
 	t.Parallel()
 	stream := "\ufeffretry: 5\r\nevent:session\rid: x-1\ndata: {\"uid\":\"u\",\r\ndata:\"heartbeat\":\"1m0s\"}\r\n\r\n" +

@@ -10,9 +10,9 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestAHundredOfAKindSurviveTenRestarts has a hundred clients in one page, on twenty addresses of
-// the same hub: a browser has no more than six connections to each. From where they are, the network
-// that is cut and refuses them for a while is a server that is started again on one log.
+// TestAHundredOfAKindSurviveTenRestarts has a hundred clients in one page. They use twenty addresses of
+// the same hub, because a browser opens at most six connections to each. The network is cut and refuses connections
+// for a while, which looks to the clients like a server that restarts with the same log.
 func TestAHundredOfAKindSurviveTenRestarts(t *testing.T) {
 	for kind, script := range map[string]string{
 		"EventSource": `new EventSource(address + "v1/groups/room?since=all").onmessage = (event) => list.push(JSON.parse(event.data).msg)`,

@@ -14,10 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// chromium is Debian's. make test installs it.
+// chromium is the path of Debian's package, which make test installs.
 const chromium = "/usr/bin/chromium"
 
-// browser is the one of all tests. Each has a window of its own with a storage of its own.
+// browser is shared by all tests. Each test has its own window with its own storage.
 var browser context.Context
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -29,7 +29,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	if _, err := exec.LookPath(chromium); err != nil {
-		fmt.Fprintln(os.Stderr, "there is no "+chromium+": make test installs it, and runs this")
+		fmt.Fprintln(os.Stderr, "there is no "+chromium+": make test installs it")
 		return 1
 	}
 	profile, err := os.MkdirTemp("", "watchbox-browser-")
@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// inBrowser runs f while there is a browser.
+// inBrowser runs f with a browser.
 func inBrowser(profile string, f func() int) int {
 	ctx, stop := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(time.Minute),

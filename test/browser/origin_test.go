@@ -11,8 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestAPageOfAnotherOriginUsesATokenAndCookies: its requests have headers that the browser asks for
-// first, and it may read the answers.
+// The headers of the page's requests make the browser send a preflight request first.
 func TestAPageOfAnotherOriginUsesATokenAndCookies(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -93,7 +93,7 @@ func (p *page) ready() *page {
 	return p
 }
 
-// again leaves the page, calls between, and loads the page again.
+// again leaves the page, calls between, and reloads the page.
 func (p *page) again(address string, between func()) {
 	p.t.Helper()
 	p.run(chromedp.Navigate("about:blank"))

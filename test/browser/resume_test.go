@@ -179,8 +179,8 @@ func TestADeadConnectionIsNoticedByMissingHeartbeats(t *testing.T) {
 	p.told("disconnect", "dead")
 }
 
-// An id without data fires no event and moves the last event id all the same (WHATWG HTML, 9.2.6):
-// so a listener to a quiet group does not fall behind a busy log.
+// An id without data fires no event but still sets the last event id (WHATWG HTML, 9.2.6). A listener to a
+// quiet group therefore does not fall behind a busy log.
 func TestAHeartbeatMovesTheLastEventIDOfAnEventSource(t *testing.T) {
 	t.Parallel()
 	asked := make(chan string, 10)

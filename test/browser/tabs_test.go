@@ -58,8 +58,8 @@ func TestTwoTabsHaveTheirOwnStreamsAndHearTheSame(t *testing.T) {
 	}
 }
 
-// A duplicated tab, and a window that a page opens, get a copy of its sessionStorage. What the copy
-// joins and leaves must be its own.
+// A duplicated tab, and a window that a page opens, get a copy of its sessionStorage. The copy's joins and leaves
+// must not affect the first tab.
 func TestACopyOfATabIsASessionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
@@ -122,7 +122,7 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 	two.heard(2, 4, 6, 7)
 }
 
-// The tab that leads is closed while messages come, and so is the next one.
+// The leading tab is closed while messages arrive, and then the next leader.
 func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
@@ -160,7 +160,7 @@ func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	last.told("gap")
 }
 
-// One of several tabs is loaded again, while the stream goes on for the others.
+// One of several tabs is reloaded. The stream continues for the others.
 func TestAReloadedSharingTabResumes(t *testing.T) {
 	for name, first := range map[string]bool{"the one that leads": true, "another": false} {
 		t.Run(name, func(t *testing.T) {

@@ -35,8 +35,8 @@ func transport(t *testing.T) *http.Transport {
 	return tr
 }
 
-// r3labs/sse takes the end of a stream for the end of the subscription, and what came of a block
-// that was cut off for a block: so its user asks again, and behind the last whole block.
+// r3labs/sse ends the subscription when the stream ends, and delivers a block that was cut off. Its user
+// therefore subscribes again, after the id of the last complete block.
 func TestR3labsSurvivesRestartsInALoopThatKeepsTheID(t *testing.T) {
 	s := serve(t)
 	tr := transport(t)

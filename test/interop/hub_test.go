@@ -12,8 +12,8 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// server is a hub on a socket that can be closed and opened again: a server that is started again
-// with the log it had.
+// server is a hub on a socket that can be closed and opened again, like a server that restarts with
+// the same log.
 type server struct {
 	t    *testing.T
 	addr string
@@ -43,7 +43,7 @@ func serve(t *testing.T, opts ...watchbox.Option) *server {
 	return s
 }
 
-// open listens, at the address that it had if it had one.
+// open listens, at its former address if it had one.
 func (s *server) open() {
 	s.t.Helper()
 	ln, err := net.Listen("tcp", s.addr)

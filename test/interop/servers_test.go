@@ -16,8 +16,8 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// resumes has our client listen to a server that cuts it off after each third event, publish being
-// how that server sends one. It returns what came.
+// resumes has our client listen to a server that disconnects it after every third event. publish has the server
+// send an event. It returns the data that was received.
 func resumes(t *testing.T, peer http.Handler, publish func(data string), path, behind string) (heard []string) {
 	t.Helper()
 	srv := httptest.NewServer(peer)
@@ -61,7 +61,7 @@ func numbers() (list []string) {
 	return list
 }
 
-// go-sse goes on behind the id.
+// go-sse resumes after the id.
 func TestOurClientResumesGoSSE(t *testing.T) {
 	log, err := gosse.NewFiniteReplayer(100, true)
 	if err != nil {
@@ -87,7 +87,7 @@ func TestOurClientResumesGoSSE(t *testing.T) {
 	}
 }
 
-// r3labs/sse begins with the event of the id, so the last that came comes again.
+// r3labs/sse resumes with the event of the id, so the last event is received again.
 func TestOurClientResumesR3labs(t *testing.T) {
 	peer := r3labs.New()
 	defer peer.Close()
