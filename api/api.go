@@ -27,7 +27,8 @@ type api struct {
 	hub  *hub.Hub
 	opts Options
 	mux  *chi.Mux
-	post http.HandlerFunc // publishes to a group
+
+	publishing, listening http.HandlerFunc // of a group; see route
 
 	outages outages
 }
@@ -36,7 +37,7 @@ type api struct {
 // behind http.StripPrefix.
 func New(h *hub.Hub, o Options) http.Handler {
 	a := &api{hub: h, opts: o, mux: chi.NewMux()}
-	a.post = a.receive(a.publish)
+	a.publishing, a.listening = a.receive(a.publish), a.serve(a.subscribe)
 	a.mux.NotFound(a.serve(notFound))
 	a.mux.MethodNotAllowed(a.serve(a.wrongMethod))
 	for _, r := range a.routes() {

@@ -2,7 +2,9 @@ package sse
 
 import (
 	"errors"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,9 +12,10 @@ import (
 
 // Poller notices when the other side closes a hijacked connection, or acknowledges nothing any more. It
 // has one goroutine for all connections, which Close ends. It has its own epoll instance, because the
-// runtime's would need a goroutine for each connection.
+// runtime's would need a goroutine for each connection. The runtime's only tells when that instance has
+// events: a thread that waits in epoll_wait would cost more for each event, and is one more.
 type Poller struct {
-	stop        int
+	file        *os.File // the epoll instance
 	userTimeout time.Duration
 	done        chan struct{}
 	close       func() error
@@ -44,20 +47,18 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		_ = unix.Close(ep)
-		return nil, err
+	if err := unix.SetNonblock(ep, true); err != nil { // else NewFile would not have the runtime watch it
+		return nil, errors.Join(err, unix.Close(ep))
 	}
-	p := &Poller{ep: ep, stop: stop, userTimeout: userTimeout, done: make(chan struct{})}
+	p := &Poller{file: os.NewFile(uintptr(ep), "epoll"), ep: ep, userTimeout: userTimeout, done: make(chan struct{})}
 	p.close = sync.OnceValue(p.end)
 	p.check = time.AfterFunc(time.Hour, p.checkAcks)
 	p.check.Stop()
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, stop, &ev); err != nil {
-		return nil, errors.Join(err, unix.Close(ep), unix.Close(stop))
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, p.file.Close())
 	}
-	go p.run(ep)
+	go p.run(raw)
 	return p, nil
 }
 
@@ -66,32 +67,31 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 func (p *Poller) Close() error { return p.close() }
 
 func (p *Poller) end() error {
-	one := [8]byte{1}
-	if _, err := unix.Write(p.stop, one[:]); err != nil {
+	if err := p.file.SetReadDeadline(time.Now()); err != nil {
 		return err
 	}
 	<-p.done
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ep := p.ep
 	p.ep = -1
 	p.check.Stop()
-	return errors.Join(unix.Close(ep), unix.Close(p.stop))
+	return p.file.Close()
 }
 
-func (p *Poller) run(ep int) {
+func (p *Poller) run(ep syscall.RawConn) {
 	defer close(p.done)
 	events := make([]unix.EpollEvent, 128)
 	junk := make([]byte, 4<<10)
 	for {
-		n, err := unix.EpollWait(ep, events, -1)
-		if err != nil && err != unix.EINTR {
-			return
+		n := 0
+		err := ep.Read(func(fd uintptr) bool {
+			n, _ = unix.EpollWait(int(fd), events, 0)
+			return n > 0 // otherwise Read waits for events
+		})
+		if err != nil {
+			return // Close
 		}
-		for _, ev := range events[:max(n, 0)] {
-			if ev.Fd < 0 {
-				return
-			}
+		for _, ev := range events[:n] {
 			c := p.conn(ev)
 			if c == nil {
 				continue

@@ -34,6 +34,9 @@ func (sh *shard) beat(now instant) {
 	sh.timer.Reset(next)
 }
 
+// late reports whether a stream is due before the timer fires: the shard's goroutine has to set it.
+func (sh *shard) late() bool { return len(sh.dues) > 0 && sh.dues[0].due < sh.beatAt }
+
 // heartbeat sends a stream its position, because it was sent nothing for a while.
 func (sh *shard) heartbeat(s *Stream, now instant) {
 	pos := max(s.pos, store.Seq(sh.pos.Load())) // it may be ahead of the shard

@@ -79,7 +79,7 @@ func (sh *shard) inline(a *appended) (done bool) {
 	}
 	sh.dispatch(now())
 	sh.pos.Store(uint64(sh.batch.Next))
-	return len(sh.dues) == 0 || sh.dues[0].due >= sh.beatAt // otherwise the goroutine has to set its timer
+	return !sh.late()
 }
 
 // readFew reads the log to its end, and reports whether what it read is for few streams.

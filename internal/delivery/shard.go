@@ -25,7 +25,7 @@ type shard struct {
 	follows atomic.Bool // it reads the log, because streams are parked
 
 	mu    sync.Mutex // guards what follows
-	inbox []func()   // calls for the shard's goroutine
+	inbox []func()   // calls for the shard's owner
 	shut  bool
 	why   Reason // why it was shut; does not change after that
 
@@ -63,12 +63,27 @@ func newShard(s *Set) *shard {
 	return sh
 }
 
-// post has the shard's goroutine call f.
+// post has the shard's owner call f.
 func (sh *shard) post(f func()) {
 	sh.mu.Lock()
 	sh.inbox = append(sh.inbox, f)
 	sh.mu.Unlock()
-	sh.rouse()
+	sh.attend()
+}
+
+// attend makes the calls in the inbox if no other goroutine runs the shard, because that costs less than
+// waking the shard's goroutine. Otherwise, and for what is left to do, it wakes that goroutine.
+func (sh *shard) attend() {
+	if !sh.owner.TryLock() {
+		sh.rouse()
+		return
+	}
+	open := sh.work()
+	late := sh.late()
+	sh.owner.Unlock()
+	if !open || late || sh.again.Load() {
+		sh.rouse()
+	}
 }
 
 // rouse wakes the shard's goroutine.
@@ -79,7 +94,7 @@ func (sh *shard) rouse() {
 	}
 }
 
-// ask has the shard's goroutine call f, and waits for it, unless the shard has ended.
+// ask has the shard's owner call f, and waits for it, unless the shard has ended.
 func (sh *shard) ask(f func()) {
 	done := make(chan struct{})
 	sh.post(func() { f(); close(done) })
@@ -92,8 +107,8 @@ func (sh *shard) ask(f func()) {
 // join adds a stream, which follows first. It returns false if the shard is shut.
 func (sh *shard) join(s *Stream) bool {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	if sh.shut {
+		sh.mu.Unlock()
 		return false
 	}
 	sh.inbox = append(sh.inbox, func() {
@@ -103,7 +118,8 @@ func (sh *shard) join(s *Stream) bool {
 			sh.end(s)
 		}
 	})
-	sh.rouse()
+	sh.mu.Unlock()
+	sh.attend()
 	return true
 }
 
