@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// schedule sets the timer to the next time at which something is due. A session without such a time has no running timer.
+// schedule sets the timer to the next time at which something is due. If nothing is, no timer runs.
 func (s *Session) schedule(now moment) {
 	if s.gone {
 		return
@@ -23,7 +23,7 @@ func (s *Session) schedule(now moment) {
 	}
 }
 
-// next returns the next time at which something is due, or zero if nothing is.
+// next returns the next time at which something is due, or 0 if nothing is.
 func (s *Session) next() (next moment) {
 	due := func(t moment) {
 		if next == 0 || t < next {
@@ -44,18 +44,19 @@ func (s *Session) next() (next moment) {
 	}
 	for _, a := range s.streams {
 		if a.heartbeat > 0 {
-			due(a.silent(s))
+			due(a.silentAt(s))
 		}
 	}
 	return next
 }
 
-// silent returns the time at which the session counts as silent, unless it gives a sign of life before.
-func (a *Attachment) silent(s *Session) moment {
+// silentAt returns the time at which the session counts as silent if it gives no sign of life before.
+func (a *Attachment) silentAt(s *Session) moment {
 	return moment(s.heard.Load()).add(a.heartbeat + a.heartbeat/2)
 }
 
-// onTimer ends silent streams, sends a delayed will, and ends memberships and the session when their time is over.
+// onTimer ends silent streams, sends a will whose delay has passed, and ends memberships and the session
+// if they have been lost for the session timeout.
 func (s *Session) onTimer() {
 	s.mu.Lock()
 	defer s.unlock()
@@ -63,7 +64,7 @@ func (s *Session) onTimer() {
 		return
 	}
 	now := rightNow()
-	s.missed(now)
+	s.endSilentStreams(now)
 	if s.lost != 0 {
 		if s.will != nil && s.will.Delay != nil && now >= s.lost.add(*s.will.Delay) {
 			s.sendWill()
@@ -74,28 +75,28 @@ func (s *Session) onTimer() {
 		}
 	}
 	if s.lost == 0 {
-		s.leaveLost(now)
+		s.endLostMemberships(now)
 	}
 	s.schedule(now)
 }
 
-// missed ends the streams whose clients promised heartbeats and have sent none in time.
-func (s *Session) missed(now moment) {
+// endSilentStreams ends the streams whose clients promised heartbeats and sent none in time.
+func (s *Session) endSilentStreams(now moment) {
 	for _, a := range slices.Clone(s.streams) {
-		if a.heartbeat == 0 || now < a.silent(s) {
+		if a.heartbeat == 0 || now < a.silentAt(s) {
 			continue
 		}
-		a.heartbeat = 0 // once
+		a.heartbeat = 0 // end the stream only once
 		a.stream.End(Heartbeat)
 	}
 }
 
-// leaveLost ends memberships that have been lost for the session timeout, while the session itself is connected.
-func (s *Session) leaveLost(now moment) {
+// endLostMemberships ends the memberships of a connected session that have been lost for the session timeout.
+func (s *Session) endLostMemberships(now moment) {
 	s.members = slices.DeleteFunc(s.members, func(m member) bool {
 		over := m.streams == 0 && now >= m.lost.add(s.registry.timeout)
 		if over {
-			s.tell(Leave, m.filter, m.why)
+			s.record(Leave, m.filter, m.why)
 		}
 		return over
 	})

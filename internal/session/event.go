@@ -6,58 +6,58 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Reason says why a session, or a membership, was lost or ended.
+// Reason is the reason why a session or membership was lost or ended.
 type Reason string
 
 // The reasons.
 const (
-	Closed    Reason = "closed"    // the other side closed the connection
+	Closed    Reason = "closed"    // the client closed the connection
 	Timeout   Reason = "timeout"   // the client did not acknowledge data that was sent to it
-	Heartbeat Reason = "heartbeat" // it sent no heartbeat when one was due
+	Heartbeat Reason = "heartbeat" // the client sent no heartbeat in time
 	Slow      Reason = "slow"      // the client did not read, and the policy disconnects slow streams
-	Ended     Reason = "ended"     // it ended the session itself
-	Kicked    Reason = "kicked"    // another client or the program ended it
-	Shutdown  Reason = "shutdown"  // the server ends
+	Ended     Reason = "ended"     // the client ended its own session
+	Kicked    Reason = "kicked"    // another client or the program ended the session
+	Shutdown  Reason = "shutdown"  // the server is shutting down
 )
 
-// Kind says what happened.
+// Kind is the kind of an Event.
 type Kind int
 
-// What happens to a session, and to its memberships.
+// The kinds of event: first those of a session, then those of a membership.
 const (
-	Connect    Kind = iota // its first stream opened
-	Reconnect              // it was lost, and a stream opened
-	Disconnect             // it is gone, after its memberships
-	SendWill               // its last will is due
-	WillDone               // its last will is not to be sent: it ended by itself
+	Connect    Kind = iota // the session's first stream opened
+	Reconnect              // a stream opened while the session was lost
+	Disconnect             // the session is gone; follows the Gone of its memberships
+	SendWill               // the last will must be sent
+	WillDone               // the last will is dropped, because the client ended its own session
 
-	Join  // Filter is new to it
-	Leave // Filter is no longer among its streams'
-	Lost  // the last stream with Filter closed
-	Back  // and one with it opened again
-	Gone  // the session is gone, and was a member of Filter
+	Join  // the session became a member of Filter
+	Leave // it is no longer a member of Filter
+	Lost  // its last stream with Filter closed
+	Back  // a stream with Filter opened while the membership was lost
+	Gone  // the session is gone while it was a member of Filter
 )
 
-// Event is something that happened.
+// Event is a change of a session or of one of its memberships.
 type Event struct {
 	Kind   Kind
 	UID    string
-	Filter group.Filter // of memberships
+	Filter group.Filter // of the membership
 	Reason Reason
 	Will   *Will
 }
 
-// Will is a message that is sent when its session ends.
+// Will is a last will: a message that is sent when its session ends.
 type Will struct {
 	Group  string
 	Event  string
 	Msg    []byte // a JSON value
-	Base64 bool   // Msg is a string of bytes
+	Base64 bool   // Msg is a JSON string of base64
 	Retain bool
-	Clear  bool          // with Retain: it clears what is retained
+	Clear  bool          // with Retain: it removes the retained message
 	TTL    time.Duration // after which the message expires; 0: never
 
-	// Delay is how long after the session was lost the will is sent, if the session has not returned
-	// or ended by then. nil: when the session ends.
+	// Delay is the time from the loss of the session until the will is sent, unless the session
+	// reconnects or ends before. nil: the will is sent when the session ends.
 	Delay *time.Duration
 }

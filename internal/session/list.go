@@ -12,13 +12,14 @@ type Info struct {
 	UID     string
 	Client  Client
 	Since   time.Time
-	Lost    time.Time // when it was; zero while it is here
+	Lost    time.Time // when it was lost; zero while it is connected
 	Filters []group.Filter
 	Streams []Stream
 }
 
-// List yields the sessions that have a filter which is wanted, with those filters alone; all of
-// them if wanted is nil. They come in the order in which they began, until yield fails.
+// List yields the sessions that have a wanted filter, with only their wanted filters. If wanted is nil,
+// it yields all sessions with all filters. They come in the order in which they began. List stops at the
+// first error of yield and returns it.
 func (r *Registry) List(wanted func(group.Filter) bool, yield func(*Info) error) error {
 	for s := range r.all() {
 		if i, ok := s.info(wanted); ok {
@@ -30,7 +31,7 @@ func (r *Registry) List(wanted func(group.Filter) bool, yield func(*Info) error)
 	return nil
 }
 
-// Listens reports whether a stream listens to a filter that is wanted.
+// Listens reports whether any open stream has a wanted filter.
 func (r *Registry) Listens(wanted func(group.Filter) bool) bool {
 	for s := range r.all() {
 		if s.listens(wanted) {
@@ -46,7 +47,7 @@ func (s *Session) listens(wanted func(group.Filter) bool) bool {
 	return slices.ContainsFunc(s.members, func(m member) bool { return m.streams > 0 && wanted(m.filter) })
 }
 
-// Get returns one session.
+// Get returns the session uid, or ErrUnknown.
 func (r *Registry) Get(uid string) (Info, error) {
 	var i Info
 	err := r.do(uid, func(s *Session) error {

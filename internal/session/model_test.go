@@ -14,21 +14,21 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// tick is the step of time in the random tests: all that they do takes a multiple of it.
+// tick is the unit of time in the random tests: every duration in them is a multiple of it.
 const tick = 500 * time.Millisecond
 
-// model is what a registry should tell of one session, found by looking at everything at every
-// tick. Times are ticks.
+// model computes the events that a registry should report about one session, in the simplest way: it
+// checks everything at every tick. Times are in ticks.
 type model struct {
-	now     int
-	here    bool // or lost
-	streams []*modelStream
-	members []*modelMember
-	will    *Will
-	lost    int
-	why     Reason
-	heard   int
-	told    []string
+	now       int
+	connected bool // else lost or unknown
+	streams   []*modelStream
+	members   []*modelMember
+	will      *Will
+	lost      int
+	why       Reason
+	heard     int
+	events    []string
 }
 
 type modelStream struct {
@@ -43,20 +43,20 @@ type modelMember struct {
 	why     Reason
 }
 
-func (m *model) tell(format string, args ...any) {
-	m.told = append(m.told, fmt.Sprintf(format, args...))
+func (m *model) record(format string, args ...any) {
+	m.events = append(m.events, fmt.Sprintf(format, args...))
 }
 
-func (m *model) known() bool { return m.here || m.why != "" }
+func (m *model) known() bool { return m.connected || m.why != "" }
 
 func (m *model) open(filters []string, heartbeat int) {
 	switch {
 	case !m.known():
-		m.tell("connect")
-	case !m.here:
-		m.tell("reconnect %s", m.why)
+		m.record("connect")
+	case !m.connected:
+		m.record("reconnect %s", m.why)
 	}
-	m.here, m.why, m.heard = true, "", m.now
+	m.connected, m.why, m.heard = true, "", m.now
 	m.streams = append(m.streams, &modelStream{filters: filters, heartbeat: heartbeat})
 	for _, f := range filters {
 		m.enter(f)
@@ -67,13 +67,13 @@ func (m *model) enter(f string) {
 	for _, x := range m.members {
 		if x.filter == f {
 			if x.streams++; x.streams == 1 {
-				m.tell("back %s %s", f, x.why)
+				m.record("back %s %s", f, x.why)
 			}
 			return
 		}
 	}
 	m.members = append(m.members, &modelMember{filter: f, streams: 1})
-	m.tell("join %s", f)
+	m.record("join %s", f)
 }
 
 func (m *model) close(s *modelStream, why Reason) {
@@ -83,13 +83,13 @@ func (m *model) close(s *modelStream, why Reason) {
 			if x.filter == f {
 				if x.streams--; x.streams == 0 {
 					x.lost, x.why = m.now, why
-					m.tell("lost %s %s", f, why)
+					m.record("lost %s %s", f, why)
 				}
 			}
 		}
 	}
 	if len(m.streams) == 0 {
-		m.here, m.lost, m.why = false, m.now, why
+		m.connected, m.lost, m.why = false, m.now, why
 	}
 }
 
@@ -113,7 +113,7 @@ func (m *model) leave(f string) {
 	}
 	m.members = slices.DeleteFunc(m.members, func(x *modelMember) bool {
 		if x.filter == f {
-			m.tell("leave %s", f)
+			m.record("leave %s", f)
 		}
 		return x.filter == f
 	})
@@ -121,7 +121,7 @@ func (m *model) leave(f string) {
 
 func (m *model) sendWill() {
 	if m.will != nil {
-		m.tell("will %s", m.will.Msg)
+		m.record("will %s", m.will.Msg)
 		m.will = nil
 	}
 }
@@ -131,16 +131,16 @@ func (m *model) end(why Reason) {
 		return
 	}
 	for _, x := range m.members {
-		m.tell("gone %s %s", x.filter, why)
+		m.record("gone %s %s", x.filter, why)
 	}
 	if why != Ended {
 		m.sendWill()
 	}
-	m.tell("disconnect %s", why)
-	*m = model{now: m.now, told: m.told}
+	m.record("disconnect %s", why)
+	*m = model{now: m.now, events: m.events}
 }
 
-// pass has a time pass, and does what is due at each tick.
+// pass lets ticks pass and does what is due at each of them.
 func (m *model) pass(ticks int) {
 	for ; ; ticks-- {
 		m.due()
@@ -153,11 +153,11 @@ func (m *model) pass(ticks int) {
 
 func (m *model) due() {
 	const over = int(timeout / tick)
-	if m.here { // first: that a stream is silent ends it, which takes its time
+	if m.connected { // before silent streams, whose end is reported later by another goroutine
 		m.members = slices.DeleteFunc(m.members, func(x *modelMember) bool {
 			left := x.streams == 0 && m.now >= x.lost+over
 			if left {
-				m.tell("leave %s %s", x.filter, x.why)
+				m.record("leave %s %s", x.filter, x.why)
 			}
 			return left
 		})
@@ -167,7 +167,7 @@ func (m *model) due() {
 			m.close(s, Heartbeat)
 		}
 	}
-	if !m.known() || m.here {
+	if !m.known() || m.connected {
 		return
 	}
 	if m.will != nil && m.will.Delay != nil && m.now >= m.lost+int(*m.will.Delay/tick) {
@@ -180,7 +180,7 @@ func (m *model) due() {
 
 const mostFilters = 2
 
-// step is something that happens.
+// step is a step of a random test.
 type step struct {
 	do    string
 	text  []string // filters
@@ -216,7 +216,7 @@ var steps = rapid.Custom(func(t *rapid.T) step {
 	return s
 })
 
-// queued is a stream that, if the session ends it, is detached after those that were ended before.
+// queued is a stream. If the session ends it, it is detached after the streams that were ended before.
 type queued struct {
 	stream
 	q *queue
@@ -224,7 +224,7 @@ type queued struct {
 
 func (s *queued) End(why Reason) { s.q.post(func() { s.Detach(why, 0) }) }
 
-// queue does things one after the other.
+// queue runs functions one after the other.
 type queue struct {
 	mu      sync.Mutex
 	todo    []func()
@@ -256,13 +256,13 @@ func (q *queue) run() {
 	}
 }
 
-// heartbeats, in ticks, that a stream may ask for: none is a fraction of the timeout.
+// heartbeats are the intervals, in ticks, that a stream may ask for. None divides the timeout.
 var heartbeats = []int{0, 0, 2, 14}
 
-// play does the steps, and returns what is wrong with what was told.
+// play runs the steps, and describes the first difference between the registry and the model, if any.
 func play(w *world, list []step) string {
 	var m model
-	var open []*queued // as the model has its streams
+	var open []*queued // in the order of the model's streams
 	q := &queue{}
 	for n, s := range list {
 		f := group.Exact(strings.Join(s.text, ""))
@@ -311,7 +311,7 @@ func play(w *world, list []step) string {
 			return fmt.Sprintf("after step %d, %v: %s", n, s, diff)
 		}
 	}
-	return wellOrdered(w.events["u"])
+	return checkOrder(w.events["u"])
 }
 
 // holds reports whether a stream is still part of its session.
@@ -320,34 +320,34 @@ func (w *world) holds(a *queued) bool {
 	return err == nil && slices.ContainsFunc(i.Streams, func(s Stream) bool { return s == Stream(a) })
 }
 
-// differs says how what a registry knows and has told differs from the model.
+// differs describes how the registry's state and events differ from the model, or returns "".
 func (w *world) differs(m *model, open int) string {
-	got, want := strings.Join(w.events["u"], ", "), strings.Join(m.told, ", ")
+	got, want := strings.Join(w.events["u"], ", "), strings.Join(m.events, ", ")
 	if got != want {
-		return fmt.Sprintf("told\n%s, want\n%s", got, want)
+		return fmt.Sprintf("events\n%s, want\n%s", got, want)
 	}
 	i, err := w.Get("u")
-	if m.known() != (err == nil) || open != len(m.streams) || len(i.Filters) != len(m.members) || m.known() && m.here != i.Lost.IsZero() {
-		return fmt.Sprintf("it is %+v, %v; want %+v", i, err, m)
+	if m.known() != (err == nil) || open != len(m.streams) || len(i.Filters) != len(m.members) || m.known() && m.connected != i.Lost.IsZero() {
+		return fmt.Sprintf("the session is %+v, %v; want %+v", i, err, m)
 	}
 	return ""
 }
 
-// wellOrdered says what is wrong with the order of the events of one session, whatever they are.
-func wellOrdered(told []string) string {
-	here := false
-	members := map[string]bool{} // and whether it is lost
+// checkOrder describes the first event of a session that cannot follow those before it, or returns "".
+func checkOrder(events []string) string {
+	connected := false
+	members := map[string]bool{} // whether each membership is lost
 	wills := map[string]bool{}
-	for i, s := range told {
+	for i, s := range events {
 		kind, filter, _ := strings.Cut(s, " ")
 		filter, _, _ = strings.Cut(filter, " ")
 		lost, member := members[filter]
-		ok := here
+		ok := connected
 		switch kind {
 		case "connect":
-			ok, here = !here, true
+			ok, connected = !connected, true
 		case "disconnect":
-			ok, here = here && len(members) == 0, false
+			ok, connected = connected && len(members) == 0, false
 		case "join":
 			ok = ok && !member
 			members[filter] = false
@@ -365,13 +365,13 @@ func wellOrdered(told []string) string {
 			wills[filter] = true
 		}
 		if !ok {
-			return fmt.Sprintf("event %d, %q, is out of order in %q", i, s, told)
+			return fmt.Sprintf("event %d, %q, is out of order in %q", i, s, events)
 		}
 	}
 	return ""
 }
 
-func TestRandomLivesAreAsTheModelSays(t *testing.T) {
+func TestRandomSessionsMatchTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		list := rapid.SliceOfN(steps, 1, 60).Draw(rt, "steps")
 		wrong := ""

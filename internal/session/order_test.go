@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestTheOrderIsAListOfWhatWasAddedAndNotRemoved compares it with a slice, page by page.
-func TestTheOrderIsAListOfWhatWasAddedAndNotRemoved(t *testing.T) {
+// TestOrderYieldsTheSessionsAddedAndNotRemoved compares it with a plain slice, page by page.
+func TestOrderYieldsTheSessionsAddedAndNotRemoved(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var o order
 	var plain []*Session
@@ -20,7 +20,7 @@ func TestTheOrderIsAListOfWhatWasAddedAndNotRemoved(t *testing.T) {
 		for len(plain) > 500 || len(plain) > 0 && r.IntN(3) == 0 {
 			k := r.IntN(len(plain))
 			o.remove(plain[k].no)
-			o.remove(plain[k].no) // twice does no harm
+			o.remove(plain[k].no) // a second call does nothing
 			plain = slices.Delete(plain, k, k+1)
 		}
 		if i%100 > 0 {
@@ -37,7 +37,7 @@ func TestTheOrderIsAListOfWhatWasAddedAndNotRemoved(t *testing.T) {
 			all = append(all, page...)
 		}
 		if !slices.Equal(all, plain) {
-			t.Fatalf("in pages of %d there are %d sessions, want %d", rows, len(all), len(plain))
+			t.Fatalf("in pages of %d rows there are %d sessions, want %d", rows, len(all), len(plain))
 		}
 		if len(o.rows) > 2*len(plain)+2 {
 			t.Fatalf("%d sessions take %d rows", len(plain), len(o.rows))
@@ -70,6 +70,6 @@ func TestListYieldsTheSessionsInTheOrderInWhichTheyBegan(t *testing.T) {
 	if !errors.Is(err, stop) || seen != 5 {
 		t.Errorf("after %d sessions List returns %v", seen, err)
 	}
-	w.watch2(func(Event) {})
+	w.setWatcher(func(Event) {})
 	w.Close()
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// TestManyAtOnceStayWellOrdered has streams open and close, sessions time out, be kicked and
-// change at once, with a timeout as short as what they do.
-func TestManyAtOnceStayWellOrdered(t *testing.T) {
+// TestEventsOfConcurrentChangesStayOrdered opens and closes streams while sessions are kicked, changed
+// and timed out. The timeout is about as short as the operations, so that they meet.
+func TestEventsOfConcurrentChangesStayOrdered(t *testing.T) {
 	w := newWorld(t)
 	w.timeout = 300 * time.Microsecond
 	var all sync.WaitGroup
@@ -21,7 +21,7 @@ func TestManyAtOnceStayWellOrdered(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, uint64(n)))
 		all.Go(func() {
 			for range 1500 {
-				w.live(fmt.Sprint("u", r.IntN(4)), r)
+				w.useStream(fmt.Sprint("u", r.IntN(4)), r)
 			}
 		})
 	}
@@ -29,7 +29,7 @@ func TestManyAtOnceStayWellOrdered(t *testing.T) {
 		r := rand.New(rand.NewPCG(2, uint64(n)))
 		all.Go(func() {
 			for range 1500 {
-				w.meddle(fmt.Sprint("u", r.IntN(4)), r)
+				w.change(fmt.Sprint("u", r.IntN(4)), r)
 			}
 		})
 	}
@@ -38,18 +38,18 @@ func TestManyAtOnceStayWellOrdered(t *testing.T) {
 	if w.Len() != 0 {
 		t.Errorf("%d sessions are left", w.Len())
 	}
-	for uid, told := range w.events {
-		if wrong := wellOrdered(told); wrong != "" {
+	for uid, events := range w.events {
+		if wrong := checkOrder(events); wrong != "" {
 			t.Errorf("%s: %.2000s", uid, wrong)
 		}
-		if last := told[len(told)-1]; len(last) < 10 || last[:10] != "disconnect" {
+		if last := events[len(events)-1]; len(last) < 10 || last[:10] != "disconnect" {
 			t.Errorf("%s ends with %q", uid, last)
 		}
 	}
 }
 
-// live opens a stream, does something and closes it.
-func (w *world) live(uid string, r *rand.Rand) {
+// useStream opens a stream, makes a random call about its session and closes it.
+func (w *world) useStream(uid string, r *rand.Rand) {
 	s := w.open(uid, []string{"", "x", "y", "x y"}[r.IntN(4)], []time.Duration{0, 50 * time.Microsecond}[r.IntN(2)])
 	f := group.Exact([]string{"x", "y"}[r.IntN(2)])
 	switch r.IntN(5) {
@@ -64,8 +64,8 @@ func (w *world) live(uid string, r *rand.Rand) {
 	s.close(Closed)
 }
 
-// meddle does what others do to a session. Each will is one of its own.
-func (w *world) meddle(uid string, r *rand.Rand) {
+// change makes a random call about a session as another client would. Each will is unique.
+func (w *world) change(uid string, r *rand.Rand) {
 	delay := time.Duration(r.IntN(300)) * time.Microsecond
 	will := &Will{Msg: fmt.Append(nil, r.Uint64()), Delay: &delay}
 	switch r.IntN(6) {
@@ -84,7 +84,7 @@ func (w *world) meddle(uid string, r *rand.Rand) {
 	runtime.Gosched()
 }
 
-func TestWhoWaitsForNothingHasNeitherGoroutineNorTimer(t *testing.T) {
+func TestAConnectedSessionHasNeitherGoroutineNorTimer(t *testing.T) {
 	w := newWorld(t)
 	before := runtime.NumGoroutine()
 	const n = 10_000
@@ -93,12 +93,12 @@ func TestWhoWaitsForNothingHasNeitherGoroutineNorTimer(t *testing.T) {
 	}
 	for s := range w.all() {
 		if s.timer != nil {
-			t.Fatal("a session that waits for nothing has a timer")
+			t.Fatal("a connected session has a timer")
 		}
 	}
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("%d sessions have %d goroutines", n, after-before)
 	}
-	w.watch2(func(Event) {})
+	w.setWatcher(func(Event) {})
 	w.Close()
 }

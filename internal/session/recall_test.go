@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// SetWill is the registry's, with a note of each.
+// SetWill calls the registry's SetWill, and records each will that the registry passes on to be noted.
 func (w *world) SetWill(uid string, will *Will) error {
 	return w.Registry.SetWill(uid, will, func(*Will) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.noteWill(will)
-		return w.noNotes
+		return w.noteError
 	})
 }
 
@@ -24,9 +24,9 @@ func (w *world) noteWill(will *Will) {
 	w.wills = append(w.wills, s)
 }
 
-// TestAWillIsNotedWhileItIsToBeSent: whoever notes wills hears of each change, and not of the end
-// of the server, after which they are to be sent.
-func TestAWillIsNotedWhileItIsToBeSent(t *testing.T) {
+// TestEachChangeOfAWillIsNoted checks that SetWill and the client's own end of the session change the
+// note of the will. The end of the server does not, since the next start must send the will.
+func TestEachChangeOfAWillIsNoted(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		end  func(w *world, s *stream)
@@ -34,7 +34,7 @@ func TestAWillIsNotedWhileItIsToBeSent(t *testing.T) {
 	}{
 		{"cleared", func(w *world, _ *stream) { w.must(w.SetWill("u", nil)) }, []string{"1", "2", ""}},
 		{"a clean end", func(w *world, _ *stream) { w.must(w.End("u", Ended)) }, []string{"1", "2", ""}},
-		{"sent, which says it", func(w *world, _ *stream) { w.must(w.End("u", Kicked)) }, []string{"1", "2"}},
+		{"sent: SendWill removes the note", func(w *world, _ *stream) { w.must(w.End("u", Kicked)) }, []string{"1", "2"}},
 		{"the server ends", func(w *world, _ *stream) { w.Close() }, []string{"1", "2"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -59,7 +59,8 @@ func (w *world) must(err error) {
 	}
 }
 
-// TestARecalledSessionHasTheTimeoutToReturn: its will is sent when it does not, or at its delay.
+// TestARecalledSessionHasTheTimeoutToReturn also checks that its will is sent when it does not return, or
+// after its delay.
 func TestARecalledSessionHasTheTimeoutToReturn(t *testing.T) {
 	inABubble(t, func(w *world) {
 		delay := timeout / 2
@@ -70,18 +71,18 @@ func TestARecalledSessionHasTheTimeoutToReturn(t *testing.T) {
 		time.Sleep(timeout - time.Second)
 		s := w.open("returns", "x", 0)
 		time.Sleep(2 * time.Second)
-		w.told("stays away", "will 1, disconnect closed")
-		w.told("returns", "reconnect closed, join x")
-		w.told("soon", "will 3, disconnect closed")
-		w.told("none", "disconnect closed")
+		w.wantEvents("stays away", "will 1, disconnect closed")
+		w.wantEvents("returns", "reconnect closed, join x")
+		w.wantEvents("soon", "will 3, disconnect closed")
+		w.wantEvents("none", "disconnect closed")
 		s.close(Closed)
 		time.Sleep(timeout)
-		w.told("returns", "lost x closed, gone x closed, will 2, disconnect closed")
+		w.wantEvents("returns", "lost x closed, gone x closed, will 2, disconnect closed")
 	})
 }
 
-// TestARecalledSessionStillHasItsFilters: it does not join them again, and is gone from them if it
-// does not return.
+// TestARecalledSessionStillHasItsFilters checks that a returning session does not join its filters again,
+// and that one that does not return is gone from them.
 func TestARecalledSessionStillHasItsFilters(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.Recall("stays away", parse("x y"), &Will{Group: "g", Msg: []byte("1")})
@@ -91,8 +92,8 @@ func TestARecalledSessionStillHasItsFilters(t *testing.T) {
 		w.open("returns", "x", 0)
 		w.open("changes", "x", 0)
 		time.Sleep(2 * time.Second)
-		w.told("stays away", "gone x closed, gone y closed, will 1, disconnect closed")
-		w.told("returns", "reconnect closed, back x closed")
-		w.told("changes", "reconnect closed, back x closed, leave y closed")
+		w.wantEvents("stays away", "gone x closed, gone y closed, will 1, disconnect closed")
+		w.wantEvents("returns", "reconnect closed, back x closed")
+		w.wantEvents("changes", "reconnect closed, back x closed, leave y closed")
 	})
 }

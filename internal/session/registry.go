@@ -15,8 +15,8 @@ import (
 var (
 	ErrUnknown         = errors.New("there is no such session")
 	ErrNoStream        = errors.New("the session has no open stream to change")
-	ErrTooManySessions = errors.New("as many sessions as may be were lost and are not gone yet: come back with the secret of a session, or later")
-	ErrTooManyFilters  = errors.New("the stream has as many filters as it may")
+	ErrTooManySessions = errors.New("too many lost sessions are waiting for their clients: reconnect with the secret of a session, or retry later")
+	ErrTooManyFilters  = errors.New("the stream or its session has reached its limit of filters")
 )
 
 // Registry holds all sessions that are connected or lost.
@@ -24,11 +24,11 @@ type Registry struct {
 	timeout time.Duration
 	watch   func([]Event)
 
-	// Bounds of what Admit admits; 0 for none.
-	MaxLost    int // sessions that are lost
-	MaxFilters int // filters of one session, over all of its streams and those it has lost
+	// Limits that Admit checks; 0: no limit.
+	MaxLost    int // lost sessions
+	MaxFilters int // filters of one session: of all its streams and lost memberships
 
-	lost atomic.Int64 // sessions
+	lost atomic.Int64 // number of lost sessions
 
 	mu     sync.RWMutex // guards what follows
 	byUID  map[string]*Session
@@ -36,27 +36,28 @@ type Registry struct {
 	closed bool
 }
 
-// NewRegistry returns one without sessions. Those that are lost for the timeout are gone. watch is
-// called for each event under the session's lock: it must not call the registry.
+// NewRegistry returns an empty registry. A session that has been lost for the timeout is gone. watch is
+// called with the events of each change under the session's lock, so it must not call the registry.
 func NewRegistry(timeout time.Duration, watch func([]Event)) *Registry {
 	return &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}}
 }
 
-// Stream is what a session needs of a stream.
+// Stream is a stream of a session. Join and Leave change nothing if they return an error.
 type Stream interface {
 	End(why Reason)
-	Join(f group.Filter) error  // or nothing is changed
-	Leave(f group.Filter) error // or nothing is changed
+	Join(f group.Filter) error
+	Leave(f group.Filter) error
 }
 
 // Client describes the client that opened a session.
 type Client struct {
 	Address   string
-	UserAgent unique.Handle[string] // there are few, and thousands who have each
+	UserAgent unique.Handle[string] // thousands of clients share few values
 }
 
-// Attach adds a stream to its session, which it starts or brings back. With a heartbeat the stream
-// is ended when the session is silent for one and a half. It returns nil once the registry is closed.
+// Attach adds a stream to the session uid. If the session is new or lost, it becomes connected. If
+// heartbeat is not 0, the stream ends when the session has been silent for one and a half heartbeats.
+// Attach returns nil once the registry is closed.
 func (r *Registry) Attach(uid string, c Client, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
 	for {
 		s := r.session(uid, c)
@@ -69,9 +70,8 @@ func (r *Registry) Attach(uid string, c Client, filters []group.Filter, heartbea
 	}
 }
 
-// Admit returns why a stream with such filters must not be attached to a session, or nil. A session
-// that has just been lost counts until it returns or is gone, so clients that come and go without
-// returning cannot pile up.
+// Admit returns an error if a stream with these filters would exceed a limit. A lost session counts
+// until it reconnects or is gone, so clients that connect once and never return cannot pile up.
 func (r *Registry) Admit(uid string, filters []group.Filter) error {
 	s := r.find(uid)
 	if s == nil {
@@ -94,7 +94,8 @@ func (r *Registry) Admit(uid string, filters []group.Filter) error {
 	return nil
 }
 
-// session returns the session of that uid, new if need be; nil if there may be no new one.
+// session returns the session uid, and creates it if it does not exist. It returns nil if it would have
+// to create the session and the registry is closed.
 func (r *Registry) session(uid string, c Client) *Session {
 	if s := r.find(uid); s != nil {
 		return s
@@ -116,7 +117,7 @@ func (r *Registry) find(uid string) *Session {
 	return r.byUID[uid]
 }
 
-// forget drops a session that is gone. It may be called again.
+// forget removes a session that is gone. It may be called more than once.
 func (r *Registry) forget(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +128,7 @@ func (r *Registry) forget(s *Session) {
 	r.order.remove(s.no)
 }
 
-// Len returns how many sessions are here or lost.
+// Len returns the number of sessions that are connected or lost.
 func (r *Registry) Len() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -143,7 +144,7 @@ func (r *Registry) Heard(uid string) bool {
 	return s != nil
 }
 
-// do calls f with the session under its lock.
+// do calls f with the session uid under the session's lock.
 func (r *Registry) do(uid string, f func(*Session) error) error {
 	s := r.find(uid)
 	if s == nil {
@@ -157,18 +158,18 @@ func (r *Registry) do(uid string, f func(*Session) error) error {
 	return f(s)
 }
 
-// Join adds a filter to the session's newest stream, unless it has the most already.
-func (r *Registry) Join(uid string, f group.Filter, most int) error {
-	return r.do(uid, func(s *Session) error { return s.join(f, most) })
+// Join adds a filter to the session's newest stream. A stream has at most maxFilters filters.
+func (r *Registry) Join(uid string, f group.Filter, maxFilters int) error {
+	return r.do(uid, func(s *Session) error { return s.join(f, maxFilters) })
 }
 
-// Leave takes a filter from all of the session's streams.
+// Leave removes a filter from all streams of the session.
 func (r *Registry) Leave(uid string, f group.Filter) error {
 	return r.do(uid, func(s *Session) error { return s.leave(f) })
 }
 
-// SetWill replaces the session's last will; nil clears it. First note is called, which tells where
-// wills are kept, with the will that there was: its error leaves all as it was.
+// SetWill replaces the session's last will; nil removes it. It first calls note with the old will, so
+// that the caller can store the new one. If note fails, the will is not changed.
 func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) error {
 	return r.do(uid, func(s *Session) error {
 		if err := note(s.will); err != nil {
@@ -180,8 +181,8 @@ func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) erro
 	})
 }
 
-// Recall adds a lost session that an earlier process of the server has noted, with its filters and
-// its will if it had any. It is called before any stream is attached.
+// Recall adds a lost session that an earlier process of the server stored, with its filters and its
+// will, which may be nil. It must be called before any stream is attached.
 func (r *Registry) Recall(uid string, filters []group.Filter, w *Will) {
 	s := r.session(uid, Client{})
 	s.mu.Lock()
@@ -194,7 +195,7 @@ func (r *Registry) Recall(uid string, filters []group.Filter, w *Will) {
 	s.schedule(s.lost)
 }
 
-// End ends a session at once, with its streams. Its will is sent unless the end is its own.
+// End ends a session and its streams at once. Its will is sent unless the reason is Ended.
 func (r *Registry) End(uid string, why Reason) error {
 	return r.do(uid, func(s *Session) error {
 		s.end(why)
@@ -202,7 +203,7 @@ func (r *Registry) End(uid string, why Reason) error {
 	})
 }
 
-// Close ends all sessions, and none begins any more. No will is sent: it is the server that leaves.
+// Close ends all sessions and refuses new ones. It sends no wills, since the server is the one that leaves.
 func (r *Registry) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -212,11 +213,11 @@ func (r *Registry) Close() {
 	}
 }
 
-// pageSize is how many sessions are looked at in one hold of the registry's lock.
+// pageSize is how many sessions are read while the registry's lock is held once.
 const pageSize = 256
 
-// all yields the sessions in the order in which they began. One that begins or ends meanwhile may
-// be missed.
+// all yields the sessions in the order in which they began. It may miss sessions that begin or end in the
+// meantime.
 func (r *Registry) all() iter.Seq[*Session] {
 	return func(yield func(*Session) bool) {
 		var page []*Session

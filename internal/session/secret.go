@@ -8,16 +8,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// Bounds of a secret's length.
+// Limits of a secret's length.
 const (
 	MinSecret = 16
 	MaxSecret = 128
 )
 
-// ErrSecret says what a secret must look like.
+// ErrSecret reports an invalid secret.
 var ErrSecret = errors.New("a session's secret is 16 to 128 visible ASCII characters, chosen at random")
 
-// CheckSecret returns ErrSecret for what cannot be a secret.
+// CheckSecret returns ErrSecret if secret is not valid.
 func CheckSecret(secret string) error {
 	if len(secret) < MinSecret || len(secret) > MaxSecret {
 		return ErrSecret
@@ -30,12 +30,12 @@ func CheckSecret(secret string) error {
 	return nil
 }
 
-// NewSecret returns a random secret of 128 bits and more.
+// NewSecret returns a random secret of at least 128 bits.
 func NewSecret() string { return rand.Text() }
 
 // UID returns the public name of the session that a secret proves: a UUID of version 8
-// (RFC 9562, 5.8) made of the first bytes of the secret's SHA-256. It is the same on every node
-// and after a restart, and tells nothing of the secret.
+// (RFC 9562, section 5.8) made of the first bytes of the secret's SHA-256. It is the same on every node
+// and after a restart, and does not reveal the secret.
 func UID(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	u := uuid.UUID(sum[:16])

@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-func TestWhatASecretMayBe(t *testing.T) {
+func TestASecretIs16To128VisibleASCIICharacters(t *testing.T) {
 	for s, ok := range map[string]bool{
 		strings.Repeat("a", MinSecret):            true,
 		strings.Repeat("~", MaxSecret):            true,
@@ -24,15 +24,15 @@ func TestWhatASecretMayBe(t *testing.T) {
 	}
 	a, b := NewSecret(), NewSecret()
 	if CheckSecret(a) != nil || a == b {
-		t.Errorf("given secrets: %q, %q", a, b)
+		t.Errorf("NewSecret returns %q and %q", a, b)
 	}
 }
 
-// The uid is what others know a session by, on every node and after every release.
+// TestAUIDNeverChanges: other clients know a session by its uid, on every node and in every release.
 func TestAUIDNeverChanges(t *testing.T) {
-	const want = "9f9f5111-f7b2-8a78-9f1f-1ddde5ebc2dd" // sha256sum's, with the version and the variant set
+	const want = "9f9f5111-f7b2-8a78-9f1f-1ddde5ebc2dd" // output of sha256sum, with version and variant set
 	if uid := UID("0123456789abcdef"); uid != want {
-		t.Errorf("the uid is %s, and was %s", uid, want)
+		t.Errorf("the uid is %s, want %s", uid, want)
 	}
 	u, err := uuid.Parse(want)
 	if err != nil || u.Version() != 8 || u.Variant() != uuid.RFC4122 {

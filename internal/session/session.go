@@ -10,37 +10,38 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Session is one client, however many streams it opens.
+// Session is one client with all its streams.
 type Session struct {
 	uid      string
 	no       uint64 // its number in the registry's order
 	registry *Registry
-	heard    atomic.Int64 // when it last gave a sign of life, ns
+	heard    atomic.Int64 // moment of the client's last sign of life
 
 	mu      sync.Mutex // guards what follows
 	client  Client     // of the newest stream
-	since   int64      // when it began, by the clock on the wall: ns since 1970
-	begun   bool       // it has had a stream
+	since   int64      // wall-clock time when it began, in Unix nanoseconds
+	begun   bool       // whether it has had a stream
 	gone    bool
-	lost    moment // when its last stream closed; zero while it is here
-	reached uint64 // the position of that stream
-	why     Reason // it was lost
+	lost    moment // when its last stream closed; zero while it is connected
+	reached uint64 // position of the stream that closed last
+	why     Reason // why it was lost
 	streams []*Attachment
 	members []member
-	events  []Event // of the change that is under way
+	events  []Event // of the change in progress; unlock reports them
 	will    *Will
 	timer   *time.Timer
 }
 
-// moment is a time as what has passed since the process began, in ns; 0: never. It is a third of a
-// time.Time, and not moved when somebody sets the clock: else thousands would be gone at once.
+// moment is a time in nanoseconds since the start of the process; 0: never. It takes a third of the
+// memory of a time.Time. Setting the system clock does not change it: otherwise thousands of sessions
+// could be gone at once.
 type moment int64
 
 var began = time.Now()
 
 func rightNow() moment { return moment(time.Since(began)) + 1 }
 
-// add returns the moment after a duration of 0 or more, the last one there is if need be.
+// add returns the moment d later, or the last possible moment if the sum overflows. d must not be negative.
 func (m moment) add(d time.Duration) moment {
 	if sum := m + moment(d); sum >= m {
 		return sum
@@ -48,34 +49,36 @@ func (m moment) add(d time.Duration) moment {
 	return math.MaxInt64
 }
 
-// member is a filter that the session listens to.
+// member is the session's membership of a filter.
 type member struct {
 	filter  group.Filter
-	streams int    // that have it
+	streams int    // open streams with the filter
 	lost    moment // when the last of them closed
-	why     Reason
+	why     Reason // why it was lost
 }
 
-// Attachment is a stream as part of its session.
+// Attachment is a stream that is part of a session.
 type Attachment struct {
 	session   *Session
 	stream    Stream
 	filters   []group.Filter
 	heartbeat time.Duration
-	missed    bool // it brought a session back that was lost
-	reached   uint64
+	returned  bool   // whether the session was lost before this stream
+	reached   uint64 // if so, the position of the stream that had closed last
 }
 
-// Missed reports whether the stream brought a session back that was lost, and the position in the
-// log up to which that had got what was sent to it alone.
-func (a *Attachment) Missed() (reached uint64, ok bool) { return a.reached, a.missed }
+// Missed reports whether the session was lost before this stream opened. If so, reached is the position
+// in the log up to which the session had received the messages sent to it alone.
+func (a *Attachment) Missed() (reached uint64, ok bool) { return a.reached, a.returned }
 
-func (s *Session) tell(k Kind, f group.Filter, why Reason) {
+// record adds an event to those of the change in progress.
+func (s *Session) record(k Kind, f group.Filter, why Reason) {
 	s.events = append(s.events, Event{Kind: k, UID: s.uid, Filter: f, Reason: why})
 }
 
-// unlock ends a change: it tells the watcher what has happened, and unlocks the session. One that is
-// gone is forgotten after that: a new session of the same uid begins when its end has been told.
+// unlock ends a change: it reports the recorded events to the watcher and unlocks the session. It removes
+// a session that is gone from the registry after that, so that a new session with the same uid begins
+// only after the watcher knows of the end of the old one.
 func (s *Session) unlock() {
 	if events := s.events; len(events) > 0 {
 		s.events = nil
@@ -87,7 +90,7 @@ func (s *Session) unlock() {
 	s.mu.Unlock()
 }
 
-// attach returns nil if the session is gone.
+// attach adds a stream to the session. It returns nil if the session is gone.
 func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
 	s.mu.Lock()
 	defer s.unlock()
@@ -102,11 +105,11 @@ func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Durati
 	switch {
 	case !s.begun:
 		s.begun = true
-		s.tell(Connect, group.Filter{}, "")
+		s.record(Connect, group.Filter{}, "")
 	case s.lost != 0:
-		a.missed, a.reached = true, s.reached
+		a.returned, a.reached = true, s.reached
 		s.registry.lost.Add(-1)
-		s.tell(Reconnect, group.Filter{}, s.why)
+		s.record(Reconnect, group.Filter{}, s.why)
 	}
 	s.lost, s.why = 0, ""
 	for _, f := range filters {
@@ -116,19 +119,19 @@ func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Durati
 	return a
 }
 
-// enter counts a stream that listens to a filter.
+// enter adds a stream to the membership of a filter.
 func (s *Session) enter(f group.Filter) {
 	i := s.member(f)
 	if i < 0 {
 		s.members = append(s.members, member{filter: f, streams: 1})
-		s.tell(Join, f, "")
+		s.record(Join, f, "")
 		return
 	}
 	m := &s.members[i]
 	m.streams++
 	if m.streams == 1 {
 		m.lost = 0
-		s.tell(Back, f, m.why)
+		s.record(Back, f, m.why)
 	}
 }
 
@@ -136,14 +139,15 @@ func (s *Session) member(f group.Filter) int {
 	return slices.IndexFunc(s.members, func(m member) bool { return m.filter == f })
 }
 
-// Detach is to be called when the stream has ended, with the position in the log that it reached.
+// Detach removes the stream from its session. It must be called when the stream has ended, with the
+// position in the log that the stream reached.
 func (a *Attachment) Detach(why Reason, reached uint64) {
 	s := a.session
 	s.mu.Lock()
 	defer s.unlock()
 	i := slices.Index(s.streams, a)
 	if i < 0 {
-		return // the session ended before it
+		return // the session has ended already
 	}
 	s.streams = slices.Delete(s.streams, i, i+1)
 	now := rightNow()
@@ -157,25 +161,25 @@ func (a *Attachment) Detach(why Reason, reached uint64) {
 	s.schedule(now)
 }
 
-// lose counts a stream less that listens to a filter.
+// lose removes a stream from the membership of a filter.
 func (s *Session) lose(f group.Filter, now moment, why Reason) {
 	m := &s.members[s.member(f)]
 	m.streams--
 	if m.streams == 0 {
 		m.lost, m.why = now, why
-		s.tell(Lost, f, why)
+		s.record(Lost, f, why)
 	}
 }
 
-func (s *Session) join(f group.Filter, most int) error {
+func (s *Session) join(f group.Filter, maxFilters int) error {
 	if len(s.streams) == 0 {
 		return ErrNoStream
 	}
 	a := s.streams[len(s.streams)-1]
 	if slices.Contains(a.filters, f) {
-		return a.stream.Join(f) // once more, for what is retained
+		return a.stream.Join(f) // joining again delivers the retained messages again
 	}
-	if limit := s.registry.MaxFilters; len(a.filters) >= most || limit > 0 && len(s.members) >= limit && s.member(f) < 0 {
+	if limit := s.registry.MaxFilters; len(a.filters) >= maxFilters || limit > 0 && len(s.members) >= limit && s.member(f) < 0 {
 		return ErrTooManyFilters
 	}
 	if err := a.stream.Join(f); err != nil {
@@ -200,17 +204,17 @@ func (s *Session) leave(f group.Filter) error {
 			continue
 		}
 		if err := a.stream.Leave(f); err != nil {
-			return err // the streams before it have left: the next call goes on here
+			return err // earlier streams have left the filter; the next call continues here
 		}
 		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
 		s.members[i].streams--
 	}
 	s.members = slices.Delete(s.members, i, i+1)
-	s.tell(Leave, f, "")
+	s.record(Leave, f, "")
 	return nil
 }
 
-// close ends the session for the server. One that has not begun never will.
+// close ends the session because the server shuts down. A session without a stream yet can no longer begin.
 func (s *Session) close() {
 	s.mu.Lock()
 	defer s.unlock()
@@ -231,7 +235,7 @@ func (s *Session) end(why Reason) {
 	s.finish(why)
 }
 
-// finish has the session be gone.
+// finish makes the session gone and records the events of its end.
 func (s *Session) finish(why Reason) {
 	s.gone = true
 	if s.lost != 0 {
@@ -242,20 +246,20 @@ func (s *Session) finish(why Reason) {
 		s.timer.Stop()
 	}
 	for _, m := range s.members {
-		s.tell(Gone, m.filter, why)
+		s.record(Gone, m.filter, why)
 	}
 	s.members = nil
 	switch {
-	case why == Shutdown: // the will is for when it does not return
+	case why == Shutdown: // keep the will: the next start sends it if the session does not return
 	case why != Ended:
 		s.sendWill()
 	case s.will != nil:
 		s.events = append(s.events, Event{Kind: WillDone, UID: s.uid, Will: s.will})
 	}
-	s.tell(Disconnect, group.Filter{}, why)
+	s.record(Disconnect, group.Filter{}, why)
 }
 
-// sendWill sends the will, once.
+// sendWill records that the will must be sent, and drops it so that it is sent only once.
 func (s *Session) sendWill() {
 	if s.will != nil {
 		s.events = append(s.events, Event{Kind: SendWill, UID: s.uid, Will: s.will})

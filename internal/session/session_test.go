@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const timeout = 10 * time.Second
 
-// world is a registry, and what it has told of each session.
+// world is a registry under test, with the events that it reported for each session.
 type world struct {
 	*Registry
 	t     *testing.T
@@ -28,9 +28,9 @@ type world struct {
 
 	mu     sync.Mutex
 	events map[string][]string
-	wills  []string // as they are to be noted, "" for none
+	wills  []string // the wills to note, in order; "" removes the note
 
-	noNotes error // why no will can be noted
+	noteError error // returned when a will is noted
 }
 
 // list returns what List yields.
@@ -72,19 +72,20 @@ func (w *world) watch(e Event) {
 	w.events[e.UID] = append(w.events[e.UID], s)
 }
 
-// told fails unless that, separated by commas, is what happened to the session since the last call.
-func (w *world) told(uid, want string) {
+// wantEvents fails the test unless the events of a session since the last call, separated by commas, are want.
+func (w *world) wantEvents(uid, want string) {
 	w.t.Helper()
 	synctest.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if got := strings.Join(w.events[uid], ", "); got != want {
-		w.t.Errorf("after %v session %s was told\n%s, want\n%s", time.Since(w.begin), uid, got, want)
+		w.t.Errorf("after %v the events of session %s are\n%s, want\n%s", time.Since(w.begin), uid, got, want)
 	}
 	w.events[uid] = nil
 }
 
-// stream is one that, if the session ends it, is detached as the hub does it.
+// stream is a stream that records the calls of its session. If the session ends it, it is detached by
+// another goroutine, as in the hub.
 type stream struct {
 	*Attachment
 	mu       sync.Mutex
@@ -116,7 +117,7 @@ func (s *stream) note(change string) {
 	s.changes = append(s.changes, change)
 }
 
-// open adds a stream of filters, separated by blanks.
+// open adds a stream with filters, separated by spaces.
 func (w *world) open(uid, filters string, heartbeat time.Duration) *stream {
 	s := &stream{attached: make(chan struct{})}
 	s.Attachment = w.Attach(uid, Client{}, parse(filters), heartbeat, s)
@@ -133,31 +134,31 @@ func parse(filters string) (list []group.Filter) {
 	return list
 }
 
-// inABubble runs a test with a clock of its own. Nothing may be left that waits for it.
+// inABubble runs a test in a synctest bubble, with its own clock. No goroutine may outlive the test.
 func inABubble(t *testing.T, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) { test(newWorld(t)) })
 }
 
-func TestASessionIsHereLostAndGone(t *testing.T) {
+func TestASessionIsConnectedThenLostThenGone(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a := w.open("u", "x y", 0)
-		w.told("u", "connect, join x, join y")
+		w.wantEvents("u", "connect, join x, join y")
 		a.close(Closed)
-		w.told("u", "lost x closed, lost y closed")
+		w.wantEvents("u", "lost x closed, lost y closed")
 		time.Sleep(timeout - 1)
-		w.told("u", "")
+		w.wantEvents("u", "")
 		if i, err := w.Get("u"); err != nil || time.Since(i.Lost) != timeout-1 || len(i.Streams) != 0 {
 			t.Errorf("%+v, %v", i, err)
 		}
 		time.Sleep(time.Nanosecond)
-		w.told("u", "gone x closed, gone y closed, disconnect closed")
+		w.wantEvents("u", "gone x closed, gone y closed, disconnect closed")
 		if _, err := w.Get("u"); err != ErrUnknown || w.Len() != 0 {
 			t.Errorf("%v, %d sessions", err, w.Len())
 		}
 		w.open("u", "x", 0).close(Closed)
-		w.told("u", "connect, join x, lost x closed")
+		w.wantEvents("u", "connect, join x, lost x closed")
 		time.Sleep(timeout)
-		w.told("u", "gone x closed, disconnect closed")
+		w.wantEvents("u", "gone x closed, disconnect closed")
 	})
 }
 
@@ -166,12 +167,12 @@ func TestAReturnInTimeIsAReconnect(t *testing.T) {
 		w.open("u", "x", 0).close(Timeout)
 		time.Sleep(timeout - 1)
 		a := w.open("u", "x", 0)
-		w.told("u", "connect, join x, lost x timeout, reconnect timeout, back x timeout")
+		w.wantEvents("u", "connect, join x, lost x timeout, reconnect timeout, back x timeout")
 		time.Sleep(10 * timeout)
-		w.told("u", "")
+		w.wantEvents("u", "")
 		a.close(Slow)
 		time.Sleep(timeout)
-		w.told("u", "lost x slow, gone x slow, disconnect slow")
+		w.wantEvents("u", "lost x slow, gone x slow, disconnect slow")
 	})
 }
 
@@ -186,7 +187,7 @@ func TestAReturnKnowsWhatTheSessionMissed(t *testing.T) {
 		b.Detach(Closed, 7)
 		c := w.open("u", "x", 0)
 		if reached, ok := c.Missed(); !ok || reached != 7 {
-			t.Errorf("missed what is behind %d, %v; want what the stream that closed last had not: 7", reached, ok)
+			t.Errorf("Missed returns %d, %v; want 7, the position of the stream that closed last", reached, ok)
 		}
 		if _, ok := w.open("u", "x", 0).Missed(); ok {
 			t.Error("a second stream missed something")
@@ -195,12 +196,12 @@ func TestAReturnKnowsWhatTheSessionMissed(t *testing.T) {
 	})
 }
 
-func TestReasonsAreToldApart(t *testing.T) {
+func TestEventsCarryTheReason(t *testing.T) {
 	for _, why := range []Reason{Closed, Timeout, Slow} {
 		inABubble(t, func(w *world) {
 			w.open("u", "", 0).close(why)
 			time.Sleep(timeout)
-			w.told("u", fmt.Sprintf("connect, disconnect %s", why))
+			w.wantEvents("u", fmt.Sprintf("connect, disconnect %s", why))
 		})
 	}
 	for _, why := range []Reason{Ended, Kicked} {
@@ -209,9 +210,9 @@ func TestReasonsAreToldApart(t *testing.T) {
 			if err := w.End("u", why); err != nil {
 				t.Error(err)
 			}
-			w.told("u", fmt.Sprintf("connect, join x, gone x %s, disconnect %s", why, why))
+			w.wantEvents("u", fmt.Sprintf("connect, join x, gone x %s, disconnect %s", why, why))
 			if !slices.Equal(a.ended, []Reason{why}) || !slices.Equal(b.ended, []Reason{why}) {
-				t.Errorf("the streams ended by %q and %q", a.ended, b.ended)
+				t.Errorf("the streams ended with the reasons %q and %q", a.ended, b.ended)
 			}
 			if err := w.End("u", why); err != ErrUnknown {
 				t.Error(err)
@@ -225,9 +226,9 @@ func TestALostSessionCanBeEnded(t *testing.T) {
 		w.open("u", "x", 0).close(Closed)
 		_ = w.SetWill("u", &Will{Msg: []byte("1")})
 		_ = w.End("u", Kicked)
-		w.told("u", "connect, join x, lost x closed, gone x kicked, will 1, disconnect kicked")
+		w.wantEvents("u", "connect, join x, lost x closed, gone x kicked, will 1, disconnect kicked")
 		time.Sleep(2 * timeout)
-		w.told("u", "")
+		w.wantEvents("u", "")
 	})
 }
 
@@ -235,23 +236,23 @@ func TestMembershipsAreCountedOverStreams(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a := w.open("u", "x", 0)
 		b := w.open("u", "x y", 0)
-		w.told("u", "connect, join x, join y")
+		w.wantEvents("u", "connect, join x, join y")
 		a.close(Closed)
-		w.told("u", "")
+		w.wantEvents("u", "")
 		c := w.open("u", "x", 0)
 		b.close(Timeout)
-		w.told("u", "lost y timeout")
+		w.wantEvents("u", "lost y timeout")
 		if i, _ := w.Get("u"); len(i.Filters) != 2 || len(i.Streams) != 1 {
 			t.Errorf("%+v", i)
 		}
 		time.Sleep(timeout)
-		w.told("u", "leave y timeout")
+		w.wantEvents("u", "leave y timeout")
 		c.close(Closed)
-		w.told("u", "lost x closed")
+		w.wantEvents("u", "lost x closed")
 		w.open("u", "y", 0)
-		w.told("u", "reconnect closed, join y")
+		w.wantEvents("u", "reconnect closed, join y")
 		time.Sleep(timeout)
-		w.told("u", "leave x closed")
+		w.wantEvents("u", "leave x closed")
 		w.Close()
 	})
 }
@@ -263,7 +264,7 @@ func TestAMembershipComesBackWithAnotherStream(t *testing.T) {
 		time.Sleep(timeout / 2)
 		w.open("u", "y", 0)
 		time.Sleep(2 * timeout)
-		w.told("u", "connect, join x, join y, lost y closed, back y closed")
+		w.wantEvents("u", "connect, join x, join y, lost y closed, back y closed")
 		w.Close()
 	})
 }
@@ -283,9 +284,9 @@ func TestFiltersChangeLive(t *testing.T) {
 		if err := w.Join("u", f("z"), 2); err != ErrTooManyFilters {
 			t.Error(err)
 		}
-		w.told("u", "connect, join x, join y")
+		w.wantEvents("u", "connect, join x, join y")
 		young.close(Closed)
-		w.told("u", "lost y closed") // the older stream still has x
+		w.wantEvents("u", "lost y closed") // the older stream still has x
 		if err := w.Leave("u", f("x")); err != nil {
 			t.Error(err)
 		}
@@ -295,12 +296,12 @@ func TestFiltersChangeLive(t *testing.T) {
 		if err := w.Leave("u", f("never")); err != nil {
 			t.Error(err)
 		}
-		w.told("u", "leave x, leave y")
+		w.wantEvents("u", "leave x, leave y")
 		if err := w.Join("u", f("x"), 2); err != nil {
 			t.Error(err)
 		}
 		old.close(Closed)
-		w.told("u", "join x, lost x closed")
+		w.wantEvents("u", "join x, lost x closed")
 		if err := w.Join("u", f("y"), 2); err != ErrNoStream {
 			t.Error(err)
 		}
@@ -314,7 +315,7 @@ func TestFiltersChangeLive(t *testing.T) {
 	})
 }
 
-func TestAStreamsFiltersAreNotTheCallers(t *testing.T) {
+func TestJoinAndLeaveDoNotChangeTheCallersSlice(t *testing.T) {
 	inABubble(t, func(w *world) {
 		filters := slices.Grow(parse("x y"), 10)
 		s := &stream{attached: make(chan struct{})}
@@ -372,13 +373,13 @@ func TestWills(t *testing.T) {
 			"disconnect kicked after will at 0s"},
 		{"cleared", &Will{}, func(w *world, a *stream) { _ = w.SetWill("u", nil); a.close(Closed); time.Sleep(timeout) },
 			"disconnect closed"},
-		{"set while lost, when it was due already", nil, func(w *world, a *stream) {
+		{"set while lost, after its delay has passed", nil, func(w *world, a *stream) {
 			a.close(Closed)
 			time.Sleep(5 * time.Second)
 			_ = w.SetWill("u", &Will{Msg: []byte("w"), Delay: after(time.Second)})
 			time.Sleep(timeout)
 		}, "will at 5s, disconnect closed"},
-		{"replaced by a later one", &Will{Delay: after(0)}, func(w *world, a *stream) {
+		{"replaced by another will", &Will{Delay: after(0)}, func(w *world, a *stream) {
 			_ = w.SetWill("u", &Will{Msg: []byte("w")})
 			a.close(Closed)
 			time.Sleep(timeout)
@@ -389,7 +390,7 @@ func TestWills(t *testing.T) {
 				w.t = t
 				var got []string
 				begin, will := time.Now(), ""
-				w.watch2(func(e Event) {
+				w.setWatcher(func(e Event) {
 					switch e.Kind {
 					case SendWill:
 						if will != "" {
@@ -418,7 +419,7 @@ func TestWills(t *testing.T) {
 				if list := strings.Join(got, ", "); list != c.want {
 					t.Errorf("%s; want %s", list, c.want)
 				}
-				w.watch2(func(Event) {})
+				w.setWatcher(func(Event) {})
 				w.Close()
 				synctest.Wait()
 			})
@@ -426,7 +427,7 @@ func TestWills(t *testing.T) {
 	}
 }
 
-// each returns a watcher that hears of one event after the other.
+// each returns a watcher that calls f for each event.
 func each(f func(Event)) func([]Event) {
 	return func(list []Event) {
 		for _, e := range list {
@@ -435,8 +436,8 @@ func each(f func(Event)) func([]Event) {
 	}
 }
 
-// watch2 has another watcher hear what comes.
-func (w *world) watch2(f func(Event)) { w.Registry.watch = each(f) }
+// setWatcher replaces the registry's watcher.
+func (w *world) setWatcher(f func(Event)) { w.Registry.watch = each(f) }
 
 func TestAWillNeedsASession(t *testing.T) {
 	inABubble(t, func(w *world) {
@@ -457,21 +458,21 @@ func TestSilenceForOneAndAHalfHeartbeatsIsNoticed(t *testing.T) {
 			}
 		}
 		time.Sleep(d + d/2 - 1)
-		w.told("u", "connect, join x, join y")
+		w.wantEvents("u", "connect, join x, join y")
 		time.Sleep(time.Nanosecond)
-		w.told("u", "lost x heartbeat")
+		w.wantEvents("u", "lost x heartbeat")
 		if !slices.Equal(a.ended, []Reason{Heartbeat}) || len(b.ended) > 0 {
 			t.Errorf("%q, %q", a.ended, b.ended)
 		}
 		time.Sleep(timeout)
-		w.told("u", "leave x heartbeat")
+		w.wantEvents("u", "leave x heartbeat")
 		b.close(Closed)
 		w.open("u", "x", d)
-		w.told("u", "lost y closed, reconnect closed, join x")
+		w.wantEvents("u", "lost y closed, reconnect closed, join x")
 		time.Sleep(d + d/2 + timeout)
-		w.told("u", "lost x heartbeat, gone y heartbeat, gone x heartbeat, disconnect heartbeat")
+		w.wantEvents("u", "lost x heartbeat, gone y heartbeat, gone x heartbeat, disconnect heartbeat")
 		if w.Heard("u") {
-			t.Error("who is gone was heard")
+			t.Error("Heard reports true for a session that is gone")
 		}
 	})
 }
@@ -483,31 +484,31 @@ func TestAnotherStreamIsASignOfLife(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			w.open("u", "", 0).close(Closed)
 		}
-		w.told("u", "connect")
+		w.wantEvents("u", "connect")
 		w.Close()
 	})
 }
 
-func TestClosedMeansClosed(t *testing.T) {
+func TestCloseEndsAllSessionsAndRefusesNewOnes(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a := w.open("here", "x", time.Second)
 		w.open("lost", "x", 0).close(Closed)
 		w.Close()
 		w.Close()
-		w.told("here", "connect, join x, gone x shutdown, disconnect shutdown")
-		w.told("lost", "connect, join x, lost x closed, gone x shutdown, disconnect shutdown")
+		w.wantEvents("here", "connect, join x, gone x shutdown, disconnect shutdown")
+		w.wantEvents("lost", "connect, join x, lost x closed, gone x shutdown, disconnect shutdown")
 		if !slices.Equal(a.ended, []Reason{Shutdown}) {
 			t.Error(a.ended)
 		}
 		if part := w.Attach("new", Client{}, nil, 0, a); part != nil {
-			t.Error("a session began after the end")
+			t.Error("a session began after Close")
 		}
 		time.Sleep(timeout)
-		w.told("new", "")
+		w.wantEvents("new", "")
 	})
 }
 
-func TestWhoIsHere(t *testing.T) {
+func TestListYieldsTheSessionsWithAWantedFilter(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.open("c", "x y", 0)
 		time.Sleep(time.Second)
@@ -529,13 +530,13 @@ func TestWhoIsHere(t *testing.T) {
 			t.Error(s)
 		}
 		if !w.Listens(wanted("y")) || w.Listens(wanted("z")) {
-			t.Error("only streams listen")
+			t.Error("Listens must report filters of open streams only")
 		}
 		w.Close()
 	})
 }
 
-func TestDoHoldsTheEndBack(t *testing.T) {
+func TestASessionCannotEndDuringDo(t *testing.T) {
 	w := newWorld(t)
 	w.open("u", "", 0)
 	ended := make(chan error)
