@@ -42,7 +42,7 @@ func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
 		}
 		return store.ID{Epoch: epoch, Seq: seq}.String()
 	}
-	return writeList(w, r, `{"groups":[`, func(add func(any) error) error {
+	return a.writeList(w, r, `{"groups":[`, func(add func(any) error) error {
 		return a.hub.Groups(f, func(g *hub.Group) error {
 			return add(groupJSON{
 				g.Group, g.Messages, g.Bytes, g.Rate, g.Subscribers, g.Retained, id(g.Oldest), id(g.Newest),

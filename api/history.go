@@ -90,17 +90,10 @@ func (a *api) writeMessages(w http.ResponseWriter, r *http.Request, what string,
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	out := bufio.NewWriterSize(w, 32<<10)
-	var l lister = &lineLister{out: out}
-	if media == jsonMedia {
-		l = &objectLister{out: out, comma: `{"messages":[`}
-	}
-	err := read(l)
-	if err == nil {
-		err = out.Flush()
-	}
-	if err != nil {
-		panic(http.ErrAbortHandler) // the status is sent: only a cut connection shows that messages are missing
-	}
-	return nil
+	return a.writeLong(w, r, func(out *bufio.Writer) error {
+		if media == jsonMedia {
+			return read(&objectLister{out: out, comma: `{"messages":[`})
+		}
+		return read(&lineLister{out: out})
+	})
 }

@@ -9,33 +9,30 @@ import (
 // writeList answers with an object whose last member is a list. begin is the object up to the opening
 // bracket of the list; each calls add for each value. Values are written as they come, so that a list
 // of any length takes the memory of one buffer, and a slow client delays only its own request.
-func writeList(w http.ResponseWriter, r *http.Request, begin string, each func(add func(any) error) error) error {
+func (a *api) writeList(w http.ResponseWriter, r *http.Request, begin string, each func(add func(any) error) error) error {
 	w.Header()["Content-Type"] = jsonType
 	w.Header()["X-Content-Type-Options"] = noSniff
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	out := bufio.NewWriterSize(w, 32<<10)
-	_, _ = out.WriteString(begin) // a bufio.Writer keeps its first error
-	comma := ""
-	err := each(func(v any) error {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return err
+	return a.writeLong(w, r, func(out *bufio.Writer) error {
+		_, _ = out.WriteString(begin) // a bufio.Writer keeps its first error
+		comma := ""
+		err := each(func(v any) error {
+			b, err := json.Marshal(v)
+			if err != nil {
+				return err
+			}
+			_, _ = out.WriteString(comma)
+			comma = ",\n"
+			if _, err = out.Write(b); err != nil {
+				return err
+			}
+			return r.Context().Err()
+		})
+		if err == nil {
+			_, err = out.WriteString("]}\n")
 		}
-		_, _ = out.WriteString(comma)
-		comma = ",\n"
-		if _, err = out.Write(b); err != nil {
-			return err
-		}
-		return r.Context().Err()
+		return err
 	})
-	if err == nil {
-		_, _ = out.WriteString("]}\n")
-		err = out.Flush()
-	}
-	if err != nil {
-		panic(http.ErrAbortHandler) // the status is sent: only a cut connection shows that values are missing
-	}
-	return nil
 }

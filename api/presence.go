@@ -27,7 +27,7 @@ func (a *api) presence(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	begin := string(store.AppendQuote([]byte(`{"filter":`), f.String())) + `,"presence":[`
-	return writeList(w, r, begin, func(add func(any) error) error {
+	return a.writeList(w, r, begin, func(add func(any) error) error {
 		return a.hub.Presence(f, func(s *session.Info) error {
 			return add(presentJSON{s.UID, state(s.Lost), shown(s.Since), lostTime(s.Lost), texts(s.Filters)})
 		})

@@ -107,7 +107,7 @@ func (a *api) sessions(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	return writeList(w, r, `{"sessions":[`, func(add func(any) error) error {
+	return a.writeList(w, r, `{"sessions":[`, func(add func(any) error) error {
 		return a.hub.Sessions(func(s *hub.Session) error { return add(sessionToJSON(s)) })
 	})
 }

@@ -27,22 +27,28 @@ var ErrOverloaded = errors.New("the requests in progress have reached their comm
 // which are held from their first byte to the response, and one for encoded messages, which are held
 // from encoding to the response. A request takes from the second half after the first, and once it
 // holds memory of the second half it waits for no other request. So requests cannot deadlock.
-type budget struct{ bodies, encodings lanes }
+//
+// Long responses have half as much on top: the small lane for their buffers, and the large lane for
+// messages that do not fit into those. A response takes from the small lane first.
+type budget struct{ bodies, encodings, responses lanes }
 
 func newBudget(bytes int64) *budget {
 	b := &budget{}
 	for _, half := range []*lanes{&b.bodies, &b.encodings} {
 		half.small.limit, half.large.limit = bytes/8, bytes/2-bytes/8
 	}
+	b.responses.small.limit, b.responses.large.limit = bytes/4, bytes/4
 	return b
 }
 
 // held returns the number of bytes that requests hold.
 func (b *budget) held() (n int64) {
-	for _, l := range []*lane{&b.bodies.small, &b.bodies.large, &b.encodings.small, &b.encodings.large} {
-		l.mu.Lock()
-		n += l.held
-		l.mu.Unlock()
+	for _, part := range []*lanes{&b.bodies, &b.encodings, &b.responses} {
+		for _, l := range []*lane{&part.small, &part.large} {
+			l.mu.Lock()
+			n += l.held
+			l.mu.Unlock()
+		}
 	}
 	return n
 }
@@ -151,6 +157,18 @@ func (h *Hub) TakeBody(ctx context.Context, n int64) error {
 
 // GiveBody returns the n bytes that TakeBody took.
 func (h *Hub) GiveBody(n int64) { h.budget.bodies.give(n) }
+
+// responseBytes is about how much memory a long response takes: a batch, and what waits to be written.
+const responseBytes = 96 << 10
+
+// TakeResponse waits until a long response may take memory for its buffers. The caller must call
+// GiveResponse when the response has ended.
+func (h *Hub) TakeResponse(ctx context.Context) error {
+	return h.countOverload(h.budget.responses.small.take(ctx, responseBytes))
+}
+
+// GiveResponse returns what TakeResponse took.
+func (h *Hub) GiveResponse() { h.budget.responses.small.give(responseBytes) }
 
 // takeEncoding waits until the memory for encoding a publication is available, takes it and returns
 // the number of bytes. It refuses a batch with too many lines.

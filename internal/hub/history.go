@@ -25,18 +25,15 @@ func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) e
 	}
 	start, _ := h.start(q.Filters, q.From)
 	_, end := h.log.Bounds()
-	b := batches.Get().(*store.Batch)
-	defer batches.Put(b)
+	b := h.openReader()
+	defer b.close()
 	r := replay{History: q, start: start, end: end, left: q.Limit, yield: yield, gap: gap}
 	query := store.Query{Select: q.Filters, After: start.After, Through: end.Seq}
 	for more := query.After < end.Seq || start.Unknown != ""; more; {
-		if err := ctx.Err(); err != nil {
+		if err := b.read(ctx, query); err != nil {
 			return nil, err
 		}
-		if err := h.log.Read(query, b); err != nil {
-			return nil, closedError(err)
-		}
-		if done, err := r.give(b, query.After); done || err != nil {
+		if done, err := r.give(b.Batch, query.After); done || err != nil {
 			return r.next, err
 		}
 		query.After, query.Told = b.Next, b.Told
@@ -60,21 +57,18 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 		return nil, ErrClosed
 	}
 	_, newest := h.log.Bounds()
-	b := batches.Get().(*store.Batch)
-	defer batches.Put(b)
+	b := h.openReader()
+	defer b.close()
 	r := replay{History: &History{Limit: q.Limit}, left: q.Limit, yield: yield}
 	query := store.Query{Select: group.Set{q.Filter}, Through: newest.Seq, Retained: true}
 	if id, err := store.ParseID(q.After); err == nil && id.Epoch == newest.Epoch && id.Seq <= newest.Seq {
 		query.After = id.Seq
 	}
 	for ; query.After < newest.Seq; query.After = b.Next {
-		if err := ctx.Err(); err != nil {
+		if err := b.read(ctx, query); err != nil {
 			return nil, err
 		}
-		if err := h.log.Read(query, b); err != nil {
-			return nil, closedError(err)
-		}
-		if done, err := r.frames(b); done || err != nil {
+		if done, err := r.frames(b.Batch); done || err != nil {
 			return r.next, err
 		}
 	}
@@ -84,7 +78,56 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 // replayBytes is how many bytes a replay reads from the log at once.
 const replayBytes = 64 << 10
 
-var batches = sync.Pool{New: func() any { return &store.Batch{Buf: make([]byte, 0, replayBytes)} }}
+var batches = sync.Pool{New: func() any { return newBatch() }}
+
+func newBatch() *store.Batch { return &store.Batch{Buf: make([]byte, 0, replayBytes)} }
+
+// reader reads the log for a response, a batch at a time. A message of more than replayBytes makes the
+// batch larger. The reader then holds memory of the hub's budget until it is closed, because the response
+// keeps the message until the client has read it.
+type reader struct {
+	*store.Batch
+	hub   *Hub
+	taken int64
+}
+
+func (h *Hub) openReader() *reader { return &reader{Batch: batches.Get().(*store.Batch), hub: h} }
+
+// read reads the next batch. It drops a large message while it waits for memory, and reads it again
+// then. Otherwise each waiting request would hold one.
+func (r *reader) read(ctx context.Context, q store.Query) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.hub.log.Read(q, r.Batch); err != nil {
+			return closedError(err)
+		}
+		need := 2 * int64(cap(r.Buf)) // the message, and a copy in the form in which it is written
+		if cap(r.Buf) <= replayBytes || need <= r.taken {
+			return nil
+		}
+		r.drop()
+		if err := r.hub.countOverload(r.hub.budget.responses.large.take(ctx, need)); err != nil {
+			return err
+		}
+		r.taken = need
+	}
+}
+
+// drop replaces a batch that has grown, and returns its memory to the budget.
+func (r *reader) drop() {
+	if cap(r.Buf) > replayBytes {
+		r.Batch = newBatch()
+	}
+	r.hub.budget.responses.large.give(r.taken)
+	r.taken = 0
+}
+
+func (r *reader) close() {
+	r.drop()
+	batches.Put(r.Batch)
+}
 
 // replay is the state of a Replay or Retained call.
 type replay struct {

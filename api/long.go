@@ -1,0 +1,61 @@
+package api
+
+import (
+	"bufio"
+	"net/http"
+	"time"
+)
+
+// writeLong writes a response that may be long. Its memory comes out of the hub's budget, and a client
+// that stops reading is disconnected after the body timeout.
+func (a *api) writeLong(w http.ResponseWriter, r *http.Request, write func(out *bufio.Writer) error) error {
+	if err := a.hub.TakeResponse(r.Context()); err != nil {
+		return err
+	}
+	defer a.hub.GiveResponse()
+	to := &patientWriter{ResponseWriter: w, conn: http.NewResponseController(w), patience: a.hub.Options().BodyTimeout}
+	defer to.done()
+	out := bufio.NewWriterSize(to, 32<<10)
+	err := write(out)
+	if err == nil {
+		err = out.Flush()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case !to.begun && r.Context().Err() == nil:
+		return err
+	}
+	panic(http.ErrAbortHandler) // the status is sent: only a cut connection shows that the rest is missing
+}
+
+// pieceBytes is how much of a response a client has to take within the body timeout.
+const pieceBytes = 64 << 10
+
+// patientWriter writes to a client that may take patience for each piece. Middleware may hide the
+// connection's deadlines; then the client may take as long as it likes.
+type patientWriter struct {
+	http.ResponseWriter
+	conn     *http.ResponseController
+	patience time.Duration
+	begun    bool
+}
+
+// Write implements io.Writer.
+func (p *patientWriter) Write(b []byte) (n int, err error) {
+	p.begun = true
+	for len(b) > 0 && err == nil {
+		_ = p.conn.SetWriteDeadline(time.Now().Add(p.patience))
+		var m int
+		m, err = p.ResponseWriter.Write(b[:min(len(b), pieceBytes)])
+		n, b = n+m, b[m:]
+	}
+	return n, err
+}
+
+// done removes the deadline, which would apply to the connection's next response.
+func (p *patientWriter) done() {
+	if p.begun {
+		_ = p.conn.SetWriteDeadline(time.Time{})
+	}
+}
