@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"net/http"
+	"runtime"
 	"time"
 )
 
@@ -49,6 +50,9 @@ func (p *patientWriter) Write(b []byte) (n int, err error) {
 		var m int
 		m, err = p.ResponseWriter.Write(b[:min(len(b), pieceBytes)])
 		n, b = n+m, b[m:]
+		// Otherwise short requests wait for the time slice of each long one. Beside 20 lists of 90,000 groups,
+		// the p99 of a POST is 41 ms with it, and 219 ms without.
+		runtime.Gosched()
 	}
 	return n, err
 }
