@@ -103,7 +103,7 @@ func WithHeartbeat(d time.Duration) Option {
 func WithAnswerTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return fmt.Errorf("the answer timeout is above 0, not %v", d)
+			return fmt.Errorf("the answer timeout must be above 0, not %v", d)
 		}
 		c.answer = d
 		return nil

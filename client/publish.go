@@ -61,7 +61,7 @@ func (c *Client) SendTo(ctx context.Context, uid string, v any, opts ...PublishO
 	return c.post(ctx, "/v1/sessions/"+url.PathEscape(uid), v, opts)
 }
 
-// Send sends a message to the program that hosts the hub, and to nobody else. It returns when the program has
+// Send sends a message to the program that embeds the hub, and to nobody else. It returns when the program has
 // the message or has queued it, and fails with an *Error with the code nobody-listens if the program has no OnMessage. The
 // message is in no log; its id is its idempotency key.
 func (c *Client) Send(ctx context.Context, v any, opts ...PublishOption) (id string, err error) {

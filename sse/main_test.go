@@ -8,7 +8,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// leavesNothing fails the test if a goroutine that it started is there when it ends. It is to be
+// leavesNothing fails the test if a goroutine that it started is there when it ends. It must be
 // called before anything whose own end is a cleanup.
 func leavesNothing(t *testing.T) {
 	t.Helper()

@@ -290,7 +290,7 @@ func TestReaderSaysWhatWasTooLarge(t *testing.T) {
 	}
 }
 
-// endless gives the same bytes for ever, so many of them.
+// endless gives the same bytes again and again, up to a number.
 type endless struct {
 	block []byte
 	left  int

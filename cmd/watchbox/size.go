@@ -28,7 +28,7 @@ func (s *size) UnmarshalText(text []byte) error {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return fmt.Errorf("%q is no size, as 64MiB or 1000000", text)
+		return fmt.Errorf("%q is not a size such as 64MiB or 1000000", text)
 	}
 	*s = size(n * unit)
 	return nil

@@ -54,7 +54,7 @@ type Observer interface {
 }
 
 // ErrProgram reports that the BeforePublish hook of the hosting program panicked.
-var ErrProgram = errors.New("the program that hosts the hub failed on this message; see its log")
+var ErrProgram = errors.New("the program that embeds the hub failed on this message; see its log")
 
 // Refusal is an error that a BeforePublish hook returned. Its text is sent to the client.
 type Refusal struct{ Err error }

@@ -131,6 +131,11 @@ func (h *Hub) recall() error {
 	_, newest := h.log.Bounds()
 	wills := map[string]*session.Will{}
 	filters := map[string][]group.Filter{} // by uid
+	know := func(uid string) {             // a session may be known though it had no filters
+		if _, ok := filters[uid]; !ok {
+			filters[uid] = nil
+		}
+	}
 	answers := map[int]answer{}
 	err := h.notes.Notes(func(n store.Note) error {
 		kind, rest, _ := strings.Cut(n.Key, "/")
@@ -138,7 +143,7 @@ func (h *Hub) recall() error {
 		case willNotes:
 			w := &session.Will{}
 			wills[rest] = w
-			filters[rest] = filters[rest]
+			know(rest)
 			return json.Unmarshal(n.Value, w)
 		case memberNotes:
 			uid, f, err := readMember(n)
@@ -156,8 +161,7 @@ func (h *Hub) recall() error {
 	}
 	h.keys.recall(answers)
 	for g := range store.EachGroup(h.log, delivery.SessionPrefix) {
-		uid := strings.TrimPrefix(g.Group, delivery.SessionPrefix)
-		filters[uid] = filters[uid]
+		know(strings.TrimPrefix(g.Group, delivery.SessionPrefix))
 	}
 	for uid, list := range filters {
 		h.wills.Add(willSize(wills[uid]))

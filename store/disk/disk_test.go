@@ -99,7 +99,7 @@ func suite(t *testing.T, open func(disk.Options) (store.Store, error)) {
 		}
 	}()
 	// outside runs f in a goroutine that is in no bubble. Channels that were made in one must not
-	// be used outside, and the engine keeps some for whoever comes next.
+	// be used outside, and the engine keeps some for its next caller.
 	outside := func(f func()) {
 		done := <-outsiders
 		calls <- func() { f(); done <- struct{}{} }

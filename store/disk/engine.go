@@ -57,7 +57,7 @@ func direct(f func()) { f() }
 const (
 	cacheParts    = 8  // blocks that were read
 	memtableParts = 8  // what was written and is in no table yet
-	memtables     = 2  // of which one is being made a table
+	memtables     = 2  // one of them being written as a table
 	stopWrites    = 20 // rows of tables that wait to be merged
 	reserveTables = 8  // of their size are left free on disk: for logs, and for tables being merged
 	memtableDisk  = 64 // and of the room on disk, where that is bounded
@@ -67,7 +67,7 @@ const (
 	minTable      = 4 << 20
 	minBlock      = 32 << 10  // what is read at once: more of it makes replay faster,
 	maxBlock      = 128 << 10 // where there is
-	blocks        = 64        // for so many in the cache
+	blocks        = 64        // the number of blocks that the cache holds at least
 )
 
 // engineFormat is the last format without sync offsets in the log: the engine does not know what was synced,
@@ -80,10 +80,10 @@ type engineOptions struct {
 	dir      string
 	made     bool  // it is there already
 	readOnly bool  // nothing is written
-	memory   int64 // bytes for history, of which the engine takes its part
+	memory   int64 // bytes for history; the engine takes its part of them
 	disk     int64 // bytes that it may take; 0: no bound
 	call     func(func())
-	onFail   func(error) // hears why nothing can be written any more; may be nil
+	onFail   func(error) // is called with the reason when writing has failed for good; may be nil
 }
 
 // openEngine opens the folder.
@@ -267,7 +267,7 @@ func (e *engine) sync() error {
 	return e.commit(true, func(b *batch) error { return b.LogData([]byte{0}, nil) })
 }
 
-// cursor returns one for the keys from lower on, below upper. It is to be closed.
+// cursor returns one for the keys from lower on, below upper. The caller must close it.
 func (e *engine) cursor(lower, upper []byte) (*cursor, error) {
 	return e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 }

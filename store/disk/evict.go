@@ -116,11 +116,11 @@ func (l *Log) storedBehind(g *group, after store.Seq, t *turn) (m item, err erro
 
 const (
 	messageCost  = 64 // bytes on disk that a message takes beside its frame
-	diskMemtable = 6  // so many memtables' bytes are in logs that are not yet tables
-	diskParts    = 8  // and such a part of the rest is taken while tables are merged
+	diskMemtable = 6  // memtables whose bytes may be in logs and not yet in tables
+	diskParts    = 8  // the part of the rest that merging tables takes for a while
 )
 
-// messagesMax returns how many bytes messages may take where all together may take so many.
+// messagesMax returns how many bytes messages may take on a disk of the given size.
 func messagesMax(disk, memtable int64) int64 {
 	if disk <= 0 {
 		return 0

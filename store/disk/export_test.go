@@ -14,8 +14,8 @@ func (o Options) On(fs vfs.FS) Options {
 	return o
 }
 
-// Recalling has the log keep so many bytes of recent messages in memory: few, so that tests read
-// the disk.
+// Recalling sets how many bytes of recent messages the log keeps in memory. With few, tests read from
+// disk.
 func (o Options) Recalling(bytes int) Options {
 	o.tail = bytes
 	return o

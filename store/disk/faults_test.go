@@ -21,7 +21,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/disk"
 )
 
-// feed appends so many messages to a log and notes them.
+// feed appends n messages to a log and records them.
 func feed(t *testing.T, l store.Log, r *record, n int) {
 	t.Helper()
 	for i := range n {
@@ -40,7 +40,7 @@ func say(l store.Log, text string) (store.ID, error) {
 	return l.Append(context.Background(), []store.Entry{m.Entry(nil)})
 }
 
-// written makes a store with so many messages.
+// written makes a store with n messages.
 func written(t *testing.T, fs vfs.FS, n int) *record {
 	t.Helper()
 	r := newRecord()
@@ -240,7 +240,7 @@ func flip(t *testing.T, fs vfs.FS, name string, from int, rng *rand.Rand) {
 	replace(t, fs, name, b)
 }
 
-// narrow is a file system with room for so many bytes more, as far as it says.
+// narrow is a file system that reports a given number of free bytes.
 type narrow struct {
 	vfs.FS
 	room atomic.Uint64

@@ -110,8 +110,7 @@ func syncDir(fs filesystem, dir string) error {
 	return err
 }
 
-// oneLine is an error of which only the first line is told: what follows is for those who know the
-// engine.
+// oneLine is an error that shows only its first line. The rest describes the inside of the engine.
 type oneLine struct{ error }
 
 func inOneLine(err error) error { return oneLine{err} }

@@ -23,7 +23,7 @@ type group struct {
 	fresh       []int     // indices of the turn's messages of this group that are not evicted
 	touched     bool      // it is among the turn's
 	overdue     bool      // it is in the list of those with more to evict
-	purge       store.Seq // all up to here are to be evicted
+	purge       store.Seq // the last message that a purge has to evict
 	unsaved     bool      // it has changed since its record was written
 	listedEmpty bool      // it is in the list of groups that hold nothing
 	aging       bool      // it is in the heap of those that lose a message by age
@@ -140,7 +140,7 @@ func (l *Log) addGroup(name string, now int64) *group {
 	lost := l.next.forgotten
 	g := &group{no: l.groupNo, name: name, now: state{
 		rate: store.NewRate(now), gone: lost.Seq, evicted: lost, evictedTime: l.next.forgottenTime, removed: lost,
-		newestInMemory: l.next.inMemoryForgotten, // some of which may be this one's
+		newestInMemory: l.next.inMemoryForgotten, // some of them may be of this group
 	}}
 	l.groupNo++
 	g.next = g.now

@@ -28,7 +28,7 @@ type guard struct {
 	dir     string
 	noMerge atomic.Int64 // tables are not merged before this time, ns: there was no room
 
-	mergeRoom   uint64 // bytes that are to be free for the next table
+	mergeRoom   uint64 // bytes that must be free for the next table
 	waitingEnds chan struct{}
 	endWaiting  sync.Once
 

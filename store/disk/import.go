@@ -156,7 +156,7 @@ func (l *imported) fillFrom(from io.Reader) error {
 	return l.engine.sync()
 }
 
-// longestLine is longer than any that an export has: no message is.
+// longestLine is more than any line of an export has, in bytes.
 const longestLine = 256 << 20
 
 // readLine reads a line with its end, or what is left.
@@ -168,7 +168,7 @@ func readLine(in *bufio.Reader) (line []byte, err error) {
 			return line, err
 		}
 		if len(line) > longestLine {
-			return nil, errors.New("there is a line that is longer than any of an export")
+			return nil, errors.New("a line is longer than any line of an export")
 		}
 	}
 }
@@ -238,7 +238,7 @@ func (l *imported) restoreOther(b *batch, o *other) error {
 			continue
 		}
 		if len(o.Key) == 0 || o.Key[0] != kind.space {
-			return fmt.Errorf("its key is none of a %s", o.Type)
+			return fmt.Errorf("its key is not a key of a %s", o.Type)
 		}
 		if kind.space == groupSpace {
 			g, err := readGroup(o.Key, o.Value)
@@ -263,7 +263,7 @@ func (l *imported) restoreMessage(b *batch, data []byte, retained bool) error {
 	}
 	g := l.groups[w.Group]
 	if g == nil {
-		return fmt.Errorf("a message of group %q, of which no line has told", w.Group)
+		return fmt.Errorf("a message of group %q, which no earlier line describes", w.Group)
 	}
 	m := store.Message{
 		Group: w.Group, UID: w.UID, Event: w.Event, Time: w.Time, Expires: w.Expires,

@@ -149,7 +149,7 @@ func appendUints(b []byte, list ...uint64) []byte {
 	return b
 }
 
-// appendRecord appends what is to be known of a group after a restart.
+// appendRecord appends what the store needs to know of a group after a restart.
 func (g *group) appendRecord(b []byte) []byte {
 	s := &g.next
 	b = appendUints(b, uint64(s.messages), uint64(s.bytes),

@@ -47,7 +47,7 @@ func ParseFsync(s string) (Fsync, error) {
 	}
 	d, err := duration.Parse(s)
 	if err != nil || d < time.Millisecond {
-		return 0, fmt.Errorf("%q is none of always, never and a duration of 1ms or more", s)
+		return 0, fmt.Errorf("%q is not always, never or a duration of 1ms or more", s)
 	}
 	return Fsync(d), nil
 }

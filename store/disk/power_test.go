@@ -46,7 +46,7 @@ func (c *cutter) MaybeError(op errorfs.Op) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		kept := []int{0, 0, 50, 100}[c.rng.IntN(4)]
-		then := c.r.copy() // first: what is acknowledged by now is to be there
+		then := c.r.copy() // first: what is acknowledged by now must be there
 		fs := c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: c.rng})
 		then.sent = c.r.copy().sent // and what is sent by now may be
 		c.cuts = append(c.cuts, cut{fs, then, fmt.Sprintf("%v of %s", op.Kind, op.Path)})

@@ -10,7 +10,7 @@ import (
 
 // How much a Read looks at, in messages and in bytes of those on disk. A Read whose filter matches few
 // of them returns with less than its batch has room for, and Next says how far it came: a reader that
-// has gone away, or a log that is to be closed, waits for no more than this.
+// has gone away, or a log that is being closed, waits for no more than this.
 const (
 	maxLooked      = 4096
 	maxLookedBytes = 4 << 20

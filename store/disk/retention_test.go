@@ -159,7 +159,7 @@ func TestAForgottenGroupOfMemoryIsAGapAfterARestart(t *testing.T) {
 	}
 }
 
-// small is a disk of so many bytes.
+// small is a disk of a given size in bytes.
 type small struct {
 	*vfs.MemFS
 	size uint64
@@ -344,7 +344,7 @@ func TestAPurgeOnAFullDiskIsAnswered(t *testing.T) {
 	}
 }
 
-// TestPoliciesSetAtOnceAreTheSameInBothTiers, whichever is last.
+// TestPoliciesSetAtOnceAreTheSameInBothTiers sets policies in parallel. Any of them may be the last.
 func TestPoliciesSetAtOnceAreTheSameInBothTiers(t *testing.T) {
 	t.Parallel()
 	s, err := tiered.Open(disk.Options{Dir: tempDir(t), Fsync: disk.Never})
