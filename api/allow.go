@@ -21,10 +21,11 @@ func ParseHost(s string) (HostPattern, error) {
 	return HostPattern(host), nil
 }
 
-// match reports whether the pattern matches a host name, which is in lower case and has no port.
+// match reports whether the pattern matches a host, which is in lower case and has no port. A wildcard
+// matches valid names only: in "evil.test/.example.org", the host is evil.test.
 func (p HostPattern) match(name string) bool {
 	if below, ok := strings.CutPrefix(string(p), "*"); ok {
-		return len(name) > len(below) && strings.HasSuffix(name, below)
+		return len(name) > len(below) && strings.HasSuffix(name, below) && validHost(name)
 	}
 	return string(p) == name
 }

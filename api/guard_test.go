@@ -261,6 +261,7 @@ func TestHostAndOriginPatterns(t *testing.T) {
 		watchbox.WithAllowOrigin("https://*.app.test", "http://localhost:*", "https://plain.test:443", "https://*.port.test:8443"))
 	for host, ok := range map[string]bool{
 		"a.example.org": true, "b.a.example.org:80": true, "A.EXAMPLE.ORG.": true, "hub.test": true,
+		"..example.org": false, "evil.test:80:.example.org": false,
 		"example.org": false, ".example.org": false, "aexample.org": false, "a.example.org.evil.test": false, "a.hub.test": false, "*.example.org": true,
 	} {
 		if a := s.do("GET /v1/groups", "", "Host", host); (a.status == 200) != ok && a.status != 400 {
@@ -271,7 +272,8 @@ func TestHostAndOriginPatterns(t *testing.T) {
 		"https://a.app.test": true, "https://b.a.app.test": true, "http://localhost": true, "http://localhost:3000": true, "https://plain.test": true,
 		"https://x.port.test:8443": true,
 		"https://app.test":         false, "http://a.app.test": false, "https://a.app.test:8443": false, "https://aapp.test": false, "https://a.app.test.evil.test": false,
-		"https://localhost:3000": false, "http://localhost.evil.test:3000": false, "https://plain.test:8443": false, "https://x.port.test": false, "null": false,
+		"https://evil.test/.app.test": false, "https://evil.test#.app.test": false, "https://evil.test?.app.test": false, "https://u@a.app.test": false,
+		"https://..app.test": false, "https://localhost:3000": false, "http://localhost.evil.test:3000": false, "https://plain.test:8443": false, "https://x.port.test": false, "null": false,
 	} {
 		a := s.do("GET /v1/groups", "", "Origin", origin, "Host", "hub.test")
 		if (a.status == 200) != ok || ok && a.header.Get("Access-Control-Allow-Origin") != origin {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -114,21 +116,55 @@ func parseTTL(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// DecodeObject decodes a JSON object into a struct. A member without a field in the struct is an error.
-// The error is a *BodyError or an *ObjectError, and ends with looks, which shows a valid object.
+// DecodeObject decodes a JSON object into a struct, whose members are named in lower case. A member
+// without a field in the struct is an error, and so is one that appears twice. The error is a *BodyError
+// or an *ObjectError, and ends with looks, which shows a valid object.
 func DecodeObject(b []byte, looks string, to any) error {
 	if !json.Valid(b) || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
 		return &BodyError{"not a JSON object; " + looks}
+	}
+	if !utf8.Valid(b) { // encoding/json would replace bytes, and so change the name of a group
+		return &BodyError{"not valid JSON: it is not UTF-8; " + looks}
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
 		return &ObjectError{err, looks}
 	}
+	if err := checkNames(b); err != nil {
+		return &ObjectError{err, looks}
+	}
 	return nil
 }
 
-// ObjectError reports an unknown member of a JSON object, or a member of the wrong type.
+// checkNames checks the names of the members of a JSON object that encoding/json has decoded. It ignores
+// their case, and takes the last of several with one name, where another reader may take the first.
+func checkNames(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	_, _ = d.Token() // "{"
+	var seen []string
+	var value json.RawMessage
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		switch {
+		case strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "":
+			return fmt.Errorf("unknown field %.64q", name)
+		case slices.Contains(seen, name):
+			return fmt.Errorf("%s appears twice", name)
+		}
+		seen = append(seen, name)
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ObjectError reports an unknown or repeated member of a JSON object, or a member of the wrong type.
 type ObjectError struct {
 	err   error
 	looks string
