@@ -200,7 +200,7 @@ export class Watchbox extends EventTarget {
   /** Returns the retained messages of a group, or of all groups that a filter matches. */
   retained<T = unknown>(filter: string, options?: { signal?: AbortSignal }): Promise<Message<T>[]>;
 
-  /** Sends to the program that hosts the hub, and to nobody else. */
+  /** Sends to the program that embeds the hub, and to nobody else. */
   send(value: unknown, options?: { signal?: AbortSignal }): Promise<void>;
 
   /** Sends to one session, which gets the message as an event "direct". */
