@@ -1,7 +1,7 @@
 # Everything that the tests need is installed by the targets themselves (Debian, as root).
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GO_TEST     = go test -race -timeout 8m
+GO_TEST     = go test -race -timeout 30m
 
 .PHONY: all test lint fuzz bench needs build
 
