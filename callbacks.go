@@ -153,6 +153,7 @@ func (c *callbacks) ask(ctx context.Context, f func(context.Context, *Message) e
 		}
 	}()
 	if err := f(ctx, m); err != nil {
+		_ = err.Error() // panics here, not later, if the error is a nil pointer in an interface
 		return &hub.Refusal{Err: err}
 	}
 	return nil

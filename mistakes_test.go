@@ -62,6 +62,11 @@ func TestNilCallbacksAreLoggedAndRefusedByRun(t *testing.T) {
 	hub.OnReconnect(nil)
 	hub.OnDisconnect(nil)
 	hub.BeforePublish(nil)
+	other, err := watchbox.New() // without mistakes in its callbacks
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
 	err = hub.Run(t.Context(), "127.0.0.1:0", nil)
 	for _, name := range []string{"OnConnect", "OnJoin", "OnLeave", "OnMessage", "OnReconnect", "OnDisconnect", "BeforePublish"} {
 		if want := name + " was given a nil function"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(log.String(), want) {
@@ -71,6 +76,9 @@ func TestNilCallbacksAreLoggedAndRefusedByRun(t *testing.T) {
 	var none context.Context
 	if _, err := hub.Publish(none, "foo", "x"); err == nil || !strings.Contains(err.Error(), "context is nil") {
 		t.Errorf("Publish with a nil context: %v", err)
+	}
+	if err := other.Run(none, "127.0.0.1:0", nil); err == nil || !strings.Contains(err.Error(), "context is nil") {
+		t.Errorf("Run with a nil context: %v", err)
 	}
 	if _, err := (watchbox.Message{}).Reply(t.Context(), "x"); err == nil {
 		t.Error("a message that came from no hub has a sender")
@@ -87,6 +95,11 @@ func TestASecondRunIsAnError(t *testing.T) {
 	}
 }
 
+// fieldError is an error whose text cannot be had from a nil pointer.
+type fieldError struct{ field string }
+
+func (e *fieldError) Error() string { return e.field }
+
 // TestAPanicInBeforePublishIsAFinalError: Go's and the browser's client do not send again.
 func TestAPanicInBeforePublishIsAFinalError(t *testing.T) {
 	var log safeBuffer
@@ -95,6 +108,10 @@ func TestAPanicInBeforePublishIsAFinalError(t *testing.T) {
 	hub.BeforePublish(func(_ context.Context, m *watchbox.Message) error {
 		if m.Text() == "panic" {
 			panic("a mistake")
+		}
+		if m.Text() == "nil pointer" {
+			var none *fieldError
+			return none // not a nil error
 		}
 		return nil
 	})
@@ -110,6 +127,7 @@ func TestAPanicInBeforePublishIsAFinalError(t *testing.T) {
 		t.Errorf("the header is %v", resp.Header)
 	}
 	p.refused(500, "program-failed", "POST /v1/groups/foo", "1\n\"panic\"\n2", "Content-Type", "application/x-ndjson")
+	p.refused(500, "program-failed", "POST /v1/groups/foo", "nil pointer", "Idempotency-Key", "a-key")
 	p.wants(201, "POST /v1/groups/foo", "fine", "Idempotency-Key", "a-key")
 	for _, want := range []string{"BeforePublish panicked", "a mistake", "mistakes_test.go", "code=program-failed", "route=/v1/groups/*"} {
 		if !strings.Contains(log.String(), want) {

@@ -21,6 +21,9 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 	if err := h.calls.mistakes(); err != nil {
 		return err
 	}
+	if ctx == nil {
+		return errors.New("watchbox: run: the context is nil")
+	}
 	if root == nil && !h.config.anyone && !loopback(addr) {
 		return fmt.Errorf("watchbox: %s is open to others, and everyone who can reach it can read and send everything: "+
 			"listen on 127.0.0.1, or allow it (--open-to-anyone)", addr)

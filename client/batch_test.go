@@ -188,7 +188,7 @@ func TestConcurrentPublishesAreSentTogether(t *testing.T) {
 		}
 	}
 	if got := g.requests.Load(); got > 10 {
-		t.Errorf("%d requests for %d messages of which all but 4 waited", got, n)
+		t.Errorf("%d requests for %d messages, all but 4 of which waited", got, n)
 	}
 }
 
@@ -324,7 +324,7 @@ func TestACallThatWaitsEndsWithItsContextOrWithClose(t *testing.T) {
 	}
 }
 
-// One caller's messages come in its order, whoever else publishes.
+// One caller's messages keep their order while others publish.
 func TestEachCallersMessagesStayInOrder(t *testing.T) {
 	r := newRig(t)
 	c := r.client()

@@ -95,7 +95,7 @@ func (s *Set) Stats() Stats {
 // Stats counts deliveries since the start.
 type Stats struct {
 	Messages, Bytes, Writes uint64
-	ShortWrites             uint64 // writes of which a socket took only a part
+	ShortWrites             uint64 // writes that a socket took only in part
 	Held                    uint64 // times that a publisher had to wait
 	Unsent                  int64  // bytes of begun messages that are kept now
 }

@@ -96,7 +96,7 @@ type opening struct {
 	unknown  string    // Start.Unknown
 	set      group.Set // retained messages of these filters are sent first:
 	retained store.Seq // those up to here have been sent
-	to       store.Seq // those up to here are to be sent
+	to       store.Seq // the last one to send
 }
 
 // instant is the time since the process began. It takes a third of the memory of a time.Time, and does not

@@ -52,7 +52,7 @@ type Log struct {
 	retained *order
 	bySize   *queue[*ring]
 	byAge    *queue[*ring]  // only rings with a MaxAge
-	byExpiry *queue[*chunk] // only chunks of which all messages have an expiry
+	byExpiry *queue[*chunk] // only chunks whose messages all have an expiry
 	lost     [2]*ring       // by kind of loss: the ring with the latest
 	lingers  []lingering
 	idle     []*ring
