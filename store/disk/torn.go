@@ -110,10 +110,7 @@ func endsInsideSector(log []byte, at int, no uint32) bool {
 		return false
 	}
 	chunk := log[at:]
-	if len(chunk) < chunkHeader {
-		return !isZero(chunk)
-	}
-	return numberOf(chunk) == no && lengthOf(chunk) > len(chunk)
+	return len(chunk) < chunkHeader || numberOf(chunk) == no && lengthOf(chunk) > len(chunk)
 }
 
 // numberOf returns which log a header is of.
@@ -137,13 +134,4 @@ func chunkAt(log []byte, at int, no uint32) int {
 		return 0
 	}
 	return size
-}
-
-func isZero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }
