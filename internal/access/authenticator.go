@@ -1,0 +1,280 @@
+package access
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// Options of an authenticator. The zero value accepts no token and allows anonymous callers nothing.
+type Options struct {
+	TokenFile string // API tokens; "" for none
+	JWT       *JWT   // nil: no JWTs
+	Subscribe group.Set
+	Publish   group.Set // what callers without a token may do
+	Logger    *slog.Logger
+	Now       func() time.Time // time.Now if nil
+}
+
+// Authenticator turns tokens into grants. Its methods may be called at once.
+type Authenticator struct {
+	opts      Options
+	anonymous *Grant
+	jwt       *verifier // or nil
+	files     []*watched
+	keys      atomic.Pointer[[]*key]
+	tokens    atomic.Pointer[apiTokens]
+	cache     cache
+	revoked   revocations
+
+	mu      sync.Mutex // guards what follows
+	changed []func()   // called when a grant may have become invalid
+
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// apiTokens are the API tokens that are valid, and those that were since the start, by SHA-256.
+type apiTokens struct {
+	valid map[sum]*Grant
+	gone  map[sum]bool
+}
+
+type sum = [sha256.Size]byte
+
+// checkEvery is how often files are looked at: a change is noticed within two seconds.
+const checkEvery = time.Second
+
+// New reads all that the options name and watches it for changes until Close. An error says what is wrong
+// with a file, or with the source of the key set.
+func New(ctx context.Context, o Options) (*Authenticator, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Authenticator{opts: o, anonymous: &Grant{Subscribe: o.Subscribe, Publish: o.Publish}, done: make(chan struct{})}
+	a.tokens.Store(&apiTokens{})
+	if o.TokenFile != "" {
+		a.watch(o.TokenFile, a.loadTokens)
+	}
+	if o.JWT != nil {
+		if err := a.watchJWT(ctx, *o.JWT); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range a.files {
+		f.changed()
+		if err := f.load(); err != nil {
+			return nil, err
+		}
+	}
+	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go a.run(ctx)
+	return a, nil
+}
+
+// watchJWT sets up the verification of JWTs.
+func (a *Authenticator) watchJWT(ctx context.Context, c JWT) error {
+	if len(c.Keys) == 0 && c.KeySet == "" {
+		return errors.New("jwt: name a key file or a key set")
+	}
+	v := &verifier{parser: parserFor(c, a.opts.Now), now: a.opts.Now}
+	a.jwt = v
+	if c.KeySet != "" {
+		v.set = newKeySet(c.KeySet, a.opts.Now)
+		if v.set.remote {
+			if err := v.set.refetch(ctx, 0); err != nil {
+				return err
+			}
+		} else {
+			a.watch(c.KeySet, func() error { return v.set.load(ctx) })
+		}
+	}
+	for _, path := range c.Keys {
+		a.watch(path, func() error { return a.loadKeys(c.Keys) })
+	}
+	return nil
+}
+
+func (a *Authenticator) watch(path string, load func() error) {
+	a.files = append(a.files, &watched{path: path, load: load})
+}
+
+// loadKeys reads all key files: a token may be signed by any of them.
+func (a *Authenticator) loadKeys(paths []string) error {
+	keys := make([]*key, len(paths))
+	for i, path := range paths {
+		k, err := readKey(path)
+		if err != nil {
+			return err
+		}
+		keys[i] = k
+	}
+	a.keys.Store(&keys)
+	return nil
+}
+
+// loadTokens reads the token file. What it no longer holds was revoked.
+func (a *Authenticator) loadTokens() error {
+	list, err := ReadTokens(a.opts.TokenFile, false)
+	if err != nil {
+		return err
+	}
+	old := a.tokens.Load()
+	next := &apiTokens{valid: make(map[sum]*Grant, len(list)), gone: maps.Clone(old.gone)}
+	for i := range list {
+		var s sum
+		_, _ = hex.Decode(s[:], []byte(list[i].SHA256)) // it was checked
+		next.valid[s] = list[i].grant()
+		delete(next.gone, s)
+	}
+	for s := range old.valid {
+		if next.valid[s] == nil {
+			if next.gone == nil {
+				next.gone = map[sum]bool{}
+			}
+			next.gone[s] = true
+		}
+	}
+	a.tokens.Store(next)
+	return nil
+}
+
+// run looks at the files and fetches the key set from time to time, until Close.
+func (a *Authenticator) run(ctx context.Context) {
+	defer close(a.done)
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			a.Refresh(ctx)
+		}
+	}
+}
+
+// Refresh reads again what has changed. Where that fails, it logs why, and what was valid stays valid.
+func (a *Authenticator) Refresh(ctx context.Context) {
+	changed := false
+	for _, f := range a.files {
+		if !f.changed() {
+			continue
+		}
+		if err := f.load(); err != nil {
+			a.opts.Logger.Error("access: what was valid stays valid", "error", err)
+			continue
+		}
+		changed = true
+	}
+	if v := a.jwt; v != nil && v.set != nil && v.set.remote {
+		was := v.set.versionNow()
+		if err := v.set.refetch(ctx, refreshAfter); err != nil {
+			a.opts.Logger.Warn("access: the keys that are known stay valid", "error", err)
+		}
+		changed = changed || v.set.versionNow() != was
+	}
+	if changed {
+		a.tell()
+	}
+}
+
+// OnChange has f called, from a goroutine of the authenticator or of Revoke, when grants may have become
+// invalid: Check tells of each.
+func (a *Authenticator) OnChange(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.changed = append(a.changed, f)
+}
+
+func (a *Authenticator) tell() {
+	a.cache.clear()
+	a.mu.Lock()
+	list := a.changed
+	a.mu.Unlock()
+	for _, f := range list {
+		f()
+	}
+}
+
+// Close ends the watching.
+func (a *Authenticator) Close() error {
+	a.stop()
+	<-a.done
+	return nil
+}
+
+// Anonymous returns the grant of callers without a token.
+func (a *Authenticator) Anonymous() *Grant { return a.anonymous }
+
+// Authenticate returns the grant of a token, or ErrInvalid, ErrExpired or ErrRevoked. It may wait for a
+// key set to be fetched, up to a few seconds.
+func (a *Authenticator) Authenticate(ctx context.Context, token string) (*Grant, error) {
+	s := sha256.Sum256([]byte(token))
+	if strings.HasPrefix(token, tokenPrefix) {
+		return a.apiToken(s)
+	}
+	g := a.cache.get(s)
+	if g == nil {
+		if a.jwt == nil {
+			return nil, ErrInvalid
+		}
+		var err error
+		if g, err = a.jwt.with(a.keys.Load()).verify(ctx, token); err != nil {
+			return nil, err
+		}
+		a.cache.put(s, g)
+	}
+	return g, a.check(g)
+}
+
+func (a *Authenticator) apiToken(s sum) (*Grant, error) {
+	list := a.tokens.Load()
+	g := list.valid[s]
+	switch {
+	case g != nil && g.Expired(a.opts.Now()):
+		return nil, ErrExpired
+	case g != nil:
+		return g, nil
+	case list.gone[s]:
+		return nil, ErrRevoked
+	}
+	return nil, ErrInvalid
+}
+
+// check returns why a JWT's grant is no longer valid, or nil.
+func (a *Authenticator) check(g *Grant) error {
+	switch {
+	case g.Expired(a.opts.Now()):
+		return ErrExpired
+	case a.revoked.has(g):
+		return ErrRevoked
+	}
+	return nil
+}
+
+// with returns the verifier with the keys that are known now.
+func (v *verifier) with(keys *[]*key) *verifier {
+	if keys == nil {
+		return v
+	}
+	of := *v
+	of.keys = *keys
+	return &of
+}
+
+// errNoRevocation says that a revocation names nothing.
+var errNoRevocation = fmt.Errorf("a revocation names a jti, or a sub with a time before which its tokens were issued")

@@ -1,0 +1,140 @@
+package access
+
+import (
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// Grant is what a caller may do. The zero value allows nothing. A grant does not change once it is in
+// use, so it may be shared between goroutines.
+type Grant struct {
+	Subject   string // who the caller is: sub of a JWT, the name of an API token; "" for anonymous callers
+	ID        string // jti of a JWT; "" if there is none
+	Subscribe group.Set
+	Publish   group.Set
+	Admin     bool
+	Issued    time.Time // zero if unknown
+	Expires   time.Time // zero: never
+
+	all bool // everything, the server's own groups included
+
+	// Patterns that name {uid}. They become filters once the session is known.
+	uidSubscribe, uidPublish []string
+}
+
+// Everything is the grant of the hosting program, and of every caller while authentication is off.
+var Everything = &Grant{Admin: true, all: true}
+
+// Groups of the server that have a rule of their own.
+const (
+	presencePrefix = "$presence/"
+	sessionPrefix  = "$session/"
+	sysPrefix      = "$sys"
+)
+
+// May reports whether the grant allows publishing to a group.
+func (g *Grant) May(name string) bool { return g.all || g.Publish.Match(name) }
+
+// Covers reports whether the grant allows subscribing to every group that f selects. Presence of a filter
+// needs the filter itself, $session/{uid} is for its own session alone, and $sys is for admins.
+func (g *Grant) Covers(f group.Filter) bool {
+	name := f.String()
+	switch {
+	case g.all:
+		return true
+	case strings.HasPrefix(name, sessionPrefix):
+		return false // a session is sent its own messages without asking
+	case name == sysPrefix || strings.HasPrefix(name, sysPrefix+"/"):
+		return g.Admin
+	case strings.HasPrefix(name, presencePrefix):
+		of, err := group.ParseFilter(strings.TrimPrefix(name, presencePrefix))
+		return err == nil && g.Covers(of)
+	}
+	for _, allowed := range g.Subscribe {
+		if allowed.Covers(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// Expired reports whether the grant has ended at a time.
+func (g *Grant) Expired(at time.Time) bool { return !g.Expires.IsZero() && !at.Before(g.Expires) }
+
+// For returns the grant for one session: {uid} stands for its uid.
+func (g *Grant) For(uid string) *Grant {
+	if uid == "" || len(g.uidSubscribe) == 0 && len(g.uidPublish) == 0 {
+		return g
+	}
+	of := *g
+	of.Subscribe = appendPatterns(g.Subscribe[:len(g.Subscribe):len(g.Subscribe)], g.uidSubscribe, uidHolder, uid)
+	of.Publish = appendPatterns(g.Publish[:len(g.Publish):len(g.Publish)], g.uidPublish, uidHolder, uid)
+	of.uidSubscribe, of.uidPublish = nil, nil
+	return &of
+}
+
+// Placeholders of a grant's patterns.
+const (
+	subHolder = "{sub}"
+	uidHolder = "{uid}"
+)
+
+// patterns turns the patterns of a credential into filters. Those that wait for the session's uid are
+// returned as they are.
+func patterns(list []string, subject string) (filters group.Set, waiting []string) {
+	for _, p := range list {
+		if strings.Contains(p, uidHolder) {
+			if p, ok := fill(p, subHolder, subject); ok {
+				waiting = append(waiting, p)
+			}
+			continue
+		}
+		filters = appendPatterns(filters, []string{p}, subHolder, subject)
+	}
+	return filters, waiting
+}
+
+// appendPatterns adds the filters that patterns become with a value in the place of a placeholder. A
+// pattern that becomes no filter allows nothing.
+func appendPatterns(to group.Set, list []string, holder, value string) group.Set {
+	for _, p := range list {
+		p, ok := fill(p, holder, value)
+		if !ok {
+			continue
+		}
+		if f, err := group.ParseFilter(p); err == nil {
+			to = append(to, f)
+		}
+	}
+	return to
+}
+
+// fill puts a value in the place of a placeholder. It refuses a value that would reach beyond one level.
+func fill(pattern, holder, value string) (string, bool) {
+	if !strings.Contains(pattern, holder) {
+		return pattern, true
+	}
+	if value == "" || strings.ContainsAny(value, "/+#$") {
+		return "", false
+	}
+	return strings.ReplaceAll(pattern, holder, value), true
+}
+
+// ParseFilters returns the filters that patterns denote. {sub} and {uid} may stand in them where
+// placeholders is true; they are checked as if they were names.
+func ParseFilters(list []string, placeholders bool) (group.Set, error) {
+	set := make(group.Set, 0, len(list))
+	for _, p := range list {
+		if placeholders {
+			p = strings.NewReplacer(subHolder, "sub", uidHolder, "uid").Replace(p)
+		}
+		f, err := group.ParseFilter(p)
+		if err != nil {
+			return nil, err
+		}
+		set = append(set, f)
+	}
+	return set, nil
+}

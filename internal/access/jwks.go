@@ -1,0 +1,178 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+)
+
+// How a JSON Web Key Set is fetched. keyfunc, which jwkset is made for, has a request with an unknown kid
+// wait up to a minute for the next fetch; here such a request is refused at once.
+const (
+	refetchAfter = time.Minute      // for a kid that is not known
+	refreshAfter = 10 * time.Minute // so that a withdrawn key is not trusted for long
+	fetchTimeout = 5 * time.Second
+	maxKeySet    = 1 << 20 // bytes
+)
+
+// keySet is a JSON Web Key Set (RFC 7517, 5) from a URL or a file. It keeps the keys it has while its
+// source fails.
+type keySet struct {
+	source string
+	remote bool
+	now    func() time.Time
+
+	fetching sync.Mutex // one fetch at a time
+
+	mu      sync.RWMutex // guards what follows
+	keys    []*setKey
+	asked   time.Time // of the last fetch
+	version uint64    // rises when the keys change
+}
+
+// setKey is a key of a set, with its name there.
+type setKey struct {
+	id string
+	key
+}
+
+func newKeySet(source string, now func() time.Time) *keySet {
+	u, err := url.Parse(source)
+	remote := err == nil && (u.Scheme == "https" || u.Scheme == "http")
+	return &keySet{source: source, remote: remote, now: now}
+}
+
+// named returns the keys that a token with a kid may be signed by: the one of that name, or all if the
+// token names none. It fetches the set again for a name it does not know, at most once a minute.
+func (s *keySet) named(ctx context.Context, id string) ([]*setKey, error) {
+	if found := s.find(id); len(found) > 0 {
+		return found, nil
+	}
+	if err := s.refetch(ctx, refetchAfter); err != nil {
+		return nil, err
+	}
+	return s.find(id), nil
+}
+
+func (s *keySet) find(id string) []*setKey {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if id == "" {
+		return s.keys
+	}
+	for _, k := range s.keys {
+		if k.id == id {
+			return []*setKey{k}
+		}
+	}
+	return nil
+}
+
+// refetch reads the source again, unless that was done less than a while ago.
+func (s *keySet) refetch(ctx context.Context, after time.Duration) error {
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
+	s.mu.Lock()
+	now := s.now()
+	wait := now.Before(s.asked.Add(after))
+	if !wait {
+		s.asked = now
+	}
+	s.mu.Unlock()
+	if wait {
+		return nil
+	}
+	return s.load(ctx)
+}
+
+// load reads the source and replaces the keys.
+func (s *keySet) load(ctx context.Context) error {
+	b, err := s.read(ctx)
+	if err != nil {
+		return fmt.Errorf("jwks %s: %w", s.source, err)
+	}
+	keys, err := parseKeySet(b)
+	if err != nil {
+		return fmt.Errorf("jwks %s: %w", s.source, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = keys
+	s.version++
+	return nil
+}
+
+func (s *keySet) read(ctx context.Context) ([]byte, error) {
+	if !s.remote {
+		return os.ReadFile(s.source)
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.source, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close() //nolint:errcheck // it is only read
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the answer is %s", res.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxKeySet+1))
+	if err == nil && len(b) > maxKeySet {
+		err = fmt.Errorf("the answer has more than %d bytes", maxKeySet)
+	}
+	return b, err
+}
+
+// parseKeySet returns the public keys of a set. It skips those for encryption, secrets, and kinds that
+// it does not know.
+func parseKeySet(b []byte) ([]*setKey, error) {
+	var set jwkset.JWKSMarshal
+	if err := json.Unmarshal(b, &set); err != nil {
+		return nil, fmt.Errorf("it is no JSON Web Key Set: %w", err)
+	}
+	var keys []*setKey
+	for _, m := range set.Keys {
+		if m.KTY == jwkset.KtyOct || m.USE == jwkset.UseEnc {
+			continue
+		}
+		parsed, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipAll: true})
+		if err != nil {
+			continue
+		}
+		k, err := keyOf(parsed.Key())
+		if err != nil {
+			continue
+		}
+		if m.ALG != "" {
+			if !k.takes(m.ALG.String()) {
+				continue
+			}
+			k.algorithms = []string{m.ALG.String()}
+		}
+		keys = append(keys, &setKey{m.KID, *k})
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("it has no key for RS256, PS256, ES256 or EdDSA")
+	}
+	return keys, nil
+}
+
+func (s *keySet) versionNow() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.version
+}

@@ -1,0 +1,110 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// JWT says which JWTs are accepted. At least one of Keys and KeySet is needed.
+type JWT struct {
+	Keys     []string // files: a PEM public key, or a secret of at least 32 bytes
+	KeySet   string   // URL or file of a JSON Web Key Set
+	Issuer   string   // required value of iss; "" accepts any
+	Audience string   // a value that aud must contain; "" accepts any
+}
+
+// skew is how far the clock of an issuer may be ahead or behind. It does not apply to exp.
+const skew = time.Minute
+
+// claims are the members of a JWT that are looked at.
+type claims struct {
+	jwt.RegisteredClaims
+	Watchbox struct {
+		Subscribe []string `json:"subscribe"`
+		Publish   []string `json:"publish"`
+		Admin     bool     `json:"admin"`
+	} `json:"watchbox"`
+}
+
+// verifier checks JWTs against the keys that are configured.
+type verifier struct {
+	keys   []*key
+	set    *keySet // or nil
+	parser *jwt.Parser
+	now    func() time.Time
+}
+
+// parserFor returns what parses the JWTs that the configuration accepts. The validity of exp is checked
+// by verify, since the parser's skew would apply to it too.
+func parserFor(c JWT, now func() time.Time) *jwt.Parser {
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods([]string{"HS256", "RS256", "PS256", "ES256", "EdDSA"}),
+		jwt.WithLeeway(skew), jwt.WithIssuedAt(), jwt.WithExpirationRequired(), jwt.WithTimeFunc(now), jwt.WithStrictDecoding(),
+	}
+	if c.Issuer != "" {
+		options = append(options, jwt.WithIssuer(c.Issuer))
+	}
+	if c.Audience != "" {
+		options = append(options, jwt.WithAudience(c.Audience))
+	}
+	return jwt.NewParser(options...)
+}
+
+// verify returns the grant of a JWT.
+func (v *verifier) verify(ctx context.Context, token string) (*Grant, error) {
+	var c claims
+	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.keysFor(ctx, t) })
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return nil, ErrExpired
+	case err != nil:
+		return nil, ErrInvalid
+	case !v.now().Before(c.ExpiresAt.Time):
+		return nil, ErrExpired
+	}
+	return c.grant(), nil
+}
+
+// keysFor returns the keys that may have signed a token: those whose algorithm is the token's.
+func (v *verifier) keysFor(ctx context.Context, t *jwt.Token) (any, error) {
+	if _, ok := t.Header["crit"]; ok { // RFC 7515, 4.1.11: no extension is understood
+		return nil, ErrInvalid
+	}
+	alg := t.Method.Alg()
+	var fit jwt.VerificationKeySet
+	for _, k := range v.keys {
+		if k.takes(alg) {
+			fit.Keys = append(fit.Keys, k.verify)
+		}
+	}
+	if v.set != nil {
+		id, _ := t.Header["kid"].(string)
+		list, err := v.set.named(ctx, id)
+		if err != nil && len(fit.Keys) == 0 {
+			return nil, err
+		}
+		for _, k := range list {
+			if k.takes(alg) {
+				fit.Keys = append(fit.Keys, k.verify)
+			}
+		}
+	}
+	if len(fit.Keys) == 0 {
+		return nil, ErrInvalid
+	}
+	return fit, nil
+}
+
+// grant returns what the claims allow.
+func (c *claims) grant() *Grant {
+	g := &Grant{Subject: c.Subject, ID: c.ID, Admin: c.Watchbox.Admin, Expires: c.ExpiresAt.Time}
+	if c.IssuedAt != nil {
+		g.Issued = c.IssuedAt.Time
+	}
+	g.Subscribe, g.uidSubscribe = patterns(c.Watchbox.Subscribe, c.Subject)
+	g.Publish, g.uidPublish = patterns(c.Watchbox.Publish, c.Subject)
+	return g
+}

@@ -1,0 +1,128 @@
+package access
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// tokenFile is the JSON document of a token file.
+type tokenFile struct {
+	Version int        `json:"version"` // 1
+	Tokens  []APIToken `json:"tokens"`
+}
+
+const tokenFileVersion = 1
+
+// ReadTokens returns the API tokens of a file. A file that does not exist has none, if mayMiss is true.
+func ReadTokens(path string, mayMiss bool) ([]APIToken, error) {
+	b, err := os.ReadFile(path)
+	if mayMiss && errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("token file: %w", err)
+	}
+	list, err := parseTokens(b)
+	if err != nil {
+		return nil, fmt.Errorf("token file %s: %w", path, err)
+	}
+	return list, nil
+}
+
+func parseTokens(b []byte) ([]APIToken, error) {
+	var f tokenFile
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return nil, fmt.Errorf("it is not a token file: %w", err)
+	}
+	if f.Version != tokenFileVersion {
+		return nil, fmt.Errorf("its version is %d, and this program knows version %d", f.Version, tokenFileVersion)
+	}
+	names := map[string]bool{}
+	for i := range f.Tokens {
+		t := &f.Tokens[i]
+		if err := t.check(); err != nil {
+			return nil, fmt.Errorf("token %d: %w", i+1, err)
+		}
+		if sum, err := hex.DecodeString(t.SHA256); err != nil || len(sum) != sha256.Size {
+			return nil, fmt.Errorf("token %q: sha256 must be %d hexadecimal digits", t.Name, 2*sha256.Size)
+		}
+		if names[t.Name] {
+			return nil, fmt.Errorf("two tokens are named %q", t.Name)
+		}
+		names[t.Name] = true
+	}
+	return f.Tokens, nil
+}
+
+// AddToken adds a token to a file, which is created if it does not exist (mode 0600).
+func AddToken(path string, t *APIToken) error {
+	return editTokens(path, func(list []APIToken) ([]APIToken, error) {
+		if slices.ContainsFunc(list, func(o APIToken) bool { return o.Name == t.Name }) {
+			return nil, fmt.Errorf("a token named %q exists: choose another name, or revoke it first", t.Name)
+		}
+		return append(list, *t), nil
+	})
+}
+
+// RemoveToken removes a token from a file.
+func RemoveToken(path, name string) error {
+	return editTokens(path, func(list []APIToken) ([]APIToken, error) {
+		left := slices.DeleteFunc(slices.Clone(list), func(t APIToken) bool { return t.Name == name })
+		if len(left) == len(list) {
+			return nil, fmt.Errorf("there is no token named %q", name)
+		}
+		return left, nil
+	})
+}
+
+// editTokens replaces a file by what edit makes of it, atomically: a reader sees the old file or the new
+// one. Two processes that edit at once take turns.
+func editTokens(path string, edit func([]APIToken) ([]APIToken, error)) error {
+	unlock, err := lockFile(path + ".lock")
+	if err != nil {
+		return fmt.Errorf("token file: %w", err)
+	}
+	defer unlock()
+	list, err := ReadTokens(path, true)
+	if err != nil {
+		return err
+	}
+	if list, err = edit(list); err != nil {
+		return fmt.Errorf("token file %s: %w", path, err)
+	}
+	b, err := json.MarshalIndent(tokenFile{tokenFileVersion, list}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(path, append(b, '\n')); err != nil {
+		return fmt.Errorf("token file: %w", err)
+	}
+	return nil
+}
+
+// replaceFile writes a file of mode 0600 beside path, syncs it and renames it to path.
+func replaceFile(path string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

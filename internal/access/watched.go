@@ -1,0 +1,29 @@
+package access
+
+import (
+	"os"
+	"time"
+)
+
+// watched is a file that is read again when it changes.
+type watched struct {
+	path string
+	load func() error
+	seen os.FileInfo
+	miss bool
+}
+
+// changed reports whether the file differs from what it was when changed was last called.
+func (w *watched) changed() bool {
+	info, err := os.Stat(w.path)
+	if err != nil {
+		was := w.miss
+		w.miss = true
+		return !was
+	}
+	same := !w.miss && w.seen != nil && os.SameFile(w.seen, info) &&
+		w.seen.Size() == info.Size() && w.seen.ModTime().Equal(info.ModTime()) &&
+		time.Since(info.ModTime()) > 2*time.Second // a file may be written twice within the clock of its times
+	w.seen, w.miss = info, false
+	return !same
+}
