@@ -20,6 +20,7 @@ type commands struct {
 	Top        top              `cmd:"" help:"Show groups, rates, sessions and slow listeners, once a second."`
 	Health     health           `cmd:"" help:"Check whether a hub is ready: exit status 0, or 1 with the reason."`
 	Store      storeTools       `cmd:"" help:"Check, back up and restore what serve --data-dir keeps."`
+	Token      tokenTools       `cmd:"" help:"Make, list and revoke API tokens."`
 	Completion completion       `cmd:"" help:"Print a shell completion script."`
 	Version    kong.VersionFlag `help:"Print the version and end." env:"-"`
 }
