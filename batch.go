@@ -9,6 +9,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
@@ -28,7 +29,7 @@ type Draft struct {
 // PublishBatch publishes messages to several groups: next to each other in the log, all of them or
 // none. It returns the ids of the first and the last message when the store holds all of them.
 func (h *Hub) PublishBatch(ctx context.Context, batch []Draft) (first, last string, err error) {
-	p := hub.Publication{Kind: hub.Batch, Program: true, Batch: make([]hub.Draft, len(batch))}
+	p := hub.Publication{Grant: access.Everything, Kind: hub.Batch, Program: true, Batch: make([]hub.Draft, len(batch))}
 	for i, d := range batch {
 		kind, data, err := encode(d.Msg)
 		if err != nil {

@@ -128,7 +128,7 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 		return nil
 	}
 	m := Message{
-		Group: d.Group, UID: d.UID, Event: d.Event, Time: time.Now(), Data: bytes.Clone(d.Data),
+		Group: d.Group, UID: d.UID, Subject: d.Subject, Event: d.Event, Time: time.Now(), Data: bytes.Clone(d.Data),
 		json: d.Kind == hub.JSON, hub: c.hub,
 	}
 	defer c.enter()()
@@ -175,7 +175,7 @@ func (c *callbacks) Messages(list []hub.Message) bool {
 	calls := make([]func(func(Message)), len(list))
 	for i, m := range list {
 		heard := Message{
-			ID: m.ID, Group: m.Group, UID: m.UID, Event: m.Event, Time: m.Time, Data: m.Data,
+			ID: m.ID, Group: m.Group, UID: m.UID, Subject: m.Subject, Event: m.Event, Time: m.Time, Data: m.Data,
 			json: m.Kind == hub.JSON, hub: c.hub,
 		}
 		calls[i] = func(f func(Message)) { f(heard) }
@@ -189,7 +189,7 @@ func (c *callbacks) Messages(list []hub.Message) bool {
 
 // Session implements hub.Observer.
 func (c *callbacks) Session(e session.Event) {
-	s := Session{e.UID}
+	s := Session{e.UID, e.Subject}
 	switch e.Kind {
 	case session.Connect:
 		tell(c, &c.connect, e.UID, maxEvents, nil, func(f func(Session)) { f(s) })

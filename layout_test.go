@@ -11,15 +11,16 @@ const module = "github.com/watchbox-go/watchbox"
 
 // layout is the table of docs/ARCHITECTURE.md: what each package may import of ours.
 var layout = map[string]string{
-	"cmd/watchbox":      ". internal/duration sse store store/disk",
+	"cmd/watchbox":      ". internal/access internal/duration sse store store/disk",
 	"client":            "internal/origin sse",
 	"examples/chat":     ".",
 	"test/browser":      ".",
-	".":                 "api internal/group internal/hub internal/session store store/disk store/memory store/tiered web",
-	"api":               "internal/delivery internal/duration internal/group internal/hub internal/session sse store",
-	"internal/hub":      "internal/delivery internal/duration internal/group internal/session sse store",
+	".":                 "api internal/access internal/group internal/hub internal/session store store/disk store/memory store/tiered web",
+	"api":               "internal/access internal/delivery internal/duration internal/group internal/hub internal/session sse store",
+	"internal/hub":      "internal/access internal/delivery internal/duration internal/group internal/session sse store",
 	"internal/delivery": "internal/group sse store",
-	"internal/session":  "internal/group",
+	"internal/session":  "internal/access internal/group",
+	"internal/access":   "internal/group",
 	"internal/duration": "",
 	"internal/group":    "",
 	"store":             "internal/group",

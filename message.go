@@ -18,8 +18,11 @@ type Message struct {
 	Group string // "" for a message to the program alone
 	UID   string // of the sender's session; "" if it has none
 	Event string
-	Time  time.Time
-	Data  []byte // as it was sent: text, bytes, or a JSON value
+
+	Subject string // of the sender's grant; "" without authentication, and for a message that was read back
+
+	Time time.Time
+	Data []byte // as it was sent: text, bytes, or a JSON value
 
 	json bool // Data is a JSON value
 	hub  *Hub
@@ -96,7 +99,10 @@ func encode(v any) (hub.Kind, []byte, error) {
 var ErrNoSession = session.ErrUnknown
 
 // Session is a client with one or more streams.
-type Session struct{ UID string }
+type Session struct {
+	UID     string
+	Subject string // that the session belongs to; "" without authentication
+}
 
 // Reason says why a session is gone.
 type Reason = session.Reason

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/watchbox-go/watchbox/api"
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
@@ -37,6 +40,12 @@ type config struct {
 	listening func(net.Addr)
 
 	drainDelay, idleTimeout time.Duration
+
+	access      access.Options
+	anonymous   bool // callers without a token were granted something
+	authorize   func(*http.Request) (*Grant, error)
+	openMetrics bool
+	trusted     []netip.Prefix
 }
 
 // apply applies the options in order.
@@ -49,7 +58,7 @@ func (c *config) apply(opts []Option) error {
 			return err
 		}
 	}
-	return c.checkOrigins()
+	return errors.Join(c.checkOrigins(), c.checkAccess())
 }
 
 type filterPolicy struct {

@@ -15,8 +15,8 @@ import (
 // streams, waits for the requests under way, and returns nil unless something else went wrong. It may
 // be called once.
 //
-// With the hub alone, Run refuses an address that other machines can reach, unless WithOpenToAnyone
-// allows it.
+// With the hub alone, Run refuses an address that other machines can reach, unless callers need grants or
+// WithOpenToAnyone allows it.
 func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 	if err := h.calls.mistakes(); err != nil {
 		return err
@@ -24,9 +24,9 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 	if ctx == nil {
 		return errors.New("watchbox: run: the context is nil")
 	}
-	if root == nil && !h.config.anyone && !loopback(addr) {
+	if root == nil && !h.config.anyone && h.access == nil && !loopback(addr) {
 		return fmt.Errorf("watchbox: %s is open to others, and everyone who can reach it can read and send everything: "+
-			"listen on 127.0.0.1, or allow it (--open-to-anyone)", addr)
+			"listen on 127.0.0.1, have callers show tokens (--token-file), or allow it (--open-to-anyone)", addr)
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/api"
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/web"
 )
@@ -19,6 +20,7 @@ import (
 type Hub struct {
 	core   *hub.Hub
 	api    http.Handler
+	access *access.Authenticator // nil while authentication is off
 	config config
 	logger *slog.Logger
 	calls  *callbacks
@@ -29,7 +31,7 @@ type Hub struct {
 }
 
 // New starts a hub. Close ends it.
-func New(opts ...Option) (*Hub, error) {
+func New(opts ...Option) (_ *Hub, err error) {
 	c := config{hub: hub.Defaults(), profile: ProfileBalanced, idleTimeout: 2 * time.Minute}
 	if err := c.apply(opts); err != nil {
 		return nil, fmt.Errorf("watchbox: %w", err)
@@ -37,13 +39,17 @@ func New(opts ...Option) (*Hub, error) {
 	h := &Hub{config: c, logger: c.hub.Logger, closed: make(chan struct{})}
 	h.calls = newCallbacks(h, h.logger)
 	c.hub.Observer = h.calls
+	if h.access, err = c.authenticator(); err != nil {
+		return nil, fmt.Errorf("watchbox: %w", err)
+	}
+	c.hub.Access = h.access
 	log, err := c.store()
 	if err != nil {
-		return nil, fmt.Errorf("watchbox: %w", err)
+		return nil, errors.Join(fmt.Errorf("watchbox: %w", err), h.access.Close())
 	}
 	core, err := hub.New(log, c.hub)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("watchbox: %w", err), log.Close())
+		return nil, errors.Join(fmt.Errorf("watchbox: %w", err), log.Close(), h.access.Close())
 	}
 	h.core = core
 	h.api = h.handler(c.guard)
@@ -51,7 +57,10 @@ func New(opts ...Option) (*Hub, error) {
 }
 
 func (h *Hub) handler(g api.Guard) http.Handler {
-	return api.New(h.core, api.Options{Guard: g, Ignore: h.config.ignore, Spec: openapi, Web: web.Handler(), Logger: h.logger})
+	return api.New(h.core, api.Options{
+		Guard: g, Ignore: h.config.ignore, Spec: openapi, Web: web.Handler(), Logger: h.logger,
+		Authorize: h.grants(), OpenMetrics: h.config.openMetrics, TrustedProxies: h.config.trusted,
+	})
 }
 
 // ServeHTTP serves the whole HTTP surface. The hub may be mounted anywhere: with chi's Mount or
@@ -64,7 +73,7 @@ func (h *Hub) Publish(ctx context.Context, group string, v any) (id string, err 
 	kind, body, err := encodeFor(ctx, v)
 	if err == nil {
 		var r hub.Receipt
-		r, err = h.core.Publish(ctx, &hub.Publication{Group: group, Kind: kind, Body: body, Program: true})
+		r, err = h.core.Publish(ctx, &hub.Publication{Grant: access.Everything, Group: group, Kind: kind, Body: body, Program: true})
 		id = r.ID.String()
 	}
 	if err != nil {
@@ -79,7 +88,7 @@ func (h *Hub) Send(ctx context.Context, uid string, v any) (id string, err error
 	kind, body, err := encodeFor(ctx, v)
 	if err == nil {
 		var r hub.Receipt
-		r, err = h.core.Send(ctx, uid, &hub.Publication{Kind: kind, Body: body, Program: true})
+		r, err = h.core.Send(ctx, uid, &hub.Publication{Grant: access.Everything, Kind: kind, Body: body, Program: true})
 		id = r.ID.String()
 	}
 	if err != nil {
@@ -96,7 +105,7 @@ func (h *Hub) Close() error {
 		return ErrCallback
 	}
 	h.closeOnce.Do(func() { close(h.closed) })
-	err := h.core.Close()
+	err := errors.Join(h.core.Close(), h.access.Close())
 	h.calls.close(callbacksEnd)
 	return err
 }

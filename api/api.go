@@ -6,11 +6,12 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
-	"github.com/watchbox-go/watchbox/internal/session"
 )
 
 // Options of the API.
@@ -20,6 +21,16 @@ type Options struct {
 	Spec   []byte       // openapi.yaml
 	Web    http.Handler // serves / and the files of its page
 	Logger *slog.Logger
+
+	// Authorize returns what a caller may do. An error is one of package access or of the embedding
+	// program. nil: every caller may do everything.
+	Authorize func(*http.Request) (*access.Grant, error)
+
+	// OpenMetrics lets everyone read /metrics.
+	OpenMetrics bool
+
+	// TrustedProxies say in headers which client a request is of.
+	TrustedProxies []netip.Prefix
 }
 
 // api holds what all handlers use.
@@ -37,40 +48,43 @@ type api struct {
 // behind http.StripPrefix.
 func New(h *hub.Hub, o Options) http.Handler {
 	a := &api{hub: h, opts: o, mux: chi.NewMux()}
-	a.publishing, a.listening = a.receive(a.publish), a.serve(a.subscribe)
-	a.mux.NotFound(a.serve(notFound))
-	a.mux.MethodNotAllowed(a.serve(a.wrongMethod))
+	a.publishing, a.listening = a.receive(publishes, a.publish), a.serve(subscribes, a.subscribe)
+	a.mux.NotFound(a.serve(nothing, notFound))
+	a.mux.MethodNotAllowed(a.serve(nothing, a.wrongMethod))
 	for _, r := range a.routes() {
 		a.mux.Method(r.method, r.pattern, r.handler)
 		if r.method == http.MethodGet {
 			a.mux.Method(http.MethodHead, r.pattern, r.handler)
 		}
 	}
-	handler := a.logged(a.guard(http.HandlerFunc(a.route)))
+	var handler http.Handler = a.logged(a.guard(http.HandlerFunc(a.route)))
 	if len(o.Ignore) > 0 {
-		return ignore(o.Ignore, handler)
+		handler = ignore(o.Ignore, handler)
+	}
+	if len(o.TrustedProxies) > 0 {
+		handler = behindProxies(o.TrustedProxies, handler)
 	}
 	return handler
 }
 
-// serve turns a function that reads no body into a handler. An error becomes the response.
-func (a *api) serve(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return a.receive(func(w http.ResponseWriter, r *http.Request) error {
+// call serves a request of a caller with a grant. An error becomes the response.
+type call func(http.ResponseWriter, *http.Request, *access.Grant) error
+
+// serve turns a call that reads no body into a handler.
+func (a *api) serve(n need, do call) http.HandlerFunc {
+	return a.receive(n, func(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 		if r.ContentLength != 0 {
 			a.discard(w, r)
 		}
-		return h(w, r)
+		return do(w, r, g)
 	})
 }
 
-// receive is the same as serve, for a function that reads the body.
-func (a *api) receive(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+// receive is the same as serve, for a call that reads the body.
+func (a *api) receive(n need, do call) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if secret := r.Header[sessionHeader]; len(secret) == 1 {
-			a.hub.Heard(session.UID(secret[0])) // every request is a sign of life
-		}
 		logRoute(r)
-		if err := h(w, r); err != nil {
+		if err := a.authorized(w, r, n, do); err != nil {
 			if r.ContentLength != 0 {
 				a.hurry(w)
 			}
@@ -80,8 +94,8 @@ func (a *api) receive(h func(http.ResponseWriter, *http.Request) error) http.Han
 }
 
 // others serves a handler that is not part of this package.
-func (a *api) others(h http.Handler) http.HandlerFunc {
-	return a.serve(func(w http.ResponseWriter, r *http.Request) error {
+func (a *api) others(n need, h http.Handler) http.HandlerFunc {
+	return a.serve(n, func(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 		h.ServeHTTP(w, r)
 		return nil
 	})

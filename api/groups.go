@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
@@ -21,7 +22,7 @@ type groupJSON struct {
 }
 
 // groups lists the groups that hold messages.
-func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
+func (a *api) groups(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	q, err := parameters(r, "filter")
 	if err != nil {
 		return err
@@ -43,7 +44,7 @@ func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
 		return store.ID{Epoch: epoch, Seq: seq}.String()
 	}
 	return a.writeList(w, r, `{"groups":[`, func(add func(any) error) error {
-		return a.hub.Groups(f, func(g *hub.Group) error {
+		return a.hub.Groups(g, f, func(g *hub.Group) error {
 			return add(groupJSON{
 				g.Group, g.Messages, g.Bytes, g.Rate, g.Subscribers, g.Retained, id(g.Oldest), id(g.Newest),
 			})
@@ -52,7 +53,7 @@ func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
 }
 
 // purge evicts all messages of the groups that a filter matches.
-func (a *api) purge(w http.ResponseWriter, r *http.Request) error {
+func (a *api) purge(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ var calls = []string{
 	"POST /v1/messages", "GET /v1/history/foo", "GET /v1/retained/foo", "GET /v1/groups", "GET /v1/policies/foo", "PUT /v1/policies/foo", "GET /v1/presence/foo", "GET /v1/sessions",
 	"GET /v1/sessions/" + nobody, "POST /v1/sessions/" + nobody, "DELETE /v1/sessions/" + nobody, "PUT /v1/sessions/" + nobody + "/groups/foo",
 	"DELETE /v1/sessions/" + nobody + "/groups/foo", "PUT /v1/sessions/" + nobody + "/will", "DELETE /v1/sessions/" + nobody + "/will",
-	"POST /v1/sessions/" + nobody + "/heartbeat", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
+	"POST /v1/sessions/" + nobody + "/heartbeat", "PUT /v1/sessions/" + nobody + "/token", "POST /v1/login", "DELETE /v1/login", "POST /v1/revocations", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
 	"GET /assets/start.js", "GET /watchbox.js",
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net/http"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
@@ -15,12 +16,12 @@ const (
 )
 
 // history answers with the messages that are held, and writes them as they are read.
-func (a *api) history(w http.ResponseWriter, r *http.Request) error {
+func (a *api) history(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err
 	}
-	if err := a.hub.Readable(f); err != nil {
+	if err := a.hub.CheckRead(g, f); err != nil {
 		return err
 	}
 	q, err := parameters(r, "since", "last", "limit")
@@ -44,12 +45,12 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 }
 
 // retained answers with the retained messages, and writes them as they are read.
-func (a *api) retained(w http.ResponseWriter, r *http.Request) error {
+func (a *api) retained(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err
 	}
-	if err := a.hub.Readable(f); err != nil {
+	if err := a.hub.CheckRead(g, f); err != nil {
 		return err
 	}
 	q, err := parameters(r, "since", "limit")

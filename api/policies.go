@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
@@ -35,7 +36,7 @@ func (d *durationJSON) UnmarshalText(b []byte) error {
 }
 
 // policy answers with the effective policy of a filter.
-func (a *api) policy(w http.ResponseWriter, r *http.Request) error {
+func (a *api) policy(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err
@@ -47,7 +48,7 @@ func (a *api) policy(w http.ResponseWriter, r *http.Request) error {
 }
 
 // setPolicy replaces the policy of a filter. An empty one removes it.
-func (a *api) setPolicy(w http.ResponseWriter, r *http.Request) error {
+func (a *api) setPolicy(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -18,12 +19,15 @@ type presentJSON struct {
 }
 
 // presence lists the sessions that subscribe to something that a filter matches.
-func (a *api) presence(w http.ResponseWriter, r *http.Request) error {
+func (a *api) presence(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err
 	}
 	if _, err := parameters(r); err != nil {
+		return err
+	}
+	if err := a.hub.CheckRead(g, f); err != nil {
 		return err
 	}
 	begin := string(store.AppendQuote([]byte(`{"filter":`), f.String())) + `,"presence":[`

@@ -1,12 +1,17 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
@@ -21,6 +26,9 @@ type problem struct {
 	detail    string
 	parameter string // the name of the query parameter or header that is wrong
 	retry     bool   // the request may succeed in a few seconds
+
+	after     time.Duration     // after which to retry; 0: the usual time
+	forbidden *access.Forbidden // what a grant lacks
 }
 
 func (p *problem) Error() string { return p.code + ": " + p.detail }
@@ -41,6 +49,14 @@ var known = []struct {
 	{hub.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
 	{hub.ErrTooManyStreams, http.StatusServiceUnavailable, "too-many-streams", true},
 	{hub.ErrOverloaded, http.StatusServiceUnavailable, "server-busy", true},
+	{access.ErrMissing, http.StatusUnauthorized, "token-missing", false},
+	{access.ErrInvalid, http.StatusUnauthorized, "token-invalid", false},
+	{access.ErrExpired, http.StatusUnauthorized, "token-expired", false},
+	{access.ErrRevoked, http.StatusUnauthorized, "token-revoked", false},
+	{access.ErrRevocation, http.StatusUnprocessableEntity, "revocation-invalid", false},
+	{access.ErrTooManyRevocations, http.StatusInsufficientStorage, "too-many-revocations", false},
+	{hub.ErrNoAccess, http.StatusConflict, "authentication-off", false},
+	{session.ErrOfAnother, http.StatusForbidden, "session-of-another", false},
 	{hub.ErrTooManyLines, http.StatusRequestEntityTooLarge, "too-many-lines", false},
 	{hub.ErrTooManyWills, http.StatusInsufficientStorage, "too-many-wills", false},
 	{delivery.ErrTooManyChanges, http.StatusTooManyRequests, "too-many-changes", true},
@@ -70,6 +86,15 @@ func problemOf(err error) *problem {
 			return &problem{status: k.status, code: k.code, detail: err.Error(), retry: k.retry}
 		}
 	}
+	if f, ok := errors.AsType[*access.Forbidden](err); ok {
+		return &problem{status: http.StatusForbidden, code: "forbidden", detail: err.Error(), forbidden: f}
+	}
+	if _, ok := errors.AsType[*access.Denied](err); ok {
+		return &problem{status: http.StatusForbidden, code: "forbidden", detail: err.Error()}
+	}
+	if l, ok := errors.AsType[*hub.LimitError](err); ok {
+		return &problem{status: http.StatusTooManyRequests, code: l.Code, detail: l.Text, retry: true, after: l.Retry}
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		// The client canceled, and does not read this; or middleware did.
 		return &problem{status: http.StatusServiceUnavailable, code: "given-up", retry: true,
@@ -96,6 +121,31 @@ func problemOf(err error) *problem {
 	return nil
 }
 
+// problemJSON is a problem in an answer.
+type problemJSON struct {
+	Title     string        `json:"title"`
+	Status    int           `json:"status"`
+	Code      string        `json:"code"`
+	Detail    string        `json:"detail"`
+	Parameter string        `json:"parameter,omitempty"`
+	Action    access.Action `json:"action,omitempty"` // what a grant has to allow
+	Filter    string        `json:"filter,omitempty"` // for which groups
+}
+
+// retryAfter is the usual time after which a client may try again.
+const retryAfter = 5 * time.Second
+
+// challenge returns the value of WWW-Authenticate (RFC 6750, 3).
+func challenge(code string) string {
+	switch code {
+	case "session-required":
+		return sessionHeader
+	case "token-missing":
+		return "Bearer"
+	}
+	return `Bearer error="invalid_token"`
+}
+
 // writeProblem answers with an error and logs it. Unexpected errors are only logged.
 func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
@@ -103,19 +153,19 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 		p = &problem{status: http.StatusInternalServerError, code: "internal", detail: "an unexpected error; the server's log has the details"}
 	}
 	a.logProblem(r, p, err)
-	body, _ := json.Marshal(struct { // strings and a number cannot fail
-		Title     string `json:"title"`
-		Status    int    `json:"status"`
-		Code      string `json:"code"`
-		Detail    string `json:"detail"`
-		Parameter string `json:"parameter,omitempty"`
-	}{http.StatusText(p.status), p.status, p.code, p.detail, p.parameter})
+	out := problemJSON{
+		Title: http.StatusText(p.status), Status: p.status, Code: p.code, Detail: p.detail, Parameter: p.parameter,
+	}
+	if p.forbidden != nil {
+		out.Action, out.Filter = p.forbidden.Action, p.forbidden.Filter
+	}
+	body, _ := json.Marshal(out) // strings and a number cannot fail
 	h := w.Header()
 	if p.retry {
-		h.Set("Retry-After", "5")
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(cmp.Or(p.after, retryAfter).Seconds()))))
 	}
 	if p.status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", sessionHeader)
+		h.Set("WWW-Authenticate", challenge(p.code))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")

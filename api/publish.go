@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -16,7 +17,7 @@ import (
 )
 
 // publish publishes the request's body to a group.
-func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
+func (a *api) publish(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	name, err := rest(r)
 	if err != nil {
 		return err
@@ -24,7 +25,10 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	if err := group.CheckClient(name); err != nil { // before the body is read
 		return err
 	}
-	return a.accept(w, r, []string{"event", "ttl", "retain"}, bodyKind, func(p *hub.Publication) error {
+	if err := g.CheckPublish(name); err != nil {
+		return err
+	}
+	return a.accept(w, r, g, []string{"event", "ttl", "retain"}, bodyKind, func(p *hub.Publication) error {
 		p.Group = name
 		receipt, err := a.hub.Publish(r.Context(), p)
 		if err != nil {
@@ -35,8 +39,8 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 }
 
 // publishBatch publishes messages to several groups.
-func (a *api) publishBatch(w http.ResponseWriter, r *http.Request) error {
-	return a.accept(w, r, nil, batchKind, func(p *hub.Publication) error {
+func (a *api) publishBatch(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	return a.accept(w, r, g, nil, batchKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.PublishBatch(r.Context(), p)
 		if err != nil {
 			return err
@@ -48,12 +52,13 @@ func (a *api) publishBatch(w http.ResponseWriter, r *http.Request) error {
 // accept reads a publication from the request and passes it to do. names are the call's parameters;
 // kind returns the kind of the body. The body is valid until do returns.
 func (a *api) accept(
-	w http.ResponseWriter, r *http.Request, names []string, kind func(*http.Request) (hub.Kind, error), do func(*hub.Publication) error,
+	w http.ResponseWriter, r *http.Request, g *access.Grant, names []string, kind func(*http.Request) (hub.Kind, error), do func(*hub.Publication) error,
 ) error {
 	p, err := publication(r, names)
 	if err != nil {
 		return err
 	}
+	p.Grant = g
 	if p.Kind, err = kind(r); err != nil {
 		return err
 	}
@@ -128,9 +133,7 @@ func publication(r *http.Request, names []string) (p hub.Publication, err error)
 	if p.Key, err = idempotencyKey(r); err != nil {
 		return p, err
 	}
-	if p.Key != "" {
-		p.From = host(r.RemoteAddr)
-	}
+	p.Address = host(r.RemoteAddr)
 	return p, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/watchbox-go/watchbox/internal/access"
 )
 
 // route is one call. A GET route answers HEAD, too, and every path answers OPTIONS with its methods.
@@ -17,35 +19,43 @@ type route struct {
 
 // routes returns all calls. A * is a group's name or a filter: the rest of the path.
 func (a *api) routes() []route {
+	metrics := admin
+	if a.opts.OpenMetrics {
+		metrics = nothing
+	}
 	return []route{
 		{"GET", "/v1/groups/*", a.listening},
-		{"GET", "/v1/events", a.serve(a.subscribeEvents)},
+		{"GET", "/v1/events", a.serve(subscribes, a.subscribeEvents)},
 		{"POST", "/v1/groups/*", a.publishing},
-		{"POST", "/v1/messages", a.receive(a.publishBatch)},
-		{"GET", "/v1/history/*", a.serve(a.history)},
-		{"GET", "/v1/retained/*", a.serve(a.retained)},
-		{"GET", "/v1/groups", a.serve(a.groups)},
-		{"DELETE", "/v1/groups/*", a.serve(a.purge)},
-		{"GET", "/v1/policies/*", a.serve(a.policy)},
-		{"PUT", "/v1/policies/*", a.receive(a.setPolicy)},
-		{"GET", "/v1/presence/*", a.serve(a.presence)},
-		{"GET", "/v1/sessions", a.serve(a.sessions)},
-		{"GET", "/v1/sessions/{uid}", a.serve(a.session)},
-		{"POST", "/v1/sessions/{uid}", a.receive(a.send)},
-		{"DELETE", "/v1/sessions/{uid}", a.serve(a.endSession)},
-		{"PUT", "/v1/sessions/{uid}/groups/*", a.serve(a.joinLive)},
-		{"DELETE", "/v1/sessions/{uid}/groups/*", a.serve(a.leaveLive)},
-		{"PUT", "/v1/sessions/{uid}/will", a.receive(a.setWill)},
-		{"DELETE", "/v1/sessions/{uid}/will", a.serve(a.clearWill)},
-		{"POST", "/v1/sessions/{uid}/heartbeat", a.serve(a.heartbeat)},
-		{"POST", "/v1/server", a.receive(a.tell)},
-		{"GET", "/openapi.yaml", a.serve(a.spec)},
-		{"GET", "/healthz", a.serve(a.healthz)},
-		{"GET", "/readyz", a.serve(a.readyz)},
-		{"GET", "/metrics", a.others(a.metrics())},
-		{"GET", "/", a.serve(a.page)},
-		{"GET", "/assets/*", a.others(a.opts.Web)},
-		{"GET", "/watchbox.js", a.others(a.opts.Web)},
+		{"POST", "/v1/messages", a.receive(publishes, a.publishBatch)},
+		{"GET", "/v1/history/*", a.serve(subscribes, a.history)},
+		{"GET", "/v1/retained/*", a.serve(subscribes, a.retained)},
+		{"GET", "/v1/groups", a.serve(subscribes, a.groups)},
+		{"DELETE", "/v1/groups/*", a.serve(admin, a.purge)},
+		{"GET", "/v1/policies/*", a.serve(admin, a.policy)},
+		{"PUT", "/v1/policies/*", a.receive(admin, a.setPolicy)},
+		{"GET", "/v1/presence/*", a.serve(subscribes, a.presence)},
+		{"GET", "/v1/sessions", a.serve(admin, a.sessions)},
+		{"GET", "/v1/sessions/{uid}", a.serve(admin, a.session)},
+		{"POST", "/v1/sessions/{uid}", a.receive(publishes, a.send)},
+		{"DELETE", "/v1/sessions/{uid}", a.serve(ownSession, a.endSession)},
+		{"PUT", "/v1/sessions/{uid}/groups/*", a.serve(subscribes, a.joinLive)},
+		{"DELETE", "/v1/sessions/{uid}/groups/*", a.serve(ownSession, a.leaveLive)},
+		{"PUT", "/v1/sessions/{uid}/will", a.receive(publishes, a.setWill)},
+		{"DELETE", "/v1/sessions/{uid}/will", a.serve(ownSession, a.clearWill)},
+		{"POST", "/v1/sessions/{uid}/heartbeat", a.serve(ownSession, a.heartbeat)},
+		{"PUT", "/v1/sessions/{uid}/token", a.serve(ownSession, a.renew)},
+		{"POST", "/v1/server", a.receive(publishes, a.tell)},
+		{"POST", "/v1/login", a.serve(ownToken, a.login)},
+		{"DELETE", "/v1/login", a.serve(nothing, a.logout)},
+		{"POST", "/v1/revocations", a.receive(admin, a.revoke)},
+		{"GET", "/openapi.yaml", a.serve(nothing, a.spec)},
+		{"GET", "/healthz", a.serve(nothing, a.healthz)},
+		{"GET", "/readyz", a.serve(nothing, a.readyz)},
+		{"GET", "/metrics", a.others(metrics, a.metrics())},
+		{"GET", "/", a.serve(nothing, a.page)},
+		{"GET", "/assets/*", a.others(nothing, a.opts.Web)},
+		{"GET", "/watchbox.js", a.others(nothing, a.opts.Web)},
 	}
 }
 
@@ -73,16 +83,16 @@ func (a *api) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func notFound(_ http.ResponseWriter, r *http.Request) error {
+func notFound(_ http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	return &problem{status: http.StatusNotFound, code: "not-found",
 		detail: fmt.Sprintf("there is nothing at %.200q; /openapi.yaml lists all paths", r.URL.Path)}
 }
 
 // wrongMethod answers OPTIONS and refuses methods that the path does not have.
-func (a *api) wrongMethod(w http.ResponseWriter, r *http.Request) error {
+func (a *api) wrongMethod(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	methods := a.methods(r)
 	if len(methods) == 0 {
-		return notFound(w, r) // chi calls wrongMethod on any path for methods it does not know
+		return notFound(w, r, g) // chi calls wrongMethod on any path for methods it does not know
 	}
 	allowed := strings.Join(append(methods, "OPTIONS"), ", ")
 	w.Header().Set("Allow", allowed)

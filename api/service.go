@@ -2,10 +2,12 @@ package api
 
 import (
 	"net/http"
+
+	"github.com/watchbox-go/watchbox/internal/access"
 )
 
 // spec answers with openapi.yaml.
-func (a *api) spec(w http.ResponseWriter, _ *http.Request) error {
+func (a *api) spec(w http.ResponseWriter, _ *http.Request, _ *access.Grant) error {
 	w.Header().Set("Content-Type", "application/yaml") // RFC 9512
 	w.Header()["X-Content-Type-Options"] = noSniff
 	_, _ = w.Write(a.opts.Spec)
@@ -13,13 +15,13 @@ func (a *api) spec(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // healthz reports that the process answers.
-func (a *api) healthz(w http.ResponseWriter, _ *http.Request) error {
+func (a *api) healthz(w http.ResponseWriter, _ *http.Request, _ *access.Grant) error {
 	writeJSON(w, http.StatusOK, []byte(`{"status":"ok"}`+"\n"))
 	return nil
 }
 
 // readyz reports whether the hub accepts messages and subscribers.
-func (a *api) readyz(w http.ResponseWriter, _ *http.Request) error {
+func (a *api) readyz(w http.ResponseWriter, _ *http.Request, _ *access.Grant) error {
 	if err := a.hub.Ready(); err != nil {
 		p := problemOf(err)
 		if p == nil {

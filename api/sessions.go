@@ -8,6 +8,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -25,7 +26,7 @@ func sessionUID(r *http.Request) (string, error) {
 }
 
 // ownSession returns the uid in the path, if the request has the secret of that session.
-func (a *api) ownSession(r *http.Request) (string, error) {
+func (a *api) ownSession(r *http.Request, g *access.Grant) (string, error) {
 	uid, err := sessionUID(r)
 	if err != nil {
 		return "", err
@@ -45,13 +46,16 @@ func (a *api) ownSession(r *http.Request) (string, error) {
 		return "", &problem{status: http.StatusForbidden, code: "session-mismatch", parameter: sessionHeader,
 			detail: "this is the secret of another session"}
 	}
-	a.hub.Heard(uid) // receive counts only a secret in the header
+	if err := a.heard(uid, g); err != nil { // authorized has heard only of a secret in the header
+		return "", err
+	}
 	return uid, nil
 }
 
 // sessionJSON is a session in an answer.
 type sessionJSON struct {
 	UID       string     `json:"uid"`
+	Subject   string     `json:"subject,omitempty"`
 	State     string     `json:"state"` // here or lost
 	Since     time.Time  `json:"since"`
 	Lost      *time.Time `json:"lost,omitempty"`
@@ -70,7 +74,7 @@ type amount struct {
 
 func sessionToJSON(s *hub.Session) sessionJSON {
 	return sessionJSON{
-		UID: s.UID, State: state(s.Lost), Since: shown(s.Since), Lost: lostTime(s.Lost),
+		UID: s.UID, Subject: s.Subject, State: state(s.Lost), Since: shown(s.Since), Lost: lostTime(s.Lost),
 		Address: s.Client.Address, UserAgent: s.Client.UserAgent.Value(), Filters: texts(s.Filters),
 		Streams: s.Open, Lag: amount(s.Lag), Sent: amount(s.Sent),
 	}
@@ -103,7 +107,7 @@ func texts(filters []group.Filter) []string {
 }
 
 // sessions lists the sessions that are here or lost.
-func (a *api) sessions(w http.ResponseWriter, r *http.Request) error {
+func (a *api) sessions(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
@@ -113,7 +117,7 @@ func (a *api) sessions(w http.ResponseWriter, r *http.Request) error {
 }
 
 // session answers with one session.
-func (a *api) session(w http.ResponseWriter, r *http.Request) error {
+func (a *api) session(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	uid, err := sessionUID(r)
 	if err != nil {
 		return err
@@ -129,7 +133,7 @@ func (a *api) session(w http.ResponseWriter, r *http.Request) error {
 }
 
 // endSession ends a session. Without the session's own secret, it is a kick.
-func (a *api) endSession(w http.ResponseWriter, r *http.Request) error {
+func (a *api) endSession(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	uid, err := sessionUID(r)
 	if err != nil {
 		return err
@@ -144,7 +148,12 @@ func (a *api) endSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	why := session.Kicked
 	if secret != "" && session.UID(secret) == uid {
-		why = session.Ended
+		why, err = session.Ended, a.heard(uid, g)
+	} else {
+		err = g.CheckAdmin()
+	}
+	if err != nil {
+		return err
 	}
 	if err := a.hub.EndSession(uid, why); err != nil {
 		return err
@@ -154,12 +163,12 @@ func (a *api) endSession(w http.ResponseWriter, r *http.Request) error {
 }
 
 // send publishes a message to one session.
-func (a *api) send(w http.ResponseWriter, r *http.Request) error {
+func (a *api) send(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	uid, err := sessionUID(r)
 	if err != nil {
 		return err
 	}
-	return a.accept(w, r, []string{"event", "ttl"}, bodyKind, func(p *hub.Publication) error {
+	return a.accept(w, r, g, []string{"event", "ttl"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Send(r.Context(), uid, p)
 		if err != nil {
 			return err
@@ -169,8 +178,8 @@ func (a *api) send(w http.ResponseWriter, r *http.Request) error {
 }
 
 // tell passes a message to the embedding program.
-func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
-	return a.accept(w, r, []string{"event"}, bodyKind, func(p *hub.Publication) error {
+func (a *api) tell(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	return a.accept(w, r, g, []string{"event"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Tell(r.Context(), p)
 		if err != nil {
 			return err
@@ -182,30 +191,30 @@ func (a *api) tell(w http.ResponseWriter, r *http.Request) error {
 }
 
 // heartbeat records a sign of life.
-func (a *api) heartbeat(w http.ResponseWriter, r *http.Request) error {
-	uid, err := a.ownSession(r)
+func (a *api) heartbeat(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	uid, err := a.ownSession(r, g)
 	if err != nil {
 		return err
 	}
-	if !a.hub.Heard(uid) {
-		return session.ErrUnknown
+	if err := a.hub.Heard(uid, g); err != nil {
+		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 // joinLive adds a filter to the session's newest stream.
-func (a *api) joinLive(w http.ResponseWriter, r *http.Request) error {
-	return a.change(w, r, a.hub.JoinLive)
+func (a *api) joinLive(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	return a.change(w, r, g, func(uid string, f group.Filter) error { return a.hub.JoinLive(g, uid, f) })
 }
 
 // leaveLive removes a filter from the session's streams.
-func (a *api) leaveLive(w http.ResponseWriter, r *http.Request) error {
-	return a.change(w, r, a.hub.LeaveLive)
+func (a *api) leaveLive(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	return a.change(w, r, g, a.hub.LeaveLive)
 }
 
-func (a *api) change(w http.ResponseWriter, r *http.Request, change func(uid string, f group.Filter) error) error {
-	uid, err := a.ownSession(r)
+func (a *api) change(w http.ResponseWriter, r *http.Request, g *access.Grant, change func(uid string, f group.Filter) error) error {
+	uid, err := a.ownSession(r, g)
 	if err != nil {
 		return err
 	}
@@ -227,8 +236,8 @@ type willJSON struct {
 }
 
 // setWill replaces the session's last will.
-func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
-	uid, err := a.ownSession(r)
+func (a *api) setWill(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	uid, err := a.ownSession(r, g)
 	if err != nil {
 		return err
 	}
@@ -242,7 +251,7 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.hub.SetWill(r.Context(), uid, &d, (*time.Duration)(in.Delay)); err != nil {
+	if err := a.hub.SetWill(r.Context(), g, uid, &d, (*time.Duration)(in.Delay)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -250,8 +259,8 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request) error {
 }
 
 // clearWill deletes the session's last will.
-func (a *api) clearWill(w http.ResponseWriter, r *http.Request) error {
-	uid, err := a.ownSession(r)
+func (a *api) clearWill(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	uid, err := a.ownSession(r, g)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/sse"
@@ -20,7 +21,7 @@ const (
 )
 
 // subscribe opens a stream for one filter.
-func (a *api) subscribe(w http.ResponseWriter, r *http.Request) error {
+func (a *api) subscribe(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err
@@ -29,12 +30,12 @@ func (a *api) subscribe(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return a.stream(w, r, q, group.Set{f})
+	return a.stream(w, r, g, q, group.Set{f})
 }
 
 // subscribeEvents opens a stream for several filters. Clients of r3labs/sse call the parameter stream
 // instead of group.
-func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request) error {
+func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	q, err := parameters(r, append([]string{"group", "stream"}, subscribeParameters...)...)
 	if err != nil {
 		return err
@@ -57,12 +58,12 @@ func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request) error {
 	if len(set) == 0 {
 		return badParameter("group", "name at least one, such as ?group=foo&group=bar/%%23")
 	}
-	return a.stream(w, r, q, set)
+	return a.stream(w, r, g, q, set)
 }
 
 var subscribeParameters = []string{"since", "last", "last_event_id", lastEventIDAlias, "format", "echo", "heartbeat", "session"}
 
-func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.Set) error {
+func (a *api) stream(w http.ResponseWriter, r *http.Request, g *access.Grant, q query, set group.Set) error {
 	s, err := subscription(r, q)
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.
 		return &problem{status: http.StatusNotAcceptable, code: "not-acceptable", parameter: "Accept",
 			detail: "this is a stream of type text/event-stream; use /v1/history for JSON"}
 	}
-	s.Filters = set
+	s.Grant, s.Filters = g, set
 	if r.Method == http.MethodHead {
 		sse.SetHeader(w.Header())
 		return a.hub.Check(s)
@@ -95,7 +96,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, q query, set group.
 
 // subscription returns the subscription without its filters.
 func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
-	s = &hub.Subscription{Remote: r.RemoteAddr, UserAgent: r.UserAgent()}
+	s = &hub.Subscription{Address: host(r.RemoteAddr), Remote: r.RemoteAddr, UserAgent: r.UserAgent()}
 	if s.From, err = q.from(hub.From{}); err != nil {
 		return nil, err
 	}

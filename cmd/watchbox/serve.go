@@ -22,8 +22,22 @@ type serve struct {
 	Listen string          `help:"Address to listen on." default:"127.0.0.1:1234"`
 
 	OpenToAnyone bool     `help:"Allow an address that other machines can reach. Everyone who can reach it can read, send and administer everything." group:"Access:"`
-	AllowHost    []string `help:"Host name to answer to, besides localhost and IP addresses: example.org, or *.example.org for all names below it. May be repeated." placeholder:"NAME" group:"Access:"`
-	AllowOrigin  []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Access:"`
+	TokenFile    string   `help:"File with API tokens, which watchbox token create makes. It is read again when it changes." placeholder:"FILE" group:"Access:"`
+	JwtKey       []string `help:"Key of JWTs: a file with a PEM public key, or with a secret of at least 32 bytes. May be repeated." placeholder:"FILE" group:"Access:"`
+	JwtJwks      string   `help:"JSON Web Key Set of JWTs: a URL or a file." placeholder:"URL" group:"Access:"`
+	JwtIssuer    string   `help:"Issuer (iss) that JWTs must have." placeholder:"NAME" group:"Access:"`
+	JwtAudience  string   `help:"Audience (aud) that JWTs must have." placeholder:"NAME" group:"Access:"`
+
+	AnonymousSubscribe []string `help:"What callers without a token may subscribe to. May be repeated." placeholder:"FILTER" group:"Access:"`
+	AnonymousPublish   []string `help:"What callers without a token may publish to. May be repeated." placeholder:"FILTER" group:"Access:"`
+	OpenMetrics        bool     `help:"Let everyone read /metrics. Otherwise it needs a token with admin." group:"Access:"`
+
+	PublishRate         int      `help:"Most messages a second that a client publishes; 0: no bound. A client is the subject of a token or, without one, an address." default:"0" group:"Limits:"`
+	MaxStreamsPerClient int      `help:"Most streams that a client has open; 0: no bound." default:"0" group:"Limits:"`
+	TrustedProxy        []string `help:"Address or range of proxies whose X-Forwarded-For and Forwarded name the client. May be repeated." placeholder:"CIDR" group:"Limits:"`
+
+	AllowHost   []string `help:"Host name to answer to, besides localhost and IP addresses: example.org, or *.example.org for all names below it. May be repeated." placeholder:"NAME" group:"Access:"`
+	AllowOrigin []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Access:"`
 
 	AllowCredentials bool     `help:"Let pages of the allowed origins send cookies and other credentials." group:"Access:"`
 	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: access_token, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Access:"`
@@ -92,6 +106,7 @@ func (s *serve) options() []watchbox.Option {
 		watchbox.WithDrainDelay(s.DrainDelay), watchbox.WithIdleTimeout(s.IdleTimeout),
 		watchbox.WithMaxMessages(s.MaxMessages), watchbox.WithMaxBytes(int64(s.MaxBytes)), watchbox.WithMaxAge(s.MaxAge),
 	}
+	o = append(o, s.accessOptions()...)
 	if s.DataDir != "" {
 		o = append(o, watchbox.WithDataDir(s.DataDir))
 	}
@@ -112,6 +127,27 @@ func (s *serve) options() []watchbox.Option {
 		o = append(o, watchbox.WithMaxMemory(int64(*s.MaxMemory)))
 	}
 	return o
+}
+
+// accessOptions are the options that say who may do what.
+func (s *serve) accessOptions() (o []watchbox.Option) {
+	if s.TokenFile != "" {
+		o = append(o, watchbox.WithTokenFile(s.TokenFile))
+	}
+	if len(s.JwtKey) > 0 || s.JwtJwks != "" || s.JwtIssuer != "" || s.JwtAudience != "" {
+		o = append(o, watchbox.WithJWT(watchbox.JWT{Keys: s.JwtKey, KeySet: s.JwtJwks, Issuer: s.JwtIssuer, Audience: s.JwtAudience}))
+	}
+	if len(s.AnonymousSubscribe) > 0 {
+		o = append(o, watchbox.WithAnonymousSubscribe(s.AnonymousSubscribe...))
+	}
+	if len(s.AnonymousPublish) > 0 {
+		o = append(o, watchbox.WithAnonymousPublish(s.AnonymousPublish...))
+	}
+	if s.OpenMetrics {
+		o = append(o, watchbox.WithOpenMetrics())
+	}
+	return append(o, watchbox.WithPublishRate(s.PublishRate), watchbox.WithMaxStreamsPerClient(s.MaxStreamsPerClient),
+		watchbox.WithTrustedProxy(s.TrustedProxy...))
 }
 
 func (s *serve) logger() *slog.Logger {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"strings"
@@ -64,7 +63,7 @@ func New(ctx context.Context, o Options) (*Authenticator, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Authenticator{opts: o, anonymous: &Grant{Subscribe: o.Subscribe, Publish: o.Publish}, done: make(chan struct{})}
+	a := &Authenticator{opts: o, anonymous: &Grant{Subscribe: o.Subscribe, Publish: o.Publish, Anonymous: true}, done: make(chan struct{})}
 	a.tokens.Store(&apiTokens{})
 	if o.TokenFile != "" {
 		a.watch(o.TokenFile, a.loadTokens)
@@ -137,7 +136,9 @@ func (a *Authenticator) loadTokens() error {
 	for i := range list {
 		var s sum
 		_, _ = hex.Decode(s[:], []byte(list[i].SHA256)) // it was checked
-		next.valid[s] = list[i].grant()
+		g := list[i].grant()
+		g.apiToken = s
+		next.valid[s] = g
 		delete(next.gone, s)
 	}
 	for s := range old.valid {
@@ -210,8 +211,11 @@ func (a *Authenticator) tell() {
 	}
 }
 
-// Close ends the watching.
+// Close ends the watching. It may be called on nil and more than once.
 func (a *Authenticator) Close() error {
+	if a == nil {
+		return nil
+	}
 	a.stop()
 	<-a.done
 	return nil
@@ -266,6 +270,18 @@ func (a *Authenticator) check(g *Grant) error {
 	return nil
 }
 
+// Current returns the grant that the credential of an earlier grant has now, or why it is no longer
+// valid. An API token may have been given another grant since.
+func (a *Authenticator) Current(g *Grant) (*Grant, error) {
+	switch {
+	case g.all || g.Anonymous:
+		return g, nil
+	case g.apiToken != sum{}:
+		return a.apiToken(g.apiToken)
+	}
+	return g, a.check(g)
+}
+
 // with returns the verifier with the keys that are known now.
 func (v *verifier) with(keys *[]*key) *verifier {
 	if keys == nil {
@@ -275,6 +291,3 @@ func (v *verifier) with(keys *[]*key) *verifier {
 	of.keys = *keys
 	return &of
 }
-
-// errNoRevocation says that a revocation names nothing.
-var errNoRevocation = fmt.Errorf("a revocation names a jti, or a sub with a time before which its tokens were issued")

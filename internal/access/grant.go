@@ -17,14 +17,17 @@ type Grant struct {
 	Admin     bool
 	Issued    time.Time // zero if unknown
 	Expires   time.Time // zero: never
+	Anonymous bool      // the caller sent no token
 
 	all bool // everything, the server's own groups included
 
 	// Patterns that name {uid}. They become filters once the session is known.
 	uidSubscribe, uidPublish []string
+
+	apiToken sum // of the API token that it is of; else zero
 }
 
-// Everything is the grant of the hosting program, and of every caller while authentication is off.
+// Everything is the grant of the embedding program, and of every caller while authentication is off.
 var Everything = &Grant{Admin: true, all: true}
 
 // Groups of the server that have a rule of their own.
@@ -34,17 +37,33 @@ const (
 	sysPrefix      = "$sys"
 )
 
-// May reports whether the grant allows publishing to a group.
-func (g *Grant) May(name string) bool { return g.all || g.Publish.Match(name) }
+// NewGrant returns a grant of a program's own login. {sub} and {uid} may stand in the patterns.
+func NewGrant(subject, id string, subscribe, publish []string, admin bool, issued, expires time.Time) (*Grant, error) {
+	for _, list := range [][]string{subscribe, publish} {
+		if _, err := ParseFilters(list, true); err != nil {
+			return nil, err
+		}
+	}
+	g := &Grant{Subject: subject, ID: id, Admin: admin, Issued: issued, Expires: expires}
+	g.Subscribe, g.uidSubscribe = patterns(subscribe, subject)
+	g.Publish, g.uidPublish = patterns(publish, subject)
+	return g, nil
+}
+
+// May reports whether the grant allows publishing to a group. A nil grant allows nothing.
+func (g *Grant) May(name string) bool { return g != nil && (g.all || g.Publish.Match(name)) }
 
 // Covers reports whether the grant allows subscribing to every group that f selects. Presence of a filter
-// needs the filter itself, $session/{uid} is for its own session alone, and $sys is for admins.
+// needs the filter itself, $session/{uid} is for its own session alone, and $sys is for admins. A nil
+// grant allows nothing.
 func (g *Grant) Covers(f group.Filter) bool {
 	name := f.String()
 	switch {
+	case g == nil:
+		return false
 	case g.all:
 		return true
-	case strings.HasPrefix(name, sessionPrefix):
+	case name+"/" == sessionPrefix || strings.HasPrefix(name, sessionPrefix):
 		return false // a session is sent its own messages without asking
 	case name == sysPrefix || strings.HasPrefix(name, sysPrefix+"/"):
 		return g.Admin
@@ -58,6 +77,43 @@ func (g *Grant) Covers(f group.Filter) bool {
 		}
 	}
 	return false
+}
+
+// CheckPublish returns nil if the grant allows publishing to a group; else ErrMissing for a caller without
+// a token, or a *Forbidden.
+func (g *Grant) CheckPublish(name string) error {
+	if g.May(name) {
+		return nil
+	}
+	return g.refuse(Publish, name)
+}
+
+// CheckSubscribe is CheckPublish for subscribing to all that a filter selects.
+func (g *Grant) CheckSubscribe(f group.Filter) error {
+	if g.Covers(f) {
+		return nil
+	}
+	return g.refuse(Subscribe, f.String())
+}
+
+// CheckAdmin is CheckPublish for administration.
+func (g *Grant) CheckAdmin() error {
+	if g != nil && g.Admin {
+		return nil
+	}
+	return g.refuse(Admin, "")
+}
+
+func (g *Grant) refuse(action Action, filter string) error {
+	if g != nil && g.Anonymous {
+		return ErrMissing
+	}
+	return &Forbidden{action, filter}
+}
+
+// IsEmpty reports whether the grant allows nothing at all.
+func (g *Grant) IsEmpty() bool {
+	return !g.all && !g.Admin && len(g.Subscribe)+len(g.Publish)+len(g.uidSubscribe)+len(g.uidPublish) == 0
 }
 
 // Expired reports whether the grant has ended at a time.

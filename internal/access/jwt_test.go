@@ -429,7 +429,7 @@ func TestRevocations(t *testing.T) {
 	told := 0
 	a.OnChange(func() { told++ })
 	for i, r := range []access.Revocation{{ID: "t1"}, {Subject: "anna", Before: c.now().Add(time.Second)}} {
-		if err := a.Revoke(r); err != nil {
+		if _, err := a.Revoke(r); err != nil {
 			t.Fatal(err)
 		}
 		if told != i+1 {
@@ -438,7 +438,7 @@ func TestRevocations(t *testing.T) {
 		revoked([][]string{{"t1"}, {"t1", "t2", "no iat"}}[i]...)
 	}
 	for _, r := range []access.Revocation{{}, {Subject: "anna"}, {Before: c.now()}, {ID: "x", Subject: "y", Before: c.now()}} {
-		if err := a.Revoke(r); err == nil {
+		if _, err := a.Revoke(r); err == nil {
 			t.Errorf("%+v is taken", r)
 		}
 	}

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -12,10 +13,22 @@ type Revocation struct {
 	Before  time.Time `json:"before,omitzero"` // with Subject
 }
 
-// Check says what is missing.
-func (r Revocation) Check() error {
-	if (r.ID == "") == (r.Subject == "") || (r.Subject == "") != r.Before.IsZero() {
-		return errNoRevocation
+// Limits of revocations.
+const (
+	maxRevocations = 100_000
+	maxRevoked     = 256 // bytes of a jti or sub
+)
+
+// Errors of revocations.
+var (
+	ErrRevocation         = fmt.Errorf("a revocation is either a jti, or a sub with before, an RFC 3339 time: tokens issued earlier are revoked; both texts have at most %d bytes", maxRevoked)
+	ErrTooManyRevocations = fmt.Errorf("the limit of %d revocations is reached: change the key instead", maxRevocations)
+)
+
+// check says what is missing.
+func (r Revocation) check() error {
+	if (r.ID == "") == (r.Subject == "") || (r.Subject == "") != r.Before.IsZero() || len(r.ID)+len(r.Subject) > maxRevoked {
+		return ErrRevocation
 	}
 	return nil
 }
@@ -27,23 +40,26 @@ type revocations struct {
 	subjects map[string]time.Time
 }
 
-// add puts a revocation in force. Of two for one subject the later time counts.
-func (r *revocations) add(v Revocation) {
+// add puts a revocation in force, and returns it. Of two for one subject the later time counts.
+func (r *revocations) add(v Revocation) (Revocation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before, known := r.subjects[v.Subject]
+	if !known && !r.ids[v.ID] && len(r.ids)+len(r.subjects) >= maxRevocations {
+		return v, ErrTooManyRevocations
+	}
+	if r.ids == nil {
+		r.ids, r.subjects = map[string]bool{}, map[string]time.Time{}
+	}
 	if v.ID != "" {
-		if r.ids == nil {
-			r.ids = map[string]bool{}
-		}
 		r.ids[v.ID] = true
-		return
+		return v, nil
 	}
-	if r.subjects == nil {
-		r.subjects = map[string]time.Time{}
+	if before.After(v.Before) {
+		v.Before = before
 	}
-	if r.subjects[v.Subject].Before(v.Before) {
-		r.subjects[v.Subject] = v.Before
-	}
+	r.subjects[v.Subject] = v.Before
+	return v, nil
 }
 
 // has reports whether a grant is revoked. A token that does not say when it was issued counts as old.
@@ -57,12 +73,15 @@ func (r *revocations) has(g *Grant) bool {
 	return ok && g.Issued.Before(before)
 }
 
-// Revoke puts a revocation in force at once.
-func (a *Authenticator) Revoke(v Revocation) error {
-	if err := v.Check(); err != nil {
-		return err
+// Revoke puts a revocation in force at once. It returns the revocation that is in force then, which may be
+// wider.
+func (a *Authenticator) Revoke(v Revocation) (Revocation, error) {
+	if err := v.check(); err != nil {
+		return v, err
 	}
-	a.revoked.add(v)
-	a.tell()
-	return nil
+	v, err := a.revoked.add(v)
+	if err == nil {
+		a.tell()
+	}
+	return v, err
 }

@@ -16,13 +16,17 @@ import (
 
 // draft returns a message of the publication with the given kind and data.
 func (p *Publication) draft(k Kind, data []byte) Draft {
-	return Draft{Group: p.Group, UID: p.UID, Event: p.Event, Kind: k, Data: data, TTL: p.TTL, Retain: p.Retain}
+	return Draft{Group: p.Group, UID: p.UID, Subject: p.Grant.Subject, Event: p.Event, Kind: k, Data: data, TTL: p.TTL, Retain: p.Retain}
 }
 
 // encodeBatch adds the messages of a batch: the drafts that the hosting program passed, or the lines of a body.
 func (e *encoder) encodeBatch(p *Publication) error {
 	if !p.Program {
-		return e.encodeLines(p, "such as "+batchLooks, func(line []byte) (Draft, error) { return parseLine(p.UID, line) })
+		return e.encodeLines(p, "such as "+batchLooks, func(line []byte) (Draft, error) {
+			d, err := parseLine(p.UID, line)
+			d.Subject = p.Grant.Subject
+			return d, err
+		})
 	}
 	for i, d := range p.Batch {
 		err := checkLine(&d)

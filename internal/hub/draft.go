@@ -14,11 +14,12 @@ const MaxTTL = 520 * duration.Week
 
 // Draft is a message before it is published. A BeforePublish hook may change it.
 type Draft struct {
-	Group string
-	UID   string
-	Event string
-	Kind  Kind // Bytes or JSON
-	Data  []byte
+	Group   string
+	UID     string
+	Subject string // of the sender's grant
+	Event   string
+	Kind    Kind // Bytes or JSON
+	Data    []byte
 
 	// A hook does not change these.
 	TTL    time.Duration // after which the message expires; 0: never

@@ -83,6 +83,11 @@ func (e *encoder) encodeLines(p *Publication, want string, draft func(line []byt
 
 // add encodes a message, unless the hosting program refuses it.
 func (e *encoder) add(p *Publication, d Draft) error {
+	if p.Kind == Batch { // the group of other kinds was checked once
+		if err := p.Grant.CheckPublish(d.Group); err != nil {
+			return err
+		}
+	}
 	e.draft = d
 	m, err := e.message(&e.draft, p.Program)
 	if err != nil {

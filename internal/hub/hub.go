@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -33,6 +34,12 @@ type Options struct {
 	SessionTimeout  time.Duration // how long a lost session may take to reconnect before it is gone
 	Stores          []store.Kind  // the stores that a group's policy may choose
 	LogStreams      bool          // log each stream's opening and closing at level info
+
+	// Access is what grants come from; nil while every caller may do everything.
+	Access *access.Authenticator
+
+	PublishRate         int // messages a second of one client; 0: no limit
+	MaxStreamsPerClient int // open streams of one client; 0: no limit
 }
 
 // Defaults returns the default options.
@@ -62,6 +69,8 @@ type Hub struct {
 	budget      *budget
 	sessions    *session.Registry
 	retries     retries
+	rates       rates
+	perClient   streamCounts
 	full        fullness
 	stats       ticker
 	streams     atomic.Int64 // open or opening
@@ -106,6 +115,7 @@ func New(log store.Store, o Options) (*Hub, error) {
 	// reports those, so delivery must watch the store.
 	h.set = delivery.NewSet(log, !persistent, o.MaxUnsent)
 	h.full.logger = o.Logger
+	h.rates.limit, h.perClient.limit = o.PublishRate, o.MaxStreamsPerClient
 	h.sessions = session.NewRegistry(o.SessionTimeout, h.onSession)
 	h.sessions.MaxLost = defaultMaxLost
 	if o.MaxStreams > 0 {
@@ -123,6 +133,9 @@ func New(log store.Store, o Options) (*Hub, error) {
 	}
 	if err := h.recall(); err != nil {
 		return nil, errors.Join(err, h.Close())
+	}
+	if o.Access != nil {
+		o.Access.OnChange(h.recheck)
 	}
 	return h, nil
 }

@@ -205,7 +205,7 @@ func (a *answer) replay(p *Publication, fingerprint digest) (Receipt, error) {
 func (p *Publication) keyDigest() digest {
 	sender, group := p.UID, p.Group
 	if sender == "" {
-		sender = p.From
+		sender = clientOf(p.Grant, p.Address)
 	}
 	if p.Kind == Batch {
 		group = "#" // not a valid group name

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/disk"
@@ -35,7 +36,7 @@ func newKeyedHub(t testing.TB, log store.Store) *keyedHub {
 
 // post publishes a JSON value and reports whether the hub replayed an earlier answer.
 func (h *keyedHub) post(key, body string) (replayed bool, err error) {
-	r, err := h.Publish(context.Background(), &hub.Publication{Group: "g", Kind: hub.JSON, Body: []byte(body), Key: key})
+	r, err := h.Publish(context.Background(), &hub.Publication{Grant: access.Everything, Group: "g", Kind: hub.JSON, Body: []byte(body), Key: key})
 	return r.Replayed, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -19,12 +20,12 @@ type Group struct {
 // groupPage is how many groups are read while the store's lock is held once.
 const groupPage = 512
 
-// Groups yields the groups that f matches and that hold messages, in the order of their names. It stops
+// Groups yields the groups that f matches, that hold messages and that the grant covers, in the order of their names. It stops
 // at the first error of yield and returns it. It reads page by page, so it takes the memory of one page.
-func (h *Hub) Groups(f group.Filter, yield func(*Group) error) error {
+func (h *Hub) Groups(a *access.Grant, f group.Filter, yield func(*Group) error) error {
 	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: groupPage}); ; {
 		infos, next := h.log.Groups(q)
-		infos = slices.DeleteFunc(infos, func(g store.GroupInfo) bool { return !f.Match(g.Group) })
+		infos = slices.DeleteFunc(infos, func(g store.GroupInfo) bool { return !f.Match(g.Group) || !a.Covers(group.Exact(g.Group)) })
 		names := make([]string, len(infos))
 		for i := range infos {
 			names[i] = infos[i].Group

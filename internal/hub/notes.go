@@ -20,6 +20,8 @@ const (
 	answerNotes = "answer/" // answers to requests with an idempotency key, by slot
 	memberNotes = "member/" // memberships of sessions, by uid and filter
 	willNotes   = "will/"   // last wills of sessions, by uid
+
+	revocationNotes = "revoked/" // by kind, jti or sub, and value
 )
 
 // note returns the answer as a note. It replaces the note of the previous answer in the slot. The seq
@@ -136,6 +138,7 @@ func (h *Hub) recall() error {
 			filters[uid] = nil
 		}
 	}
+	subjects := map[string]*string{} // by uid
 	answers := map[int]answer{}
 	err := h.notes.Notes(func(n store.Note) error {
 		kind, rest, _ := strings.Cut(n.Key, "/")
@@ -144,11 +147,17 @@ func (h *Hub) recall() error {
 			w := &session.Will{}
 			wills[rest] = w
 			know(rest)
-			return json.Unmarshal(n.Value, w)
+			err := json.Unmarshal(n.Value, w)
+			subjects[rest] = &w.Subject
+			return err
 		case memberNotes:
 			uid, f, err := readMember(n)
 			filters[uid] = append(filters[uid], f)
+			subject := string(n.Value[min(1, len(n.Value)):])
+			subjects[uid] = &subject
 			return err
+		case revocationNotes:
+			return h.recallRevocation(n)
 		case answerNotes:
 			slot, a, err := readAnswer(n, newest.Epoch)
 			answers[slot] = a
@@ -165,7 +174,7 @@ func (h *Hub) recall() error {
 	}
 	for uid, list := range filters {
 		h.wills.Add(willSize(wills[uid]))
-		h.sessions.Recall(uid, list, wills[uid])
+		h.sessions.Recall(uid, subjects[uid], list, wills[uid])
 	}
 	return nil
 }

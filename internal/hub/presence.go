@@ -53,7 +53,7 @@ func announcementOf(e session.Event) announcement {
 	note := store.Note{Key: memberNotes + e.UID + "/" + e.Filter.String()}
 	switch e.Kind {
 	case session.Join:
-		note.Value = []byte{memberNote}
+		note.Value = append([]byte{memberNote}, e.Subject...)
 	case session.Lost, session.Back: // it is still a member
 		return a
 	}
@@ -74,7 +74,8 @@ func (h *Hub) appendAll(list []announcement) error {
 	return h.appendEntries(entries, notes)
 }
 
-// memberNote is the value of a membership's note. The key holds the uid and the filter.
+// memberNote begins the value of a membership's note. The subject of the session follows it. The key holds
+// the uid and the filter.
 const memberNote = 1
 
 var errMemberNote = errors.New("the stored note of a session's filter is corrupt")

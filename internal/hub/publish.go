@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -12,6 +13,10 @@ import (
 
 // Publication is a request to append messages.
 type Publication struct {
+	// Grant is the sender's. It must allow each group that the request names. BeforePublish may move a
+	// message to any other.
+	Grant *access.Grant
+
 	Group  string
 	UID    string // the sender's session; "" for none
 	Event  string
@@ -26,8 +31,8 @@ type Publication struct {
 	Program bool
 
 	// Key is the idempotency key: a repeated request gets the answer of the first one. Each sender has
-	// its own keys. The sender is UID or, without one, From.
-	Key, From string
+	// its own keys. The sender is UID or, without one, the subject of the grant or, without one, Address.
+	Key, Address string
 }
 
 // Receipt is the answer to a publication.
@@ -46,6 +51,9 @@ func (h *Hub) Publish(ctx context.Context, p *Publication) (Receipt, error) {
 		return Receipt{}, ErrClosed
 	}
 	if err := group.CheckClient(p.Group); err != nil {
+		return Receipt{}, err
+	}
+	if err := p.Grant.CheckPublish(p.Group); err != nil {
 		return Receipt{}, err
 	}
 	return h.publish(ctx, p, nil)
@@ -84,6 +92,9 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wit
 	defer e.put()
 	e.begin(ctx, h)
 	if err := e.encode(p); err != nil {
+		return Receipt{}, err
+	}
+	if err := h.rates.of(p, len(e.entries)); err != nil {
 		return Receipt{}, err
 	}
 	notes := h.answerNotes(p, c, e)

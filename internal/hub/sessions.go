@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -21,6 +22,9 @@ const (
 	presencePrefix = "$presence/" // followed by a filter: its presence messages
 	statsGroup     = "$sys/stats"
 )
+
+// ServerGroup is what a grant names to allow messages to the embedding program.
+const ServerGroup = "$server"
 
 // systemPolicies are the policies of the server's own groups. Their messages are short-lived, so they
 // are kept in memory.
@@ -38,6 +42,16 @@ var (
 
 // direct reports whether a group holds the messages to one session.
 func direct(name string) bool { return strings.HasPrefix(name, delivery.SessionPrefix) }
+
+// CheckRead returns an error if a caller with the grant may not read all that a filter matches.
+func (h *Hub) CheckRead(g *access.Grant, f group.Filter) error { return checkRead(g, f) }
+
+func checkRead(g *access.Grant, f group.Filter) error {
+	if err := readable(f); err != nil {
+		return err
+	}
+	return g.CheckSubscribe(f)
+}
 
 // Readable returns ErrForbidden for a filter that matches messages to sessions, and nil for others.
 func (h *Hub) Readable(f group.Filter) error { return readable(f) }
@@ -176,6 +190,9 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 		return Receipt{}, ErrClosed
 	}
 	p.Group = delivery.SessionPrefix + uid
+	if err := p.Grant.CheckPublish(p.Group); err != nil {
+		return Receipt{}, err
+	}
 	return h.publish(ctx, p, func(do func() error) error {
 		return h.sessions.Do(uid, do) // the message must not outlive the session
 	})
@@ -185,6 +202,9 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
+	}
+	if err := p.Grant.CheckPublish(ServerGroup); err != nil {
+		return Receipt{}, err
 	}
 	if o := h.opts.Observer; o == nil || !o.Listens() {
 		return Receipt{}, ErrNobody
@@ -205,18 +225,23 @@ func (h *Hub) encodeAndTell(ctx context.Context, p *Publication) error {
 	if err := e.encode(p); err != nil {
 		return err
 	}
+	if err := h.rates.of(p, len(e.copies)); err != nil {
+		return err
+	}
 	if len(e.copies) > 0 && !h.opts.Observer.Messages(e.copies) {
 		return ErrBusy
 	}
 	return nil
 }
 
-// Heard records a sign of life of a session. It reports whether the session exists.
-func (h *Hub) Heard(uid string) bool { return h.sessions.Heard(uid) }
+// Heard records a sign of life of a session. It returns session.ErrUnknown if there is none, and
+// session.ErrOfAnother if it belongs to another subject.
+func (h *Hub) Heard(uid string, g *access.Grant) error { return h.sessions.Heard(uid, g.Subject) }
 
-// JoinLive adds a filter to the session's newest stream, which stays open.
-func (h *Hub) JoinLive(uid string, f group.Filter) error {
-	if err := readable(f); err != nil {
+// JoinLive adds a filter to the session's newest stream, which stays open. Both the caller's grant and the
+// stream's must cover it.
+func (h *Hub) JoinLive(g *access.Grant, uid string, f group.Filter) error {
+	if err := checkRead(g.For(uid), f); err != nil {
 		return err
 	}
 	if err := h.sessions.Join(uid, f, h.opts.MaxFilters); err != nil {
@@ -233,8 +258,13 @@ func (h *Hub) LeaveLive(uid string, f group.Filter) error { return h.sessions.Le
 
 // SetWill sets the session's last will. The message d is published when the session ends without a
 // request of its own or, with a delay, when the session has been lost that long. BeforePublish runs
-// now, so that it can refuse the request.
-func (h *Hub) SetWill(ctx context.Context, uid string, d *Draft, delay *time.Duration) error {
+// now, so that it can refuse the request. The grant must allow the group now; it may expire before the will
+// is sent.
+func (h *Hub) SetWill(ctx context.Context, g *access.Grant, uid string, d *Draft, delay *time.Duration) error {
+	if err := g.For(uid).CheckPublish(d.Group); err != nil {
+		return err
+	}
+	d.Subject = g.Subject
 	e := encoders.Get().(*encoder)
 	defer e.put()
 	e.begin(ctx, h)
@@ -248,7 +278,7 @@ func (h *Hub) SetWill(ctx context.Context, uid string, d *Draft, delay *time.Dur
 		return &BodyError{fmt.Sprintf("delay: a will's delay is from 0s to %v", MaxDelay)}
 	}
 	return h.keepWill(uid, &session.Will{
-		Group: m.Group, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
+		Group: m.Group, Subject: g.Subject, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
 		Retain: m.Retain, Clear: m.Clear, TTL: d.TTL, Delay: delay,
 	})
 }

@@ -1,12 +1,14 @@
 package hub
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 	"unique"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -25,12 +27,15 @@ type From struct {
 
 // Subscription is a request to listen.
 type Subscription struct {
+	Grant     *access.Grant // must cover each filter
 	Filters   group.Set
 	From      From
 	Secret    string // "": the server creates a secret
 	Raw       bool
 	NoEcho    bool
 	Heartbeat time.Duration // 0: the hub's
+
+	Address string // of the client, without a port
 
 	// For the log and for GET /v1/sessions.
 	Remote, UserAgent string
@@ -50,13 +55,16 @@ func (h *Hub) Check(s *Subscription) error {
 	if h.closing.Load() {
 		return ErrClosed
 	}
-	for _, f := range s.Filters {
-		if err := readable(f); err != nil {
+	if s.Secret != "" {
+		if err := session.CheckSecret(s.Secret); err != nil {
 			return err
 		}
+		s.Grant = s.Grant.For(session.UID(s.Secret))
 	}
-	if s.Secret != "" {
-		return session.CheckSecret(s.Secret)
+	for _, f := range s.Filters {
+		if err := checkRead(s.Grant, f); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -64,24 +72,26 @@ func (h *Hub) Check(s *Subscription) error {
 // Subscribe admits a listener. At the limit of streams it returns ErrTooManyStreams; it never ends
 // another stream to make room.
 func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
-	if err := h.Check(s); err != nil {
-		return nil, err
-	}
-	if s.Secret != "" {
-		if err := h.sessions.Admit(session.UID(s.Secret), s.Filters); err != nil {
-			return nil, err
-		}
-	} else if err := h.sessions.Admit("", s.Filters); err != nil {
-		return nil, err
-	}
 	secret := ""
 	if s.Secret == "" {
 		s.Secret = session.NewSecret()
 		secret = s.Secret // the client must be sent a new secret
 	}
+	if err := h.Check(s); err != nil {
+		return nil, err
+	}
+	uid := session.UID(s.Secret)
+	if err := h.sessions.Admit(uid, s.Grant.Subject, s.Filters); err != nil {
+		return nil, err
+	}
 	if n := h.streams.Add(1); h.opts.MaxStreams > 0 && n > int64(h.opts.MaxStreams) {
 		h.streams.Add(-1)
 		return nil, ErrTooManyStreams
+	}
+	client := clientOf(s.Grant, s.Address)
+	if err := h.perClient.enter(client); err != nil {
+		h.streams.Add(-1)
+		return nil, err
 	}
 	h.opened.Add(1)
 	h.opening.Add(1)
@@ -89,13 +99,13 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	if heartbeat == 0 {
 		heartbeat = h.opts.Heartbeat
 	}
-	uid := session.UID(s.Secret)
 	start, id := h.start(s.Filters, s.From)
 	l := &Listener{opening: &h.opening, serving: &h.serving}
-	if !h.attach(l, s, uid, start, heartbeat) {
+	if err := h.attach(l, s, uid, start, heartbeat); err != nil {
 		h.opening.Add(-1)
 		h.streams.Add(-1)
-		return nil, ErrClosed
+		h.perClient.leave(client)
+		return nil, err
 	}
 	id.Seq = l.stream.Position()
 	at := id.String()
@@ -106,8 +116,8 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	return l, nil
 }
 
-// attach creates the stream and adds it to its session. It returns false if the sessions are closed.
-func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.Start, heartbeat time.Duration) bool {
+// attach creates the stream and adds it to its session.
+func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.Start, heartbeat time.Duration) (err error) {
 	c := delivery.Config{
 		Filters: s.Filters, UID: uid, View: delivery.View{Raw: s.Raw},
 		Heartbeat: heartbeat, Start: start,
@@ -126,18 +136,28 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	stream = h.set.New(c)
 	l.ended, l.stream = c.Done, stream
 	client := session.Client{Address: s.Remote, UserAgent: unique.Make(cut(s.UserAgent, maxUserAgent))}
-	attachment = h.sessions.Attach(uid, client, s.Filters, s.Heartbeat, sessionStream{stream})
-	if attachment == nil {
-		return false
+	attachment, err = h.sessions.Attach(uid, &session.Opening{
+		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
+	})
+	if errors.Is(err, session.ErrClosed) {
+		err = ErrClosed
 	}
-	closed = h.closed(s, uid)
+	if err != nil {
+		return err
+	}
+	closed = h.uncounted(s, h.closed(s, uid))
 	if reached, ok := attachment.Missed(); ok && (s.From.Resume == "" || start.Unknown != "") {
 		stream.DeliverMissed(store.Seq(reached))
+	}
+	if h.opts.Access != nil { // the token may have been revoked meanwhile
+		if _, err := h.opts.Access.Current(s.Grant); err != nil {
+			stream.End(delivery.Reason(session.ReasonOf(err)))
+		}
 	}
 	if s.Filters.Match(statsGroup) {
 		h.stats.start(h)
 	}
-	return true
+	return nil
 }
 
 // closed logs the opening of the stream if streams are logged. It returns the function to call when the
@@ -154,6 +174,18 @@ func (h *Hub) closed(s *Subscription, uid string) func(delivery.Reason) {
 		h.count(why)
 		log("stream closed", "filters", filters, "uid", uid, "remote", remote,
 			"reason", string(why), "after", time.Since(begin).Round(time.Millisecond).String())
+	}
+}
+
+// uncounted adds to the end of a stream that it no longer counts for its client.
+func (h *Hub) uncounted(s *Subscription, closed func(delivery.Reason)) func(delivery.Reason) {
+	if h.perClient.limit == 0 {
+		return closed
+	}
+	client := clientOf(s.Grant, s.Address)
+	return func(why delivery.Reason) {
+		closed(why)
+		h.perClient.leave(client)
 	}
 }
 

@@ -46,6 +46,9 @@ func (s *Session) next() (next moment) {
 		if a.heartbeat > 0 {
 			due(a.silentAt(s))
 		}
+		if a.expires != 0 {
+			due(a.expires)
+		}
 	}
 	return next
 }
@@ -55,7 +58,7 @@ func (a *Attachment) silentAt(s *Session) moment {
 	return moment(s.heard.Load()).add(a.heartbeat + a.heartbeat/2)
 }
 
-// onTimer ends silent streams, sends a will whose delay has passed, and ends memberships and the session
+// onTimer ends streams that are silent or whose token expires, sends a will whose delay has passed, and ends memberships and the session
 // if they have been lost for the session timeout.
 func (s *Session) onTimer() {
 	s.mu.Lock()
@@ -65,6 +68,7 @@ func (s *Session) onTimer() {
 	}
 	now := rightNow()
 	s.endSilentStreams(now)
+	s.endExpiredStreams(now)
 	if s.lost != 0 {
 		if s.will != nil && s.will.Delay != nil && now >= s.lost.add(*s.will.Delay) {
 			s.sendWill()

@@ -18,6 +18,9 @@ const (
 	Ended     Reason = "ended"     // the client ended its own session
 	Kicked    Reason = "kicked"    // another client or the program ended the session
 	Shutdown  Reason = "shutdown"  // the server is shutting down
+	Expired   Reason = "token-expired"
+	Revoked   Reason = "token-revoked"
+	Forbidden Reason = "forbidden" // the token's grant has changed and covers no filter of the stream any more
 )
 
 // Kind is the kind of an Event.
@@ -40,22 +43,24 @@ const (
 
 // Event is a change of a session or of one of its memberships.
 type Event struct {
-	Kind   Kind
-	UID    string
-	Filter group.Filter // of the membership
-	Reason Reason
-	Will   *Will
+	Kind    Kind
+	UID     string
+	Subject string       // that the session belongs to
+	Filter  group.Filter // of the membership
+	Reason  Reason
+	Will    *Will
 }
 
 // Will is a last will: a message that is sent when its session ends.
 type Will struct {
-	Group  string
-	Event  string
-	Msg    []byte // a JSON value
-	Base64 bool   // Msg is a JSON string of base64
-	Retain bool
-	Clear  bool          // with Retain: it removes the retained message
-	TTL    time.Duration // after which the message expires; 0: never
+	Group   string
+	Subject string // of the session
+	Event   string
+	Msg     []byte // a JSON value
+	Base64  bool   // Msg is a JSON string of base64
+	Retain  bool
+	Clear   bool          // with Retain: it removes the retained message
+	TTL     time.Duration // after which the message expires; 0: never
 
 	// Delay is the time from the loss of the session until the will is sent, unless the session
 	// reconnects or ends before. nil: the will is sent when the session ends.

@@ -10,6 +10,7 @@ import (
 // Info describes a session without its secret.
 type Info struct {
 	UID     string
+	Subject string // that it belongs to
 	Client  Client
 	Since   time.Time
 	Lost    time.Time // when it was lost; zero while it is connected
@@ -68,7 +69,7 @@ func (s *Session) info(wanted func(group.Filter) bool) (i Info, ok bool) {
 }
 
 func (s *Session) describe(wanted func(group.Filter) bool) Info {
-	i := Info{UID: s.uid, Client: s.client, Since: time.Unix(0, s.since)}
+	i := Info{UID: s.uid, Subject: s.owner(), Client: s.client, Since: time.Unix(0, s.since)}
 	if s.lost != 0 {
 		i.Lost = time.Now().Add(-time.Duration(rightNow() - s.lost))
 	}

@@ -269,7 +269,7 @@ func play(w *world, list []step) string {
 		switch s.do {
 		case "open":
 			a := &queued{q: q}
-			a.Attachment = w.Attach("u", Client{}, parse(strings.Join(s.text, " ")), time.Duration(heartbeats[s.n])*tick, a)
+			a.Attachment = w.attach("u", parse(strings.Join(s.text, " ")), time.Duration(heartbeats[s.n])*tick, a)
 			open = append(open, a)
 			m.open(s.text, heartbeats[s.n])
 		case "close":
@@ -298,7 +298,7 @@ func play(w *world, list []step) string {
 			_ = w.End("u", Kicked)
 			m.end(Kicked)
 		case "heard":
-			w.Heard("u")
+			_ = w.Heard("u", "")
 			m.heard = m.now
 		case "pass":
 			time.Sleep(time.Duration(s.n) * tick)

@@ -58,7 +58,7 @@ func (w *world) useStream(uid string, r *rand.Rand) {
 	case 1:
 		_ = w.Leave(uid, f)
 	case 2:
-		w.Heard(uid)
+		_ = w.Heard(uid, "")
 	}
 	runtime.Gosched()
 	s.close(Closed)

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unique"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
@@ -17,6 +18,8 @@ var (
 	ErrNoStream        = errors.New("the session has no open stream to change")
 	ErrTooManySessions = errors.New("too many lost sessions are waiting for their clients: reconnect with the secret of a session, or retry later")
 	ErrTooManyFilters  = errors.New("the stream or its session has reached its limit of filters")
+	ErrOfAnother       = errors.New("the session belongs to another subject than the token")
+	ErrClosed          = errors.New("the server is shutting down")
 )
 
 // Registry holds all sessions that are connected or lost.
@@ -55,25 +58,42 @@ type Client struct {
 	UserAgent unique.Handle[string] // thousands of clients share few values
 }
 
+// Opening describes a stream that opens.
+type Opening struct {
+	Client    Client
+	Grant     *access.Grant // the stream ends when it expires
+	Filters   []group.Filter
+	Heartbeat time.Duration // 0: the client has promised none
+	Stream    Stream
+}
+
 // Attach adds a stream to the session uid. If the session is new or lost, it becomes connected. If
-// heartbeat is not 0, the stream ends when the session has been silent for one and a half heartbeats.
-// Attach returns nil once the registry is closed.
-func (r *Registry) Attach(uid string, c Client, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
+// Heartbeat is not 0, the stream ends when the session has been silent for one and a half heartbeats.
+// Attach returns ErrOfAnother if the session belongs to another subject, and ErrClosed once the registry
+// is closed.
+func (r *Registry) Attach(uid string, o *Opening) (*Attachment, error) {
 	for {
-		s := r.session(uid, c)
-		if s == nil {
-			return nil
+		s := r.session(uid, &o.Grant.Subject, o.Client)
+		switch {
+		case s == nil:
+			return nil, ErrClosed
+		case !s.belongsTo(o.Grant.Subject):
+			return nil, ErrOfAnother
 		}
-		if a := s.attach(c, filters, heartbeat, stream); a != nil {
-			return a
+		if a := s.attach(o); a != nil {
+			return a, nil
 		}
 	}
 }
 
-// Admit returns an error if a stream with these filters would exceed a limit. A lost session counts
-// until it reconnects or is gone, so clients that connect once and never return cannot pile up.
-func (r *Registry) Admit(uid string, filters []group.Filter) error {
+// Admit returns an error if a stream with these filters would exceed a limit, or if the session belongs
+// to another subject. A lost session counts until it reconnects or is gone, so clients that connect once
+// and never return cannot pile up.
+func (r *Registry) Admit(uid, subject string, filters []group.Filter) error {
 	s := r.find(uid)
+	if s != nil && !s.belongsTo(subject) {
+		return ErrOfAnother
+	}
 	if s == nil {
 		if r.MaxLost > 0 && r.lost.Load() >= int64(r.MaxLost) {
 			return ErrTooManySessions
@@ -96,7 +116,7 @@ func (r *Registry) Admit(uid string, filters []group.Filter) error {
 
 // session returns the session uid, and creates it if it does not exist. It returns nil if it would have
 // to create the session and the registry is closed.
-func (r *Registry) session(uid string, c Client) *Session {
+func (r *Registry) session(uid string, subject *string, c Client) *Session {
 	if s := r.find(uid); s != nil {
 		return s
 	}
@@ -105,6 +125,7 @@ func (r *Registry) session(uid string, c Client) *Session {
 	s := r.byUID[uid]
 	if s == nil && !r.closed {
 		s = &Session{uid: uid, registry: r, client: c, since: time.Now().UnixNano()}
+		s.subject.Store(subject)
 		r.byUID[uid] = s
 		s.no = r.order.add(s)
 	}
@@ -135,13 +156,18 @@ func (r *Registry) Len() int {
 	return len(r.byUID)
 }
 
-// Heard records a sign of life, and reports whether the session exists.
-func (r *Registry) Heard(uid string) bool {
+// Heard records a sign of life. It returns ErrUnknown if there is no such session, and ErrOfAnother if it
+// belongs to another subject.
+func (r *Registry) Heard(uid, subject string) error {
 	s := r.find(uid)
-	if s != nil {
-		s.heard.Store(int64(rightNow()))
+	switch {
+	case s == nil:
+		return ErrUnknown
+	case !s.belongsTo(subject):
+		return ErrOfAnother
 	}
-	return s != nil
+	s.heard.Store(int64(rightNow()))
+	return nil
 }
 
 // do calls f with the session uid under the session's lock.
@@ -181,10 +207,10 @@ func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) erro
 	})
 }
 
-// Recall adds a lost session that an earlier process of the server stored, with its filters and its
-// will, which may be nil. It must be called before any stream is attached.
-func (r *Registry) Recall(uid string, filters []group.Filter, w *Will) {
-	s := r.session(uid, Client{})
+// Recall adds a lost session that an earlier process of the server stored, with its subject, which is nil
+// if it was not stored, its filters and its will, which may be nil. It must be called before any stream is attached.
+func (r *Registry) Recall(uid string, subject *string, filters []group.Filter, w *Will) {
+	s := r.session(uid, subject, Client{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begun, s.will, s.why, s.lost = true, w, Closed, rightNow()

@@ -7,13 +7,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
 // Session is one client with all its streams.
 type Session struct {
 	uid      string
-	no       uint64 // its number in the registry's order
+	subject  atomic.Pointer[string] // that it belongs to; nil: its first stream decides
+	no       uint64                 // its number in the registry's order
 	registry *Registry
 	heard    atomic.Int64 // moment of the client's last sign of life
 
@@ -63,6 +65,8 @@ type Attachment struct {
 	stream    Stream
 	filters   []group.Filter
 	heartbeat time.Duration
+	grant     *access.Grant
+	expires   moment // when it ends because the grant expires; 0: never
 	returned  bool   // whether the session was lost before this stream
 	reached   uint64 // if so, the position of the stream that had closed last
 }
@@ -71,9 +75,23 @@ type Attachment struct {
 // in the log up to which the session had received the messages sent to it alone.
 func (a *Attachment) Missed() (reached uint64, ok bool) { return a.reached, a.returned }
 
+// belongsTo reports whether the session may be used by a subject.
+func (s *Session) belongsTo(subject string) bool {
+	is := s.subject.Load()
+	return is == nil || *is == subject
+}
+
+// owner returns the subject that the session belongs to.
+func (s *Session) owner() string {
+	if is := s.subject.Load(); is != nil {
+		return *is
+	}
+	return ""
+}
+
 // record adds an event to those of the change in progress.
 func (s *Session) record(k Kind, f group.Filter, why Reason) {
-	s.events = append(s.events, Event{Kind: k, UID: s.uid, Filter: f, Reason: why})
+	s.events = append(s.events, Event{Kind: k, UID: s.uid, Subject: s.owner(), Filter: f, Reason: why})
 }
 
 // unlock ends a change: it reports the recorded events to the watcher and unlocks the session. It removes
@@ -91,16 +109,18 @@ func (s *Session) unlock() {
 }
 
 // attach adds a stream to the session. It returns nil if the session is gone.
-func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
+func (s *Session) attach(o *Opening) *Attachment {
 	s.mu.Lock()
 	defer s.unlock()
 	if s.gone {
 		return nil
 	}
+	s.subject.CompareAndSwap(nil, &o.Grant.Subject)
 	now := rightNow()
 	s.heard.Store(int64(now))
-	s.client = c
-	a := &Attachment{session: s, stream: stream, filters: filters, heartbeat: heartbeat}
+	s.client = o.Client
+	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat}
+	a.setGrant(o.Grant, now)
 	s.streams = append(s.streams, a)
 	switch {
 	case !s.begun:
@@ -112,7 +132,7 @@ func (s *Session) attach(c Client, filters []group.Filter, heartbeat time.Durati
 		s.record(Reconnect, group.Filter{}, s.why)
 	}
 	s.lost, s.why = 0, ""
-	for _, f := range filters {
+	for _, f := range o.Filters {
 		s.enter(f)
 	}
 	s.schedule(now)
@@ -176,6 +196,9 @@ func (s *Session) join(f group.Filter, maxFilters int) error {
 		return ErrNoStream
 	}
 	a := s.streams[len(s.streams)-1]
+	if !a.grant.Covers(f) {
+		return &access.Forbidden{Action: access.Subscribe, Filter: f.String()}
+	}
 	if slices.Contains(a.filters, f) {
 		return a.stream.Join(f) // joining again delivers the retained messages again
 	}

@@ -1,0 +1,100 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/session"
+)
+
+// need is what a call needs of its caller.
+type need int
+
+const (
+	nothing    need = iota // the caller is not asked for a token
+	subscribes             // the filters of the request are checked with the caller's grant
+	publishes              // the groups of the request are checked with the caller's grant
+	ownSession             // the session's secret, and the subject that the session belongs to
+	ownToken               // any token that is valid
+	admin                  // a grant for administration
+)
+
+// authorized calls do with the grant of the request's caller, if the caller may make a call with the need
+// n. Nothing has happened before: a refused request has no effect.
+func (a *api) authorized(w http.ResponseWriter, r *http.Request, n need, do call) error {
+	if n == nothing {
+		return do(w, r, nil)
+	}
+	g := access.Everything
+	if a.opts.Authorize != nil {
+		var err error
+		if g, err = a.opts.Authorize(r); err != nil {
+			return err
+		}
+		w.Header()["Referrer-Policy"] = noReferrer
+		r = withoutToken(r)
+		switch {
+		case g.Anonymous && (n == ownToken || g.IsEmpty()):
+			return access.ErrMissing
+		case n == admin:
+			if err := g.CheckAdmin(); err != nil {
+				return err
+			}
+		}
+	}
+	if secret := r.Header[sessionHeader]; len(secret) == 1 { // every request is a sign of life
+		uid := session.UID(secret[0])
+		if err := a.heard(uid, g); err != nil {
+			return err
+		}
+		g = g.For(uid)
+	}
+	return do(w, r, g)
+}
+
+// heard records a sign of life of a session, if there is one. It returns an error if it belongs to another
+// subject.
+func (a *api) heard(uid string, g *access.Grant) error {
+	err := a.hub.Heard(uid, g)
+	switch {
+	case errors.Is(err, session.ErrUnknown):
+		return nil
+	case err != nil && g.Anonymous:
+		return access.ErrMissing // the owner has forgotten its token
+	}
+	return err
+}
+
+// noReferrer keeps a browser from sending a URL with a token to other sites.
+var noReferrer = []string{"no-referrer"}
+
+// renew gives the session's streams the grant of the request's token.
+func (a *api) renew(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	uid, err := a.ownSession(r, g)
+	if err != nil {
+		return err
+	}
+	if err := a.hub.Renew(uid, g); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// revoke revokes tokens.
+func (a *api) revoke(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	var v access.Revocation
+	err := a.readObject(w, r, shape{"a revocation", 4 << 10, `a revocation is {"jti":"…"}, or {"sub":"…","before":"2026-01-02T15:04:05Z"}`}, &v)
+	if err != nil {
+		return err
+	}
+	if err := a.hub.Revoke(r.Context(), v); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,119 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/access"
+)
+
+// Where a token may be, beside the header Authorization: a cookie, and a query parameter (RFC 6750, 2.3).
+const (
+	tokenCookie       = "watchbox_token"
+	secureTokenCookie = "__Host-watchbox_token" // over TLS; RFC 6265bis, 4.1.3.2
+	tokenParameter    = "access_token"
+)
+
+// Token returns the token of a request, or "" if it has none: that of the header Authorization, of the
+// cookie or of the query, in this order. Several different ones are an error.
+func Token(r *http.Request) (string, error) {
+	list, err := presented(r)
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
+	for _, t := range list[1:] {
+		if t != list[0] {
+			return "", &problem{status: http.StatusBadRequest, code: "token-ambiguous",
+				detail: "the request has more than one token: send only one, in the header Authorization"}
+		}
+	}
+	return list[0], nil
+}
+
+// presented returns the tokens of a request in their order.
+func presented(r *http.Request) (list []string, err error) {
+	for _, v := range r.Header["Authorization"] {
+		scheme, token, _ := strings.Cut(v, " ")
+		if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
+			return nil, access.ErrInvalid // another scheme is no token, and must not count as an anonymous caller
+		}
+		list = append(list, token)
+	}
+	if len(r.Header["Cookie"]) > 0 {
+		for _, c := range r.CookiesNamed(cookieName(r)) {
+			if c.Value != "" {
+				list = append(list, c.Value)
+			}
+		}
+	}
+	if hasTokenParameter(r) {
+		list = append(list, r.URL.Query()[tokenParameter]...)
+	}
+	if slices.Contains(list, "") {
+		return nil, access.ErrInvalid
+	}
+	return list, nil
+}
+
+func hasTokenParameter(r *http.Request) bool {
+	return strings.Contains(r.URL.RawQuery, tokenParameter)
+}
+
+// withoutToken returns the request without the token of its query, which nothing else shall see.
+func withoutToken(r *http.Request) *http.Request {
+	if !hasTokenParameter(r) {
+		return r
+	}
+	u := *r.URL
+	u.RawQuery = withoutParameters(u.RawQuery, []string{tokenParameter})
+	r2 := *r
+	r2.URL = &u
+	return &r2
+}
+
+func cookieName(r *http.Request) string {
+	if r.TLS != nil {
+		return secureTokenCookie
+	}
+	return tokenCookie
+}
+
+// login sets the cookie that carries the request's token, for pages of the hub's own origin: EventSource
+// cannot send a header.
+func (a *api) login(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	token, err := Token(r)
+	if err != nil || token == "" || len(r.Header["Authorization"]) == 0 {
+		return access.ErrMissing
+	}
+	c := newCookie(r, token)
+	if !g.Expires.IsZero() {
+		c.Expires = g.Expires
+		c.MaxAge = max(1, int(time.Until(g.Expires)/time.Second))
+	}
+	http.SetCookie(w, c)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// logout deletes the cookie.
+func (a *api) logout(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
+	if _, err := parameters(withoutToken(r)); err != nil {
+		return err
+	}
+	c := newCookie(r, "")
+	c.MaxAge = -1
+	http.SetCookie(w, c)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func newCookie(r *http.Request, value string) *http.Cookie {
+	return &http.Cookie{
+		Name: cookieName(r), Value: value, Path: "/", HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode,
+	}
+}

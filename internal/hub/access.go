@@ -1,0 +1,61 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// ErrNoAccess reports that no token can be revoked, because authentication is off.
+var ErrNoAccess = errors.New("authentication is off, so there is no token to revoke")
+
+// recheck ends the streams whose tokens have become invalid, and adjusts those whose grants have changed.
+func (h *Hub) recheck() { h.sessions.Recheck(h.opts.Access.Current) }
+
+// Renew replaces the grant of all streams of a session. They leave filters that it does not cover.
+func (h *Hub) Renew(uid string, g *access.Grant) error { return h.sessions.Renew(uid, g.For(uid)) }
+
+// Revoke puts a revocation in force: at once, for open streams too. A persistent store keeps it over a
+// restart.
+func (h *Hub) Revoke(ctx context.Context, v access.Revocation) error {
+	if h.opts.Access == nil {
+		return ErrNoAccess
+	}
+	v, err := h.opts.Access.Revoke(v)
+	if err != nil || h.notes == nil {
+		return err
+	}
+	_, err = h.notes.AppendNoted(ctx, nil, revocationNote(v))
+	return closedError(err)
+}
+
+func revocationNote(v access.Revocation) store.Note {
+	key := revocationNotes + "jti/" + v.ID
+	if v.ID == "" {
+		key = revocationNotes + "sub/" + v.Subject
+	}
+	value, err := json.Marshal(v)
+	if err != nil {
+		panic("hub: a revocation: " + err.Error()) // impossible: strings and a time that was parsed
+	}
+	return store.Note{Key: key, Value: value}
+}
+
+// recallRevocation puts a revocation in force that an earlier process stored.
+func (h *Hub) recallRevocation(n store.Note) error {
+	var v access.Revocation
+	if err := json.Unmarshal(n.Value, &v); err != nil || !strings.HasPrefix(n.Key, revocationNotes) {
+		return errRevocationNote
+	}
+	if h.opts.Access == nil {
+		return nil // it is in force again when authentication is on again
+	}
+	_, err := h.opts.Access.Revoke(v)
+	return err
+}
+
+var errRevocationNote = errors.New("the stored note of a revocation is corrupt")

@@ -1,0 +1,122 @@
+package session
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// A stream ends before its token expires, at a moment chosen at random in the last part of the token's
+// life. Otherwise thousands of streams whose tokens expire together would reconnect together.
+const (
+	spreadPart = 20 // the last twentieth of the token's life
+	maxSpread  = 30 * time.Second
+)
+
+// setGrant sets what the stream may receive, and when it has to end.
+func (a *Attachment) setGrant(g *access.Grant, now moment) {
+	a.grant, a.expires = g, 0
+	if g.Expires.IsZero() {
+		return
+	}
+	left := max(0, time.Until(g.Expires))
+	life := left
+	if !g.Issued.IsZero() {
+		life = max(left, g.Expires.Sub(g.Issued))
+	}
+	spread := min(life/spreadPart, maxSpread, left)
+	a.expires = now.add(left - time.Duration(rand.Int64N(int64(spread)+1)))
+}
+
+// endExpiredStreams ends the streams whose token expires.
+func (s *Session) endExpiredStreams(now moment) {
+	for _, a := range s.streams {
+		if a.expires != 0 && now >= a.expires {
+			a.expires = 0 // end the stream only once
+			a.stream.End(Expired)
+		}
+	}
+}
+
+// Renew replaces the grant of all streams of a session. They leave the filters that it does not cover. A
+// stream without any filter left ends with the reason Forbidden.
+func (r *Registry) Renew(uid string, g *access.Grant) error {
+	return r.do(uid, func(s *Session) error {
+		if !s.belongsTo(g.Subject) {
+			return ErrOfAnother
+		}
+		if len(s.streams) == 0 {
+			return ErrNoStream
+		}
+		now := rightNow()
+		for _, a := range s.streams {
+			s.renew(a, g, now)
+		}
+		s.schedule(now)
+		return nil
+	})
+}
+
+// Recheck asks current for the grant that each open stream has now. On an error, the stream ends.
+func (r *Registry) Recheck(current func(*access.Grant) (*access.Grant, error)) {
+	for s := range r.all() {
+		s.recheck(current)
+	}
+}
+
+func (s *Session) recheck(current func(*access.Grant) (*access.Grant, error)) {
+	s.mu.Lock()
+	defer s.unlock()
+	now := rightNow()
+	for _, a := range s.streams {
+		g, err := current(a.grant)
+		switch {
+		case err != nil:
+			a.stream.End(ReasonOf(err))
+		case g != a.grant:
+			s.renew(a, g.For(s.uid), now)
+		}
+	}
+	s.schedule(now)
+}
+
+// ReasonOf returns the reason for which a stream ends whose token is refused with an error.
+func ReasonOf(err error) Reason {
+	if errors.Is(err, access.ErrExpired) {
+		return Expired
+	}
+	return Revoked
+}
+
+// renew replaces the grant of one stream.
+func (s *Session) renew(a *Attachment, g *access.Grant, now moment) {
+	a.setGrant(g, now)
+	for _, f := range a.filters {
+		if g.Covers(f) {
+			continue
+		}
+		if a.stream.Leave(f) != nil { // too many changes are waiting: the client resumes with what it may receive
+			a.stream.End(Forbidden)
+			return
+		}
+		k := slices.Index(a.filters, f)
+		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
+		s.drop(f)
+	}
+	if len(a.filters) == 0 {
+		a.stream.End(Forbidden)
+	}
+}
+
+// drop removes one stream from the membership of a filter that it may no longer receive.
+func (s *Session) drop(f group.Filter) {
+	i := s.member(f)
+	if s.members[i].streams--; s.members[i].streams == 0 {
+		s.members = slices.Delete(s.members, i, i+1)
+		s.record(Leave, f, Forbidden)
+	}
+}
