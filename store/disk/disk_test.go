@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -22,10 +23,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(victimDir); dir != "" {
 		victim(dir, os.Getenv(victimFsync))
 	}
-	flag.Parse()
-	if err := flag.Set("rapid.checks", "10"); err != nil { // each opens a log
+	if err := flag.Set("rapid.checks", strconv.Itoa(10*scale)); err != nil { // each opens a log
 		panic(err)
 	}
+	flag.Parse()
 	goleak.VerifyTestMain(m)
 }
 

@@ -83,6 +83,7 @@ type engineOptions struct {
 	memory   int64 // bytes for history; the engine takes its part of them
 	disk     int64 // bytes that it may take; 0: no bound
 	call     func(func())
+	changed  func()      // as in guard
 	onFail   func(error) // is called with the reason when writing has failed for good; may be nil
 }
 
@@ -96,7 +97,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 	cache := min(eo.memory/cacheParts, maxCache)
 	call := eo.call
 	e = &engine{dir: eo.dir, caches: cache + memtables*memtable, memtable: memtable, call: call, onFail: eo.onFail}
-	call(func() { e.fs, e.broken = newGuard(eo.fs, e, eo.readOnly), make(chan struct{}) })
+	call(func() { e.fs, e.broken = newGuard(eo, e), make(chan struct{}) })
 	table := max(minTable, memtable/2)
 	e.reserve = uint64(reserveTables*memtable) + 16<<20
 	e.fs.mergeRoom = uint64(3*memtable) + 1<<20

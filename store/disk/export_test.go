@@ -14,6 +14,16 @@ func (o Options) On(fs vfs.FS) Options {
 	return o
 }
 
+// Watched has changed called after each turn of the committer, and when a writer begins or ends to wait for
+// room on disk.
+func (o Options) Watched(changed func()) Options {
+	o.changed = changed
+	return o
+}
+
+// Full returns a channel that is closed while writers wait for room on disk.
+func (l *Log) Full() <-chan struct{} { return l.engine.fs.full() }
+
 // Recalling sets how many bytes of recent messages the log keeps in memory. With few, tests read from
 // disk.
 func (o Options) Recalling(bytes int) Options {

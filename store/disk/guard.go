@@ -19,8 +19,9 @@ import (
 // and the engine serves reads. If the disk is full, the guard waits for room.
 type guard struct {
 	filesystem
-	fail func(error)
-	err  func() error
+	fail    func(error)
+	err     func() error
+	changed func() // called when writers begin or end to wait for room
 
 	patient atomic.Bool // it waits for room
 	late    atomic.Bool // the engine's log is not synced now, only written
@@ -50,8 +51,11 @@ var errNoRoom = fmt.Errorf("there is no room to merge tables: %w", syscall.ENOSP
 // merging is the category in which the engine writes merged tables.
 const merging = "pebble-compaction"
 
-func newGuard(fs filesystem, e *engine, reading bool) *guard {
-	return &guard{filesystem: fs, fail: e.fail, err: e.err, reading: reading, dir: e.dir, waitingEnds: make(chan struct{}), noRoom: make(chan struct{})}
+func newGuard(eo engineOptions, e *engine) *guard {
+	return &guard{
+		filesystem: eo.fs, fail: e.fail, err: e.err, changed: eo.changed, reading: eo.readOnly, dir: eo.dir,
+		waitingEnds: make(chan struct{}), noRoom: make(chan struct{}),
+	}
 }
 
 // stopWaiting lets writes fail instead of waiting for room.
@@ -112,6 +116,7 @@ func (g *guard) whenThereIsRoom(do func() error) error {
 
 // wait counts a writer that begins or ends to wait for room.
 func (g *guard) wait(n int) {
+	defer g.changed()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch g.waiting += n; {

@@ -27,6 +27,9 @@ type faulty struct {
 	struck atomic.Pointer[errorfs.Op]
 }
 
+// full returns a disk that is full from an operation on.
+func full(first int64) *faulty { return &faulty{err: syscall.ENOSPC, first: first} }
+
 // String implements errorfs.Injector.
 func (f *faulty) String() string { return "faulty" }
 
@@ -69,7 +72,7 @@ func texts(list []held) []held {
 func TestADiskThatFailsAnywhereMakesTheLogReadOnly(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for first, struck := int64(1), true; struck; first += 1 + first/8 {
+	for first, struck := int64(1), true; struck; first += 1 + first/int64(8*scale) {
 		mem := vfs.NewCrashableMem()
 		f := &faulty{err: syscall.EIO, first: first}
 		f.armed.Store(true)
@@ -138,65 +141,68 @@ func broken(t *testing.T, mem *vfs.MemFS, f *faulty) bool {
 	return f.struck.Load() != nil
 }
 
-// TestAFullDiskIsWaitedForAnywhere has the disk be full from each operation on in turn, whatever it
-// says of its room: who comes meanwhile is told so at once, nothing is lost, and all goes on when
-// there is room.
+// TestAFullDiskIsWaitedForAnywhere has the disk be full from each operation on in turn, without a report of
+// the disk's free bytes. Calls that come while writers wait for room are refused at once, no message is lost,
+// and the log accepts messages again when there is room.
 func TestAFullDiskIsWaitedForAnywhere(t *testing.T) {
 	t.Parallel()
-	for first, struck := int64(1), true; struck; first += 1 + first/4 {
-		f := &faulty{err: syscall.ENOSPC, first: first}
-		struck = filled(t, f)
+	waits := 0
+	for first, struck := int64(1), true; struck; first += 1 + first/int64(4*scale) {
+		f := full(first)
+		waited := filled(t, f)
+		if struck = f.struck.Load() != nil; waited {
+			waits++
+		}
 		if t.Failed() {
 			t.Fatalf("with a disk full from operation %d on, %+v", first, f.struck.Load())
 		}
 	}
+	if waits < 5 {
+		t.Errorf("writers waited for room in %d runs: the test proves nothing", waits)
+	}
 }
 
-// filled works with a disk that will be full for a while, and reports whether it was.
-func filled(t *testing.T, f *faulty) bool {
+// filled works with a disk that is full for a while, and reports whether writers waited for room.
+func filled(t *testing.T, f *faulty) (waited bool) {
 	t.Helper()
 	r := newRecord()
-	l, err := disk.Open(powerOptions(errorfs.Wrap(vfs.NewMem(), f), disk.Always))
+	wake := make(chan struct{}, 1)
+	l, err := disk.Open(powerOptions(errorfs.Wrap(vfs.NewMem(), f), disk.Always).Watched(waker(wake)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.armed.Store(true)
+	send := func(text string) {
+		r.send(text)
+		id, err := sayLong(l, text)
+		switch {
+		case err == nil:
+			r.ack(id.String(), text)
+		case !errors.Is(err, store.ErrFull):
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for i := range 60 {
-			text := fmt.Sprint(i)
-			r.send(text)
-			id, err := sayLong(l, text)
-			switch {
-			case err == nil:
-				r.ack(id.String(), text)
-			case !errors.Is(err, store.ErrFull):
-				t.Errorf("message %d: %v", i, err)
-			}
+		var writers sync.WaitGroup
+		for w := range 2 {
+			writers.Go(func() {
+				for i := range 30 {
+					send(fmt.Sprint(w, " ", i))
+				}
+			})
 		}
+		writers.Wait()
 	}()
-	refused := false
-	var under sync.WaitGroup                       // way, as it became full: who is to be stored waits until it is known
-	for n := 0; !refused && !isClosed(done); n++ { // it is never full for who comes too late
-		if f.struck.Load() == nil {
-			time.Sleep(time.Millisecond)
-			continue
-		}
-		text := fmt.Sprint("meanwhile ", n)
-		r.send(text)
-		answer := make(chan error, 1)
-		under.Go(func() {
-			id, err := say(l, text)
-			if err == nil {
-				r.ack(id.String(), text)
-			}
-			answer <- err
-		})
-		select {
-		case err := <-answer:
-			refused = errors.Is(err, store.ErrFull)
-		case <-time.After(100 * time.Millisecond):
+	select {
+	case <-l.Full():
+	case <-done:
+	}
+	if waited = isClosed(l.Full()); waited {
+		r.send("meanwhile")
+		if _, err := say(l, "meanwhile"); !errors.Is(err, store.ErrFull) {
+			t.Errorf("while it is full it says %v", err)
 		}
 	}
 	if got, _, err := all(l, "#"); err != nil {
@@ -204,15 +210,19 @@ func filled(t *testing.T, f *faulty) bool {
 	}
 	f.armed.Store(false)
 	<-done
-	under.Wait()
-	if err := l.Err(); err != nil && !errors.Is(err, store.ErrFull) { // it looks again a moment later
+	if err := l.Err(); err != nil && !errors.Is(err, store.ErrFull) { // the log tries again a moment later
 		t.Error(err)
 	}
-	eventually(t, "there is room, and it takes nothing", func() bool {
-		_, err := say(l, "later")
+	r.send("later")
+	until(t, wake, "a message is accepted when there is room", func() bool {
+		id, err := say(l, "later")
+		if err == nil {
+			r.ack(id.String(), "later")
+		} else if !errors.Is(err, store.ErrFull) {
+			t.Fatal(err)
+		}
 		return err == nil
 	})
-	r.send("later")
 	got, _, err := all(l, "#")
 	if err != nil {
 		t.Error(err)
@@ -222,10 +232,10 @@ func filled(t *testing.T, f *faulty) bool {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	return f.struck.Load() != nil
+	return waited
 }
 
-func isClosed(c chan struct{}) bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true
@@ -238,7 +248,7 @@ func isClosed(c chan struct{}) bool {
 // behind it. Those behind it are refused at once, and leave no trace.
 func TestALogWhoseDiskIsFullCanBeClosed(t *testing.T) {
 	mem := vfs.NewCrashableMem()
-	f := &faulty{err: syscall.ENOSPC, first: 1}
+	f := full(1)
 	l, err := disk.Open(powerOptions(errorfs.Wrap(mem, f), disk.Always))
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +24,6 @@ import (
 const (
 	victimDir   = "WATCHBOX_TEST_VICTIM"       // where the log is
 	victimFsync = "WATCHBOX_TEST_VICTIM_FSYNC" // always, never or a duration
-	killRounds  = "WATCHBOX_TEST_KILL_ROUNDS"  // how often; make test: 15
 )
 
 // victim appends messages until it is killed. It says so before each, and afterwards under which
@@ -73,18 +71,6 @@ func victim(dir, fsync string) {
 	select {}
 }
 
-// rounds is how often the child is killed.
-func rounds(t *testing.T, most int) int {
-	if s := os.Getenv(killRounds); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	return most
-}
-
 // TestKilledAtAnyMomentNothingIsLostOrRepeated kills a process that writes, again and again, and
 // looks at what it leaves behind: whatever fsync says, for it is not the power that is cut.
 func TestKilledAtAnyMomentNothingIsLostOrRepeated(t *testing.T) {
@@ -92,7 +78,7 @@ func TestKilledAtAnyMomentNothingIsLostOrRepeated(t *testing.T) {
 	for fsync, n := range map[string]int{"always": 12, "5ms": 3, "1h": 3, "never": 3} {
 		t.Run(fsync, func(t *testing.T) {
 			dir, r, acked, gapped, gap := tempDir(t), newRecord(), 0, 0, store.Seq(0)
-			n := rounds(t, n)
+			n := n * scale
 			for range n {
 				kill(t, dir, fsync, r)
 				l, err := disk.Open(disk.Options{Dir: dir, Fsync: disk.Never}.Recalling(1))
@@ -158,7 +144,7 @@ func kill(t *testing.T, dir, fsync string, r *record) {
 		t.Fatal(err)
 	}
 	var late atomic.Bool
-	watchdog := time.AfterFunc(5*time.Minute, func() { late.Store(true); _ = cmd.Process.Kill() })
+	watchdog := time.AfterFunc(patience, func() { late.Store(true); _ = cmd.Process.Kill() })
 	defer watchdog.Stop()
 	in := bufio.NewReader(out)
 	open, lines := false, 1+rand.IntN(1500)

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,23 +19,13 @@ import (
 	"github.com/watchbox-go/watchbox/store/tiered"
 )
 
-// livesSeeds is the environment's say in how many random stores there are.
-const livesSeeds = "WATCHBOX_TEST_LIVES" // make test: 4
-
 // TestRandomLives has stores with all kinds of bounds live several lives, in which some write, some
 // read, policies change and groups are purged, all at once. A life ends with Close, with a power cut, as
 // if the process had been killed, or with an export and an import. Through all of them each reader gets what was
 // appended behind its position once and in order, or is told of a gap there.
 func TestRandomLives(t *testing.T) {
 	t.Parallel()
-	n := 4
-	if s := os.Getenv(livesSeeds); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for seed := range n {
+	for seed := range 4 * scale {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			m := newLives(t, uint64(seed))
 			for m.life = range 3 {
@@ -61,6 +49,7 @@ type lives struct {
 	life    int
 	s       store.Store
 	readers []*reader
+	appends chan struct{} // holds a wake-up after some of the appends
 
 	mu   sync.Mutex // guards what follows
 	sent map[store.Seq]sentText
@@ -161,6 +150,7 @@ func (m *lives) live() {
 	}
 	var writers, others sync.WaitGroup
 	over := make(chan struct{})
+	m.appends = make(chan struct{}, 1)
 	for w := range uint64(3) {
 		rng := rand.New(rand.NewPCG(m.seed, uint64(m.life)<<8|w))
 		writers.Go(func() { m.write(rng) })
@@ -178,7 +168,8 @@ func (m *lives) live() {
 
 // write appends messages.
 func (m *lives) write(rng *rand.Rand) {
-	for n := range 250 {
+	wake := waker(m.appends)
+	for n := range 250 * min(scale, 2) {
 		var entries []store.Entry
 		var texts []sentText
 		for i := range 1 + rng.IntN(4) {
@@ -193,6 +184,9 @@ func (m *lives) write(rng *rand.Rand) {
 			texts, entries = append(texts, x), append(entries, e.Entry(nil))
 		}
 		id, err := m.s.Append(m.Context(), entries)
+		if rng.IntN(5) == 0 {
+			wake()
+		}
 		if err != nil {
 			if !errors.Is(err, store.ErrTooManyGroups) && !errors.Is(err, store.ErrFull) {
 				m.Error(err)
@@ -222,7 +216,7 @@ func (m *lives) disturb(rng *rand.Rand, over <-chan struct{}) {
 		select {
 		case <-over:
 			return
-		case <-time.After(time.Duration(rng.IntN(4000)) * time.Microsecond):
+		case <-m.appends:
 		}
 		var err error
 		if rng.IntN(3) == 0 {
@@ -240,14 +234,17 @@ func (m *lives) disturb(rng *rand.Rand, over <-chan struct{}) {
 	}
 }
 
-// follow reads until the life is over, and then, unless the reader is slow, all there is.
+// follow reads after appends until the life is over. A slow reader reads once after each wake-up, the others all
+// there is.
 func (m *lives) follow(r *reader, over <-chan struct{}) {
+	wake := make(chan struct{}, 1)
+	defer m.s.Watch(wake)()
 	b := &store.Batch{Buf: make([]byte, 0, r.room)}
 	for done := false; !done; {
 		select {
 		case <-over:
 			done = true
-		case <-time.After(time.Duration(1+len(r.got)%5) * time.Millisecond):
+		case <-wake:
 		}
 		for {
 			if _, end := m.s.Bounds(); r.pos >= end.Seq {

@@ -79,9 +79,10 @@ type Options struct {
 	InMemory func(epoch string, newest store.Seq) InMemory
 	Losses   *store.Clock // shared with it; nil: the log's own
 
-	fs   filesystem   // nil: the system's
-	call func(func()) // as in engine; nil: direct
-	tail int          // bytes of recent messages; 0: a part of MaxMemory
+	fs      filesystem   // nil: the system's
+	call    func(func()) // as in engine; nil: direct
+	changed func()       // called after each turn, and when a writer begins or ends to wait for room; nil: nothing
+	tail    int          // bytes of recent messages; 0: a part of MaxMemory
 }
 
 // Log is a store.Store on disk.
@@ -159,6 +160,9 @@ func Open(o Options) (*Log, error) {
 	if o.call == nil {
 		o.call = direct
 	}
+	if o.changed == nil {
+		o.changed = func() {}
+	}
 	if o.tail == 0 {
 		o.tail = int(o.MaxMemory / tailParts)
 	}
@@ -185,7 +189,7 @@ func (l *Log) open() (err error) {
 	}
 	eo := engineOptions{
 		fs: o.fs, dir: logDir(o.fs, o.Dir), made: ids.life > 0, memory: o.MaxMemory, disk: o.MaxDisk, call: o.call,
-		onFail: l.fail,
+		changed: o.changed, onFail: l.fail,
 	}
 	l.engine, err = openEngine(eo)
 	if err != nil && ids.life == 0 && !errors.Is(err, errInUse) { // creating it was interrupted: it is empty

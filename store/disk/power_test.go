@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -149,7 +148,7 @@ func TestAPowerCutAtAnyMomentLosesNothingAcknowledged(t *testing.T) {
 	if len(cuts) < 50 {
 		t.Fatalf("only %d cuts", len(cuts))
 	}
-	for _, c := range thin(cuts) {
+	for _, c := range some(cuts, 30*scale) {
 		for _, s := range examine(t, c, disk.Always, true) {
 			t.Errorf("cut before %s: %s", c.op, s)
 		}
@@ -167,7 +166,7 @@ func TestAPowerCutWithoutFsyncIsToldAsAGap(t *testing.T) {
 	for name, fsync := range map[string]disk.Fsync{"never": disk.Never, "interval": disk.Fsync(2 * time.Millisecond)} {
 		t.Run(name, func(t *testing.T) {
 			_, cuts := work(t, fsync, 800)
-			for _, c := range thin(cuts) {
+			for _, c := range some(cuts, 30*scale) {
 				for _, s := range examine(t, c, fsync, false) {
 					t.Errorf("cut before %s: %s", c.op, s)
 				}
@@ -185,7 +184,7 @@ func TestTheJudgeFindsMessagesLostByAPowerCut(t *testing.T) {
 	t.Parallel()
 	_, cuts := work(t, disk.Never, 800)
 	found := 0
-	for _, c := range thin(cuts) {
+	for _, c := range some(cuts, 30*scale) {
 		for _, s := range examine(t, c, disk.Always, true) {
 			if strings.Contains(s, "lost") {
 				found++
@@ -195,17 +194,4 @@ func TestTheJudgeFindsMessagesLostByAPowerCut(t *testing.T) {
 	if found == 0 {
 		t.Error("no fault was found")
 	}
-}
-
-// thin returns at most some of the cuts, which are all over the run.
-func thin(cuts []cut) (some []cut) {
-	most := 30
-	if os.Getenv(livesSeeds) != "" { // a long run
-		most = 300
-	}
-	step := max(1, len(cuts)/most)
-	for i := 0; i < len(cuts); i += step {
-		some = append(some, cuts[i])
-	}
-	return some
 }

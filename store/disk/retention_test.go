@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,7 +163,14 @@ func TestAForgottenGroupOfMemoryIsAGapAfterARestart(t *testing.T) {
 // small is a disk of a given size in bytes.
 type small struct {
 	*vfs.MemFS
-	size uint64
+	size    uint64
+	removed chan struct{} // holds a wake-up after each removal of a file
+}
+
+// Remove implements vfs.FS.
+func (s *small) Remove(name string) error {
+	defer waker(s.removed)()
+	return s.MemFS.Remove(name)
 }
 
 // GetDiskUsage implements vfs.FS.
@@ -181,7 +189,7 @@ func (s *small) GetDiskUsage(string) (vfs.DiskUsage, error) {
 // deleted.
 func TestAFullDiskCanBeEmptiedByPurges(t *testing.T) {
 	t.Parallel()
-	fs := &small{vfs.NewMem(), 40 << 20}
+	fs := &small{vfs.NewMem(), 40 << 20, make(chan struct{}, 1)}
 	l := narrowly(t, fs, 0)
 	rng := rand.New(rand.NewPCG(7, 8))
 	random := make([]byte, 1<<20)
@@ -214,20 +222,10 @@ func TestAFullDiskCanBeEmptiedByPurges(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "the room is not given back", func() bool {
+		until(t, fs.removed, "the room is given back", func() bool {
 			u, err := fs.GetDiskUsage("")
 			return err == nil && u.UsedBytes < 12<<20
 		})
-	}
-}
-
-// eventually waits for something that needs nothing else to happen.
-func eventually(t *testing.T, otherwise string, is func() bool) {
-	t.Helper()
-	for until := time.Now().Add(5 * time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal(otherwise)
-		}
 	}
 }
 
@@ -236,12 +234,13 @@ func TestBoundsThatWereChangedHoldFromTheStart(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	for _, most := range []int64{0, 5} {
-		l, err := disk.Open(disk.Options{Dir: dir, Server: store.Policy{MaxMessages: most}, Fsync: disk.Never})
+		turned := make(chan struct{}, 1)
+		l, err := disk.Open(disk.Options{Dir: dir, Server: store.Policy{MaxMessages: most}, Fsync: disk.Never}.Watched(waker(turned)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if most > 0 {
-			eventually(t, "they do not", func() bool { return groups(l)[0].Messages == most })
+			until(t, turned, "the new bound holds", func() bool { return groups(l)[0].Messages == most })
 		}
 		for i := range 30 {
 			if err := put(l, "a", fmt.Sprint(i), false); err != nil {
@@ -309,34 +308,45 @@ func TestAMessageThatMemoryRefusesLeavesTheStoreWhole(t *testing.T) {
 	}
 }
 
-// TestAPurgeOnAFullDiskIsAnswered, and done when there is room; the log can be closed all the
-// same.
+// TestAPurgeOnAFullDiskIsAnswered purges a group that takes two turns to evict, on a disk that is full after
+// the first turn. The call returns without an error, and the purge is completed when there is room. The log can
+// be closed before that.
 func TestAPurgeOnAFullDiskIsAnswered(t *testing.T) {
 	t.Parallel()
-	for _, waits := range []bool{false, true} {
+	const messages = 4 * 8400 // more than one turn evicts
+	for _, completed := range []bool{false, true} {
 		fs := &narrow{FS: vfs.NewMem()}
 		fs.room.Store(1 << 30)
-		l, err := disk.Open(disk.Options{Dir: "store", MaxMemory: 8 << 20}.On(fs))
+		turned := make(chan struct{}, 1)
+		var fills atomic.Bool
+		var l *disk.Log
+		wake := waker(turned)
+		l, err := disk.Open(disk.Options{Dir: "store", MaxMemory: 8 << 20}.On(fs).Watched(func() {
+			if fills.Load() && l.Usage().Messages < messages {
+				fills.Store(false)
+				fs.room.Store(0)
+			}
+			wake()
+		}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := store.Message{Group: "a", Time: time.Now(), Msg: []byte("1")}
-		entries := slices.Repeat([]store.Entry{m.Entry(nil)}, 10_000)
-		for range 4 { // more than one turn evicts
-			if _, err := l.Append(t.Context(), entries); err != nil {
+		for range 4 {
+			if _, err := l.Append(t.Context(), slices.Repeat([]store.Entry{m.Entry(nil)}, messages/4)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		fs.left.Store(2) // the first turn still has room
+		fills.Store(true)
 		if err := l.Purge("a"); err != nil {
-			t.Errorf("it is answered with %v", err)
+			t.Errorf("the call returns %v", err)
 		}
 		if left := groups(l); len(left) == 0 {
-			t.Error("it met no full disk: the test proves nothing")
+			t.Error("the purge met no full disk: the test proves nothing")
 		}
-		if waits {
-			fs.left.Store(0)
-			eventually(t, "it is not done, though there is room", func() bool { return len(groups(l)) == 0 })
+		if completed {
+			fs.room.Store(1 << 30)
+			until(t, turned, "the purge is completed", func() bool { return len(groups(l)) == 0 })
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
@@ -475,10 +485,11 @@ func TestMessagesThatExpireLeaveTheirRoomAfterARestart(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else {
-				if l, err = disk.Open(o); err != nil {
+				turned := make(chan struct{}, 1)
+				if l, err = disk.Open(o.Watched(waker(turned))); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "what has expired is still held", func() bool {
+				until(t, turned, "expired messages are evicted", func() bool {
 					list := groups(l)
 					return len(list) == 1 && list[0].Messages == 1 && !list[0].Retained && list[0].Oldest == 2 && list[0].Newest == 2
 				})

@@ -74,6 +74,7 @@ func (l *Log) run() {
 		case <-timer.C:
 		}
 		l.turn(list)
+		l.opts.changed()
 	}
 }
 

@@ -198,15 +198,15 @@ func usage(e *env) {
 func withinMemory(e *env) {
 	const bound = 2 << 20
 	l := e.start(Options{MaxMemory: bound})
-	for i := range 20_000 {
-		l.add(text(fmt.Sprint("group/", i%7), strings.Repeat("x", 500+i%1000)))
-		if i%500 == 0 {
+	for i := range 7000 {
+		l.add(text(fmt.Sprint("group/", i%7), strings.Repeat("x", 1500+3*(i%1000))))
+		if i%200 == 0 {
 			if u := l.Usage(); u.Memory > bound+bound/8 {
 				e.Fatalf("after %d messages %d bytes of memory are taken of %d", i, u.Memory, bound)
 			}
 		}
 	}
-	if u := l.Usage(); u.Messages < 500 {
+	if u := l.Usage(); u.Messages < 170 {
 		e.Errorf("only %d messages are held", u.Messages)
 	}
 }

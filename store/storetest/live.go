@@ -50,16 +50,16 @@ func live(add func(*log, []*store.Message)) func(e *env) {
 // liveEvicted checks that messages which are removed are a gap for a live reader.
 func liveEvicted(e *env) {
 	e.bubble(Options{Server: store.Policy{MaxMessages: 1}}, func(t *testing.T, l *log) {
-		for i := range 20_000 {
+		for i := range 4000 {
 			m := text("a", fmt.Sprint(i))
 			l.add(m)
 			if i%100 == 0 {
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(500 * time.Millisecond)
 			}
 		}
 		b := l.read(store.Query{Select: filters("a"), Live: true})
 		if len(b.Gaps) != 1 || len(b.Frames) == 0 || b.Gaps[0].Evicted+1 < b.Frames[0].Seq {
-			t.Fatalf("%d messages of 20000, gaps %v", len(b.Frames), b.Gaps)
+			t.Fatalf("%d messages of 4000, gaps %v", len(b.Frames), b.Gaps)
 		}
 		if b.Gaps[0].Evicted >= b.Frames[0].Seq {
 			t.Errorf("the gap reaches to %d, and %d is there", b.Gaps[0].Evicted, b.Frames[0].Seq)
