@@ -10,7 +10,7 @@ all: lint test
 build: ## the binary, in bin/
 	go build -o bin/watchbox ./cmd/watchbox
 
-test: needs ## all tests, with the race detector
+test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes the random and crash tests of store/disk longer
 	$(GO_TEST) ./...
 	WATCHBOX_TEST_STORE=disk $(GO_TEST) ./api
 	cd test/interop && $(GO_TEST) ./...

@@ -247,6 +247,11 @@ func (e *engine) write(sync bool, fill func(*batch) error) (err error) {
 	e.fs.late.Store(!sync)
 	done := make(chan error, 1)
 	go func() { // which may wait for ever, where tables cannot be written
+		defer func() {
+			if v := recover(); v != nil { // the engine has failed, and was closed before this goroutine ran
+				done <- fmt.Errorf("%v", v)
+			}
+		}()
 		done <- b.Commit(pebble.Sync)
 	}()
 	select {
