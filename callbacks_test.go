@@ -16,6 +16,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/watchbox-go/watchbox/internal/leak"
+
 	"github.com/watchbox-go/watchbox"
 )
 
@@ -438,7 +440,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 	srv.Close()
 	p.client.CloseIdleConnections()
-	if err := goleak.Find(ignore); err != nil {
+	if err := leak.Find(ignore); err != nil {
 		t.Error(err)
 	}
 }

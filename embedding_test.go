@@ -3,6 +3,8 @@
 package watchbox_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -14,15 +16,19 @@ import (
 
 // The examples of docs/EMBEDDING.md run as they stand there, but for the port.
 
-// freeAddr returns an address on which nothing listens.
+// freeAddr returns an address on which nothing listens. Its port is below those that a system picks itself, so
+// that no other test gets it before the program listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			_ = ln.Close()
+			return ln.Addr().String()
+		}
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // startExample runs a program of docs/EMBEDDING.md, and returns where it serves.

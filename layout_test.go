@@ -27,8 +27,9 @@ var layout = map[string]string{
 	"store/disk":        "internal/duration internal/group store",
 	"store/memory":      "internal/group store",
 	"store/tiered":      "internal/group store store/disk store/memory",
-	"store/storetest":   "internal/group store",
+	"store/storetest":   "internal/group internal/leak store",
 	"internal/origin":   "",
+	"internal/leak":     "",
 	"sse":               "internal/origin",
 	"web":               "",
 }

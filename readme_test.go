@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -112,14 +111,7 @@ func TestReadmeScripts(t *testing.T) {
 }
 
 func TestReadmeGo(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := freeAddr(t)
 	command(t, build(t, strings.ReplaceAll(example(t, "go", "hub.Run"), "127.0.0.1:8080", addr)))
 	for deadline := time.Now().Add(patience); ; {
 		body, err := fetch("http://" + addr + "/hub/v1/history/home/kitchen")

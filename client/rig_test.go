@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/watchbox-go/watchbox/internal/leak"
 
 	"github.com/watchbox-go/watchbox"
 	"github.com/watchbox-go/watchbox/client"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // patience is how long a test waits for anything.
 const patience = 2 * time.Minute

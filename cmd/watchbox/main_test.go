@@ -98,13 +98,25 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 // proxy is between a script's commands and its hub. It answers itself while it has a page.
 type proxy struct {
 	*httptest.Server
-	page  atomic.Int32 // the status of its page; 0: none
-	asked atomic.Int32 // how often the page was answered
+	page    atomic.Int32 // the status of its page; 0: none
+	asked   atomic.Int32 // how often the page was answered
+	waiting atomic.Int32 // the requests whose clients have no header of the hub yet
+}
+
+// toldOf calls told when the header has gone to the client.
+type toldOf struct {
+	http.ResponseWriter
+	told func()
+}
+
+func (w toldOf) FlushError() error {
+	defer w.told()
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 // front is the command that starts a proxy before the hub and sets FRONT_URL. With a status, the proxy cuts all
-// connections and answers each request with that and a page; with "hub" it no longer does; with "asked" the script
-// waits until two requests were answered so.
+// connections, each after its client has the header of the hub's response, and answers each request with that and a
+// page; with "hub" it no longer does; with "asked" the script waits until two requests were answered so.
 func front(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) == 0 {
 		target, err := url.Parse(ts.Getenv("WATCHBOX_URL"))
@@ -119,7 +131,10 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 				p.asked.Add(1)
 				return
 			}
-			behind.ServeHTTP(w, r)
+			p.waiting.Add(1)
+			told := sync.OnceFunc(func() { p.waiting.Add(-1) })
+			defer told()
+			behind.ServeHTTP(toldOf{w, told}, r)
 		}))
 		ts.Defer(func() { p.CloseClientConnections(); p.Close() })
 		proxies.Store(ts.Getenv("WORK"), p)
@@ -135,17 +150,23 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 	case "hub":
 		p.page.Store(0)
 	case "asked":
-		for deadline := time.Now().Add(patience); p.asked.Load() < 2; runtime.Gosched() {
-			if time.Now().After(deadline) {
-				ts.Fatalf("the proxy's page was asked for %d times, want 2", p.asked.Load())
-			}
-		}
+		waitUntil(ts, "two requests for the page", func() bool { return p.asked.Load() >= 2 })
 	default:
 		status, err := strconv.Atoi(args[0])
 		ts.Check(err)
+		waitUntil(ts, "the hub's responses", func() bool { return p.waiting.Load() == 0 })
 		p.asked.Store(0)
 		p.page.Store(int32(status))
 		p.CloseClientConnections()
+	}
+}
+
+// waitUntil waits until ok returns true.
+func waitUntil(ts *testscript.TestScript, what string, ok func() bool) {
+	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			ts.Fatalf("the proxy waits in vain for %s", what)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -11,17 +12,21 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
-	"go.uber.org/goleak"
+	"github.com/watchbox-go/watchbox/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// patience is how long the test waits in all.
+const patience = 5 * time.Minute
+
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // TestTwoPeopleChat opens the room in two windows of Debian's Chromium, which make test installs.
 func TestTwoPeopleChat(t *testing.T) {
 	addr := start(t)
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
 	profile, err := os.MkdirTemp("", "watchbox-chat-")
 	if err != nil {
@@ -29,7 +34,7 @@ func TestTwoPeopleChat(t *testing.T) {
 	}
 	defer func() { _ = os.RemoveAll(profile) }() // the browser may still write to it, so that this may fail
 	ctx, quit := chromedp.NewExecAllocator(ctx, chromedp.ExecPath("/usr/bin/chromium"), chromedp.UserDataDir(profile),
-		chromedp.WSURLReadTimeout(time.Minute), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU)
+		chromedp.WSURLReadTimeout(patience), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU)
 	defer quit()
 	ann, leave := chromedp.NewContext(ctx)
 	defer leave()
@@ -40,8 +45,8 @@ func TestTwoPeopleChat(t *testing.T) {
 
 	do(t, ann, say("hello"), sees("you: hello"))
 	do(t, bob, sees(": hello"), say("who is there?"), sees("good question (only you see this)"))
-	do(t, ann, sees(": who is there?"), say("damn"), chromedp.Poll(
-		`document.getElementById("state").textContent.includes("mind your words")`, nil))
+	do(t, ann, sees(": who is there?"), say("damn"), until(
+		`document.getElementById("state").textContent.includes("mind your words")`))
 	var log string
 	do(t, ann, chromedp.Text("#log", &log))
 	if want := "good question"; len(log) == 0 || strings.Contains(log, want) || strings.Contains(log, "damn") {
@@ -49,7 +54,7 @@ func TestTwoPeopleChat(t *testing.T) {
 	}
 	leave()
 	do(t, ann, sees("host: has left"))
-	do(t, ann, chromedp.Reload(), sees("you: hello")) // as the same session
+	do(t, ann, chromedp.Evaluate(`document.getElementById("log").remove()`, nil), chromedp.Reload(), sees("you: hello")) // as the same session
 }
 
 // another opens a window that shares no storage with the others.
@@ -67,15 +72,25 @@ func another(t *testing.T, window context.Context) (context.Context, context.Can
 	return chromedp.NewContext(window, chromedp.WithTargetID(tab))
 }
 
+// freeAddr returns an address on which nothing listens. Its port is below those that a system picks itself, so
+// that no other test gets it before the program listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			_ = ln.Close()
+			return ln.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
 // start runs the chat and returns its address.
 func start(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	_ = ln.Close() // run listens on the same port
+	addr := freeAddr(t)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, addr) }()
@@ -106,8 +121,25 @@ func do(t *testing.T, window context.Context, actions ...chromedp.Action) {
 }
 
 func sees(text string) chromedp.Action {
-	return chromedp.PollFunction(`text => document.getElementById("log")?.innerText.includes(text)`, nil, chromedp.WithPollingArgs(text))
+	return until(fmt.Sprintf(`document.getElementById("log")?.innerText.includes(%q)`, text))
 }
+
+// until waits until an expression is true. The page itself checks it. chromedp.Poll fails if it starts while
+// the page reloads; until starts again.
+func until(expression string) chromedp.Action {
+	script := fmt.Sprintf(`(async () => { while (!(%s)) await new Promise((r) => setTimeout(r, 20)); return true })()`, expression)
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		for {
+			var ok bool
+			err := chromedp.Evaluate(script, &ok, chromedp.EvalAsValue, awaits).Do(ctx)
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+		}
+	})
+}
+
+func awaits(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
 
 func say(text string) chromedp.Action {
 	return chromedp.Evaluate(fmt.Sprintf(`document.querySelector("input").value = %q; document.querySelector("form").requestSubmit()`, text), nil)

@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/watchbox-go/watchbox/internal/leak"
+
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -74,7 +76,7 @@ func closedLeaves(e *env) {
 	if err := l.Close(); err != nil {
 		e.Fatal(err)
 	}
-	goleak.VerifyNone(e.T, before)
+	leak.None(e.T, before)
 }
 
 func closedUnderWay(e *env) {

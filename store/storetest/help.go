@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/watchbox-go/watchbox/internal/leak"
+
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -56,7 +58,7 @@ func (e *env) start(o Options) *log {
 	e.Cleanup(func() {
 		e.close(s)
 		if !e.Failed() {
-			goleak.VerifyNone(e.T, before)
+			leak.None(e.T, before)
 		}
 	})
 	return &log{s, e.T}

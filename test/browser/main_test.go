@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"go.uber.org/goleak"
+	"github.com/watchbox-go/watchbox/internal/leak"
 )
 
 // chromium is the path of Debian's package, which make test installs.
@@ -39,7 +39,7 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(profile) }()
 	code := inBrowser(profile, m.Run)
-	if err := goleak.Find(); err != nil {
+	if err := leak.Find(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -1,0 +1,42 @@
+// Package leak finds goroutines that tests leave behind. goleak alone gives them half a second to end, which is too
+// little on a busy machine; this package gives them a minute.
+package leak
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+const patience = time.Minute
+
+// Find returns an error if goroutines are still there after a minute.
+func Find(opts ...goleak.Option) error {
+	for late := time.Now().Add(patience); ; {
+		if err := goleak.Find(opts...); err == nil || time.Now().After(late) {
+			return err
+		}
+	}
+}
+
+// None fails the test if goroutines are still there after a minute.
+func None(t goleak.TestingT, opts ...goleak.Option) {
+	if err := Find(opts...); err != nil {
+		t.Error(err)
+	}
+}
+
+// Main runs a package's tests and exits. The status is 1 if a test has failed or goroutines are left.
+func Main(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		if err := Find(); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines are left after all tests:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
