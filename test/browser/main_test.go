@@ -49,7 +49,7 @@ func run(m *testing.M) int {
 // inBrowser runs f with a browser.
 func inBrowser(profile string, f func() int) int {
 	ctx, stop := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(chromium), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(time.Minute),
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(5*time.Minute),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
