@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -66,6 +67,9 @@ func (a *api) heard(uid string, g *access.Grant) error {
 	return err
 }
 
+// expiresHeader says after how many seconds the new token of a stream expires.
+const expiresHeader = "Watchbox-Expires-In"
+
 // noReferrer keeps a browser from sending a URL with a token to other sites.
 var noReferrer = []string{"no-referrer"}
 
@@ -77,6 +81,9 @@ func (a *api) renew(w http.ResponseWriter, r *http.Request, g *access.Grant) err
 	}
 	if err := a.hub.Renew(uid, g); err != nil {
 		return err
+	}
+	if seconds, ok := g.ExpiresIn(); ok {
+		w.Header().Set(expiresHeader, strconv.FormatInt(seconds, 10))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -420,7 +420,9 @@ func TestARenewalIsOfTheSessionItself(t *testing.T) {
 	token := s.token("anna", subscribe("home"))
 	own := append(token, "Watchbox-Session", s.anna.secret)
 	path := "PUT /v1/sessions/" + s.anna.uid + "/token"
-	s.wants(204, "", path, "", own...)
+	if left := s.wants(204, "", path, "", own...).header.Get("Watchbox-Expires-In"); len(left) != 4 { // of an hour
+		t.Errorf("Watchbox-Expires-In is %q", left)
+	}
 	s.wants(400, "parameter-unknown", path+"?a=b", "", own...)
 	s.wants(400, "parameter-invalid", path+"?session=a&session=b", "", token...)
 	s.wants(400, "session-invalid", path, "", append(token, "Watchbox-Session", "short")...)

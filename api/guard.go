@@ -128,7 +128,7 @@ func opensPage(r *http.Request) bool {
 // cors sets the headers that let pages of an allowed origin read the answer (WHATWG Fetch, 3.3).
 func cors(h http.Header, origin string, credentials bool) {
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", replayedHeader+", Retry-After")
+	h.Set("Access-Control-Expose-Headers", replayedHeader+", Retry-After, "+expiresHeader)
 	if credentials {
 		h.Set("Access-Control-Allow-Credentials", "true")
 	}

@@ -80,7 +80,9 @@ func WithHTTPClient(h *http.Client) Option {
 
 // WithToken sends the token that f returns as Authorization: Bearer with every request. f is called for each
 // request, by several goroutines concurrently, so it should cache a valid token. When the hub refuses
-// a token with 401, f is called once more before the refusal is final.
+// a token with 401, f is called once more before the refusal is final. Before the token of the open stream
+// expires, f is called, too: the stream goes on with a new token. From the last tenth of a token's life on, f
+// should return the next one.
 func WithToken(f func(ctx context.Context) (string, error)) Option {
 	return func(c *config) error { c.token = f; return nil }
 }

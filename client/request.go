@@ -35,10 +35,11 @@ type request struct {
 	query        url.Values
 	mediaType    string
 	body         []byte
-	key          string // Idempotency-Key
-	ownKey       bool   // the caller has chosen it
-	divisible    bool   // it can be sent in parts, so that any 413 is final
-	largest      int64  // how large, in bytes, the answer may be; 0: maxAnswer
+	key          string            // Idempotency-Key
+	ownKey       bool              // the caller has chosen it
+	divisible    bool              // it can be sent in parts, so that any 413 is final
+	header       func(http.Header) // gets the header of an answer that is no refusal; may be nil
+	largest      int64             // how large, in bytes, the answer may be; 0: maxAnswer
 }
 
 // call makes a request until its outcome is certain: the hub has done it or refuses it. It also ends with
@@ -150,12 +151,12 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 	}
 	defer func() { _ = resp.Body.Close() }() // it has been read
 	answer, err = io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
-	return c.judge(resp, answer, err)
+	return c.judge(r, resp, answer, err)
 }
 
 // judge returns what an answer says. One is the hub's own if it is JSON, a problem with a code, or has
 // no body because none is needed.
-func (c *Client) judge(resp *http.Response, answer []byte, cut error) ([]byte, error) {
+func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error) ([]byte, error) {
 	switch media := mediaType(resp.Header); {
 	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusAccepted,
 		resp.StatusCode/100 == 2 && media == "application/json":
@@ -170,6 +171,9 @@ func (c *Client) judge(resp *http.Response, answer []byte, cut error) ([]byte, e
 		return nil, fmt.Errorf("watchbox: the answer was cut short: %w", cut)
 	}
 	c.meet()
+	if r.header != nil {
+		r.header(resp.Header)
+	}
 	return answer, nil
 }
 

@@ -31,7 +31,8 @@ type stream struct {
 	asked   []string // the filters of the attempt
 	ever    bool     // it has been open
 	open    bool
-	renewed bool // a new token was asked for after a 401
+	renewed bool               // a new token was asked for after a 401
+	renewal context.CancelFunc // ends the renewing of the open stream's token
 	epoch   string
 	seq     uint64 // of the newest message delivered
 
@@ -129,6 +130,10 @@ func (s *stream) beforeAttempt(r *http.Request) error {
 func (s *stream) onDisconnect(err error, wait time.Duration) {
 	c := s.client
 	c.logger.Debug("stream lost or not opened", "error", err, "wait", wait)
+	if s.renewal != nil {
+		s.renewal()
+		s.renewal = nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.open {
@@ -155,7 +160,10 @@ func (s *stream) onEvent(ev sse.Event) {
 
 // onSession handles the session event: the stream is open.
 func (s *stream) onSession(ev sse.Event) {
-	var hello struct{ Heartbeat string }
+	var hello struct {
+		Heartbeat string
+		ExpiresIn int64 `json:"expires_in"`
+	}
 	if err := json.Unmarshal(ev.Data, &hello); err != nil {
 		s.client.logger.Warn("stream error", "error", err)
 	}
@@ -183,6 +191,11 @@ func (s *stream) onSession(ev sse.Event) {
 	}
 	will := c.will != nil
 	c.mu.Unlock()
+	if c.token != nil && hello.ExpiresIn > 0 {
+		var ctx context.Context
+		ctx, s.renewal = context.WithCancel(s.ctx)
+		c.wg.Go(func() { c.renew(ctx, time.Duration(hello.ExpiresIn)*time.Second) })
+	}
 	if len(leftover) > 0 || will {
 		c.wg.Go(func() { c.settle(s.ctx, leftover, will) })
 	}

@@ -8,12 +8,38 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
+
+	"github.com/watchbox-go/watchbox/sse"
 )
 
 // Server is the hub that a command talks to.
 type Server struct {
-	URL string `help:"Address of the hub." default:"http://127.0.0.1:1234" name:"url"`
+	URL       string `help:"Address of the hub." default:"http://127.0.0.1:1234" name:"url"`
+	Token     string `help:"Token to present. It shows in the list of processes: prefer WATCHBOX_TOKEN or --token-file." placeholder:"TOKEN"`
+	TokenFile string `help:"File with the token to present. It is read for each request, so that it may be renewed." placeholder:"FILE" env:"-"`
+}
+
+// token returns the token to present, or "".
+func (s *Server) token() (string, error) {
+	if s.TokenFile == "" {
+		return s.Token, nil
+	}
+	b, err := os.ReadFile(s.TokenFile)
+	if err != nil {
+		return "", usageError{fmt.Errorf("token file: %w", err)}
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// authorize adds the token to a request.
+func (s *Server) authorize(r *http.Request) error {
+	token, err := s.token()
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return err
 }
 
 // url returns the URL of a resource. Slashes in the name stay slashes.
@@ -49,6 +75,9 @@ func patientTransport() *http.Transport {
 // do makes a request and returns what the hub answers. An answer that is no success, or not a hub's, is a
 // *hubError.
 func (s *Server) do(req *http.Request) ([]byte, error) {
+	if err := s.authorize(req); err != nil {
+		return nil, err
+	}
 	res, err := hubClient.Do(req)
 	if err != nil {
 		return nil, err
@@ -62,6 +91,35 @@ func (s *Server) do(req *http.Request) ([]byte, error) {
 		return nil, refusal(res.StatusCode, res.Header, answer)
 	}
 	return answer, nil
+}
+
+// listen runs a stream until the context is done or the hub refuses it. It goes on with another token if the
+// token's file has one by then.
+func (s *Server) listen(ctx context.Context, stream *sse.Client) error {
+	if _, err := s.token(); err != nil {
+		return err
+	}
+	stream.BeforeAttempt = s.authorize
+	for last := ""; ; {
+		err := stream.Run(ctx)
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
+			return nil
+		case cause != nil:
+			return cause
+		}
+		refused, ok := errors.AsType[*sse.StatusError](err)
+		switch {
+		case !ok:
+			return err
+		case refused.Code == http.StatusUnauthorized && s.TokenFile != "":
+			if token, err := s.token(); err == nil && token != last {
+				last = token
+				continue
+			}
+		}
+		return refusal(refused.Code, refused.Header, refused.Body)
+	}
 }
 
 // read reads a JSON object from a URL.
@@ -110,9 +168,10 @@ func (e *hubError) Error() string {
 // not its own comes from a proxy while the hub is replaced.
 func final(err error, met bool) bool {
 	e, ok := errors.AsType[*hubError](err)
+	_, wrong := errors.AsType[usageError](err)
 	switch {
 	case !ok:
-		return false
+		return wrong
 	case e.status == http.StatusUnauthorized, e.status == http.StatusForbidden:
 		return true
 	case e.status == http.StatusNotImplemented, e.status == http.StatusInsufficientStorage,

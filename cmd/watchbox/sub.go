@@ -64,17 +64,7 @@ func (s *sub) Run() error {
 		MaxBackoff:        s.MaxWait,
 	}
 	p.silence = func(d time.Duration) { client.IdleTimeout = d }
-	err = client.Run(ctx)
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
-		return nil
-	case cause != nil:
-		return cause
-	}
-	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
-		return refusal(refused.Code, refused.Header, refused.Body)
-	}
-	return err
+	return s.listen(ctx, client)
 }
 
 // errDone ends a run that has printed --count messages.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,17 +42,7 @@ func (t *top) Run() error {
 		}
 		s.event(e)
 	}
-	err := client.Run(ctx)
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
-		return nil
-	case cause != nil:
-		return cause
-	}
-	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
-		return refusal(refused.Code, refused.Header, refused.Body)
-	}
-	return err
+	return t.listen(ctx, client)
 }
 
 // screen draws an update on each message of $sys/stats.

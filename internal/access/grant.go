@@ -119,6 +119,14 @@ func (g *Grant) IsEmpty() bool {
 // Expired reports whether the grant has ended at a time.
 func (g *Grant) Expired(at time.Time) bool { return !g.Expires.IsZero() && !at.Before(g.Expires) }
 
+// ExpiresIn returns the whole seconds until the grant ends, at least 0, and whether it ends at all.
+func (g *Grant) ExpiresIn() (seconds int64, ends bool) {
+	if g.Expires.IsZero() {
+		return 0, false
+	}
+	return max(0, int64(time.Until(g.Expires)/time.Second)), true
+}
+
 // For returns the grant for one session: {uid} stands for its uid.
 func (g *Grant) For(uid string) *Grant {
 	if uid == "" || len(g.uidSubscribe) == 0 && len(g.uidPublish) == 0 {

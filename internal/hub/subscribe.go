@@ -112,7 +112,7 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	if start.Unknown != "" {
 		at = "" // a client that is cut off now must keep its unknown id, so that its next stream reports the gap
 	}
-	l.hello = h.hello(at, uid, secret, heartbeat)
+	l.hello = h.hello(at, uid, secret, heartbeat, s.Grant)
 	return l, nil
 }
 
@@ -238,12 +238,16 @@ func cut(s string, limit int) string {
 const maxUnknown = 128
 
 // hello returns the first bytes of a stream: the reconnect delay and the session event.
-func (h *Hub) hello(id, uid, secret string, heartbeat time.Duration) []byte {
+func (h *Hub) hello(id, uid, secret string, heartbeat time.Duration, g *access.Grant) []byte {
 	data := store.AppendQuote([]byte(`{"uid":`), uid)
 	if secret != "" {
 		data = store.AppendQuote(append(data, `,"secret":`...), secret)
 	}
-	data = append(store.AppendQuote(append(data, `,"heartbeat":`...), heartbeat.String()), '}')
+	data = store.AppendQuote(append(data, `,"heartbeat":`...), heartbeat.String())
+	if seconds, ok := g.ExpiresIn(); ok {
+		data = strconv.AppendInt(append(data, `,"expires_in":`...), seconds, 10)
+	}
+	data = append(data, '}')
 	retry := append(strconv.AppendInt([]byte("retry: "), h.opts.Retry.Milliseconds(), 10), '\n')
 	return sse.AppendEvent(retry, "session", id, data)
 }

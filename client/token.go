@@ -1,0 +1,61 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// renewPart is the part of a token's time that is left when the open stream gets the next one. The hub ends
+// streams only in the last twentieth.
+const renewPart = 10
+
+// leastWait is the shortest wait between two attempts to renew a token.
+const leastWait = 100 * time.Millisecond
+
+// renew keeps the open stream from ending with its token: before the token expires, it sends what WithToken's
+// function returns then. If that is the same token, or the call fails, it tries again until the time is over;
+// then the stream ends, and resumes with the token of that time. It ends with ctx or when the token does not
+// expire.
+func (c *Client) renew(ctx context.Context, left time.Duration) {
+	end := time.Now().Add(left)
+	wait := left - left/renewPart
+	for {
+		timer := time.NewTimer(max(wait, leastWait))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		next, expires, err := c.sendToken(ctx)
+		switch {
+		case err != nil:
+			c.logger.Debug("the token of the stream was not renewed", "error", err)
+		case !expires:
+			return
+		case time.Now().Add(next).After(end.Add(time.Second)): // it is another token: hubs tell whole seconds
+			end = time.Now().Add(next)
+			wait = next - next/renewPart
+			continue
+		}
+		wait = time.Until(end) / 2
+		if wait <= 0 {
+			return
+		}
+	}
+}
+
+// sendToken gives the open stream the current token. It returns how long that is valid, if it expires.
+func (c *Client) sendToken(ctx context.Context) (left time.Duration, expires bool, err error) {
+	_, err = c.try(ctx, &request{
+		method: http.MethodPut, path: c.sessionPath("/token"),
+		header: func(h http.Header) {
+			if seconds, err := strconv.ParseInt(h.Get("Watchbox-Expires-In"), 10, 64); err == nil {
+				left, expires = time.Duration(seconds)*time.Second, true
+			}
+		},
+	})
+	return left, expires, err
+}

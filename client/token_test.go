@@ -1,0 +1,64 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/client"
+)
+
+// expiring is a login whose tokens are the time at which they expire, in Unix milliseconds.
+type expiring struct {
+	mu      sync.Mutex
+	renewed map[string]bool // tokens that came by PUT /v1/sessions/{uid}/token
+}
+
+func (e *expiring) authorize(r *http.Request) (*watchbox.Grant, error) {
+	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	end, err := strconv.ParseInt(token, 10, 64)
+	if err != nil {
+		return nil, watchbox.ErrUnauthorized
+	}
+	if strings.HasSuffix(r.URL.Path, "/token") {
+		e.mu.Lock()
+		e.renewed[token] = true
+		e.mu.Unlock()
+	}
+	return &watchbox.Grant{Subject: "anna", Subscribe: []string{"a"}, Publish: []string{"a"}, Expires: time.UnixMilli(end)}, nil
+}
+
+func (e *expiring) renewals() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.renewed)
+}
+
+func TestTheOpenStreamGetsNewTokensAndLosesNothing(t *testing.T) {
+	e := &expiring{renewed: map[string]bool{}}
+	r := newRig(t, watchbox.WithAuthorize(e.authorize))
+	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }),
+		client.WithToken(func(context.Context) (string, error) {
+			return fmt.Sprint(time.Now().Add(4 * time.Second).UnixMilli()), nil
+		}))
+	_, h := r.join(c, "a")
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	var want []string
+	for i := 0; e.renewals() < 2; i++ {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("only %d tokens reached the stream", e.renewals())
+		}
+		r.publish("a", fmt.Sprint(i))
+		want = append(want, fmt.Sprint(i))
+		h.are(want...)
+	}
+}
