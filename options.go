@@ -15,6 +15,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/listen"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/disk"
 	"github.com/watchbox-go/watchbox/store/memory"
@@ -37,6 +38,7 @@ type config struct {
 	guard     api.Guard
 	ignore    []string
 	anyone    bool
+	listen    listen.Options
 	listening func(net.Addr)
 
 	drainDelay, idleTimeout time.Duration
@@ -58,7 +60,7 @@ func (c *config) apply(opts []Option) error {
 			return err
 		}
 	}
-	return errors.Join(c.checkOrigins(), c.checkAccess())
+	return errors.Join(c.checkOrigins(), c.checkAccess(), c.listen.Check())
 }
 
 type filterPolicy struct {

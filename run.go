@@ -5,15 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/listen"
 )
 
-// Run serves on a TCP address until ctx ends: root, or the hub alone if root is nil. Then it ends all
-// streams, waits for the requests under way, and returns nil unless something else went wrong. It may
-// be called once.
+// Run serves on an address until ctx ends: root, or the hub alone if root is nil. The address is one of TCP,
+// such as :1234, or of a Unix socket, such as unix:/run/watchbox.sock. At the end Run ends all streams, waits
+// for the requests under way, and returns nil unless something else went wrong. It may be called once.
 //
 // With the hub alone, Run refuses an address that other machines can reach, unless callers need grants or
 // WithOpenToAnyone allows it.
@@ -24,38 +25,32 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 	if ctx == nil {
 		return errors.New("watchbox: run: the context is nil")
 	}
-	if root == nil && !h.config.anyone && h.access == nil && !loopback(addr) {
+	if root == nil && !h.config.anyone && h.access == nil && !listen.Local(addr) {
 		return fmt.Errorf("watchbox: %s is open to others, and everyone who can reach it can read and send everything: "+
 			"listen on 127.0.0.1, have callers show tokens (--token-file), or allow it (--open-to-anyone)", addr)
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	o := h.config.listen
+	o.Logger = h.logger
+	sockets, err := listen.Open(ctx, addr, o)
 	if err != nil {
 		return fmt.Errorf("watchbox: %w", err)
 	}
 	if h.ran.Swap(true) {
-		return errors.Join(errors.New("watchbox: Run was called before: a hub runs once; to serve it on more addresses, use it as the handler of your own http.Server"), ln.Close())
+		return errors.Join(errors.New("watchbox: Run was called before: a hub runs once; to serve it on more addresses, use it as the handler of your own http.Server"), sockets.Close())
 	}
-	return h.serve(ctx, ln, root)
-}
-
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return true // Listen will say what is wrong with it
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	h.sockets.Store(sockets)
+	return errors.Join(h.serve(ctx, sockets, root), sockets.Close())
 }
 
 // requestsEnd is how long requests under way may take when the server ends.
 const requestsEnd = 5 * time.Second
 
-func (h *Hub) serve(ctx context.Context, ln net.Listener, root http.Handler) error {
+func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Handler) error {
 	srv := h.server(root)
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
+	go func() { failed <- sockets.Serve(srv) }()
 	if f := h.config.listening; f != nil {
-		f(ln.Addr())
+		f(sockets.Addr())
 	}
 	select {
 	case err := <-failed:

@@ -13,6 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox/api"
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/internal/listen"
 	"github.com/watchbox-go/watchbox/web"
 )
 
@@ -26,13 +27,15 @@ type Hub struct {
 	calls  *callbacks
 	ran    atomic.Bool
 
+	sockets atomic.Pointer[listen.Sockets] // nil before Run
+
 	closed    chan struct{} // closed by Close
 	closeOnce sync.Once
 }
 
 // New starts a hub. Close ends it.
 func New(opts ...Option) (_ *Hub, err error) {
-	c := config{hub: hub.Defaults(), profile: ProfileBalanced, idleTimeout: 2 * time.Minute}
+	c := config{hub: hub.Defaults(), profile: ProfileBalanced, idleTimeout: 2 * time.Minute, listen: listen.Options{SocketMode: 0o660}}
 	if err := c.apply(opts); err != nil {
 		return nil, fmt.Errorf("watchbox: %w", err)
 	}

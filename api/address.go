@@ -28,6 +28,9 @@ func clientAddress(r *http.Request, trusted []netip.Prefix) (client netip.Addr, 
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 	}
 	peer, err := parseAddress(r.RemoteAddr)
+	if r.RemoteAddr == "@" || r.RemoteAddr == "" { // a client of a Unix socket has no address
+		peer, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	}
 	if err != nil || !isTrusted(peer) {
 		return client, false
 	}

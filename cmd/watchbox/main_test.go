@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/watchbox-go/watchbox/internal/listen/certtest"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +39,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"front": front, "serve": start, "end": end, "log": logged, "waitfor": waitFor,
+			"cert": cert, "front": front, "serve": start, "end": end, "log": logged, "waitfor": waitFor,
 		},
 	})
 }
@@ -89,10 +91,18 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("the first line of the log is %q", line)
 		}
 		ts.Setenv("WATCHBOX_URL", url)
-		ts.Setenv("ADDR", strings.TrimPrefix(url, "http://"))
+		_, addr, _ := strings.Cut(url, "://")
+		ts.Setenv("ADDR", addr)
 	case <-time.After(patience):
 		ts.Fatalf("watchbox serve does not listen")
 	}
+}
+
+// cert is the command that makes a certificate: it writes two files.
+func cert(ts *testscript.TestScript, _ bool, args []string) {
+	p, err := certtest.Make(time.Now().Add(time.Hour))
+	ts.Check(err)
+	ts.Check(p.Write(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
 }
 
 // proxy is between a script's commands and its hub. It answers itself while it has a page.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -19,7 +20,12 @@ import (
 // serve is the command that runs a hub.
 type serve struct {
 	Config kong.ConfigFlag `help:"YAML file with settings, named like these flags." placeholder:"FILE"`
-	Listen string          `help:"Address to listen on." default:"127.0.0.1:1234"`
+	Listen string          `help:"Address to listen on: HOST:PORT, or unix:/PATH for a Unix socket." default:"127.0.0.1:1234"`
+
+	ListenMode mode   `help:"Permissions of the Unix socket." default:"0660" placeholder:"MODE" group:"TLS and sockets:"`
+	TLSCert    string `help:"Serve TLS with the certificate, and its chain, in this PEM file. It is read again when it changes." placeholder:"FILE" group:"TLS and sockets:"`
+	TLSKey     string `help:"Key of --tls-cert: a PEM file." placeholder:"FILE" group:"TLS and sockets:"`
+	H2C        bool   `name:"h2c" env:"WATCHBOX_H2C" help:"Also serve HTTP/2 without TLS, for proxies." group:"TLS and sockets:"`
 
 	OpenToAnyone bool     `help:"Allow an address that other machines can reach. Everyone who can reach it can read, send and administer everything." group:"Access:"`
 	TokenFile    string   `help:"File with API tokens, which watchbox token create makes. It is read again when it changes." placeholder:"FILE" group:"Access:"`
@@ -77,22 +83,39 @@ type serve struct {
 func (s *serve) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)  // a second signal ends it at once
-	signal.Ignore(syscall.SIGHUP) // sent when a terminal closes, or to have a service reload its settings: there is nothing to reload
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP) // sent to have a service reload its files, and when a terminal closes
 	listening := false
 	hub, err := watchbox.New(append(s.options(), watchbox.WithListening(func(a net.Addr) {
 		listening = true
-		fmt.Fprintf(os.Stderr, "watchbox listens on http://%s\n", a)
+		fmt.Fprintf(os.Stderr, "watchbox listens on %s\n", s.url(a))
 	}))...)
 	if err != nil {
 		return usageError{err}
 	}
 	go trim(ctx)
+	go func() {
+		for range reload {
+			hub.Reload()
+		}
+	}()
 	err = hub.Run(ctx, s.Listen, nil)
 	if err != nil && !listening {
 		err = usageError{err}
 	}
 	return errors.Join(err, hub.Close())
+}
+
+// url returns the address that the hub listens on as clients write it.
+func (s *serve) url(a net.Addr) string {
+	switch {
+	case a.Network() == "unix":
+		return "unix:" + a.String()
+	case s.TLSCert != "":
+		return "https://" + a.String()
+	}
+	return "http://" + a.String()
 }
 
 func (s *serve) options() []watchbox.Option {
@@ -107,6 +130,7 @@ func (s *serve) options() []watchbox.Option {
 		watchbox.WithMaxMessages(s.MaxMessages), watchbox.WithMaxBytes(int64(s.MaxBytes)), watchbox.WithMaxAge(s.MaxAge),
 	}
 	o = append(o, s.accessOptions()...)
+	o = append(o, s.listenOptions()...)
 	if s.DataDir != "" {
 		o = append(o, watchbox.WithDataDir(s.DataDir))
 	}
@@ -125,6 +149,18 @@ func (s *serve) options() []watchbox.Option {
 	}
 	if s.MaxMemory != nil {
 		o = append(o, watchbox.WithMaxMemory(int64(*s.MaxMemory)))
+	}
+	return o
+}
+
+// listenOptions are the options that say how the hub listens.
+func (s *serve) listenOptions() []watchbox.Option {
+	o := []watchbox.Option{watchbox.WithListenMode(fs.FileMode(s.ListenMode))}
+	if s.TLSCert != "" || s.TLSKey != "" {
+		o = append(o, watchbox.WithTLS(s.TLSCert, s.TLSKey))
+	}
+	if s.H2C {
+		o = append(o, watchbox.WithH2C())
 	}
 	return o
 }

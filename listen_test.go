@@ -1,0 +1,320 @@
+package watchbox_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/internal/listen/certtest"
+)
+
+// runAt has a hub run at an address until the test ends. It returns the hub and the address that it
+// listens on.
+func runAt(t *testing.T, addr string, opts ...watchbox.Option) (*watchbox.Hub, net.Addr) {
+	t.Helper()
+	listening := make(chan net.Addr, 1)
+	hub, err := watchbox.New(append(opts, watchbox.WithListening(func(a net.Addr) { listening <- a }))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- hub.Run(ctx, addr, nil) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		_ = hub.Close()
+	})
+	select {
+	case a := <-listening:
+		return hub, a
+	case err := <-ran:
+		t.Fatal(err)
+		return nil, nil
+	}
+}
+
+// through returns the place of a hub that is reached with a transport.
+func through(t *testing.T, url string, tr *http.Transport) *place {
+	t.Cleanup(tr.CloseIdleConnections)
+	return &place{t, url, &http.Client{Transport: tr}}
+}
+
+// speaks are the protocols of a client.
+func speaks(set ...func(*http.Protocols, bool)) *http.Protocols {
+	p := new(http.Protocols)
+	for _, f := range set {
+		f(p, true)
+	}
+	return p
+}
+
+// works fails unless a message reaches a stream, and all requests use a version of HTTP.
+func (p *place) works(version string) {
+	p.Helper()
+	l := p.listen("/v1/groups/foo", "")
+	p.wants(http.StatusCreated, "POST /v1/groups/foo", "hello")
+	if ev := l.next(); !strings.Contains(string(ev.Data), "hello") {
+		p.Errorf("%s", ev.Data)
+	}
+	resp, err := p.try(p.Context(), "GET /healthz", "")
+	if err != nil {
+		p.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.Proto != version {
+		p.Errorf("the answer is %s, want %s", resp.Proto, version)
+	}
+	l.cut()
+}
+
+func TestTLSServesHTTP1AndHTTP2(t *testing.T) {
+	cert, key, pool := certtest.Files(t)
+	_, addr := runAt(t, "127.0.0.1:0", watchbox.WithTLS(cert, key))
+	url := "https://" + addr.String()
+	trust := &tls.Config{RootCAs: pool}
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		through(t, url, &http.Transport{TLSClientConfig: trust}).works("HTTP/1.1")
+	})
+	t.Run("HTTP/2", func(t *testing.T) {
+		through(t, url, &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}).works("HTTP/2.0")
+	})
+	t.Run("TLS 1.2", func(t *testing.T) {
+		old := &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12}
+		through(t, url, &http.Transport{TLSClientConfig: old}).works("HTTP/1.1")
+	})
+	t.Run("TLS 1.1 is refused", func(t *testing.T) {
+		older := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+		conn, err := tls.Dial("tcp", addr.String(), older)
+		if err == nil {
+			_ = conn.Close()
+			t.Error("TLS 1.1 is accepted")
+		} else if !strings.Contains(err.Error(), "protocol version") {
+			t.Errorf("it is refused with %v", err)
+		}
+	})
+	t.Run("plain HTTP is refused", func(t *testing.T) {
+		if status, answer := at(t, addr.String()).do("GET /healthz", ""); status != http.StatusBadRequest {
+			t.Errorf("%d %s", status, answer)
+		}
+	})
+}
+
+func TestANewCertificateIsUsedAndStreamsGoOn(t *testing.T) {
+	cert, key, pool := certtest.Files(t)
+	hub, addr := runAt(t, "127.0.0.1:0", watchbox.WithTLS(cert, key))
+	url := "https://" + addr.String()
+	for _, version := range []struct {
+		name string
+		http *http.Protocols
+	}{{"HTTP/1.1", speaks((*http.Protocols).SetHTTP1)}, {"HTTP/2", speaks((*http.Protocols).SetHTTP2)}} {
+		t.Run(version.name, func(t *testing.T) {
+			before := through(t, url, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, Protocols: version.http})
+			l := before.listen("/v1/groups/foo", "")
+			next := certtest.Replace(t, cert, key, time.Now().Add(time.Hour))
+			hub.Reload()
+			pool = next.Pool
+			after := through(t, url, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, Protocols: version.http})
+			after.wants(http.StatusCreated, "POST /v1/groups/foo", "after")
+			if ev := l.next(); !strings.Contains(string(ev.Data), "after") {
+				t.Errorf("the old stream has %s", ev.Data)
+			}
+		})
+	}
+}
+
+func TestABrokenCertificateIsRefusedAtTheStartAndLoggedLater(t *testing.T) {
+	cert, key, pool := certtest.Files(t)
+	broken := filepath.Join(t.TempDir(), "broken.pem")
+	if err := os.WriteFile(broken, []byte("none"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, files := range map[string][2]string{
+		"broken.pem":           {cert, broken},
+		"tls-cert: open none:": {"none", key},
+		"tls-key: open none:":  {cert, "none"},
+	} {
+		hub, err := watchbox.New(watchbox.WithTLS(files[0], files[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = hub.Run(t.Context(), "127.0.0.1:0", nil)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v does not say %s", err, want)
+		}
+		_ = hub.Close()
+	}
+	var log safeBuffer
+	hub, addr := runAt(t, "127.0.0.1:0", watchbox.WithTLS(cert, key), watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	if err := os.WriteFile(key, []byte("none"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hub.Reload()
+	hub.Reload()
+	through(t, "https://"+addr.String(), &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}).works("HTTP/1.1")
+	if n := strings.Count(log.String(), "cannot be used"); n != 1 {
+		t.Errorf("%d lines of the log:\n%s", n, log.String())
+	}
+}
+
+func TestOptionsForListeningThatExcludeEachOther(t *testing.T) {
+	for want, o := range map[string][]watchbox.Option{
+		"tls-key":     {watchbox.WithTLS("cert.pem", "")},
+		"tls-cert":    {watchbox.WithTLS("", "key.pem")},
+		"h2c":         {watchbox.WithTLS("cert.pem", "key.pem"), watchbox.WithH2C()},
+		"listen-mode": {watchbox.WithListenMode(fs.ModeSetuid | 0o600)},
+	} {
+		hub, err := watchbox.New(o...)
+		if err == nil {
+			t.Errorf("%s: New takes it", want)
+			_ = hub.Close()
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not name %s", err, want)
+		}
+	}
+}
+
+func TestH2CServesHTTP2WithoutTLS(t *testing.T) {
+	_, addr := runAt(t, "127.0.0.1:0", watchbox.WithH2C())
+	url := "http://" + addr.String()
+	t.Run("HTTP/2", func(t *testing.T) {
+		through(t, url, &http.Transport{Protocols: speaks((*http.Protocols).SetUnencryptedHTTP2)}).works("HTTP/2.0")
+	})
+	t.Run("HTTP/1.1", func(t *testing.T) { at(t, addr.String()).works("HTTP/1.1") })
+}
+
+func TestWithoutH2CPlainHTTP2IsRefused(t *testing.T) {
+	_, addr := runAt(t, "127.0.0.1:0")
+	p := through(t, "http://"+addr.String(), &http.Transport{Protocols: speaks((*http.Protocols).SetUnencryptedHTTP2)})
+	if resp, err := p.try(t.Context(), "GET /healthz", ""); err == nil {
+		_ = resp.Body.Close()
+		t.Errorf("the answer is %s", resp.Status)
+	}
+}
+
+// TestManyHTTP2StreamsShareAConnection, as those of all clients of a proxy do.
+func TestManyHTTP2StreamsShareAConnection(t *testing.T) {
+	const n = 600 // net/http's default is 250
+	_, addr := runAt(t, "127.0.0.1:0", watchbox.WithH2C())
+	p := through(t, "http://"+addr.String(), &http.Transport{Protocols: speaks((*http.Protocols).SetUnencryptedHTTP2)})
+	conns := map[string]bool{}
+	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { conns[c.Conn.LocalAddr().String()] = true }}
+	p.client.Transport = traced{p.client.Transport, trace}
+	var all []*subscriber
+	for range n {
+		all = append(all, p.listen("/v1/groups/foo", ""))
+	}
+	p.wants(http.StatusCreated, "POST /v1/groups/foo", "for all")
+	for _, l := range all {
+		if ev := l.next(); !strings.Contains(string(ev.Data), "for all") {
+			t.Fatalf("%s", ev.Data)
+		}
+	}
+	if len(conns) != 1 {
+		t.Errorf("%d connections", len(conns))
+	}
+}
+
+// traced adds a trace to each request.
+type traced struct {
+	http.RoundTripper
+	trace *httptrace.ClientTrace
+}
+
+func (t traced) RoundTrip(r *http.Request) (*http.Response, error) {
+	return t.RoundTripper.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), t.trace)))
+}
+
+// toSocket returns a transport that connects to a Unix socket.
+func toSocket(path string) *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+}
+
+func TestAUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hub.sock")
+	t.Run("serves", func(t *testing.T) {
+		_, addr := runAt(t, "unix:"+path, watchbox.WithListenMode(0o600))
+		if addr.String() != path {
+			t.Errorf("the address is %s", addr)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info, err)
+		}
+		through(t, "http://localhost", toSocket(path)).works("HTTP/1.1")
+	})
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("after the end the socket is there: %v", err)
+	}
+	t.Run("replaces one that nobody listens on", func(t *testing.T) {
+		left, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left.(*net.UnixListener).SetUnlinkOnClose(false)
+		_ = left.Close()
+		runAt(t, "unix:"+path)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
+			t.Errorf("%v, %v", info, err)
+		}
+		through(t, "http://localhost", toSocket(path)).works("HTTP/1.1")
+	})
+	t.Run("behind a trusted proxy", func(t *testing.T) {
+		runAt(t, "unix:"+path, watchbox.WithTrustedProxy("127.0.0.1"))
+		p := through(t, "http://localhost", toSocket(path))
+		p.listen("/v1/groups/foo", "", "X-Forwarded-For", "203.0.113.7")
+		if got := p.wants(http.StatusOK, "GET /v1/sessions", ""); !strings.Contains(got, "203.0.113.7") {
+			t.Errorf("%s", got)
+		}
+	})
+	t.Run("with TLS", func(t *testing.T) {
+		cert, key, pool := certtest.Files(t)
+		runAt(t, "unix:"+path, watchbox.WithTLS(cert, key))
+		tr := toSocket(path)
+		tr.TLSClientConfig = &tls.Config{RootCAs: pool}
+		through(t, "https://localhost", tr).works("HTTP/1.1")
+	})
+}
+
+func TestAUnixSocketThatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	file, used := filepath.Join(dir, "file"), filepath.Join(dir, "used")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runAt(t, "unix:"+used)
+	for addr, want := range map[string]string{
+		"unix:":                             "name a path",
+		"unix:" + file:                      "not a socket",
+		"unix:" + used:                      "another process listens",
+		"unix:" + dir + "/none/hub":         "no such file",
+		"unix:/" + strings.Repeat("x", 200): "at most",
+	} {
+		hub, err := watchbox.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := hub.Run(t.Context(), addr, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v does not say %q", addr, err, want)
+		}
+		_ = hub.Close()
+	}
+	if text, err := os.ReadFile(file); err != nil || !bytes.Equal(text, []byte("precious")) {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	through(t, "http://localhost", toSocket(used)).works("HTTP/1.1")
+}
