@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+
+	"github.com/watchbox-go/watchbox/internal/listen"
 )
 
 // WithTLS has Run serve TLS, with HTTP/2 for clients that offer it, instead of plain HTTP. The files are in
@@ -14,6 +17,40 @@ func WithTLS(certFile, keyFile string) Option {
 			return errors.New("tls-cert and tls-key need each other: name both files")
 		}
 		c.listen.CertFile, c.listen.KeyFile = certFile, keyFile
+		return nil
+	}
+}
+
+// ACME says how to get certificates from an ACME server (RFC 8555), such as Let's Encrypt. Having it get them
+// accepts the terms of the server.
+type ACME struct {
+	Domains []string // full names; the hub also answers to them as WithAllowHost has it
+	Email   string   // contact for the ACME server; "" for none
+	Dir     string   // folder for the account and the certificates; "" for acme in the data directory
+	URL     string   // directory of the ACME server; "" for Let's Encrypt
+	CAFile  string   // PEM file with authorities of the ACME server's own certificate, besides the system's
+}
+
+// WithACME has Run serve TLS with certificates from an ACME server, which are renewed in time. The server must
+// reach Run's address as port 443 of each domain (TLS-ALPN-01) or, with WithHTTPRedirect, as port 80 (HTTP-01).
+func WithACME(a ACME) Option {
+	return func(c *config) error {
+		if len(a.Domains) == 0 {
+			return errors.New("acme-domain: name the domain that the certificate is for")
+		}
+		c.listen.ACME = listen.ACME{Domains: a.Domains, Email: a.Email, Dir: a.Dir, URL: a.URL, CAFile: a.CAFile}
+		return WithAllowHost(a.Domains...)(c)
+	}
+}
+
+// WithHTTPRedirect has Run listen on a second TCP address, such as :80, for plain HTTP: it redirects to https
+// and answers the challenges of an ACME server.
+func WithHTTPRedirect(addr string) Option {
+	return func(c *config) error {
+		if addr == "" {
+			return errors.New("http-redirect: the address is empty")
+		}
+		c.listen.Redirect = addr
 		return nil
 	}
 }
@@ -33,6 +70,14 @@ func WithListenMode(mode fs.FileMode) Option {
 		c.listen.SocketMode = mode
 		return nil
 	}
+}
+
+// checkListen returns an error if options exclude each other.
+func (c *config) checkListen() error {
+	if a := &c.listen.ACME; a.Dir == "" && len(a.Domains) > 0 && c.disk.Dir != "" {
+		a.Dir = filepath.Join(c.disk.Dir, "acme")
+	}
+	return c.listen.Check()
 }
 
 // Reload reads the files of WithTLS again, as happens by itself within two seconds after they have changed. A

@@ -172,10 +172,18 @@ func TestABrokenCertificateIsRefusedAtTheStartAndLoggedLater(t *testing.T) {
 
 func TestOptionsForListeningThatExcludeEachOther(t *testing.T) {
 	for want, o := range map[string][]watchbox.Option{
-		"tls-key":     {watchbox.WithTLS("cert.pem", "")},
-		"tls-cert":    {watchbox.WithTLS("", "key.pem")},
-		"h2c":         {watchbox.WithTLS("cert.pem", "key.pem"), watchbox.WithH2C()},
-		"listen-mode": {watchbox.WithListenMode(fs.ModeSetuid | 0o600)},
+		"tls-key":                  {watchbox.WithTLS("cert.pem", "")},
+		"tls-cert":                 {watchbox.WithTLS("", "key.pem")},
+		"h2c":                      {watchbox.WithTLS("cert.pem", "key.pem"), watchbox.WithH2C()},
+		"acme-domain: name":        {watchbox.WithACME(watchbox.ACME{Dir: "x"})},
+		"\"hub\"":                  {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"hub"}})},
+		"*.example.org":            {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"*.example.org"}})},
+		"192.0.2.1":                {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"192.0.2.1"}})},
+		"acme-dir":                 {watchbox.WithACME(watchbox.ACME{Domains: []string{"hub.example.org"}})},
+		"acme-domain and tls-cert": {watchbox.WithTLS("cert.pem", "key.pem"), watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"hub.example.org"}})},
+		"http-redirect":            {watchbox.WithHTTPRedirect(":80")},
+		"http-redirect: ":          {watchbox.WithHTTPRedirect("")},
+		"listen-mode":              {watchbox.WithListenMode(fs.ModeSetuid | 0o600)},
 	} {
 		hub, err := watchbox.New(o...)
 		if err == nil {
@@ -317,4 +325,46 @@ func TestAUnixSocketThatIsRefused(t *testing.T) {
 		t.Errorf("the file has %q, %v", text, err)
 	}
 	through(t, "http://localhost", toSocket(used)).works("HTTP/1.1")
+}
+
+func TestRedirectsToHTTPS(t *testing.T) {
+	cert, key, _ := certtest.Files(t)
+	second := freeLoopback(t)
+	_, addr := runAt(t, "127.0.0.1:0", watchbox.WithTLS(cert, key), watchbox.WithHTTPRedirect(second))
+	_, port, _ := net.SplitHostPort(addr.String())
+	c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	t.Cleanup(c.CloseIdleConnections)
+	for _, call := range []struct{ method, host, path, want string }{
+		{"GET", "hub.example.org", "/v1/groups/a%2Fb?since=all&x=%20", "https://hub.example.org:" + port + "/v1/groups/a%2Fb?since=all&x=%20"},
+		{"POST", "hub.example.org:80", "/v1/groups/foo", "https://hub.example.org:" + port + "/v1/groups/foo"},
+		{"GET", "[::1]:80", "/", "https://[::1]:" + port + "/"},
+		{"GET", "127.0.0.1", "//other.example.org/", "https://127.0.0.1:" + port + "//other.example.org/"},
+		{"GET", "hub.example.org", "/.well-known/acme-challenge/x", "https://hub.example.org:" + port + "/.well-known/acme-challenge/x"},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), call.method, "http://"+second+call.path, strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = call.host
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusPermanentRedirect || got != call.want {
+			t.Errorf("%s %s %s: %s to %q, want %q", call.method, call.host, call.path, resp.Status, got, call.want)
+		}
+	}
+}
+
+// freeLoopback returns an address that nobody listens on, on a part of the loopback network that no other program is
+// likely to use.
+func freeLoopback(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.78.0.1:0")
+	if err != nil {
+		t.Skipf("this system has no such loopback address: %v", err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String()
 }

@@ -60,7 +60,7 @@ func (c *config) apply(opts []Option) error {
 			return err
 		}
 	}
-	return errors.Join(c.checkOrigins(), c.checkAccess(), c.listen.Check())
+	return errors.Join(c.checkOrigins(), c.checkAccess(), c.checkListen())
 }
 
 type filterPolicy struct {

@@ -23,9 +23,17 @@ type serve struct {
 	Listen string          `help:"Address to listen on: HOST:PORT, or unix:/PATH for a Unix socket." default:"127.0.0.1:1234"`
 
 	ListenMode mode   `help:"Permissions of the Unix socket." default:"0660" placeholder:"MODE" group:"TLS and sockets:"`
-	TLSCert    string `help:"Serve TLS with the certificate, and its chain, in this PEM file. It is read again when it changes." placeholder:"FILE" group:"TLS and sockets:"`
-	TLSKey     string `help:"Key of --tls-cert: a PEM file." placeholder:"FILE" group:"TLS and sockets:"`
-	H2C        bool   `name:"h2c" env:"WATCHBOX_H2C" help:"Also serve HTTP/2 without TLS, for proxies." group:"TLS and sockets:"`
+	TlsCert    string `help:"Serve TLS with the certificate, and its chain, in this PEM file. It is read again when it changes." placeholder:"FILE" group:"TLS and sockets:"`
+	TlsKey     string `help:"Key of --tls-cert: a PEM file." placeholder:"FILE" group:"TLS and sockets:"`
+
+	AcmeDomain   []string `help:"Serve TLS with a certificate for this name from an ACME server such as Let's Encrypt, whose terms are accepted by this. May be repeated." placeholder:"NAME" group:"TLS and sockets:"`
+	AcmeEmail    string   `help:"Contact for the ACME server." placeholder:"ADDRESS" group:"TLS and sockets:"`
+	AcmeDir      string   `help:"Folder to keep the certificates in. The default is acme in --data-dir." placeholder:"DIR" group:"TLS and sockets:"`
+	AcmeUrl      string   `help:"Directory of the ACME server. The default is Let's Encrypt." placeholder:"URL" group:"TLS and sockets:"`
+	AcmeCa       string   `help:"PEM file with the authority of the ACME server's own certificate, if the system does not know it." placeholder:"FILE" group:"TLS and sockets:"`
+	HttpRedirect string   `help:"Second address, for plain HTTP, that redirects to https and answers ACME challenges (HTTP-01)." placeholder:"ADDR" group:"TLS and sockets:"`
+
+	H2C bool `name:"h2c" env:"WATCHBOX_H2C" help:"Also serve HTTP/2 without TLS, for proxies." group:"TLS and sockets:"`
 
 	OpenToAnyone bool     `help:"Allow an address that other machines can reach. Everyone who can reach it can read, send and administer everything." group:"Access:"`
 	TokenFile    string   `help:"File with API tokens, which watchbox token create makes. It is read again when it changes." placeholder:"FILE" group:"Access:"`
@@ -112,7 +120,7 @@ func (s *serve) url(a net.Addr) string {
 	switch {
 	case a.Network() == "unix":
 		return "unix:" + a.String()
-	case s.TLSCert != "":
+	case s.TlsCert != "" || len(s.AcmeDomain) > 0:
 		return "https://" + a.String()
 	}
 	return "http://" + a.String()
@@ -156,8 +164,14 @@ func (s *serve) options() []watchbox.Option {
 // listenOptions are the options that say how the hub listens.
 func (s *serve) listenOptions() []watchbox.Option {
 	o := []watchbox.Option{watchbox.WithListenMode(fs.FileMode(s.ListenMode))}
-	if s.TLSCert != "" || s.TLSKey != "" {
-		o = append(o, watchbox.WithTLS(s.TLSCert, s.TLSKey))
+	if s.TlsCert != "" || s.TlsKey != "" {
+		o = append(o, watchbox.WithTLS(s.TlsCert, s.TlsKey))
+	}
+	if len(s.AcmeDomain) > 0 || s.AcmeEmail+s.AcmeDir+s.AcmeUrl+s.AcmeCa != "" {
+		o = append(o, watchbox.WithACME(watchbox.ACME{Domains: s.AcmeDomain, Email: s.AcmeEmail, Dir: s.AcmeDir, URL: s.AcmeUrl, CAFile: s.AcmeCa}))
+	}
+	if s.HttpRedirect != "" {
+		o = append(o, watchbox.WithHTTPRedirect(s.HttpRedirect))
 	}
 	if s.H2C {
 		o = append(o, watchbox.WithH2C())

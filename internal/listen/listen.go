@@ -9,30 +9,39 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
+
+	"golang.org/x/crypto/acme"
 )
 
 // Options say how a server listens. The zero value is plain HTTP/1.1.
 type Options struct {
 	CertFile, KeyFile string      // PEM files of a certificate chain and its key; "" for none
+	ACME              ACME        // certificates from an ACME server instead
+	Redirect          string      // address of a second server, which redirects to https; "" for none
 	H2C               bool        // also HTTP/2 without TLS, for clients that know of it (RFC 9113, 3.3)
 	SocketMode        fs.FileMode // permissions of a Unix socket
 	Logger            *slog.Logger
 }
 
 // TLS reports whether the server speaks TLS.
-func (o *Options) TLS() bool { return o.CertFile != "" }
+func (o *Options) TLS() bool { return o.CertFile != "" || len(o.ACME.Domains) > 0 }
 
 // Check returns an error if options exclude each other or lack their counterpart.
 func (o *Options) Check() error {
 	switch {
 	case (o.CertFile == "") != (o.KeyFile == ""):
 		return errors.New("tls-cert and tls-key need each other: name both files, or none")
+	case o.CertFile != "" && len(o.ACME.Domains) > 0:
+		return errors.New("acme-domain and tls-cert exclude each other: the certificate comes from an ACME server or from files")
+	case o.Redirect != "" && !o.TLS():
+		return errors.New("http-redirect redirects to https, which needs tls-cert or acme-domain")
 	case o.H2C && o.TLS():
 		return errors.New("h2c is HTTP/2 without TLS: leave it out, since HTTP/2 comes with TLS")
 	case o.SocketMode&^fs.ModePerm != 0:
 		return fmt.Errorf("listen-mode: %#o is not a mode such as 0660", uint32(o.SocketMode))
 	}
-	return nil
+	return o.ACME.check()
 }
 
 // maxStreams is how many requests one HTTP/2 connection may have in progress. A proxy may use one connection
@@ -45,6 +54,12 @@ type Sockets struct {
 	tls   *tls.Config // nil for plain HTTP
 	h2c   bool
 	files *files // nil without certificate files
+
+	orders     *orders      // nil without ACME
+	second     net.Listener // of redirects; nil without
+	redirects  *http.Server // nil before Serve
+	logger     *slog.Logger
+	background sync.WaitGroup // what Serve has started
 }
 
 // Open opens the sockets. An error says what is wrong with the address or the certificate.
@@ -52,18 +67,31 @@ func Open(ctx context.Context, addr string, o Options) (_ *Sockets, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	s := &Sockets{h2c: o.H2C}
-	if o.CertFile != "" {
+	s := &Sockets{h2c: o.H2C, logger: o.Logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	switch {
+	case o.CertFile != "":
 		if s.files, err = readFiles(o.CertFile, o.KeyFile, o.Logger); err != nil {
 			return nil, err
 		}
-		s.tls = &tls.Config{GetCertificate: s.files.certificate}
-	}
-	if s.tls != nil {
-		s.tls.MinVersion = tls.VersionTLS12
+		s.tls = &tls.Config{GetCertificate: s.files.certificate, MinVersion: tls.VersionTLS12}
+	case o.TLS():
+		if s.orders, err = newOrders(&o.ACME, o.Logger); err != nil {
+			return nil, err
+		}
+		s.tls = &tls.Config{GetCertificate: s.orders.certificate, NextProtos: []string{acme.ALPNProto}, MinVersion: tls.VersionTLS12}
 	}
 	if s.main, err = open(ctx, addr, o.SocketMode); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, err
+	}
+	if o.Redirect != "" {
+		if s.second, err = (&net.ListenConfig{}).Listen(ctx, "tcp", o.Redirect); err != nil {
+			return nil, fmt.Errorf("http-redirect: %w", err)
+		}
 	}
 	return s, nil
 }
@@ -90,7 +118,23 @@ func (s *Sockets) Serve(srv *http.Server) error {
 		return srv.Serve(s.main)
 	}
 	srv.TLSConfig = s.tls
+	s.begin()
 	return srv.ServeTLS(s.main, "", "")
+}
+
+// begin starts the server of redirects, and orders certificates.
+func (s *Sockets) begin() {
+	if s.second != nil {
+		s.redirects = redirect(s.main.Addr(), s.orders)
+		s.background.Go(func() {
+			if err := s.redirects.Serve(s.second); !errors.Is(err, http.ErrServerClosed) {
+				s.logger.Error("http-redirect has ended", "error", err)
+			}
+		})
+	}
+	if s.orders != nil {
+		go s.orders.begin() // Close does not wait for it: it may wait for seconds before it asks the ACME server again
+	}
 }
 
 // Reload reads the certificate files again. It logs what is wrong with them, and then keeps what was read
@@ -101,18 +145,28 @@ func (s *Sockets) Reload() {
 	}
 }
 
-// Close closes the sockets and ends what watches the files.
+// Close closes the sockets and ends what Serve and Open have started.
 func (s *Sockets) Close() error {
 	if s.files != nil {
 		s.files.close()
 	}
-	if s.main == nil {
-		return nil
+	if s.orders != nil {
+		s.orders.end()
 	}
-	if err := s.main.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
+	var err error
+	if s.redirects != nil {
+		err = s.redirects.Close()
 	}
-	return nil // an http.Server has closed it
+	for _, ln := range []net.Listener{s.main, s.second} {
+		if ln == nil {
+			continue
+		}
+		if e := ln.Close(); !errors.Is(e, net.ErrClosed) { // else an http.Server has closed it
+			err = errors.Join(err, e)
+		}
+	}
+	s.background.Wait()
+	return err
 }
 
 // Local reports whether only programs on this machine can reach an address.

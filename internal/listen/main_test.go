@@ -3,7 +3,7 @@ package listen
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/watchbox-go/watchbox/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
