@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -232,30 +233,138 @@ func TestMessagesAreSentAloneIfAProxyRefusesThemTogether(t *testing.T) {
 	}
 }
 
-// While the hub is replaced, a proxy may answer 404 after the hub has appended a batch whose answer is lost.
-func TestABatchThatMayBeInTheLogIsNotSentAgainAlone(t *testing.T) {
-	var attempts atomic.Int32
-	var g *gate
-	g = newGate(t, func(w http.ResponseWriter, r *http.Request) bool {
-		if r.URL.Path != "/v1/messages" {
-			return false
+// The hub refuses a batch as a whole, so the client has to find the message that it refuses.
+func TestOneRefusedMessageIsFoundByHalves(t *testing.T) {
+	g := newGate(t, nil)
+	c := g.client()
+	const waiting, bad = 64, 7
+	_, errs := g.crowd(c, 4+waiting, func(i int) string {
+		if i != bad {
+			return "a"
 		}
-		switch attempts.Add(1) {
-		case 1:
-			g.hub.ServeHTTP(httptest.NewRecorder(), r)
-			panic(http.ErrAbortHandler)
-		case 2:
-			http.NotFound(w, r)
-			return true
+		for c.Waiting() < waiting-1 { // it is not one of the first four, which are sent alone
+			runtime.Gosched()
 		}
-		return false
+		return "a/+"
 	})
-	_, errs := g.crowd(g.client(), 20, func(int) string { return "a" })
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
+	for i, err := range errs {
+		if (err != nil) != (i == bad) {
+			t.Errorf("call %d: %v", i, err)
+		}
 	}
-	if n := len(g.history("a")); n != 20 || attempts.Load() < 3 {
-		t.Errorf("%d messages are in the log after %d batches, want 20", n, attempts.Load())
+	if n := len(g.history("a")); n != 4+waiting-1 {
+		t.Errorf("%d messages are in the log, want %d", n, 4+waiting-1)
+	}
+	if got, most := g.requests.Load(), int32(4+1+2*6); got > most {
+		t.Errorf("%d requests, want at most %d: two for each of the 6 times that %d is halved", got, most, waiting)
+	}
+}
+
+// Some proxies let only known paths, methods or media types through.
+func TestMessagesAreSentAloneBehindAProxyThatBlocksBatches(t *testing.T) {
+	for _, status := range []int{400, 403, 404, 405, 415, 501} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			g := newGate(t, func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != "/v1/messages" {
+					return false
+				}
+				http.Error(w, "<h1>blocked</h1>", status)
+				return true
+			})
+			ids, errs := g.crowd(g.client(), 40, func(i int) string { return fmt.Sprint("g/", i) })
+			for i := range ids {
+				var answer struct{ Messages []struct{ ID string } }
+				g.get(fmt.Sprint("/v1/history/g/", i), &answer)
+				if errs[i] != nil || len(answer.Messages) != 1 || answer.Messages[0].ID != ids[i] {
+					t.Errorf("call %d returned %q, %v, and its group has %+v", i, ids[i], errs[i], answer.Messages)
+				}
+			}
+			if n := g.batches.Load(); n < 1 || n > 4 {
+				t.Errorf("%d batches, want one of each sender at most", n)
+			}
+		})
+	}
+}
+
+// The client does not try batches again at once, but it does after a minute.
+func TestABlockedPathForBatchesIsRememberedForAWhile(t *testing.T) {
+	var blocked atomic.Bool
+	var batches, seq atomic.Int64
+	timed(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		n := int64(1)
+		if r.URL.Path == "/v1/messages" {
+			batches.Add(1)
+			if blocked.Load() {
+				http.NotFound(w, r)
+				return
+			}
+			n = int64(strings.Count(string(body), "\n"))
+		}
+		time.Sleep(time.Second) // synctest's clock: other calls wait meanwhile
+		last := seq.Add(n)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"id":"x-%d","first":"x-%d"}`, last, last-n+1)
+	}, func(t *testing.T, c *client.Client) {
+		publish := func() int64 {
+			before := batches.Load()
+			var callers sync.WaitGroup
+			for range 20 {
+				callers.Go(func() {
+					if _, err := c.Publish(t.Context(), "a", "x"); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			callers.Wait()
+			return batches.Load() - before
+		}
+		blocked.Store(true)
+		if n := publish(); n < 1 {
+			t.Error("no batch is sent")
+		}
+		if n := publish(); n != 0 {
+			t.Errorf("%d batches are sent though they are blocked", n)
+		}
+		blocked.Store(false)
+		time.Sleep(time.Minute) // synctest's clock
+		if n := publish(); n < 1 {
+			t.Error("batches are never tried again")
+		}
+		if n := seq.Load(); n != 60 {
+			t.Errorf("%d messages arrived, want 60", n)
+		}
+	})
+}
+
+// While the hub is replaced, a proxy may refuse a batch that the hub has appended, though its answer is lost.
+func TestABatchThatMayBeInTheLogIsNotSentAgainAlone(t *testing.T) {
+	for _, status := range []int{403, 404, 405, 501} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			var attempts atomic.Int32
+			var g *gate
+			g = newGate(t, func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != "/v1/messages" {
+					return false
+				}
+				switch attempts.Add(1) {
+				case 1:
+					g.hub.ServeHTTP(httptest.NewRecorder(), r)
+					panic(http.ErrAbortHandler)
+				case 2:
+					http.Error(w, "<h1>blocked</h1>", status)
+					return true
+				}
+				return false
+			})
+			_, errs := g.crowd(g.client(), 20, func(int) string { return "a" })
+			if err := errors.Join(errs...); (err != nil) != (status == http.StatusForbidden) { // which is final, also from a proxy
+				t.Error(err)
+			}
+			if n := len(g.history("a")); n != 20 {
+				t.Errorf("%d messages are in the log after %d batches, want 20", n, attempts.Load())
+			}
+		})
 	}
 }
 

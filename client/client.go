@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Client is one session with a hub. Its methods may be called concurrently.
@@ -28,18 +29,19 @@ type Client struct {
 	// Semaphores of one: joins and leaves, and changes of the will, reach the hub one after the other.
 	joining, willing chan struct{}
 
-	mu      sync.Mutex // guards the fields below
-	state   State
-	met     bool                   // the hub has answered once: the address is right
-	known   bool                   // the hub has had a stream of the session
-	joined  map[string]*membership // by filter
-	subs    []*Subscription        // in the order of their joins
-	will    *wireDraft
-	sending int           // requests with messages to groups under way
-	posts   []*post       // wait for one of them to end
-	stream  *stream       // nil if nothing is joined
-	last    *stream       // the newest stream; it may have ended
-	changed chan struct{} // closed and replaced when something changes that others wait for
+	mu         sync.Mutex // guards the fields below
+	state      State
+	met        bool                   // the hub has answered once: the address is right
+	known      bool                   // the hub has had a stream of the session
+	joined     map[string]*membership // by filter
+	subs       []*Subscription        // in the order of their joins
+	will       *wireDraft
+	sending    int           // requests with messages to groups under way
+	posts      []*post       // wait for one of them to end
+	aloneUntil time.Time     // messages are not sent together before this time, because a proxy refused that
+	stream     *stream       // nil if nothing is joined
+	last       *stream       // the newest stream; it may have ended
+	changed    chan struct{} // closed and replaced when something changes that others wait for
 }
 
 // ErrClosed says that the client was closed.

@@ -42,6 +42,10 @@ func (e *Error) temporary() bool {
 	return e.Status >= 500
 }
 
+// uncertain reports whether the hub may have done what was requested, though this is not the answer to it: a proxy may
+// have lost that. No proxy answers 4xx or 501 after the hub has done something.
+func (e *Error) uncertain() bool { return e.Status/100 != 4 && e.Status != http.StatusNotImplemented }
+
 // refusal returns the error that an answer is: a problem (RFC 9457) of the hub, or what something
 // between us and the hub says.
 func refusal(status int, header http.Header, body []byte) *Error {

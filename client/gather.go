@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -22,6 +23,9 @@ const (
 	// maxGathered is the largest message, in bytes, that waits for others. A larger one is sent at once: on a slow
 	// network it would hold them up.
 	maxGathered = 16 << 10
+
+	// aloneFor is how long each message is sent in a request of its own after a proxy has refused batches.
+	aloneFor = time.Minute
 )
 
 // post is a message to a group from one call of Publish.
@@ -33,8 +37,9 @@ type post struct {
 }
 
 type outcome struct {
-	id  string
-	err error
+	id    string
+	err   error
+	alone bool // the caller has to send the message itself
 }
 
 // gathered reports whether the message may be sent with others. A message with a key from its caller may not, because the
@@ -49,6 +54,10 @@ func (c *Client) send(p *post) (id string, err error) {
 		return c.sendAlone(p)
 	}
 	c.mu.Lock()
+	if time.Now().Before(c.aloneUntil) {
+		c.mu.Unlock()
+		return c.sendAlone(p)
+	}
 	wait := c.sending == maxSending
 	if wait {
 		p.done = make(chan outcome, 1)
@@ -63,6 +72,9 @@ func (c *Client) send(p *post) (id string, err error) {
 	}
 	select {
 	case o := <-p.done:
+		if o.alone {
+			return c.sendAlone(p)
+		}
 		return o.id, o.err
 	case <-p.ctx.Done():
 		c.withdraw(p)
@@ -106,7 +118,6 @@ func (c *Client) handOver() {
 func (c *Client) takePosts() []*post {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.posts = slices.DeleteFunc(c.posts, func(p *post) bool { return p.ctx.Err() != nil })
 	n, bytes := 0, 0
 	for n < min(len(c.posts), gatherMessages) && bytes < gatherBytes {
 		bytes += len(c.posts[n].req.body)
@@ -121,62 +132,101 @@ func (c *Client) takePosts() []*post {
 	return batch
 }
 
-// sendBatch sends messages in one request. If that is refused, the hub has appended none of them: each is
-// then sent alone, so that only those which are refused fail. A proxy may refuse the request because it is larger than
-// it allows.
+// sendBatch sends messages in one request. If the hub refuses it because of a message, it has appended none: the
+// halves are then sent, so that only messages that are refused themselves fail. The same is done if a proxy refuses
+// the request because it is too large. If a proxy refuses batches, the messages are sent alone, unless the hub may have
+// them already.
 func (c *Client) sendBatch(batch []*post) {
-	outcomes := make([]outcome, len(batch))
-	var err error
-	alone := len(batch) == 1
-	if !alone {
-		err = c.sendTogether(batch, outcomes)
-		e, refused := errors.AsType[*Error](err)
-		alone = refused && e.Status != http.StatusUnauthorized
+	batch = slices.DeleteFunc(batch, func(p *post) bool { return p.ctx.Err() != nil })
+	switch len(batch) {
+	case 0:
+		return
+	case 1:
+		id, err := c.sendAlone(batch[0])
+		batch[0].done <- outcome{id: id, err: err}
+		return
+	}
+	r := newPost("/v1/messages", ndjson, lines(batch), nil)
+	r.divisible = true
+	ids, err := c.sendTogether(batch, r)
+	e, refused := errors.AsType[*Error](err)
+	switch {
+	case !refused || e.Status < 400 || e.Status == http.StatusUnauthorized:
+	case e.noBatches() && !r.lost:
+		c.stopGathering(batch)
+		return
+	case e.Code != "" || e.Status == http.StatusRequestEntityTooLarge:
+		half := len(batch) / 2
+		c.sendBatch(batch[:half])
+		c.sendBatch(batch[half:])
+		return
 	}
 	for i, p := range batch {
-		o := outcomes[i]
-		if alone {
-			o.id, o.err = c.sendAlone(p)
-		} else if err != nil {
-			o.err = err
+		o := outcome{err: err}
+		if err == nil {
+			o.id = ids[i]
 		}
 		p.done <- o
 	}
 }
 
-// sendTogether sends messages in one request, until all the calls have given up, and sets their ids.
-func (c *Client) sendTogether(batch []*post, outcomes []outcome) error {
+// noBatches reports whether a refusal shows that batches do not reach the hub, though single messages may: a proxy
+// blocks the path or the media type, or the hub is older than the path.
+func (e *Error) noBatches() bool {
+	switch e.Status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	}
+	return e.Code == "" && e.Status/100 == 4 && !e.temporary() && e.Status != http.StatusRequestEntityTooLarge
+}
+
+// stopGathering has the callers of a batch, and of all messages that wait, send their messages themselves. So do later
+// callers for a while.
+func (c *Client) stopGathering(batch []*post) {
+	c.mu.Lock()
+	c.aloneUntil = time.Now().Add(aloneFor)
+	batch = slices.Concat(batch, c.posts)
+	c.posts = nil
+	c.mu.Unlock()
+	for _, p := range batch {
+		p.done <- outcome{alone: true}
+	}
+}
+
+// lines returns messages as the body of a batch.
+func lines(batch []*post) (body []byte) {
+	for _, p := range batch {
+		line, _ := json.Marshal(p.line()) // its parts have JSON
+		body = append(append(body, line...), '\n')
+	}
+	return body
+}
+
+// sendTogether makes the request with the messages, until all the calls have given up, and returns their ids.
+func (c *Client) sendTogether(batch []*post, r *request) (ids []string, err error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	var left atomic.Int64
 	left.Store(int64(len(batch)))
-	var body []byte
 	for _, p := range batch {
 		defer context.AfterFunc(p.ctx, func() {
 			if left.Add(-1) == 0 {
 				cancel(context.Cause(p.ctx))
 			}
 		})()
-		line, err := json.Marshal(p.line())
-		if err != nil {
-			return &Error{Detail: err.Error()}
-		}
-		body = append(append(body, line...), '\n')
 	}
-	r := newPost("/v1/messages", ndjson, body, nil)
-	r.divisible = true
 	got, err := c.receipt(ctx, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	epoch, first, err := parseID(got.First)
 	if err != nil || got.ID != fmt.Sprint(epoch, "-", first+uint64(len(batch))-1) {
-		return fmt.Errorf("watchbox: the hub's answer to %d messages: they are %q to %q", len(batch), got.First, got.ID)
+		return nil, fmt.Errorf("watchbox: the hub's answer to %d messages: they are %q to %q", len(batch), got.First, got.ID)
 	}
-	for i := range outcomes {
-		outcomes[i].id = fmt.Sprint(epoch, "-", first+uint64(i))
+	for i := range batch {
+		ids = append(ids, fmt.Sprint(epoch, "-", first+uint64(i)))
 	}
-	return nil
+	return ids, nil
 }
 
 // line returns the message as a line of a batch.

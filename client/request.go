@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -37,7 +38,8 @@ type request struct {
 	body         []byte
 	key          string            // Idempotency-Key
 	ownKey       bool              // the caller has chosen it
-	divisible    bool              // it can be sent in parts, so that any 413 is final
+	divisible    bool              // it can be sent in parts, so that a proxy's refusal is final, too
+	lost         bool              // the hub may have done it, though its answer did not arrive
 	header       func(http.Header) // gets the header of an answer that is no refusal; may be nil
 	largest      int64             // how large, in bytes, the answer may be; 0: maxAnswer
 }
@@ -61,17 +63,26 @@ func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error
 			continue
 		case refused && c.final(e), errors.Is(err, errToken):
 			return nil, err
-		case refused && r.divisible && e.Status == http.StatusRequestEntityTooLarge: // a proxy's: it has never let this through
+		case refused && r.divisible && e.Status == http.StatusRequestEntityTooLarge, // a proxy's: it has never let this through
+			refused && r.divisible && !r.lost && !e.temporary() && !e.uncertain():
 			return nil, err
 		case refused:
+			r.lost = r.lost || e.uncertain()
 			err = c.pause(ctx, err, max(e.retryAfter, c.delay(failures)))
 		default:
+			r.lost = r.lost || !unsent(err)
 			err = c.pause(ctx, err, c.delay(failures))
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
+}
+
+// unsent reports whether an attempt failed before there was a connection.
+func unsent(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == "dial"
 }
 
 // delay returns the wait after this many failures in a row: a random part of a time that doubles with each.
@@ -133,8 +144,15 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 	if err != nil {
 		return nil, &Error{Detail: err.Error()}
 	}
+	sent := 1 // how often Do sends the body: net/http repeats a request with a key if the connection is lost
 	if len(r.body) > 0 {
 		req.Body = progress{req.Body, moved}
+		rewound := req.GetBody
+		req.GetBody = func() (io.ReadCloser, error) {
+			sent++
+			body, err := rewound()
+			return progress{body, moved}, err
+		}
 	}
 	if r.mediaType != "" {
 		req.Header.Set("Content-Type", r.mediaType)
@@ -150,6 +168,7 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 		return nil, fmt.Errorf("watchbox: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	defer func() { _ = resp.Body.Close() }() // it has been read
+	r.lost = r.lost || sent > 1+redirects(resp)
 	answer, err = io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
 	return c.judge(r, resp, answer, err)
 }
@@ -175,6 +194,14 @@ func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error
 		r.header(resp.Header)
 	}
 	return answer, nil
+}
+
+// redirects returns how many redirects led to an answer.
+func redirects(resp *http.Response) (n int) {
+	for ; resp.Request != nil && resp.Request.Response != nil; resp = resp.Request.Response {
+		n++
+	}
+	return n
 }
 
 // progress notes when more of a body is wanted.
