@@ -16,13 +16,15 @@ func TestPublishBatchIsAtomicAndRetainedReadsItsValues(t *testing.T) {
 	defer hub.Close()
 	ctx := t.Context()
 	for want, batch := range map[string][]watchbox.Draft{
-		"at least one message":                {},
-		`message 2: "a/+" is a pattern`:       {{Group: "b"}, {Group: "a/+"}},
-		`message 1: "$sys/stats" is reserved`: {{Group: "$sys/stats"}},
-		`message 2: the event name "error"`:   {{Group: "b"}, {Group: "a", Event: "error"}},
-		`message 1: the event name "session"`: {{Group: "a", Event: "session"}},
-		"message 1: json: unsupported type":   {{Group: "a", Msg: make(chan int)}},
-		"message 1: a ttl":                    {{Group: "a", TTL: -1}},
+		"at least one message":                 {},
+		`message 2: "a/+" is a pattern`:        {{Group: "b"}, {Group: "a/+"}},
+		`message 1: "$sys/stats" is reserved`:  {{Group: "$sys/stats"}},
+		`message 2: the event name "error"`:    {{Group: "b"}, {Group: "a", Event: "error"}},
+		`message 1: the event name "session"`:  {{Group: "a", Event: "session"}},
+		"message 1: json: unsupported type":    {{Group: "a", Msg: make(chan int)}},
+		"message 1: ttl: -1ns is not from 1ms": {{Group: "a", TTL: -1}},
+		"ttl: 999µs is not from 1ms to 520w":   {{Group: "a", TTL: 999 * time.Microsecond}},
+		"ttl: 521w is not from 1ms to 520w":    {{Group: "a", TTL: 521 * 7 * 24 * time.Hour}},
 	} {
 		if _, _, err := hub.PublishBatch(ctx, batch); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/watchbox-go/watchbox/api"
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/listen"
@@ -154,8 +155,8 @@ func WithMaxBytes(n int64) Option {
 // WithMaxAge bounds how long a group keeps a message, unless a policy overrides it; 0: no bound.
 func WithMaxAge(d time.Duration) Option {
 	return func(c *config) error {
-		if d > hub.MaxTTL {
-			return fmt.Errorf("max-age: %v is longer than %v; 0 is no bound", d, hub.MaxTTL)
+		if err := store.Ages.Check(d); err != nil {
+			return fmt.Errorf("max-age: %w; 0 is no bound", err)
 		}
 		return bound("max-age", d, &c.server.MaxAge)
 	}
@@ -215,8 +216,8 @@ func ParseFsync(s string) (Fsync, error) { return disk.ParseFsync(s) }
 // newest messages may be lost when the machine fails. Listeners get a gap event then.
 func WithFsync(f Fsync) Option {
 	return func(c *config) error {
-		if f < FsyncNever || f > 0 && f < Fsync(time.Millisecond) {
-			return fmt.Errorf("fsync: %v is not FsyncAlways, FsyncNever or at least 1ms", time.Duration(f))
+		if err := disk.Intervals.Check(time.Duration(f)); err != nil && f != FsyncAlways && f != FsyncNever {
+			return fmt.Errorf("fsync: %w, and neither FsyncAlways nor FsyncNever", err)
 		}
 		c.disk.Fsync = f
 		return nil
@@ -264,13 +265,7 @@ func WithMaxRequestMemory(bytes int64) Option {
 // WithBodyTimeout sets how long the body of a request may pause before the request is refused with
 // 408. A body of more than 8 KiB must also send each 64 KiB within that time.
 func WithBodyTimeout(d time.Duration) Option {
-	return func(c *config) error {
-		if d < 100*time.Millisecond || d > time.Hour {
-			return fmt.Errorf("body-timeout: %v is not from 100ms to 1h", d)
-		}
-		c.hub.BodyTimeout = d
-		return nil
-	}
+	return within("body-timeout", d, duration.Range{Least: 100 * time.Millisecond, Most: time.Hour}, func(c *config) *time.Duration { return &c.hub.BodyTimeout })
 }
 
 // WithMaxGroups bounds how many groups there may be.
@@ -308,6 +303,17 @@ func WithMaxUnsent(bytes int64) Option {
 	}
 }
 
+// within sets a duration that has limits.
+func within(name string, d time.Duration, limits duration.Range, to func(*config) *time.Duration) Option {
+	return func(c *config) error {
+		if err := limits.Check(d); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		*to(c) = d
+		return nil
+	}
+}
+
 func atLeastOne(name string, n int, to func(*config) *int) Option {
 	return func(c *config) error {
 		if n < 1 {
@@ -321,36 +327,18 @@ func atLeastOne(name string, n int, to func(*config) *int) Option {
 // WithRetry sets the reconnect delay sent to clients: how long a client waits before it reconnects (the
 // retry field, WHATWG HTML 9.2.5).
 func WithRetry(d time.Duration) Option {
-	return func(c *config) error {
-		if d < time.Millisecond || d > time.Hour {
-			return fmt.Errorf("retry: %v is not from 1ms to 1h", d)
-		}
-		c.hub.Retry = d
-		return nil
-	}
+	return within("retry", d, duration.Range{Least: time.Millisecond, Most: time.Hour}, func(c *config) *time.Duration { return &c.hub.Retry })
 }
 
 // WithHeartbeat sets the interval of heartbeats on a stream without messages, unless its client asks for
 // another.
 func WithHeartbeat(d time.Duration) Option {
-	return func(c *config) error {
-		if d < 100*time.Millisecond || d > time.Hour {
-			return fmt.Errorf("heartbeat: %v is not from 100ms to 1h", d)
-		}
-		c.hub.Heartbeat = d
-		return nil
-	}
+	return within("heartbeat", d, hub.Heartbeats, func(c *config) *time.Duration { return &c.hub.Heartbeat })
 }
 
 // WithSessionTimeout sets how long a disconnected session may take to reconnect before it is gone.
 func WithSessionTimeout(d time.Duration) Option {
-	return func(c *config) error {
-		if d < 100*time.Millisecond || d > 24*time.Hour {
-			return fmt.Errorf("session-timeout: %v is not from 100ms to 24h", d)
-		}
-		c.hub.SessionTimeout = d
-		return nil
-	}
+	return within("session-timeout", d, duration.Range{Least: 100 * time.Millisecond, Most: 24 * time.Hour}, func(c *config) *time.Duration { return &c.hub.SessionTimeout })
 }
 
 // WithLogger has the hub log. Without it, the hub logs nothing.
@@ -460,26 +448,14 @@ func WithListening(f func(net.Addr)) Option {
 // WithDrainDelay makes Run serve for another d after its context has ended, while /readyz answers 503.
 // Load balancers need that time to send new requests elsewhere. After it, streams are ended.
 func WithDrainDelay(d time.Duration) Option {
-	return func(c *config) error {
-		if d < 0 || d > time.Hour {
-			return fmt.Errorf("drain-delay: %v is not from 0 to 1h", d)
-		}
-		c.drainDelay = d
-		return nil
-	}
+	return within("drain-delay", d, duration.Range{Most: time.Hour}, func(c *config) *time.Duration { return &c.drainDelay })
 }
 
 // WithIdleTimeout sets how long Run keeps a connection open that has no request. It should be longer than
 // the idle timeout of a load balancer in front of the hub: otherwise the hub may close a connection at the
 // moment when the load balancer sends a request on it.
 func WithIdleTimeout(d time.Duration) Option {
-	return func(c *config) error {
-		if d < time.Second || d > 24*time.Hour {
-			return fmt.Errorf("idle-timeout: %v is not from 1s to 24h", d)
-		}
-		c.idleTimeout = d
-		return nil
-	}
+	return within("idle-timeout", d, duration.Range{Least: time.Second, Most: 24 * time.Hour}, func(c *config) *time.Duration { return &c.idleTimeout })
 }
 
 // store opens the log.

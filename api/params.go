@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -115,40 +116,37 @@ func (q query) flag(name string, otherwise bool) (bool, error) {
 }
 
 // duration returns a parameter that is a duration within bounds, or 0 if it is absent.
-func (q query) duration(name string, least, most time.Duration) (time.Duration, error) {
+func (q query) duration(name string, limits duration.Range) (time.Duration, error) {
 	s, ok := q.has(name)
 	if !ok {
 		return 0, nil
 	}
-	d, err := duration.Parse(s)
-	if err != nil || d < least || d > most {
-		return 0, badParameter(name, "%.64q is not a duration from %v to %v, such as 15s, 2h30m or 7d", s, least, most)
+	d, err := limits.Parse(s)
+	if err != nil {
+		return 0, badParameter(name, "%s", err)
 	}
 	return d, nil
 }
 
-// count returns a parameter that is a number of at least 0, or nil if it is absent.
-func (q query) count(name string) (*int, error) {
+// count returns a parameter that is a number of at least least, or nil if it is absent.
+func (q query) count(name string, least int) (*int, error) {
 	s, ok := q.has(name)
 	if !ok {
 		return nil, nil
 	}
 	n, err := strconv.ParseUint(s, 10, 31)
-	if err != nil {
-		return nil, badParameter(name, "%.64q is not a whole number from 0 to 2147483647", s)
-	}
 	i := int(n)
+	if err != nil || i < least {
+		return nil, badParameter(name, "%.64q is not a whole number from %d to %d", s, least, math.MaxInt32)
+	}
 	return &i, nil
 }
 
 // limit returns the parameter limit, or 0 if it is absent.
 func (q query) limit() (int, error) {
-	n, err := q.count("limit")
-	switch {
-	case err != nil || n == nil:
+	n, err := q.count("limit", 1)
+	if err != nil || n == nil {
 		return 0, err
-	case *n == 0:
-		return 0, badParameter("limit", "0 is too small; leave it out for all messages")
 	}
 	return *n, nil
 }
@@ -170,7 +168,7 @@ const sinceForms = "send all, a duration such as 10m or 7d, an RFC 3339 time, or
 
 // from returns where to start, or otherwise if the request has neither since nor last.
 func (q query) from(otherwise hub.From) (hub.From, error) {
-	last, err := q.count("last")
+	last, err := q.count("last", 0)
 	if err != nil {
 		return hub.From{}, err
 	}

@@ -15,24 +15,13 @@ import (
 
 // policyJSON is a policy in a request or an answer. Absent members inherit.
 type policyJSON struct {
-	MaxMessages *int64        `json:"max_messages"`
-	MaxBytes    *int64        `json:"max_bytes"`
-	MaxAge      *durationJSON `json:"max_age"`
-	Store       *store.Kind   `json:"store"`
-	Compress    *bool         `json:"compress"`
-	Slow        *store.Slow   `json:"slow"`
-	Coalesce    *durationJSON `json:"coalesce"`
-}
-
-// durationJSON is a duration as a JSON string, such as "10m0s".
-type durationJSON time.Duration
-
-func (d durationJSON) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-func (d *durationJSON) UnmarshalText(b []byte) error {
-	v, err := duration.Parse(string(b))
-	*d = durationJSON(v)
-	return err
+	MaxMessages *int64      `json:"max_messages"`
+	MaxBytes    *int64      `json:"max_bytes"`
+	MaxAge      *string     `json:"max_age"`
+	Store       *store.Kind `json:"store"`
+	Compress    *bool       `json:"compress"`
+	Slow        *store.Slow `json:"slow"`
+	Coalesce    *string     `json:"coalesce"`
 }
 
 // policy answers with the effective policy of a filter.
@@ -81,7 +70,7 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request, _ *access.Grant)
 
 func (a *api) writePolicy(w http.ResponseWriter, f group.Filter) error {
 	p := a.hub.Policy(f)
-	compress, maxAge, coalesce := p.Compress == store.Yes, durationJSON(p.MaxAge), durationJSON(p.Coalesce)
+	compress, maxAge, coalesce := p.Compress == store.Yes, p.MaxAge.String(), p.Coalesce.String()
 	return writeValue(w, struct {
 		Filter string `json:"filter"`
 		policyJSON
@@ -94,9 +83,6 @@ var policyShape = shape{"a policy", 16 << 10,
 func badPolicy(format string, args ...any) error {
 	return &problem{status: http.StatusUnprocessableEntity, code: "policy-invalid", detail: fmt.Sprintf(format, args...)}
 }
-
-// maxCoalesce is the longest time that a policy may hold messages back.
-const maxCoalesce = time.Hour
 
 // policy checks and converts a request's policy. A 0 means no limit, while an absent member inherits.
 func (p *policyJSON) policy() (out store.Policy, err error) {
@@ -112,16 +98,21 @@ func (p *policyJSON) policy() (out store.Policy, err error) {
 		}
 		return v
 	}
-	whole := func(d *durationJSON) *int64 { return (*int64)(d) }
+	period := func(name string, s *string, limits duration.Range) time.Duration {
+		if s == nil {
+			return 0
+		}
+		d, wrong := limits.Parse(*s)
+		switch {
+		case wrong != nil:
+			err = badPolicy("%s: %s; 0s means no limit", name, wrong)
+		case d == 0:
+			d = store.Unbounded
+		}
+		return d
+	}
 	out.MaxMessages, out.MaxBytes = bound("max_messages", p.MaxMessages), bound("max_bytes", p.MaxBytes)
-	out.MaxAge = time.Duration(bound("max_age", whole(p.MaxAge)))
-	out.Coalesce = time.Duration(bound("coalesce", whole(p.Coalesce)))
-	if out.MaxAge > hub.MaxTTL {
-		err = badPolicy("max_age is longer than %v; 0 is no bound", hub.MaxTTL)
-	}
-	if out.Coalesce > maxCoalesce {
-		err = badPolicy("coalesce is longer than %v", maxCoalesce)
-	}
+	out.MaxAge, out.Coalesce = period("max_age", p.MaxAge, store.Ages), period("coalesce", p.Coalesce, store.Coalesces)
 	if p.Store != nil {
 		if out.Store = *p.Store; out.Store == "" {
 			err = badPolicy("store: \"\" is neither memory nor disk")

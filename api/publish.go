@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -117,7 +116,7 @@ func publication(r *http.Request, names []string) (p hub.Publication, err error)
 	if p.Event, err = eventName(q); err != nil {
 		return p, err
 	}
-	if p.TTL, err = q.duration("ttl", time.Millisecond, hub.MaxTTL); err != nil {
+	if p.TTL, err = q.duration("ttl", hub.TTLs); err != nil {
 		return p, err
 	}
 	if p.Retain, err = q.flag("retain", false); err != nil {

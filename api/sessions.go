@@ -229,29 +229,23 @@ func (a *api) change(w http.ResponseWriter, r *http.Request, g *access.Grant, ch
 	return nil
 }
 
-// willJSON is a last will in a request.
-type willJSON struct {
-	hub.MessageObject
-	Delay *durationJSON `json:"delay"`
-}
-
 // setWill replaces the session's last will.
 func (a *api) setWill(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	uid, err := a.ownSession(r, g)
 	if err != nil {
 		return err
 	}
-	var in willJSON
+	var in hub.WillObject
 	err = a.readObject(w, r, shape{"a will", 2 * hub.MaxWill,
 		`a will is an object such as {"group":"foo","msg":…}, with event, ttl, retain, encoding and delay ("5s") if you need them`}, &in)
 	if err != nil {
 		return err
 	}
-	d, err := in.Draft(uid)
+	d, delay, err := in.Will(uid)
 	if err != nil {
 		return err
 	}
-	if err := a.hub.SetWill(r.Context(), g, uid, &d, (*time.Duration)(in.Delay)); err != nil {
+	if err := a.hub.SetWill(r.Context(), g, uid, &d, delay); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

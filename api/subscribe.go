@@ -6,18 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/sse"
-)
-
-// Bounds of the heartbeat parameter.
-const (
-	minHeartbeat = 100 * time.Millisecond
-	maxHeartbeat = time.Hour
 )
 
 // subscribe opens a stream for one filter.
@@ -119,7 +112,7 @@ func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
 		return nil, err
 	}
 	s.NoEcho = !echo
-	if s.Heartbeat, err = q.duration("heartbeat", minHeartbeat, maxHeartbeat); err != nil {
+	if s.Heartbeat, err = q.duration("heartbeat", hub.Heartbeats); err != nil {
 		return nil, err
 	}
 	s.Secret, err = q.secret(r)

@@ -4,10 +4,18 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/duration"
 )
 
 // Unbounded, as a number in a policy, overrides an inherited bound with none.
 const Unbounded = -1
+
+// The durations that a policy may have. They are never changed.
+var (
+	Ages      = duration.Range{Most: 520 * duration.Week} // ten years
+	Coalesces = duration.Range{Most: time.Hour}
+)
 
 // Choice is yes, no, or inherited.
 type Choice int8
@@ -43,11 +51,11 @@ const (
 type Policy struct {
 	MaxMessages int64         // most messages to keep; the oldest are evicted
 	MaxBytes    int64         // most bytes of frames to keep
-	MaxAge      time.Duration // how long to keep a message
+	MaxAge      time.Duration // how long to keep a message; see Ages
 	Store       Kind
 	Compress    Choice        // compress history: less memory, more CPU to read
 	Slow        Slow          // how to treat streams that do not keep up
-	Coalesce    time.Duration // least time between two writes to a stream; messages in between are sent together
+	Coalesce    time.Duration // least time between two writes to a stream; messages in between are sent together; see Coalesces
 }
 
 // Check returns an error if a field has an invalid value. The store need not be available.
@@ -56,10 +64,21 @@ func (p Policy) Check() error {
 		name  string
 		value int64
 	}{
-		{"max_messages", p.MaxMessages}, {"max_bytes", p.MaxBytes}, {"max_age", int64(p.MaxAge)}, {"coalesce", int64(p.Coalesce)},
+		{"max_messages", p.MaxMessages}, {"max_bytes", p.MaxBytes},
 	} {
 		if f.value < Unbounded {
 			return fmt.Errorf("%s is below 0", f.name)
+		}
+	}
+	for _, f := range []struct {
+		name   string
+		value  time.Duration
+		limits duration.Range
+	}{
+		{"max_age", p.MaxAge, Ages}, {"coalesce", p.Coalesce, Coalesces},
+	} {
+		if err := f.limits.Check(f.value); err != nil && f.value != Unbounded {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
 	switch {

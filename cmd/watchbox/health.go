@@ -20,6 +20,9 @@ type health struct {
 
 // Run prints the status that the hub reports.
 func (h *health) Run() error {
+	if h.Timeout <= 0 {
+		return usageError{errors.New("--timeout is a duration above 0")}
+	}
 	path := "/readyz"
 	if h.Live {
 		path = "/healthz"

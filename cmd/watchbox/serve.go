@@ -62,18 +62,18 @@ type serve struct {
 	Retry          time.Duration `help:"Reconnect delay sent to clients (SSE retry:)." default:"1s" group:"Streams:"`
 	Heartbeat      time.Duration `help:"Interval of heartbeats on a stream without messages." default:"15s" group:"Streams:"`
 	SessionTimeout time.Duration `help:"How long a disconnected session may take to reconnect before it is gone." default:"10s" group:"Streams:"`
-	MaxStreams     int           `help:"Most open streams; 0: no bound. The default follows from the limit of open files." default:"${streams}" group:"Streams:"`
+	MaxStreams     int           `help:"Most open streams; 0: as many as the system has room for. The default follows from the limit of open files." default:"${streams}" group:"Streams:"`
 	MaxFilters     int           `help:"Most filters of one stream." default:"64" group:"Streams:"`
 	MaxUnsent      size          `help:"Memory for partly sent messages of slow clients. A stream for which there is no room is ended, and its client resumes." default:"32MiB" group:"Streams:"`
 
 	Profile     string        `help:"Defaults for memory and speed: memory (48MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
 	MaxMemory   *size         `help:"Memory for all history, including 40MiB for the process; the oldest messages are evicted first. The default depends on the profile." placeholder:"128MiB" group:"History:"`
-	MaxMessages int64         `help:"Most messages that a group keeps; 0: no bound." default:"0" group:"History:"`
-	MaxBytes    size          `help:"Most bytes that a group keeps; 0: no bound." default:"0" group:"History:"`
-	MaxAge      time.Duration `help:"How long a group keeps a message; 0: no bound." default:"0s" group:"History:"`
+	MaxMessages int64         `help:"Most messages that a group keeps; 0: as many as there is room for." default:"0" group:"History:"`
+	MaxBytes    size          `help:"Most bytes that a group keeps; 0: as many as there is room for." default:"0" group:"History:"`
+	MaxAge      time.Duration `help:"How long a group keeps a message; 0: as long as there is room." default:"0s" group:"History:"`
 
 	DataDir string `help:"Folder to keep messages in, so that they survive a restart. Without it, messages are in memory only." placeholder:"DIR" group:"Disk:"`
-	MaxDisk size   `help:"Most bytes in the folder; the oldest messages are evicted first; 0: no bound." default:"0" group:"Disk:"`
+	MaxDisk size   `help:"Most bytes in the folder; the oldest messages are evicted first; 0: as many as the disk has." default:"0" group:"Disk:"`
 	Fsync   fsync  `help:"When to sync messages to disk: always (before a POST is answered), never (left to the operating system), or an interval such as 100ms." default:"always" group:"Disk:"`
 
 	MaxMessageSize size `help:"Largest message." default:"1MiB" group:"Messages:"`

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/sse"
 )
 
@@ -40,12 +41,14 @@ type sub struct {
 func (s *sub) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if s.MaxWait <= 0 {
+	switch {
+	case s.MaxWait <= 0:
 		return usageError{errors.New("--max-wait is a duration above 0")}
-	}
-	if s.Timeout > 0 {
+	case s.Timeout < 0:
+		return usageError{errors.New("--timeout is a duration of 0 or more; 0: no timeout")}
+	case s.Timeout > 0:
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("nothing more within %v", s.Timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("nothing more within %s", duration.Format(s.Timeout)))
 		defer cancel()
 	}
 	pos, err := openPosition(s.Resume)
@@ -173,5 +176,5 @@ func disconnected(err error, wait time.Duration) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the hub ended the stream")
 	}
-	fmt.Fprintf(os.Stderr, "watchbox: %v; reconnecting in %v\n", err, wait.Round(time.Millisecond))
+	fmt.Fprintf(os.Stderr, "watchbox: %v; reconnecting in %s\n", err, duration.Format(wait.Round(time.Millisecond)))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -33,7 +34,7 @@ func (c *tokenCreate) Run() error {
 	t := access.APIToken{Name: c.Name, Subscribe: c.Subscribe, Publish: c.Publish, Admin: c.Admin}
 	switch {
 	case c.Expires < 0:
-		return usageError{fmt.Errorf("expires: %v is below 0", c.Expires)}
+		return usageError{errors.New("--expires is a duration of 0 or more; 0: for ever")}
 	case c.Expires > 0:
 		end := now.Add(c.Expires).UTC().Truncate(time.Second)
 		t.Expires = &end

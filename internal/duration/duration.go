@@ -1,4 +1,4 @@
-// Package duration reads durations as people write them: time.ParseDuration with days and weeks.
+// Package duration reads and writes durations as people do, with days and weeks, and checks their limits.
 package duration
 
 import (

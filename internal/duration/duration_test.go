@@ -27,6 +27,33 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestFormat(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 15 * time.Second: "15s", 90 * time.Second: "1m30s", time.Minute: "1m", time.Hour: "1h", time.Hour + time.Second: "1h0m1s",
+		90 * time.Minute: "1h30m", Day: "24h", -Day: "-1d", 2 * Day: "2d", 36 * time.Hour: "36h", Week: "1w", 520 * Week: "520w",
+		time.Millisecond: "1ms", 1500 * time.Microsecond: "1.5ms", -time.Second: "-1s", -time.Hour: "-1h", 1: "1ns",
+	} {
+		if got := Format(d); got != want {
+			t.Errorf("Format(%v) = %q, want %q", d, got, want)
+		}
+		if got, err := Parse(want); err != nil || got != d {
+			t.Errorf("Parse(%q) = %v, %v, want %v", want, got, err, d)
+		}
+	}
+}
+
+func TestRange(t *testing.T) {
+	r := Range{100 * time.Millisecond, 2 * Week}
+	for s, want := range map[string]string{
+		"100ms": "", "2w": "", "1h": "", "99ms": "99ms is not from 100ms to 2w", "1209600001ms": "336h0m0.001s is not from 100ms to 2w",
+		"-1s": "-1s is not from 100ms to 2w", "1y": `"1y" is not a duration such as 15s, 2h30m or 7d`, "": `"" is not a duration such as 15s, 2h30m or 7d`,
+	} {
+		if _, err := r.Parse(s); (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%q: %v, want %q", s, err, want)
+		}
+	}
+}
+
 // FuzzParse compares Parse with time.ParseDuration where both know the units.
 func FuzzParse(f *testing.F) {
 	f.Add("1h2m3.5s")
@@ -39,8 +66,10 @@ func FuzzParse(f *testing.F) {
 		if err != nil || got == math.MinInt64 {
 			return
 		}
-		if again, err := Parse(got.String()); err != nil || again != got {
-			t.Errorf("%q is %v, which reads as %v, %v", s, got, again, err)
+		for _, text := range []string{got.String(), Format(got)} {
+			if again, err := Parse(text); err != nil || again != got {
+				t.Errorf("%q is %s, which reads as %v, %v", s, text, again, err)
+			}
 		}
 	})
 }

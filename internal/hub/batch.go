@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
@@ -43,8 +42,7 @@ func (e *encoder) encodeBatch(p *Publication) error {
 	return nil
 }
 
-// MessageObject is a message as a JSON object, as it appears in a line of a batch. The body of a last
-// will has the same members and a delay.
+// MessageObject is a message as a JSON object, as it appears in a line of a batch.
 type MessageObject struct {
 	Group    string          `json:"group"`
 	Msg      json.RawMessage `json:"msg"`
@@ -77,7 +75,7 @@ func (in *MessageObject) Draft(uid string) (Draft, error) {
 		d.Data, err = decodeBytes(in.Encoding, in.Msg)
 	}
 	if err == nil && in.TTL != nil {
-		d.TTL, err = parseTTL(*in.TTL)
+		d.TTL, err = parseDuration("ttl", *in.TTL, TTLs)
 	}
 	if err == nil && in.Event != nil {
 		d.Event, err = EventName(*in.Event)
@@ -88,13 +86,33 @@ func (in *MessageObject) Draft(uid string) (Draft, error) {
 	return d, err
 }
 
+// WillObject is a last will as a JSON object.
+type WillObject struct {
+	MessageObject
+	Delay *string `json:"delay"`
+}
+
+// Will returns the message that the object describes, with the session uid as its sender, and its delay, or
+// nil for none.
+func (in *WillObject) Will(uid string) (d Draft, delay *time.Duration, err error) {
+	if in.Delay != nil {
+		after, err := parseDuration("delay", *in.Delay, WillDelays)
+		if err != nil {
+			return d, nil, err
+		}
+		delay = &after
+	}
+	d, err = in.Draft(uid)
+	return d, delay, err
+}
+
 // checkLine checks the group, TTL and event of a message of a batch.
 func checkLine(d *Draft) error {
 	if err := group.CheckClient(d.Group); err != nil {
 		return err
 	}
-	if d.TTL < 0 || d.TTL > MaxTTL {
-		return &BodyError{fmt.Sprintf("a ttl must be between 1ms and %v, or 0 for none", MaxTTL)}
+	if err := TTLs.Check(d.TTL); err != nil && d.TTL != 0 {
+		return &BodyError{fmt.Sprintf("ttl: %s; 0 means that the message does not expire", err)}
 	}
 	return CheckEvent(d.Event)
 }
@@ -109,15 +127,6 @@ func decodeBytes(encoding string, msg []byte) ([]byte, error) {
 		return nil, &BodyError{"encoding is base64, but msg is not a base64 string (RFC 4648, section 4)"}
 	}
 	return b, nil
-}
-
-// parseTTL parses the ttl member of a JSON object.
-func parseTTL(s string) (time.Duration, error) {
-	d, err := duration.Parse(s)
-	if err != nil || d < time.Millisecond || d > MaxTTL {
-		return 0, &BodyError{fmt.Sprintf("ttl: %.64q is not a duration from 1ms to %v, such as 15s or 7d", s, MaxTTL)}
-	}
-	return d, nil
 }
 
 // DecodeObject decodes a JSON object into a struct, whose members are named in lower case. A member

@@ -5,12 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/session"
 )
-
-// MaxTTL is the longest time to live of a message: about ten years.
-const MaxTTL = 520 * duration.Week
 
 // Draft is a message before it is published. A BeforePublish hook may change it.
 type Draft struct {

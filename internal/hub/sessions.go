@@ -274,8 +274,6 @@ func (h *Hub) SetWill(ctx context.Context, g *access.Grant, uid string, d *Draft
 		return err
 	case len(m.Msg) > MaxWill:
 		return &SizeError{"a will", MaxWill}
-	case delay != nil && (*delay < 0 || *delay > MaxDelay):
-		return &BodyError{fmt.Sprintf("delay: a will's delay is from 0s to %v", MaxDelay)}
 	}
 	return h.keepWill(uid, &session.Will{
 		Group: m.Group, Subject: g.Subject, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
@@ -303,10 +301,9 @@ func (h *Hub) keepWill(uid string, w *session.Will) error {
 
 // Limits of last wills.
 const (
-	MaxWill   = 64 << 10       // bytes of a will's body
-	MaxDelay  = 24 * time.Hour // longest delay of a will
-	maxWills  = 16 << 20       // bytes of all wills
-	willExtra = 512            // bytes that a will counts besides its texts
+	MaxWill   = 64 << 10 // bytes of a will's body
+	maxWills  = 16 << 20 // bytes of all wills
+	willExtra = 512      // bytes that a will counts besides its texts
 )
 
 // ErrTooManyWills reports that there is no memory for another will.

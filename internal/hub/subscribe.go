@@ -10,6 +10,7 @@ import (
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/sse"
@@ -173,7 +174,7 @@ func (h *Hub) closed(s *Subscription, uid string) func(delivery.Reason) {
 	return func(why delivery.Reason) {
 		h.count(why)
 		log("stream closed", "filters", filters, "uid", uid, "remote", remote,
-			"reason", string(why), "after", time.Since(begin).Round(time.Millisecond).String())
+			"reason", string(why), "after", duration.Format(time.Since(begin).Round(time.Millisecond)))
 	}
 }
 

@@ -29,6 +29,9 @@ const (
 	Never  Fsync = -1 // no promise; in practice within about a second
 )
 
+// Intervals are the values of an Fsync that is an interval. They are never changed.
+var Intervals = duration.Range{Least: time.Millisecond, Most: time.Hour}
+
 // delay returns how long after a commit to sync.
 func (f Fsync) delay() time.Duration {
 	if f == Never {
@@ -45,9 +48,9 @@ func ParseFsync(s string) (Fsync, error) {
 	case "never":
 		return Never, nil
 	}
-	d, err := duration.Parse(s)
-	if err != nil || d < time.Millisecond {
-		return 0, fmt.Errorf("%q is not always, never or a duration of 1ms or more", s)
+	d, err := Intervals.Parse(s)
+	if err != nil {
+		return 0, fmt.Errorf("%w, and neither always nor never", err)
 	}
 	return Fsync(d), nil
 }

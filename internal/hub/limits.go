@@ -1,0 +1,24 @@
+package hub
+
+import (
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/duration"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// The durations that settings and requests may ask for. They are never changed.
+var (
+	Heartbeats = duration.Range{Least: 100 * time.Millisecond, Most: time.Hour}
+	TTLs       = duration.Range{Least: time.Millisecond, Most: store.Ages.Most}
+	WillDelays = duration.Range{Most: 24 * time.Hour}
+)
+
+// parseDuration reads a member of a JSON object that is a duration.
+func parseDuration(member, s string, limits duration.Range) (time.Duration, error) {
+	d, err := limits.Parse(s)
+	if err != nil {
+		return 0, &BodyError{member + ": " + err.Error()}
+	}
+	return d, nil
+}
