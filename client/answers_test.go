@@ -229,6 +229,11 @@ var foreign = map[string]http.HandlerFunc{
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"code":"no-such-route"}`)
 	},
+	"JSON without an id": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"ok":true,"messages":null}`)
+	},
 	"redirect to another host": func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://login.invalid/", http.StatusTemporaryRedirect)
 	},
@@ -282,6 +287,69 @@ func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
 			lost.are("lost", "back")
 		})
 	}
+}
+
+// Each call is made again until the hub has answered it: JSON that is not a hub's is no success of any call.
+func TestNoCallTakesJSONThatIsNotAHubs(t *testing.T) {
+	r := newRig(t)
+	var answers atomic.Pointer[http.HandlerFunc]
+	r.front(&answers)
+	got := make(chan string, 10)
+	other := r.client(client.OnDirect(func(m client.Message) { got <- m.Text() }))
+	r.join(other, "elsewhere")
+	c := r.client()
+	sub, _ := r.join(c, "a")
+	for _, call := range []struct {
+		name string
+		make func() error
+	}{
+		{"Publish", func() error { return named(c.Publish(r.soon(), "a", 1)) }},
+		{"PublishBatch", func() error {
+			first, last, err := c.PublishBatch(r.soon(), []client.Draft{{Group: "a", Msg: 2}})
+			return errors.Join(named(first, err), named(last, err))
+		}},
+		{"SendTo", func() error { return named(c.SendTo(r.soon(), other.UID(), "direct")) }},
+		{"SetWill", func() error { return c.SetWill(r.soon(), "a", "gone", 0) }},
+		{"ClearWill", func() error { return c.ClearWill(r.soon()) }},
+		{"Join", func() error { _, err := c.Join(r.soon(), "b", ignore); return err }},
+		{"Leave", func() error { return sub.Leave(r.soon()) }},
+		{"Retained", func() error {
+			for _, err := range c.Retained(r.soon(), "a") {
+				return err
+			}
+			return nil
+		}},
+	} {
+		var asked atomic.Int32
+		page := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if asked.Add(1) == 2 {
+				answers.Store(nil)
+			}
+			foreign["JSON without an id"](w, req)
+		})
+		answers.Store(&page)
+		if err := call.make(); err != nil {
+			t.Errorf("%s: %v", call.name, err)
+		}
+		if n := asked.Load(); n < 2 {
+			t.Errorf("%s took the answer", call.name)
+			answers.Store(nil)
+		}
+	}
+	if text := <-got; text != "direct" {
+		t.Errorf("the other client got %q", text)
+	}
+	if list := r.history("a"); len(list) != 2 {
+		t.Errorf("the log has %q, want two messages", list)
+	}
+}
+
+// named returns an error if a call that has succeeded returned no id.
+func named(id string, err error) error {
+	if err == nil && id == "" {
+		return errors.New("it returned no id")
+	}
+	return err
 }
 
 // Before the hub has answered, the address may be wrong: nobody wants to wait for that to change.

@@ -136,7 +136,7 @@ func (c *Client) Close() error {
 func (c *Client) endSession() error {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
-	_, err := c.try(ctx, &request{method: http.MethodDelete, path: c.sessionPath("")})
+	err := c.try(ctx, &request{method: http.MethodDelete, path: c.sessionPath("")})
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
 		return nil // the session had ended already
 	}

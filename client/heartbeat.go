@@ -20,7 +20,7 @@ func (c *Client) beat(s *stream) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, c.heartbeat) // then the next one follows
-		if _, err := c.try(ctx, &request{method: http.MethodPost, path: c.sessionPath("/heartbeat")}); err != nil {
+		if err := c.try(ctx, &request{method: http.MethodPost, path: c.sessionPath("/heartbeat")}); err != nil {
 			c.logger.Debug("heartbeat failed", "error", err)
 		}
 		cancel()

@@ -67,7 +67,7 @@ func (c *Client) SendTo(ctx context.Context, uid string, v any, opts ...PublishO
 func (c *Client) Send(ctx context.Context, v any, opts ...PublishOption) (id string, err error) {
 	r, err := encode("/v1/server", v, opts)
 	if err == nil {
-		_, err = c.call(ctx, r)
+		err = c.call(ctx, r)
 	}
 	if err != nil {
 		return "", err
@@ -91,8 +91,8 @@ func (c *Client) PublishBatch(ctx context.Context, batch []Draft, opts ...Publis
 		}
 		body = append(append(body, line...), '\n')
 	}
-	answer, err := c.receipt(ctx, newPost("/v1/messages", ndjson, body, opts))
-	return answer.First, answer.ID, err
+	got, err := c.receipt(ctx, newPost("/v1/messages", ndjson, body, opts))
+	return got.First, got.ID, err
 }
 
 func (c *Client) post(ctx context.Context, path string, v any, opts []PublishOption) (id string, err error) {
@@ -100,20 +100,21 @@ func (c *Client) post(ctx context.Context, path string, v any, opts []PublishOpt
 	if err != nil {
 		return "", err
 	}
-	answer, err := c.receipt(ctx, r)
-	return answer.ID, err
+	got, err := c.receipt(ctx, r)
+	return got.ID, err
 }
 
-// receipt is the hub's answer about what it has appended.
+// receipt is the hub's answer about what it has appended. First is the id of the first of several messages.
 type receipt struct{ ID, First string }
 
+// receipt makes a request that is answered with a receipt. JSON without ids is not from a hub.
 func (c *Client) receipt(ctx context.Context, r *request) (got receipt, err error) {
-	answer, err := c.call(ctx, r)
-	if err != nil {
-		return got, err
+	r.take = func(answer []byte) bool {
+		got = receipt{}
+		return json.Unmarshal(answer, &got) == nil && got.ID != "" && (got.First != "" || r.mediaType != ndjson)
 	}
-	if err := json.Unmarshal(answer, &got); err != nil {
-		return got, fmt.Errorf("watchbox: the hub's answer: %w", err)
+	if err := c.call(ctx, r); err != nil {
+		return receipt{}, err
 	}
 	return got, nil
 }

@@ -40,32 +40,33 @@ type request struct {
 	ownKey       bool              // the caller has chosen it
 	divisible    bool              // it can be sent in parts, so that a proxy's refusal is final, too
 	lost         bool              // the hub may have done it, though its answer did not arrive
+	take         func([]byte) bool // takes the JSON of a success and reports whether it is a hub's; nil: the success has no body
 	header       func(http.Header) // gets the header of an answer that is no refusal; may be nil
 	largest      int64             // how large, in bytes, the answer may be; 0: maxAnswer
 }
 
 // call makes a request until its outcome is certain: the hub has done it or refuses it. It also ends with
 // an error of WithToken's function.
-func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error) {
+func (c *Client) call(ctx context.Context, r *request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(c.life, func() { cancel(context.Cause(c.life)) })()
 	renewed := c.token == nil
 	for failures := 0; ; failures++ {
-		answer, err := c.try(ctx, r)
+		err := c.try(ctx, r)
 		switch e, refused := errors.AsType[*Error](err); {
 		case err == nil:
-			return answer, nil
+			return nil
 		case ctx.Err() != nil:
-			return nil, gaveUp(ctx, err)
+			return gaveUp(ctx, err)
 		case refused && e.Status == http.StatusUnauthorized && !renewed:
 			renewed = true
 			continue
 		case refused && c.final(e), errors.Is(err, errToken):
-			return nil, err
+			return err
 		case refused && r.divisible && e.Status == http.StatusRequestEntityTooLarge, // a proxy's: it has never let this through
 			refused && r.divisible && !r.lost && !e.temporary() && !e.uncertain():
-			return nil, err
+			return err
 		case refused:
 			r.lost = r.lost || e.uncertain()
 			err = c.pause(ctx, err, max(e.retryAfter, c.delay(failures)))
@@ -74,7 +75,7 @@ func (c *Client) call(ctx context.Context, r *request) (answer []byte, err error
 			err = c.pause(ctx, err, c.delay(failures))
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -130,7 +131,7 @@ func (c *Client) authorize(r *http.Request) error {
 }
 
 // try makes a request once.
-func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error) {
+func (c *Client) try(ctx context.Context, r *request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(c.answer, func() { cancel(fmt.Errorf("watchbox: no answer within %v", c.answer)) })
@@ -142,7 +143,7 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, u, bytes.NewReader(r.body))
 	if err != nil {
-		return nil, &Error{Detail: err.Error()}
+		return &Error{Detail: err.Error()}
 	}
 	sent := 1 // how often Do sends the body: net/http repeats a request with a key if the connection is lost
 	if len(r.body) > 0 {
@@ -161,39 +162,38 @@ func (c *Client) try(ctx context.Context, r *request) (answer []byte, err error)
 		req.Header.Set("Idempotency-Key", r.key)
 	}
 	if err := c.authorize(req); err != nil {
-		return nil, err
+		return err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("watchbox: %w", cmp.Or(context.Cause(ctx), err))
+		return fmt.Errorf("watchbox: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	defer func() { _ = resp.Body.Close() }() // it has been read
 	r.lost = r.lost || sent > 1+redirects(resp)
-	answer, err = io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
+	answer, err := io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
 	return c.judge(r, resp, answer, err)
 }
 
-// judge returns what an answer says. One is the hub's own if it is JSON, a problem with a code, or has
-// no body because none is needed.
-func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error) ([]byte, error) {
-	switch media := mediaType(resp.Header); {
-	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusAccepted,
-		resp.StatusCode/100 == 2 && media == "application/json":
-	default:
-		e := refusal(resp.StatusCode, resp.Header, answer)
-		if e.Code != "" {
-			c.meet()
+// judge returns the error that an answer is. A success of the hub's own is the JSON that the request takes, or has no
+// body if the request takes none. A refusal of its own is a problem with a code.
+func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error) error {
+	bare := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusAccepted
+	full := resp.StatusCode/100 == 2 && !bare && mediaType(resp.Header) == "application/json"
+	switch {
+	case full && cut != nil:
+		return fmt.Errorf("watchbox: the answer was cut short: %w", cut)
+	case r.take == nil && bare, r.take != nil && full && r.take(answer):
+		c.meet()
+		if r.header != nil {
+			r.header(resp.Header)
 		}
-		return nil, e
+		return nil
 	}
-	if cut != nil {
-		return nil, fmt.Errorf("watchbox: the answer was cut short: %w", cut)
+	e := refusal(resp.StatusCode, resp.Header, answer)
+	if e.Code != "" {
+		c.meet()
 	}
-	c.meet()
-	if r.header != nil {
-		r.header(resp.Header)
-	}
-	return answer, nil
+	return e
 }
 
 // redirects returns how many redirects led to an answer.

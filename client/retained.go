@@ -53,14 +53,15 @@ func (c *Client) retained(ctx context.Context, filter, after string) (page retai
 	if after != "" {
 		q.Set("since", after)
 	}
-	answer, err := c.call(ctx, &request{
+	err = c.call(ctx, &request{
 		method: http.MethodGet, path: "/v1/retained/" + escape(filter), query: q, largest: math.MaxInt64,
+		take: func(answer []byte) bool {
+			page = retainedAnswer{}
+			return json.Unmarshal(answer, &page) == nil && page.Messages != nil
+		},
 	})
 	if err != nil {
-		return page, err
-	}
-	if err := json.Unmarshal(answer, &page); err != nil {
-		return page, fmt.Errorf("watchbox: the hub's answer: %w", err)
+		return retainedAnswer{}, err
 	}
 	return page, nil
 }

@@ -81,7 +81,7 @@ func (s *Subscription) Leave(ctx context.Context) error {
 
 // part removes a filter from the stream at the hub.
 func (c *Client) part(ctx context.Context, filter string) error {
-	_, err := c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/groups/" + escape(filter))})
+	err := c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/groups/" + escape(filter))})
 	if e, ok := errors.AsType[*Error](err); ok && (e.Status == http.StatusNotFound || e.Status == http.StatusConflict) {
 		return nil // the hub has no such filter or no stream; the stream resumes without the filter
 	}
@@ -154,7 +154,7 @@ func (c *Client) establish(ctx context.Context, s *stream, filter string, again 
 		if err != nil || live && !again {
 			return err
 		}
-		_, err = c.call(ctx, &request{method: http.MethodPut, path: c.sessionPath("/groups/" + escape(filter))})
+		err = c.call(ctx, &request{method: http.MethodPut, path: c.sessionPath("/groups/" + escape(filter))})
 		e, refused := errors.AsType[*Error](err)
 		switch {
 		case err == nil:

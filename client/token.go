@@ -49,7 +49,7 @@ func (c *Client) renew(ctx context.Context, left time.Duration) {
 
 // sendToken gives the open stream the current token. It returns how long that is valid, if it expires.
 func (c *Client) sendToken(ctx context.Context) (left time.Duration, expires bool, err error) {
-	_, err = c.try(ctx, &request{
+	err = c.try(ctx, &request{
 		method: http.MethodPut, path: c.sessionPath("/token"),
 		header: func(h http.Header) {
 			if seconds, err := strconv.ParseInt(h.Get("Watchbox-Expires-In"), 10, 64); err == nil {

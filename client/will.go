@@ -57,12 +57,11 @@ func (c *Client) tellWill(ctx context.Context) error {
 	w := c.will
 	c.mu.Unlock()
 	if w == nil {
-		_, err := c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/will")})
-		return err
+		return c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/will")})
 	}
 	body, err := toJSON(w)
 	if err == nil {
-		_, err = c.call(ctx, &request{
+		err = c.call(ctx, &request{
 			method: http.MethodPut, path: c.sessionPath("/will"), mediaType: "application/json", body: body,
 		})
 	}

@@ -128,14 +128,6 @@ function mediaType(response) {
   return (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
 }
 
-/**
- * Reports whether a response says that something was done, and comes from a hub: one without a body, or JSON.
- * @param {Response} response
- */
-function succeeded(response) {
-  return response.status === 204 || response.status === 202 || response.ok && mediaType(response) === "application/json";
-}
-
 /** @param {Response} response */
 function retryAfter(response) {
   const value = response.headers.get("Retry-After");
@@ -143,6 +135,15 @@ function retryAfter(response) {
   const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
   return ms > 0 ? ms : 0;
 }
+
+/** @param {any} answer to a publish */
+const isReceipt = (answer) => typeof answer?.id === "string";
+
+/** @param {any} answer to a batch */
+const isBatchReceipt = (answer) => isReceipt(answer) && typeof answer.first === "string";
+
+/** @param {any} answer to a request for retained messages */
+const isList = (answer) => Array.isArray(answer?.messages);
 
 /** @param {unknown} error of fetch, which gives no reason */
 function failure(error) {
@@ -275,13 +276,14 @@ class Requests {
    * @param {string} method
    * @param {string} address relative to the hub
    * @param {{body?: BodyInit, signal?: AbortSignal, headers?: Record<string, string>}} [init]
+   * @param {(answer: any) => boolean} [valid] whether the JSON is a hub's; without it, a success has no body
    * @returns {Promise<any>}
    */
-  async call(method, address, { signal, ...init } = {}) {
+  async call(method, address, { signal, ...init } = {}, valid) {
     const both = combine(signal ? [signal, this.signal] : [this.signal]);
     try {
       for (let failures = 0, renewed = false; ; failures++) {
-        const { answer, error } = await this.#once(method, address, init, both.signal);
+        const { answer, error } = await this.#once(method, address, init, both.signal, valid);
         if (!error) return answer;
         if (both.signal.aborted) throw reason(both.signal);
         if (error.status === 401 && typeof this.token === "function" && !renewed) {
@@ -302,17 +304,20 @@ class Requests {
    * @param {string} address
    * @param {{body?: BodyInit, headers?: Record<string, string>}} init
    * @param {AbortSignal} signal
+   * @param {(answer: any) => boolean} [valid]
    * @returns {Promise<{answer?: any, error?: WatchboxError}>}
    */
-  async #once(method, address, init, signal) {
+  async #once(method, address, init, signal, valid) {
     const limit = combine([signal], MAX_SILENCE + size(init.body) / SLOWEST);
     try {
       const headers = { ...init.headers, ...await this.authorization() };
       const response = await fetch(new URL(address, this.base), {
         ...init, method, headers, redirect: "manual", signal: limit.signal,
       });
-      if (!succeeded(response)) throw await refusal(response);
-      const answer = mediaType(response) === "application/json" ? await response.json() : undefined;
+      const bare = [202, 204].includes(response.status);
+      if (!response.ok || bare !== !valid || valid && mediaType(response) !== "application/json") throw await refusal(response);
+      const answer = valid && await response.json();
+      if (valid && !valid(answer)) throw await refusal(response);
       this.met = true;
       return { answer };
     } catch (e) {
@@ -1199,7 +1204,7 @@ export class Watchbox extends EventTarget {
     if (event !== undefined) q.set("event", event);
     if (ttl !== undefined) q.set("ttl", String(duration(ttl)));
     if (retain) q.set("retain", "true");
-    return this.#post(`v1/groups/${path(group)}?${q}`, encode(value), signal);
+    return this.#post(`v1/groups/${path(group)}?${q}`, encode(value), signal, isReceipt);
   }
 
   /**
@@ -1209,7 +1214,7 @@ export class Watchbox extends EventTarget {
    */
   async publishBatch(messages, { signal } = {}) {
     const lines = await Promise.all(messages.map(draft));
-    return this.#post("v1/messages", { body: lines.map((m) => JSON.stringify(m) + "\n").join(""), type: "application/x-ndjson" }, signal);
+    return this.#post("v1/messages", { body: lines.map((m) => JSON.stringify(m) + "\n").join(""), type: "application/x-ndjson" }, signal, isBatchReceipt);
   }
 
   /**
@@ -1219,7 +1224,7 @@ export class Watchbox extends EventTarget {
    */
   async retained(filter, { signal } = {}) {
     const headers = { Accept: "application/json", "Watchbox-Session": await this.#session() };
-    const { messages } = await this.#caller.call("GET", "v1/retained/" + path(filter), { headers, signal });
+    const { messages } = await this.#caller.call("GET", "v1/retained/" + path(filter), { headers, signal }, isList);
     return messages.map(decode);
   }
 
@@ -1238,7 +1243,7 @@ export class Watchbox extends EventTarget {
    * @returns {Promise<Receipt>}
    */
   async sendTo(uid, value, { signal } = {}) {
-    return this.#post("v1/sessions/" + encodeURIComponent(uid), encode(value), signal);
+    return this.#post("v1/sessions/" + encodeURIComponent(uid), encode(value), signal, isReceipt);
   }
 
   /**
@@ -1493,14 +1498,15 @@ export class Watchbox extends EventTarget {
    * @param {string} address
    * @param {{body?: BodyInit, type?: string}} content
    * @param {AbortSignal} [signal]
+   * @param {(answer: any) => boolean} [valid] as for Requests.call
    */
-  async #post(address, { body, type }, signal) {
+  async #post(address, { body, type }, signal, valid) {
     const headers = {
       ...type && { "Content-Type": type },
       "Idempotency-Key": random(), // makes retries safe
       "Watchbox-Session": await this.#session(),
     };
-    return this.#caller.call("POST", address, { body, headers, signal });
+    return this.#caller.call("POST", address, { body, headers, signal }, valid);
   }
 
   /** The session's secret: that of the leading tab, if there is one. */

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,6 +86,11 @@ var foreign = map[string]http.HandlerFunc{
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = io.WriteString(w, "<html>log in")
 	},
+	"JSON without an id": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"ok":true}`)
+	},
 	"redirect": func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://login.invalid/", http.StatusTemporaryRedirect)
 	},
@@ -124,6 +131,53 @@ func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
 				p.told("closed")
 				p.told("disconnect", "")
 			})
+		}
+	}
+}
+
+// Each call is made again until the hub has answered it.
+func TestNoCallTakesJSONThatIsNotAHubs(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex // guards asked
+	asked := map[string]int{}
+	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v1/") || isStream(r) {
+			return false
+		}
+		parts := strings.Split(r.URL.Path, "/")
+		call := r.Method + " " + parts[2] + " " + parts[len(parts)-1]
+		mu.Lock()
+		defer mu.Unlock()
+		asked[call]++
+		if asked[call] > 1 {
+			return false
+		}
+		foreign["JSON without an id"](w, r)
+		return true
+	})})
+	p := test(t, s.url(), "/")
+	var got []any
+	p.eval(&got, `const wb = t.watchbox();
+		await wb.join("a", t.hear);
+		const id = (receipt) => typeof receipt.id;
+		const results = [
+			id(await wb.publish("a", 1)), typeof (await wb.publishBatch([{ group: "a", msg: 2 }])).first,
+			id(await wb.sendTo(wb.uid, 3)), (await wb.retained("none")).length];
+		await wb.setWill("w", 4);
+		await wb.clearWill();
+		await wb.join("b", t.hear);
+		return results`)
+	if text(got) != `["string","string","string",0]` {
+		t.Errorf("got %s", text(got))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(asked) != 7 {
+		t.Errorf("the calls were %v, want 7 different ones", asked)
+	}
+	for call, n := range asked {
+		if n != 2 {
+			t.Errorf("%s was called %d times, want twice", call, n)
 		}
 	}
 }
