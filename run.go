@@ -14,7 +14,8 @@ import (
 
 // Run serves on an address until ctx ends: root, or the hub alone if root is nil. The address is one of TCP,
 // such as :1234, or of a Unix socket, such as unix:/run/watchbox.sock. At the end Run ends all streams, waits
-// for the requests under way, and returns nil unless something else went wrong. It may be called once.
+// for the requests under way, and returns nil unless something else went wrong. Close ends it, too. It may be
+// called once.
 //
 // With the hub alone, Run refuses an address that other machines can reach, unless callers need grants or
 // WithOpenToAnyone allows it.
@@ -56,6 +57,7 @@ func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Hand
 	case err := <-failed:
 		return fmt.Errorf("watchbox: %w", err)
 	case <-ctx.Done():
+	case <-h.closed:
 	}
 	if err := h.drain(failed); err != nil {
 		return err

@@ -2,6 +2,7 @@ package watchbox_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -126,6 +127,84 @@ func TestTheLogHasNoSecrets(t *testing.T) {
 	}
 	if text := log.String(); strings.Contains(text, hidden) || !strings.Contains(text, `level=DEBUG msg="GET /v1/groups/* => HTTP 400`) {
 		t.Errorf("the log is\n%s", text)
+	}
+}
+
+// TestDebugLinesOfRefusedRequestsSayWhoAndWhy covers requests that are refused before they have a route, and
+// files that are not there.
+func TestDebugLinesOfRefusedRequestsSayWhoAndWhy(t *testing.T) {
+	var log safeBuffer
+	p, cancel, ran := run(t, nil, watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	codes := []string{"host-not-allowed", "origin-not-allowed", "not-found", "not-found", "not-found", "method-not-allowed"}
+	for i, c := range []struct{ call, host, origin string }{
+		{"GET /v1/groups", "evil.test", ""}, {"GET /v1/groups", "", "https://evil.test"}, {"GET /assets/none", "", ""}, {"GET /assets/", "", ""},
+		{"GET /nothing", "", ""}, {"PUT /v1/groups", "", ""},
+	} {
+		method, path, _ := strings.Cut(c.call, " ")
+		r, err := http.NewRequestWithContext(t.Context(), method, p.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = c.host
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		resp, err := p.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if !strings.Contains(string(b), `"code":"`+codes[i]+`"`) {
+			t.Errorf("%v is answered with %s", c, b)
+		}
+	}
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != len(codes) {
+		t.Fatalf("the log is\n%s", log.String())
+	}
+	for i, line := range lines {
+		if strings.Count(line, " remote=127.0.0.1:") != 1 || strings.Count(line, " code="+codes[i]) != 1 {
+			t.Errorf("no remote address, or no code %s: %s", codes[i], line)
+		}
+	}
+}
+
+func TestRunEndsWhenTheHubIsClosedAsItStartsToListen(t *testing.T) {
+	var hub *watchbox.Hub
+	hub, err := watchbox.New(watchbox.WithDrainDelay(time.Hour), watchbox.WithListening(func(net.Addr) {
+		if err := hub.Close(); err != nil {
+			t.Error(err)
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := hub.Run(ctx, "127.0.0.1:0", nil); err != nil || ctx.Err() != nil {
+		t.Errorf("Run: %v; %v", err, ctx.Err())
+	}
+}
+
+func TestRunEndsWhenTheHubIsClosed(t *testing.T) {
+	p, _, ran := run(t, nil)
+	l := p.listen("/v1/groups/foo", secret)
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	l.has("event: bye\ndata: {\"reason\":\"shutdown\"}")
+	select {
+	case err := <-ran:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("Run goes on")
 	}
 }
 

@@ -17,9 +17,9 @@ import (
 // Options of the API.
 type Options struct {
 	Guard  Guard
-	Ignore []string     // names of query parameters to ignore, such as utm_*
-	Spec   []byte       // openapi.yaml
-	Web    http.Handler // serves / and the files of its page
+	Ignore []string // names of query parameters to ignore, such as utm_*
+	Spec   []byte   // openapi.yaml
+	Web    Files    // the start page, its files and the client for pages
 	Logger *slog.Logger
 
 	// Authorize returns what a caller may do. An error is one of package access or of the embedding
@@ -31,6 +31,11 @@ type Options struct {
 
 	// TrustedProxies say in headers which client a request is of.
 	TrustedProxies []netip.Prefix
+}
+
+// Files are files by name. Serve answers a request with one, or returns false if there is no such file.
+type Files interface {
+	Serve(w http.ResponseWriter, r *http.Request, name string) bool
 }
 
 // api holds what all handlers use.

@@ -92,9 +92,12 @@ func (g *Guard) knows(host string) bool {
 	if err != nil {
 		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	}
+	if name == "" {
+		return true
+	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	switch {
-	case name == "", name == "localhost", strings.HasSuffix(name, ".localhost"):
+	case name == "localhost", HostPattern("*.localhost").match(name):
 		return true
 	case net.ParseIP(name) != nil: // DNS cannot change where an IP address points
 		return true

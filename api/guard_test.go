@@ -107,6 +107,16 @@ func TestMountedHubAllowsAnyHostUnlessSomeAreConfigured(t *testing.T) {
 	s.wants(403, "host-not-allowed", "GET /v1/groups", "", "Host", "evil.test")
 }
 
+func TestHostsThatAreNoNamesAreRefused(t *testing.T) {
+	s := serve(t)
+	for _, host := range []string{".", ".:1234", "..", "localhost..", ".localhost", "evil.test,.localhost"} {
+		s.wants(403, "host-not-allowed", "GET /v1/groups", "", "Host", host)
+	}
+	for _, host := range []string{"localhost", "localhost.", "LOCALHOST:1", "app.localhost", "127.0.0.1", "[::1]", "[::1]:80", ":1234"} {
+		s.wants(200, "", "GET /v1/groups", "", "Host", host)
+	}
+}
+
 func TestOnlyPagesOfTheSameOriginAreAllowed(t *testing.T) {
 	s := serve(t, watchbox.WithAllowHost("example.org"))
 	for _, c := range []struct {

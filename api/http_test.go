@@ -48,7 +48,7 @@ func TestMethodsOfEachPath(t *testing.T) {
 
 func TestUnknownPathsAreNotFound(t *testing.T) {
 	s := serve(t)
-	for _, path := range []string{"/v1", "/v1/", "/v2/groups/foo", "/v1//groups/foo", "/v1/group/foo", "/v1%2Fgroups/foo", "/healthz/", "/x", "/assets/none", "/v1/sessions/x/y", "/assets/../index.html", "/index.html"} {
+	for _, path := range []string{"/v1", "/v1/", "/v2/groups/foo", "/v1//groups/foo", "/v1/group/foo", "/v1%2Fgroups/foo", "/healthz/", "/x", "/assets", "/assets/", "/assets/none", "/assets/start.js/", "/v1/sessions/x/y", "/assets/../index.html", "/index.html"} {
 		for _, m := range []string{"GET", "POST", "OPTIONS", "FOO"} {
 			if m == "FOO" && path == "/v1/" || m != "GET" && strings.HasPrefix(path, "/assets/") {
 				continue

@@ -23,6 +23,7 @@ func (a *api) logged(next http.Handler) http.Handler {
 	options := &httplog.Options{Level: slog.LevelDebug, Schema: httplog.SchemaECS.Concise(true)}
 	log := httplog.RequestLogger(debug, options)(http.HandlerFunc(func(w http.ResponseWriter, shown *http.Request) {
 		r := shown.Context().Value(originalRequest{}).(*http.Request)
+		httplog.SetAttrs(shown.Context(), slog.String("remote", r.RemoteAddr))
 		next.ServeHTTP(w, r.WithContext(context.WithValue(shown.Context(), shownURL{}, shown.URL)))
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +71,6 @@ func (h atDebug) WithGroup(name string) slog.Handler { return atDebug{h.Handler.
 func logRoute(r *http.Request) {
 	if u, ok := r.Context().Value(shownURL{}).(*url.URL); ok {
 		u.Opaque = routeOf(r) // as Path it would be escaped
-		httplog.SetAttrs(r.Context(), slog.String("remote", r.RemoteAddr))
 	}
 }
 
@@ -93,11 +93,11 @@ const noRoute = "(no route)"
 
 // routeOf returns the pattern of the route that serves a request.
 func routeOf(r *http.Request) string {
-	route := r.Pattern // set by api.route, without the router
-	if c := chi.RouteContext(r.Context()); c != nil {
-		route = c.RoutePattern()
+	c := chi.RouteContext(r.Context())
+	if c == nil {
+		return groupsPath + "*" // see route
 	}
-	return cmp.Or(route, noRoute)
+	return cmp.Or(c.RoutePattern(), noRoute)
 }
 
 // outages keeps lasting failures from filling the log. With too many groups, for example, every POST

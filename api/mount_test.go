@@ -72,6 +72,25 @@ var ways = map[string]struct {
 	}},
 }
 
+func TestMiddlewareSeesItsOwnPattern(t *testing.T) {
+	hub := newHub(t)
+	defer hub.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", hub)
+	for _, method := range []string{"POST", "GET", "DELETE"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := httptest.NewRequestWithContext(ctx, method, "/v1/groups/foo", nil)
+		if method == "GET" {
+			cancel() // or the stream would go on
+		}
+		mux.ServeHTTP(httptest.NewRecorder(), r)
+		cancel()
+		if r.Pattern != "/v1/" {
+			t.Errorf("%s: the pattern is %q", method, r.Pattern)
+		}
+	}
+}
+
 func TestHubWorksUnderAnyMountPoint(t *testing.T) {
 	for name, way := range ways {
 		for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {

@@ -54,8 +54,8 @@ func (a *api) routes() []route {
 		{"GET", "/readyz", a.serve(nothing, a.readyz)},
 		{"GET", "/metrics", a.others(metrics, a.metrics())},
 		{"GET", "/", a.serve(nothing, a.page)},
-		{"GET", "/assets/*", a.others(nothing, a.opts.Web)},
-		{"GET", "/watchbox.js", a.others(nothing, a.opts.Web)},
+		{"GET", "/assets/*", a.serve(nothing, a.asset)},
+		{"GET", "/watchbox.js", a.serve(nothing, a.script)},
 	}
 }
 
@@ -73,10 +73,8 @@ func (a *api) route(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method {
 	case http.MethodPost:
-		r.Pattern = groupsPath + "*"
 		a.publishing(w, r)
 	case http.MethodGet:
-		r.Pattern = groupsPath + "*"
 		a.listening(w, r)
 	default:
 		a.mux.ServeHTTP(w, r)

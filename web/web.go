@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"strings"
 	"time"
 )
 
@@ -22,9 +21,6 @@ var files embed.FS
 // as code.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-
-// client is the name of the client module.
-const client = "watchbox.js"
 
 // mediaTypes has the media types by extension. The system's table may differ.
 var mediaTypes = map[string]string{
@@ -41,14 +37,13 @@ type file struct {
 	mediaType string
 }
 
-// handler serves files by name, relative to this folder.
-type handler map[string]file
+// Files are the files by name, relative to this folder.
+type Files map[string]file
 
-// Handler serves the page at any path that ends in /, next to it watchbox.js and, below assets/, the page's
-// files. It may be mounted anywhere, and the prefix may be stripped or not. The page's URLs are relative, so a request
-// without the final / has to be redirected before.
-func Handler() http.Handler {
-	h := handler{}
+// New returns the files of the page: index.html, watchbox.js and, below assets/, what the page needs. The
+// page's URLs are relative: index.html has to be served at a path that ends in /, and the others next to it.
+func New() Files {
+	h := Files{}
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -64,57 +59,20 @@ func Handler() http.Handler {
 	return h
 }
 
-func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Serve answers a GET or HEAD request with the file of a name. Without such a file, it writes nothing and
+// returns false.
+func (h Files) Serve(w http.ResponseWriter, r *http.Request, name string) bool {
+	f, ok := h[name]
+	if !ok {
+		return false
+	}
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		header.Set("Allow", "GET, HEAD")
-		refuse(w, methodNotAllowed)
-		return
-	}
-	f, ok := h[name(r.URL.Path)]
-	if !ok {
-		refuse(w, notFound)
-		return
-	}
 	header.Set("Content-Type", f.mediaType)
 	header.Set("Content-Security-Policy", policy)
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cache-Control", "no-cache")
 	header.Set("ETag", f.etag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
-}
-
-// name returns the file that a path asks for, ignoring any prefix.
-func name(urlPath string) string {
-	if urlPath == "" || strings.HasSuffix(urlPath, "/") {
-		return "index.html"
-	}
-	if strings.HasSuffix(urlPath, "/"+client) {
-		return client
-	}
-	if i := strings.LastIndex(urlPath, "/assets/"); i >= 0 {
-		return urlPath[i+1:]
-	}
-	return ""
-}
-
-// refusal is a problem+json answer (RFC 9457), like those of the API.
-type refusal struct {
-	status int
-	body   string
-}
-
-var (
-	notFound = refusal{http.StatusNotFound,
-		`{"title":"Not Found","status":404,"code":"not-found","detail":"there is no such file"}`}
-	methodNotAllowed = refusal{http.StatusMethodNotAllowed,
-		`{"title":"Method Not Allowed","status":405,"code":"method-not-allowed","detail":"use GET or HEAD"}`}
-)
-
-func refuse(w http.ResponseWriter, p refusal) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(p.status)
-	_, _ = w.Write([]byte(p.body)) // an error means that the client has gone
+	return true
 }

@@ -11,15 +11,17 @@ import (
 	"testing"
 )
 
-// get asks the handler for a path, with a header's name and value after it, if any.
-func get(t *testing.T, method, target string, header ...string) *http.Response {
+// get asks for a file, with a header's name and value after it, if any.
+func get(t *testing.T, method, name string, header ...string) *http.Response {
 	t.Helper()
-	r := httptest.NewRequest(method, target, nil)
+	r := httptest.NewRequest(method, "/", nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	Handler().ServeHTTP(w, r)
+	if !New().Serve(w, r, name) {
+		t.Errorf("there is no %s", name)
+	}
 	return w.Result()
 }
 
@@ -50,27 +52,33 @@ func eachFile(t *testing.T, f func(name, text string)) {
 	}
 }
 
-func TestEachFileIsServedAtAnyMountPathWithAStrictHeader(t *testing.T) {
+func TestEachFileIsServedWithAStrictHeader(t *testing.T) {
 	eachFile(t, func(name, text string) {
-		for _, mount := range []string{"/", "/hub/", "/a/assets/b/", "/assets/"} {
-			target := mount + strings.TrimPrefix(name, "index.html")
-			r := get(t, "GET", target)
-			if r.StatusCode != http.StatusOK || body(t, r) != text {
-				t.Errorf("GET %s: status %d, want %s", target, r.StatusCode, name)
-			}
-			for header, want := range map[string]string{
-				"Content-Type":            mediaTypes[path.Ext(name)],
-				"Content-Security-Policy": policy,
-				"X-Content-Type-Options":  "nosniff",
-				"Referrer-Policy":         "no-referrer",
-				"Cache-Control":           "no-cache",
-			} {
-				if got := r.Header.Get(header); got != want || got == "" {
-					t.Errorf("GET %s: %s is %q, want %q", target, header, got, want)
-				}
+		r := get(t, "GET", name)
+		if r.StatusCode != http.StatusOK || body(t, r) != text {
+			t.Errorf("%s: status %d", name, r.StatusCode)
+		}
+		for header, want := range map[string]string{
+			"Content-Type":            mediaTypes[path.Ext(name)],
+			"Content-Security-Policy": policy,
+			"X-Content-Type-Options":  "nosniff",
+			"Referrer-Policy":         "no-referrer",
+			"Cache-Control":           "no-cache",
+		} {
+			if got := r.Header.Get(header); got != want || got == "" {
+				t.Errorf("%s: %s is %q, want %q", name, header, got, want)
 			}
 		}
 	})
+}
+
+func TestOtherNamesAreNotServed(t *testing.T) {
+	for _, name := range []string{"", "/", "assets", "assets/", "assets/none.js", "web.go", "assets/../web.go", "/index.html", "assets/start.js/"} {
+		w := httptest.NewRecorder()
+		if New().Serve(w, httptest.NewRequest("GET", "/", nil), name) || len(w.Header()) > 0 || w.Body.Len() > 0 {
+			t.Errorf("%q is answered with %v %s", name, w.Header(), w.Body)
+		}
+	}
 }
 
 func TestThePolicyAllowsNothingInlineAndNothingForeign(t *testing.T) {
@@ -90,24 +98,23 @@ func TestThePolicyAllowsNothingInlineAndNothingForeign(t *testing.T) {
 func TestAFileThatIsKnownIsNotSentAgain(t *testing.T) {
 	tags := map[string]string{}
 	eachFile(t, func(name, _ string) {
-		target := "/" + strings.TrimPrefix(name, "index.html")
-		etag := get(t, "GET", target).Header.Get("ETag")
+		etag := get(t, "GET", name).Header.Get("ETag")
 		if other, ok := tags[etag]; ok || len(etag) < 10 {
 			t.Errorf("%s has the ETag %s, as has %q", name, etag, other)
 		}
 		tags[etag] = name
-		r := get(t, "GET", target, "If-None-Match", etag)
+		r := get(t, "GET", name, "If-None-Match", etag)
 		if b := body(t, r); r.StatusCode != http.StatusNotModified || b != "" {
 			t.Errorf("%s again: status %d, %d bytes", name, r.StatusCode, len(b))
 		}
-		if r := get(t, "GET", target, "If-None-Match", `"other"`); r.StatusCode != http.StatusOK {
+		if r := get(t, "GET", name, "If-None-Match", `"other"`); r.StatusCode != http.StatusOK {
 			t.Errorf("%s after a change: status %d", name, r.StatusCode)
 		}
 	})
 }
 
 func TestHEADIsGETWithoutTheBody(t *testing.T) {
-	head, full := get(t, "HEAD", "/"), get(t, "GET", "/")
+	head, full := get(t, "HEAD", "index.html"), get(t, "GET", "index.html")
 	if b := body(t, head); head.StatusCode != http.StatusOK || b != "" {
 		t.Errorf("status %d, %d bytes", head.StatusCode, len(b))
 	}
@@ -118,33 +125,8 @@ func TestHEADIsGETWithoutTheBody(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotThereOrNotAllowedIsAProblem(t *testing.T) {
-	for _, c := range []struct {
-		method, target string
-		status         int
-		code           string
-	}{
-		{"GET", "/assets/none.js", 404, "not-found"},
-		{"GET", "/web.go", 404, "not-found"},
-		{"GET", "/assets/../web.go", 404, "not-found"},
-		{"GET", "/hub", 404, "not-found"}, // its relative addresses would lead elsewhere
-		{"POST", "/", 405, "method-not-allowed"},
-		{"DELETE", "/assets/start.js", 405, "method-not-allowed"},
-	} {
-		r := get(t, c.method, c.target)
-		b := body(t, r)
-		if r.StatusCode != c.status || r.Header.Get("Content-Type") != "application/problem+json" ||
-			!strings.Contains(b, `"code":"`+c.code+`"`) {
-			t.Errorf("%s %s: status %d, %s", c.method, c.target, r.StatusCode, b)
-		}
-		if allow := r.Header.Get("Allow"); c.status == 405 && allow != "GET, HEAD" {
-			t.Errorf("%s %s: Allow is %q", c.method, c.target, allow)
-		}
-	}
-}
-
 func TestThePageRefersToWhatIsThereByRelativeAddresses(t *testing.T) {
-	page := body(t, get(t, "GET", "/"))
+	page := body(t, get(t, "GET", "index.html"))
 	list := regexp.MustCompile(`\b(?:src|href|action|srcset|poster)\s*=\s*"([^"]*)"`).FindAllStringSubmatch(page, -1)
 	if len(list) < 5 {
 		t.Fatalf("only %d addresses found", len(list))
@@ -154,7 +136,7 @@ func TestThePageRefersToWhatIsThereByRelativeAddresses(t *testing.T) {
 		case !regexp.MustCompile(`^[a-z]`).MatchString(address) || strings.Contains(address, ":"):
 			t.Errorf("%q is not relative to the page", address)
 		case strings.HasPrefix(address, "assets/"):
-			if r := get(t, "GET", "/hub/"+address); r.StatusCode != http.StatusOK {
+			if r := get(t, "GET", address); r.StatusCode != http.StatusOK {
 				t.Errorf("%q: status %d", address, r.StatusCode)
 			}
 		case address != "openapi.yaml" && address != "metrics" && address != "readyz" && address != "v1/groups":
