@@ -96,7 +96,8 @@ func (h *Hub) OnDisconnect(f func(Session, Reason)) {
 // BeforePublish calls f with each message that a client sends, before it is appended, on the goroutine
 // of the request and with its context. An error refuses the message, and the client gets the error's
 // text. A panic is logged, and the client gets the final error program-failed. f may change the message's
-// Group and Event, and with Set its content.
+// Group and Event, and with Set its content. A message to the program alone (its Group is empty) stays one: a
+// Group that f gives it is ignored. A direct message whose Group f changes becomes a message of that group.
 func (h *Hub) BeforePublish(f func(context.Context, *Message) error) {
 	on(h.calls, "BeforePublish", &h.calls.before, f, f == nil)
 }
@@ -344,6 +345,13 @@ func (c *callbacks) Dropped() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.dropped
+}
+
+// Waiting implements hub.Observer.
+func (c *callbacks) Waiting() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(c.bytes)
 }
 
 // close waits until no callback waits or runs, for at most that long. No further events are taken.

@@ -261,6 +261,29 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 	}
 }
 
+func TestOnMessageSeesTheGroupThatAMessageWasPublishedTo(t *testing.T) {
+	h, addr := serve(t)
+	p := at(t, addr)
+	heard := make(chan watchbox.Message, 10)
+	h.OnMessage(func(m watchbox.Message) { heard <- m })
+	h.BeforePublish(func(_ context.Context, m *watchbox.Message) error { m.Group = "moved"; return nil })
+	l := p.listen("/v1/groups/%23", "")
+	p.wants(202, "POST /v1/server", "for the program") // has no group that it could be moved from
+	if m := <-heard; m.Group != "" || m.ID != "" || m.Text() != "for the program" {
+		t.Errorf("%+v", m)
+	}
+	for _, call := range []string{"POST /v1/sessions/" + l.uid, "POST /v1/groups/foo"} {
+		p.wants(201, call, "x")
+		m, sent := <-heard, l.message()
+		if sent.Group != "moved" || m.Group != "moved" || m.ID != sent.ID || m.Text() != "x" {
+			t.Errorf("%s: OnMessage gets %+v, the group %+v", call, m, sent)
+		}
+	}
+	if got := p.wants(200, "GET /v1/history/%23", ""); strings.Contains(got, "for the program") {
+		t.Errorf("it was published: %s", got)
+	}
+}
+
 // TestAHookMayKeepTheMessagesBytes keeps Data after the hook has returned.
 func TestAHookMayKeepTheMessagesBytes(t *testing.T) {
 	h, addr := serve(t)
@@ -482,8 +505,11 @@ func TestMessagesForASlowCallbackAreBoundedByTheirBytes(t *testing.T) {
 	for range 20 {
 		p.wants(201, "POST /v1/groups/foo", large, l.proof()...)
 	}
-	if body := p.wants(200, "GET /metrics", ""); !strings.Contains(body, "watchbox_callbacks_dropped_total 12\n") {
-		t.Errorf("%s", body[strings.Index(body, "watchbox_callbacks"):][:200])
+	body := p.wants(200, "GET /metrics", "")
+	for _, want := range []string{"\nwatchbox_callbacks_dropped_total 12\n", fmt.Sprintf("\nwatchbox_callback_bytes %v\n", float64(8<<20))} {
+		if !strings.Contains(body, want) {
+			t.Errorf("there is no %q in\n%s", want, body)
+		}
 	}
 	p.refused(503, "program-busy", "POST /v1/server", "hello?", l.proof()...)
 	p.wants(202, "POST /v1/server", large, other.proof()...)

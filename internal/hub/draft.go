@@ -33,7 +33,7 @@ type Message struct {
 // held. They own their arguments.
 type Observer interface {
 	// Before is called before a client's message is published. It may change the message, or refuse it
-	// with a Refusal.
+	// with a Refusal. A group that it gives to a message to the hosting program only is ignored.
 	Before(ctx context.Context, d *Draft) error
 
 	// Listens reports whether the program wants published messages. If not, the hub does not copy them.
@@ -48,6 +48,9 @@ type Observer interface {
 
 	// Dropped returns how many events the program was too slow to accept.
 	Dropped() uint64
+
+	// Waiting returns how many bytes the messages have that the program has accepted and not handled yet.
+	Waiting() int64
 }
 
 // ErrProgram reports that the BeforePublish hook of the hosting program panicked.

@@ -94,7 +94,7 @@ func (e *encoder) add(p *Publication, d Draft) error {
 		return err
 	}
 	e.push(&m)
-	if e.listens && !p.Program && !direct(p.Group) {
+	if e.listens && !p.Program && !direct(e.draft.Group) {
 		d = e.draft
 		d.Data = bytes.Clone(d.Data)
 		e.copies = append(e.copies, Message{Draft: d, Time: e.now})
@@ -112,6 +112,9 @@ func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 		was := d.Group
 		if err := e.observer.Before(e.ctx, d); err != nil {
 			return m, err
+		}
+		if was == "" {
+			d.Group = "" // a message to the program alone stays one
 		}
 		if err := checkDraft(d, was); err != nil {
 			return m, fmt.Errorf("after BeforePublish: %w", err)

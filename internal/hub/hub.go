@@ -208,6 +208,7 @@ type Stats struct {
 	Wills     int64  // bytes of last wills
 	Keys      int64  // idempotency keys whose responses are kept
 	Dropped   uint64 // events that the hosting program was too slow to accept
+	Waiting   int64  // bytes of the messages that the hosting program has not handled yet
 	Published uint64
 	Opened    uint64
 	Streams   int64
@@ -223,7 +224,7 @@ func (h *Hub) Stats() Stats {
 		Requests: h.budget.held(), Busy: h.overloaded.Load(), Wills: h.wills.Load(), Delivery: h.set.Stats(), Store: h.log.Usage(),
 	}
 	if h.opts.Observer != nil {
-		s.Dropped = h.opts.Observer.Dropped()
+		s.Dropped, s.Waiting = h.opts.Observer.Dropped(), h.opts.Observer.Waiting()
 	}
 	return s
 }
