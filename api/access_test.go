@@ -201,7 +201,7 @@ func TestEveryOperationChecksTheToken(t *testing.T) {
 				{"wrong algorithm", s.sign(jwt.SigningMethodHS384, claims), 401, "token-invalid"},
 				{"not signed", []string{"Authorization", "Bearer " + unsigned(t, claims)}, 401, "token-invalid"},
 				{"revoked", revoked, 401, "token-revoked"},
-				{"two tokens", append(valid(func(jwt.MapClaims) {}), "Cookie", "watchbox_token=other"), 400, "token-ambiguous"},
+				{"two tokens", append(valid(func(jwt.MapClaims) {}), "Cookie", tokenCookie+"=other"), 400, "token-ambiguous"},
 			} {
 				if strings.HasPrefix(op.call, "HEAD") {
 					c.code = ""
@@ -272,7 +272,7 @@ func TestOperationsThatNeedNoTokenIgnoreIt(t *testing.T) {
 	for _, call := range []string{
 		"DELETE /v1/login", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /", "GET /assets/start.js", "GET /watchbox.js", "GET /metrics",
 	} {
-		for _, header := range [][]string{nil, {"Authorization", "Bearer wrong"}, {"Cookie", "watchbox_token=wrong"}} {
+		for _, header := range [][]string{nil, {"Authorization", "Bearer wrong"}, {"Cookie", tokenCookie + "=wrong"}} {
 			if a := s.do(call, "", header...); a.status/100 != 2 {
 				t.Errorf("%s %v: %d %s", call, header, a.status, a.body)
 			}
@@ -298,7 +298,7 @@ func TestATokenMayComeInThreePlaces(t *testing.T) {
 	token := strings.TrimPrefix(s.token("anna", subscribe("foo"))[1], "Bearer ")
 	login := s.wants(204, "", "POST /v1/login", "", "Authorization", "Bearer "+token)
 	cookie, _, _ := strings.Cut(login.header.Get("Set-Cookie"), ";")
-	for _, want := range []string{"watchbox_token=" + token, "; Path=/", "; HttpOnly", "; SameSite=Strict", "; Max-Age="} {
+	for _, want := range []string{tokenCookie + "=" + token, "; Path=/", "; HttpOnly", "; SameSite=Strict", "; Max-Age="} {
 		if !strings.Contains(login.header.Get("Set-Cookie"), want) {
 			t.Errorf("the cookie has no %q: %s", want, login.header.Get("Set-Cookie"))
 		}
@@ -315,7 +315,7 @@ func TestATokenMayComeInThreePlaces(t *testing.T) {
 	s.wants(400, "token-ambiguous", "GET /v1/history/foo?access_token=x&access_token=y", "")
 	s.wants(401, "token-invalid", "GET /v1/history/foo?access_token=", "")
 	s.wants(400, "parameter-unknown", "GET /v1/history/foo?access_tokens=x", "", "Cookie", cookie)
-	if out := s.wants(204, "", "DELETE /v1/login", "", "Cookie", cookie).header.Get("Set-Cookie"); !strings.HasPrefix(out, "watchbox_token=;") || !strings.Contains(out, "Max-Age=0") {
+	if out := s.wants(204, "", "DELETE /v1/login", "", "Cookie", cookie).header.Get("Set-Cookie"); !strings.HasPrefix(out, tokenCookie+"=;") || !strings.Contains(out, "Max-Age=0") {
 		t.Errorf("logging out sets %q", out)
 	}
 	s.wants(400, "parameter-unknown", "DELETE /v1/login?a=b", "")

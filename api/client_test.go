@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,7 +18,11 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/internal/listen/certtest"
 )
+
+// tokenCookie is the name of the cookie that holds a token.
+var tokenCookie = map[bool]string{true: "__Host-watchbox_token", false: "watchbox_token"}[wire != ""]
 
 // patience is how long a test waits for one answer or one event.
 const patience = 2 * time.Minute
@@ -32,7 +37,12 @@ type server struct {
 	at     string // the path where the hub is mounted
 	client *http.Client
 	end    func() error // ends Run and returns its error
+	tls    *tls.Config  // of its clients; nil: plain HTTP
 }
+
+// wire is what the tests' hubs are reached over: plain HTTP, "tls" for HTTP/1.1 over TLS, or "h2" for HTTP/2. All
+// promises of the API hold there, too.
+var wire = os.Getenv("WATCHBOX_TEST_WIRE")
 
 // onDisk makes the tests' hubs keep their messages on disk. All promises of the API hold there, too.
 var onDisk = os.Getenv("WATCHBOX_TEST_STORE") == "disk"
@@ -62,16 +72,23 @@ func newMemoryHub(t testing.TB, opts ...watchbox.Option) *watchbox.Hub {
 func serve(t testing.TB, opts ...watchbox.Option) *server {
 	t.Helper()
 	listening := make(chan net.Addr, 1)
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: wire == "h2"}
+	conns := closeAll(transport)
+	if wire != "" {
+		cert, key, pool := certtest.Files(t)
+		opts = append(opts, watchbox.WithTLS(cert, key))
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
+	}
 	hub := newHub(t, append(opts, watchbox.WithListening(func(a net.Addr) { listening <- a }))...)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- hub.Run(ctx, "127.0.0.1:0", nil) }()
-	s := &server{TB: t, hub: hub, addr: (<-listening).String()}
+	s := &server{TB: t, hub: hub, addr: (<-listening).String(), tls: transport.TLSClientConfig.Clone()}
 	s.end = sync.OnceValue(func() error { cancel(); return <-ran })
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	s.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
+		conns() // an HTTP/2 server would wait for a second before it closes them
 		if err := s.end(); err != nil {
 			t.Errorf("Run: %v", err)
 		}
@@ -80,6 +97,28 @@ func serve(t testing.TB, opts ...watchbox.Option) *server {
 		}
 	})
 	return s
+}
+
+// closeAll has a transport remember its connections, and returns a function that closes them.
+func closeAll(tr *http.Transport) func() {
+	var mu sync.Mutex
+	var all []net.Conn
+	tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, conn)
+		}
+		return conn, err
+	}
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, conn := range all {
+			_ = conn.Close()
+		}
+	}
 }
 
 // in returns the server for a subtest.
@@ -114,12 +153,20 @@ func (a answer) decode(t testing.TB, v any) {
 	}
 }
 
+// url returns the URL that the hub is mounted at.
+func (s *server) url() string {
+	if s.tls != nil {
+		return "https://" + s.addr + s.at
+	}
+	return "http://" + s.addr + s.at
+}
+
 // request returns a request for a call such as "GET /path", with a body and the names and values of
 // header fields.
 func (s *server) request(call, body string, header ...string) *http.Request {
 	s.Helper()
 	method, target, _ := strings.Cut(call, " ")
-	r, err := http.NewRequest(method, "http://"+s.addr+s.at+target, strings.NewReader(body))
+	r, err := http.NewRequest(method, s.url()+target, strings.NewReader(body))
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -202,6 +249,9 @@ func (s *server) dial() *socket {
 	if err != nil {
 		s.Fatal(err)
 	}
+	if s.tls != nil {
+		conn = tls.Client(conn, s.tls)
+	}
 	_ = conn.SetDeadline(deadline())
 	s.Cleanup(func() { _ = conn.Close() })
 	return &socket{s.TB, conn, bufio.NewReader(conn)}
@@ -263,8 +313,11 @@ func (s *server) listen(target string, header ...string) *stream {
 // open opens a stream and reads only its header.
 func (s *server) open(target string, header ...string) *stream {
 	s.Helper()
-	st := &stream{socket: s.dial(), raw: strings.Contains(target, "format=raw")}
 	r := s.request("GET "+target, "", header...)
+	if s.tls != nil && wire == "h2" {
+		return s.openHTTP2(r)
+	}
+	st := &stream{socket: s.dial(), raw: strings.Contains(target, "format=raw")}
 	var b bytes.Buffer
 	if err := r.Write(&b); err != nil {
 		s.Fatal(err)
@@ -282,6 +335,39 @@ func (s *server) open(target string, header ...string) *stream {
 	st.header, st.in = resp.Header, bufio.NewReader(resp.Body)
 	return st
 }
+
+// openHTTP2 is open for a stream that shares its connection with other requests.
+func (s *server) openHTTP2(r *http.Request) *stream {
+	s.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	conn := &sharedConn{late: time.AfterFunc(patience, cancel), cut: cancel}
+	s.Cleanup(func() { _ = conn.Close() })
+	resp, err := s.client.Do(r.WithContext(ctx))
+	if err != nil {
+		s.Fatal(err)
+	}
+	if resp.StatusCode != 200 || resp.ProtoMajor != 2 {
+		body, _ := io.ReadAll(resp.Body)
+		s.Fatalf("GET %s: %s %s: %s", r.URL, resp.Proto, resp.Status, body)
+	}
+	theContract.check(s, r, nil, resp.StatusCode, resp.Header, []byte("a stream"))
+	in := bufio.NewReader(resp.Body)
+	return &stream{socket: &socket{s.TB, conn, in}, raw: strings.Contains(r.URL.RawQuery, "format=raw"), header: resp.Header}
+}
+
+// sharedConn is the part of a connection that an HTTP/2 stream has. It can only be closed.
+type sharedConn struct {
+	net.Conn
+	late *time.Timer
+	cut  func()
+}
+
+func (c *sharedConn) Close() error { c.late.Stop(); c.cut(); return nil }
+
+// CloseWrite does nothing: a GET has no body.
+func (c *sharedConn) CloseWrite() error { return nil }
+
+func (c *sharedConn) SetDeadline(t time.Time) error { c.late.Reset(time.Until(t)); return nil }
 
 // block returns the next block other than a heartbeat, since heartbeats come at any time.
 func (st *stream) block() string {

@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
+
 	"net/http"
 	"slices"
 	"strings"
@@ -83,7 +83,7 @@ func TestTruncatedBodyAppendsNothing(t *testing.T) {
 	} {
 		c := s.dial()
 		c.write("%s", request)
-		_ = c.Conn.(*net.TCPConn).CloseWrite()
+		_ = c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 		if a := c.response("POST"); a.status != 400 || a.code() != "body-invalid" || !strings.Contains(a.problem().Detail, "ended early") {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
@@ -178,7 +178,7 @@ func TestGarbageOnASocketDoesNoHarm(t *testing.T) {
 	} {
 		c := s.dial()
 		_, _ = io.WriteString(c, garbage)
-		_ = c.Conn.(*net.TCPConn).CloseWrite()
+		_ = c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 		resp, err := http.ReadResponse(c.in, nil)
 		if err == nil {
 			if resp.StatusCode < 400 {
@@ -208,6 +208,9 @@ func TestRequestPipelinedAfterASubscriptionIsDropped(t *testing.T) {
 	if got := s.history("foo").bodies(); got != `"good"` {
 		t.Errorf("the log has %s", got)
 	}
+	if wire != "" {
+		return // net/http owns the connection and does not read the excess
+	}
 	_, _ = io.WriteString(c, strings.Repeat(post, 100)) // the connection is closed because of the excess
 	if _, err := io.ReadAll(st.in); err != nil && !isReset(err) {
 		t.Errorf("the connection goes on: %v", err)
@@ -217,9 +220,12 @@ func TestRequestPipelinedAfterASubscriptionIsDropped(t *testing.T) {
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset by peer") }
 
 func TestClientThatHalfClosesItsConnectionIsGone(t *testing.T) {
+	if wire == "h2" {
+		t.Skip("a GET over HTTP/2 has no half that is still open")
+	}
 	s := serve(t)
 	st := s.listen("/v1/groups/foo")
-	_ = st.Conn.(*net.TCPConn).CloseWrite()
+	_ = st.Conn.(interface{ CloseWrite() error }).CloseWrite()
 	if _, err := io.ReadAll(st.in); err != nil {
 		t.Errorf("the connection goes on: %v", err)
 	}
