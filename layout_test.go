@@ -11,8 +11,8 @@ const module = "github.com/watchbox-go/watchbox"
 
 // layout is the table of docs/ARCHITECTURE.md: what each package may import of ours.
 var layout = map[string]string{
-	"cmd/watchbox":             ". internal/access internal/duration sse store store/disk",
-	"client":                   "internal/origin sse",
+	"cmd/watchbox":             ". internal/access internal/duration internal/remote sse store store/disk",
+	"client":                   "internal/origin internal/remote sse",
 	"examples/chat":            ".",
 	"test/browser":             ".",
 	".":                        "api internal/access internal/duration internal/group internal/hub internal/listen internal/session store store/disk store/memory store/tiered web",
@@ -31,6 +31,7 @@ var layout = map[string]string{
 	"internal/listen":          "",
 	"internal/listen/certtest": "",
 	"internal/origin":          "",
+	"internal/remote":          "",
 	"internal/leak":            "",
 	"sse":                      "internal/origin",
 	"web":                      "",

@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/remote"
 )
 
 // Client is one session with a hub. Its methods may be called concurrently.
@@ -47,18 +47,16 @@ type Client struct {
 // ErrClosed says that the client was closed.
 var ErrClosed = errors.New("watchbox: the client is closed")
 
-// New returns a client of the hub at an address such as http://127.0.0.1:1234, or https://example.org/hub
-// for a hub that is mounted in an application. New does not connect; the first Join does. Close the client when done.
+// New returns a client of the hub at an address such as http://127.0.0.1:1234, short 127.0.0.1:1234, or
+// https://example.org/hub for a hub that is mounted in an application. New does not connect; the first Join does. Close
+// the client when done.
 func New(address string, opts ...Option) (*Client, error) {
-	u, err := url.Parse(address)
-	switch {
-	case err != nil:
+	base, err := remote.Address(address)
+	if err != nil {
 		return nil, fmt.Errorf("watchbox: %w", err)
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
-		return nil, fmt.Errorf("watchbox: %q is not the address of a hub, such as http://127.0.0.1:1234", address)
 	}
 	c := &Client{
-		config: defaults(), base: strings.TrimSuffix(u.String(), "/"),
+		config: defaults(), base: base,
 		calls: newQueue[call](), changed: make(chan struct{}),
 		joining: make(chan struct{}, 1), willing: make(chan struct{}, 1), joined: map[string]*membership{},
 	}

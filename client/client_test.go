@@ -611,11 +611,26 @@ func TestCloseDuringOtherCalls(t *testing.T) {
 	}
 }
 
+func TestAnAddressMayBeAHostAndAPort(t *testing.T) {
+	r := newRig(t)
+	c, err := client.New(r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.Publish(r.soon(), "a", 1); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInvalidAddressesAndOptionsAreRefused(t *testing.T) {
-	for _, bad := range []string{"", "localhost:1234", "ftp://a", "http://", "http://a?b", "http://a b"} {
-		if c, err := client.New(bad); err == nil {
+	for _, bad := range []string{"", "localhost", ":1234", "ftp://a", "http://", "http://a?b", "http://a b"} {
+		c, err := client.New(bad)
+		if err == nil {
 			_ = c.Close()
 			t.Errorf("%q is taken", bad)
+		} else if !strings.Contains(err.Error(), "write HOST:PORT, or a URL such as http://") {
+			t.Errorf("%q: the error %q does not say what to write", bad, err)
 		}
 	}
 	for _, bad := range []client.Option{client.WithSecret("short"), client.WithHeartbeat(1), client.WithMaxDelay(0)} {

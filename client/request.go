@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/origin"
+	"github.com/watchbox-go/watchbox/internal/remote"
 )
 
 const (
@@ -69,7 +70,7 @@ func (c *Client) call(ctx context.Context, r *request) error {
 			return err
 		case refused:
 			r.lost = r.lost || e.uncertain()
-			err = c.pause(ctx, err, max(e.retryAfter, c.delay(failures)))
+			err = c.pause(ctx, err, max(e.RetryAfter, c.delay(failures)))
 		default:
 			r.lost = r.lost || !unsent(err)
 			err = c.pause(ctx, err, c.delay(failures))
@@ -178,7 +179,7 @@ func (c *Client) try(ctx context.Context, r *request) error {
 // body if the request takes none. A refusal of its own is a problem with a code.
 func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error) error {
 	bare := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusAccepted
-	full := resp.StatusCode/100 == 2 && !bare && mediaType(resp.Header) == "application/json"
+	full := resp.StatusCode/100 == 2 && !bare && remote.MediaType(resp.Header) == "application/json"
 	switch {
 	case full && cut != nil:
 		return fmt.Errorf("watchbox: the answer was cut short: %w", cut)

@@ -33,7 +33,8 @@ func (g *get) Run() error {
 			Messages []json.RawMessage
 			Next     string
 		}
-		if err := g.read(ctx, g.url("/v1/retained/", g.Filter)+"?"+q.Encode(), &page); err != nil {
+		valid := func() bool { return page.Messages != nil }
+		if err := g.read(ctx, g.url("/v1/retained/", g.Filter)+"?"+q.Encode(), &page, valid); err != nil {
 			return err
 		}
 		for _, data := range page.Messages {

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/remote"
 )
 
 // health checks a hub, as the health check of a container does.
 type health struct {
-	URL     string        `arg:"" optional:"" help:"Address of the hub." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
+	URL     hubURL        `arg:"" optional:"" help:"Address of the hub." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
 	Live    bool          `help:"Check only that the hub answers (/healthz), not that it is ready for messages (/readyz)."`
 	Timeout time.Duration `help:"How long to wait for the answer." default:"5s"`
 }
@@ -29,7 +30,7 @@ func (h *health) Run() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.Timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(h.URL, "/")+path, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, string(h.URL)+path, nil)
 	if err != nil {
 		return usageError{err}
 	}
@@ -48,9 +49,9 @@ func (h *health) Run() error {
 		fmt.Println(answer.Status)
 		return nil
 	}
-	var problem struct{ Code, Detail string }
-	if json.Unmarshal(body, &problem) == nil && problem.Code != "" {
-		return fmt.Errorf("the hub is not ready: %s (%s)", problem.Detail, problem.Code)
+	refusal := remote.NewRefusal(resp.StatusCode, resp.Header, body)
+	if refusal.Code != "" {
+		return fmt.Errorf("the hub is not ready: %w", refusal)
 	}
-	return errors.New("the answer is not from a hub: " + resp.Status)
+	return refusal
 }

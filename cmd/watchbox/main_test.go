@@ -109,6 +109,7 @@ func cert(ts *testscript.TestScript, _ bool, args []string) {
 type proxy struct {
 	*httptest.Server
 	page    atomic.Int32 // the status of its page; 0: none
+	json    atomic.Bool  // the page is JSON
 	asked   atomic.Int32 // how often the page was answered
 	waiting atomic.Int32 // the requests whose clients have no header of the hub yet
 }
@@ -126,7 +127,7 @@ func (w toldOf) FlushError() error {
 
 // front is the command that starts a proxy before the hub and sets FRONT_URL. With a status, the proxy cuts all
 // connections, each after its client has the header of the hub's response, and answers each request with that and a
-// page; with "hub" it no longer does; with "asked" the script waits until two requests were answered so.
+// page; with "json" it answers 200 and JSON; with "hub" it no longer does; with "asked" the script waits until two requests were answered so.
 func front(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) == 0 {
 		target, err := url.Parse(ts.Getenv("WATCHBOX_URL"))
@@ -135,9 +136,13 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 		behind.ErrorLog = log.New(io.Discard, "", 0)
 		p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if status := p.page.Load(); status != 0 {
-				w.Header().Set("Content-Type", "text/html")
+				media, body := "text/html", "<html>be right back"
+				if p.json.Load() {
+					media, body = "application/json", `{"ok":true}`
+				}
+				w.Header().Set("Content-Type", media)
 				w.WriteHeader(int(status))
-				_, _ = io.WriteString(w, "<html>be right back")
+				_, _ = io.WriteString(w, body)
 				p.asked.Add(1)
 				return
 			}
@@ -162,8 +167,12 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 	case "asked":
 		waitUntil(ts, "two requests for the page", func() bool { return p.asked.Load() >= 2 })
 	default:
-		status, err := strconv.Atoi(args[0])
+		status, err := http.StatusOK, error(nil)
+		if args[0] != "json" {
+			status, err = strconv.Atoi(args[0])
+		}
 		ts.Check(err)
+		p.json.Store(args[0] == "json")
 		waitUntil(ts, "the hub's responses", func() bool { return p.waiting.Load() == 0 })
 		p.asked.Store(0)
 		p.page.Store(int32(status))

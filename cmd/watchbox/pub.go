@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -183,34 +182,21 @@ func (p *pub) post(ctx context.Context, key string, body []byte) error {
 	}
 	req.Header.Set("Content-Type", media)
 	req.Header.Set("Idempotency-Key", key)
-	answer, err := p.do(req)
-	if err != nil {
+	var answer struct{ ID, First string }
+	var first, last store.ID
+	if err := p.do(req, &answer, func() bool {
+		if !p.Batch {
+			answer.First = answer.ID
+		}
+		var errs [2]error
+		first, errs[0] = store.ParseID(answer.First)
+		last, errs[1] = store.ParseID(answer.ID)
+		return errors.Join(errs[:]...) == nil
+	}); err != nil {
 		return err
 	}
 	p.met = true
-	if p.Print {
-		return printIDs(answer)
-	}
-	return nil
-}
-
-// printIDs prints the id of each message that a receipt is for.
-func printIDs(receipt []byte) error {
-	var r struct{ ID, First string }
-	if err := json.Unmarshal(receipt, &r); err != nil {
-		return fmt.Errorf("the hub's answer: %w", err)
-	}
-	last, err := store.ParseID(r.ID)
-	if err != nil {
-		return fmt.Errorf("the hub's answer: %w", err)
-	}
-	first := last
-	if r.First != "" {
-		if first, err = store.ParseID(r.First); err != nil {
-			return fmt.Errorf("the hub's answer: %w", err)
-		}
-	}
-	for ; first.Seq <= last.Seq; first.Seq++ {
+	for ; p.Print && first.Seq <= last.Seq; first.Seq++ {
 		fmt.Println(first)
 	}
 	return nil

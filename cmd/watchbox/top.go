@@ -82,9 +82,9 @@ func (s *screen) event(e sse.Event) {
 func (s *screen) draw(now figures, at time.Time) error {
 	var groups struct{ Groups []groupRow }
 	var sessions struct{ Sessions []sessionRow }
-	err := s.top.read(s.ctx, s.top.url("/v1/groups", ""), &groups)
+	err := s.top.read(s.ctx, s.top.url("/v1/groups", ""), &groups, func() bool { return groups.Groups != nil })
 	if err == nil {
-		err = s.top.read(s.ctx, s.top.url("/v1/sessions", ""), &sessions)
+		err = s.top.read(s.ctx, s.top.url("/v1/sessions", ""), &sessions, func() bool { return sessions.Sessions != nil })
 	}
 	switch {
 	case s.ctx.Err() != nil:
