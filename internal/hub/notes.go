@@ -96,7 +96,7 @@ func (h *Hub) noteWill(uid string, w *session.Will) error {
 	n := store.Note{Key: willNotes + uid}
 	write := func() error {
 		_, err := h.notes.AppendNoted(context.Background(), nil, n)
-		return err
+		return closedError(err)
 	}
 	if w == nil {
 		return write()
