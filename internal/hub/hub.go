@@ -74,8 +74,7 @@ type Hub struct {
 	full        fullness
 	stats       ticker
 	streams     atomic.Int64 // open or opening
-	opening     atomic.Int64 // admitted, not yet running
-	serving     atomic.Int64 // handlers that run a stream
+	handlers    handlers
 	noRoomUntil atomic.Int64 // makeRoom does nothing before this time, in Unix nanoseconds
 	opened      atomic.Uint64
 
@@ -185,10 +184,7 @@ func (h *Hub) EndStreams(why delivery.Reason) {
 	h.sessions.Close()
 	h.retries.close()
 	h.set.Close(why)
-	for by := time.Now().Add(handlersTimeout); h.opening.Load()+h.serving.Load() > 0 && time.Now().Before(by); {
-		time.Sleep(time.Millisecond)
-	}
-	if n := h.serving.Load(); n > 0 {
+	if n := h.handlers.wait(handlersTimeout); n > 0 {
 		h.opts.Logger.Warn("handlers are stuck: their clients do not read, and middleware hides the connection's write deadline", "handlers", n)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unique"
 
@@ -44,11 +43,10 @@ type Subscription struct {
 
 // Listener is an admitted subscription. The caller must call either Run or Cancel.
 type Listener struct {
-	stream  *delivery.Stream
-	hello   []byte
-	ended   func(delivery.Reason)
-	opening *atomic.Int64 // the hub's count of listeners that do not run yet
-	serving *atomic.Int64 // the hub's count of listeners that run
+	stream   *delivery.Stream
+	hello    []byte
+	ended    func(delivery.Reason)
+	handlers *handlers // of the hub
 }
 
 // Check returns an error if Subscribe would refuse the subscription regardless of the hub's limits.
@@ -95,15 +93,15 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 		return nil, err
 	}
 	h.opened.Add(1)
-	h.opening.Add(1)
+	h.handlers.add(1, 0)
 	heartbeat := s.Heartbeat
 	if heartbeat == 0 {
 		heartbeat = h.opts.Heartbeat
 	}
 	start, id := h.start(s.Filters, s.From)
-	l := &Listener{opening: &h.opening, serving: &h.serving}
+	l := &Listener{handlers: &h.handlers}
 	if err := h.attach(l, s, uid, start, heartbeat); err != nil {
-		h.opening.Add(-1)
+		h.handlers.add(-1, 0)
 		h.streams.Add(-1)
 		h.perClient.leave(client)
 		return nil, err
@@ -258,16 +256,15 @@ func (l *Listener) Hello() []byte { return l.hello }
 
 // Cancel releases the listener if its connection could not be set up.
 func (l *Listener) Cancel() {
-	l.opening.Add(-1)
+	l.handlers.add(-1, 0)
 	l.ended(delivery.Closed)
 }
 
 // Run delivers messages to the connection, to which the caller has already written Hello. It returns
 // when the HTTP handler may return.
 func (l *Listener) Run(conn sse.Conn) {
-	l.serving.Add(1)
-	defer l.serving.Add(-1)
-	l.opening.Add(-1)
+	l.handlers.add(-1, 1)
+	defer l.handlers.add(0, -1)
 	if !l.stream.Run(conn) {
 		_ = conn.Close()
 		l.ended(delivery.Closed)
