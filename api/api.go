@@ -101,9 +101,28 @@ func (a *api) receive(n need, do call) http.HandlerFunc {
 // others serves a handler that is not part of this package.
 func (a *api) others(n need, h http.Handler) http.HandlerFunc {
 	return a.serve(n, func(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(&explicit{ResponseWriter: w}, r)
 		return nil
 	})
+}
+
+// explicit sends the status 200 explicitly. A Write alone does not imply it everywhere: in a gin program,
+// the status of a NoRoute handler is 404 until the handler sets one.
+type explicit struct {
+	http.ResponseWriter
+	sent bool
+}
+
+func (e *explicit) WriteHeader(status int) {
+	e.sent = true
+	e.ResponseWriter.WriteHeader(status)
+}
+
+func (e *explicit) Write(b []byte) (int, error) {
+	if !e.sent {
+		e.WriteHeader(http.StatusOK)
+	}
+	return e.ResponseWriter.Write(b)
 }
 
 // writeJSON answers with encoded JSON.

@@ -89,6 +89,7 @@ func (a *api) writeMessages(w http.ResponseWriter, r *http.Request, what string,
 	w.Header().Add("Vary", "Accept")
 	w.Header()["X-Content-Type-Options"] = noSniff
 	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK) // see explicit
 		return nil
 	}
 	return a.writeLong(w, r, func(out *bufio.Writer) error {

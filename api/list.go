@@ -13,6 +13,7 @@ func (a *api) writeList(w http.ResponseWriter, r *http.Request, begin string, ea
 	w.Header()["Content-Type"] = jsonType
 	w.Header()["X-Content-Type-Options"] = noSniff
 	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK) // see explicit
 		return nil
 	}
 	return a.writeLong(w, r, func(out *bufio.Writer) error {

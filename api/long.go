@@ -23,6 +23,7 @@ func (a *api) writeLong(w http.ResponseWriter, r *http.Request, write func(out *
 	}
 	switch {
 	case err == nil:
+		to.begin() // if the response is empty
 		return nil
 	case !to.begun && r.Context().Err() == nil:
 		return err
@@ -44,7 +45,7 @@ type patientWriter struct {
 
 // Write implements io.Writer.
 func (p *patientWriter) Write(b []byte) (n int, err error) {
-	p.begun = true
+	p.begin()
 	for len(b) > 0 && err == nil {
 		_ = p.conn.SetWriteDeadline(time.Now().Add(p.patience))
 		var m int
@@ -55,6 +56,14 @@ func (p *patientWriter) Write(b []byte) (n int, err error) {
 		runtime.Gosched()
 	}
 	return n, err
+}
+
+// begin sends the status, once. See explicit for the reason.
+func (p *patientWriter) begin() {
+	if !p.begun {
+		p.begun = true
+		p.ResponseWriter.WriteHeader(http.StatusOK)
+	}
 }
 
 // done removes the deadline, which would apply to the connection's next response.

@@ -264,6 +264,103 @@ func TestWriterThatCannotFlushIsReported(t *testing.T) {
 	}
 }
 
+// panicking is a wrapper whose Flush always panics, as that of echo's Response does in a TimeoutHandler.
+type panicking struct {
+	http.ResponseWriter
+	why string
+}
+
+func (p panicking) Flush() { panic(p.why) }
+
+// panickingInside is panicking with an inner writer.
+type panickingInside struct{ panicking }
+
+func (p panickingInside) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// TestPanicOfAWriterEndsOnlyItsRequest: streams are written on goroutines of the hub's own, where a panic
+// would end the process.
+func TestPanicOfAWriterEndsOnlyItsRequest(t *testing.T) {
+	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"without deadlines": func(w http.ResponseWriter) http.ResponseWriter { return panicking{w, "cannot flush"} },
+		"with deadlines":    func(w http.ResponseWriter) http.ResponseWriter { return panickingInside{panicking{w, "cannot flush"}} },
+	} {
+		t.Run(name, func(t *testing.T) { panicsOnlyItsRequest(t, wrap) })
+	}
+}
+
+func panicsOnlyItsRequest(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter) {
+	panics := make(chan any, 1)
+	s := mountedBehind(t, func(hub http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() {
+				if p := recover(); p != nil {
+					panics <- p
+					panic(http.ErrAbortHandler)
+				}
+			}()
+			if r.Method == http.MethodGet {
+				w = wrap(w)
+			}
+			hub.ServeHTTP(w, r)
+		})
+	}, watchbox.WithMaxStreams(1))
+	for range 3 { // a stream that panics does not count against MaxStreams
+		c := s.dial()
+		c.write("GET /v1/groups/foo HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		select {
+		case p := <-panics:
+			if p != "cannot flush" {
+				t.Errorf("the program recovers %v", p)
+			}
+		case <-time.After(patience):
+			t.Fatal("the program gets no panic")
+		}
+	}
+	s.post("/v1/groups/foo", "x")
+}
+
+// unset is a ResponseWriter whose status is 404 until it is set, as that of a NoRoute handler of gin.
+type unset struct {
+	http.ResponseWriter
+	set bool
+}
+
+func (u *unset) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+func (u *unset) WriteHeader(status int) {
+	u.set = true
+	u.ResponseWriter.WriteHeader(status)
+}
+
+func (u *unset) Write(b []byte) (int, error) {
+	if !u.set {
+		u.WriteHeader(http.StatusNotFound)
+	}
+	return u.ResponseWriter.Write(b)
+}
+
+func TestStatusDoesNotDependOnTheWritersDefault(t *testing.T) {
+	s := mountedBehind(t, func(hub http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			u := &unset{ResponseWriter: w}
+			hub.ServeHTTP(u, r)
+			if !u.set {
+				w.WriteHeader(http.StatusNotFound)
+			}
+		})
+	})
+	for _, path := range []string{
+		"/", "/assets/start.js", "/watchbox.js", "/openapi.yaml", "/healthz", "/readyz", "/metrics", "/v1/groups", "/v1/sessions",
+		"/v1/history/foo", "/v1/retained/foo", "/v1/policies/foo", "/v1/presence/foo",
+	} {
+		s.wants(200, "", "GET "+path, "", "Accept", "*/*")
+		s.wants(200, "", "HEAD "+path, "")
+	}
+	s.wants(200, "", "GET /v1/history/foo", "", "Accept", "application/x-ndjson")
+	s.wants(200, "", "HEAD /v1/groups/foo", "")
+	s.wants(200, "", "HEAD /v1/events?group=foo", "")
+}
+
 // noDeadline is a wrapper that flushes and hides everything else.
 type noDeadline struct {
 	http.ResponseWriter

@@ -10,6 +10,7 @@ import (
 func (a *api) spec(w http.ResponseWriter, _ *http.Request, _ *access.Grant) error {
 	w.Header().Set("Content-Type", "application/yaml") // RFC 9512
 	w.Header()["X-Content-Type-Options"] = noSniff
+	w.WriteHeader(http.StatusOK) // see explicit
 	_, _ = w.Write(a.opts.Spec)
 	return nil
 }

@@ -68,21 +68,31 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, g *access.Grant, q 
 	s.Grant, s.Filters = g, set
 	if r.Method == http.MethodHead {
 		sse.SetHeader(w.Header())
-		return a.hub.Check(s)
+		if err := a.hub.Check(s); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusOK) // see explicit
+		return nil
 	}
 	l, err := a.hub.Subscribe(s)
 	if err != nil {
 		return err
 	}
+	opened := false
+	defer func() { // also if middleware panics
+		if !opened {
+			l.Cancel()
+		}
+	}()
 	conn, err := sse.Open(w, r, a.hub.Poller(), l.Hello())
 	if err != nil {
-		l.Cancel()
 		if errors.Is(err, http.ErrNotSupported) {
 			return &problem{status: http.StatusInternalServerError, code: "cannot-stream",
 				detail: "no event stream can be sent through a ResponseWriter that cannot be flushed: " + err.Error()}
 		}
 		return nil // the client left before the stream began
 	}
+	opened = true
 	l.Run(conn)
 	return nil
 }

@@ -20,7 +20,9 @@ type response struct {
 
 	once   sync.Once
 	closed chan struct{}
-	mu     sync.Mutex // held while writing, so that the handler does not return meanwhile
+
+	mu       sync.Mutex // held while writing, so that the handler does not return meanwhile
+	panicked any        // what w panicked with, or nil
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, first []byte) (Conn, error) {
@@ -36,6 +38,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, first []byte) (Conn, er
 	}
 	w.WriteHeader(http.StatusOK)
 	_, err := c.Write(first)
+	c.raise()
 	return c, err
 }
 
@@ -46,15 +49,16 @@ func padding() []byte {
 	return append(bytes.Repeat([]byte{':'}, 2<<10-1), '\n')
 }
 
-// unflushable returns nil if a ResponseController can flush w, or else the writer at which its search
-// ends. Calling Flush to find out would send the header.
+// unflushable returns nil if w can be flushed, or else the innermost writer, which cannot. Calling Flush to
+// find out would send the header. Wrappers that have both Flush and Unwrap do not count: the Flush of
+// echo's Response panics if the writer within cannot be flushed.
 func unflushable(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		switch known := w.(type) {
-		case http.Flusher, interface{ FlushError() error }:
-			return nil
 		case interface{ Unwrap() http.ResponseWriter }:
 			w = known.Unwrap()
+		case http.Flusher, interface{ FlushError() error }:
+			return nil
 		default:
 			return w
 		}
@@ -72,7 +76,7 @@ func (c *response) Write(p []byte) (int, error) {
 	return c.write(p)
 }
 
-func (c *response) write(p []byte) (int, error) {
+func (c *response) write(p []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -80,11 +84,28 @@ func (c *response) write(p []byte) (int, error) {
 		return 0, ErrClosed
 	default:
 	}
-	n, err := c.w.Write(p)
+	defer func() {
+		if r := recover(); r != nil {
+			c.panicked = r
+			err = ErrClosed
+			c.once.Do(func() { close(c.closed) }) // has Serve return
+		}
+	}()
+	n, err = c.w.Write(p)
 	if err == nil {
 		err = c.flush()
 	}
 	return n, err
+}
+
+// raise panics again, on the handler's goroutine, if middleware panicked in a write. Only there do net/http
+// and the program's middleware recover panics; on another goroutine one ends the process.
+func (c *response) raise() {
+	c.mu.Lock() // waits for a write that is under way
+	defer c.mu.Unlock()
+	if c.panicked != nil {
+		panic(c.panicked)
+	}
 }
 
 // writeInBackground writes p on another goroutine, because Close cannot interrupt the write. After Close
@@ -114,8 +135,7 @@ func (c *response) Serve(gone func(error)) {
 	}
 	gone(io.EOF)
 	_ = c.Close()
-	c.mu.Lock() // waits for a write that is under way
-	defer c.mu.Unlock()
+	c.raise()
 }
 
 func (c *response) Close() error {
