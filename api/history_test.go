@@ -2,15 +2,23 @@ package api_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/api"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 func TestHistoryListsMessagesOldestFirst(t *testing.T) {
@@ -109,6 +117,42 @@ func TestPagesOfHistoryHaveEachMessageOnce(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("limit=%d: %d messages, want %d", limit, len(got), len(want))
 		}
+	}
+}
+
+// appending is a log to which other messages are appended whenever a reader has found its start.
+type appending struct{ *memory.Log }
+
+func (a appending) Find(filters group.Set, s store.Start) store.Seq {
+	seq := a.Log.Find(filters, s)
+	for range 3 {
+		m := store.Message{Group: "foo", Msg: []byte(`"later"`), Time: time.Now()}
+		if _, err := a.Append(context.Background(), []store.Entry{m.Entry(nil)}); err != nil {
+			panic(err)
+		}
+	}
+	return seq
+}
+
+func TestHistoryHasAtMostTheLastN(t *testing.T) {
+	h, err := hub.New(appending{memory.New(memory.Options{})}, hub.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(api.New(h, api.Options{Logger: hub.Defaults().Logger}))
+	defer srv.Close()
+	defer func() { _ = h.Close() }()
+	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	for range 5 {
+		s.post("/v1/groups/foo", "x")
+	}
+	for _, query := range []string{"last=2", "last=2&limit=2", "last=2&limit=5"} {
+		if h := s.history("foo?" + query); len(h.Messages) != 2 || h.Next != "" {
+			t.Errorf("%s: %d messages, next %q", query, len(h.Messages), h.Next)
+		}
+	}
+	if h := s.history("foo?last=2&limit=1"); len(h.Messages) != 1 || h.Next == "" {
+		t.Errorf("last=2&limit=1: %d messages, next %q", len(h.Messages), h.Next)
 	}
 }
 

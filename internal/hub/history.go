@@ -27,7 +27,10 @@ func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) e
 	_, end := h.log.Bounds()
 	b := h.openReader()
 	defer b.close()
-	r := replay{History: q, start: start, end: end, left: q.Limit, yield: yield, gap: gap}
+	r := replay{History: q, start: start, end: end, left: q.Limit, newest: -1, yield: yield, gap: gap}
+	if q.From.Last != nil {
+		r.newest = *q.From.Last // more may have been appended since start
+	}
 	query := store.Query{Select: q.Filters, After: start.After, Through: end.Seq}
 	for more := query.After < end.Seq || start.Unknown != ""; more; {
 		if err := b.read(ctx, query); err != nil {
@@ -59,7 +62,7 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 	_, newest := h.log.Bounds()
 	b := h.openReader()
 	defer b.close()
-	r := replay{History: &History{Limit: q.Limit}, left: q.Limit, yield: yield}
+	r := replay{History: &History{Limit: q.Limit}, left: q.Limit, newest: -1, yield: yield}
 	query := store.Query{Select: group.Set{q.Filter}, Through: newest.Seq, Retained: true}
 	if id, err := store.ParseID(q.After); err == nil && id.Epoch == newest.Epoch && id.Seq <= newest.Seq {
 		query.After = id.Seq
@@ -138,6 +141,8 @@ type replay struct {
 	next  *store.ID
 	yield func(*store.Frame) error
 	gap   func(delivery.Gap) error
+
+	newest int // how many more messages a request for the newest gets; below 0: no bound
 }
 
 // give passes a batch's gaps and messages to the callbacks. It reports whether the limit was reached.
@@ -151,6 +156,10 @@ func (r *replay) give(b *store.Batch, after store.Seq) (done bool, err error) {
 // frames passes a batch's messages to yield. It reports whether the limit was reached.
 func (r *replay) frames(b *store.Batch) (done bool, err error) {
 	for i := range b.Frames {
+		if r.newest == 0 {
+			return true, nil
+		}
+		r.newest--
 		if r.Limit > 0 {
 			if r.left == 0 {
 				r.next = &store.ID{Epoch: b.Epoch, Seq: b.Frames[i].Seq - 1}
