@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -19,8 +20,8 @@ import (
 
 // serve is the command that runs a hub.
 type serve struct {
-	Config kong.ConfigFlag `help:"YAML file with settings, named like these flags." placeholder:"FILE"`
-	Listen string          `help:"Address to listen on: HOST:PORT, or unix:/PATH for a Unix socket." default:"127.0.0.1:1234"`
+	Config configFile `help:"YAML file with settings, named like these flags." placeholder:"FILE"`
+	Listen string     `help:"Address to listen on: HOST:PORT, or unix:/PATH for a Unix socket." default:"127.0.0.1:1234"`
 
 	ListenMode mode   `help:"Permissions of the Unix socket." default:"0660" placeholder:"MODE" group:"TLS and sockets:"`
 	TlsCert    string `help:"Serve TLS with the certificate, and its chain, in this PEM file. It is read again when it changes." placeholder:"FILE" group:"TLS and sockets:"`
@@ -85,6 +86,20 @@ type serve struct {
 	LogLevel   string `help:"Lowest level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
 	LogFormat  string `help:"Log as text or json." enum:"text,json" default:"text" group:"Log:"`
 	LogStreams bool   `help:"Log a line when a stream opens and when it closes." group:"Log:"`
+}
+
+// Validate refuses settings that are given and empty, mostly because of a variable that is not set: without
+// --token-file everyone may do everything, and without --data-dir messages do not survive a restart.
+func (s *serve) Validate(ctx *kong.Context) error {
+	for _, f := range ctx.Selected().Flags {
+		switch v := f.Target; v.Kind() {
+		case reflect.String, reflect.Slice:
+			if f.Set && v.Len() == 0 {
+				return fmt.Errorf("--%s: the value is empty: give one, or leave the setting out", f.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // Run serves until SIGINT or SIGTERM.
