@@ -22,16 +22,17 @@ type Conn interface {
 	// Blocking reports whether the Conn can be written to with Write only.
 	Blocking() bool
 
-	// Serve calls gone when the other side has closed the connection, with the reason: io.EOF, an
+	// Watch has gone called when the other side has closed the connection, with the reason: io.EOF, an
 	// error of the operating system, or an error whose Timeout method returns true if the other
-	// side stopped acknowledging data. It calls gone at most once. After Close it may or may not
-	// call it. gone must not block.
-	//
+	// side stopped acknowledging data. gone is called at most once. After Close it may or may not
+	// be called. It must not block.
+	Watch(gone func(error))
+
 	// Serve returns when the handler that opened the Conn may return: at once, or, if net/http
 	// writes the response, after the connection was closed by either side and nothing writes to
 	// it any more. A ResponseWriter without deadlines may be stuck in a write for as long as the
 	// client does not read; Serve then waits for it.
-	Serve(gone func(error))
+	Serve()
 
 	// Close ends the response. A Write that is waiting returns with an error.
 	Close() error

@@ -53,7 +53,8 @@ func unstartedOpener(p *Poller) *opener {
 			return
 		}
 		o.conns <- c
-		c.Serve(func(err error) { o.gone <- err })
+		c.Watch(func(err error) { o.gone <- err })
+		c.Serve()
 		o.returned <- struct{}{}
 	}))
 	return o
@@ -221,7 +222,6 @@ func TestResponse(t *testing.T) {
 				t.Error(err)
 			}
 			body.ended()
-			<-o.gone
 			<-o.returned
 			if n, err := c.Write([]byte("late")); n != 0 || err != ErrClosed {
 				t.Errorf("a late Write: %d, %v, want ErrClosed", n, err)
@@ -401,7 +401,6 @@ func closeDuringAWrite(t *testing.T, o *opener) {
 	if n, err := c.Write([]byte("late")); n != 0 || err != ErrClosed {
 		t.Errorf("Write after Close: %d, %v, want ErrClosed", n, err)
 	}
-	<-o.gone
 	select {
 	case <-o.returned:
 		t.Error("the handler returned during its write")
@@ -442,8 +441,8 @@ func TestResponsesAtRandom(t *testing.T) {
 			_ = c.Close()
 		} else {
 			_ = resp.Body.Close()
+			<-o.gone
 		}
-		<-o.gone
 		<-ended
 		<-o.returned
 		_ = resp.Body.Close()

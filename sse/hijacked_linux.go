@@ -27,7 +27,7 @@ const (
 // the net.Conn, which would take as much memory again.
 type hijacked struct {
 	poller *Poller
-	gone   func(error) // nil until Serve
+	gone   func(error) // nil until Watch
 	slot   int32       // in the poller
 	early  int32       // bytes that the client has sent; used by the poller's goroutine only
 
@@ -36,7 +36,7 @@ type hijacked struct {
 	errno   int32      // the error of a write: the kernel reports it only once
 	checked bool       // it is on the poller's list of connections with unacknowledged data
 	silent  int8       // checks in a row that found the peer silent
-	failed  error      // why it was closed, if the poller heard of it before Serve
+	failed  error      // why it was closed, if the poller heard of it before Watch
 }
 
 // hijack hijacks the connection and sends the header and the first bytes of the body.
@@ -136,7 +136,9 @@ func (c *hijacked) Write(p []byte) (int, error) {
 	}
 }
 
-func (c *hijacked) Serve(gone func(error)) {
+func (c *hijacked) Serve() {}
+
+func (c *hijacked) Watch(gone func(error)) {
 	c.mu.Lock()
 	failed := c.failed
 	c.gone = gone

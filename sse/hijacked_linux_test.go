@@ -155,7 +155,8 @@ func TestAClosedConnectionIsNoticed(t *testing.T) {
 				return err != nil
 			})
 			gone := make(chan error, 2)
-			c.Serve(func(err error) { gone <- err })
+			c.Watch(func(err error) { gone <- err })
+			c.Serve()
 			if err := <-gone; err != test.why {
 				t.Errorf("gone: %v, want %v", err, test.why)
 			}
@@ -206,7 +207,8 @@ func TestGoneIsNotCalledAfterClose(t *testing.T) {
 	c, p := taken(t, poller(t, 0))
 	_ = c.Close()
 	_ = p.Close()
-	c.Serve(func(err error) { t.Errorf("gone: %v", err) })
+	c.Watch(func(err error) { t.Errorf("gone: %v", err) })
+	c.Serve()
 }
 
 func TestTryWriteTakesWhatFits(t *testing.T) {
@@ -255,7 +257,8 @@ func TestCloseEndsAWriteThatWaits(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			leavesNothing(t)
 			c, p := taken(t, poller(t, 0))
-			c.Serve(func(error) {})
+			c.Watch(func(error) {})
+			c.Serve()
 			ended := stuck(c, nil)
 			settle(t, "Write does not wait", func() bool { return waits(c) })
 			end(c, p)
@@ -341,7 +344,8 @@ func TestConnectionsAtRandom(t *testing.T) {
 			return // the client has left at once
 		}
 		conns[i] <- c
-		c.Serve(func(error) { gone[i].Add(1) })
+		c.Watch(func(error) { gone[i].Add(1) })
+		c.Serve()
 	})}
 	go func() { _ = srv.Serve(ln) }()
 

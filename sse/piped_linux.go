@@ -33,8 +33,8 @@ func newPiped(conn net.Conn, early int) Conn {
 	}}
 }
 
-func (c *piped) Serve(gone func(error)) {
-	c.response.Serve(gone)
+func (c *piped) Serve() {
+	c.response.Serve()
 	_ = c.Close()
 }
 

@@ -64,8 +64,10 @@ func TestAConnectionThatHidesItsSocket(t *testing.T) {
 			write(t, c, "data: a\n\n")
 			p.expect("data: a\n\n")
 			end(c, p)
-			if err := <-o.gone; err != io.EOF {
-				t.Errorf("gone: %v", err)
+			if name != "Close" { // after Close, gone may be called or not
+				if err := <-o.gone; err != io.EOF {
+					t.Errorf("gone: %v", err)
+				}
 			}
 			<-o.returned
 			if _, err := c.Write([]byte("late")); err != ErrClosed {
@@ -99,7 +101,8 @@ func TestAHiddenConnectionThatWasNeverServedIsClosed(t *testing.T) {
 	if _, err := ours.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the other side reads: %v", err)
 	}
-	c.Serve(func(error) {})
+	c.Watch(func(error) {})
+	c.Serve()
 }
 
 func TestAConnectionThatChangesWhatIsWrittenIsNotBypassed(t *testing.T) {

@@ -18,6 +18,8 @@ type response struct {
 	deadline func(time.Time) error // nil: writes cannot be interrupted
 	peer     context.Context       // ends when the other side is gone
 
+	unwatch func() // ends what Watch began; nil before
+
 	once   sync.Once
 	closed chan struct{}
 
@@ -128,13 +130,25 @@ func (c *response) writeInBackground(p []byte) (int, error) {
 	}
 }
 
-func (c *response) Serve(gone func(error)) {
+func (c *response) Watch(gone func(error)) {
+	left := func() { gone(io.EOF) }
+	stop := context.AfterFunc(c.peer, left)
+	c.unwatch = func() {
+		if stop() && c.peer.Err() != nil { // the context ends before it starts what waits for it
+			left()
+		}
+	}
+}
+
+func (c *response) Serve() {
 	select {
 	case <-c.peer.Done():
 	case <-c.closed:
 	}
-	gone(io.EOF)
 	_ = c.Close()
+	if c.unwatch != nil {
+		c.unwatch()
+	}
 	c.raise()
 }
 

@@ -52,7 +52,8 @@ func TestAClientThatPausesIsKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			leavesNothing(t)
 			c, p := taken(t, poller(t, testTimeout))
-			c.Serve(func(err error) { t.Errorf("the client is given up: %v", err) })
+			c.Watch(func(err error) { t.Errorf("the client is given up: %v", err) })
+			c.Serve()
 			p.header()
 			written := fill(t, c, unread)
 			settle(t, "the window is not closed", func() bool {
@@ -94,7 +95,8 @@ func TestAClientThatAcknowledgesNothingIsGone(t *testing.T) {
 			leavesNothing(t)
 			c, p := taken(t, poller(t, testTimeout))
 			gone := make(chan error, 1)
-			c.Serve(func(err error) { gone <- err })
+			c.Watch(func(err error) { gone <- err })
+			c.Serve()
 			p.header()
 			fill(t, c, unread)
 			p.deafen()
@@ -119,7 +121,8 @@ func TestAcknowledgedConnectionsAreNotChecked(t *testing.T) {
 	leavesNothing(t)
 	pl := poller(t, testTimeout)
 	c, p := taken(t, pl)
-	c.Serve(func(error) {})
+	c.Watch(func(error) {})
+	c.Serve()
 	p.header()
 	listed := func() int {
 		pl.mu.Lock()

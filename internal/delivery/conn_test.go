@@ -86,7 +86,9 @@ func (c *fakeConn) sleep() {
 
 func (c *fakeConn) Blocking() bool { return c.blocking }
 
-func (c *fakeConn) Serve(func(error)) {}
+func (c *fakeConn) Serve() {}
+
+func (c *fakeConn) Watch(func(error)) {}
 
 func (c *fakeConn) Close() error {
 	c.mu.Lock()

@@ -174,6 +174,7 @@ func (s *Stream) Run(conn sse.Conn) bool {
 		s.part()
 		return false
 	}
+	conn.Watch(s.Gone) // before follow: a client may leave while the stream catches up
 	s.follow()
 	return true
 }

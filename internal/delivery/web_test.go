@@ -54,7 +54,7 @@ func (w *web) serve(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.parked <- true
-	conn.Serve(a.stream.Gone)
+	conn.Serve()
 }
 
 // run opens the listener's connection and returns when the stream has followed to the end.

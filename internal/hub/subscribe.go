@@ -270,5 +270,5 @@ func (l *Listener) Run(conn sse.Conn) {
 		l.ended(delivery.Closed)
 		return
 	}
-	conn.Serve(l.stream.Gone)
+	conn.Serve()
 }
