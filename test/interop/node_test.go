@@ -1,33 +1,32 @@
 package interop_test
 
 import (
-	"bytes"
 	"context"
 	"strconv"
 	"testing"
 )
 
-// Clients from npm, a hundred of each kind in one process of Node.
+// Clients from npm, a hundred of each kind in one process of Node, as docs/CLIENTS.md shows them.
 func TestNodeClientsSurviveRestarts(t *testing.T) {
-	for name, script := range map[string]string{
-		"eventsource":                   "testdata/listen.mjs",
-		"event-source-polyfill":         "testdata/polyfill.mjs",
-		"@microsoft/fetch-event-source": "testdata/fetch.mjs",
-	} {
+	for _, name := range []string{"eventsource", "event-source-polyfill", "@microsoft/fetch-event-source"} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t)
+			script := snippet(t, "js", `from "`+name+`"`, s)
 			survive(t, s, func(c *crowd) {
-				ctx, cancel := context.WithCancel(context.Background())
-				ended := make(chan struct{})
-				go func() {
-					defer close(ended)
-					shell(ctx, t, func(line []byte) {
-						client, data, _ := bytes.Cut(line, []byte(" "))
-						c.hear(number(t, string(client)), data)
-					}, "node", script, s.url("/v1/groups/a?since=all"), strconv.Itoa(clients))
-				}()
-				t.Cleanup(func() { cancel(); <-ended })
+				process(t, c, "node", "testdata/snippet.mjs", script, strconv.Itoa(clients))
 			})
 		})
 	}
+}
+
+// process runs a command that is a crowd of clients: it prints the number of a client before each message. It ends with
+// the test.
+func process(t *testing.T, c *crowd, name string, args ...string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		shell(ctx, t, func(line []byte) { c.hearLine(line) }, name, args...)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
 }

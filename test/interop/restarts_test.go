@@ -1,7 +1,9 @@
 package interop_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +47,17 @@ func (c *crowd) hear(client int, data []byte) {
 	c.next[client] = *m.Msg + 1
 	close(c.moved)
 	c.moved = make(chan struct{})
+}
+
+// hearLine is hear for a line with the number of the client before the data.
+func (c *crowd) hearLine(line []byte) {
+	number, data, _ := bytes.Cut(line, []byte(" "))
+	client, err := strconv.Atoi(string(number))
+	if err != nil || client < 0 || client >= clients {
+		c.t.Errorf("%q does not begin with the number of a client", line)
+		return
+	}
+	c.hear(client, data)
 }
 
 // await waits until all clients have received n messages.
