@@ -3,7 +3,6 @@ package disk
 import (
 	"container/heap"
 	"math"
-	"slices"
 	"sync/atomic"
 
 	names "github.com/watchbox-go/watchbox/internal/group"
@@ -18,6 +17,8 @@ type group struct {
 	now  state         // guarded by the log's mu
 	gone atomic.Uint64 // now.gone, for readers of the disk, which do not hold the lock
 
+	links [lossKinds]lossLink // guarded by the log's mu
+
 	next        state // the committer's own, as is what follows
 	policy      store.Policy
 	fresh       []int     // indices of the turn's messages of this group that are not evicted
@@ -26,7 +27,7 @@ type group struct {
 	purge       store.Seq // the last message that a purge has to evict
 	unsaved     bool      // it has changed since its record was written
 	listedEmpty bool      // it is in the list of groups that hold nothing
-	aging       bool      // it is in the heap of those that lose a message by age
+	aging       int       // its place, from 1, in the heap of those that lose a message by age; 0: not in it
 }
 
 // state is the part of a group that a commit changes.
@@ -62,7 +63,7 @@ func (s *state) empty() bool { return s.messages == 0 && s.retained == 0 }
 
 // What groups take in memory.
 const (
-	groupCost  = 680 // bytes each, about, beside the name
+	groupCost  = 720 // bytes each, about, beside the name
 	groupParts = 2   // of the memory: what all together may take
 )
 
@@ -209,10 +210,10 @@ func (l *Log) dropGroup(g *group) {
 	l.names.Delete(g.name)
 	delete(l.byNo, g.no)
 	l.groupBytes -= g.cost()
-	if g.aging {
-		l.byAge = slices.DeleteFunc(l.byAge, func(a aging) bool { return a.g == g })
-		heap.Init(&l.byAge)
+	for kind := range l.lost {
+		l.unlistLoss(g, kind)
 	}
+	l.stopAging(g)
 }
 
 // aging is a group in the heap of ages. It loses no message by age before due.
@@ -227,33 +228,33 @@ type ageHeap []aging
 // Len implements heap.Interface, as do those below.
 func (h ageHeap) Len() int           { return len(h) }
 func (h ageHeap) Less(i, k int) bool { return h[i].due < h[k].due }
-func (h ageHeap) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }
+func (h ageHeap) Swap(i, k int) {
+	h[i], h[k] = h[k], h[i]
+	h[i].g.aging, h[k].g.aging = i+1, k+1
+}
 
 // Push puts a group last.
-func (h *ageHeap) Push(x any) { *h = append(*h, x.(aging)) }
+func (h *ageHeap) Push(x any) {
+	a := x.(aging)
+	*h = append(*h, a)
+	a.g.aging = len(*h)
+}
 
 // Pop takes the last group.
 func (h *ageHeap) Pop() any {
 	last := len(*h) - 1
 	x := (*h)[last]
 	*h = (*h)[:last]
+	x.g.aging = 0
 	return x
 }
 
-// resort makes the heap anew, when policies have changed.
-func (l *Log) resort() {
-	l.byAge = l.byAge[:0]
-	for _, g := range l.groups {
-		g.aging = false
-		l.age(g)
-	}
-}
-
-// publish makes next the state that readers see, and gives new losses their time.
-func (g *group) publish(losses *store.Clock) {
-	for _, loss := range []*store.Loss{&g.next.evicted, &g.next.removed} {
+// show makes next the state of a group that readers see, and gives new losses their time.
+func (l *Log) show(g *group) {
+	for kind, loss := range [lossKinds]*store.Loss{evictedLoss: &g.next.evicted, removedLoss: &g.next.removed} {
 		if loss.Seq > 0 && loss.At == 0 {
-			loss.At = losses.Tick()
+			loss.At = l.opts.Losses.Tick()
+			l.listLoss(g, kind)
 		}
 	}
 	g.now = g.next
@@ -262,8 +263,14 @@ func (g *group) publish(losses *store.Clock) {
 
 // age puts a group into the heap of ages, if it has a message that will be too old.
 func (l *Log) age(g *group) {
-	if due := g.due(); !g.aging && due != math.MaxInt64 {
-		g.aging = true
+	if due := g.due(); g.aging == 0 && due != math.MaxInt64 {
 		heap.Push(&l.byAge, aging{due, g})
+	}
+}
+
+// stopAging removes a group from the heap of ages.
+func (l *Log) stopAging(g *group) {
+	if g.aging > 0 {
+		heap.Remove(&l.byAge, g.aging-1)
 	}
 }

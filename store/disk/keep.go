@@ -36,24 +36,49 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 			}
 			return b.Set(key, value, nil)
 		})
-		return l.apply(f, t)
+		l.changed = append(l.changed, change{filter: f})
+		return nil
 	}
 	_, err := l.do(o)
 	return err
 }
 
-// apply has the groups that a filter matches be kept as policies say now.
-func (l *Log) apply(f names.Filter, t *turn) error {
-	for _, g := range l.groups {
-		if !f.Match(g.name) {
-			continue
+// change is a filter whose policy has changed. The groups with names after this one are still to be given the
+// policy that applies now.
+type change struct {
+	filter names.Filter
+	after  string
+}
+
+// maxChanged is how many groups are given their policy in one turn. Each needs a lookup among the policies.
+const maxChanged = 1024
+
+// applyPolicies continues with the policies that have changed.
+func (l *Log) applyPolicies(t *turn) error {
+	var matched []*group
+	left := maxChanged
+	for len(l.changed) > 0 && left > 0 {
+		c := &l.changed[0]
+		left-- // a filter that matches no group costs something, too
+		c.after = l.names.Walk(c.after, c.filter.Prefix(), left+1, func(_ string, g *group) {
+			if left--; c.filter.Match(g.name) {
+				matched = append(matched, g)
+			}
+		})
+		if c.after != "" {
+			break
 		}
+		l.changed = l.changed[1:]
+	}
+	l.mostHeld.note(len(matched))
+	for _, g := range matched {
 		g.policy = l.policies.Effective(names.Exact(g.name), l.opts.Server)
 		if err := l.enforce(g, t); err != nil {
 			return err
 		}
+		l.stopAging(g)
+		l.age(g)
 	}
-	l.resort()
 	return nil
 }
 

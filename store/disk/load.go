@@ -235,7 +235,8 @@ func (l *Log) settle() {
 		l.next.lostMax = max(l.next.lostMax, s.evicted.Seq)
 		l.clock = max(l.clock, s.head.time)
 		l.noteEmpty(g)
-		g.publish(l.opts.Losses)
+		l.show(g)
+		l.age(g)
 		if !g.overdue && g.excess(now) { // the bounds may have been changed meanwhile
 			g.overdue = true
 			l.overdue = append(l.overdue, g)
@@ -245,7 +246,6 @@ func (l *Log) settle() {
 	l.next.lostMax = max(l.next.lostMax, l.next.forgotten.Seq)
 	l.next.removedMax = l.next.lostMax
 	l.now = l.next
-	l.resort()
 	l.newest.Store(uint64(l.last))
 	l.tail.base = l.last
 }

@@ -100,6 +100,8 @@ type Log struct {
 	parked parking
 
 	deletedBytes atomic.Int64 // bytes that deleted messages may still take on disk
+	mostHeld     most         // groups that one hold of mu, or one turn that applies policies, examined
+	mostLooked   most         // messages that one step of backward examined
 	reclaims     atomic.Bool  // tables are being merged, to give them back
 	closing      context.Context
 	stopMerging  context.CancelFunc // ends closing
@@ -117,6 +119,7 @@ type Log struct {
 	policies   store.Policies
 	groupBytes int64 // of memory that the groups take
 	now        totals
+	lost       [lossKinds]*group // those with losses, the latest loss first
 	tail       tail
 
 	// The committer's own.
@@ -130,7 +133,8 @@ type Log struct {
 	byAge        ageHeap
 	nextExpiry   int64    // no message expires before, ms
 	overdue      []*group // have more to evict than one turn could
-	sweeping     []*op    // wait until none is overdue
+	changed      []change // policies that some of the groups have to be given yet
+	sweeping     []*op    // wait until none is overdue, and no policy is left in changed
 	deletions    []deletion
 	overMax      bool      // messages take more than diskMax
 	waitsForRoom bool      // evictions and deletions that are due have no room

@@ -40,6 +40,11 @@ func (l *Log) Read(q store.Query, b *store.Batch) (err error) {
 		return nil
 	}
 	for !r.copyRecent() {
+		if r.manyLosses {
+			r.manyLosses = false
+			r.survey()
+			continue
+		}
 		l.opts.call(func() { err = r.disk() })
 		if err != nil {
 			b.Reset(l.epoch)
@@ -60,6 +65,9 @@ type reading struct {
 	done bool      // the batch is full, or enough was looked at: pos says how far this read comes
 	now  time.Time
 	seen *seen
+
+	manyLosses bool // a survey of the groups is needed for the gaps
+	surveyed   survey
 
 	looked      int // messages
 	lookedBytes int // of those on disk
@@ -85,7 +93,8 @@ func (r *reading) next() store.Seq {
 	return max(r.end, r.q.After)
 }
 
-// copyRecent completes a read from the tail, unless older messages have to be read first.
+// copyRecent completes a read from the tail, unless older messages have to be read or the groups to be surveyed
+// first.
 func (r *reading) copyRecent() (done bool) {
 	l := r.l
 	l.mu.RLock()
@@ -94,8 +103,9 @@ func (r *reading) copyRecent() (done bool) {
 	if r.pos < min(r.base, r.end) && !r.done {
 		return false
 	}
-	if r.q.After < r.end {
-		r.gaps()
+	if r.q.After < r.end && !r.gaps() {
+		r.b.Gaps, r.manyLosses = r.b.Gaps[:0], true
+		return false
 	}
 	r.b.Told = l.opts.Losses.Now()
 	r.dropGone()

@@ -85,7 +85,7 @@ func (l *Log) wait() time.Duration {
 		return time.Hour
 	case l.waitsForRoom:
 		return roomAfter
-	case len(l.overdue) > 0 || l.overMax:
+	case len(l.overdue) > 0 || len(l.changed) > 0 || l.overMax:
 		return 0
 	}
 	due := l.nextExpiry
@@ -212,12 +212,12 @@ func (l *Log) turn(list []*op) {
 	if err == nil {
 		l.reclaim()
 	}
-	if len(l.overdue) == 0 || err != nil {
+	if len(l.overdue)+len(l.changed) == 0 || err != nil {
 		for _, o := range l.sweeping {
 			o.err = err
 			o.done <- struct{}{}
 		}
-		l.sweeping, l.overdue = nil, nil
+		l.sweeping, l.overdue, l.changed = nil, nil, nil
 	}
 }
 
@@ -247,9 +247,11 @@ func (l *Log) commit(t *turn, list []*op) error {
 			return err
 		}
 	}
+	if err := l.applyPolicies(t); err != nil {
+		return err
+	}
 	for len(l.byAge) > 0 && l.byAge[0].due <= t.now && t.evict > 0 {
 		g := heap.Pop(&l.byAge).(aging).g
-		g.aging = false
 		if err := l.enforce(g, t); err != nil {
 			return err
 		}
@@ -555,7 +557,7 @@ func (d deletion) delete(b *batch) error {
 func (l *Log) publish(t *turn) {
 	l.mu.Lock()
 	for _, g := range t.touched {
-		g.publish(l.opts.Losses)
+		l.show(g)
 		g.touched = false
 		g.fresh = g.fresh[:0]
 		l.noteEmpty(g)
@@ -583,6 +585,9 @@ func (l *Log) lose(m *recent, now int64) {
 	l.next.removedMax = max(l.next.removedMax, m.seq)
 	s.removed = store.Loss{Seq: m.seq, At: l.opts.Losses.Tick()}
 	m.g.now.removed = s.removed
+	if l.byNo[m.g.no] == m.g { // else it was forgotten
+		l.listLoss(m.g, removedLoss)
+	}
 }
 
 // finish writes that the log was closed.

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"iter"
 	"slices"
 	"sort"
 	"time"
@@ -14,12 +15,10 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 	l.age(time.Now().UnixMilli())
 	switch {
 	case s.Last > 0:
-		pos, n := l.last(), 0
-		l.backward(filters, func(seq store.Seq) bool {
+		pos := l.last()
+		for seq := range l.Backward(filters, s.Last) {
 			pos = seq - 1
-			n++
-			return n < s.Last
-		})
+		}
 		return pos
 	case !s.Since.IsZero():
 		return l.findSince(filters, s.Since.UnixMilli())
@@ -27,35 +26,27 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 	return 0
 }
 
-// Last returns the seqs of the newest messages, at most n, by rising seq.
-func (l *Log) Last(filters group.Set, n int) (seqs []store.Seq) {
-	l.age(time.Now().UnixMilli())
-	l.backward(filters, func(seq store.Seq) bool {
-		seqs = append(seqs, seq)
-		return len(seqs) < n
-	})
-	slices.Reverse(seqs)
-	return seqs
-}
-
-// backward yields the seqs of the messages that match, the newest first, until yield returns false.
-// For patterns it first scans the order of all messages for one hold of the lock, as Read does. Then it
-// merges the rings of the groups that match, unless there are too many. It releases the lock in
-// between.
-func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
-	s := &backscan{l: l, filters: filters, below: noSeq, now: time.Now().UnixMilli(), yield: yield}
-	if filters.Wild() && !s.hold() {
-		return
-	}
-	for i, f := range filters {
-		l.eachRing(f, func(r *ring) {
-			if len(s.rings) <= mergeMost && r.messages > 0 && f.Match(r.name) && !filters[:i].Match(r.name) {
-				s.rings = append(s.rings, r)
-			}
-		})
-	}
-	s.merges = len(s.rings) <= mergeMost
-	for s.hold() {
+// Backward yields the seqs of the newest messages that match, at most n, the newest first. It holds no lock
+// while it yields. For patterns it first scans the order of all messages for one hold of the lock, as Read
+// does. Then it merges the rings of the groups that match, unless there are too many. It releases the lock
+// in between.
+func (l *Log) Backward(filters group.Set, n int) iter.Seq[store.Seq] {
+	return func(yield func(store.Seq) bool) {
+		s := &backscan{l: l, filters: filters, n: n, below: noSeq, now: time.Now().UnixMilli(), yield: yield}
+		l.age(s.now)
+		if filters.Wild() && !s.step() {
+			return
+		}
+		for i, f := range filters {
+			l.eachRing(f, func(r *ring) {
+				if len(s.rings) <= mergeMost && r.messages > 0 && f.Match(r.name) && !filters[:i].Match(r.name) {
+					s.rings = append(s.rings, r)
+				}
+			})
+		}
+		s.merges = len(s.rings) <= mergeMost
+		for s.step() {
+		}
 	}
 }
 
@@ -63,15 +54,31 @@ func (l *Log) backward(filters group.Set, yield func(store.Seq) bool) {
 type backscan struct {
 	l       *Log
 	filters group.Set
+	n       int       // how many are still wanted
 	rings   []*ring   // of the groups that match
 	merges  bool      // rings is complete, and is used
-	below   store.Seq // the messages from this seq on were yielded
+	below   store.Seq // the messages from this seq on were examined
 	now     int64
 	yield   func(store.Seq) bool
+	found   []store.Seq // in one hold of the lock
 	left    int
 	u       unpacked
 	cursors []backcursor
 	heap    mergeHeap // the newest message in front
+}
+
+// step examines messages for one hold of the lock and yields those that match. It reports whether there may
+// be more.
+func (s *backscan) step() (more bool) {
+	s.found = s.found[:0]
+	more = s.hold()
+	for _, seq := range s.found {
+		if !s.yield(seq) {
+			return false
+		}
+	}
+	s.n -= len(s.found)
+	return more && s.n > 0
 }
 
 // hold continues for one hold of the lock, and reports whether there may be more.
@@ -127,13 +134,16 @@ func (s *backscan) byRings() (more bool) {
 	return false
 }
 
-// take yields a message, unless it has expired.
+// take adds a message to those found, unless it has expired. It reports whether more are wanted.
 func (s *backscan) take(c *chunk, i int) (more bool) {
 	m := c.slot(i)
 	if m.flags&store.HasExpiry != 0 && c.packed > 0 && s.u.chunk != c {
 		s.left -= unpackSteps
 	}
-	return s.l.expired(c, m, s.now, &s.u) || s.yield(m.seq)
+	if !s.l.expired(c, m, s.now, &s.u) {
+		s.found = append(s.found, m.seq)
+	}
+	return len(s.found) < s.n
 }
 
 // backcursor is at a message of a ring that is not evicted.

@@ -2,7 +2,7 @@ package tiered
 
 import (
 	"errors"
-	"slices"
+	"iter"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -66,12 +66,33 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 		}
 		return min(pos, l.Log.Find(filters, s))
 	}
-	seqs := append(l.Log.Last(filters, s.Last), l.mem.Last(filters, s.Last)...)
-	slices.Sort(seqs)
-	if len(seqs) == 0 {
-		return newest.Seq
+	return min(l.last(filters, s.Last, newest.Seq), newest.Seq)
+}
+
+// last returns the position before the newest n messages that match, or pos if there are none. It walks both
+// logs backward, the newest message first.
+func (l *Log) last(filters group.Set, n int, pos store.Seq) store.Seq {
+	inMemory, stop := iter.Pull(l.mem.Backward(filters, n))
+	defer stop()
+	m, ok := inMemory()
+	take := func(seq store.Seq) (more bool) {
+		pos = seq - 1
+		n--
+		return n > 0
 	}
-	return min(seqs[max(0, len(seqs)-s.Last)]-1, newest.Seq)
+	for d := range l.Log.Backward(filters, n) {
+		for ; ok && m > d; m, ok = inMemory() {
+			if !take(m) {
+				return pos
+			}
+		}
+		if !take(d) {
+			return pos
+		}
+	}
+	for ; ok && take(m); m, ok = inMemory() {
+	}
+	return pos
 }
 
 // Purge implements store.Keeper.
