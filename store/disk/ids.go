@@ -32,6 +32,13 @@ const (
 	cleanEnd ending = "clean" // closed, when the newest id was the ceiling
 )
 
+// A log that ends with looseEnd always has a gap, though a kill of the process alone loses nothing: the kernel
+// still has what was written. The kernel's boot id would tell a kill from a power cut, but not from a disk that
+// failed after the kill. The kernel then drops the pages it could not write. It reports that to the next fsync of
+// the file only while it keeps the inode in memory, and syncfs reports it only once, perhaps to another process.
+// The log may then end between two chunks, which is no proof of damage, and acknowledged messages would be lost
+// without a gap.
+
 func (i ids) String() string {
 	text := fmt.Sprintf("%s %d %d %s", i.epoch, i.life, i.ceiling, i.ending)
 	return fmt.Sprintf("%s %08x\n", text, crc32.ChecksumIEEE([]byte(text)))
