@@ -93,8 +93,8 @@ func (l *Log) wait() time.Duration {
 		due = min(due, l.byAge[0].due)
 	}
 	now := time.Now()
-	if l.reclaimable() {
-		due = min(due, now.Add(reclaimAfter).UnixMilli()) // the last attempt failed
+	if l.reclaimable() || l.reclaims.Load() {
+		due = min(due, now.Add(reclaimAfter).UnixMilli()) // the last attempt failed, or may fail
 	}
 	if len(l.deletions) > 0 {
 		due = min(due, now.UnixMilli()+tidyAfter)
