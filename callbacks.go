@@ -15,7 +15,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// callbacks calls the callbacks of the hosting program. They run outside the hub: those of one session
+// callbacks calls the callbacks of the embedding program. They run outside the hub: those of one session
 // one after the other, those of different sessions concurrently, so that a slow one delays only its own
 // session. Messages without a session are ordered by group, unless their requests were concurrent.
 type callbacks struct {

@@ -46,7 +46,7 @@ func TestEachPropertyIsInheritedByItself(t *testing.T) {
 	}
 }
 
-func TestWhatNobodySaysIsTheDefault(t *testing.T) {
+func TestUnsetFieldsOfAPolicyHaveTheirDefaults(t *testing.T) {
 	var table store.Policies
 	want := store.Policy{Store: store.Memory, Compress: store.No, Slow: store.SlowCatchUp}
 	if got := table.Effective(filter(t, "a"), store.Policy{}); got != want {
@@ -68,7 +68,7 @@ func TestUnboundedIsNoBound(t *testing.T) {
 	}
 }
 
-func TestTheNarrowestPolicyWinsInWhateverOrderTheyAreSet(t *testing.T) {
+func TestTheNarrowestPolicyWinsInAnyOrder(t *testing.T) {
 	rows := []string{"#", "a/#", "a/+", "a/b"}
 	for first := range rows {
 		var table store.Policies

@@ -125,7 +125,7 @@ func TestHEADIsGETWithoutTheBody(t *testing.T) {
 	}
 }
 
-func TestThePageRefersToWhatIsThereByRelativeAddresses(t *testing.T) {
+func TestThePageLinksOnlyToExistingFilesByRelativeURLs(t *testing.T) {
 	page := body(t, get(t, "GET", "index.html"))
 	list := regexp.MustCompile(`\b(?:src|href|action|srcset|poster)\s*=\s*"([^"]*)"`).FindAllStringSubmatch(page, -1)
 	if len(list) < 5 {
@@ -157,7 +157,7 @@ func TestNothingIsInlineAndNoDataBecomesHTML(t *testing.T) {
 	eachFile(t, func(name, text string) {
 		re := never[path.Ext(name)]
 		if re == nil || mediaTypes[path.Ext(name)] == "" {
-			t.Fatalf("%s: nobody says what such a file may hold, or its media type", name)
+			t.Fatalf("%s: files of this type have no rule or no media type here", name)
 		}
 		if m := re.FindString(text); m != "" {
 			t.Errorf("%s has %q", name, m)

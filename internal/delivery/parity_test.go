@@ -257,8 +257,9 @@ func around(s string, at int) string { return s[max(0, min(at, len(s))-300):min(
 
 func uidOf(i int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", i) }
 
-// TestWhoComesAsTheSetIsClosedIsToldBye: it has been sent its first bytes, and not yet run.
-func TestWhoComesAsTheSetIsClosedIsToldBye(t *testing.T) {
+// TestAStreamThatStartsWhileTheSetClosesGetsBye closes the set after a stream has sent its first bytes and
+// before it runs.
+func TestAStreamThatStartsWhileTheSetClosesGetsBye(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		r := newRig(t, memory.Options{}, false)
 		l := r.make(filters("a"), blocking(waits))

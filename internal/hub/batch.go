@@ -18,7 +18,7 @@ func (p *Publication) draft(k Kind, data []byte) Draft {
 	return Draft{Group: p.Group, UID: p.UID, Subject: p.Grant.Subject, Event: p.Event, Kind: k, Data: data, TTL: p.TTL, Retain: p.Retain}
 }
 
-// encodeBatch adds the messages of a batch: the drafts that the hosting program passed, or the lines of a body.
+// encodeBatch adds the messages of a batch: the drafts that the embedding program passed, or the lines of a body.
 func (e *encoder) encodeBatch(p *Publication) error {
 	if !p.Program {
 		return e.encodeLines(p, "such as "+batchLooks, func(line []byte) (Draft, error) {

@@ -189,11 +189,11 @@ func (h *Hub) countOverload(err error) error {
 }
 
 // lineBytes is the approximate memory that a line of a batch takes besides its text: a store entry, a
-// copy of the message for the hosting program, and the members of a frame other than msg.
+// copy of the message for the embedding program, and the members of a frame other than msg.
 const lineBytes = int(unsafe.Sizeof(store.Entry{})+unsafe.Sizeof(Message{})) + 192
 
 // encodedSize estimates the bytes that a publication takes while it is encoded: the JSON value, the
-// frame, and a copy for the hosting program. The program's own publications are not counted.
+// frame, and a copy for the embedding program. The program's own publications are not counted.
 func (p *Publication) encodedSize() int64 {
 	n := len(p.Body)
 	switch {

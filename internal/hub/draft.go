@@ -25,11 +25,11 @@ type Draft struct {
 // Message is a message that a client has published.
 type Message struct {
 	Draft
-	ID   string // "" for a message to the hosting program only
+	ID   string // "" for a message to the embedding program only
 	Time time.Time
 }
 
-// Observer is the hosting program. Its methods must not block, since the hub may call them with locks
+// Observer is the embedding program. Its methods must not block, since the hub may call them with locks
 // held. They own their arguments.
 type Observer interface {
 	// Before is called before a client's message is published. It may change the message, or refuse it
@@ -53,7 +53,7 @@ type Observer interface {
 	Waiting() int64
 }
 
-// ErrProgram reports that the BeforePublish hook of the hosting program panicked.
+// ErrProgram reports that the BeforePublish hook of the embedding program panicked.
 var ErrProgram = errors.New("the program that embeds the hub failed on this message; see its log")
 
 // Refusal is an error that a BeforePublish hook returned. Its text is sent to the client.

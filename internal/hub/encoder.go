@@ -25,7 +25,7 @@ type encoder struct {
 	value   bytes.Buffer
 	tails   []byte
 	entries []store.Entry
-	copies  []Message // for the hosting program, if it listens
+	copies  []Message // for the embedding program, if it listens
 }
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
@@ -81,7 +81,7 @@ func (e *encoder) encodeLines(p *Publication, want string, draft func(line []byt
 	return err
 }
 
-// add encodes a message, unless the hosting program refuses it.
+// add encodes a message, unless the embedding program refuses it.
 func (e *encoder) add(p *Publication, d Draft) error {
 	if p.Kind == Batch { // the group of other kinds was checked once
 		if err := p.Grant.CheckPublish(d.Group); err != nil {
@@ -102,7 +102,7 @@ func (e *encoder) add(p *Publication, d Draft) error {
 	return nil
 }
 
-// message returns the store message of a draft, which the hosting program may change or refuse unless
+// message returns the store message of a draft, which the embedding program may change or refuse unless
 // the program itself is the sender. Msg is valid until the next call.
 func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 	if len(d.Data) > e.maxMessage {

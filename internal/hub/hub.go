@@ -30,7 +30,7 @@ type Options struct {
 	Retry           time.Duration // reconnect delay sent to clients
 	Heartbeat       time.Duration // how long a stream may be idle before it is sent a heartbeat
 	Logger          *slog.Logger
-	Observer        Observer      // the hosting program, or nil
+	Observer        Observer      // the embedding program, or nil
 	SessionTimeout  time.Duration // how long a lost session may take to reconnect before it is gone
 	Stores          []store.Kind  // the stores that a group's policy may choose
 	LogStreams      bool          // log each stream's opening and closing at level info
@@ -203,8 +203,8 @@ type Stats struct {
 	Busy      uint64 // requests refused because others held too much memory
 	Wills     int64  // bytes of last wills
 	Keys      int64  // idempotency keys whose responses are kept
-	Dropped   uint64 // events that the hosting program was too slow to accept
-	Waiting   int64  // bytes of the messages that the hosting program has not handled yet
+	Dropped   uint64 // events that the embedding program was too slow to accept
+	Waiting   int64  // bytes of the messages that the embedding program has not handled yet
 	Published uint64
 	Opened    uint64
 	Streams   int64

@@ -90,7 +90,7 @@ func (k *keys) once(ctx context.Context, p *Publication, do func(*claim) (Receip
 	return mine.receipt, mine.err
 }
 
-// errPanicked is the error of a claim until do returns. If a hook of the hosting program panics,
+// errPanicked is the error of a claim until do returns. If a hook of the embedding program panics,
 // waiting requests see this error.
 var errPanicked = errors.New("the first request with this idempotency key panicked")
 

@@ -38,7 +38,7 @@ var Metrics = []Metric{
 	counter("held_total", "Times that a publisher had to wait for delivery.", func(s *Stats) uint64 { return s.Delivery.Held }),
 	counter("streams_opened_total", "Streams opened.", func(s *Stats) uint64 { return s.Opened }),
 	counter("messages_evicted_total", "Messages evicted: they are no longer held.", func(s *Stats) uint64 { return s.Store.Evicted }),
-	counter("callbacks_dropped_total", "Events dropped because the hosting program was too slow.", func(s *Stats) uint64 { return s.Dropped }),
+	counter("callbacks_dropped_total", "Events dropped because the embedding program was too slow.", func(s *Stats) uint64 { return s.Dropped }),
 	counter("requests_busy_total", "Requests refused because others held too much memory.", func(s *Stats) uint64 { return s.Busy }),
 	gauge("streams", "Open streams.", func(s *Stats) int64 { return s.Streams }),
 	gauge("sessions", "Sessions that are connected, or lost and not gone yet.", func(s *Stats) int64 { return s.Sessions }),

@@ -24,9 +24,9 @@ type Publication struct {
 	Retain bool
 	Kind   Kind
 	Body   []byte
-	Batch  []Draft // messages of the hosting program: with Program and the kind Batch, instead of Body
+	Batch  []Draft // messages of the embedding program: with Program and the kind Batch, instead of Body
 
-	// Program is set if the hosting program publishes. BeforePublish and OnMessage callbacks are not
+	// Program is set if the embedding program publishes. BeforePublish and OnMessage callbacks are not
 	// called for such messages.
 	Program bool
 
@@ -114,7 +114,7 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wit
 	return r, nil
 }
 
-// tellMessages passes published messages to the hosting program. Messages without a session are ordered
+// tellMessages passes published messages to the embedding program. Messages without a session are ordered
 // by group, so it passes consecutive ones of the same group together.
 func (h *Hub) tellMessages(list []Message) {
 	for len(list) > 0 {

@@ -36,8 +36,8 @@ var systemPolicies = map[string]store.Policy{
 // Errors of calls about sessions.
 var (
 	ErrForbidden = errors.New("only the session itself can receive messages that were sent to it")
-	ErrNobody    = errors.New("no program listens: the server runs alone, or its hosting program did not ask for messages")
-	ErrBusy      = errors.New("the hosting program is too slow to accept the message: retry later")
+	ErrNobody    = errors.New("no program embeds this hub, or the program did not ask for messages")
+	ErrBusy      = errors.New("the embedding program is too slow to accept the message: retry later")
 )
 
 // direct reports whether a group holds the messages to one session.
@@ -198,7 +198,7 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 	})
 }
 
-// Tell passes a message to the hosting program only. The receipt sets only Replayed.
+// Tell passes a message to the embedding program only. The receipt sets only Replayed.
 func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
@@ -212,7 +212,7 @@ func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 	return h.keys.once(ctx, p, func(*claim) (Receipt, error) { return Receipt{}, h.encodeAndTell(ctx, p) })
 }
 
-// encodeAndTell passes the messages of a publication to the hosting program.
+// encodeAndTell passes the messages of a publication to the embedding program.
 func (h *Hub) encodeAndTell(ctx context.Context, p *Publication) error {
 	held, err := h.takeEncoding(ctx, p)
 	if err != nil {

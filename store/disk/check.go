@@ -15,17 +15,17 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Summary is what Check found.
+// Summary is the result of Check.
 type Summary struct {
-	Groups, Messages, Bytes int64 // that are held; bytes of their frames
+	Groups, Messages, Bytes int64 // in the log; Bytes are the sizes of the frames
 	Oldest, Newest          store.ID
 }
 
-// toolMemory is what a tool may take, in bytes, for what the engine caches.
+// toolMemory limits the engine's caches in a tool, in bytes.
 const toolMemory = 64 << 20
 
-// openTool opens a store that is there for a tool: nothing is changed, and nobody else may have it
-// open.
+// openTool opens an existing store for a tool. It changes nothing, and fails if another process has the
+// store open.
 func openTool(dir string) (*Log, error) {
 	if _, err := os.Stat(filepath.Join(dir, formatFile)); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("there is no store in %s", dir)
@@ -41,16 +41,17 @@ func openTool(dir string) (*Log, error) {
 	return nil, fmt.Errorf("the store in %s: %w", dir, err)
 }
 
-// openFolder opens the engine in a folder, and if it is there already reads all but its messages.
-func openFolder(folder string, there bool) (l *Log, err error) {
+// openFolder opens the engine in a folder. If the engine exists, it is opened for reading only, and all
+// of it but the messages is loaded; otherwise it is created.
+func openFolder(folder string, exists bool) (l *Log, err error) {
 	l = &Log{
 		opts:   Options{MaxMemory: toolMemory, fs: system, call: direct},
 		groups: map[string]*group{}, byNo: map[uint32]*group{},
 	}
 	l.engine, err = openEngine(engineOptions{
-		fs: system, dir: folder, made: there, readOnly: there, memory: toolMemory, call: direct,
+		fs: system, dir: folder, made: exists, readOnly: exists, memory: toolMemory, call: direct,
 	})
-	if err == nil && there {
+	if err == nil && exists {
 		if err = firstError(l.loadPolicies(), l.loadGroups()); err != nil {
 			_ = l.engine.close()
 		}
@@ -70,11 +71,11 @@ func firstError(list ...error) error {
 	return nil
 }
 
-// Progress hears of the bytes of each message or line that is read, and of how many all have together,
-// or 0 where that is not known. It may be nil.
+// Progress is called for each message or line that is read, with its size and the size of all of them
+// in bytes. all is 0 if that is not known. A Progress may be nil.
 type Progress func(bytes int, all int64)
 
-// progress returns what tells of messages of a log.
+// progress returns a function that reports each message of the log to p.
 func (l *Log) progress(p Progress) func(bytes int) {
 	all := int64(0)
 	for _, g := range l.groups {
@@ -87,8 +88,8 @@ func (l *Log) progress(p Progress) func(bytes int) {
 	}
 }
 
-// Check reads all of a store that no hub has open, and says what is not as it should be: nothing, if
-// all is well. The error says why it could not be read.
+// Check reads a whole store that no hub has open, and calls problem for each fault that it finds. It
+// returns an error if the store cannot be read.
 func Check(dir string, problem func(string), p Progress) (s Summary, err error) {
 	l, err := openTool(dir)
 	if err != nil {
@@ -105,7 +106,7 @@ func Check(dir string, problem func(string), p Progress) (s Summary, err error) 
 	return s, nil
 }
 
-// check is Check for a log that is open.
+// check is Check for an open log.
 func (l *Log) check(ctx context.Context, known ids, problem func(string), p Progress) (s Summary, err error) {
 	facts, err := l.facts()
 	if err != nil {
@@ -118,15 +119,15 @@ func (l *Log) check(ctx context.Context, known ids, problem func(string), p Prog
 		r := record{b: facts[factNewest]}
 		s.Newest.Seq = r.seq()
 	}
-	if known != (ids{}) { // else it was told that they cannot be read
+	if known != (ids{}) { // else it has been reported that they cannot be read
 		if lost, err := l.missesMessages(known, facts); err != nil {
 			problem(err.Error())
 		} else if lost {
-			problem("messages that came last are missing, which listeners will be told")
+			problem("the newest messages are missing: listeners will get a gap")
 		}
 	}
 	if epoch == "" {
-		problem("it does not say which epoch it is of")
+		problem("its epoch is missing")
 	}
 	s.Oldest.Seq = s.Newest.Seq
 	held := map[*group]*state{}
@@ -147,7 +148,7 @@ func (l *Log) check(ctx context.Context, known ids, problem func(string), p Prog
 			return nil
 		}
 		if m.seq > s.Newest.Seq {
-			problem(fmt.Sprintf("message %d is behind the newest, %d", m.seq, s.Newest.Seq))
+			problem(fmt.Sprintf("message %d is newer than the newest on record, %d", m.seq, s.Newest.Seq))
 		}
 		if m.time < l.clock {
 			problem(fmt.Sprintf("message %d is older than those before it", m.seq))
@@ -209,24 +210,24 @@ func (l *Log) check(ctx context.Context, known ids, problem func(string), p Prog
 	return s, err
 }
 
-// stored is a message as it is found.
+// stored is a message on disk.
 type stored struct {
 	seq   store.Seq
 	time  int64 // ms
 	g     *group
 	frame store.Frame
-	err   error // it is not as it was written
+	err   error // set if the message is damaged
 }
 
-// messages calls f for each message that is held, in order. Those that were evicted, and only not
-// yet deleted, are left out.
+// messages calls f for each message in the log, in order. It skips messages that are evicted but not yet
+// deleted.
 func (l *Log) messages(f func(*stored) error) error {
 	return l.each(messageSpace, func(key, value []byte) error {
 		return l.found(key, value, false, f)
 	})
 }
 
-// retained is messages for those that are retained.
+// retained calls f for each retained message, in order.
 func (l *Log) retained(f func(*stored) error) error {
 	return l.each(retainedSpace, func(key, value []byte) error {
 		return l.found(key, value, true, f)
@@ -239,7 +240,7 @@ func (l *Log) found(key, value []byte, retained bool, f func(*stored) error) err
 	switch {
 	case err != nil:
 	case m.g == nil, retained && m.g.next.retained != m.seq, !retained && m.seq <= m.g.next.gone:
-		return nil // it is as good as deleted
+		return nil // evicted, but not yet deleted
 	default:
 		m.frame = store.Frame{Seq: m.seq, Group: m.g.name, Flags: h.flags, Msg: h.msg, Bytes: frame}
 		m.err = m.check(h)
@@ -247,7 +248,7 @@ func (l *Log) found(key, value []byte, retained bool, f func(*stored) error) err
 	return f(&m)
 }
 
-// check compares the frame with what is known of it.
+// check compares the frame with the message's key, header and group.
 func (m *stored) check(h header) error {
 	var data wire
 	line, _, ok := bytes.Cut(m.frame.Bytes, []byte("\n"))
@@ -258,14 +259,14 @@ func (m *stored) check(h header) error {
 	case h.msg < 0 || h.msg > len(m.frame.Bytes)-4 || !bytes.HasSuffix(m.frame.Bytes, []byte("}\n\n")):
 		return errors.New("its frame has no end")
 	case json.Unmarshal(m.frame.Data(), &data) != nil || !bytes.Equal(data.Msg, m.frame.JSON()):
-		return errors.New("its frame is no JSON")
+		return errors.New("the data of its frame is not valid JSON")
 	case data.Group != m.g.name:
-		return fmt.Errorf("it is of group %q, and filed under %q", data.Group, m.g.name)
+		return fmt.Errorf("it is a message of group %q, stored under group %q", data.Group, m.g.name)
 	}
 	return nil
 }
 
-// wire is a message as its frame has it.
+// wire is the JSON object in a message's frame.
 type wire struct {
 	ID, Group, UID, Event, Encoding string
 	Time, Expires                   time.Time

@@ -11,32 +11,32 @@ import (
 	"io"
 )
 
-// other is a line of an export that is no message.
+// other is a line of an export other than a message.
 type other struct {
 	Type   string          `json:"type"`
 	Format string          `json:"format,omitempty"` // of "store", the first line
-	IDs    string          `json:"ids,omitempty"`    // of "store": which may have been given out
-	Key    []byte          `json:"key,omitempty"`    // as the store has it, in base64
+	IDs    string          `json:"ids,omitempty"`    // of "store": the ids that may have been assigned
+	Key    []byte          `json:"key,omitempty"`    // as in the store, in base64
 	Value  []byte          `json:"value,omitempty"`
-	Name   string          `json:"name,omitempty"`    // of a group or a policy, for those who read it
+	Name   string          `json:"name,omitempty"`    // of a group, policy or fact; informative only
 	Msg    json.RawMessage `json:"message,omitempty"` // of "retained"
-	Lines  int64           `json:"lines,omitempty"`   // of "end", the last line: how many are before it
-	SHA256 string          `json:"sha256,omitempty"`  // of "end": of all those lines
+	Lines  int64           `json:"lines,omitempty"`   // of "end", the last line: the number of lines before it
+	SHA256 string          `json:"sha256,omitempty"`  // of "end": the hash of those lines
 }
 
-// The types of the lines that an export has one of each.
+// The types of the first and the last line.
 const (
 	firstLine = "store"
 	lastLine  = "end"
 )
 
-// lines are what else an export has beside messages: by type, the space whose keys and values it has.
+// lines lists the types of lines that copy the keys and values of a key space, with the space.
 var lines = []struct {
 	kind  string
 	space byte
 }{{"fact", factSpace}, {"group", groupSpace}, {"note", noteSpace}, {"policy", policySpace}}
 
-// sum counts lines, and sums them up.
+// sum counts and hashes lines.
 type sum struct {
 	hash  hash.Hash
 	lines int64
@@ -44,20 +44,20 @@ type sum struct {
 
 func newSum() *sum { return &sum{hash: sha256.New()} }
 
-// Write implements io.Writer, for a whole line.
+// Write implements io.Writer. It must be called with a whole line.
 func (s *sum) Write(line []byte) (int, error) {
 	s.lines++
 	return s.hash.Write(line)
 }
 
-// end is the last line.
+// end returns the last line.
 func (s *sum) end() other {
 	return other{Type: lastLine, Lines: s.lines, SHA256: hex.EncodeToString(s.hash.Sum(nil))}
 }
 
-// Export writes all of a store that no hub has open as ndjson: what Import needs to make the same
-// store of it, and then each message as GET /v1/history gives it, oldest first. The last line says
-// how many there are before it, and the SHA-256 of those.
+// Export writes a whole store that no hub has open as ndjson. The first lines hold what Import needs to
+// rebuild the store; then follow the messages, oldest first, as GET /v1/history returns them. The last
+// line holds the number of lines before it and their SHA-256.
 func Export(dir string, to io.Writer, p Progress) error {
 	l, err := openTool(dir)
 	if err != nil {
@@ -83,7 +83,7 @@ func (l *Log) export(w io.Writer, p Progress) error {
 	if lost, err := l.missesMessages(known, facts); err != nil {
 		return err
 	} else if lost {
-		known.ending = looseEnd // so that what is made of it tells that something is missing
+		known.ending = looseEnd // the restored store then reports a gap
 	}
 	all := newSum()
 	enc := json.NewEncoder(io.MultiWriter(w, all))

@@ -12,15 +12,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// formatFile says in a folder what it is, before the engine looks at it.
+// formatFile is a file that marks a folder as a store and names the format. It is read before the engine
+// opens the folder.
 const (
 	formatFile = "watchbox"
 	formatLine = "watchbox disk store, format "
 	format     = "1"
 )
 
-// checkFormat refuses a folder that something else is in, or a store of another format. One that
-// is empty or not there becomes a store.
+// checkFormat refuses a folder that holds anything but a store of this format. A folder that is empty or
+// does not exist becomes a store.
 func checkFormat(fs filesystem, dir string) error {
 	f, err := fs.Open(fs.PathJoin(dir, formatFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -62,10 +63,10 @@ func makeFormat(fs filesystem, dir string) error {
 	return writeFormat(fs, dir)
 }
 
-// early is what may be in a folder that is not yet a store.
+// early lists the files that a folder may hold before it becomes a store.
 var early = []string{"lost+found", idsFile, idsFile + ".new", formatFile + ".new"}
 
-// writeFormat makes a folder be a store.
+// writeFormat turns a folder into a store.
 func writeFormat(fs filesystem, dir string) error {
 	if err := writeFile(fs, dir, formatFile, formatLine+format+"\n"); err != nil {
 		return err
@@ -73,7 +74,7 @@ func writeFormat(fs filesystem, dir string) error {
 	return syncDir(fs, fs.PathDir(dir)) // the folder is an entry, too
 }
 
-// writeFile writes a small file, or leaves what there was.
+// writeFile replaces a small file atomically.
 func writeFile(fs filesystem, dir, name, text string) error {
 	fresh := fs.PathJoin(dir, name+".new")
 	f, err := fs.Create(fresh, "watchbox")
@@ -95,7 +96,7 @@ func writeFile(fs filesystem, dir, name, text string) error {
 	return err
 }
 
-// logDir is where in a store's folder the engine is.
+// logDir returns the engine's folder inside a store's folder.
 func logDir(fs filesystem, dir string) string { return fs.PathJoin(dir, "log") }
 
 func syncDir(fs filesystem, dir string) error {
@@ -110,7 +111,8 @@ func syncDir(fs filesystem, dir string) error {
 	return err
 }
 
-// oneLine is an error that shows only its first line. The rest describes the inside of the engine.
+// oneLine is an error whose text is only the first line of the error it wraps. The other lines describe the
+// engine's internals.
 type oneLine struct{ error }
 
 func inOneLine(err error) error { return oneLine{err} }
@@ -121,10 +123,10 @@ func (e oneLine) Error() string {
 	return line
 }
 
-// Unwrap returns the whole.
+// Unwrap returns the wrapped error.
 func (e oneLine) Unwrap() error { return e.error }
 
-// describe says in one line what keeps a store from being read.
+// describe returns an error that says in one line why a store cannot be read.
 func describe(err error) error {
 	line := inOneLine(err).Error()
 	switch {

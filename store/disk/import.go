@@ -14,25 +14,25 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// ImportOptions say what becomes of an export.
+// ImportOptions are the options of Import.
 type ImportOptions struct {
-	// Moved says that nothing was published to the exported store after the export, so that listeners
-	// go on as if this one were it. Otherwise ids that it may have given out since are not given
-	// again, and listeners are told of a gap.
+	// Moved promises that nothing was published to the exported store after the export. Listeners then
+	// continue without a gap. Otherwise ids that the old store may have assigned after the export are
+	// skipped, and listeners get a gap.
 	Moved bool
 
-	Read, Verified Progress // of the lines, and of the messages as they are read again
+	Read, Verified Progress // of the lines imported, and of the messages checked afterwards
 }
 
-// restoredAhead is how many ids a store may have given out after it was exported.
+// restoredAhead is how many ids Import skips: more than the old store can have assigned after the export.
 const restoredAhead = 1 << 40
 
-// importing is where the engine of a store is made, until all is in it.
+// importing is the name of the folder that holds the engine until the import is complete.
 const importing = "importing"
 
-// Import makes a store of what Export has written, with the same ids, in a folder that is empty or
-// not there. It is a store when all is in it and was checked, and not before; nor is it one, if the
-// context ends before that.
+// Import creates a store from the output of Export, with the same ids, in a folder that is empty or does
+// not exist. The folder becomes a store only after everything is imported and checked. If that fails or
+// the context ends first, the folder is left as it was.
 func Import(ctx context.Context, dir string, from io.Reader, o ImportOptions) error {
 	made, err := makeEmpty(dir)
 	if err != nil {
@@ -50,7 +50,7 @@ func Import(ctx context.Context, dir string, from io.Reader, o ImportOptions) er
 	return inOneLine(err)
 }
 
-// makeEmpty makes a folder to import into, unless there is an empty one.
+// makeEmpty creates the folder to import into, unless an empty one exists. made reports whether it did.
 func makeEmpty(dir string) (made bool, err error) {
 	info, err := os.Stat(dir)
 	if made = errors.Is(err, os.ErrNotExist); made {
@@ -68,10 +68,10 @@ func makeEmpty(dir string) (made bool, err error) {
 	}
 	for _, entry := range list {
 		if entry.Name() == importing {
-			return false, fmt.Errorf("another import into %s is under way, or was cut off: name a new folder, or remove it", dir)
+			return false, fmt.Errorf("another import into %s is running or was interrupted: import into a new folder, or remove this one", dir)
 		}
 		if entry.Name() != "lost+found" {
-			return false, fmt.Errorf("there is something in %s: import into a new folder", dir)
+			return false, fmt.Errorf("%s is not empty: import into a new folder", dir)
 		}
 	}
 	return made, os.Mkdir(filepath.Join(dir, importing), 0o700)
@@ -96,7 +96,7 @@ func importInto(ctx context.Context, dir string, from io.Reader, o ImportOptions
 	return firstError(writeFile(system, dir, idsFile, in.ids.String()), writeFormat(system, dir))
 }
 
-// imported is an import under way.
+// imported is an import in progress.
 type imported struct {
 	*Log
 	ImportOptions
@@ -105,7 +105,7 @@ type imported struct {
 	done bool // the last line was read
 }
 
-// verify reads what was imported, which may have been put together by somebody else.
+// verify checks the imported store, since an export may have been made or edited by another program.
 func (l *imported) verify(ctx context.Context, folder string) error {
 	made, err := openFolder(folder, true)
 	if err != nil {
@@ -120,11 +120,11 @@ func (l *imported) verify(ctx context.Context, folder string) error {
 	return firstError(wrong, err, made.engine.close())
 }
 
-// fillFrom writes what an export's lines say.
+// fillFrom imports the lines of an export.
 func (l *imported) fillFrom(from io.Reader) error {
 	in := bufio.NewReaderSize(from, 1<<20)
 	for end := false; !end; {
-		var wrong error // of the input: the engine is well
+		var wrong error // an error of the input, not of the engine
 		if err := l.engine.commit(false, func(b *batch) error {
 			for b.Len() < maxTurn && !end && wrong == nil {
 				line, err := readLine(in)
@@ -148,7 +148,7 @@ func (l *imported) fillFrom(from io.Reader) error {
 		case wrong != nil:
 			return wrong
 		case end && l.sum.lines == 0:
-			return errors.New("there is no line to import")
+			return errors.New("the export is empty")
 		case end && !l.done:
 			return errors.New("the export was cut off: its last line, of type end, is missing")
 		}
@@ -156,10 +156,10 @@ func (l *imported) fillFrom(from io.Reader) error {
 	return l.engine.sync()
 }
 
-// longestLine is more than any line of an export has, in bytes.
+// longestLine limits a line of an export, in bytes. Export writes none that is longer.
 const longestLine = 256 << 20
 
-// readLine reads a line with its end, or what is left.
+// readLine reads a line with its line feed, or the rest of the input.
 func readLine(in *bufio.Reader) (line []byte, err error) {
 	for {
 		part, err := in.ReadSlice('\n')
@@ -173,11 +173,11 @@ func readLine(in *bufio.Reader) (line []byte, err error) {
 	}
 }
 
-// restore writes what one line says.
+// restore imports one line.
 func (l *imported) restore(b *batch, line []byte) error {
 	var o other
 	if err := json.Unmarshal(line, &o); err != nil {
-		return fmt.Errorf("it is no line of an export: %w", err)
+		return fmt.Errorf("it is not a line of an export: %w", err)
 	}
 	switch {
 	case l.sum.lines == 0:
@@ -185,11 +185,11 @@ func (l *imported) restore(b *batch, line []byte) error {
 			return err
 		}
 	case l.done:
-		return errors.New("it is behind the last")
+		return errors.New("it follows the last line, of type end")
 	case o.Type == lastLine:
 		l.done = true
 		if want := l.sum.end(); o.Lines != want.Lines || o.SHA256 != want.SHA256 {
-			return errors.New("the lines before it are not those that were exported")
+			return errors.New("the lines before it were changed after the export")
 		}
 		l.finish()
 		return nil
@@ -210,7 +210,7 @@ func (l *imported) restore(b *batch, line []byte) error {
 	return nil
 }
 
-// begin reads the first line.
+// begin imports the first line.
 func (l *imported) begin(o *other) (err error) {
 	switch {
 	case o.Type != firstLine || o.Format == "":
@@ -222,7 +222,7 @@ func (l *imported) begin(o *other) (err error) {
 	return err
 }
 
-// finish has the store be as after a crash that may have taken what came after the export.
+// finish has the store treat messages published after the export as lost in a crash, unless it was moved.
 func (l *imported) finish() {
 	if l.Moved {
 		return
@@ -231,7 +231,7 @@ func (l *imported) finish() {
 	l.ids.ending = looseEnd
 }
 
-// restoreOther writes what a line says that is no message.
+// restoreOther imports a line other than a message.
 func (l *imported) restoreOther(b *batch, o *other) error {
 	for _, kind := range lines {
 		if o.Type != kind.kind {
@@ -272,7 +272,7 @@ func (l *imported) restoreMessage(b *batch, data []byte, retained bool) error {
 	e := m.Entry(nil)
 	frame, msg := e.AppendFrame(nil, id)
 	if f := (store.Frame{Flags: e.Flags(), Msg: msg, Bytes: frame}); !bytes.Equal(f.Data(), data) {
-		return errors.New("a message that is not as a hub writes it")
+		return errors.New("the message differs from what a hub writes")
 	}
 	h := header{no: g.no, time: w.Time.UnixMilli(), msg: msg, flags: e.Flags()}
 	if !retained {
