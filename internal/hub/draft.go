@@ -33,7 +33,7 @@ type Message struct {
 // held. They own their arguments.
 type Observer interface {
 	// Before is called before a client's message is published. It may change the message, or refuse it
-	// with a Refusal. A group that it gives to a message to the hosting program only is ignored.
+	// with a Refusal. A group that it gives to a message to the embedding program only is ignored.
 	Before(ctx context.Context, d *Draft) error
 
 	// Listens reports whether the program wants published messages. If not, the hub does not copy them.

@@ -45,7 +45,7 @@ var Metrics = []Metric{
 	gauge("request_bytes", "Bytes of memory that requests in progress hold: bodies of more than 8 KiB, and their encoded messages.", func(s *Stats) int64 { return s.Requests }),
 	gauge("will_bytes", "Bytes of last wills.", func(s *Stats) int64 { return s.Wills }),
 	gauge("idempotency_keys", "Idempotency keys whose responses are kept.", func(s *Stats) int64 { return s.Keys }),
-	gauge("callback_bytes", "Bytes of the messages that wait for callbacks of the hosting program or are handled by them.", func(s *Stats) int64 { return s.Waiting }),
+	gauge("callback_bytes", "Bytes of the messages that wait for callbacks of the embedding program or are handled by them.", func(s *Stats) int64 { return s.Waiting }),
 	gauge("unsent_bytes", "Bytes of memory for messages that sockets accepted only in part.", func(s *Stats) int64 { return s.Delivery.Unsent }),
 	gauge("groups", "Groups known.", func(s *Stats) int64 { return s.Store.Groups }),
 	gauge("messages_held", "Messages held.", func(s *Stats) int64 { return s.Store.Messages }),
