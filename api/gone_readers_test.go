@@ -109,6 +109,8 @@ func (e *endedSessions) Listens() bool { return false }
 
 func (e *endedSessions) Dropped() uint64 { return 0 }
 
+func (e *endedSessions) Waiting() int64 { return 0 }
+
 func (e *endedSessions) Session(ev session.Event) {
 	if ev.Kind == session.Disconnect {
 		e.ended <- ev.UID
