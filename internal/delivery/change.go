@@ -8,8 +8,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// change adds or removes filters of a stream, from a position on. Until the stream has sent all messages up
-// to there it keeps its old filters, so that nothing is lost or repeated, however far behind it is.
+// change adds or removes filters of a stream, from a position on. The stream keeps its old filters until it
+// has sent all messages up to that position, so that nothing is lost or repeated, however far behind it is.
 type change struct {
 	from    store.Seq
 	filters group.Set
@@ -24,7 +24,7 @@ const MaxChanges = 256
 // ErrTooManyChanges says that MaxChanges are waiting.
 var ErrTooManyChanges = errors.New("the stream does not keep up with the changes of its filters: read from it, then send the change again")
 
-// Join adds a filter from the current end of the log on. Its retained messages are sent first.
+// Join adds a filter from the current end of the log on. The filter's retained messages are sent first.
 func (s *Stream) Join(f group.Filter) error {
 	from := s.end()
 	return s.change(change{from: from, filters: group.Set{f}, opening: &opening{set: group.Set{f}, to: from}})
@@ -57,8 +57,8 @@ func (s *Stream) change(c change) error {
 	return nil
 }
 
-// DeliverMissed makes the stream start at the position that its session had reached when it was lost. From
-// there to its own start it gets only the messages to its session. Call it before Run.
+// DeliverMissed makes the stream start at the position that its session had reached when it was lost. Up to
+// the stream's own start it then gets only the messages to its session. Call DeliverMissed before Run.
 func (s *Stream) DeliverMissed(reached store.Seq) {
 	if reached >= s.pos {
 		return

@@ -9,10 +9,10 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// fakeConn is a connection in memory. The other side reads everything at once, or nothing.
+// fakeConn is a connection in memory. Its client reads everything at once, or nothing.
 type fakeConn struct {
 	blocking bool
-	takes    func(n int) int // how many of n bytes a TryWrite takes; nil: all
+	takes    func(n int) int // how many of n bytes a TryWrite accepts; nil: all
 	newest   func() store.Seq
 
 	mu      sync.Mutex
@@ -100,7 +100,7 @@ func (c *fakeConn) Close() error {
 	return nil
 }
 
-// read has the other side read, or stop reading.
+// read makes the client read, or stop reading.
 func (c *fakeConn) read(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,7 +108,7 @@ func (c *fakeConn) read(on bool) {
 	c.change()
 }
 
-// blocks returns what has come.
+// blocks returns the blocks received so far.
 func (c *fakeConn) blocks() []block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,13 +138,13 @@ func (c *fakeConn) await(t tester, what string, ok func() bool) {
 		case <-changed:
 		case <-late.C:
 			c.mu.Lock()
-			t.Fatalf("%s: did not come; last of %d blocks: %+v", what, len(c.parser.blocks), c.parser.last())
+			t.Fatalf("no sign of %s; the last of %d blocks: %+v", what, len(c.parser.blocks), c.parser.last())
 		}
 		c.mu.Lock()
 	}
 }
 
-// awaitSeq waits until a block with an id at or above seq has come.
+// awaitSeq waits until a block with an id at or above seq is received.
 func (c *fakeConn) awaitSeq(t tester, seq store.Seq) {
 	t.Helper()
 	c.await(t, "the newest message", func() bool { return c.parser.last().seq >= seq })

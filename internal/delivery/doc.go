@@ -1,8 +1,8 @@
 // Package delivery keeps the position of each stream in the log and moves it forward.
 //
-// follow.go defines what a subscription is: read the messages behind the position, write them, and
-// repeat until there are no more. A shard (shard.go) does the same for many streams that are all at the
-// end of the log: it reads the log once and writes the same bytes to every stream whose filters match.
+// follow.go defines a subscription: read the messages after the position, write them, and repeat until
+// there are no more. A shard (shard.go) does the same for many streams that are all at the end of the
+// log: it reads the log once and writes the same bytes to every stream whose filters match.
 //
 // A stream is always in one of two states, and has one owner:
 //
@@ -10,7 +10,7 @@
 //	parked      owned by its shard, at the shard's position
 //
 // A stream starts as following, at any position. At the end of the log it parks: it sends itself to its
-// shard's inbox. The shard sends it back to following when its socket does not take everything, or when
+// shard's inbox. The shard sends it back to following when its socket does not accept everything, or when
 // only a goroutine that may block can write to it. One comparison keeps the change of owner safe: a shard
 // delivers a message to a stream only if the message's seq is above the stream's position.
 //

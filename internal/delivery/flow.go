@@ -12,24 +12,24 @@ import (
 
 // Flow control is one rule: a publisher waits while a shard, or a stream that waits for a turn, has more
 // ready work than it can do in a few tens of milliseconds. Work that has been ready for holdAfter will
-// take about as long again. Ready means that a socket would take it now: a full socket holds nobody back.
-// A burst then slows down the answers to publishers, instead of adding seconds of latency for clients
-// that read.
+// take about as long again. Ready means that a socket would accept it now: a full socket delays no
+// publisher. A burst then slows down the answers to publishers, instead of adding seconds of latency for
+// clients that read.
 const (
 	holdAfter = 10 * time.Millisecond
 	holdMost  = 500 * time.Millisecond // the longest wait: publishing goes on even if delivery stays behind
 )
 
-// A busy shard pauses after each round for as long as the round took, within bounds. Half as many writes
-// then carry twice as much each, and readers and publishers get the CPU: more messages are delivered,
-// and sooner (docs/PERFORMANCE.md).
+// A busy shard pauses after each round for as long as the round took, within bounds. That leads to half as
+// many writes of twice the size, and leaves the CPU to readers and publishers: more messages are
+// delivered, and sooner (docs/PERFORMANCE.md).
 const (
 	pauseLeast = time.Millisecond
 	pauseMost  = 10 * time.Millisecond
 )
 
-// pause waits after a round that took the time worked, if more messages are there already. A message that
-// comes to an idle shard does not wait.
+// pause waits after a round that took the time worked, if more messages have been appended already. A
+// message for an idle shard does not wait.
 func (sh *shard) pause(worked time.Duration) {
 	if _, newest := sh.set.log.Bounds(); worked >= pauseLeast && newest.Seq > store.Seq(sh.pos.Load()) {
 		time.Sleep(min(worked, pauseMost))
@@ -93,7 +93,7 @@ func (g *gate) wait() <-chan struct{} {
 	return g.ch
 }
 
-// open wakes all that wait, to look again. If none wait it costs one load.
+// open wakes all waiting publishers, which then look again. If none wait it costs one load.
 func (g *gate) open() {
 	if !g.waits.Load() {
 		return

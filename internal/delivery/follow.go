@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// follow is the definition of a subscription: read the messages behind the position, write them, repeat
+// follow is the definition of a subscription: read the messages after the position, write them, repeat
 // until there are no more, and park. It runs on a goroutine that may wait for the socket.
 func (s *Stream) follow() {
 	for {
@@ -19,7 +19,7 @@ func (s *Stream) follow() {
 			s.finish(reason(err))
 			return
 		case s.ending.Load() != nil:
-			_, _ = s.conn.Write(s.bye()) // the shard closes a connection that does not take it soon
+			_, _ = s.conn.Write(s.bye()) // the shard closes the connection if this takes longer than endAfter
 			s.finish(Closed)
 			return
 		case !more:
@@ -30,8 +30,8 @@ func (s *Stream) follow() {
 	}
 }
 
-// advance takes one step. It waits for the socket without a turn, and keeps no more than the rest of one
-// message. A stream that is over before its turn comes leaves the turn to the next.
+// advance takes one step. While it waits for the socket it holds no turn, and no more than the rest of one
+// message. If the stream is over by the time it gets a turn, it gives the turn back at once.
 func (s *Stream) advance() (more bool, err error) {
 	if s.over() {
 		return false, nil
@@ -50,7 +50,7 @@ func (s *Stream) advance() (more bool, err error) {
 }
 
 // over reports whether the stream needs no more messages: its client has left, or the server ends it
-// while it catches up. One that has caught up is sent what was published before its end.
+// while it catches up. A stream that has caught up still gets the messages published before its end.
 func (s *Stream) over() bool {
 	return s.gone.Load() != nil || s.ending.Load() != nil && !s.live
 }
@@ -76,7 +76,7 @@ func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
 		return unsent{}, more, nil
 	}
 	least := 0
-	if s.conn.Blocking() && !s.shard.set.unsent.crowded() {
+	if s.conn.Blocking() && !s.shard.set.unsent.halfFull() {
 		least = blockingWrite
 	}
 	rest, reached, err := s.cut(&t.parcel, n, least)
@@ -90,8 +90,8 @@ func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
 	return rest, true, nil
 }
 
-// cut keeps what is left of the message that a write of n bytes of the parcel has begun, and returns
-// the position at its end.
+// cut keeps the rest of the message in which a write of n bytes of the parcel ended. It returns that rest
+// and the position after the message.
 func (s *Stream) cut(p *parcel, n, least int) (rest unsent, reached store.Seq, err error) {
 	i := p.cut(n, least)
 	if rest, err = s.shard.set.unsent.keep(p, n, i); err != nil {
@@ -118,7 +118,7 @@ func (s *Stream) arrive(seq store.Seq) {
 // retaining reports whether there are retained messages to send first.
 func (s *Stream) retaining() bool { return s.opening != nil && s.opening.retained < s.opening.to }
 
-// read fills the turn's parcel with the next messages, and sets the position behind them.
+// read fills the turn's parcel with the next messages, and sets the turn's next to the position after them.
 func (s *Stream) read(t *turn) (more bool, err error) {
 	t.parcel.reset()
 	if s.retaining() {
@@ -155,7 +155,7 @@ func (s *Stream) readToChange(t *turn) (changes bool, err error) {
 		if err := s.readLog(t, next.from); err != nil {
 			return false, err
 		}
-		if _, now := s.pending(); now == changes { // otherwise a change came meanwhile: read again, up to it
+		if _, now := s.pending(); now == changes { // otherwise a change was added meanwhile: read again, up to it
 			return changes, nil
 		}
 	}
@@ -193,7 +193,7 @@ func (s *Stream) render(t *turn) {
 	}
 }
 
-// renderGaps begins the parcel with an event for each filter that has lost messages.
+// renderGaps starts the parcel with a gap event for each filter that has lost messages.
 func (s *Stream) renderGaps(t *turn) {
 	var begins opening
 	if s.opening != nil {
@@ -220,7 +220,7 @@ func behindGap(t *turn) store.Seq {
 	return t.batch.Next
 }
 
-// renderEach begins the parcel with a gap for each of the filters. Only the last one has an id, so that a
+// renderEach starts the parcel with a gap for each of the filters. Only the last gap has an id, so that a
 // client that is disconnected before it gets all of them again.
 func (s *Stream) renderEach(t *turn, filters []string, after, reason string) {
 	g := Gap{After: after, Reason: reason}
@@ -244,8 +244,8 @@ func (s *Stream) id(t *turn, seq store.Seq) string {
 	return store.ID{Epoch: t.batch.Epoch, Seq: seq}.String()
 }
 
-// jump skips to the newest message, for a slow stream whose policy is slow: skip. It reports a gap for each
-// filter that may have lost messages.
+// jump moves the position to the newest message, for a slow stream whose policy is slow: skip. It reports a
+// gap for each filter that may have lost messages.
 func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 	s.skip = false
 	change, changes := s.pending()
@@ -275,14 +275,14 @@ func (s *Stream) wait(rest unsent) error {
 	return err
 }
 
-// slowWrite is the time after which a blocking write counts as slow. A socket that is written to without
-// waiting counts as slow when it does not take everything.
+// slowWrite is the time after which a blocking write counts as slow. A write that does not block counts as
+// slow if the socket does not accept all of it.
 const slowWrite = time.Second
 
 // slow applies the policy for slow streams. It returns errSlow if the policy ends them.
 func (s *Stream) slow() error {
 	if len(s.filters) == 0 {
-		return nil // it has left all groups, and gets only what is sent to its session
+		return nil // it has left all groups, and gets only the messages to its session
 	}
 	switch s.shard.set.log.Policy(s.filters[0]).Slow {
 	case store.SlowSkip:

@@ -2,18 +2,18 @@ package delivery
 
 import "github.com/watchbox-go/watchbox/store"
 
-// The reasons of a gap.
+// The reasons for a gap.
 const (
 	GapEvicted = "evicted" // the messages are no longer held
 	GapEpoch   = "epoch"   // the id is not one of this log
 	GapSlow    = "slow"    // the stream was slow, and its policy is slow: skip
 )
 
-// Gap tells a client that messages behind an id can no longer be delivered.
+// Gap is the event for a client that messages after an id can no longer be delivered.
 type Gap struct {
 	Filter string
 	After  string // the messages came after this id
-	Oldest string // the id of the next message that is delivered; "": none yet
+	Oldest string // the id of the next message to be delivered; "": none yet
 	Reason string
 }
 

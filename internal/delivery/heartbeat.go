@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// beat looks at the streams that are due, and sets the timer for the next.
+// beat handles the streams that are due, and sets the timer for the next one.
 func (sh *shard) beat(now instant) {
 	for len(sh.dues) > 0 && sh.dues[0].due <= now {
 		s := sh.dues[0]
@@ -37,7 +37,7 @@ func (sh *shard) beat(now instant) {
 // late reports whether a stream is due before the timer fires: the shard's goroutine has to set it.
 func (sh *shard) late() bool { return len(sh.dues) > 0 && sh.dues[0].due < sh.beatAt }
 
-// heartbeat sends a stream its position, because it was sent nothing for a while.
+// heartbeat sends a stream its position. It is called when nothing was sent for the heartbeat interval.
 func (sh *shard) heartbeat(s *Stream, now instant) {
 	pos := max(s.pos, store.Seq(sh.pos.Load())) // it may be ahead of the shard
 	sh.single.reset()
@@ -51,7 +51,7 @@ func (sh *shard) heartbeat(s *Stream, now instant) {
 		sh.unpark(s)
 		go s.finish(reason(err))
 	case n < len(beat):
-		rest, _ := sh.set.unsent.own(beat[n:]) // small: there is always room
+		rest, _ := sh.set.unsent.own(beat[n:]) // no error: there is always room for so few bytes
 		sh.handOff(s, pos, rest)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// index finds the streams whose filters match a group. It is a tree of levels, in which "+" and "#" are
-// ordinary levels. Each shard has its own.
+// index finds the streams whose filters match a group. It is a tree of the filters' levels, in which "+" and
+// "#" are ordinary levels. Each shard has its own index.
 type index struct {
 	root     node
 	sessions map[string]*Stream // by uid: the first of its streams
@@ -17,11 +17,11 @@ type node struct {
 	audience *audience // of the filter that ends here
 }
 
-// audience is the streams of one filter.
+// audience holds the streams of one filter.
 type audience struct {
 	filter  string
 	streams []*Stream
-	frames  []int // of the batch being delivered: what the filter matched
+	frames  []int // indexes of the frames of the current batch that the filter matches
 }
 
 // place is the index of a stream in an audience.
@@ -75,7 +75,7 @@ func (x *index) remove(s *Stream) {
 	s.places = s.places[:0]
 }
 
-// moved updates the stream's index in an audience.
+// moved updates the stream's place in an audience.
 func (s *Stream) moved(in *audience, from, to int) {
 	i := slices.Index(s.places, place{in, from})
 	if i >= 0 {
@@ -180,7 +180,8 @@ func (n *node) descend(c *node, rest string, more bool, yield func(*audience)) {
 	}
 }
 
-// size returns how many streams have a filter that matches the group; one with two counts twice.
+// size returns how many streams have a filter that matches the group. A stream with two such filters counts
+// twice.
 func (x *index) size(name string) (n int) {
 	x.lookup(name, func(in *audience) { n += len(in.streams) })
 	return n

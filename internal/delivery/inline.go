@@ -3,9 +3,9 @@ package delivery
 import "github.com/watchbox-go/watchbox/store"
 
 // Few is how many streams a publisher may write to by itself. Waking a shard takes longer than a
-// few writes: with 5,000 groups of one listener each it was a third of a delivery's latency at the
-// median and most of it at the 99th percentile (docs/PERFORMANCE.md, S7). More writes would delay
-// the publisher's answer.
+// few writes: with 5,000 groups of one listener each, it took a third of the median delivery latency
+// and most of the 99th percentile (docs/PERFORMANCE.md, S7). More writes would delay the publisher's
+// answer.
 const Few = 8
 
 const (
@@ -17,7 +17,7 @@ const (
 type appended struct {
 	first, last store.Seq
 	entries     []store.Entry
-	few         int // streams that it may still write to
+	few         int // how many streams the publisher may still write to
 }
 
 // Appended has to be called after each append to the log, if the set was created with notified. If the
@@ -58,8 +58,8 @@ func (sh *shard) appended(a *appended) {
 	sh.rouse()
 }
 
-// inline does the work of the shard's goroutine if it is little, and unlocks the shard. It returns
-// false if work is left for the goroutine.
+// inline does the work of the shard's goroutine if it is a small amount, and unlocks the shard. It
+// returns false if work is left for the goroutine.
 func (sh *shard) inline(a *appended) (done bool) {
 	defer sh.owner.Unlock()
 	sh.again.Store(false)
@@ -82,7 +82,7 @@ func (sh *shard) inline(a *appended) (done bool) {
 	return !sh.late()
 }
 
-// readFew reads the log to its end, and reports whether what it read is for few streams.
+// readFew reads the log to its end, and reports whether the messages go to few streams.
 func (sh *shard) readFew(a *appended, newest store.Seq) bool {
 	q := store.Query{Select: &sh.index, After: store.Seq(sh.pos.Load()), Live: true}
 	err := sh.set.log.Read(q, &sh.batch)

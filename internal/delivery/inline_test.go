@@ -17,7 +17,7 @@ func (r *rig) parked(name string, n int) {
 	r.t.Helper()
 	for late := time.Now().Add(time.Minute); r.set.Listeners([]string{name})[0] < n; {
 		if time.Now().After(late) {
-			r.t.Fatal("the streams do not park")
+			r.t.Fatal("the streams did not park")
 		}
 	}
 }
@@ -32,12 +32,12 @@ func TestAPublisherDeliversToAFewStreamsItself(t *testing.T) {
 		at := l.parser.last().seq
 		l.mu.Unlock()
 		if at == seq {
-			return // before publish has returned
+			return // it was delivered before publish returned
 		}
 		if time.Now().After(late) {
-			t.Fatal("each message was left to the shard, though it is idle")
+			t.Fatal("every message was left to the shard, though the shard is idle")
 		}
-		l.awaitSeq(t, seq) // the shard was not at rest yet
+		l.awaitSeq(t, seq) // the shard was not idle yet
 	}
 }
 
@@ -54,10 +54,10 @@ func TestMessagesForManyStreamsAreLeftToTheShards(t *testing.T) {
 	}
 }
 
-// TestPublishersAtOnceMissNoStream has publishers deliver at once, be in each other's way and leave
-// the rest to the shards: in each round all streams get what was sent, and nothing later makes up
-// for a message that was missed.
-func TestPublishersAtOnceMissNoStream(t *testing.T) {
+// TestConcurrentPublishersMissNoStream has publishers deliver at the same time, find shards locked, and
+// leave the rest to the shards. Each round ends only when every stream has received the round's messages,
+// so no later message can make up for a missed wake-up.
+func TestConcurrentPublishersMissNoStream(t *testing.T) {
 	const rounds, publishers = 500, 8
 	r := newRig(t, memory.Options{}, true)
 	var streams []*listener
@@ -98,11 +98,11 @@ func TestPublishersAtOnceMissNoStream(t *testing.T) {
 		got := l.blocks()
 		for k := 1; k < len(got); k++ {
 			if got[k].seq <= got[k-1].seq {
-				t.Fatalf("stream %d: %d comes after %d", p, got[k].seq, got[k-1].seq)
+				t.Fatalf("stream %d: got %d after %d", p, got[k].seq, got[k-1].seq)
 			}
 		}
 		if len(got) != want {
-			t.Errorf("stream %d got %d messages of %d", p, len(got), want)
+			t.Errorf("stream %d got %d messages, want %d", p, len(got), want)
 		}
 	}
 }

@@ -6,13 +6,13 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// View is the form in which a stream gets its messages.
+// View says which messages a stream gets, and in which form.
 type View struct {
 	Raw     bool   // the payload itself instead of JSON
 	NotFrom string // messages of this uid are left out; "": none
 }
 
-// parcel is the bytes to write to a stream next, with the end of each message in them.
+// parcel holds the bytes to write to a stream next, and the end of each message in them.
 type parcel struct {
 	out   []byte // what to write: buf, or a part of a batch
 	buf   []byte
@@ -26,7 +26,7 @@ type mark struct {
 	form form
 }
 
-// form is how a message is written. The same message in the same form has the same bytes on all streams.
+// form is an encoding of a message. A message in the same form has the same bytes on all streams.
 type form uint8
 
 const (
@@ -81,9 +81,9 @@ func (p *parcel) add(f *store.Frame, v View) {
 	p.end(f.Seq, v.form())
 }
 
-// cut returns the mark at the end of the message that byte n lies in. If more messages follow within least
-// bytes it returns the mark of the last of them, because a goroutine that has to wait for the socket
-// should write more than a small message at a time.
+// cut returns the index of the mark at the end of the message that contains byte n. If more messages follow
+// within least bytes, it returns the index of the last one's mark, because a goroutine that has to wait for
+// the socket should write more than a small message at a time.
 func (p *parcel) cut(n, least int) (i int) {
 	i = sort.Search(len(p.marks), func(i int) bool { return p.marks[i].end > n })
 	for i+1 < len(p.marks) && p.marks[i+1].end-n <= least {
@@ -92,7 +92,7 @@ func (p *parcel) cut(n, least int) (i int) {
 	return i
 }
 
-// take makes the parcel of frames of a batch, given by their indexes, for views that leave nothing out.
+// take fills the parcel with frames of a batch, given by their indexes, for views that leave nothing out.
 // If JSON frames lie next to each other, the parcel is a part of the batch, without a copy.
 func (p *parcel) take(b *store.Batch, frames []int, raw bool) {
 	p.reset()
@@ -106,7 +106,7 @@ func (p *parcel) take(b *store.Batch, frames []int, raw bool) {
 	p.piece(b, first, last)
 }
 
-// piece makes the parcel the part of the batch from the first frame to the last.
+// piece sets the parcel to the part of the batch from the first frame to the last.
 func (p *parcel) piece(b *store.Batch, first, last int) {
 	from := b.Frames[first].At
 	for i := first; i <= last; i++ {

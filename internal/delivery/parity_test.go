@@ -13,11 +13,11 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// kinds are the ways in which bytes go to a client. All have to deliver the same as follow alone.
+// kinds are the paths on which bytes go to a client. All must deliver the same bytes as follow alone.
 var kinds = []struct {
-	name string
-	told bool // publishers deliver, too
-	conn func(t tester, r *rig) setup
+	name     string
+	notified bool // publishers deliver too
+	conn     func(t tester, r *rig) setup
 }{
 	{"follow", false, func(tester, *rig) setup { return blocking(true) }},
 	{"parked", false, func(tester, *rig) setup { return blocking(false) }},
@@ -134,11 +134,11 @@ var scenarios = map[string]func(*rig, setup) []*listener{
 	},
 	"a session that missed something": func(r *rig, c setup) []*listener {
 		r.say("$session/1", "missed")
-		r.say("a", "not missed: it was not there")
-		r.say("$session/1", "missed, too")
+		r.say("a", "not for a session that was away")
+		r.say("$session/1", "missed too")
 		l := r.make(filters("a"), c, session("1"))
 		l.stream.DeliverMissed(0)
-		r.say("a", "missed after it began")
+		r.say("a", "sent after the stream was created")
 		if !r.run(l) {
 			r.t.Fatal("closed")
 		}
@@ -189,8 +189,8 @@ var scenarios = map[string]func(*rig, setup) []*listener{
 	},
 }
 
-// TestEveryWayGivesTheSameBytes holds each way of delivery against following, the definition.
-func TestEveryWayGivesTheSameBytes(t *testing.T) {
+// TestEveryPathDeliversTheSameBytes compares each path of delivery with follow, the definition.
+func TestEveryPathDeliversTheSameBytes(t *testing.T) {
 	for name, scenario := range scenarios {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,13 +200,13 @@ func TestEveryWayGivesTheSameBytes(t *testing.T) {
 					continue // a goroutine for each byte
 				}
 				t.Run(k.name, func(t *testing.T) {
-					got := streams(t, scenario, k.told, k.conn)
+					got := streams(t, scenario, k.notified, k.conn)
 					if want == nil {
 						want = got
 					}
 					for i := range want {
 						if at := differ(got[i], want[i]); at >= 0 {
-							t.Errorf("stream %d: %s\n\nas it follows: %s", i, around(got[i], at), around(want[i], at))
+							t.Errorf("stream %d: %s\n\nwant, as from follow: %s", i, around(got[i], at), around(want[i], at))
 						}
 					}
 				})
@@ -215,9 +215,9 @@ func TestEveryWayGivesTheSameBytes(t *testing.T) {
 	}
 }
 
-// streams runs a scenario and returns what its listeners got, without what differs from run to run.
-func streams(t *testing.T, scenario func(*rig, setup) []*listener, told bool, conn func(tester, *rig) setup) (out []string) {
-	r := newRig(t, memory.Options{}, told)
+// streams runs a scenario and returns what its listeners received, without the parts that differ between runs.
+func streams(t *testing.T, scenario func(*rig, setup) []*listener, notified bool, conn func(tester, *rig) setup) (out []string) {
+	r := newRig(t, memory.Options{}, notified)
 	listeners := scenario(r, conn(t, r))
 	r.set.Close("shutdown")
 	for _, l := range listeners {
@@ -257,15 +257,14 @@ func around(s string, at int) string { return s[max(0, min(at, len(s))-300):min(
 
 func uidOf(i int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", i) }
 
-// TestAStreamThatStartsWhileTheSetClosesGetsBye closes the set after a stream has sent its first bytes and
-// before it runs.
+// TestAStreamThatStartsWhileTheSetClosesGetsBye closes the set after a stream was created and before it runs.
 func TestAStreamThatStartsWhileTheSetClosesGetsBye(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		r := newRig(t, memory.Options{}, false)
 		l := r.make(filters("a"), blocking(waits))
 		r.set.Close("shutdown")
 		if r.run(l) || byeOf(l) != "shutdown" {
-			t.Errorf("blocking %v: it was sent %q", waits, l.bytes())
+			t.Errorf("blocking %v: got %q, want a bye with the reason shutdown", waits, l.bytes())
 		}
 	}
 }

@@ -134,7 +134,7 @@ func (sh *shard) unpark(s *Stream) {
 	sh.clearDue(s)
 }
 
-// gone ends a parked stream that the other side has closed. A stream that follows notices by itself.
+// gone ends a parked stream whose client has left. A stream that follows notices by itself.
 func (sh *shard) gone(s *Stream) {
 	if sh.withdraw(s) {
 		go s.finish(Closed)

@@ -8,17 +8,17 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// block is one of a stream: an event, or an id alone.
+// block is an event of a stream, or an id without one.
 type block struct {
 	id, event, data string
 	comment         bool
 	seq             store.Seq // of the last id so far
 	epoch           string
-	newest          store.Seq // of the log when the block had come
+	newest          store.Seq // of the log when the block was received
 	end             int       // where it ends in the stream
 }
 
-// parser reads blocks as they come: an independent one, for what watchbox sends and no more.
+// parser reads blocks as they are received. It is independent of package sse and reads only what watchbox sends.
 type parser struct {
 	pending []byte
 	read    int
@@ -66,14 +66,14 @@ func (p *parser) parse(text string) block {
 			data = append(data, value)
 		case name == "retry":
 		default:
-			panic("no such line in a stream: " + line)
+			panic("unexpected line in a stream: " + line)
 		}
 	}
 	b.data = strings.Join(data, "\n")
 	return b
 }
 
-// parse returns the blocks of a stream that has ended there.
+// parse returns the blocks of a stream that ended after these bytes.
 func parse(stream []byte) []block {
 	var p parser
 	p.feed(stream, 0)

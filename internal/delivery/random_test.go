@@ -21,33 +21,33 @@ var (
 	someFilters = []string{"a", "b/1", "b/+", "b/#", "#", "+", "+/+", "c/#", "$p/#", "$p/x", "c/x/y", "b"}
 )
 
-// random does random things to a log and its streams, one after the other.
+// random performs random operations on a log and its streams, one after the other.
 type random struct {
 	*rig
 	rt        *rapid.T
-	listeners []*claimant
+	listeners []*checkedListener
 	last      store.Seq // the last position of a client that left
 }
 
-// claimant is a listener with the messages that it has to get.
-type claimant struct {
+// checkedListener is a listener and the messages that it has to get.
+type checkedListener struct {
 	*listener
-	*claim
+	*expectation
 	filters group.Set
 	text    string
 }
 
-// TestAnythingAtAnyTime does random things and judges every stream.
-func TestAnythingAtAnyTime(t *testing.T) {
+// TestRandomOperationsLoseNoMessageWithoutAGap performs random operations and checks every stream.
+func TestRandomOperationsLoseNoMessageWithoutAGap(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		told := rapid.Bool().Draw(rt, "publishers deliver")
-		x := &random{rig: newRig(rt, memory.Options{MaxMemory: memory.MinMaxMemory}, told), rt: rt}
+		notified := rapid.Bool().Draw(rt, "publishers deliver")
+		x := &random{rig: newRig(rt, memory.Options{MaxMemory: memory.MinMaxMemory}, notified), rt: rt}
 		rt.Repeat(map[string]func(*rapid.T){
 			"publish":     func(*rapid.T) { x.publishSome() },
 			"publish too": func(*rapid.T) { x.publishSome() },
 			"fill":        func(*rapid.T) { x.fill() },
 			"open":        func(*rapid.T) { x.openOne() },
-			"stop or go":  func(*rapid.T) { x.with(func(l *claimant) { l.read(x.flip("reads")) }) },
+			"stop or go":  func(*rapid.T) { x.with(func(l *checkedListener) { l.read(x.flip("reads")) }) },
 			"policy":      func(*rapid.T) { x.change() },
 			"purge":       func(*rapid.T) { x.purge() },
 			"hang up":     func(*rapid.T) { x.with(x.leave) },
@@ -80,7 +80,7 @@ func (x *random) publishSome() {
 	x.publish(batch...)
 }
 
-// fill evicts by memory.
+// fill appends large messages, so that others are evicted for their memory.
 func (x *random) fill() {
 	for range x.n("large messages", 1, 20) {
 		x.say(x.of("group", someGroups), strings.Repeat("large ", 10_000))
@@ -110,7 +110,7 @@ func (x *random) openOne() {
 	}
 	set := filters(rapid.SliceOfNDistinct(rapid.SampledFrom(someFilters), 1, 4, rapid.ID).Draw(x.rt, "filters")...)
 	begin := x.start(set)
-	l := &claimant{claim: wants(set, begin.After), filters: set, text: fmt.Sprintf("%s from %+v", set.Strings(), begin)}
+	l := &checkedListener{expectation: expect(set, begin.After), filters: set, text: fmt.Sprintf("%s from %+v", set.Strings(), begin)}
 	v, uid := delivery.View{Raw: x.n("raw", 0, 3) == 0}, ""
 	if x.n("no echo", 0, 3) == 0 {
 		v.NotFrom = uidOf(1)
@@ -175,16 +175,16 @@ func (x *random) conn() setup {
 	}
 }
 
-// with does something to one of the listeners.
-func (x *random) with(f func(*claimant)) {
+// with calls f with one of the listeners.
+func (x *random) with(f func(*checkedListener)) {
 	if len(x.listeners) > 0 {
 		f(x.listeners[x.n("listener", 0, len(x.listeners)-1)])
 	}
 }
 
-func (x *random) join(l *claimant) { x.joinTo(l, filters(x.of("filter", someFilters))[0]) }
+func (x *random) join(l *checkedListener) { x.joinTo(l, filters(x.of("filter", someFilters))[0]) }
 
-func (x *random) joinTo(l *claimant, f group.Filter) {
+func (x *random) joinTo(l *checkedListener, f group.Filter) {
 	if slices.Contains(l.filters, f) {
 		return
 	}
@@ -195,7 +195,7 @@ func (x *random) joinTo(l *claimant, f group.Filter) {
 	}
 }
 
-func (x *random) part(l *claimant) {
+func (x *random) part(l *checkedListener) {
 	if len(l.filters) == 0 {
 		return
 	}
@@ -211,13 +211,13 @@ func (x *random) part(l *claimant) {
 	}
 }
 
-func (x *random) remove(l *claimant) {
+func (x *random) remove(l *checkedListener) {
 	l.ended(x.t)
-	x.listeners = slices.DeleteFunc(x.listeners, func(o *claimant) bool { return o == l })
+	x.listeners = slices.DeleteFunc(x.listeners, func(o *checkedListener) bool { return o == l })
 }
 
-// leave closes a connection, and judges the messages until then.
-func (x *random) leave(l *claimant) {
+// leave closes a connection, and checks the messages received until then.
+func (x *random) leave(l *checkedListener) {
 	l.hangUp()
 	x.remove(l)
 	end, _ := lastID(l.blocks())
@@ -226,19 +226,19 @@ func (x *random) leave(l *claimant) {
 	x.last = max(end, l.start)
 }
 
-func (x *random) kick(l *claimant) {
+func (x *random) kick(l *checkedListener) {
 	l.read(true)
 	l.stream.End("kicked")
 	x.remove(l)
 	if byeOf(l.listener) != "kicked" {
-		x.t.Errorf("the last event is no bye but %+v", l.parser.last())
+		x.t.Errorf("the last event is %+v, want a bye with the reason kicked", l.parser.last())
 	}
 	end, _ := lastID(l.blocks())
 	l.cut = true
 	x.check(l, max(end, l.start))
 }
 
-func (x *random) check(l *claimant, end store.Seq) {
+func (x *random) check(l *checkedListener, end store.Seq) {
 	blocks := l.blocks()
 	if n := len(blocks); n > 0 && blocks[n-1].event == "bye" {
 		blocks = blocks[:n-1]
@@ -247,19 +247,19 @@ func (x *random) check(l *claimant, end store.Seq) {
 	if l.cut && len(blocks) == 0 {
 		l.unknown = 0
 	}
-	if err := l.verdict(x.published, blocks, end); err != nil {
+	if err := l.verify(x.published, blocks, end); err != nil {
 		x.t.Errorf("%s: %v", l.text, err)
 	}
 	l.unknown = unknown
 }
 
-// end lets all listeners read, publishes to each group, and judges each stream.
+// end makes all listeners read, publishes to each group, and checks each stream.
 func (x *random) end() {
 	for _, f := range someFilters {
 		x.policy(f, store.Policy{})
 	}
 	for _, l := range x.listeners {
-		if l.read(true); len(l.filters) == 0 { // else nothing may come that shows that it has all
+		if l.read(true); len(l.filters) == 0 { // without a filter it may get no message that shows that it has caught up
 			x.joinTo(l, filters("a")[0])
 		}
 	}
@@ -269,7 +269,7 @@ func (x *random) end() {
 	for _, l := range slices.Clone(x.listeners) {
 		var end store.Seq
 		for i := range x.published {
-			if m := &x.published[i]; l.owed(m) && !m.optional {
+			if m := &x.published[i]; l.expects(m) && !m.optional {
 				end = m.seq
 			}
 		}

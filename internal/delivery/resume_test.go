@@ -9,8 +9,8 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// TestResumeAtEveryByte cuts streams off after each of their bytes and resumes behind the last id that has
-// come. Both parts together have to equal one uninterrupted stream.
+// TestResumeAtEveryByte disconnects streams after each of their bytes and resumes after the last id that was
+// received. Both parts together must be the same as one uninterrupted stream.
 func TestResumeAtEveryByte(t *testing.T) {
 	for name, c := range map[string]struct {
 		filters []string
@@ -49,43 +49,43 @@ func TestResumeAtEveryByte(t *testing.T) {
 				for i := range first {
 					first[i].newest = end
 				}
-				claim, begin := wants(f, 0), start(c.begin)
-				claim.raw, claim.cut = c.raw, true
+				expectation, begin := expect(f, 0), start(c.begin)
+				expectation.raw, expectation.cut = c.raw, true
 				if c.begin.Held {
-					claim.hold(r)
+					expectation.hold(r)
 				}
 				at, ok := lastID(first)
 				if ok {
 					begin = after(at)
 				}
 				if ok && c.begin.Unknown != "" {
-					claim.unknown = len(f)
+					expectation.unknown = len(f)
 				}
-				if err := claim.verdict(r.published, first, at); err != nil && (ok || c.begin.Unknown == "") {
-					t.Fatalf("cut at %d, before: %v\n%s", cut, err, stream[:cut])
+				if err := expectation.verify(r.published, first, at); err != nil && (ok || c.begin.Unknown == "") {
+					t.Fatalf("cut at %d, first part: %v\n%s", cut, err, stream[:cut])
 				}
 				l := r.listen(f, raw, begin)
 				l.awaitSeq(t, end)
 				l.hangUp()
 				l.ended(t)
-				rest := wants(f, at)
+				rest := expect(f, at)
 				rest.raw = c.raw
 				if !ok && c.begin.Held {
-					rest.held, rest.until = claim.held, claim.until
+					rest.held, rest.until = expectation.held, expectation.until
 				}
 				rest.unknown = len(f)
 				if ok || c.begin.Unknown == "" {
 					rest.unknown = 0
 				}
-				if err := rest.verdict(r.published, l.blocks(), end); err != nil {
-					t.Fatalf("cut at %d, behind: %v\n%s----\n%s", cut, err, stream[:cut], l.bytes())
+				if err := rest.verify(r.published, l.blocks(), end); err != nil {
+					t.Fatalf("cut at %d, second part: %v\n%s----\n%s", cut, err, stream[:cut], l.bytes())
 				}
 			}
 		})
 	}
 }
 
-// lastID returns the position behind which a client resumes that has received these blocks.
+// lastID returns the position after which a client resumes if it has received these blocks.
 func lastID(blocks []block) (seq store.Seq, ok bool) {
 	for _, b := range blocks {
 		if b.id != "" {
@@ -95,8 +95,8 @@ func lastID(blocks []block) (seq store.Seq, ok bool) {
 	return seq, ok
 }
 
-// hold limits a claim to what the log holds now, for a start with what is held.
-func (c *claim) hold(r *rig) {
+// hold limits the expectation to the messages that the log holds now, for a start with all that is held.
+func (c *expectation) hold(r *rig) {
 	c.held, c.until = map[store.Seq]bool{}, r.newest()
 	b := store.Batch{Buf: make([]byte, 0, 1<<20)}
 	for q := (store.Query{Select: filters("#", "$p/#", "$session/+")}); q.After < c.until; q.After = b.Next {

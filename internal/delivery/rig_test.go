@@ -21,21 +21,21 @@ type rig struct {
 	web *web // nil: connections are fakes
 
 	mu        sync.Mutex
-	published []message // by seq - 1, where the rig alone publishes, one after the other
+	published []message // by seq - 1; valid if all messages are appended by publish
 }
 
-// message is one that was appended.
+// message is a message that was appended.
 type message struct {
 	seq        store.Seq
 	group, uid string
 	body       string
-	optional   bool // it has a time to live
+	optional   bool // it has a TTL, so it may expire before it is delivered
 }
 
-// newRig returns a rig whose shards watch the log, or are told of each append.
-func newRig(t tester, o memory.Options, told bool) *rig {
+// newRig returns a rig whose shards watch the log or, if notified is set, are notified of each append.
+func newRig(t tester, o memory.Options, notified bool) *rig {
 	r := &rig{t: t, log: memory.New(o)}
-	r.set = delivery.NewSet(r.log, told, 1<<30)
+	r.set = delivery.NewSet(r.log, notified, 1<<30)
 	t.Cleanup(func() { r.close() })
 	return r
 }
@@ -121,7 +121,7 @@ func view(v delivery.View) setup   { return func(c *delivery.Config, _ *fakeConn
 func session(uid string) setup     { return func(c *delivery.Config, _ *fakeConn) { c.UID = uid } }
 func beat(d time.Duration) setup   { return func(c *delivery.Config, _ *fakeConn) { c.Heartbeat = d } }
 
-// make makes a stream, at the end of the log unless told otherwise.
+// make creates a stream. It starts at the end of the log unless a setup changes that.
 func (r *rig) make(f group.Set, with ...setup) *listener {
 	l := &listener{fakeConn: newConn(r.newest), done: make(chan delivery.Reason, 2)}
 	c := delivery.Config{
@@ -155,7 +155,7 @@ func (r *rig) listen(f group.Set, with ...setup) *listener {
 
 func (l *listener) hangUp() { l.stream.Gone(io.EOF) }
 
-// ended waits for the stream's end and returns why it did.
+// ended waits for the stream's end and returns the reason.
 func (l *listener) ended(t tester) delivery.Reason {
 	t.Helper()
 	select {
@@ -167,7 +167,7 @@ func (l *listener) ended(t tester) delivery.Reason {
 	}
 }
 
-// tester is what is used of a testing.T, and of a rapid.T.
+// tester holds the methods that the rig uses of a testing.T or a rapid.T.
 type tester interface {
 	Helper()
 	Error(...any)

@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Set is all streams of a log, divided among shards.
+// Set holds all streams of a log, divided among shards.
 type Set struct {
 	log      store.Store
 	notified bool
@@ -24,8 +24,8 @@ type Set struct {
 // NewSet starts the shards, one for each core. They watch the log, unless notified is set: then
 // Appended has to be called after each append.
 //
-// Sockets that do not take a whole message leave up to maxUnsent bytes in memory, and 4 KiB a stream
-// beyond that. A stream for which there is no room ends with the reason Slow.
+// The unsent rests of messages that sockets accepted only in part take at most maxUnsent bytes of memory.
+// Beyond that each stream may keep 4 KiB; a stream that needs more ends with the reason Slow.
 func NewSet(log store.Store, notified bool, maxUnsent int64) *Set {
 	n := runtime.GOMAXPROCS(0)
 	s := &Set{log: log, notified: notified, unsent: newCopies(maxUnsent)}
@@ -95,9 +95,9 @@ func (s *Set) Stats() Stats {
 // Stats counts deliveries since the start.
 type Stats struct {
 	Messages, Bytes, Writes uint64
-	ShortWrites             uint64 // writes that a socket took only in part
+	ShortWrites             uint64 // writes that a socket accepted only in part
 	Held                    uint64 // times that a publisher had to wait
-	Unsent                  int64  // bytes of begun messages that are kept now
+	Unsent                  int64  // bytes now kept of messages that sockets accepted only in part
 }
 
 type counters struct{ messages, bytes, writes, shortWrites, held atomic.Uint64 }

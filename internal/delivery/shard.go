@@ -177,7 +177,7 @@ func (sh *shard) look() bool {
 	}
 }
 
-// work makes the calls in the inbox.
+// work makes the calls in the inbox. It reports whether the shard stays open.
 func (sh *shard) work() (open bool) {
 	for {
 		sh.mu.Lock()
@@ -194,7 +194,7 @@ func (sh *shard) work() (open bool) {
 	}
 }
 
-// deliver reads the next batch for the parked streams and writes it. It reports whether there was one.
+// deliver reads the next batch and writes it to the parked streams. It reports whether there was one.
 func (sh *shard) deliver() bool {
 	if sh.parked == 0 {
 		return false
@@ -272,11 +272,11 @@ func (sh *shard) recallOwn() {
 	}
 }
 
-// deliverTo writes to the streams of an audience. It renders the messages once for each view.
+// deliverTo writes to the streams of an audience. It renders the messages once as JSON and once raw.
 func (sh *shard) deliverTo(in *audience, now instant) {
 	sh.shared[0].reset()
 	sh.shared[1].reset()
-	// From the end: a stream that leaves the audience is replaced by one that was served already.
+	// From the end: a stream that leaves the audience is replaced by one that has been written to already.
 	for i := len(in.streams) - 1; i >= 0; i-- {
 		s := in.streams[i]
 		if p := sh.share(s, in); len(p.out) > 0 {
@@ -285,7 +285,7 @@ func (sh *shard) deliverTo(in *audience, now instant) {
 	}
 }
 
-// share returns what a stream gets of the batch: usually the same as its whole audience.
+// share returns the part of the batch that a stream gets. It is usually the same for the whole audience.
 func (sh *shard) share(s *Stream, in *audience) *parcel {
 	if s.view.NotFrom != "" || s.pos >= sh.batch.Frames[in.frames[0]].Seq || !sh.alone(in, s) {
 		return sh.own(s)
@@ -300,7 +300,7 @@ func (sh *shard) share(s *Stream, in *audience) *parcel {
 	return p
 }
 
-// alone reports whether the batch matches only this one of a stream's audiences.
+// alone reports whether in is the only audience of the stream that the batch matches.
 func (sh *shard) alone(in *audience, s *Stream) bool {
 	if len(sh.touched) == 1 {
 		return true // the usual case: no need to look at the stream's other audiences
@@ -313,8 +313,8 @@ func (sh *shard) alone(in *audience, s *Stream) bool {
 	return true
 }
 
-// own renders what one stream gets: the messages above its position that any of its filters matches. It is
-// empty for a stream that was served with another audience.
+// own renders the messages for one stream: those after its position that any of its filters matches. The
+// parcel is empty if the stream was written to as part of another audience.
 func (sh *shard) own(s *Stream) *parcel {
 	p := &sh.single
 	p.reset()
@@ -337,7 +337,7 @@ func (sh *shard) own(s *Stream) *parcel {
 	return p
 }
 
-// send writes a parcel to a stream. If the socket does not take all of it, the stream follows.
+// send writes a parcel to a stream. If the socket does not accept all of it, the stream follows.
 func (sh *shard) send(s *Stream, p *parcel, now instant) {
 	if s.mustCoalesce(now) {
 		sh.later(s)
@@ -361,7 +361,7 @@ func (sh *shard) send(s *Stream, p *parcel, now instant) {
 	}
 }
 
-// settle notes that the shard has no ready work, and frees memory that it does not need until it has.
+// settle records that the shard has no ready work, and frees memory that it does not need while idle.
 func (sh *shard) settle() {
 	sh.fresh.Store(idle)
 	sh.set.gate.open()

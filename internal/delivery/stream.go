@@ -13,26 +13,26 @@ import (
 // Reason says why a stream ended.
 type Reason string
 
-// The reasons for which a stream ends by itself. The reason that End is called with is any other.
+// The reasons for which a stream ends by itself. End is called with other reasons.
 const (
-	Closed  Reason = "closed"  // by the other side
-	Timeout Reason = "timeout" // the other side stopped acknowledging data
-	Slow    Reason = "slow"    // it did not keep up, and the policy ends it or there is no room for what it has not taken
+	Closed  Reason = "closed"  // by the client
+	Timeout Reason = "timeout" // the client stopped acknowledging data
+	Slow    Reason = "slow"    // it did not keep up, and the policy ends it or there is no room for its unsent bytes
 )
 
 // Start is where a stream begins.
 type Start struct {
-	After store.Seq // the position: messages behind it are delivered
+	After store.Seq // the position: messages after it are delivered
 
-	// Held is set for a stream that asked for the messages that are held. Messages evicted before it
-	// started are no gap for it.
+	// Held is set for a stream that asked for the messages that are held. It gets no gap for messages
+	// that were evicted before it started.
 	Held bool
 
 	// Retained is set if the retained messages that match are sent first.
 	Retained bool
 
-	// Live is set if the position was the end of the log when the client asked. The stream gets every
-	// message since, also one that a policy has evicted in the meantime, if the store still has it.
+	// Live is set if the position was the end of the log at the client's request. The stream gets every
+	// message since then, even one that a policy has evicted in the meantime, if the store still has it.
 	Live bool
 
 	// Unknown is the id that the client sent, if this log never had it, and otherwise "".
@@ -42,9 +42,9 @@ type Start struct {
 // Config describes a new stream.
 type Config struct {
 	Filters   group.Set
-	UID       string // of its session: it also gets what is sent to SessionGroup of that
+	UID       string // of its session; the stream also gets the messages to SessionPrefix+UID
 	View      View
-	Heartbeat time.Duration // time without a message before a heartbeat; above 0
+	Heartbeat time.Duration // time without a message after which a heartbeat is sent; above 0
 	Start     Start
 
 	// Done is called once, when the stream has ended, from a goroutine that may wait.
@@ -59,7 +59,7 @@ type Stream struct {
 	conn   sse.Conn
 	shard  *shard
 	done   func(Reason)
-	gone   atomic.Pointer[Reason] // why the other side closed it
+	gone   atomic.Pointer[Reason] // why the client's side closed it
 	parked atomic.Bool            // the shard owns it
 	ending atomic.Pointer[Reason] // why the server ends it
 
@@ -74,7 +74,7 @@ type Stream struct {
 	view         View
 	live         bool      // it has reached the end of the log
 	skip         bool      // it was slow: skip to the newest message
-	pos          store.Seq // all up to here was sent
+	pos          store.Seq // all messages up to here were sent
 	lossReported uint64    // Batch.Told at the last gap: earlier losses were reported
 	opening      *opening  // state of the beginning; nil afterwards
 	heartbeat    time.Duration
@@ -84,13 +84,13 @@ type Stream struct {
 	// Used by the shard alone.
 	due        instant // when the shard has to look at it next
 	dueIndex   int32   // its index in the heap of dues; -1: not there
-	coalescing bool    // it waits until its messages may be sent together
+	coalescing bool    // it waits until it may send the next messages, together
 	allIndex   int32   // its index in the list of all streams; -1: not there
 	places     []place // where the index has it
 	next       *Stream // the next one of its session in the index
 }
 
-// opening is state that a stream needs only until it has begun.
+// opening is state that a stream needs only while it begins.
 type opening struct {
 	held     bool      // Start.Held
 	unknown  string    // Start.Unknown
@@ -99,8 +99,8 @@ type opening struct {
 	to       store.Seq // the last one to send
 }
 
-// instant is the time since the process began. It takes a third of the memory of a time.Time, and does not
-// change when the clock is set.
+// instant is the time since the process began. It takes a third of the memory of a time.Time, and is not
+// affected when the clock is set.
 type instant time.Duration
 
 var began = time.Now()
@@ -111,11 +111,11 @@ func (t instant) add(d time.Duration) instant { return t + instant(d) }
 
 // finish ends the stream. Its owner calls it and gives it up.
 func (s *Stream) finish(why Reason) {
-	if heard := s.gone.Load(); heard != nil {
-		why = *heard
+	if gone := s.gone.Load(); gone != nil {
+		why = *gone
 	}
-	if want := s.ending.Load(); want != nil {
-		why = *want
+	if ending := s.ending.Load(); ending != nil {
+		why = *ending
 	}
 	_ = s.conn.Close()
 	s.done(why)
@@ -140,7 +140,7 @@ func (s *Stream) End(why Reason) {
 	}
 }
 
-// Gone tells the stream that the other side has closed the connection, with the connection's error.
+// Gone records that the client has closed the connection, with the connection's error.
 func (s *Stream) Gone(err error) {
 	why := reason(err)
 	if !s.gone.CompareAndSwap(nil, &why) {
@@ -150,7 +150,7 @@ func (s *Stream) Gone(err error) {
 	s.shard.post(func() { s.shard.gone(s) })
 }
 
-// reason returns the reason that an error of the connection stands for.
+// reason returns the reason for which a stream ends after an error of its connection.
 func reason(err error) Reason {
 	if err == errSlow {
 		return Slow
@@ -164,9 +164,9 @@ func reason(err error) Reason {
 	return Closed
 }
 
-// Run delivers to a connection that has been sent everything that comes before the first message. It
-// returns when the stream has parked at the end of the log, or has ended. It returns false if the set is
-// closed: then the stream never started.
+// Run delivers to a connection. The caller has already written everything that precedes the first
+// message. Run returns when the stream has parked at the end of the log, or has ended. It returns false if
+// the set is closed: then the stream never started.
 func (s *Stream) Run(conn sse.Conn) bool {
 	s.conn, s.sent = conn, now()
 	if !s.shard.join(s) {
@@ -196,16 +196,16 @@ func (s *Stream) Position() store.Seq {
 	return store.Seq(s.mark.Load())
 }
 
-// Sent returns how many messages and bytes the stream was sent.
+// Sent returns how many messages and bytes were written to the stream.
 func (s *Stream) Sent() (messages, bytes uint64) { return s.sentMessages.Load(), s.sentBytes.Load() }
 
-// selects returns, in a buffer, the stream's filters and the group of its session.
+// selects returns the stream's filters and the group of its session. It uses the buffer buf.
 func (s *Stream) selects(buf *group.Set) group.Set {
 	*buf = append(append((*buf)[:0], s.filters...), group.Exact(SessionPrefix+s.uid))
 	return *buf
 }
 
-// mustCoalesce reports whether a message has to wait, so that later ones are sent with it.
+// mustCoalesce reports whether a message has to wait so that later ones are sent with it.
 func (s *Stream) mustCoalesce(now instant) bool {
 	return s.coalesce > 0 && now < s.sent.add(s.coalesce)
 }

@@ -15,12 +15,12 @@ var errSlow = errors.New("delivery: the stream is slow, and its policy or a lack
 // turnBytes is how much a turn reads of the log at once.
 const turnBytes = 64 << 10
 
-// turn is the memory that a stream needs for one step. There are only a few, so that thousands of streams
-// that catch up at once take the memory of a few.
+// turn is the memory that a stream needs for one step. There are only a few turns, so that thousands of
+// streams can catch up at once with the memory of a few.
 type turn struct {
 	batch  store.Batch
 	parcel parcel
-	next   store.Seq // the position once all of the parcel is sent
+	next   store.Seq // the position after all of the parcel is sent
 	sel    group.Set // the filters of the stream that has the turn
 }
 
@@ -30,7 +30,7 @@ func (t *turn) has(f group.Filter) bool {
 		slices.ContainsFunc(t.batch.Gaps, func(g store.Gap) bool { return g.Filter == f.String() })
 }
 
-// turns hands out turns, in the order in which streams ask, and knows how long streams wait for one.
+// turns hands out turns in the order of the requests, and measures how long streams wait for one.
 type turns struct {
 	gate    *gate
 	free    chan *turn
@@ -70,7 +70,7 @@ func (t *turns) give(x *turn) {
 	t.gate.open()
 }
 
-// behind reports whether streams wait for a turn, and wait longer than they should.
+// behind reports whether streams wait for a turn, and wait longer than holdAfter.
 func (t *turns) behind() bool {
 	return t.waiting.Load() > 0 && time.Duration(t.waited.Load()) > holdAfter
 }

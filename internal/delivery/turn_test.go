@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// gatedLog is a log whose reads wait until they are let through.
+// gatedLog is a log whose reads wait until gate is closed.
 type gatedLog struct {
 	store.Store
 	entered atomic.Int64
@@ -24,9 +24,9 @@ func (g *gatedLog) Read(q store.Query, b *store.Batch) error {
 	return g.Store.Read(q, b)
 }
 
-// TestAStreamThatIsOverTakesNoTurn has many streams wait for their turn to read. Those that have left, or
-// that the server ends, do not read any more: the next listener waits for reads under way alone.
-func TestAStreamThatIsOverTakesNoTurn(t *testing.T) {
+// TestAnEndedStreamTakesNoTurn has many streams wait for their turn to read. Streams whose client leaves, or
+// that the server ends, do not read any more: the next listener waits only for the reads in progress.
+func TestAnEndedStreamTakesNoTurn(t *testing.T) {
 	for name, over := range map[string]func(*listener){
 		"the client left":    func(l *listener) { l.hangUp() },
 		"the server ends it": func(l *listener) { l.stream.End("kicked") },
@@ -57,7 +57,7 @@ func TestAStreamThatIsOverTakesNoTurn(t *testing.T) {
 				l.ended(t)
 			}
 			if n := log.entered.Load(); n != turns {
-				t.Errorf("%s: %d reads, though only %d streams had a turn", name, n, turns)
+				t.Errorf("%s: %d reads, want only those of the %d streams that had a turn", name, n, turns)
 			}
 			if !r.run(next) {
 				t.Fatal("the set is closed")

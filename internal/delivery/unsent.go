@@ -8,11 +8,11 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// smallUnsent is how many bytes of a begun message a stream may always keep: about what its goroutine
-// takes.
+// smallUnsent is how many unsent bytes of a message a stream may keep regardless of the bound. It is about
+// the memory of the stream's goroutine.
 const smallUnsent = 4 << 10
 
-// unsent is the rest of a message that a socket has taken in part. The stream has to write it before
+// unsent is the rest of a message that a socket accepted only in part. The stream has to write it before
 // anything else. It is a copy: a slice of the store's memory would keep a whole chunk alive, and the
 // message may be evicted before it could be read again.
 type unsent struct {
@@ -21,7 +21,7 @@ type unsent struct {
 	frame *frameCopy // that bytes lies in; nil: bytes are the stream's own
 }
 
-// release says that the stream does not need the bytes any more.
+// release frees the bytes. The stream does not need them any more.
 func (u *unsent) release() {
 	switch {
 	case u.of == nil:
@@ -33,8 +33,8 @@ func (u *unsent) release() {
 	*u = unsent{}
 }
 
-// copies keeps what is unsent, within a bound. Streams that are in the same large message share one
-// copy of it.
+// copies keeps the unsent bytes of all streams, within a bound. Streams that have sent a part of the same
+// large message share one copy of it.
 type copies struct {
 	most int64
 	size atomic.Int64 // bytes kept
@@ -43,7 +43,7 @@ type copies struct {
 	frames map[frameKey]*frameCopy
 }
 
-// frameKey names a message as it is written.
+// frameKey identifies the bytes of a message on the wire.
 type frameKey struct {
 	seq  store.Seq
 	form form
@@ -106,5 +106,5 @@ func (c *copies) release(f *frameCopy) {
 	}
 }
 
-// crowded reports whether half of the room is taken.
-func (c *copies) crowded() bool { return c.size.Load() > c.most/2 }
+// halfFull reports whether more than half of the room is in use.
+func (c *copies) halfFull() bool { return c.size.Load() > c.most/2 }

@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// takesHalf has a connection take half of what it is offered and then nothing, until its other side reads.
+// takesHalf makes a connection accept half of the first write and then nothing, until its client reads.
 func takesHalf(_ *delivery.Config, c *fakeConn) {
 	c.takes = func(n int) int {
 		c.stopped = true
@@ -20,7 +20,7 @@ func takesHalf(_ *delivery.Config, c *fakeConn) {
 	}
 }
 
-// reads has the other side read everything from now on.
+// reads makes the client read everything from now on.
 func (l *listener) reads() {
 	l.mu.Lock()
 	l.takes = nil
@@ -30,12 +30,12 @@ func (l *listener) reads() {
 
 func stops(_ *delivery.Config, c *fakeConn) { c.stopped = true }
 
-// settles waits until the hub keeps no bytes for streams.
+// settles waits until the set keeps no unsent bytes.
 func (r *rig) settles() {
 	r.t.Helper()
 	for late := time.Now().Add(patience); r.set.Stats().Unsent != 0; runtime.Gosched() {
 		if time.Now().After(late) {
-			r.t.Fatalf("%d bytes are kept for streams that have everything", r.set.Stats().Unsent)
+			r.t.Fatalf("%d unsent bytes are kept, though the streams have received everything", r.set.Stats().Unsent)
 		}
 	}
 }
@@ -73,10 +73,10 @@ func TestStreamsInTheSameMessageShareOneCopy(t *testing.T) {
 				r.publish(message)
 			}
 			for _, l := range all {
-				l.await(t, "the write that waits", func() bool { return l.stuck > 0 })
+				l.await(t, "a write that waits", func() bool { return l.stuck > 0 })
 			}
 			if kept := r.set.Stats().Unsent; kept < large/2 || kept > large+large/10 {
-				t.Errorf("%d bytes are kept for %d streams in one message of %d", kept, len(all), large)
+				t.Errorf("%d streams in one message of %d bytes keep %d bytes, want one copy", len(all), large, kept)
 			}
 			for _, l := range all {
 				l.reads()
@@ -85,7 +85,7 @@ func TestStreamsInTheSameMessageShareOneCopy(t *testing.T) {
 			for _, l := range all {
 				l.awaitSeq(t, end)
 				if n := len(l.blocks()); n != 2 || len(l.blocks()[0].data) < large {
-					t.Errorf("%d blocks come, the first of %d bytes", n, len(l.blocks()[0].data))
+					t.Errorf("received %d blocks, the first of %d bytes, want 2 and at least %d bytes", n, len(l.blocks()[0].data), large)
 				}
 			}
 			r.settles()
@@ -108,23 +108,23 @@ func TestUnsentMessagesAreBounded(t *testing.T) {
 			for i := range 8 { // each in another message
 				l := r.make(filters("a"), append(kind, after(store.Seq(i)))...)
 				go r.run(l)
-				l.await(t, "its write waits, or it is ended", func() bool { return l.stuck > 0 || l.closed })
+				l.await(t, "a write that waits, or the end", func() bool { return l.stuck > 0 || l.closed })
 				if l.stuckNow() {
 					all = append(all, l)
 					continue
 				}
 				ended++
 				if why := l.ended(t); why != delivery.Slow {
-					t.Errorf("a stream for which there is no room ends as %q", why)
+					t.Errorf("a stream for which there is no room ends with the reason %q, want slow", why)
 				}
 			}
 			if kept := r.set.Stats().Unsent; kept > room+room/10 || len(all) != 3 || ended != 5 {
-				t.Errorf("%d streams keep %d bytes, %d are ended", len(all), kept, ended)
+				t.Errorf("%d streams keep %d bytes and %d have ended, want 3, at most %d bytes and 5", len(all), kept, ended, room+room/10)
 			}
 			small := r.make(filters("b"), append(kind, after(0))...)
 			r.say("b", "small messages always have room")
 			go r.run(small)
-			small.await(t, "its write waits", func() bool { return small.stuck > 0 })
+			small.await(t, "a write that waits", func() bool { return small.stuck > 0 })
 			for _, l := range append(all, small) {
 				l.reads()
 			}
@@ -134,7 +134,7 @@ func TestUnsentMessagesAreBounded(t *testing.T) {
 			for i, l := range all {
 				l.awaitSeq(t, 8)
 				if n := len(l.blocks()); n != 8-i {
-					t.Errorf("%d messages come behind %d", n, i)
+					t.Errorf("received %d messages after %d, want %d", n, i, 8-i)
 				}
 			}
 		})

@@ -10,10 +10,10 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// web gives streams real sockets. The bytes that clients read from them go into the listener's fakeConn.
+// web gives streams real sockets. The clients write the bytes that they read to the listener's fakeConn.
 type web struct {
 	server *httptest.Server
-	poller *sse.Poller // nil: net/http keeps the connection
+	poller *sse.Poller // nil: connections are not hijacked
 
 	mu      sync.Mutex
 	waiting map[string]*arrival
