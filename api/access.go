@@ -9,11 +9,11 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// need is what a call needs of its caller.
+// need is the authorization that a call requires.
 type need int
 
 const (
-	nothing    need = iota // the caller is not asked for a token
+	nothing    need = iota // no token
 	subscribes             // the filters of the request are checked with the caller's grant
 	publishes              // the groups of the request are checked with the caller's grant
 	ownSession             // the session's secret, and the subject that the session belongs to
@@ -21,8 +21,8 @@ const (
 	admin                  // a grant for administration
 )
 
-// authorized calls do with the grant of the request's caller, if the caller may make a call with the need
-// n. Nothing has happened before: a refused request has no effect.
+// authorized calls do with the grant of the request's caller, if that grant meets the need n. A refused
+// request has no effect.
 func (a *api) authorized(w http.ResponseWriter, r *http.Request, n need, do call) error {
 	if n == nothing {
 		return do(w, r, nil)
@@ -62,12 +62,12 @@ func (a *api) heard(uid string, g *access.Grant) error {
 	case errors.Is(err, session.ErrUnknown):
 		return nil
 	case err != nil && g.Anonymous:
-		return access.ErrMissing // the owner has forgotten its token
+		return access.ErrMissing // the session's owner sent no token
 	}
 	return err
 }
 
-// expiresHeader says after how many seconds the new token of a stream expires.
+// expiresHeader has the number of seconds after which the new token of a stream expires.
 const expiresHeader = "Watchbox-Expires-In"
 
 // noReferrer keeps a browser from sending a URL with a token to other sites.

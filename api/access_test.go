@@ -17,7 +17,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// issuer makes the JWTs that a test's hub accepts, and others.
+// issuer makes JWTs for a test's hub, valid and invalid ones.
 type issuer struct {
 	t    testing.TB
 	key  []byte
@@ -67,12 +67,12 @@ func (i *issuer) sign(method jwt.SigningMethod, claims jwt.MapClaims) []string {
 	return []string{"Authorization", "Bearer " + s}
 }
 
-// guarded is an operation that needs a grant. {uid} in a call stands for the uid of anna's session.
+// guarded is an operation that needs a grant. {uid} in a call is replaced by the uid of anna's session.
 type guarded struct {
 	call, body string
 	enough     grant
-	own        bool // it needs the secret of anna's session, and anna's token
-	status     int  // with a grant that is enough
+	own        bool // needs the secret of anna's session and anna's token
+	status     int  // with a sufficient grant
 }
 
 const oneLine = `{"group":"foo","msg":1}`
@@ -97,7 +97,7 @@ var guardedOperations = map[string]guarded{
 	"sessions":             {"GET /v1/sessions", "", administration, false, 200},
 	"session":              {"GET /v1/sessions/{uid}", "", administration, false, 200},
 	"metrics":              {"GET /metrics", "", administration, false, 200},
-	"revoke":               {"POST /v1/revocations", `{"jti":"nobody's"}`, administration, false, 204},
+	"revoke":               {"POST /v1/revocations", `{"jti":"unknown"}`, administration, false, 204},
 	"login":                {"POST /v1/login", "", grant{}, false, 204},
 	"joinLive":             {"PUT /v1/sessions/{uid}/groups/foo", "", subscribe("foo"), true, 204},
 	"leaveLive":            {"DELETE /v1/sessions/{uid}/groups/foo", "", grant{}, true, 204},
@@ -136,7 +136,7 @@ type guardedServer struct {
 	anna *stream
 }
 
-// serveGuarded has anna subscribe to home, and a program listen.
+// serveGuarded runs a hub with an OnMessage callback, and subscribes anna to home.
 func serveGuarded(t *testing.T, opts ...watchbox.Option) *guardedServer {
 	i := newIssuer(t)
 	s := serve(t, append(opts, i.option())...)
@@ -215,7 +215,7 @@ func TestEveryOperationChecksTheToken(t *testing.T) {
 				t.Errorf("refused requests had an effect:\n%s\nbefore:\n%s", after, before)
 			}
 			if status, code := s.try(t, op, s.token("anna", op.enough)...); status != op.status || code != "" {
-				t.Errorf("enough: %d %s, want %d", status, code, op.status)
+				t.Errorf("with a sufficient grant: %d %s, want %d", status, code, op.status)
 			}
 		})
 	}
@@ -249,7 +249,7 @@ func (s *guardedServer) narrow(t *testing.T, name string, op guarded) {
 	}
 }
 
-// state is what a refused request must not change.
+// state returns the hub's state, which a refused request must not change.
 func (s *guardedServer) state(t *testing.T) string {
 	t.Helper()
 	all := s.token("watcher", grant{"subscribe": []string{"#"}, "admin": true})
@@ -280,7 +280,7 @@ func TestOperationsThatNeedNoTokenIgnoreIt(t *testing.T) {
 	}
 }
 
-func TestTheAnonymousGrantIsForCallersWithoutAToken(t *testing.T) {
+func TestAnonymousGrantAppliesWithoutAToken(t *testing.T) {
 	i := newIssuer(t)
 	s := serve(t, i.option(), watchbox.WithAnonymousSubscribe("public/#"), watchbox.WithAnonymousPublish("public/in"))
 	s.wants(200, "", "GET /v1/history/public/x", "")
@@ -293,7 +293,7 @@ func TestTheAnonymousGrantIsForCallersWithoutAToken(t *testing.T) {
 	s.wants(403, "forbidden", "GET /v1/history/public/x", "", i.token("anna", subscribe("home"))...)
 }
 
-func TestATokenMayComeInThreePlaces(t *testing.T) {
+func TestTokenIsReadFromHeaderCookieAndQuery(t *testing.T) {
 	s := serveGuarded(t)
 	token := strings.TrimPrefix(s.token("anna", subscribe("foo"))[1], "Bearer ")
 	login := s.wants(204, "", "POST /v1/login", "", "Authorization", "Bearer "+token)
@@ -310,7 +310,7 @@ func TestATokenMayComeInThreePlaces(t *testing.T) {
 	if a.header.Get("Referrer-Policy") != "no-referrer" {
 		t.Errorf("Referrer-Policy is %q", a.header.Get("Referrer-Policy"))
 	}
-	s.wants(200, "", "GET /v1/history/foo?access_token="+token, "", "Cookie", cookie) // the same one twice
+	s.wants(200, "", "GET /v1/history/foo?access_token="+token, "", "Cookie", cookie) // the same token twice
 	s.wants(400, "token-ambiguous", "GET /v1/history/foo?access_token=x", "", "Cookie", cookie)
 	s.wants(400, "token-ambiguous", "GET /v1/history/foo?access_token=x&access_token=y", "")
 	s.wants(401, "token-invalid", "GET /v1/history/foo?access_token=", "")
@@ -323,7 +323,7 @@ func TestATokenMayComeInThreePlaces(t *testing.T) {
 	s.wants(401, "token-missing", "POST /v1/login", "", "Cookie", cookie) // the cookie does not renew itself
 }
 
-func TestAForbiddenCallSaysWhatItNeeds(t *testing.T) {
+func TestForbiddenCallNamesTheMissingGrant(t *testing.T) {
 	s := serveGuarded(t)
 	for _, c := range []struct{ call, body, action, filter string }{
 		{"GET /v1/history/a/%23", "", "subscribe", "a/#"},
@@ -339,11 +339,11 @@ func TestAForbiddenCallSaysWhatItNeeds(t *testing.T) {
 		}
 	}
 	if h := s.in(t).wants(200, "", "GET /v1/history/%23", "", s.token("x", subscribe("#"))...); strings.Contains(h.body, "group") {
-		t.Errorf("a batch that was refused is there: %s", h.body)
+		t.Errorf("messages of a refused batch are stored: %s", h.body)
 	}
 }
 
-func TestTheListOfGroupsHasOnlyThoseThatTheGrantCovers(t *testing.T) {
+func TestGroupListHasOnlyGroupsThatTheGrantCovers(t *testing.T) {
 	s := serveGuarded(t)
 	for _, name := range []string{"a/1", "a/2", "b"} {
 		s.wants(201, "", "POST /v1/groups/"+name, "x", s.token("anna", publish("#"))...)
@@ -355,7 +355,7 @@ func TestTheListOfGroupsHasOnlyThoseThatTheGrantCovers(t *testing.T) {
 	}
 }
 
-func TestRulesOfTheServersOwnGroups(t *testing.T) {
+func TestAccessToTheServersOwnGroups(t *testing.T) {
 	s := serveGuarded(t)
 	wide := s.token("anna", subscribe("#", "$presence/#", "$session/#", "$sys/#"))
 	narrow := s.token("anna", grant{"subscribe": []string{"a", "$presence/b"}, "admin": true})
@@ -370,7 +370,7 @@ func TestRulesOfTheServersOwnGroups(t *testing.T) {
 	s.wants(403, "filter-forbidden", "GET /v1/presence/$session/%23", "", wide...)
 }
 
-func TestRevocationIsChecked(t *testing.T) {
+func TestInvalidRevocationsAreRefused(t *testing.T) {
 	s := serveGuarded(t)
 	root := s.token("root", administration)
 	for _, body := range []string{`{}`, `{"jti":""}`, `{"sub":"a"}`, `{"before":"2026-01-01T00:00:00Z"}`, `{"jti":"a","sub":"b","before":"2026-01-01T00:00:00Z"}`, `{"jti":"` + strings.Repeat("x", 257) + `"}`} {
@@ -384,7 +384,7 @@ func TestRevocationIsChecked(t *testing.T) {
 	serve(t).wants(409, "authentication-off", "POST /v1/revocations", `{"jti":"a"}`)
 }
 
-func TestRevocationsAreLimited(t *testing.T) {
+func TestNumberOfRevocationsIsLimited(t *testing.T) {
 	s := serveGuarded(t)
 	var all sync.WaitGroup
 	for range 100 { // at once, so that they share commits on disk
@@ -401,7 +401,7 @@ func TestRevocationsAreLimited(t *testing.T) {
 	s.wants(507, "too-many-revocations", "POST /v1/revocations", `{"jti":"one too many"}`, s.token("root", administration)...)
 }
 
-func TestLimitsOfAClient(t *testing.T) {
+func TestClientOverItsLimitsIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithPublishRate(1000), watchbox.WithMaxStreamsPerClient(1))
 	s.hub.OnMessage(func(watchbox.Message) {})
 	s.listen("/v1/groups/foo")
@@ -416,18 +416,18 @@ func TestLimitsOfAClient(t *testing.T) {
 	s.wants(201, "", "POST /v1/groups/foo", strings.Repeat("1\n", 1000), "Content-Type", "application/x-ndjson")
 }
 
-func TestAMessageToASessionCountsForTheRate(t *testing.T) {
+func TestMessageToASessionCountsTowardsThePublishRate(t *testing.T) {
 	s := serve(t, watchbox.WithPublishRate(1))
 	st := s.listen("/v1/groups/foo")
 	s.wants(429, "rate-limited", "POST /v1/sessions/"+st.uid, "1\n2\n", "Content-Type", "application/x-ndjson")
 }
 
-func TestARenewalIsOfTheSessionItself(t *testing.T) {
+func TestTokenRenewalNeedsTheSessionsSecret(t *testing.T) {
 	s := serveGuarded(t)
 	token := s.token("anna", subscribe("home"))
 	own := append(token, "Watchbox-Session", s.anna.secret)
 	path := "PUT /v1/sessions/" + s.anna.uid + "/token"
-	if left := s.wants(204, "", path, "", own...).header.Get("Watchbox-Expires-In"); len(left) != 4 { // of an hour
+	if left := s.wants(204, "", path, "", own...).header.Get("Watchbox-Expires-In"); len(left) != 4 { // four digits: just under 3600 seconds
 		t.Errorf("Watchbox-Expires-In is %q", left)
 	}
 	s.wants(400, "parameter-unknown", path+"?a=b", "", own...)
@@ -441,7 +441,7 @@ func TestARenewalIsOfTheSessionItself(t *testing.T) {
 	eventually(t, "the session has no stream", func() bool { return s.do(path, "", own...).code() == "no-stream" })
 }
 
-func TestAKickNeedsAdministration(t *testing.T) {
+func TestKickNeedsTheAdminGrant(t *testing.T) {
 	s := serveGuarded(t)
 	s.wants(403, "forbidden", "DELETE /v1/sessions/"+s.anna.uid, "", s.token("anna", subscribe("#"))...)
 	s.wants(204, "", "DELETE /v1/sessions/"+s.anna.uid, "", s.token("root", administration)...)

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// behindProxies makes RemoteAddr of a request from a trusted proxy the address of the client that the proxy
-// names: in X-Forwarded-For or, without that, in Forwarded (RFC 7239). The proxy must set the header itself,
+// behindProxies sets RemoteAddr of a request from a trusted proxy to the client's address, which it takes
+// from X-Forwarded-For or, without that, from Forwarded (RFC 7239). The proxy must set the header itself,
 // and remove the other one.
 func behindProxies(trusted []netip.Prefix, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -22,7 +22,7 @@ func behindProxies(trusted []netip.Prefix, next http.Handler) http.Handler {
 }
 
 // clientAddress returns the last address before the trusted proxies, if a trusted proxy has sent the request.
-// What stands before an address that does not parse is not trusted.
+// It ignores everything before an address that does not parse.
 func clientAddress(r *http.Request, trusted []netip.Prefix) (client netip.Addr, ok bool) {
 	isTrusted := func(a netip.Addr) bool {
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// HostPattern is a host name that the server answers to. "*." and a name stand for every name below it.
+// HostPattern is a host name that the server answers to. "*.example.org" matches every name below example.org.
 type HostPattern string
 
 // ParseHost reads a host name such as hub.example.org, or *.example.org, which matches a.example.org
@@ -39,7 +39,7 @@ type OriginPattern struct {
 }
 
 // ParseOrigin reads an origin such as https://example.org or http://localhost:3000. The host may
-// begin with "*.", as a HostPattern, the port may be "*", and "*" alone is every origin.
+// begin with "*." as in a HostPattern, the port may be "*", and "*" alone matches every origin.
 func ParseOrigin(s string) (OriginPattern, error) {
 	if s == "*" {
 		return OriginPattern{}, nil

@@ -22,14 +22,14 @@ type Options struct {
 	Web    Files    // the start page, its files and the client for pages
 	Logger *slog.Logger
 
-	// Authorize returns what a caller may do. An error is one of package access or of the embedding
-	// program. nil: every caller may do everything.
+	// Authorize returns the grant of a caller. Its errors are those of package access or of the
+	// embedding program. nil: every caller may do everything.
 	Authorize func(*http.Request) (*access.Grant, error)
 
 	// OpenMetrics lets everyone read /metrics.
 	OpenMetrics bool
 
-	// TrustedProxies say in headers which client a request is of.
+	// TrustedProxies are proxies whose headers with the client's address are trusted.
 	TrustedProxies []netip.Prefix
 }
 
@@ -38,7 +38,7 @@ type Files interface {
 	Serve(w http.ResponseWriter, r *http.Request, name string) bool
 }
 
-// api holds what all handlers use.
+// api has the fields that all handlers share.
 type api struct {
 	hub  *hub.Hub
 	opts Options
@@ -154,7 +154,7 @@ func (a *api) readObject(w http.ResponseWriter, r *http.Request, s shape, to any
 	case jsonMedia, "", formMedia:
 	default:
 		return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Type",
-			detail: s.name + " has to be sent as " + jsonMedia}
+			detail: s.name + " must be sent as " + jsonMedia}
 	}
 	body, err := a.read(w, r, s.most, &hub.SizeError{What: s.name, Max: s.most})
 	if err != nil {

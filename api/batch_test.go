@@ -15,13 +15,13 @@ import (
 
 var ndjson = []string{"Content-Type", "application/x-ndjson"}
 
-// batch publishes lines, and fails the test if it cannot.
+// batch publishes lines and fails the test on an error.
 func (s *server) batch(lines ...string) (r receipt) {
 	s.Helper()
 	body := strings.Join(lines, "\n")
 	for _, line := range lines {
 		if err := theContract.fits("BatchLine", []byte(line)); err != nil {
-			s.Errorf("the line %s is not as openapi.yaml says: %v", line, err)
+			s.Errorf("the line %s does not conform to openapi.yaml: %v", line, err)
 		}
 	}
 	s.wants(201, "", "POST /v1/messages", body, ndjson...).decode(s, &r)
@@ -103,7 +103,7 @@ func TestInvalidBatchAppendsNothing(t *testing.T) {
 		`{"group":"a//b","msg":1}`:                                "400 group-invalid",
 		`{"group":"a/+","msg":1}`:                                 "400 group-invalid",
 		`{"group":"$sys/stats","msg":1}`:                          "400 group-invalid",
-		`{"group":"$session/` + nobody + `","msg":1}`:             "400 group-invalid",
+		`{"group":"$session/` + unknownUID + `","msg":1}`:         "400 group-invalid",
 		`{"group":"a","msg":1,"event":""}`:                        "400 event-invalid",
 		`{"group":"a","msg":1,"event":"bye"}`:                     "400 event-invalid",
 		`{"group":"a","msg":1,"event":"error"}`:                   "400 event-invalid",
@@ -145,7 +145,7 @@ func TestRepeatedBatchAppendsOnce(t *testing.T) {
 		t.Errorf("%v %s and %v %s", first.header, first.body, again.header, again.body)
 	}
 	s.wants(422, "idempotency-mismatch", "POST /v1/messages", body+"\n"+body, key...)
-	for _, other := range []string{"/v1/server", "/v1/groups/a"} { // which have keys of their own
+	for _, other := range []string{"/v1/server", "/v1/groups/a"} { // keys are separate for each path
 		if a := s.do("POST "+other, body, key...); a.status/100 != 2 || a.header.Get("Idempotency-Replayed") != "" {
 			t.Errorf("%s: %d %s", other, a.status, a.body)
 		}
@@ -192,7 +192,7 @@ func TestBeforePublishRunsForEachMessageOfABatch(t *testing.T) {
 	})
 	refused := s.wants(403, "refused", "POST /v1/messages", `{"group":"a","msg":"yes"}`+"\n"+`{"group":"b","msg":"no"}`, ndjson...)
 	if got := refused.problem().Detail; got != "line 2: not this one" {
-		t.Errorf("the client is told %q", got)
+		t.Errorf("the detail is %q", got)
 	}
 	s.wants(400, "event-invalid", "POST /v1/messages", `{"group":"a","msg":"wrong"}`, ndjson...)
 	s.batch(`{"group":"a","msg":"yes","event":"x"}`, `{"group":"b","msg":"else"}`)
@@ -237,17 +237,17 @@ func TestBatchAcrossMemoryAndDiskIsAtomicAndAdjacent(t *testing.T) {
 					fmt.Sprintf(`{"group":"memory/%d","msg":[%d,%d,0]}`, w, w, b), fmt.Sprintf(`{"group":"disk/%d","msg":[%d,%d,1]}`, w, w, b),
 					fmt.Sprintf(`{"group":"memory/x","msg":[%d,%d,2]}`, w, b), fmt.Sprintf(`{"group":"disk/x","msg":[%d,%d,3]}`, w, b))
 				if r.Count != 4 || r.First != position(r.ID, -3) {
-					t.Errorf("%+v has not 4 ids in a row", r)
+					t.Errorf("%+v does not have 4 consecutive ids", r)
 				}
 				s.wants(400, "body-invalid", "POST /v1/messages", `{"group":"disk/x","msg":0}`+"\n"+`{"group":"memory/x","msg":0}`+"\n{", ndjson...)
 			}
-			// Memory has no room for this one, and so the disk must not have it either.
+			// Memory has no room for this batch, so the disk must not store any of it.
 			s.wants(507, "store-full", "POST /v1/messages", `{"group":"disk/x","msg":0}`+strings.Repeat("\n"+`{"group":"memory/x","msg":"`+strings.Repeat("x", 900_000)+`"}`, 3), ndjson...)
 			for b := range batches {
 				r := s.batch(fmt.Sprintf(`{"group":"disk/%d","msg":[%d,%d,0]}`, w, w, b), fmt.Sprintf(`{"group":"memory/x","msg":[%d,%d,1]}`, w, b),
 					fmt.Sprintf(`{"group":"disk/x","msg":[%d,%d,2]}`, w, b), fmt.Sprintf(`{"group":"memory/%d","msg":[%d,%d,3]}`, w, w, b))
 				if r.Count != 4 || r.First != position(r.ID, -3) {
-					t.Errorf("%+v has not 4 ids in a row", r)
+					t.Errorf("%+v does not have 4 consecutive ids", r)
 				}
 			}
 		})

@@ -78,7 +78,7 @@ func TestPOSTWithoutRouterAnswersTheSame(t *testing.T) {
 			got = append(got, strings.Join([]string{http.StatusText(w.Code), w.Header().Get("Content-Type"), w.Header().Get("Allow"), body}, "\n"))
 		}
 		if got[0] != got[1] {
-			t.Errorf("POST %s is answered by\n%s\nand through the router by\n%s", call, got[0], got[1])
+			t.Errorf("POST %s: without the router\n%s\nand with it\n%s", call, got[0], got[1])
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
-// body is the body of a request. Its memory comes out of the hub's budget for requests, and each
+// body is the body of a request. Its memory counts against the hub's budget for requests, and each
 // piece of it has a deadline. It is valid until free is called.
 type body struct {
 	bytes.Buffer
@@ -69,7 +69,7 @@ func (b *body) fill(from io.Reader, r *http.Request, most int) error {
 		if r.ContentLength >= 0 {
 			b.Grow(min(limit, int(r.ContentLength)) + 1 - b.Len() + bytes.MinRead)
 		}
-		b.limited = io.LimitedReader{R: from, N: int64(limit + 1 - b.Len())} // one more shows whether the body ends
+		b.limited = io.LimitedReader{R: from, N: int64(limit + 1 - b.Len())} // one more byte shows whether the body is longer
 		if _, err := b.ReadFrom(&b.limited); err != nil || b.Len() <= limit {
 			return err
 		}
@@ -85,7 +85,7 @@ func (b *body) take(r *http.Request, n int) error {
 	if err := b.hub.TakeBody(r.Context(), int64(n)); err != nil {
 		return err
 	}
-	b.hub.GiveBody(b.taken) // what was taken for fewer bytes
+	b.hub.GiveBody(b.taken) // the earlier, smaller amount
 	b.taken = int64(n)
 	b.patient.renew() // the sender could not send while the body waited
 	return nil
@@ -102,12 +102,12 @@ func (b *body) free() {
 	bodies.Put(b)
 }
 
-// progressBytes is how many bytes a body has to make progress by within the body timeout, once its
-// memory counts. Otherwise a sender could hold that memory for hours with a byte now and then.
+// progressBytes is the number of bytes that must arrive within the body timeout once the body's memory
+// counts. Otherwise a sender could hold that memory for hours by sending a byte now and then.
 const progressBytes = hub.SmallBytes
 
-// patient reads a body whose sender may take patience for each piece of it: for each read of the first
-// hub.FreeBytes, and then for every progressBytes.
+// patient reads a body with a deadline for each piece: patience for each read of the first hub.FreeBytes,
+// and then for every progressBytes.
 type patient struct {
 	conn     http.ResponseController
 	timed    bool // the connection supports deadlines
@@ -180,8 +180,8 @@ func readUntil(deadline time.Time, body io.Reader, b []byte) (int, error) {
 	}
 }
 
-// discard reads a short body of a call that has none. Otherwise net/http would read it, without a
-// deadline. After a longer body, the connection closes.
+// discard reads a short body of a call that takes none. Otherwise net/http would read it without a
+// deadline. The connection closes after a longer body.
 func (a *api) discard(w http.ResponseWriter, r *http.Request) {
 	b, err := a.read(w, r, hub.FreeBytes, errLongBody)
 	if err != nil {
@@ -200,7 +200,7 @@ func (a *api) hurry(w http.ResponseWriter) {
 var errLongBody = errors.New("the call expects no body")
 
 // closeAfter makes the connection close after the answer, because the unread rest of the body would
-// be taken for the next request. This concerns HTTP/1 only.
+// be taken for the next request. This applies only to HTTP/1.
 func closeAfter(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
@@ -219,7 +219,7 @@ func readError(w http.ResponseWriter, r *http.Request, err error) error {
 	}](err); ok && t.Timeout() {
 		closeAfter(w, r)
 		return &problem{status: http.StatusRequestTimeout, code: "body-timeout",
-			detail: "the body paused for too long or came too slowly: send it without long pauses"}
+			detail: "the body paused for too long or arrived too slowly: send it without long pauses"}
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok { // middleware has a limit of its own
 		return &hub.SizeError{What: "a request", Max: int(tooLarge.Limit)}

@@ -44,7 +44,7 @@ func TestBatchHasAtMost10000Lines(t *testing.T) {
 	for path, line := range line {
 		a := s.wants(413, "too-many-lines", "POST "+path, strings.Repeat(line, 10_001), ndjson...)
 		if !strings.Contains(a.problem().Detail, "10000 lines") {
-			t.Errorf("%s: the limit is not named: %s", path, a.body)
+			t.Errorf("%s: the detail does not name the limit: %s", path, a.body)
 		}
 	}
 	if n := len(s.history("foo").Messages); n != 0 {
@@ -79,11 +79,11 @@ func TestStalledBodyIsRefused(t *testing.T) {
 		}
 	}
 	if n := s.figure("request_bytes"); n != 0 {
-		t.Errorf("%d bytes are held by requests that are over", n)
+		t.Errorf("finished requests still hold %d bytes", n)
 	}
 }
 
-// TestUnexpectedBodyDoesNotKeepTheConnectionOpen announces a body that never comes.
+// TestUnexpectedBodyDoesNotKeepTheConnectionOpen announces a body and does not send all of it.
 func TestUnexpectedBodyDoesNotKeepTheConnectionOpen(t *testing.T) {
 	s := serve(t, watchbox.WithBodyTimeout(100*time.Millisecond))
 	for call, status := range map[string]string{
@@ -98,8 +98,8 @@ func TestUnexpectedBodyDoesNotKeepTheConnectionOpen(t *testing.T) {
 	}
 }
 
-// stall sends a request whose body does not end, and returns the response up to the end of the
-// connection.
+// stall sends a request with an incomplete body, and returns what the server sends before it closes
+// the connection.
 func (s *server) stall(call string, length, sent int) string {
 	s.Helper()
 	method, target, _ := strings.Cut(call, " ")
@@ -117,7 +117,7 @@ func (s *server) stall(call string, length, sent int) string {
 	return string(got)
 }
 
-func secretOf(name string) string { return "the-secret-of-one-that-" + name }
+func secretOf(name string) string { return "the-secret-of-a-session-that-" + name }
 
 // TestStalledBodyBehindWrappedWriterIsRefused uses a ResponseWriter that supports no deadlines.
 func TestStalledBodyBehindWrappedWriterIsRefused(t *testing.T) {
@@ -138,7 +138,7 @@ func TestStalledBodyBehindWrappedWriterIsRefused(t *testing.T) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != 408 {
-		t.Errorf("it gets %s", resp.Status)
+		t.Errorf("the answer is %s", resp.Status)
 	}
 }
 
@@ -148,7 +148,7 @@ type pausing struct {
 	pause    time.Duration
 	pieces   int
 	piece    string
-	rest     string // of the current piece
+	rest     string // unread part of the current piece
 	deadline time.Time
 }
 
@@ -189,8 +189,8 @@ func (p *pausing) next() error {
 
 func (p *pausing) Close() error { return nil }
 
-// TestSlowBodyIsAcceptedIfItMakesProgress uses the default timeout. A body of more than 8 KiB, whose
-// memory counts, has to send 64 KiB in that time.
+// TestSlowBodyIsAcceptedIfItMakesProgress uses the default timeout. A body of more than 8 KiB counts
+// against the request memory and has to send 64 KiB in that time.
 func TestSlowBodyIsAcceptedIfItMakesProgress(t *testing.T) {
 	hub := newMemoryHub(t)
 	defer func() { _ = hub.Close() }()
@@ -215,15 +215,15 @@ func TestSlowBodyIsAcceptedIfItMakesProgress(t *testing.T) {
 				t.Errorf("%d pieces of %d bytes, %v apart: %d %s, want %d", c.pieces, c.bytes, c.pause, p.Code, p.Body, c.status)
 			}
 			if c.status == 201 && !p.deadline.IsZero() {
-				t.Error("the deadline stays behind a body that was read")
+				t.Error("the read deadline is still set after the body was read")
 			}
 		})
 	}
 }
 
-// TestWaitForMemoryIsNoPauseOfTheBody: a body that waits for memory for longer than the body timeout
+// TestWaitForMemoryDoesNotCountAgainstTheBodyTimeout: a body that waits for memory for longer than the body timeout
 // is read afterwards.
-func TestWaitForMemoryIsNoPauseOfTheBody(t *testing.T) {
+func TestWaitForMemoryDoesNotCountAgainstTheBodyTimeout(t *testing.T) {
 	hub := newMemoryHub(t, watchbox.WithMaxRequestMemory(1<<20), watchbox.WithBodyTimeout(2*time.Second))
 	defer func() { _ = hub.Close() }()
 	const size = 1 << 20
@@ -236,18 +236,19 @@ func TestWaitForMemoryIsNoPauseOfTheBody(t *testing.T) {
 		}
 		first, r := post(8) // takes 8 s
 		go hub.ServeHTTP(first, r)
-		time.Sleep(1500 * time.Millisecond) // of the bubble: the first piece is there
+		time.Sleep(1500 * time.Millisecond) // in the bubble's time: the first piece has arrived
 		second, r := post(128)
 		second.pause = time.Millisecond
 		hub.ServeHTTP(second, r) // it gets the memory after the first
 		synctest.Wait()
 		if first.Code != 201 || second.Code != 201 {
-			t.Errorf("the first body gets %d %s, the one that waits for it %d %s", first.Code, first.Body, second.Code, second.Body)
+			t.Errorf("the first body is answered with %d %s, the waiting one with %d %s", first.Code, first.Body, second.Code, second.Body)
 		}
 	})
 }
 
-// TestSmallBodyOfUnknownLengthDoesNotWaitForLargeOnes: it takes the memory of a small one.
+// TestSmallBodyOfUnknownLengthDoesNotWaitForLargeOnes: it takes only 64 KiB of
+// memory.
 func TestSmallBodyOfUnknownLengthDoesNotWaitForLargeOnes(t *testing.T) {
 	s := serve(t, watchbox.WithMaxRequestMemory(8<<20))
 	begin := func(length, text string) *socket {
@@ -257,7 +258,7 @@ func TestSmallBodyOfUnknownLengthDoesNotWaitForLargeOnes(t *testing.T) {
 	}
 	line := `"` + strings.Repeat("x", 20_000) + `"` + "\n"
 	large := begin("Content-Length: 10000000", line)
-	eventually(t, "a large body takes all that is for large ones", func() bool { return s.figure("request_bytes") == 3<<20 })
+	eventually(t, "a large body takes all memory for large bodies", func() bool { return s.figure("request_bytes") == 3<<20 })
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", len(line), line)
 	stalled := begin("Transfer-Encoding: chunked", chunk)
 	eventually(t, "a small body takes 64 KiB", func() bool { return s.figure("request_bytes") == 3<<20+64<<10 })
@@ -268,14 +269,14 @@ func TestSmallBodyOfUnknownLengthDoesNotWaitForLargeOnes(t *testing.T) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != 201 {
-		t.Errorf("it gets %s", resp.Status)
+		t.Errorf("the answer is %s", resp.Status)
 	}
 	_, _ = large.Close(), stalled.Close()
 }
 
-// TestLargeBodiesShareABoundedMemory: large bodies wait for each other, small ones do not, and in the
+// TestMemoryOfLargeBodiesIsBounded: large bodies wait for each other, small ones do not, and in the
 // end all memory is released.
-func TestLargeBodiesShareABoundedMemory(t *testing.T) {
+func TestMemoryOfLargeBodiesIsBounded(t *testing.T) {
 	const memory = 8 << 20 // 3 MiB of it for large bodies
 	s := serve(t, watchbox.WithMaxRequestMemory(memory))
 	const large = 1 << 20
@@ -286,7 +287,7 @@ func TestLargeBodiesShareABoundedMemory(t *testing.T) {
 		fmt.Fprintf(c, "POST /v1/groups/foo HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", s.addr, large, text[:large/2])
 		clients = append(clients, c)
 	}
-	eventually(t, "large bodies take all that is for them", func() bool { return s.figure("request_bytes") == 3*large })
+	eventually(t, "large bodies take all memory for large bodies", func() bool { return s.figure("request_bytes") == 3*large })
 	for _, n := range []int{10, 10_000, 60_000} {
 		s.post("/v1/groups/small", text[:n])
 	}
@@ -304,11 +305,11 @@ func TestLargeBodiesShareABoundedMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		if resp.StatusCode != 201 {
-			t.Errorf("a large message gets %s", resp.Status)
+			t.Errorf("a large message is answered with %s", resp.Status)
 		}
 		_ = resp.Body.Close()
 	}
-	eventually(t, "all is given back", func() bool { return s.figure("request_bytes") == 0 })
+	eventually(t, "all memory is released", func() bool { return s.figure("request_bytes") == 0 })
 }
 
 // TestRequestWithoutMemoryIsRefusedAfter10Seconds also checks that the next request is accepted.
@@ -333,22 +334,22 @@ func TestRequestWithoutMemoryIsRefusedAfter10Seconds(t *testing.T) {
 		hub.ServeHTTP(w, r)
 		theContract.check(t, r, text, w.Code, w.Header(), w.Body.Bytes())
 		if after := time.Since(begin); w.Code != 503 || !strings.Contains(w.Body.String(), "server-busy") || after != 10*time.Second || w.Header().Get("Retry-After") == "" {
-			t.Errorf("after %v it gets %d %s", after, w.Code, w.Body)
+			t.Errorf("after %v the answer is %d %s", after, w.Code, w.Body)
 		}
 		_, _ = out.Write(text[20_000:])
 		_ = out.Close()
 		synctest.Wait()
 		if !ended || first.Code != 201 {
-			t.Errorf("the first gets %d %s", first.Code, first.Body)
+			t.Errorf("the first request is answered with %d %s", first.Code, first.Body)
 		}
 		w = httptest.NewRecorder()
 		if hub.ServeHTTP(w, httptest.NewRequest("POST", "/v1/groups/foo", bytes.NewReader(text))); w.Code != 201 {
-			t.Errorf("the next gets %d %s", w.Code, w.Body)
+			t.Errorf("the next request is answered with %d %s", w.Code, w.Body)
 		}
 	})
 }
 
-func TestWillsTakeABoundedMemory(t *testing.T) {
+func TestMemoryOfWillsIsBounded(t *testing.T) {
 	s := serve(t)
 	json := []string{"Content-Type", "application/json"}
 	will := func(size int) string { return `{"group":"foo","msg":"` + strings.Repeat("x", size) + `"}` }
@@ -375,7 +376,7 @@ func TestWillsTakeABoundedMemory(t *testing.T) {
 	if n < 250 {
 		t.Errorf("there is room for %d wills", n)
 	}
-	s.wants(204, "", "PUT /v1/sessions/"+last.uid+"/will", will(10), append(last.proof(), json...)...) // a smaller one makes room
+	s.wants(204, "", "PUT /v1/sessions/"+last.uid+"/will", will(10), append(last.proof(), json...)...) // a smaller will frees memory
 	s.wants(204, "", "DELETE /v1/sessions/"+last.uid, "", last.proof()...)
 	another := s.listen("/v1/groups/foo")
 	s.wants(204, "", "PUT /v1/sessions/"+another.uid+"/will", will(size), append(another.proof(), json...)...)
@@ -386,7 +387,7 @@ func TestWillsTakeABoundedMemory(t *testing.T) {
 	}
 }
 
-func TestALongUserAgentIsCut(t *testing.T) {
+func TestLongUserAgentIsTruncated(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/foo", "User-Agent", strings.Repeat("ä", 20_000))
 	var got struct {
@@ -398,7 +399,7 @@ func TestALongUserAgentIsCut(t *testing.T) {
 	}
 }
 
-func TestSessionsThatAreLostAreBounded(t *testing.T) {
+func TestNumberOfLostSessionsIsBounded(t *testing.T) {
 	s := serve(t, watchbox.WithMaxStreams(1), watchbox.WithSessionTimeout(time.Hour))
 	var lost []*stream
 	for range 100 {
@@ -410,10 +411,10 @@ func TestSessionsThatAreLostAreBounded(t *testing.T) {
 	for _, path := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
 		s.wants(503, "too-many-sessions", "GET "+path, "")
 	}
-	s.listen("/v1/groups/foo", lost[0].proof()...) // it returns
+	s.listen("/v1/groups/foo", lost[0].proof()...) // a lost session may return
 }
 
-func TestTheFiltersOfASessionAreBounded(t *testing.T) {
+func TestNumberOfFiltersOfASessionIsBounded(t *testing.T) {
 	s := serve(t)
 	proof := []string{"Watchbox-Session", secretOf("has-many-filters")}
 	for i := range 16 {
@@ -429,10 +430,10 @@ func TestTheFiltersOfASessionAreBounded(t *testing.T) {
 	s.listen("/v1/groups/0/0", proof...) // a filter that the session has
 }
 
-// TestChangesOfAStreamThatDoesNotReadAreBounded: they are refused, and made once it reads.
-func TestChangesOfAStreamThatDoesNotReadAreBounded(t *testing.T) {
+// TestPendingFilterChangesOfAStalledStreamAreBounded: further changes are refused until the client reads.
+func TestPendingFilterChangesOfAStalledStreamAreBounded(t *testing.T) {
 	if wire != "" {
-		t.Skip("slow_total, which tells when the stream is stuck, counts streams over plain HTTP/1.1 only")
+		t.Skip("slow_total, which shows when the stream is stalled, counts only streams over plain HTTP/1.1")
 	}
 	s := serve(t, watchbox.WithMaxMemory(256<<20))
 	c := s.dial()
@@ -450,7 +451,7 @@ func TestChangesOfAStreamThatDoesNotReadAreBounded(t *testing.T) {
 	for s.figure("slow_total") == 0 {
 		s.post("/v1/groups/foo", strings.Repeat("x", 1<<20))
 	}
-	s.post("/v1/groups/foo", strings.Repeat("x", 1<<20)) // beyond the one that it is in the midst of
+	s.post("/v1/groups/foo", strings.Repeat("x", 1<<20)) // in addition to the message that is partly written
 	made := 0
 	for ; made < 1000; made += 2 {
 		if a := s.do("PUT "+path, "", proof...); a.status != 204 {
@@ -459,7 +460,7 @@ func TestChangesOfAStreamThatDoesNotReadAreBounded(t *testing.T) {
 		s.wants(204, "", "DELETE "+path, "", proof...)
 	}
 	if made != 256 {
-		t.Errorf("%d changes wait", made)
+		t.Errorf("%d changes are pending, want 256", made)
 	}
 	s.wants(429, "too-many-changes", "PUT "+path, "", proof...)
 	s.wants(429, "too-many-changes", "DELETE "+strings.Replace(path, "bar", "foo", 1), "", proof...)
@@ -467,7 +468,7 @@ func TestChangesOfAStreamThatDoesNotReadAreBounded(t *testing.T) {
 	eventually(t, "the stream catches up", func() bool { return s.do("PUT "+path, "", proof...).status == 204 })
 }
 
-// TestDurationsHaveBounds: what is added to a clock never overflows, wherever it comes from.
+// TestDurationsHaveBounds: a duration added to the current time never overflows.
 func TestDurationsHaveBounds(t *testing.T) {
 	s := serve(t)
 	s.hub.OnMessage(func(watchbox.Message) {})

@@ -37,17 +37,18 @@ type server struct {
 	at     string // the path where the hub is mounted
 	client *http.Client
 	end    func() error // ends Run and returns its error
-	tls    *tls.Config  // of its clients; nil: plain HTTP
+	tls    *tls.Config  // the clients' configuration, nil for plain HTTP
 }
 
-// wire is what the tests' hubs are reached over: plain HTTP, "tls" for HTTP/1.1 over TLS, or "h2" for HTTP/2. All
-// promises of the API hold there, too.
+// wire selects the protocol between the tests and their hubs: "" for plain HTTP/1.1, "tls" for HTTP/1.1 over
+// TLS, or "h2" for HTTP/2. The API's promises are the same for each.
 var wire = os.Getenv("WATCHBOX_TEST_WIRE")
 
-// onDisk makes the tests' hubs keep their messages on disk. All promises of the API hold there, too.
+// onDisk makes the tests' hubs keep their messages on disk. The API's promises are the same there.
 var onDisk = os.Getenv("WATCHBOX_TEST_STORE") == "disk"
 
-// newHub makes a hub with the store under test. Sessions do not end while a slow machine is busy.
+// newHub makes a hub with the store under test. Its session timeout is long, so that no session ends because
+// the machine is slow.
 func newHub(t testing.TB, opts ...watchbox.Option) *watchbox.Hub {
 	t.Helper()
 	opts = append([]watchbox.Option{watchbox.WithSessionTimeout(time.Hour)}, opts...)
@@ -88,7 +89,7 @@ func serve(t testing.TB, opts ...watchbox.Option) *server {
 	s.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		conns() // an HTTP/2 server would wait for a second before it closes them
+		conns() // otherwise an HTTP/2 server waits for a second before it closes them
 		if err := s.end(); err != nil {
 			t.Errorf("Run: %v", err)
 		}
@@ -99,7 +100,7 @@ func serve(t testing.TB, opts ...watchbox.Option) *server {
 	return s
 }
 
-// closeAll has a transport remember its connections, and returns a function that closes them.
+// closeAll makes a transport record its connections, and returns a function that closes them.
 func closeAll(tr *http.Transport) func() {
 	var mu sync.Mutex
 	var all []net.Conn
@@ -180,7 +181,7 @@ func (s *server) request(call, body string, header ...string) *http.Request {
 	return r
 }
 
-// do sends a request, and checks it and its answer against the contract.
+// do sends a request and checks the request and its answer against the contract.
 func (s *server) do(call, body string, header ...string) answer {
 	s.Helper()
 	return s.send(s.request(call, body, header...), body)
@@ -229,14 +230,14 @@ type receipt struct {
 	Count                  int
 }
 
-// post publishes, and fails the test if it cannot.
+// post publishes a message and fails the test on an error.
 func (s *server) post(target, body string, header ...string) (r receipt) {
 	s.Helper()
 	s.wants(201, "", "POST "+target, body, header...).decode(s, &r)
 	return r
 }
 
-// socket is a raw connection, for requests that no client would send.
+// socket is a raw connection, for requests that an HTTP client would not send.
 type socket struct {
 	testing.TB
 	net.Conn
@@ -283,7 +284,7 @@ func (c *socket) ended() {
 	c.Helper()
 	rest, err := io.ReadAll(c.in)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() || len(rest) > 0 {
-		c.Errorf("the connection goes on: %q, %v", rest, err)
+		c.Errorf("the connection is still open: %q, %v", rest, err)
 	}
 }
 
@@ -336,7 +337,7 @@ func (s *server) open(target string, header ...string) *stream {
 	return st
 }
 
-// openHTTP2 is open for a stream that shares its connection with other requests.
+// openHTTP2 is like open, for a stream that shares its connection with other requests.
 func (s *server) openHTTP2(r *http.Request) *stream {
 	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -355,7 +356,7 @@ func (s *server) openHTTP2(r *http.Request) *stream {
 	return &stream{socket: &socket{s.TB, conn, in}, raw: strings.Contains(r.URL.RawQuery, "format=raw"), header: resp.Header}
 }
 
-// sharedConn is the part of a connection that an HTTP/2 stream has. It can only be closed.
+// sharedConn stands in for the connection of an HTTP/2 stream. It can only be closed and have a deadline.
 type sharedConn struct {
 	net.Conn
 	late *time.Timer
@@ -369,7 +370,7 @@ func (c *sharedConn) CloseWrite() error { return nil }
 
 func (c *sharedConn) SetDeadline(t time.Time) error { c.late.Reset(time.Until(t)); return nil }
 
-// block returns the next block other than a heartbeat, since heartbeats come at any time.
+// block returns the next block, and skips heartbeats, which may come at any time.
 func (st *stream) block() string {
 	st.Helper()
 	for {
@@ -379,7 +380,7 @@ func (st *stream) block() string {
 	}
 }
 
-// next reads up to an empty line, and checks an event against the contract.
+// next reads up to an empty line and checks an event against the contract.
 func (st *stream) next() string {
 	st.Helper()
 	if st.Conn != nil {
@@ -439,7 +440,7 @@ func parseBlock(block string) (name, id, data string) {
 	return name, id, strings.Join(lines, "\n")
 }
 
-// frame returns a message as it is on the wire.
+// frame returns a message in the wire format.
 func frame(r receipt, members, msg string) string {
 	return fmt.Sprintf("id: %s\ndata: {\"id\":\"%s\",\"group\":\"%s\",%s\"time\":\"%s\",\"msg\":%s}\n\n",
 		r.ID, r.ID, r.Group, members, r.Time, msg)
@@ -449,7 +450,7 @@ func frame(r receipt, members, msg string) string {
 func nextMillisecond(t testing.TB) {
 	t.Helper()
 	begin := time.Now().UnixMilli()
-	eventually(t, "the clock goes on", func() bool { return time.Now().UnixMilli() > begin })
+	eventually(t, "the clock advances", func() bool { return time.Now().UnixMilli() > begin })
 }
 
 // eventually polls until ok returns true, or fails the test.

@@ -61,7 +61,7 @@ func (l *refusing) Purge(name string) error {
 	return l.Log.Purge(name)
 }
 
-// TestErrorsOfTheStoreAreDocumentedForEachCall has each call that writes meet each error of the store.
+// TestErrorsOfTheStoreAreDocumentedForEachCall makes each call that writes fail with each error of the store.
 // wants checks the answers against openapi.yaml.
 func TestErrorsOfTheStoreAreDocumentedForEachCall(t *testing.T) {
 	auth, err := access.New(t.Context(), access.Options{Logger: hub.Defaults().Logger})
@@ -119,8 +119,8 @@ func TestErrorsOfTheStoreAreDocumentedForEachCall(t *testing.T) {
 	}
 }
 
-// TestErrorsOfAHookAreDocumentedForEachCall has a hook refuse the messages of each call, and move them to a
-// group that there cannot be.
+// TestErrorsOfAHookAreDocumentedForEachCall makes a hook refuse the messages of each call, or change
+// their group to an invalid name.
 func TestErrorsOfAHookAreDocumentedForEachCall(t *testing.T) {
 	s := serve(t)
 	s.hub.OnMessage(func(watchbox.Message) {})
@@ -164,7 +164,7 @@ func TestQueriesThatDoNotParseAreDocumentedForEachCall(t *testing.T) {
 	}
 }
 
-func TestARevocationHasALargestSize(t *testing.T) {
+func TestRevocationOverTheSizeLimitIsRefused(t *testing.T) {
 	s := serve(t)
 	s.wants(413, "message-too-large", "POST /v1/revocations", `{"jti":"`+strings.Repeat("x", 5000)+`"}`)
 }

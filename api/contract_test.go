@@ -58,7 +58,7 @@ func TestContractIsValid(t *testing.T) {
 	}
 }
 
-// route finds a request's operation. A group's name, or a filter, is the rest of the path.
+// route finds a request's operation. A group name or a filter is the rest of the path.
 func (c *contract) route(r *http.Request) (*routers.Route, map[string]string) {
 	path := r.URL.EscapedPath()
 	for _, template := range slices.Sorted(maps.Keys(c.doc.Paths.Map())) {
@@ -82,7 +82,7 @@ func matchPath(template, path string) (map[string]string, bool) {
 		t, trest, tmore := strings.Cut(template, "/")
 		p, prest, pmore := strings.Cut(path, "/")
 		if strings.HasPrefix(t, "{") {
-			if !tmore && t != "{uid}" { // it is the rest of the path
+			if !tmore && t != "{uid}" { // a group or filter: the rest of the path
 				p, pmore = path, false
 			}
 			value, err := url.PathUnescape(p)
@@ -104,7 +104,7 @@ func matchPath(template, path string) (map[string]string, bool) {
 func (c *contract) check(t testing.TB, r *http.Request, sent []byte, status int, header http.Header, body []byte) {
 	t.Helper()
 	if err := c.conforms(r, sent, status, header, body); err != nil {
-		t.Errorf("%s %s: %d is not as openapi.yaml says: %v\n%.400s", r.Method, r.URL, status, err, body)
+		t.Errorf("%s %s: %d does not conform to openapi.yaml: %v\n%.400s", r.Method, r.URL, status, err, body)
 	}
 }
 
@@ -123,7 +123,7 @@ func (c *contract) conforms(r *http.Request, sent []byte, status int, header htt
 	}
 	c.note(route.Operation.OperationID, status, code)
 	if slices.Contains([]string{"not-found", "internal", "given-up", "cannot-stream", "body-timeout", "server-busy", "program-failed", "token-ambiguous"}, code) {
-		return nil // these may come on any call
+		return nil // any call may return these
 	}
 	if route.Operation.Responses.Value(strconv.Itoa(status)) == nil {
 		return fmt.Errorf("%s does not document the status", route.Operation.OperationID)
@@ -133,7 +133,7 @@ func (c *contract) conforms(r *http.Request, sent []byte, status int, header htt
 		Options: &openapi3filter.Options{SkipSettingDefaults: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
 	}
 	if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil && status < 400 {
-		return fmt.Errorf("a request that it does not allow was accepted: %w", err)
+		return fmt.Errorf("a request that openapi.yaml does not allow was accepted: %w", err)
 	}
 	out := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: in, Status: status, Header: header, Body: io.NopCloser(bytes.NewReader(body)),
@@ -148,7 +148,7 @@ func (c *contract) problem(r *http.Request, status int, header http.Header, body
 		return "", nil
 	}
 	if media := header.Get("Content-Type"); media != "application/problem+json" {
-		return "", fmt.Errorf("it is no problem+json but %q", media)
+		return "", fmt.Errorf("the media type is %q, want application/problem+json", media)
 	}
 	var p struct {
 		Title, Code, Detail string
@@ -158,14 +158,14 @@ func (c *contract) problem(r *http.Request, status int, header http.Header, body
 		return "", err
 	}
 	if p.Title != http.StatusText(status) || p.Status != status {
-		return "", fmt.Errorf("it calls itself %d %q", p.Status, p.Title)
+		return "", fmt.Errorf("the body has the status %d and title %q", p.Status, p.Title)
 	}
 	return p.Code, c.fits("Problem", body)
 }
 
 func checkOptions(status int, header http.Header) error {
 	if status == http.StatusNoContent && header.Get("Allow") == "" && header.Get("Access-Control-Allow-Methods") == "" {
-		return fmt.Errorf("OPTIONS is answered without Allow")
+		return fmt.Errorf("the answer to OPTIONS has no Allow")
 	}
 	return nil
 }
@@ -175,9 +175,9 @@ func checkUnknown(route *routers.Route, status int, header http.Header) error {
 	case status == http.StatusForbidden:
 		return nil // the guard refuses requests for any path
 	case route == nil && status != http.StatusNotFound && status != http.StatusPermanentRedirect && status != http.StatusBadRequest:
-		return fmt.Errorf("it has no such path")
+		return fmt.Errorf("openapi.yaml has no such path")
 	case route != nil && (status != http.StatusMethodNotAllowed || header.Get("Allow") == ""):
-		return fmt.Errorf("it has no such method, and there is no 405 with Allow")
+		return fmt.Errorf("openapi.yaml has no such method, want 405 with Allow")
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func copyOf(r *http.Request, body []byte) *http.Request {
 func (c *contract) fits(schema string, value []byte) error {
 	var v any
 	d := json.NewDecoder(bytes.NewReader(value))
-	d.UseNumber() // 1e400 is one
+	d.UseNumber() // accepts 1e400
 	if err := d.Decode(&v); err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (c *contract) checkEvent(t testing.TB, name, data string) {
 		schema = "Message"
 	}
 	if err := c.fits(schema, []byte(data)); err != nil {
-		t.Errorf("the event %q is not as openapi.yaml says: %v\n%s", name, err, data)
+		t.Errorf("the event %q does not conform to openapi.yaml: %v\n%s", name, err, data)
 	}
 }
 
@@ -232,12 +232,12 @@ func (c *contract) checkEvent(t testing.TB, name, data string) {
 func (c *contract) note(operation string, status int, code string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, s := range []string{says(operation, strconv.Itoa(status), code), says(operation, strconv.Itoa(status), ""), says("", "", code)} {
+	for _, s := range []string{outcome(operation, strconv.Itoa(status), code), outcome(operation, strconv.Itoa(status), ""), outcome("", "", code)} {
 		c.seen[s] = true
 	}
 }
 
-func says(words ...string) string { return strings.TrimSpace(strings.Join(words, " ")) }
+func outcome(words ...string) string { return strings.TrimSpace(strings.Join(words, " ")) }
 
 // unseen returns the documented statuses and codes that no test has seen.
 func (c *contract) unseen() []string {
@@ -251,10 +251,10 @@ func (c *contract) unseen() []string {
 				}
 				codes := c.codes(c.resolve(object(response)))
 				if len(codes) == 0 {
-					want = append(want, says(name, status, ""))
+					want = append(want, outcome(name, status, ""))
 				}
 				for _, code := range codes {
-					want = append(want, says(name, status, code))
+					want = append(want, outcome(name, status, code))
 				}
 			}
 		}

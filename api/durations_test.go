@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestDurationsKnowDaysAndWeeks covers each call that takes a duration.
-func TestDurationsKnowDaysAndWeeks(t *testing.T) {
+// TestDurationsMayHaveDaysAndWeeks covers each call that takes a duration.
+func TestDurationsMayHaveDaysAndWeeks(t *testing.T) {
 	s := serve(t)
 	json := []string{"Content-Type", "application/json"}
 	s.post("/v1/groups/foo?ttl=1w2d", "x")
@@ -29,8 +29,8 @@ func TestDurationsKnowDaysAndWeeks(t *testing.T) {
 	s.wants(400, "parameter-invalid", "GET /v1/history/foo?since=-1d", "")
 }
 
-// TestLimitsAreNamedAsAUserWritesThem checks that errors name the member, and write durations as a user does.
-func TestLimitsAreNamedAsAUserWritesThem(t *testing.T) {
+// TestErrorsNameTheMemberAndItsLimits also checks that durations have the form that users write.
+func TestErrorsNameTheMemberAndItsLimits(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/bar")
 	will := "PUT /v1/sessions/" + st.uid + "/will"

@@ -106,7 +106,7 @@ func TestHubClosesWhileDiskIsFullAndSessionEnds(t *testing.T) {
 		select {
 		case <-c:
 		case <-time.After(time.Minute):
-			t.Fatal("it does not end")
+			t.Fatal("EndSession or Close does not return")
 		}
 	}
 }
@@ -118,11 +118,11 @@ func (f *failing) Append(ctx context.Context, entries []store.Entry) (store.ID, 
 	return f.Log.Append(ctx, entries)
 }
 
-func (f *failing) SetPolicy(of group.Filter, p store.Policy) error {
+func (f *failing) SetPolicy(filter group.Filter, p store.Policy) error {
 	if err := f.Err(); err != nil {
 		return err
 	}
-	return f.Log.SetPolicy(of, p)
+	return f.Log.SetPolicy(filter, p)
 }
 
 func (f *failing) Purge(name string) error {
@@ -165,16 +165,16 @@ func TestHubIsReadOnlyAndNotReadyAfterDiskFailure(t *testing.T) {
 	}
 }
 
-// puzzling is a log whose appends fail with an unknown error.
-type puzzling struct{ *memory.Log }
+// unexpected is a log whose appends fail with an error that the hub does not know.
+type unexpected struct{ *memory.Log }
 
-func (puzzling) Append(context.Context, []store.Entry) (store.ID, error) {
+func (unexpected) Append(context.Context, []store.Entry) (store.ID, error) {
 	return store.ID{}, errors.New("a secret of the log")
 }
 
 func TestUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
 	var logged bytes.Buffer
-	h, err := hub.New(puzzling{memory.New(memory.Options{MaxMemory: 16 << 20})}, hub.Defaults())
+	h, err := hub.New(unexpected{memory.New(memory.Options{MaxMemory: 16 << 20})}, hub.Defaults())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func FuzzPublishRoundTrip(f *testing.F) {
 		want := payloads(media, body)
 		if a.status != 201 {
 			if a.status != 400 || a.code() != "body-invalid" || want != nil {
-				t.Fatalf("%q as %s is answered with %d %s", body, media, a.status, a.body)
+				t.Fatalf("%q as %s gets %d %s", body, media, a.status, a.body)
 			}
 			return
 		}
@@ -75,7 +75,7 @@ type payload struct {
 	json bool
 }
 
-// payloads returns the messages that a body has to become, or nil if it has to be refused.
+// payloads returns the messages expected from a body, or nil if it must be refused.
 func payloads(media string, body []byte) (list []payload) {
 	switch media {
 	case "application/json":

@@ -33,10 +33,10 @@ func (g *gatedReads) Read(q store.Query, b *store.Batch) error {
 	return g.Log.Read(q, b)
 }
 
-// TestReadersThatHaveGoneFreeTheirTurns opens 40 streams that read the whole history on disk for a filter that
-// matches nothing, and closes them while the first of them read. None of the others reads any more, the
-// next listener gets its message, and the hub closes.
-func TestReadersThatHaveGoneFreeTheirTurns(t *testing.T) {
+// TestClosedStreamsFreeTheirReadTurns opens 40 streams that read the whole history on disk for a filter that
+// matches nothing, and closes them while the first of them are reading. The others do not read any more,
+// the next listener gets its message, and the hub closes.
+func TestClosedStreamsFreeTheirReadTurns(t *testing.T) {
 	const gone, messages = 40, 20_000 // at least 5 reads for each stream
 	log, err := disk.Open(disk.Options{Dir: t.TempDir(), MaxMemory: 8 << 20, Fsync: disk.Never})
 	if err != nil {
@@ -77,7 +77,7 @@ func TestReadersThatHaveGoneFreeTheirTurns(t *testing.T) {
 	for _, st := range append(all, last) {
 		_ = st.Close()
 	}
-	// One goroutine notices closed connections, in their order. The last one waits for no turn: it has caught up.
+	// One goroutine notices closed connections, in their order. The last one has caught up and does not wait for a turn.
 	select {
 	case uid := <-ended.ended:
 		if uid != last.uid {
@@ -95,11 +95,11 @@ func TestReadersThatHaveGoneFreeTheirTurns(t *testing.T) {
 		t.Error(err)
 	}
 	if n := gated.reads.Load(); n > int64(turns+max(0, gone-turns)/2) {
-		t.Errorf("%d reads for %d streams that have gone, though only %d had a turn", n, gone, turns)
+		t.Errorf("%d reads for %d closed streams, of which only %d had a turn", n, gone, turns)
 	}
 }
 
-// endedSessions is a program that is told of sessions that have ended.
+// endedSessions is an observer that reports ended sessions.
 type endedSessions struct {
 	hub.Observer // not called: nothing is published
 	ended        chan string

@@ -30,7 +30,7 @@ func (s *server) groups(query string) []groupInfo {
 func TestGroupsAreListedByName(t *testing.T) {
 	s := serve(t)
 	if list := s.wants(200, "", "GET /v1/groups", "").body; list != `{"groups":[]}`+"\n" {
-		t.Errorf("none are %q", list)
+		t.Errorf("the empty list is %q", list)
 	}
 	first := s.post("/v1/groups/b/c", "x")
 	last := s.post("/v1/groups/b/c", "y")
@@ -48,7 +48,7 @@ func TestGroupsAreListedByName(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	_, _ = one.Close(), all.Close()
-	eventually(t, "those who left are not counted", func() bool { return s.groups("?filter=b/c")[0].Subscribers == 1 })
+	eventually(t, "closed streams are not counted", func() bool { return s.groups("?filter=b/c")[0].Subscribers == 1 })
 	for query, want := range map[string]int{"?filter=b/%23": 1, "?filter=a": 1, "?filter=%2B": 1, "?filter=nothing": 0, "?filter=%23": 2} {
 		if got := len(s.groups(query)); got != want {
 			t.Errorf("%s: %d groups, want %d", query, got, want)
@@ -70,7 +70,7 @@ func TestPurgeKeepsStreamsOpen(t *testing.T) {
 	s.post("/v1/groups/foo?retain=true", "x")
 	_ = st.block()
 	s.post("/v1/groups/bar", "stays")
-	for range 2 { // an empty group is no error
+	for range 2 { // purging an empty group is no error
 		if a := s.wants(204, "", "DELETE /v1/groups/foo", ""); a.body != "" {
 			t.Errorf("%q", a.body)
 		}
@@ -79,7 +79,7 @@ func TestPurgeKeepsStreamsOpen(t *testing.T) {
 		t.Errorf("left: %s", h.bodies())
 	}
 	st.gets(frame(s.post("/v1/groups/foo", "y"), "", `"y"`))
-	s.listen("/v1/groups/foo").gets(frame(s.post("/v1/groups/foo", "z"), "", `"z"`)) // nothing is retained
+	s.listen("/v1/groups/foo").gets(frame(s.post("/v1/groups/foo", "z"), "", `"z"`)) // no retained message is left
 	s.wants(400, "parameter-unknown", "DELETE /v1/groups/foo?x=y", "")
 	s.wants(400, "parameter-invalid", "DELETE /v1/groups/foo?%zz", "")
 	s.wants(400, "filter-invalid", "DELETE /v1/groups/a//b", "")
@@ -124,7 +124,7 @@ func TestPatternPurgesAllMatchingGroups(t *testing.T) {
 		t.Errorf("left of presence: %v", own.Messages)
 	}
 	s.post("/v1/groups/home", "last")
-	for block := ""; !strings.Contains(block, `"msg":"last"`); { // the stream has stayed
+	for block := ""; !strings.Contains(block, `"msg":"last"`); { // the stream is still open
 		block = st.block()
 	}
 }
@@ -138,26 +138,26 @@ func TestPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
 	form := `{"filter":"%s","max_messages":%d,"max_bytes":%d,"max_age":"%s","store":"%s","compress":%t,"slow":"%s","coalesce":"%s"}` + "\n"
 	server := fmt.Sprintf(form, "home/kitchen", 50, 0, "24h0m0s", kind(), false, "catch-up", "0s")
 	if got := read("home/kitchen"); got != server {
-		t.Errorf("the server's is %s, want %s", got, server)
+		t.Errorf("the server's policy is %s, want %s", got, server)
 	}
 	wide := fmt.Sprintf(form, "home/#", 10, 0, "24h0m0s", kind(), true, "skip", "100ms")
 	if got := put("home/%23", `{"max_messages":10,"compress":true,"slow":"skip","coalesce":"100ms"}`); got != wide || read("home/%23") != wide {
-		t.Errorf("the wide one is %s, want %s", got, wide)
+		t.Errorf("the policy of the pattern is %s, want %s", got, wide)
 	}
 	narrow := fmt.Sprintf(form, "home/kitchen", 0, 1000, "1h0m0s", kind(), true, "disconnect", "0s")
 	if got := put("home/kitchen", `{"max_messages":0,"max_bytes":1000,"max_age":"1h","slow":"disconnect","coalesce":"0s"}`); got != narrow {
-		t.Errorf("the narrow one is %s, want %s", got, narrow)
+		t.Errorf("the policy of the group is %s, want %s", got, narrow)
 	}
 	if got := read("home/cellar"); got != strings.Replace(wide, "home/#", "home/cellar", 1) {
-		t.Errorf("inherited is %s", got)
+		t.Errorf("the inherited policy is %s", got)
 	}
 	put("home/kitchen", `{}`)
 	if got := read("home/kitchen"); got != strings.Replace(wide, "home/#", "home/kitchen", 1) {
-		t.Errorf("removed is %s", got)
+		t.Errorf("after removal the policy is %s", got)
 	}
 	put("home/%23", ` {} `)
 	if got := read("home/kitchen"); got != server {
-		t.Errorf("all removed is %s", got)
+		t.Errorf("after removal of all policies it is %s", got)
 	}
 }
 
@@ -199,7 +199,7 @@ func TestPolicyTakesEffectAtOnce(t *testing.T) {
 	s.wants(200, "", "PUT /v1/policies/foo", `{"max_messages":3}`, "Content-Type", "application/json")
 	eventually(t, "the oldest are evicted", func() bool { return s.history("foo").bodies() == `"7" "8" "9"` })
 	s.post("/v1/groups/foo", "10")
-	eventually(t, "and go on to be", func() bool { return s.history("foo").bodies() == `"8" "9" "10"` })
+	eventually(t, "the oldest are evicted after the next message", func() bool { return s.history("foo").bodies() == `"8" "9" "10"` })
 }
 
 func TestInvalidPolicyIsRefused(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Guard decides which web pages may use the API. It does not concern programs other than browsers:
-// they send neither Origin nor Sec-Fetch-Site, and could send anything.
+// Guard decides which web pages may use the API. It does not restrict programs other than browsers, which
+// can send any header.
 type Guard struct {
 	// CheckHost refuses a Host header that is neither localhost nor an IP address nor in Hosts. Without
 	// it, a page whose host name was made to point here (DNS rebinding) would count as our own.
@@ -76,8 +76,8 @@ func (g *Guard) allows(origin string) bool {
 	return slices.ContainsFunc(g.Origins, func(p OriginPattern) bool { return p.match(origin) })
 }
 
-// isProbe reports whether a request is for the health or the metrics of the server. Kubernetes, load
-// balancers and Prometheus use host names of their own for it, and a page could not abuse it.
+// isProbe reports whether a request reads the server's health or metrics. Kubernetes, load balancers and
+// Prometheus use their own host names for it, and a page cannot misuse it.
 func isProbe(r *http.Request) bool {
 	switch routePath(r) {
 	case "/healthz", "/readyz", "/metrics":
@@ -86,7 +86,8 @@ func isProbe(r *http.Request) bool {
 	return false
 }
 
-// knows reports whether a Host header names this server. An empty one (HTTP/1.0) is not a browser's.
+// knows reports whether a Host header names this server. Browsers never send an empty one
+// (HTTP/1.0).
 func (g *Guard) knows(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -105,7 +106,7 @@ func (g *Guard) knows(host string) bool {
 	return slices.ContainsFunc(g.Hosts, func(p HostPattern) bool { return p.match(name) })
 }
 
-// ownOrigin reports whether an origin is that of the requested host.
+// ownOrigin reports whether an origin has the requested host.
 func ownOrigin(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(trimPort(u.Host, u.Scheme), trimPort(host, u.Scheme))
@@ -122,8 +123,7 @@ func trimPort(host, scheme string) string {
 	return host
 }
 
-// opensPage reports whether a browser follows a link to our start page, which shows nothing of the
-// hub by itself.
+// opensPage reports whether a browser follows a link to the start page, which contains no data of the hub.
 func opensPage(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Method == http.MethodGet && !strings.HasPrefix(routePath(r), "/v1/")
 }
@@ -137,8 +137,8 @@ func cors(h http.Header, origin string, credentials bool) {
 	}
 }
 
-// preflight answers a CORS preflight of an allowed origin (WHATWG Fetch, 4.8). It allows every header
-// that is asked for: tracing libraries and proxies add their own, and "*" would not include
+// preflight answers a CORS preflight of an allowed origin (WHATWG Fetch, 4.8). It allows every
+// requested header: tracing libraries and proxies add their own, and "*" would not include
 // Authorization.
 func preflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()

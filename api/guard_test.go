@@ -11,18 +11,18 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// calls has one call of each operation.
+// calls contains one call of each operation.
 var calls = []string{
 	"GET /v1/groups/foo", "HEAD /v1/groups/foo", "POST /v1/groups/foo", "DELETE /v1/groups/foo", "GET /v1/events?group=foo", "HEAD /v1/events?group=foo",
 	"POST /v1/messages", "GET /v1/history/foo", "GET /v1/retained/foo", "GET /v1/groups", "GET /v1/policies/foo", "PUT /v1/policies/foo", "GET /v1/presence/foo", "GET /v1/sessions",
-	"GET /v1/sessions/" + nobody, "POST /v1/sessions/" + nobody, "DELETE /v1/sessions/" + nobody, "PUT /v1/sessions/" + nobody + "/groups/foo",
-	"DELETE /v1/sessions/" + nobody + "/groups/foo", "PUT /v1/sessions/" + nobody + "/will", "DELETE /v1/sessions/" + nobody + "/will",
-	"POST /v1/sessions/" + nobody + "/heartbeat", "PUT /v1/sessions/" + nobody + "/token", "POST /v1/login", "DELETE /v1/login", "POST /v1/revocations", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
+	"GET /v1/sessions/" + unknownUID, "POST /v1/sessions/" + unknownUID, "DELETE /v1/sessions/" + unknownUID, "PUT /v1/sessions/" + unknownUID + "/groups/foo",
+	"DELETE /v1/sessions/" + unknownUID + "/groups/foo", "PUT /v1/sessions/" + unknownUID + "/will", "DELETE /v1/sessions/" + unknownUID + "/will",
+	"POST /v1/sessions/" + unknownUID + "/heartbeat", "PUT /v1/sessions/" + unknownUID + "/token", "POST /v1/login", "DELETE /v1/login", "POST /v1/revocations", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
 	"GET /assets/start.js", "GET /watchbox.js",
 }
 
-// nobody is a uid that no session has.
-const nobody = "5fb22bbe-3ba4-8928-b938-4f1a2661e1dd"
+// unknownUID is a uid that no session has.
+const unknownUID = "5fb22bbe-3ba4-8928-b938-4f1a2661e1dd"
 
 func TestForeignHostAndOriginAreRefusedOnEveryCall(t *testing.T) {
 	s := serve(t)
@@ -83,7 +83,7 @@ func mounted(t *testing.T, opts ...watchbox.Option) *server {
 	return mountedBehind(t, func(hub http.Handler) http.Handler { return hub }, opts...)
 }
 
-// mountedBehind is the same with middleware.
+// mountedBehind is mounted with middleware.
 func mountedBehind(t *testing.T, behind func(http.Handler) http.Handler, opts ...watchbox.Option) *server {
 	t.Helper()
 	hub := newHub(t, opts...)
@@ -107,7 +107,7 @@ func TestMountedHubAllowsAnyHostUnlessSomeAreConfigured(t *testing.T) {
 	s.wants(403, "host-not-allowed", "GET /v1/groups", "", "Host", "evil.test")
 }
 
-func TestHostsThatAreNoNamesAreRefused(t *testing.T) {
+func TestInvalidHostsAreRefused(t *testing.T) {
 	s := serve(t)
 	for _, host := range []string{".", ".:1234", "..", "localhost..", ".localhost", "evil.test,.localhost"} {
 		s.wants(403, "host-not-allowed", "GET /v1/groups", "", "Host", host)
@@ -127,7 +127,7 @@ func TestOnlyPagesOfTheSameOriginAreAllowed(t *testing.T) {
 		{true, "Origin: http://127.0.0.1:1234, Host: 127.0.0.1:1234"},
 		{true, "Origin: http://localhost, Host: localhost"},
 		{true, "Origin: http://localhost, Host: localhost:80"},
-		{true, "Origin: https://example.org, Host: example.org"}, // behind a proxy that has the TLS
+		{true, "Origin: https://example.org, Host: example.org"}, // behind a proxy that terminates TLS
 		{true, "Origin: https://example.org, Host: example.org:443"},
 		{true, "Origin: https://EXAMPLE.org, Host: Example.org"},
 		{true, "Sec-Fetch-Site: same-origin"},
@@ -190,10 +190,10 @@ func TestOnlyConfiguredOriginsAreAllowed(t *testing.T) {
 		t.Errorf("history has Vary: %q", h)
 	}
 	if bad := s.wants(400, "filter-invalid", "GET /v1/history/a//b", "", origin...); bad.header.Get("Access-Control-Allow-Origin") == "" {
-		t.Error("a page cannot read what was wrong")
+		t.Error("a page cannot read the error")
 	}
 	preflight := append(origin[:2:2], "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-app")
-	for _, path := range []string{"/v1/groups/foo", "/v1/sessions/" + nobody + "/will", "/nothing"} {
+	for _, path := range []string{"/v1/groups/foo", "/v1/sessions/" + unknownUID + "/will", "/nothing"} {
 		a := s.wants(204, "", "OPTIONS "+path, "", preflight...)
 		for field, want := range map[string]string{
 			"Access-Control-Allow-Origin": "https://app.example.org", "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE",
@@ -219,7 +219,7 @@ func TestOnlyConfiguredOriginsAreAllowed(t *testing.T) {
 		t.Errorf("without an Origin: %v", a.header)
 	}
 	if a := serve(t).wants(200, "", "GET /v1/groups", ""); a.header.Get("Vary") != "" {
-		t.Errorf("where none is allowed: %v", a.header)
+		t.Errorf("without allowed origins: %v", a.header)
 	}
 }
 
@@ -232,7 +232,7 @@ func TestPreflightAllowsEveryHeader(t *testing.T) {
 		a := s.wants(204, "", "OPTIONS /v1/groups/foo", "", "Origin", "https://app.example.org",
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", header)
 		if got := a.header.Get("Access-Control-Allow-Headers"); got != header {
-			t.Errorf("asked for %s, allowed is %q", header, got)
+			t.Errorf("requested %s, allowed %q", header, got)
 		}
 		if vary := a.header.Values("Vary"); strings.Join(vary, ", ") != "Origin, Access-Control-Request-Headers" {
 			t.Errorf("Vary is %q", vary)
@@ -316,7 +316,7 @@ func TestConfiguredParametersAreIgnored(t *testing.T) {
 	s.wants(400, "parameter-unknown", "GET /v1/history/foo?utm=x", "")
 	s.wants(400, "parameter-unknown", "GET /v1/history/foo?access_tokens=x", "")
 	s.wants(400, "parameter-invalid", "POST /v1/groups/foo?ttl=never", "x")          // the hub's own parameters are never ignored
-	s.wants(400, "parameter-invalid", "GET /v1/history/foo?since=never&utm_a=1", "") // not even by a pattern
+	s.wants(400, "parameter-invalid", "GET /v1/history/foo?since=never&utm_a=1", "") // a pattern does not ignore them either
 	for _, bad := range []string{"", "a*b", "**"} {
 		if h, err := watchbox.New(watchbox.WithIgnoreParam(bad)); err == nil {
 			t.Errorf("%q is accepted", bad)

@@ -15,7 +15,7 @@ const (
 	ndjsonMedia = "application/x-ndjson"
 )
 
-// history answers with the messages that are held, and writes them as they are read.
+// history answers with the stored messages and writes them as they are read.
 func (a *api) history(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
@@ -44,7 +44,7 @@ func (a *api) history(w http.ResponseWriter, r *http.Request, g *access.Grant) e
 	})
 }
 
-// retained answers with the retained messages, and writes them as they are read.
+// retained answers with the retained messages and writes them as they are read.
 func (a *api) retained(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 func TestHistoryListsMessagesOldestFirst(t *testing.T) {
 	s := serve(t)
 	if a := s.wants(200, "", "GET /v1/history/foo", ""); a.body != `{"messages":[]}`+"\n" || a.header.Get("Cache-Control") != "no-cache" {
-		t.Errorf("nothing is %q %v", a.body, a.header)
+		t.Errorf("the empty history is %q %v", a.body, a.header)
 	}
 	one := s.post("/v1/groups/foo?event=e&ttl=1h&retain=true", "1", "Watchbox-Session", "a-secret-of-the-client")
 	two := s.post("/v1/groups/foo", "\xff")
@@ -85,7 +85,7 @@ func TestHistoryReportsGapsInJSONAndNDJSON(t *testing.T) {
 	}
 	for _, all := range []string{"", "?last=10", "?since=all"} {
 		if h := s.history("foo" + all); len(h.Gaps) != 0 {
-			t.Errorf("%q: what is held has no gaps: %+v", all, h.Gaps)
+			t.Errorf("%q: unexpected gaps: %+v", all, h.Gaps)
 		}
 	}
 }
@@ -120,7 +120,7 @@ func TestPagesOfHistoryHaveEachMessageOnce(t *testing.T) {
 	}
 }
 
-// appending is a log to which other messages are appended whenever a reader has found its start.
+// appending is a log that appends other messages each time a reader has found its start.
 type appending struct{ *memory.Log }
 
 func (a appending) Find(filters group.Set, s store.Start) store.Seq {
@@ -134,7 +134,7 @@ func (a appending) Find(filters group.Set, s store.Start) store.Seq {
 	return seq
 }
 
-func TestHistoryHasAtMostTheLastN(t *testing.T) {
+func TestHistoryReturnsAtMostTheLastN(t *testing.T) {
 	h, err := hub.New(appending{memory.New(memory.Options{})}, hub.Defaults())
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +232,7 @@ func TestIncompleteHistoryIsCutOff(t *testing.T) {
 			t.Error(err)
 		}
 		if strings.HasSuffix(string(rest), "0\r\n\r\n") {
-			t.Errorf("%s: %d bytes that look whole", media, len(rest))
+			t.Errorf("%s: %d bytes that look complete", media, len(rest))
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-
 	"net/http"
 	"slices"
 	"strings"
@@ -13,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// methods of each path, as Allow has them.
+// methods has the methods of each path in the form of the Allow header.
 var methods = map[string]string{
 	"/v1/groups/foo": "GET, HEAD, POST, DELETE, OPTIONS", "/v1/events": "GET, HEAD, OPTIONS", "/v1/history/a/b": "GET, HEAD, OPTIONS",
 	"/v1/messages": "POST, OPTIONS", "/v1/retained/a/b": "GET, HEAD, OPTIONS",
@@ -96,7 +95,7 @@ func TestTruncatedBodyAppendsNothing(t *testing.T) {
 
 func TestLargeBodyIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
-	t.Run("before it is sent", func(t *testing.T) {
+	t.Run("before the client sends it", func(t *testing.T) {
 		c := s.in(t).dial()
 		c.write("POST /v1/groups/foo HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n")
 		if a := c.response("POST"); a.status != 413 || a.code() != "message-too-large" {
@@ -110,7 +109,7 @@ func TestLargeBodyIsRefused(t *testing.T) {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 	})
-	t.Run("and one that is not is asked for", func(t *testing.T) {
+	t.Run("a small body gets 100 Continue", func(t *testing.T) {
 		c := s.in(t).dial()
 		c.write("POST /v1/groups/foo HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
 		if line, _ := c.in.ReadString('\n'); line != "HTTP/1.1 100 Continue\r\n" {
@@ -167,7 +166,7 @@ func TestHTTP10(t *testing.T) {
 	}
 }
 
-func TestGarbageOnASocketDoesNoHarm(t *testing.T) {
+func TestGarbageOnAConnectionIsRefused(t *testing.T) {
 	s := serve(t)
 	for _, garbage := range []string{
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\n\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", strings.Repeat("x", 100_000) + "\n\n",
@@ -209,25 +208,25 @@ func TestRequestPipelinedAfterASubscriptionIsDropped(t *testing.T) {
 		t.Errorf("the log has %s", got)
 	}
 	if wire != "" {
-		return // net/http owns the connection and does not read the excess
+		return // net/http owns the connection and does not read the additional requests
 	}
-	_, _ = io.WriteString(c, strings.Repeat(post, 100)) // the connection is closed because of the excess
+	_, _ = io.WriteString(c, strings.Repeat(post, 100)) // too many pipelined bytes close the connection
 	if _, err := io.ReadAll(st.in); err != nil && !isReset(err) {
-		t.Errorf("the connection goes on: %v", err)
+		t.Errorf("the connection is still open: %v", err)
 	}
 }
 
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset by peer") }
 
-func TestClientThatHalfClosesItsConnectionIsGone(t *testing.T) {
+func TestHalfClosingTheConnectionEndsTheStream(t *testing.T) {
 	if wire == "h2" {
-		t.Skip("a GET over HTTP/2 has no half that is still open")
+		t.Skip("over HTTP/2 the client's half is closed after any GET")
 	}
 	s := serve(t)
 	st := s.listen("/v1/groups/foo")
 	_ = st.Conn.(interface{ CloseWrite() error }).CloseWrite()
 	if _, err := io.ReadAll(st.in); err != nil {
-		t.Errorf("the connection goes on: %v", err)
+		t.Errorf("the connection is still open: %v", err)
 	}
 	eventually(t, "the session is lost", func() bool {
 		return strings.Contains(s.do("GET /v1/sessions/"+st.uid, "").body, `"state":"lost"`)

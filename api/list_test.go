@@ -63,7 +63,7 @@ func TestGroupsAreListedPageByPage(t *testing.T) {
 		t.Errorf("the list ends with %q", text)
 	}
 	if log.most > 1000 {
-		t.Errorf("%d groups were asked for at once", log.most)
+		t.Errorf("%d groups were requested at once", log.most)
 	}
 }
 

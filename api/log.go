@@ -16,8 +16,8 @@ import (
 // Log lines of requests name the route, not the path or the query, and a code, not a value that the
 // client sent, because paths, queries, headers and values may contain secrets.
 
-// logged logs every request with httplog, at level debug. While the logger takes no debug lines it costs
-// one check.
+// logged logs every request with httplog, at level debug. If the logger has debug lines disabled, it
+// costs one check.
 func (a *api) logged(next http.Handler) http.Handler {
 	debug := slog.New(atDebug{a.opts.Logger.Handler()})
 	options := &httplog.Options{Level: slog.LevelDebug, Schema: httplog.SchemaECS.Concise(true)}
@@ -36,7 +36,7 @@ func (a *api) logged(next http.Handler) http.Handler {
 	})
 }
 
-// method returns the method of a request. An unknown one may be anything, a secret too.
+// method returns the method of a request. An unknown method may contain anything, even a secret.
 func method(r *http.Request) string {
 	switch r.Method {
 	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH":
@@ -46,11 +46,11 @@ func method(r *http.Request) string {
 }
 
 type (
-	originalRequest struct{} // context key of the request that httplog is not shown
+	originalRequest struct{} // context key of the original request, which httplog does not see
 	shownURL        struct{} // context key of the URL that httplog logs
 )
 
-// atDebug is a handler that logs what httplog logs as information or a warning at level debug.
+// atDebug is a handler that lowers all records of httplog to level debug.
 type atDebug struct{ slog.Handler }
 
 func (h atDebug) Enabled(ctx context.Context, _ slog.Level) bool {
@@ -67,10 +67,10 @@ func (h atDebug) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 func (h atDebug) WithGroup(name string) slog.Handler { return atDebug{h.Handler.WithGroup(name)} }
 
-// logRoute has httplog log the route in the place of the path.
+// logRoute makes httplog log the route instead of the path.
 func logRoute(r *http.Request) {
 	if u, ok := r.Context().Value(shownURL{}).(*url.URL); ok {
-		u.Opaque = routeOf(r) // as Path it would be escaped
+		u.Opaque = routeOf(r) // Path would be escaped
 	}
 }
 
@@ -78,17 +78,17 @@ func logRoute(r *http.Request) {
 // error with its reason.
 func (a *api) logProblem(r *http.Request, p *problem, reason error) {
 	httplog.SetAttrs(r.Context(), slog.String("code", p.code))
-	if p.parameter != "" && p.code != "parameter-unknown" { // the name is the client's own
+	if p.parameter != "" && p.code != "parameter-unknown" { // the client chose that name
 		httplog.SetAttrs(r.Context(), slog.String("parameter", p.parameter))
 	}
-	if p.status < http.StatusInternalServerError || !a.outages.news(p.code) {
+	if p.status < http.StatusInternalServerError || !a.outages.due(p.code) {
 		return
 	}
 	a.opts.Logger.ErrorContext(context.WithoutCancel(r.Context()), "request failed",
 		"method", method(r), "route", routeOf(r), "remote", r.RemoteAddr, "status", p.status, "code", p.code, "reason", reason)
 }
 
-// noRoute is logged for a request that no route serves, or that was refused before.
+// noRoute is logged for a request that no route serves or that was refused before routing.
 const noRoute = "(no route)"
 
 // routeOf returns the pattern of the route that serves a request.
@@ -110,20 +110,20 @@ type outages struct {
 // outageEvery is how often a lasting failure is logged.
 const outageEvery = time.Minute
 
-// lasting has the codes of failures that last. Those with false are not logged here.
+// lasting has the codes of failures that may last. Codes with false are not logged here.
 var lasting = map[string]bool{
 	"shutting-down": false, // expected
 	"given-up":      false, // the client or middleware canceled
-	"store-full":    false, // logged by the hub, which also knows when it is over
+	"store-full":    false, // logged by the hub, which also logs when it ends
 
 	"store-read-only": true, "too-many-groups": true, "too-many-streams": true, "program-busy": true, "server-busy": true,
 	"too-many-sessions": true, "too-many-wills": true, "too-many-policies": true,
 }
 
-// news reports whether a failure with this code is logged as an error now.
-func (o *outages) news(code string) bool {
-	here, lasts := lasting[code]
-	if !lasts || !here {
+// due reports whether a failure with this code should be logged as an error now.
+func (o *outages) due(code string) bool {
+	logHere, lasts := lasting[code]
+	if !lasts || !logHere {
 		return !lasts
 	}
 	o.mu.Lock()

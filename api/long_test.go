@@ -14,9 +14,9 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestUnreadHistoriesShareABoundedMemory: of several clients that ask for large messages and do not read
-// them, one holds a message. The next gets it when that one leaves.
-func TestUnreadHistoriesShareABoundedMemory(t *testing.T) {
+// TestMemoryOfUnreadHistoriesIsBounded has several clients that request large messages and do not read them.
+// Only one large message is in memory at a time. The next client gets its messages when the first one leaves.
+func TestMemoryOfUnreadHistoriesIsBounded(t *testing.T) {
 	const (
 		memory   = 8 << 20 // a quarter of it for large messages in responses: one at a time here
 		messages = 20
@@ -47,7 +47,7 @@ func TestUnreadHistoriesShareABoundedMemory(t *testing.T) {
 			t.Errorf("%s: the second gets %d messages, %v", path, n, err)
 		}
 		_ = resp.Body.Close()
-		eventually(t, "all is returned", func() bool { return s.figure("request_bytes") == 0 })
+		eventually(t, "all memory is released", func() bool { return s.figure("request_bytes") == 0 })
 	}
 }
 
@@ -71,7 +71,7 @@ func (u *unread) Write([]byte) (int, error) {
 	return 0, os.ErrDeadlineExceeded
 }
 
-// TestClientThatDoesNotReadALongResponseIsDisconnected also checks that the memory is returned.
+// TestClientThatDoesNotReadALongResponseIsDisconnected also checks that the memory is released.
 func TestClientThatDoesNotReadALongResponseIsDisconnected(t *testing.T) {
 	hub := newMemoryHub(t)
 	defer func() { _ = hub.Close() }()

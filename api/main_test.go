@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/leak"
 )
 
-// TestMain also fails if a documented status or code was never seen, or if a goroutine is left.
+// TestMain also fails if the tests have not seen each documented status and code, or if a goroutine is left.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()

@@ -17,7 +17,7 @@ type lister interface {
 	end(next *store.ID) error
 }
 
-// lineLister writes ndjson: a line for each message, and a line {"gap":…} for each gap at its place.
+// lineLister writes ndjson: a line for each message and, in its place, a line {"gap":…} for each gap.
 type lineLister struct {
 	out *bufio.Writer
 	buf []byte

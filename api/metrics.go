@@ -27,7 +27,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// metrics serves the hub's metrics from its own registry, apart from that of an embedding program.
+// metrics serves the hub's metrics from a registry of its own, separate from the embedding program's.
 func (a *api) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{a.hub}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

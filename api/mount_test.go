@@ -25,7 +25,7 @@ type hidden struct{ http.ResponseWriter }
 
 func (h hidden) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
-// ways in which programs mount a hub, and the resulting path.
+// ways has the ways in which programs mount a hub, and the resulting path.
 var ways = map[string]struct {
 	at    string
 	mount func(hub http.Handler) http.Handler
@@ -64,7 +64,7 @@ var ways = map[string]struct {
 		r.Mount("/watchbox", hub)
 		return r
 	}},
-	"behind a Compress that takes streams": {"", func(hub http.Handler) http.Handler {
+	"behind a Compress that includes streams": {"", func(hub http.Handler) http.Handler {
 		return middleware.Compress(5, "text/event-stream", "application/json")(hub)
 	}},
 	"behind a wrapped writer": {"", func(hub http.Handler) http.Handler {
@@ -81,7 +81,7 @@ func TestMiddlewareSeesItsOwnPattern(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		r := httptest.NewRequestWithContext(ctx, method, "/v1/groups/foo", nil)
 		if method == "GET" {
-			cancel() // or the stream would go on
+			cancel() // otherwise the stream stays open
 		}
 		mux.ServeHTTP(httptest.NewRecorder(), r)
 		cancel()
@@ -182,7 +182,7 @@ func (m *mountedHub) answers() {
 	m.wants(405, "Allow: GET, HEAD, POST, DELETE, OPTIONS", "PATCH /v1/groups/a%2Fb", "")
 	m.wants(405, "method-not-allowed", "PUT /v1/groups", "")
 	m.wants(404, "not-found", "GET /v1/nothing", "")
-	m.wants(404, "session-unknown", "GET /v1/sessions/"+nobody, "")
+	m.wants(404, "session-unknown", "GET /v1/sessions/"+unknownUID, "")
 	m.wants(413, "message-too-large", "POST /v1/groups/a", strings.Repeat("x", 1<<20+1))
 	m.wants(403, "origin-not-allowed", "POST /v1/groups/a", "x", "Origin", "https://evil.test")
 	m.wants(403, "origin-not-allowed", "GET /v1/groups/a", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate")
@@ -198,7 +198,7 @@ func (m *mountedHub) hasAPage() {
 		resp := m.do(m.Context(), "GET "+query, "")
 		_ = resp.Body.Close()
 		if resp.Request.URL.Path == "" {
-			return // it is mounted at the root
+			return // mounted at the root
 		}
 		to, err := resp.Location()
 		if err != nil || to.String() != m.url+"/"+query || resp.StatusCode < 300 {
@@ -219,7 +219,7 @@ func TestPageRedirectsToTheTrailingSlash(t *testing.T) {
 	s := &server{TB: t, addr: srv.Listener.Addr().String(), at: "/a/watch:box", client: client}
 	for query, want := range map[string]string{"": "./watch:box/", "?x=y%20z": "./watch:box/?x=y%20z"} {
 		if a := s.wants(308, "", "GET "+query, ""); a.header.Get("Location") != want {
-			t.Errorf("%q: it is at %q, want %q", query, a.header.Get("Location"), want)
+			t.Errorf("%q: Location is %q, want %q", query, a.header.Get("Location"), want)
 		}
 	}
 	s.wants(200, "", "GET /", "")
@@ -247,7 +247,7 @@ func TestWriterThatCannotFlushIsReported(t *testing.T) {
 		"a wrapper": {func(hub http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(noFlush{w}, r) })
 		}, "api_test.noFlush"},
-		"one in another": {func(hub http.Handler) http.Handler {
+		"a wrapper in a wrapper": {func(hub http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.ServeHTTP(hidden{noFlush{w}}, r) })
 		}, "api_test.noFlush"},
 	} {
@@ -256,7 +256,7 @@ func TestWriterThatCannotFlushIsReported(t *testing.T) {
 			for range 3 { // a refused stream does not count against MaxStreams
 				a := s.wants(500, "cannot-stream", "GET /v1/groups/foo", "")
 				if !strings.Contains(a.body, test.says+" has neither a Flush nor an Unwrap method") {
-					t.Errorf("the answer does not say what cannot be flushed: %s", a.body)
+					t.Errorf("the answer does not name the writer that cannot flush: %s", a.body)
 				}
 			}
 			s.post("/v1/groups/foo", "x")
@@ -264,7 +264,7 @@ func TestWriterThatCannotFlushIsReported(t *testing.T) {
 	}
 }
 
-// panicking is a wrapper whose Flush always panics, as that of echo's Response does in a TimeoutHandler.
+// panicking is a wrapper whose Flush always panics, like that of echo's Response in a TimeoutHandler.
 type panicking struct {
 	http.ResponseWriter
 	why string
@@ -277,8 +277,8 @@ type panickingInside struct{ panicking }
 
 func (p panickingInside) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// TestPanicOfAWriterEndsOnlyItsRequest: streams are written on goroutines of the hub's own, where a panic
-// would end the process.
+// TestPanicOfAWriterEndsOnlyItsRequest: streams are written on the hub's own goroutines, where a panic would
+// end the process.
 func TestPanicOfAWriterEndsOnlyItsRequest(t *testing.T) {
 	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
 		"without deadlines": func(w http.ResponseWriter) http.ResponseWriter { return panicking{w, "cannot flush"} },
@@ -319,7 +319,7 @@ func panicsOnlyItsRequest(t *testing.T, wrap func(http.ResponseWriter) http.Resp
 	s.post("/v1/groups/foo", "x")
 }
 
-// unset is a ResponseWriter whose status is 404 until it is set, as that of a NoRoute handler of gin.
+// unset is a ResponseWriter whose status is 404 until it is set, as in a NoRoute handler of gin.
 type unset struct {
 	http.ResponseWriter
 	set bool
@@ -367,8 +367,8 @@ type noDeadline struct {
 	http.Flusher
 }
 
-// TestCloseDoesNotWaitForAStuckHandler: a client does not read, behind a wrapper that hides the
-// connection's deadlines, so that nothing can interrupt the handler's write.
+// TestCloseDoesNotWaitForAStuckHandler: the client does not read, and a wrapper hides the connection's
+// deadlines, so that the handler's write cannot be interrupted.
 func TestCloseDoesNotWaitForAStuckHandler(t *testing.T) {
 	var lines syncBuffer
 	returned := make(chan struct{})
@@ -420,7 +420,7 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-func TestCanceledRequestIsNotAnsweredAsDone(t *testing.T) {
+func TestCanceledRequestIsAnsweredWithGivenUp(t *testing.T) {
 	giveUp := make(chan struct{})
 	s := mountedBehind(t, func(hub http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

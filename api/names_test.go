@@ -113,7 +113,7 @@ func TestPayloadsCannotForgeEvents(t *testing.T) {
 	}
 }
 
-// lineFeeds returns a text with the line ends that a stream has.
+// lineFeeds replaces each line end by a line feed, as streams do.
 func lineFeeds(s string) string { return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s) }
 
 func TestFiltersInPaths(t *testing.T) {

@@ -31,8 +31,8 @@ func (a *api) script(w http.ResponseWriter, r *http.Request, _ *access.Grant) er
 	return a.file(w, r, "watchbox.js")
 }
 
-// page serves the start page. The page's links are relative, so a request that lacks the / at the end
-// of the mount path is redirected.
+// page serves the start page. The page's links are relative, so a request without the / at the end of the
+// mount path is redirected.
 func (a *api) page(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	asked, err := url.ParseRequestURI(r.RequestURI) // r.URL may have been stripped
 	if err != nil || asked.Path == "" || strings.HasSuffix(asked.Path, "/") {

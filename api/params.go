@@ -191,7 +191,7 @@ func (q query) from(otherwise hub.From) (hub.From, error) {
 	}
 	// An unescaped + has become a space. No time contains a space.
 	if t, err := time.Parse(time.RFC3339, strings.ReplaceAll(since, " ", "+")); err == nil {
-		return hub.From{Since: t, All: t.IsZero()}, nil // hub.From takes the zero time for unset
+		return hub.From{Since: t, All: t.IsZero()}, nil // hub.From treats the zero time as unset
 	}
 	if _, err := store.ParseID(since); err == nil {
 		return hub.From{Resume: since}, nil

@@ -46,7 +46,7 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request, _ *access.Grant)
 		return err
 	}
 	if err := a.hub.Readable(f); err != nil {
-		return err // the server alone decides what it keeps for a session
+		return err // the messages of sessions have no policies of clients
 	}
 	var in policyJSON
 	err = a.readObject(w, r, policyShape, &in)

@@ -18,7 +18,7 @@ type presentJSON struct {
 	Filters []string   `json:"filters"` // those that overlap with the requested filter
 }
 
-// presence lists the sessions that subscribe to something that a filter matches.
+// presence lists the sessions with a subscription that overlaps with a filter.
 func (a *api) presence(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {

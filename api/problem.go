@@ -19,16 +19,16 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// problem is an error as the client gets it: application/problem+json (RFC 9457) with a stable code.
+// problem is an error in the form that clients get: application/problem+json (RFC 9457) with a stable code.
 type problem struct {
 	status    int
 	code      string
 	detail    string
-	parameter string // the name of the query parameter or header that is wrong
+	parameter string // the name of the invalid query parameter or header
 	retry     bool   // the request may succeed in a few seconds
 
-	after     time.Duration     // after which to retry; 0: the usual time
-	forbidden *access.Forbidden // what a grant lacks
+	after     time.Duration     // when to retry; 0: after retryAfter
+	forbidden *access.Forbidden // what the grant does not allow
 }
 
 func (p *problem) Error() string { return p.code + ": " + p.detail }
@@ -96,7 +96,7 @@ func problemOf(err error) *problem {
 		return &problem{status: http.StatusTooManyRequests, code: l.Code, detail: l.Text, retry: true, after: l.Retry}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		// The client canceled, and does not read this; or middleware did.
+		// The client canceled and does not read this, or middleware canceled.
 		return &problem{status: http.StatusServiceUnavailable, code: "given-up", retry: true,
 			detail: "the request was canceled before it was complete; with an idempotency key, it is safe to send it again"}
 	}
@@ -128,7 +128,7 @@ type problemJSON struct {
 	Code      string        `json:"code"`
 	Detail    string        `json:"detail"`
 	Parameter string        `json:"parameter,omitempty"`
-	Action    access.Action `json:"action,omitempty"` // what a grant has to allow
+	Action    access.Action `json:"action,omitempty"` // the action that a grant must allow
 	Filter    string        `json:"filter,omitempty"` // for which groups
 }
 
@@ -146,7 +146,7 @@ func challenge(code string) string {
 	return `Bearer error="invalid_token"`
 }
 
-// writeProblem answers with an error and logs it. Unexpected errors are only logged.
+// writeProblem answers with an error and logs it. The answer does not contain the text of an unexpected error.
 func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p == nil {

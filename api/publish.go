@@ -76,7 +76,7 @@ func writeReceipt(w http.ResponseWriter, r *hub.Receipt, kind hub.Kind) error {
 	return nil
 }
 
-// receiptLen is the usual length of the receipt of one message without the group.
+// receiptLen is the usual length of the receipt for one message, without the group.
 const receiptLen = 96
 
 // markReplayed sets a header if the answer repeats an earlier one.
@@ -164,7 +164,7 @@ func idempotencyKey(r *http.Request) (string, error) {
 	return key, nil
 }
 
-// bodyKind returns the kind of body that the media type names.
+// bodyKind returns the kind of body for the media type.
 func bodyKind(r *http.Request) (hub.Kind, error) {
 	switch mediaType(r.Header.Get("Content-Type")) {
 	case jsonMedia:
@@ -183,7 +183,7 @@ func batchKind(r *http.Request) (hub.Kind, error) {
 		return hub.Batch, checkEncoding(r)
 	}
 	return hub.Batch, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported-media-type", parameter: "Content-Type",
-		detail: "a batch has to be sent as " + ndjsonMedia + ", one JSON object a line"}
+		detail: "a batch must be sent as " + ndjsonMedia + ", with one JSON object per line"}
 }
 
 // checkEncoding refuses a compressed body.

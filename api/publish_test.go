@@ -24,7 +24,7 @@ type historyAnswer struct {
 	Next     string
 }
 
-// history reads history.
+// history reads the history of a filter.
 func (s *server) history(target string) (h historyAnswer) {
 	s.Helper()
 	s.wants(200, "", "GET /v1/history/"+target, "").decode(s, &h)
@@ -40,7 +40,7 @@ func (h historyAnswer) bodies() string {
 	return strings.Join(list, " ")
 }
 
-func TestMediaTypeDecidesTheMessage(t *testing.T) {
+func TestMediaTypeDeterminesTheMessage(t *testing.T) {
 	s := serve(t)
 	for _, c := range []struct{ media, body, want string }{
 		{"", "text", `"text"`},
@@ -155,7 +155,7 @@ func TestNDJSONIsAtomicAndAdjacent(t *testing.T) {
 				}
 				r := s.post("/v1/groups/batch", body.String(), "Content-Type", "application/x-ndjson")
 				if r.Count != size || r.First != position(r.ID, 1-size) {
-					t.Errorf("%+v has not %d ids in a row", r, size)
+					t.Errorf("%+v does not have %d consecutive ids", r, size)
 				}
 				s.do("POST /v1/groups/batch", body.String()+"no JSON", "Content-Type", "application/x-ndjson")
 				s.post("/v1/groups/other", "x")
@@ -168,7 +168,7 @@ func TestNDJSONIsAtomicAndAdjacent(t *testing.T) {
 		t.Fatalf("%d messages, want %d", len(messages), writers*batches*size)
 	}
 	for i := 0; i < len(messages); i += size {
-		var of [3]int
+		var first [3]int
 		for k := range size {
 			m := messages[i+k]
 			var got [3]int
@@ -176,9 +176,9 @@ func TestNDJSONIsAtomicAndAdjacent(t *testing.T) {
 				t.Fatal(err)
 			}
 			if k == 0 {
-				of = got
+				first = got
 			}
-			if want := [3]int{of[0], of[1], k}; got != want || m.ID != position(messages[i].ID, k) {
+			if want := [3]int{first[0], first[1], k}; got != want || m.ID != position(messages[i].ID, k) {
 				t.Fatalf("message %d of a batch is %v at %s, want %v at %s", k, got, m.ID, want, position(messages[i].ID, k))
 			}
 		}
@@ -222,7 +222,7 @@ func TestFailedRequestFreesItsKey(t *testing.T) {
 	s.wants(400, "body-invalid", "POST /v1/groups/foo", "{", "Content-Type", "application/json", "Idempotency-Key", "k")
 	a := s.wants(201, "", "POST /v1/groups/foo", "{}", "Content-Type", "application/json", "Idempotency-Key", "k")
 	if a.header.Get("Idempotency-Replayed") != "" {
-		t.Error("it has Idempotency-Replayed")
+		t.Error("the answer has Idempotency-Replayed")
 	}
 }
 
@@ -247,7 +247,7 @@ func TestConcurrentRequestsWithOneKeyAppendOnce(t *testing.T) {
 			}
 		}
 		if fresh != 1 {
-			t.Errorf("%d of them were appended", fresh)
+			t.Errorf("%d requests were appended, want 1", fresh)
 		}
 	}
 	if n := len(s.history("foo").Messages); n != 20 {
@@ -275,14 +275,14 @@ func TestPanicInAHookFreesTheKey(t *testing.T) {
 	s.post("/v1/groups/foo", "x", "Idempotency-Key", "k")
 }
 
-func TestHookRefuses(t *testing.T) {
+func TestHookRefusesMessages(t *testing.T) {
 	s := serve(t)
 	s.hub.OnMessage(func(watchbox.Message) {})
 	s.hub.BeforePublish(func(context.Context, *watchbox.Message) error { return errors.New("no more than ten an hour") })
 	st := s.listen("/v1/groups/x")
 	for _, target := range []string{"/v1/groups/foo", "/v1/server", "/v1/sessions/" + st.uid} {
 		if a := s.wants(403, "refused", "POST "+target, "x"); a.problem().Detail != "no more than ten an hour" {
-			t.Errorf("the client is told %q", a.problem().Detail)
+			t.Errorf("the detail is %q", a.problem().Detail)
 		}
 	}
 }
@@ -300,7 +300,7 @@ func TestOldPresenceMakesRoomForNewGroups(t *testing.T) {
 	for _, name := range []string{"x", "y", "z"} {
 		s.listen("/v1/groups/" + name)
 	}
-	s.listen("/v1/groups/foo") // it is accepted although there is no room for its presence group
+	s.listen("/v1/groups/foo") // accepted although there is no room for its presence group
 	for _, name := range []string{"a", "b", "c"} {
 		s.post("/v1/groups/"+name, "x")
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// again ends a server and starts another one, on the same data if opts say so.
+// again ends a server and starts another one with opts, which may name the same data directory.
 func (s *server) again(opts ...watchbox.Option) *server {
 	s.Helper()
 	if err := s.end(); err != nil {
@@ -33,14 +33,14 @@ func TestStreamResumesAfterRestartWithoutGap(t *testing.T) {
 	}
 	third := s.post("/v1/groups/foo", "3")
 	if epoch(third.ID) != epoch(first.ID) || third.ID == second.ID {
-		t.Errorf("ids go on from %s with %s", second.ID, third.ID)
+		t.Errorf("the id after %s is %s", second.ID, third.ID)
 	}
 	s.listen("/v1/groups/foo", "Last-Event-ID", first.ID).gets(frame(second, "", `"2"`) + frame(third, "", `"3"`))
 }
 
 func epoch(id string) string { e, _, _ := strings.Cut(id, "-"); return e }
 
-func TestRestartIsAGapForGroupsInMemory(t *testing.T) {
+func TestRestartReportsAGapForGroupsInMemory(t *testing.T) {
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	s.wants(200, "", "PUT /v1/policies/fast", `{"store":"memory"}`, "Content-Type", "application/json")

@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// retained reads what is retained.
+// retained lists the retained messages of a filter.
 func (s *server) retained(target string) (h historyAnswer) {
 	s.Helper()
 	s.wants(200, "", "GET /v1/retained/"+target, "").decode(s, &h)
@@ -18,7 +18,7 @@ func (s *server) retained(target string) (h historyAnswer) {
 func TestRetainedMessagesDoNotDependOnHistory(t *testing.T) {
 	s := serve(t, watchbox.WithPolicy("home/#", watchbox.Policy{MaxMessages: 1}))
 	if a := s.wants(200, "", "GET /v1/retained/foo", ""); a.body != `{"messages":[]}`+"\n" || a.header.Get("Cache-Control") != "no-cache" {
-		t.Errorf("nothing is %q %v", a.body, a.header)
+		t.Errorf("the empty list is %q %v", a.body, a.header)
 	}
 	temp := s.post("/v1/groups/home/temp?retain=true&event=e&ttl=1h", "21")
 	s.post("/v1/groups/home/temp", "not retained")
@@ -27,7 +27,7 @@ func TestRetainedMessagesDoNotDependOnHistory(t *testing.T) {
 	s.post("/v1/groups/garden?retain=true", "gone")
 	s.post("/v1/groups/garden?retain=true", "")
 	s.post("/v1/groups/short?retain=true&ttl=1ms", "expired")
-	eventually(t, "what has expired is not listed", func() bool { return s.retained("short").bodies() == "" })
+	eventually(t, "expired messages are not listed", func() bool { return s.retained("short").bodies() == "" })
 	for filter, want := range map[string]string{
 		"home/temp": `"21"`, "home/%23": `"21" "/w=="`, "home/%2B": `"21" "/w=="`, "%23": `"21" "/w=="`, "home": "", "garden": "", "nothing/%23": "",
 		"%23?since=" + temp.ID: `"/w=="`, "%23?since=" + door.ID: "", "%23?since=zzzzzz-9": `"21" "/w=="`, "%23?since=" + position(door.ID, 1000): `"21" "/w=="`,
@@ -46,7 +46,7 @@ func TestRetainedMessagesDoNotDependOnHistory(t *testing.T) {
 			t.Errorf("%s: %d lines, want %s", filter, n, want)
 		}
 	}
-	// Each is as a new stream gets it.
+	// A new stream gets them in the same form.
 	_, _, data := parseBlock(s.listen("/v1/groups/home/temp").block())
 	if a := s.wants(200, "", "GET /v1/retained/home/temp", ""); a.body != `{"messages":[`+data+"]}\n" {
 		t.Errorf("%s, want %s", a.body, data)
@@ -106,7 +106,7 @@ func TestRetainedMessagesAreStreamed(t *testing.T) {
 		if _, err := c.in.Peek(1000); err != nil {
 			t.Fatal(err)
 		}
-		// It has begun: what is retained from now on has ids that it does not read.
+		// The response has begun: messages retained from now on are not part of it.
 		s.post("/v1/groups/foo/0?retain=true", "new")
 		_ = c.SetDeadline(deadline())
 		if body := c.response("GET").body; len(body) < size*(n-1) {

@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 )
 
-// route is one call. A GET route answers HEAD, too, and every path answers OPTIONS with its methods.
+// route is one call. A GET route also answers HEAD, and every path answers OPTIONS with its methods.
 type route struct {
 	method, pattern string
 	handler         http.Handler
@@ -64,8 +64,8 @@ const groupsPath = "/v1/groups/"
 
 // route calls the handler of a request. A POST to a group and a GET of its stream bypass the router,
 // which copies the request: the copy was a fifth of the memory that a POST allocates, and took 1 of
-// 26 µs (docs/PERFORMANCE.md, S5). The router still serves them if another chi router has mounted us or
-// the name is escaped.
+// 26 µs (docs/PERFORMANCE.md, S5). The router still serves them if the hub is mounted in another chi
+// router or the name is escaped.
 func (a *api) route(w http.ResponseWriter, r *http.Request) {
 	if r.URL.RawPath != "" || !strings.HasPrefix(r.URL.Path, groupsPath) || chi.RouteContext(r.Context()) != nil {
 		a.mux.ServeHTTP(w, r)
@@ -116,7 +116,7 @@ func (a *api) methods(r *http.Request) []string {
 // routePath returns the path below the mount point. It may be escaped.
 func routePath(r *http.Request) string {
 	if c := chi.RouteContext(r.Context()); c != nil && c.RoutePath != "" {
-		return c.RoutePath // a chi router has mounted us
+		return c.RoutePath // mounted in a chi router
 	}
 	return cmp.Or(r.URL.RawPath, r.URL.Path, "/")
 }

@@ -21,14 +21,14 @@ func TestRoutesMatchTheContract(t *testing.T) {
 	if err := yaml.Unmarshal(text, &contract); err != nil {
 		t.Fatal(err)
 	}
-	var said, are []string
+	var documented, routed []string
 	for path, methods := range contract.Paths {
 		for _, rest := range []string{"{group}", "{filter}", "{file}"} {
 			path = strings.Replace(path, rest, "*", 1)
 		}
 		for method := range methods {
 			if method != "parameters" && method != "head" { // a path with GET has HEAD
-				said = append(said, strings.ToUpper(method)+" "+path)
+				documented = append(documented, strings.ToUpper(method)+" "+path)
 			}
 		}
 	}
@@ -38,11 +38,11 @@ func TestRoutesMatchTheContract(t *testing.T) {
 	}
 	defer func() { _ = h.Close() }()
 	for _, r := range (&api{hub: h}).routes() {
-		are = append(are, r.method+" "+r.pattern)
+		routed = append(routed, r.method+" "+r.pattern)
 	}
-	slices.Sort(said)
-	slices.Sort(are)
-	if !slices.Equal(said, are) {
-		t.Errorf("openapi.yaml has\n%q, routes.go has\n%q", said, are)
+	slices.Sort(documented)
+	slices.Sort(routed)
+	if !slices.Equal(documented, routed) {
+		t.Errorf("openapi.yaml has\n%q, routes.go has\n%q", documented, routed)
 	}
 }

@@ -28,7 +28,7 @@ func (a *api) readyz(w http.ResponseWriter, _ *http.Request, _ *access.Grant) er
 		if p == nil {
 			return err
 		}
-		p.status = http.StatusServiceUnavailable // a full store, too: the call itself needs no room
+		p.status = http.StatusServiceUnavailable // also for a full store, since this call stores nothing
 		return p
 	}
 	writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`+"\n"))

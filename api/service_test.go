@@ -42,7 +42,7 @@ func TestContractIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a := serve(t).wants(200, "", "GET /openapi.yaml", ""); a.body != string(want) {
-		t.Error("it is another one")
+		t.Error("the served openapi.yaml differs from the file")
 	}
 }
 
@@ -73,7 +73,7 @@ func TestClosedHubRefusesNewRequests(t *testing.T) {
 			t.Errorf("%s: no Retry-After", call)
 		}
 	}
-	for _, call := range calls { // the hub survives all of them
+	for _, call := range calls { // none of them makes the hub panic
 		s.do(call, "{}", "Content-Type", "application/json")
 	}
 	s.wants(200, "", "GET /healthz", "")

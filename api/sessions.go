@@ -46,7 +46,7 @@ func (a *api) ownSession(r *http.Request, g *access.Grant) (string, error) {
 		return "", &problem{status: http.StatusForbidden, code: "session-mismatch", parameter: sessionHeader,
 			detail: "this is the secret of another session"}
 	}
-	if err := a.heard(uid, g); err != nil { // authorized has heard only of a secret in the header
+	if err := a.heard(uid, g); err != nil { // authorized reads the secret only from the header
 		return "", err
 	}
 	return uid, nil
@@ -106,7 +106,7 @@ func texts(filters []group.Filter) []string {
 	return out
 }
 
-// sessions lists the sessions that are here or lost.
+// sessions lists all sessions, connected or lost.
 func (a *api) sessions(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	if _, err := parameters(r); err != nil {
 		return err

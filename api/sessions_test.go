@@ -14,7 +14,7 @@ func (st *stream) proof() []string { return []string{"Watchbox-Session", st.secr
 func TestSessionListsItsStreams(t *testing.T) {
 	s := serve(t)
 	if a := s.wants(200, "", "GET /v1/sessions", ""); a.body != `{"sessions":[]}`+"\n" {
-		t.Errorf("none are %q", a.body)
+		t.Errorf("the empty list is %q", a.body)
 	}
 	st := s.listen("/v1/groups/home/%23", "User-Agent", "a test")
 	s.listen("/v1/groups/foo", st.proof()...)
@@ -46,7 +46,7 @@ func TestSessionListsItsStreams(t *testing.T) {
 	}
 }
 
-func TestLostSessionComesBack(t *testing.T) {
+func TestLostSessionReturns(t *testing.T) {
 	s := serve(t)
 	watcher := s.listen("/v1/groups/$presence/foo?format=raw")
 	st := s.listen("/v1/groups/foo")
@@ -94,7 +94,7 @@ func TestMessageToASessionReachesOnlyItsStreams(t *testing.T) {
 	s.wants(422, "idempotency-mismatch", "POST /v1/sessions/"+a.uid, "else", "Watchbox-Session", other.secret, "Idempotency-Key", "k")
 }
 
-func TestOnlyTheSessionItselfMayChangeIt(t *testing.T) {
+func TestChangesToASessionNeedItsSecret(t *testing.T) {
 	s := serve(t)
 	st, other := s.listen("/v1/groups/foo"), s.listen("/v1/groups/foo")
 	will := []string{"Content-Type", "application/json"}
@@ -103,7 +103,7 @@ func TestOnlyTheSessionItselfMayChangeIt(t *testing.T) {
 	} {
 		path := strings.Replace(call, "%", "/v1/sessions/"+st.uid, 1)
 		if a := s.wants(401, "session-required", path, body, will...); a.header.Get("WWW-Authenticate") == "" {
-			t.Error("a 401 without WWW-Authenticate")
+			t.Error("a 401 has no WWW-Authenticate")
 		}
 		s.wants(403, "session-mismatch", path, body, append(other.proof(), will...)...)
 		s.wants(400, "session-invalid", path, body, append(will, "Watchbox-Session", "short")...)
@@ -121,7 +121,7 @@ func TestOnlyTheSessionItselfMayChangeIt(t *testing.T) {
 	for _, call := range []string{"GET %", "DELETE %", "PUT %/groups/bar", "DELETE %/groups/foo", "PUT %/will", "DELETE %/will", "POST %/heartbeat", "POST %"} {
 		s.wants(404, "session-unknown", strings.Replace(call, "%", "/v1/sessions/"+st.uid, 1), `{"group":"foo","msg":1}`, append(st.proof(), will...)...)
 	}
-	for _, uid := range []string{"x", "%00", nobody + "x", strings.Repeat("x", 1000)} {
+	for _, uid := range []string{"x", "%00", unknownUID + "x", strings.Repeat("x", 1000)} {
 		s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
 	}
 }
@@ -136,7 +136,7 @@ func TestFiltersChangeOnAnOpenStream(t *testing.T) {
 		t.Errorf("%s %s", id, data)
 	}
 	st.gets(frame(s.post("/v1/groups/home/temp", "22"), "", `"22"`))
-	s.wants(204, "", "PUT "+path+"home/%23", "", st.proof()...) // again: the retained message comes again
+	s.wants(204, "", "PUT "+path+"home/%23", "", st.proof()...) // the retained message is sent again
 	if _, id, data := parseBlock(st.block()); id != "" || !strings.Contains(data, `"retained":true`) {
 		t.Errorf("%s %s", id, data)
 	}
@@ -150,7 +150,7 @@ func TestFiltersChangeOnAnOpenStream(t *testing.T) {
 	s.wants(403, "filter-forbidden", "PUT "+path+"$session/%23", "", st.proof()...)
 }
 
-func TestWillIsPublishedAfterAKickAndNotAfterAnEnd(t *testing.T) {
+func TestWillIsPublishedAfterAKickButNotIfTheClientEndsTheSession(t *testing.T) {
 	s := serve(t, watchbox.WithSessionTimeout(time.Minute))
 	watcher := s.listen("/v1/groups/wills?format=raw")
 	set := func(st *stream, body string) {
@@ -172,7 +172,7 @@ func TestWillIsPublishedAfterAKickAndNotAfterAnEnd(t *testing.T) {
 	}
 }
 
-func TestObjectsMayBeSentWithoutAType(t *testing.T) {
+func TestObjectsMayBeSentWithoutAContentType(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/groups/foo")
 	for _, header := range [][]string{nil, {"Content-Type", "application/x-www-form-urlencoded"}} { // as curl sends
@@ -200,7 +200,7 @@ func TestInvalidWillIsRefused(t *testing.T) {
 	s.wants(415, "unsupported-media-type", call, "{}", append(st.proof(), "Content-Type", "text/plain")...)
 }
 
-func TestMessageToTheProgramIsInNoGroup(t *testing.T) {
+func TestMessageToTheProgramIsNotStored(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
 	heard := make(chan watchbox.Message, 10)
 	s.hub.OnMessage(func(m watchbox.Message) { heard <- m })
@@ -219,7 +219,7 @@ func TestMessageToTheProgramIsInNoGroup(t *testing.T) {
 		t.Errorf("%s", data)
 	}
 	if len(heard) > 0 {
-		t.Errorf("it is heard again: %+v", <-heard)
+		t.Errorf("it is delivered again: %+v", <-heard)
 	}
 	if h := s.history("%23"); len(h.Messages) > 0 {
 		t.Errorf("it was appended: %v", h.Messages)

@@ -26,8 +26,8 @@ func (a *api) subscribe(w http.ResponseWriter, r *http.Request, g *access.Grant)
 	return a.stream(w, r, g, q, group.Set{f})
 }
 
-// subscribeEvents opens a stream for several filters. Clients of r3labs/sse call the parameter stream
-// instead of group.
+// subscribeEvents opens a stream for several filters. The parameter stream is an alias of group, for clients
+// of r3labs/sse.
 func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	q, err := parameters(r, append([]string{"group", "stream"}, subscribeParameters...)...)
 	if err != nil {
@@ -132,8 +132,8 @@ func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
 // lastEventIDAlias is the name that event-source-polyfill uses for last_event_id.
 const lastEventIDAlias = "lastEventId"
 
-// resumeID returns the id after which a client resumes, or "". The header wins, because an EventSource
-// that reconnects sends it together with its first query.
+// resumeID returns the id after which a client resumes, or "". The header takes precedence, because
+// an EventSource that reconnects sends it together with its first query.
 func resumeID(r *http.Request, q query) (string, error) {
 	id, ok := q.has("last_event_id")
 	alias, also := q.has(lastEventIDAlias)

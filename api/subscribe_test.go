@@ -24,7 +24,7 @@ func seq(id string) (n int) {
 	return n
 }
 
-func TestStreamIsTheWireFormatByteForByte(t *testing.T) {
+func TestStreamMatchesTheWireFormatByteForByte(t *testing.T) {
 	s := serve(t)
 	before := s.post("/v1/groups/foo", "before")
 	const secret = "a-secret-of-the-client"
@@ -77,7 +77,7 @@ func TestHeartbeatsCarryThePosition(t *testing.T) {
 		block := st.next()
 		_, id, _ := parseBlock(block)
 		if block != ":\nid: "+id+"\n\n" {
-			t.Fatalf("no heartbeat: %q", block)
+			t.Fatalf("want a heartbeat, got %q", block)
 		}
 		return id == r.ID
 	})
@@ -96,7 +96,7 @@ func TestStreamEndsWhenItsSessionSendsNoHeartbeat(t *testing.T) {
 	st.ended()
 }
 
-// TestEveryCallOfASessionIsAHeartbeat repeats with a longer heartbeat if the machine was too slow to send
+// TestEveryCallOfASessionIsAHeartbeat repeats with a longer heartbeat if the machine was too slow to send the
 // calls in time.
 func TestEveryCallOfASessionIsAHeartbeat(t *testing.T) {
 	s := serve(t)
@@ -185,7 +185,7 @@ func TestRetainedMessagesComeFirstUnlessAStreamResumes(t *testing.T) {
 	}
 }
 
-func TestStreamStartsWhereTheQuerySays(t *testing.T) {
+func TestStreamStartsAtTheRequestedPosition(t *testing.T) {
 	// $1, $2 and $3 are the ids of three messages, $t is the time of the first, and $9 is a future id.
 	// "gap ID" wants a gap after that id, and then all messages.
 	for _, c := range []struct{ query, header, want string }{
@@ -253,7 +253,7 @@ func TestStreamStartsWhereTheQuerySays(t *testing.T) {
 	}
 }
 
-func TestMessageThatSeveralFiltersMatchComesOnce(t *testing.T) {
+func TestMessageMatchedBySeveralFiltersIsDeliveredOnce(t *testing.T) {
 	s := serve(t)
 	st := s.listen("/v1/events?group=a/b&group=a/%2B&group=a/%23&group=%23&group=a/b&since=all")
 	for range 3 {
@@ -269,13 +269,13 @@ func TestStreamIsAnAliasOfGroup(t *testing.T) {
 	}
 }
 
-func TestEchoFalseLeavesOutOwnMessages(t *testing.T) {
+func TestEchoFalseOmitsOwnMessages(t *testing.T) {
 	s := serve(t)
 	const mine, other = "my-own-secret-is-this", "the-secret-of-another"
 	st := s.listen("/v1/groups/foo?echo=false", "Watchbox-Session", mine)
 	loud := s.listen("/v1/groups/foo?echo=true", "Watchbox-Session", mine)
 	if st.uid != loud.uid || st.secret != "" {
-		t.Errorf("the same secret has the uids %s and %s, and is told as %q", st.uid, loud.uid, st.secret)
+		t.Errorf("the same secret has the uids %s and %s, and the session event has the secret %q", st.uid, loud.uid, st.secret)
 	}
 	m := s.post("/v1/groups/foo", "mine", "Watchbox-Session", mine)
 	o := s.post("/v1/groups/foo", "other", "Watchbox-Session", other)
@@ -298,11 +298,11 @@ func TestSecretFromTheServerGivesTheSameUID(t *testing.T) {
 		t.Errorf("uid %q, secret %q; want %q and none", again.uid, again.secret, given.uid)
 	}
 	if other := s.listen("/v1/groups/foo"); other.uid == given.uid || other.secret == given.secret {
-		t.Error("two listeners are given the same secret")
+		t.Error("two listeners get the same secret")
 	}
 	header := s.listen("/v1/groups/foo?session=not-this-but-that-one", "Watchbox-Session", given.secret)
 	if header.uid != given.uid {
-		t.Error("the query wins over the header")
+		t.Error("the query takes precedence over the header")
 	}
 }
 
@@ -320,7 +320,7 @@ func TestExpiredMessageIsNotDelivered(t *testing.T) {
 		return !strings.Contains(s.do("GET /v1/history/foo", "").body, "short")
 	})
 	late := s.listen("/v1/groups/foo?since=all")
-	fresh := s.listen("/v1/groups/foo") // it was retained there
+	fresh := s.listen("/v1/groups/foo") // the message was retained there
 	f := frame(s.post("/v1/groups/foo", "marker"), "", `"marker"`)
 	late.gets(f)
 	fresh.gets(f)
@@ -348,11 +348,11 @@ func TestGapNamesTheFilterThatLostMessages(t *testing.T) {
 		"\",\"oldest\":\"" + kept.ID + "\",\"reason\":\"evicted\"}\n\n" + frame(kept, "", `"kept"`))
 
 	s.wants(204, "", "DELETE /v1/groups/foo", "")
-	nothing := s.listen("/v1/groups/foo?last_event_id=" + position(kept.ID, 4)) // nothing is missing for it
+	nothing := s.listen("/v1/groups/foo?last_event_id=" + position(kept.ID, 4)) // this stream has missed nothing
 	gone := s.listen("/v1/groups/foo?last_event_id=" + oldest)
 	_, id, data := parseBlock(gone.block())
 	if want := `{"filter":"foo","after":"` + oldest + `","reason":"evicted"}`; data != want || seq(id) < seq(kept.ID)+4 {
-		t.Errorf("a gap with nothing behind it is %s %s, want %s", id, data, want)
+		t.Errorf("a gap without later messages is %s %s, want %s", id, data, want)
 	}
 	f := frame(s.post("/v1/groups/foo", "marker"), "", `"marker"`)
 	nothing.gets(f)
@@ -442,7 +442,7 @@ func TestMaxStreamsRefusesNewStreamsAndKeepsOldOnes(t *testing.T) {
 	a.gets(f)
 	b.gets(f)
 	_ = a.Close()
-	eventually(t, "the place is free again", func() bool {
+	eventually(t, "a new stream is accepted again", func() bool {
 		r := s.request("GET /v1/groups/foo", "")
 		resp, err := s.client.Do(r)
 		if err != nil {
@@ -453,7 +453,7 @@ func TestMaxStreamsRefusesNewStreamsAndKeepsOldOnes(t *testing.T) {
 	})
 }
 
-func TestMaxFilters(t *testing.T) {
+func TestTooManyFiltersAreRefused(t *testing.T) {
 	s := serve(t)
 	query := func(n int) string {
 		var b strings.Builder

@@ -9,15 +9,15 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 )
 
-// Where a token may be, beside the header Authorization: a cookie, and a query parameter (RFC 6750, 2.3).
+// Besides the header Authorization, a token may be in a cookie or a query parameter (RFC 6750, 2.3).
 const (
 	tokenCookie       = "watchbox_token"
 	secureTokenCookie = "__Host-watchbox_token" // over TLS; RFC 6265bis, 4.1.3.2
 	tokenParameter    = "access_token"
 )
 
-// Token returns the token of a request, or "" if it has none: that of the header Authorization, of the
-// cookie or of the query, in this order. Several different ones are an error.
+// Token returns the token of a request, or "" if it has none: from the header Authorization, the
+// cookie or the query, in this order. Different tokens in one request are an error.
 func Token(r *http.Request) (string, error) {
 	list, err := presented(r)
 	if err != nil || len(list) == 0 {
@@ -32,7 +32,7 @@ func Token(r *http.Request) (string, error) {
 	return list[0], nil
 }
 
-// presented returns the tokens of a request in their order.
+// presented returns the tokens of a request in the order of Token.
 func presented(r *http.Request) (list []string, err error) {
 	for _, v := range r.Header["Authorization"] {
 		scheme, token, _ := strings.Cut(v, " ")
@@ -61,7 +61,7 @@ func hasTokenParameter(r *http.Request) bool {
 	return strings.Contains(r.URL.RawQuery, tokenParameter)
 }
 
-// withoutToken returns the request without the token of its query, which nothing else shall see.
+// withoutToken returns the request without the token in its query, so that handlers and logs do not see it.
 func withoutToken(r *http.Request) *http.Request {
 	if !hasTokenParameter(r) {
 		return r

@@ -17,7 +17,7 @@ import (
 func (s *server) setWill(st *stream, will string) {
 	s.Helper()
 	if err := theContract.fits("Will", []byte(will)); err != nil {
-		s.Errorf("the will %s is not as openapi.yaml says: %v", will, err)
+		s.Errorf("the will %s does not conform to openapi.yaml: %v", will, err)
 	}
 	s.wants(204, "", "PUT /v1/sessions/"+st.uid+"/will", will, append(st.proof(), "Content-Type", "application/json")...)
 }
@@ -43,7 +43,7 @@ func TestWillWithRetainEventTTLAndEncoding(t *testing.T) {
 	}
 }
 
-// TestOnlineAndOffline is the recipe of docs/SESSIONS.md: a later reader gets the right status.
+// TestOnlineAndOffline runs the recipe of docs/SESSIONS.md: a later reader gets the current status.
 func TestOnlineAndOffline(t *testing.T) {
 	s := serve(t)
 	status := func() string { return s.retained("status/sensor").bodies() }
@@ -51,18 +51,18 @@ func TestOnlineAndOffline(t *testing.T) {
 	s.setWill(first, `{"group":"status/sensor","msg":"offline","retain":true}`)
 	s.post("/v1/groups/status/sensor?retain=true", "online")
 	if got := status(); got != `"online"` {
-		t.Errorf("it is %s", got)
+		t.Errorf("the status is %s", got)
 	}
 	s.wants(204, "", "DELETE /v1/sessions/"+first.uid, "")
 	if got := status(); got != `"offline"` {
-		t.Errorf("it is %s", got)
+		t.Errorf("the status is %s", got)
 	}
 	st := s.listen("/v1/groups/foo")
 	s.setWill(st, `{"group":"status/sensor","msg":"","retain":true}`)
 	s.post("/v1/groups/status/sensor?retain=true", "online")
 	s.wants(204, "", "DELETE /v1/sessions/"+st.uid, "")
 	if got := status(); got != "" {
-		t.Errorf("a will that clears leaves %s", got)
+		t.Errorf("an empty will leaves %s", got)
 	}
 }
 
@@ -81,8 +81,8 @@ func TestWillWithAllMembersSurvivesRestart(t *testing.T) {
 	}
 }
 
-// TestWillOfAnOlderVersionIsPublished: a store may have wills that were written before they had retain,
-// ttl and encoding.
+// TestWillOfAnOlderVersionIsPublished: a store may contain wills that were written before wills had
+// retain, ttl and encoding.
 func TestWillOfAnOlderVersionIsPublished(t *testing.T) {
 	dir := t.TempDir()
 	log, err := disk.Open(disk.Options{Dir: dir, MaxMemory: 64 << 20, MaxGroups: 100})
