@@ -18,7 +18,7 @@ func (c *Clock) Tick() uint64 { return c.n.Add(1) }
 func (c *Clock) Now() uint64 { return c.n.Load() }
 
 // Loss is the newest message that was lost, of a group for example. At is the time of the loss by a
-// Clock, as are Batch.Told and Query.Told.
+// Clock, as are Batch.Reported and Query.Reported.
 type Loss struct {
 	Seq Seq
 	At  uint64
@@ -27,7 +27,7 @@ type Loss struct {
 // News returns the seq if it is after the query's position and the reader does not know of the loss,
 // else 0.
 func (x Loss) News(q *Query) Seq {
-	if x.Seq <= q.After || x.At <= q.Told {
+	if x.Seq <= q.After || x.At <= q.Reported {
 		return 0
 	}
 	return x.Seq

@@ -79,10 +79,10 @@ type Query struct {
 	Through  Seq  // read up to here; 0: to the end
 	Retained bool // read the retained messages instead of the log
 
-	// Told is Batch.Told of an earlier read with the same filters, at this position or before.
+	// Reported is Batch.Reported of an earlier read with the same filters, at this position or before.
 	// Losses up to that time are not reported again; later ones are, wherever they lie. Passing it
 	// on saves the store a check of all groups.
-	Told uint64
+	Reported uint64
 
 	// Live is set by a reader that received everything up to After as it was appended. Instead of a
 	// gap it gets messages that a policy evicted a moment ago, if the store still has them.
@@ -93,12 +93,12 @@ type Query struct {
 type Batch struct {
 	// Buf holds the frames' bytes back to back. Its capacity bounds a read: a batch has as many
 	// whole frames as fit. The buffer grows if the first frame does not fit.
-	Buf    []byte
-	Frames []Frame // their Bytes lie in Buf
-	Next   Seq     // everything that matched up to here is in the batch
-	Gaps   []Gap   // evicted messages after the position
-	Epoch  string
-	Told   uint64 // the time of the newest loss that this read knows, for Query.Told
+	Buf      []byte
+	Frames   []Frame // their Bytes lie in Buf
+	Next     Seq     // everything that matched up to here is in the batch
+	Gaps     []Gap   // evicted messages after the position
+	Epoch    string
+	Reported uint64 // the time of the newest loss that this read knows, for Query.Reported
 
 	Scratch any // the store's own
 }
@@ -106,7 +106,7 @@ type Batch struct {
 // Reset empties b, keeping its buffers.
 func (b *Batch) Reset(epoch string) {
 	b.Buf, b.Frames, b.Gaps, b.Next, b.Epoch = b.Buf[:0], b.Frames[:0], b.Gaps[:0], 0, epoch
-	b.Told = 0
+	b.Reported = 0
 }
 
 // Room reports whether a frame of n bytes fits, and grows the buffer for a first one.

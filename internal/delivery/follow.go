@@ -163,7 +163,7 @@ func (s *Stream) readToChange(t *turn) (changes bool, err error) {
 
 // readLog reads the next messages, up to a position; 0: to the end.
 func (s *Stream) readLog(t *turn, through store.Seq) error {
-	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Told: s.lossReported, Live: s.live}
+	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: s.live}
 	return s.shard.set.log.Read(q, &t.batch)
 }
 
@@ -199,7 +199,7 @@ func (s *Stream) renderGaps(t *turn) {
 	if s.opening != nil {
 		begins, s.opening = *s.opening, nil
 	}
-	s.lossReported = t.batch.Told
+	s.lossReported = t.batch.Reported
 	switch {
 	case begins.unknown != "":
 		s.renderEach(t, s.filters.Strings(), begins.unknown, GapEpoch)

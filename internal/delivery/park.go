@@ -87,7 +87,7 @@ func (sh *shard) begin() {
 // catchUp brings a stream to the shard's position, if one read and one write suffice.
 func (sh *shard) catchUp(s *Stream) bool {
 	through := store.Seq(sh.pos.Load())
-	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Told: s.lossReported, Live: true}
+	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: true}
 	sh.single.reset()
 	if err := sh.set.log.Read(q, &sh.batch); err != nil || len(sh.batch.Gaps) > 0 || sh.batch.Next < through {
 		go s.follow()

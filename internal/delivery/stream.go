@@ -75,7 +75,7 @@ type Stream struct {
 	live         bool      // it has reached the end of the log
 	skip         bool      // it was slow: skip to the newest message
 	pos          store.Seq // all messages up to here were sent
-	lossReported uint64    // Batch.Told at the last gap: earlier losses were reported
+	lossReported uint64    // Batch.Reported at the last gap: earlier losses were reported
 	opening      *opening  // state of the beginning; nil afterwards
 	heartbeat    time.Duration
 	coalesce     time.Duration

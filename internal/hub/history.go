@@ -39,7 +39,7 @@ func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) e
 		if done, err := r.give(b.Batch, query.After); done || err != nil {
 			return r.next, err
 		}
-		query.After, query.Told = b.Next, b.Told
+		query.After, query.Reported = b.Next, b.Reported
 		more = b.Next < end.Seq
 	}
 	return nil, nil

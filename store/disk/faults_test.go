@@ -115,7 +115,7 @@ func damaged(t *testing.T, fs vfs.FS, r *record, mayLose func(id string) bool) (
 	}
 	got, gaps, _ := all(l, "#") // what cannot be read is an error, and no message
 	then := r.copy()
-	then.judge(got, func(id string) bool { return mayLose(id) || told(id, gaps) })
+	then.judge(got, func(id string) bool { return mayLose(id) || covered(id, gaps) })
 	then.verdict(t)
 	before := then.copy()
 	if id, err := say(l, "later"); err == nil {
@@ -191,9 +191,9 @@ func chunks(log []byte) map[int]bool {
 	return ends
 }
 
-// TestADamagedRecordIsToldAsAGap damages a log in ways that a kill never does: it cuts a file off inside a
+// TestADamagedRecordIsReportedAsAGap damages a log in ways that a kill never does: it cuts a file off inside a
 // sector, and overwrites a page before others that are valid.
-func TestADamagedRecordIsToldAsAGap(t *testing.T) {
+func TestADamagedRecordIsReportedAsAGap(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(b []byte) []byte{
 		"cut off inside a sector": func(b []byte) []byte { return b[:64<<10+777] },
@@ -396,9 +396,9 @@ func TestAForeignFolderIsRefused(t *testing.T) {
 	refused("logs", mem, "has log in it")
 }
 
-// TestALossBehindACleanEndIsAlwaysAGap: where it ended is known then, so that whatever is cut off at
-// its end is told.
-func TestALossBehindACleanEndIsAlwaysAGap(t *testing.T) {
+// TestALossAfterACleanCloseIsReportedAsAGap cuts the end off a log that was closed. Its last id is known, so
+// every loss is noticed.
+func TestALossAfterACleanCloseIsReportedAsAGap(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	r := written(t, mem, 30)
@@ -414,8 +414,8 @@ func TestALossBehindACleanEndIsAlwaysAGap(t *testing.T) {
 	}
 }
 
-// TestAStoreWithoutItsIDsIsRefused, whatever else is missing: it might give some a second time.
-func TestAStoreWithoutItsIDsIsRefused(t *testing.T) {
+// TestOpenFailsWithoutTheIDsFile: without the file, Open could give out ids a second time.
+func TestOpenFailsWithoutTheIDsFile(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(fs vfs.FS) error{
 		"ids":          func(fs vfs.FS) error { return fs.Remove("store/ids") },
@@ -574,8 +574,8 @@ func TestALostLogGivesNoIDTwice(t *testing.T) {
 	}
 }
 
-// TestAStoreWithoutItsLogIsRefused instead of being begun anew.
-func TestAStoreWithoutItsLogIsRefused(t *testing.T) {
+// TestOpenFailsWithoutTheEngineFiles: Open must not start an empty log in place of the missing one.
+func TestOpenFailsWithoutTheEngineFiles(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewMem()
 	for range 2 { // the second makes a table of what the first has logged

@@ -139,7 +139,7 @@ func (r *reading) gaps() (complete bool) {
 	if r.q.Live {
 		newest = now.removedMax
 	}
-	if newest <= r.q.After || r.l.opts.Losses.Now() <= r.q.Told {
+	if newest <= r.q.After || r.l.opts.Losses.Now() <= r.q.Reported {
 		return true // as in most reads
 	}
 	i, left := 0, maxHold
@@ -165,7 +165,7 @@ func (r *reading) lostOf(sel store.Selector, i int, left *int) (lost store.Seq, 
 		}
 		return l.now.forgotten.News(q), true
 	}
-	lost, since := l.now.forgotten.News(q), q.Told
+	lost, since := l.now.forgotten.News(q), q.Reported
 	if r.surveyed.done {
 		lost, since = max(lost, r.surveyed.lost[i]), max(since, r.surveyed.since)
 	}

@@ -146,7 +146,7 @@ func all(l store.Log, filter string) (got []held, gaps []store.Gap, err error) {
 			got = append(got, held{strings.Clone(string(f.ID())), string(f.Payload(nil))})
 		}
 		gaps = append(gaps, b.Gaps...)
-		q.After, q.Told = b.Next, b.Told
+		q.After, q.Reported = b.Next, b.Reported
 	}
 	return got, gaps, nil
 }

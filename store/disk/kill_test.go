@@ -115,8 +115,8 @@ func TestKilledAtAnyMomentNothingIsLostOrRepeated(t *testing.T) {
 	}
 }
 
-// told reports whether a gap reaches to an id.
-func told(id string, gaps []store.Gap) bool {
+// covered reports whether a gap reaches to an id.
+func covered(id string, gaps []store.Gap) bool {
 	at, err := store.ParseID(id)
 	for _, g := range gaps {
 		if err == nil && at.Seq <= g.Evicted {

@@ -22,7 +22,7 @@ import (
 // TestRandomLives has stores with all kinds of bounds live several lives, in which some write, some
 // read, policies change and groups are purged, all at once. A life ends with Close, with a power cut, as
 // if the process had been killed, or with an export and an import. Through all of them each reader gets what was
-// appended behind its position once and in order, or is told of a gap there.
+// appended behind its position once and in order, or a gap in its place.
 func TestRandomLives(t *testing.T) {
 	t.Parallel()
 	for seed := range 4 * scale {
@@ -67,7 +67,7 @@ type reader struct {
 	slow      bool
 	live      bool // it has had all there was, in this life
 	from, pos store.Seq
-	told      uint64
+	reported  uint64
 	got       map[store.Seq]string
 	gaps      []span
 }
@@ -135,8 +135,8 @@ func (m *lives) open() {
 // live has the store live one life.
 func (m *lives) live() {
 	m.open()
-	for _, r := range m.readers { // what they were told is of another life
-		r.told, r.live = 0, false
+	for _, r := range m.readers { // an earlier life counted its losses differently
+		r.reported, r.live = 0, false
 	}
 	_, newest := m.s.Bounds()
 	for i, f := range livesFilters {
@@ -263,14 +263,14 @@ func (m *lives) follow(r *reader, over <-chan struct{}) {
 
 // read reads once, and says what is wrong with it.
 func (r *reader) read(s store.Store, b *store.Batch) error {
-	if err := s.Read(store.Query{Select: r.set, After: r.pos, Told: r.told, Live: r.live}, b); err != nil {
+	if err := s.Read(store.Query{Select: r.set, After: r.pos, Reported: r.reported, Live: r.live}, b); err != nil {
 		return err
 	}
 	if b.Next <= r.pos {
 		return fmt.Errorf("from %d it goes on to %d", r.pos, b.Next)
 	}
 	if len(b.Gaps) > 0 {
-		r.told = b.Told
+		r.reported = b.Reported
 	}
 	for _, g := range b.Gaps {
 		r.gaps = append(r.gaps, span{r.pos, g.Evicted, filtersOf(g.Filter)})
@@ -332,7 +332,7 @@ func (m *lives) judge() {
 			case ok:
 				read++
 			case seq > r.from && seq <= r.pos && r.set.Match(x.group) && !x.expires && !r.heard(seq, x.group):
-				m.Errorf("%v: nobody told of %d of %s", r.set, seq, x.group)
+				m.Errorf("%v: message %d of %s is missing without a gap", r.set, seq, x.group)
 			}
 			if m.Failed() {
 				return
@@ -349,7 +349,7 @@ func (m *lives) judge() {
 	}
 }
 
-// heard reports whether a gap told of a message.
+// heard reports whether the reader got a gap that covers a message.
 func (r *reader) heard(seq store.Seq, name string) bool {
 	for _, g := range r.gaps {
 		if g.after < seq && seq <= g.through && g.set.Match(name) {

@@ -107,7 +107,7 @@ func (r *reading) copyRecent() (done bool) {
 		r.b.Gaps, r.manyLosses = r.b.Gaps[:0], true
 		return false
 	}
-	r.b.Told = l.opts.Losses.Now()
+	r.b.Reported = l.opts.Losses.Now()
 	r.dropGone()
 	if !r.done {
 		l.tail.after(r.pos, r.takeRecent)

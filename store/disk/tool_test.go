@@ -387,7 +387,7 @@ func TestALossIsStillAGapAfterAnExport(t *testing.T) {
 	if len(got) == 30 {
 		t.Fatal("nothing is missing: the test proves nothing")
 	}
-	r.judge(got, func(id string) bool { return told(id, gaps) })
+	r.judge(got, func(id string) bool { return covered(id, gaps) })
 	r.verdict(t)
 }
 

@@ -58,7 +58,7 @@ func (l *Log) unlist(r *ring, kind int) {
 // needed first.
 func (l *Log) gaps(r *reader, b *store.Batch) (complete bool) {
 	q := &r.query
-	if l.lostMax[lossKind(q.Live)] <= q.After || l.opts.Losses.Now() <= q.Told {
+	if l.lostMax[lossKind(q.Live)] <= q.After || l.opts.Losses.Now() <= q.Reported {
 		return true // as in most reads
 	}
 	i := 0
@@ -83,7 +83,7 @@ func (l *Log) lostOf(sel store.Selector, r *reader, i int) (lost store.Seq, ok b
 		}
 		return l.forgotten.News(q), true
 	}
-	lost, since := l.forgotten.News(q), q.Told
+	lost, since := l.forgotten.News(q), q.Reported
 	if r.surveyed {
 		lost, since = max(lost, r.lost[i]), max(since, r.since)
 	}

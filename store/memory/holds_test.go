@@ -65,7 +65,7 @@ func readAll(t testing.TB, l *memory.Log, q store.Query) (n int) {
 			t.Fatalf("a read at %d leads to %d", q.After, b.Next)
 		}
 		n += len(b.Frames)
-		q.After, q.Told = b.Next, b.Told
+		q.After, q.Reported = b.Next, b.Reported
 	}
 	return n
 }

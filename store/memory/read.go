@@ -37,7 +37,7 @@ func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	defer l.mu.RUnlock()
 	q := &r.query
 	b.Reset(l.epoch)
-	b.Told = l.opts.Losses.Now()
+	b.Reported = l.opts.Losses.Now()
 	if l.closed {
 		return true, store.ErrClosed
 	}

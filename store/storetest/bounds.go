@@ -15,7 +15,7 @@ import (
 var boundTests = []test{
 	{"Bounds: messages held have ids above oldest, up to newest", bounds},
 	{"Bounds: oldest is never above newest, 4 writers and a reader", boundsAtOnce},
-	{"Groups describes each group", groupsTold},
+	{"Groups describes each group", groupsDescribed},
 	{"Groups returns pages sorted by name, 1000 groups", groupPages},
 	{"Usage has the sums over all groups", usage},
 	{"memory stays within its bound, 20 MiB of messages in 2 MiB", withinMemory},
@@ -78,7 +78,7 @@ func boundsAtOnce(e *env) {
 	reader.Wait()
 }
 
-func groupsTold(e *env) {
+func groupsDescribed(e *env) {
 	l := e.start(Options{})
 	m := newModel(l.epoch(), store.Policy{})
 	m.checkGroups(l)
@@ -144,24 +144,24 @@ func groupPages(e *env) {
 // checkGroups fails unless Groups agrees with the model.
 func (m *model) checkGroups(l *log) {
 	l.t.Helper()
-	told := map[string]store.GroupInfo{}
+	listed := map[string]store.GroupInfo{}
 	for g := range store.EachGroup(l, "") {
-		if _, twice := told[g.Group]; twice {
+		if _, twice := listed[g.Group]; twice {
 			l.t.Fatalf("%s is listed twice", g.Group)
 		}
 		g.Rate = 0
-		told[g.Group] = g
+		listed[g.Group] = g
 	}
 	for _, name := range m.groups() {
 		want := m.info(name)
-		got, ok := told[name]
-		delete(told, name)
+		got, ok := listed[name]
+		delete(listed, name)
 		if got.Group = name; got != want && (ok || want.Messages > 0 || want.Retained) {
 			l.t.Fatalf("groups say\n%+v, want\n%+v", got, want)
 		}
 	}
-	if len(told) > 0 {
-		l.t.Fatalf("groups without messages are listed: %v", told)
+	if len(listed) > 0 {
+		l.t.Fatalf("groups without messages are listed: %v", listed)
 	}
 }
 

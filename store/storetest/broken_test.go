@@ -112,8 +112,8 @@ var bugs = []struct {
 	}},
 	{"reports one gap and no later one", "all at once", func(s store.Store) *broken {
 		return &broken{Store: s, read: func(s store.Store, q store.Query, b *store.Batch) error {
-			if q.Told > 0 {
-				q.Told = math.MaxUint64
+			if q.Reported > 0 {
+				q.Reported = math.MaxUint64
 			}
 			return s.Read(q, b)
 		}}

@@ -16,7 +16,7 @@ var gapTests = []test{
 	{"I5 gaps name the filters with losses, and the newest message that each lost", namedGaps},
 	{"I5 evictions from other groups are no gap", othersGaps},
 	{"I5 a message that expired before it was evicted is no gap", expiredGaps},
-	{"I5 losses up to Told are not reported again, later ones are", toldGaps},
+	{"I5 losses up to Reported are not reported again, later ones are", gapsReportedOnce},
 	{"I5 gaps of dropped groups are reported, 20 groups where 3 are allowed", forgottenGaps},
 	{"I5 a slow reader is told of each loss, 8 MiB of messages in 1 MiB", pressure},
 }
@@ -95,25 +95,25 @@ func expiredGaps(e *env) {
 	l.want("a", "3")
 }
 
-// toldGaps has a reader of two filters that first learns of a loss of one filter, and later of a loss
+// gapsReportedOnce has a reader of two filters that first learns of a loss of one filter, and later of a loss
 // of the other one at a lower position.
-func toldGaps(e *env) {
+func gapsReportedOnce(e *env) {
 	l := e.start(Options{})
 	l.count("a", 1, 5)
 	l.count("b", 6, 10)
 	l.policy("b", store.Policy{MaxMessages: 1})
 	q := store.Query{Select: filters("a b"), After: 1}
 	l.wantGaps(q, "b:9")
-	q.Told = l.read(q).Told
+	q.Reported = l.read(q).Reported
 	l.wantGaps(q, "")
 	l.policy("a", store.Policy{MaxMessages: 2})
 	l.wantGaps(q, "a:3")
-	l.wantGaps(store.Query{Select: filters("a b"), After: 1, Told: l.read(q).Told}, "")
-	l.wantGaps(store.Query{Select: filters("#"), After: 1, Told: q.Told}, "#:3")
+	l.wantGaps(store.Query{Select: filters("a b"), After: 1, Reported: l.read(q).Reported}, "")
+	l.wantGaps(store.Query{Select: filters("#"), After: 1, Reported: q.Reported}, "#:3")
 	l.wantGaps(store.Query{Select: filters("a b"), After: 1}, "a:3 b:9")
 	l.wantGaps(store.Query{Select: filters("a b"), After: 3}, "b:9")
 	l.say("b", "11")
-	l.wantGaps(store.Query{Select: filters("#"), After: 1, Told: l.read(q).Told}, "")
+	l.wantGaps(store.Query{Select: filters("#"), After: 1, Reported: l.read(q).Reported}, "")
 	l.wantGaps(q, "a:3 b:10")
 }
 

@@ -21,7 +21,7 @@ type model struct {
 
 	leastRead store.Seq                       // the constant, or 1 if messages may be compressed, which makes reads stop earlier
 	evicted   map[string]store.Seq            // by group: the newest message evicted
-	told      map[uint64]map[string]store.Seq // by Told of a read: evicted at that time
+	reported  map[uint64]map[string]store.Seq // by Reported of a read: evicted at that time
 	retained  map[string]store.Seq
 }
 
@@ -35,7 +35,7 @@ func newModel(epoch string, server store.Policy) *model {
 	m := &model{
 		epoch: epoch, server: server, leastRead: leastRead,
 		evicted: map[string]store.Seq{}, retained: map[string]store.Seq{},
-		told: map[uint64]map[string]store.Seq{},
+		reported: map[uint64]map[string]store.Seq{},
 	}
 	m.compress(server)
 	return m
@@ -192,7 +192,7 @@ func (m *model) readAll(l *log, set group.Set, room int) {
 	q := store.Query{Select: set}
 	for q.After < m.newest() {
 		b := m.read(l, q, room)
-		q.After, q.Told = b.Next, b.Told
+		q.After, q.Reported = b.Next, b.Reported
 	}
 }
 
@@ -273,14 +273,14 @@ func (m *model) checkGaps(t tb, q store.Query, b *store.Batch, through store.Seq
 			t.Fatalf("%v: gap %d, %v, has no loss; evicted %v", q, i, g, m.evicted)
 		}
 	}
-	if m.told[b.Told] == nil {
-		m.told[b.Told] = maps.Clone(m.evicted)
+	if m.reported[b.Reported] == nil {
+		m.reported[b.Reported] = maps.Clone(m.evicted)
 	}
 }
 
 // heard returns the newest evicted message of a group that the reader knows of.
 func (m *model) heard(q store.Query, name string) store.Seq {
-	return max(q.After, m.told[q.Told][name])
+	return max(q.After, m.reported[q.Reported][name])
 }
 
 // lost reports whether a gap's message is the newest that a matching group lost, and the reader does not

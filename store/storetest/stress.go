@@ -139,15 +139,15 @@ func (s *stress) looks(r *rand.Rand) {
 
 // listener reads from its position at each wake-up, and records the result.
 type listener struct {
-	set  group.Set
-	live bool
-	pos  store.Seq
-	got  map[store.Seq]string
-	told []told
+	set      group.Set
+	live     bool
+	pos      store.Seq
+	got      map[store.Seq]string
+	reported []reportedGap
 }
 
-// told is a gap with the position after which it was read.
-type told struct {
+// reportedGap is a gap with the position after which it was read.
+type reportedGap struct {
 	store.Gap
 	after store.Seq
 }
@@ -157,18 +157,18 @@ func (s *stress) listen(r *listener) {
 	wake := make(chan struct{}, 1)
 	defer s.Watch(wake)()
 	b := &store.Batch{Buf: make([]byte, 0, 8<<10)}
-	for told, over := uint64(0), false; !over; {
+	for reported, over := uint64(0), false; !over; {
 		select {
 		case <-wake:
 		case <-s.over:
 			over = true
 		}
 		for end := s.newest(); r.pos < end; end = s.newest() {
-			if !s.fine(s.Read(store.Query{Select: r.set, After: r.pos, Told: told, Live: r.live}, b)) {
+			if !s.fine(s.Read(store.Query{Select: r.set, After: r.pos, Reported: reported, Live: r.live}, b)) {
 				return
 			}
 			if len(b.Gaps) > 0 {
-				told = b.Told
+				reported = b.Reported
 			}
 			r.take(s.e, b)
 		}
@@ -178,7 +178,7 @@ func (s *stress) listen(r *listener) {
 // take records a batch, and fails unless it moves forward.
 func (r *listener) take(e *env, b *store.Batch) {
 	for _, g := range b.Gaps {
-		r.told = append(r.told, told{g, r.pos})
+		r.reported = append(r.reported, reportedGap{g, r.pos})
 	}
 	last := r.pos
 	for i := range b.Frames {
@@ -215,18 +215,18 @@ func (s *stress) account(r *listener) {
 			s.e.Errorf("%v: got %d, whose group does not match", r.set, seq)
 		}
 	}
-	for _, g := range r.told {
+	for _, g := range r.reported {
 		if m := s.sent[g.Evicted]; m == nil || !filters(g.Filter).Match(m.Group) || g.Evicted <= g.after {
 			s.e.Errorf("%v: the gap %v after %d has no loss", r.set, g.Gap, g.after)
 		}
 	}
 	s.e.Logf("%v, live %v: got %d messages up to %d, and missed %d in %d gaps",
-		r.set, r.live, len(r.got), r.pos, missed, len(r.told))
+		r.set, r.live, len(r.got), r.pos, missed, len(r.reported))
 }
 
-// heard reports whether the listener was told of a gap that covers a message.
+// heard reports whether the listener got a gap that covers a message.
 func (r *listener) heard(seq store.Seq, name string) bool {
-	for _, g := range r.told {
+	for _, g := range r.reported {
 		if g.after < seq && seq <= g.Evicted && filters(g.Filter).Match(name) {
 			return true
 		}

@@ -17,7 +17,7 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 		s = &scratch{}
 		b.Scratch = s
 	}
-	told := l.losses.Now() // before either is read: later losses are reported by the next read
+	reported := l.losses.Now() // before either is read: later losses are reported by the next read
 	_, newest := l.Log.Bounds()
 	if q.Through == 0 || q.Through > newest.Seq {
 		q.Through = newest.Seq
@@ -28,7 +28,7 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 	err := l.Log.Read(q, b)
 	s.disk, b.Scratch = b.Scratch, s
 	if err != nil || min(placed.Seq, q.Through) <= q.After {
-		b.Told = told
+		b.Reported = reported
 		return err
 	}
 	if b.Next > q.After {
@@ -42,7 +42,7 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 		return err
 	}
 	mergeGaps(b, &s.mem)
-	b.Told = told
+	b.Reported = reported
 	if s.mem.Next >= min(placed.Seq, q.Through) {
 		s.mem.Next = q.Through // memory has no more messages up to there
 	}
