@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// tokenPrefix begins every API token, so that secret scanners find one that leaks.
+// tokenPrefix is the prefix of every API token. Secret scanners recognise a leaked token by it.
 const tokenPrefix = "wb_"
 
-// tokenBytes are the random bytes of an API token: 256 bits.
+// tokenBytes is the number of random bytes in an API token: 256 bits.
 const tokenBytes = 32
 
-// APIToken is what a token file holds of one API token.
+// APIToken describes an API token in a token file.
 type APIToken struct {
 	Name      string     `json:"name"`
 	SHA256    string     `json:"sha256"` // of the token, in hexadecimal
@@ -27,8 +27,7 @@ type APIToken struct {
 	Expires   *time.Time `json:"expires,omitempty"`
 }
 
-// NewToken returns a new API token and fills in what a file holds of it: SHA256 and Created. The token
-// itself is nowhere else.
+// NewToken returns a new API token and sets SHA256 and Created of t. The token itself is stored nowhere.
 func NewToken(t *APIToken, now time.Time) (token string, err error) {
 	if err := t.check(); err != nil {
 		return "", err
@@ -44,7 +43,7 @@ func NewToken(t *APIToken, now time.Time) (token string, err error) {
 // maxName is the longest name of an API token, in bytes.
 const maxName = 64
 
-// check says what is wrong with a token's name or filters.
+// check returns an error if the token's name or one of its filters is invalid.
 func (t *APIToken) check() error {
 	ok := t.Name != "" && len(t.Name) <= maxName
 	for _, c := range []byte(t.Name) {
@@ -61,7 +60,7 @@ func (t *APIToken) check() error {
 	return nil
 }
 
-// grant returns what the token allows.
+// grant returns the token's grant.
 func (t *APIToken) grant() *Grant {
 	g := &Grant{Subject: t.Name, Admin: t.Admin, Issued: t.Created}
 	if t.Expires != nil {

@@ -15,17 +15,17 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Options of an authenticator. The zero value accepts no token and allows anonymous callers nothing.
+// Options configures an authenticator. The zero value accepts no token and allows anonymous callers nothing.
 type Options struct {
-	TokenFile string // API tokens; "" for none
-	JWT       *JWT   // nil: no JWTs
-	Subscribe group.Set
-	Publish   group.Set // what callers without a token may do
+	TokenFile string    // API tokens; "" for none
+	JWT       *JWT      // nil: no JWTs
+	Subscribe group.Set // filters that callers without a token may subscribe to
+	Publish   group.Set // filters of groups that callers without a token may publish to
 	Logger    *slog.Logger
 	Now       func() time.Time // time.Now if nil
 }
 
-// Authenticator turns tokens into grants. Its methods may be called at once.
+// Authenticator turns tokens into grants. Its methods may be called concurrently.
 type Authenticator struct {
 	opts      Options
 	anonymous *Grant
@@ -43,7 +43,7 @@ type Authenticator struct {
 	done chan struct{}
 }
 
-// apiTokens are the API tokens that are valid, and those that were since the start, by SHA-256.
+// apiTokens holds the valid API tokens, and those that were removed since the start, by SHA-256.
 type apiTokens struct {
 	valid map[sum]*Grant
 	gone  map[sum]bool
@@ -51,11 +51,11 @@ type apiTokens struct {
 
 type sum = [sha256.Size]byte
 
-// checkEvery is how often files are looked at: a change is noticed within two seconds.
+// checkEvery is the interval at which files are checked. A change is noticed within two seconds.
 const checkEvery = time.Second
 
-// New reads all that the options name and watches it for changes until Close. An error says what is wrong
-// with a file, or with the source of the key set.
+// New reads the files and the key set that the options name, and watches them for changes until Close. It
+// returns an error if one of them cannot be used.
 func New(ctx context.Context, o Options) (*Authenticator, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -87,7 +87,7 @@ func New(ctx context.Context, o Options) (*Authenticator, error) {
 // watchJWT sets up the verification of JWTs.
 func (a *Authenticator) watchJWT(ctx context.Context, c JWT) error {
 	if len(c.Keys) == 0 && c.KeySet == "" {
-		return errors.New("jwt: name a key file or a key set")
+		return errors.New("jwt: a key file or a key set is required")
 	}
 	v := &verifier{parser: parserFor(c, a.opts.Now), now: a.opts.Now}
 	a.jwt = v
@@ -125,7 +125,7 @@ func (a *Authenticator) loadKeys(paths []string) error {
 	return nil
 }
 
-// loadTokens reads the token file. What it no longer holds was revoked.
+// loadTokens reads the token file. Tokens that it no longer holds are revoked.
 func (a *Authenticator) loadTokens() error {
 	list, err := ReadTokens(a.opts.TokenFile, false)
 	if err != nil {
@@ -135,7 +135,7 @@ func (a *Authenticator) loadTokens() error {
 	next := &apiTokens{valid: make(map[sum]*Grant, len(list)), gone: maps.Clone(old.gone)}
 	for i := range list {
 		var s sum
-		_, _ = hex.Decode(s[:], []byte(list[i].SHA256)) // it was checked
+		_, _ = hex.Decode(s[:], []byte(list[i].SHA256)) // no error: parseTokens has checked it
 		g := list[i].grant()
 		g.apiToken = s
 		next.valid[s] = g
@@ -153,7 +153,7 @@ func (a *Authenticator) loadTokens() error {
 	return nil
 }
 
-// run looks at the files and fetches the key set from time to time, until Close.
+// run calls Refresh every checkEvery until Close.
 func (a *Authenticator) run(ctx context.Context) {
 	defer close(a.done)
 	tick := time.NewTicker(checkEvery)
@@ -168,7 +168,8 @@ func (a *Authenticator) run(ctx context.Context) {
 	}
 }
 
-// Refresh reads again what has changed. Where that fails, it logs why, and what was valid stays valid.
+// Refresh reads changed files again, and the key set if it was not fetched lately. If that fails, it logs the
+// error and keeps the tokens and keys that it has.
 func (a *Authenticator) Refresh(ctx context.Context) {
 	changed := false
 	for _, f := range a.files {
@@ -176,7 +177,7 @@ func (a *Authenticator) Refresh(ctx context.Context) {
 			continue
 		}
 		if err := f.load(); err != nil {
-			a.opts.Logger.Error("access: what was valid stays valid", "error", err)
+			a.opts.Logger.Error("access: reading a changed file failed: its earlier content stays in use", "error", err)
 			continue
 		}
 		changed = true
@@ -184,24 +185,25 @@ func (a *Authenticator) Refresh(ctx context.Context) {
 	if v := a.jwt; v != nil && v.set != nil && v.set.remote {
 		was := v.set.versionNow()
 		if err := v.set.refetch(ctx, refreshAfter); err != nil {
-			a.opts.Logger.Warn("access: the keys that are known stay valid", "error", err)
+			a.opts.Logger.Warn("access: fetching the key set failed: the known keys stay in use", "error", err)
 		}
 		changed = changed || v.set.versionNow() != was
 	}
 	if changed {
-		a.tell()
+		a.notify()
 	}
 }
 
-// OnChange has f called, from a goroutine of the authenticator or of Revoke, when grants may have become
-// invalid: Check tells of each.
+// OnChange registers f, which is called when grants may have become invalid or have changed. Current returns
+// the state of each. f runs on the authenticator's goroutine or on that of a caller of Revoke or Refresh.
 func (a *Authenticator) OnChange(f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.changed = append(a.changed, f)
 }
 
-func (a *Authenticator) tell() {
+// notify clears the cache and calls the functions registered with OnChange.
+func (a *Authenticator) notify() {
 	a.cache.clear()
 	a.mu.Lock()
 	list := a.changed
@@ -211,7 +213,7 @@ func (a *Authenticator) tell() {
 	}
 }
 
-// Close ends the watching. It may be called on nil and more than once.
+// Close stops watching the files and the key set. It may be called on nil and more than once.
 func (a *Authenticator) Close() error {
 	if a == nil {
 		return nil
@@ -259,7 +261,7 @@ func (a *Authenticator) apiToken(s sum) (*Grant, error) {
 	return nil, ErrInvalid
 }
 
-// check returns why a JWT's grant is no longer valid, or nil.
+// check returns ErrExpired or ErrRevoked if a JWT's grant is no longer valid.
 func (a *Authenticator) check(g *Grant) error {
 	switch {
 	case g.Expired(a.opts.Now()):
@@ -270,8 +272,8 @@ func (a *Authenticator) check(g *Grant) error {
 	return nil
 }
 
-// Current returns the grant that the credential of an earlier grant has now, or why it is no longer
-// valid. An API token may have been given another grant since.
+// Current returns the present grant of the credential that an earlier grant belongs to, or an error if it is
+// no longer valid. The grant of an API token may have changed in the meantime.
 func (a *Authenticator) Current(g *Grant) (*Grant, error) {
 	switch {
 	case g.all || g.Anonymous:
@@ -282,7 +284,7 @@ func (a *Authenticator) Current(g *Grant) (*Grant, error) {
 	return g, a.check(g)
 }
 
-// with returns the verifier with the keys that are known now.
+// with returns a copy of the verifier with the keys, or v itself if keys is nil.
 func (v *verifier) with(keys *[]*key) *verifier {
 	if keys == nil {
 		return v

@@ -2,8 +2,9 @@ package access
 
 import "sync"
 
-// cache remembers the grants of verified JWTs by the SHA-256 of the token. It holds at most two
-// generations of maxYoung each: those that were not asked for while a generation filled are forgotten.
+// cache keeps the grants of verified JWTs by the SHA-256 of the token. It holds at most two generations of
+// maxYoung grants each. When the young generation is full it becomes the old one, and the grants of the
+// previous old generation are dropped unless they were used meanwhile.
 type cache struct {
 	mu         sync.RWMutex // guards what follows
 	young, old map[sum]*Grant

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Why a credential is refused. None of them says anything about the token itself.
+// Errors for a refused credential. Their texts contain nothing of the token itself.
 var (
 	ErrMissing = errors.New("a token is needed: send it as Authorization: Bearer TOKEN")
 	ErrInvalid = errors.New("the token is not valid here")
@@ -13,7 +13,7 @@ var (
 	ErrRevoked = errors.New("the token was revoked: get a new one")
 )
 
-// Action is what a call needs a grant for.
+// Action is an action that needs a grant.
 type Action string
 
 // The actions.
@@ -23,7 +23,7 @@ const (
 	Admin     Action = "admin"
 )
 
-// Denied is an error of the embedding program's own login. Its text is sent to the client.
+// Denied is an error of the embedding program's own authentication. Its text is sent to the client.
 type Denied struct{ Err error }
 
 func (e *Denied) Error() string { return e.Err.Error() }

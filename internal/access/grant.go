@@ -10,7 +10,7 @@ import (
 // Grant is what a caller may do. The zero value allows nothing. A grant does not change once it is in
 // use, so it may be shared between goroutines.
 type Grant struct {
-	Subject   string // who the caller is: sub of a JWT, the name of an API token; "" for anonymous callers
+	Subject   string // identifies the caller: sub of a JWT, or the name of an API token; "" for anonymous callers
 	ID        string // jti of a JWT; "" if there is none
 	Subscribe group.Set
 	Publish   group.Set
@@ -19,25 +19,26 @@ type Grant struct {
 	Expires   time.Time // zero: never
 	Anonymous bool      // the caller sent no token
 
-	all bool // everything, the server's own groups included
+	all bool // allows everything, including the server's own groups
 
-	// Patterns that name {uid}. They become filters once the session is known.
+	// Patterns that contain {uid}. They become filters once the session is known.
 	uidSubscribe, uidPublish []string
 
-	apiToken sum // of the API token that it is of; else zero
+	apiToken sum // SHA-256 of the API token of the grant; zero for other grants
 }
 
 // Everything is the grant of the embedding program, and of every caller while authentication is off.
 var Everything = &Grant{Admin: true, all: true}
 
-// Groups of the server that have a rule of their own.
+// Prefixes of the server's groups that have rules of their own.
 const (
 	presencePrefix = "$presence/"
 	sessionPrefix  = "$session/"
 	sysPrefix      = "$sys"
 )
 
-// NewGrant returns a grant of a program's own login. {sub} and {uid} may stand in the patterns.
+// NewGrant returns a grant for an embedding program that authenticates callers itself. The patterns may
+// contain {sub} and {uid}.
 func NewGrant(subject, id string, subscribe, publish []string, admin bool, issued, expires time.Time) (*Grant, error) {
 	for _, list := range [][]string{subscribe, publish} {
 		if _, err := ParseFilters(list, true); err != nil {
@@ -53,9 +54,9 @@ func NewGrant(subject, id string, subscribe, publish []string, admin bool, issue
 // May reports whether the grant allows publishing to a group. A nil grant allows nothing.
 func (g *Grant) May(name string) bool { return g != nil && (g.all || g.Publish.Match(name)) }
 
-// Covers reports whether the grant allows subscribing to every group that f selects. Presence of a filter
-// needs the filter itself, $session/{uid} is for its own session alone, and $sys is for admins. A nil
-// grant allows nothing.
+// Covers reports whether the grant allows subscribing to every group that f matches. The presence of a
+// filter requires that the grant covers the filter itself, $session/{uid} is never allowed, and $sys is
+// for admins. A nil grant allows nothing.
 func (g *Grant) Covers(f group.Filter) bool {
 	name := f.String()
 	switch {
@@ -64,7 +65,7 @@ func (g *Grant) Covers(f group.Filter) bool {
 	case g.all:
 		return true
 	case name+"/" == sessionPrefix || strings.HasPrefix(name, sessionPrefix):
-		return false // a session is sent its own messages without asking
+		return false // a session gets its own messages without a filter
 	case name == sysPrefix || strings.HasPrefix(name, sysPrefix+"/"):
 		return g.Admin
 	case strings.HasPrefix(name, presencePrefix):
@@ -79,8 +80,8 @@ func (g *Grant) Covers(f group.Filter) bool {
 	return false
 }
 
-// CheckPublish returns nil if the grant allows publishing to a group; else ErrMissing for a caller without
-// a token, or a *Forbidden.
+// CheckPublish returns nil if the grant allows publishing to a group. Otherwise it returns ErrMissing for a
+// caller without a token, and a *Forbidden for others.
 func (g *Grant) CheckPublish(name string) error {
 	if g.May(name) {
 		return nil
@@ -88,7 +89,7 @@ func (g *Grant) CheckPublish(name string) error {
 	return g.refuse(Publish, name)
 }
 
-// CheckSubscribe is CheckPublish for subscribing to all that a filter selects.
+// CheckSubscribe is like CheckPublish, for subscribing to a filter.
 func (g *Grant) CheckSubscribe(f group.Filter) error {
 	if g.Covers(f) {
 		return nil
@@ -96,7 +97,7 @@ func (g *Grant) CheckSubscribe(f group.Filter) error {
 	return g.refuse(Subscribe, f.String())
 }
 
-// CheckAdmin is CheckPublish for administration.
+// CheckAdmin is like CheckPublish, for administration.
 func (g *Grant) CheckAdmin() error {
 	if g != nil && g.Admin {
 		return nil
@@ -116,10 +117,10 @@ func (g *Grant) IsEmpty() bool {
 	return !g.all && !g.Admin && len(g.Subscribe)+len(g.Publish)+len(g.uidSubscribe)+len(g.uidPublish) == 0
 }
 
-// Expired reports whether the grant has ended at a time.
+// Expired reports whether the grant has expired at a time.
 func (g *Grant) Expired(at time.Time) bool { return !g.Expires.IsZero() && !at.Before(g.Expires) }
 
-// ExpiresIn returns the whole seconds until the grant ends, at least 0, and whether it ends at all.
+// ExpiresIn returns the whole seconds until the grant expires, at least 0. ends is false if it never expires.
 func (g *Grant) ExpiresIn() (seconds int64, ends bool) {
 	if g.Expires.IsZero() {
 		return 0, false
@@ -127,7 +128,7 @@ func (g *Grant) ExpiresIn() (seconds int64, ends bool) {
 	return max(0, int64(time.Until(g.Expires)/time.Second)), true
 }
 
-// For returns the grant for one session: {uid} stands for its uid.
+// For returns the grant for one session, with {uid} replaced by its uid.
 func (g *Grant) For(uid string) *Grant {
 	if uid == "" || len(g.uidSubscribe) == 0 && len(g.uidPublish) == 0 {
 		return g
@@ -145,8 +146,8 @@ const (
 	uidHolder = "{uid}"
 )
 
-// patterns turns the patterns of a credential into filters. Those that wait for the session's uid are
-// returned as they are.
+// patterns turns the patterns of a credential into filters. It returns those that contain {uid} unchanged
+// as waiting, because the session's uid is not known yet.
 func patterns(list []string, subject string) (filters group.Set, waiting []string) {
 	for _, p := range list {
 		if strings.Contains(p, uidHolder) {
@@ -160,8 +161,8 @@ func patterns(list []string, subject string) (filters group.Set, waiting []strin
 	return filters, waiting
 }
 
-// appendPatterns adds the filters that patterns become with a value in the place of a placeholder. A
-// pattern that becomes no filter allows nothing.
+// appendPatterns replaces a placeholder in patterns with a value, and appends the resulting filters. It
+// skips a pattern that does not become a valid filter.
 func appendPatterns(to group.Set, list []string, holder, value string) group.Set {
 	for _, p := range list {
 		p, ok := fill(p, holder, value)
@@ -175,7 +176,7 @@ func appendPatterns(to group.Set, list []string, holder, value string) group.Set
 	return to
 }
 
-// fill puts a value in the place of a placeholder. It refuses a value that would reach beyond one level.
+// fill replaces a placeholder with a value. It refuses a value that is not a single level without wildcards.
 func fill(pattern, holder, value string) (string, bool) {
 	if !strings.Contains(pattern, holder) {
 		return pattern, true
@@ -186,8 +187,8 @@ func fill(pattern, holder, value string) (string, bool) {
 	return strings.ReplaceAll(pattern, holder, value), true
 }
 
-// ParseFilters returns the filters that patterns denote. {sub} and {uid} may stand in them where
-// placeholders is true; they are checked as if they were names.
+// ParseFilters parses filters. If placeholders is true they may contain {sub} and {uid}, which are replaced
+// by the levels sub and uid.
 func ParseFilters(list []string, placeholders bool) (group.Set, error) {
 	set := make(group.Set, 0, len(list))
 	for _, p := range list {

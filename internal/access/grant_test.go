@@ -19,7 +19,7 @@ func set(t testing.TB, list ...string) group.Set {
 	return s
 }
 
-// universe has every group over a small alphabet: up to three levels, the server's own included.
+// universe returns all groups of up to three levels over a small alphabet, including groups of the server.
 func universe() []string {
 	levels := []string{"a", "b"}
 	names := []string{"a", "b", "$s"}
@@ -48,9 +48,9 @@ func drawFilter(t *rapid.T) group.Filter {
 	return f
 }
 
-// A grant covers a filter if and only if one of its filters matches every group that the filter matches.
-// Groups go one level deeper than filters, so that a final # and a final + differ.
-func TestCoversIsContainment(t *testing.T) {
+// TestAGrantCoversAFilterIfItMatchesAllItsGroups checks Covers against its definition. Groups have one more
+// level than filters, so that a final # and a final + differ.
+func TestAGrantCoversAFilterIfItMatchesAllItsGroups(t *testing.T) {
 	names := universe()
 	deeper := slices.Clone(names)
 	for _, n := range names {
@@ -70,7 +70,7 @@ func TestCoversIsContainment(t *testing.T) {
 	})
 }
 
-func TestTheServersGroupsHaveRulesOfTheirOwn(t *testing.T) {
+func TestServerGroupsHaveTheirOwnRules(t *testing.T) {
 	all := &access.Grant{Subscribe: set(t, "#")}
 	admin := &access.Grant{Admin: true}
 	home := &access.Grant{Subscribe: set(t, "home/#")}
@@ -92,7 +92,7 @@ func TestTheServersGroupsHaveRulesOfTheirOwn(t *testing.T) {
 		{"home", home, "$presence/#", false},
 		{"home", home, "$presence/garden", false},
 		{"home", home, "home", true},
-		{"nobody", &access.Grant{}, "home", false},
+		{"an empty grant", &access.Grant{}, "home", false},
 		{"the program", access.Everything, "$sys/#", true},
 		{"the program", access.Everything, "$session/+", true},
 	} {

@@ -15,16 +15,16 @@ import (
 	"github.com/MicahParks/jwkset"
 )
 
-// How a JSON Web Key Set is fetched. keyfunc, which jwkset is made for, has a request with an unknown kid
-// wait up to a minute for the next fetch; here such a request is refused at once.
+// Limits for fetching a JSON Web Key Set. In keyfunc, for which jwkset is made, a request with an unknown
+// kid waits up to a minute for the next fetch. Here such a request is refused at once.
 const (
-	refetchAfter = time.Minute      // for a kid that is not known
+	refetchAfter = time.Minute      // for an unknown kid
 	refreshAfter = 10 * time.Minute // so that a withdrawn key is not trusted for long
 	fetchTimeout = 5 * time.Second
 	maxKeySet    = 1 << 20 // bytes
 )
 
-// keySet is a JSON Web Key Set (RFC 7517, 5) from a URL or a file. It keeps the keys it has while its
+// keySet is a JSON Web Key Set (RFC 7517, section 5) from a URL or a file. It keeps its keys while its
 // source fails.
 type keySet struct {
 	source string
@@ -35,11 +35,11 @@ type keySet struct {
 
 	mu      sync.RWMutex // guards what follows
 	keys    []*setKey
-	asked   time.Time // of the last fetch
+	asked   time.Time // time of the last fetch
 	version uint64    // rises when the keys change
 }
 
-// setKey is a key of a set, with its name there.
+// setKey is a key of a set and its kid.
 type setKey struct {
 	id string
 	key
@@ -51,8 +51,8 @@ func newKeySet(source string, now func() time.Time) *keySet {
 	return &keySet{source: source, remote: remote, now: now}
 }
 
-// named returns the keys that a token with a kid may be signed by: the one of that name, or all if the
-// token names none. It fetches the set again for a name it does not know, at most once a minute.
+// named returns the keys that may have signed a token with a kid: the key with that kid, or all keys if
+// the kid is "". For an unknown kid it fetches the set again, at most once a minute.
 func (s *keySet) named(ctx context.Context, id string) ([]*setKey, error) {
 	if found := s.find(id); len(found) > 0 {
 		return found, nil
@@ -77,7 +77,7 @@ func (s *keySet) find(id string) []*setKey {
 	return nil
 }
 
-// refetch reads the source again, unless that was done less than a while ago.
+// refetch reads the source again, unless the last fetch was less than after ago.
 func (s *keySet) refetch(ctx context.Context, after time.Duration) error {
 	s.fetching.Lock()
 	defer s.fetching.Unlock()
@@ -128,21 +128,21 @@ func (s *keySet) read(ctx context.Context) ([]byte, error) {
 	}
 	defer res.Body.Close() //nolint:errcheck // it is only read
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %s", res.Status)
+		return nil, fmt.Errorf("the server responded with %s", res.Status)
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxKeySet+1))
 	if err == nil && len(b) > maxKeySet {
-		err = fmt.Errorf("the answer has more than %d bytes", maxKeySet)
+		err = fmt.Errorf("the response has more than %d bytes", maxKeySet)
 	}
 	return b, err
 }
 
-// parseKeySet returns the public keys of a set. It skips those for encryption, secrets, and kinds that
-// it does not know.
+// parseKeySet returns the public keys of a set. It skips secrets, keys for encryption, and keys of
+// unknown types.
 func parseKeySet(b []byte) ([]*setKey, error) {
 	var set jwkset.JWKSMarshal
 	if err := json.Unmarshal(b, &set); err != nil {
-		return nil, fmt.Errorf("it is no JSON Web Key Set: %w", err)
+		return nil, fmt.Errorf("not a JSON Web Key Set: %w", err)
 	}
 	var keys []*setKey
 	for _, m := range set.Keys {
@@ -158,7 +158,7 @@ func parseKeySet(b []byte) ([]*setKey, error) {
 			continue
 		}
 		if m.ALG != "" {
-			if !k.takes(m.ALG.String()) {
+			if !k.allows(m.ALG.String()) {
 				continue
 			}
 			k.algorithms = []string{m.ALG.String()}
@@ -166,7 +166,7 @@ func parseKeySet(b []byte) ([]*setKey, error) {
 		keys = append(keys, &setKey{m.KID, *k})
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("it has no key for RS256, PS256, ES256 or EdDSA")
+		return nil, errors.New("the set has no key for RS256, PS256, ES256 or EdDSA")
 	}
 	return keys, nil
 }

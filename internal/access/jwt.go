@@ -8,7 +8,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// JWT says which JWTs are accepted. At least one of Keys and KeySet is needed.
+// JWT configures which JWTs are accepted. At least one of Keys and KeySet is required.
 type JWT struct {
 	Keys     []string // files: a PEM public key, or a secret of at least 32 bytes
 	KeySet   string   // URL or file of a JSON Web Key Set
@@ -19,7 +19,7 @@ type JWT struct {
 // skew is how far the clock of an issuer may be ahead or behind. It does not apply to exp.
 const skew = time.Minute
 
-// claims are the members of a JWT that are looked at.
+// claims holds the members of a JWT that are used.
 type claims struct {
 	jwt.RegisteredClaims
 	Watchbox struct {
@@ -29,7 +29,7 @@ type claims struct {
 	} `json:"watchbox"`
 }
 
-// verifier checks JWTs against the keys that are configured.
+// verifier checks JWTs with the configured keys.
 type verifier struct {
 	keys   []*key
 	set    *keySet // or nil
@@ -37,8 +37,8 @@ type verifier struct {
 	now    func() time.Time
 }
 
-// parserFor returns what parses the JWTs that the configuration accepts. The validity of exp is checked
-// by verify, since the parser's skew would apply to it too.
+// parserFor returns a parser that accepts only the JWTs that the configuration allows. verify checks exp
+// again, because the parser applies the skew to it too.
 func parserFor(c JWT, now func() time.Time) *jwt.Parser {
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods([]string{"HS256", "RS256", "PS256", "ES256", "EdDSA"}),
@@ -68,15 +68,15 @@ func (v *verifier) verify(ctx context.Context, token string) (*Grant, error) {
 	return c.grant(), nil
 }
 
-// keysFor returns the keys that may have signed a token: those whose algorithm is the token's.
+// keysFor returns the keys that may have signed a token: those that allow the token's algorithm.
 func (v *verifier) keysFor(ctx context.Context, t *jwt.Token) (any, error) {
-	if _, ok := t.Header["crit"]; ok { // RFC 7515, 4.1.11: no extension is understood
+	if _, ok := t.Header["crit"]; ok { // RFC 7515, section 4.1.11: the hub supports no extension
 		return nil, ErrInvalid
 	}
 	alg := t.Method.Alg()
 	var fit jwt.VerificationKeySet
 	for _, k := range v.keys {
-		if k.takes(alg) {
+		if k.allows(alg) {
 			fit.Keys = append(fit.Keys, k.verify)
 		}
 	}
@@ -87,7 +87,7 @@ func (v *verifier) keysFor(ctx context.Context, t *jwt.Token) (any, error) {
 			return nil, err
 		}
 		for _, k := range list {
-			if k.takes(alg) {
+			if k.allows(alg) {
 				fit.Keys = append(fit.Keys, k.verify)
 			}
 		}
@@ -98,7 +98,7 @@ func (v *verifier) keysFor(ctx context.Context, t *jwt.Token) (any, error) {
 	return fit, nil
 }
 
-// grant returns what the claims allow.
+// grant returns the grant that the claims describe.
 func (c *claims) grant() *Grant {
 	g := &Grant{Subject: c.Subject, ID: c.ID, Admin: c.Watchbox.Admin, Expires: c.ExpiresAt.Time}
 	if c.IssuedAt != nil {

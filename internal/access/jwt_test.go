@@ -31,7 +31,7 @@ import (
 
 const secret = "0123456789abcdef0123456789abcdef"
 
-// clock is a time that tests set.
+// clock is a clock that tests set.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -83,7 +83,7 @@ func open(t testing.TB, o access.Options) *access.Authenticator {
 	return a
 }
 
-// good are claims that a token needs, at the clock's time.
+// good returns valid claims at the clock's time.
 func good(c *clock) jwt.MapClaims {
 	return jwt.MapClaims{
 		"sub": "anna", "iss": "https://issuer.example", "aud": []string{"watchbox"},
@@ -114,7 +114,7 @@ func covers(t testing.TB, g *access.Grant, filter string) bool {
 	return g.Covers(f)
 }
 
-func TestEachKindOfKeyVerifiesItsOwnAlgorithms(t *testing.T) {
+func TestEachKeyVerifiesOnlyItsOwnAlgorithms(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestEachKindOfKeyVerifiesItsOwnAlgorithms(t *testing.T) {
 	signed := []struct {
 		name   string
 		token  string
-		openBy string // the file that accepts it
+		openBy string // the key file that verifies it; "": none
 	}{
 		{"HS256", sign(t, jwt.SigningMethodHS256, []byte(secret), good(c)), "secret"},
 		{"HS512", sign(t, jwt.SigningMethodHS512, []byte(secret), good(c)), ""},
@@ -169,7 +169,7 @@ func TestClaimsAreChecked(t *testing.T) {
 		change func(jwt.MapClaims)
 		want   error
 	}{
-		{"as it should be", func(jwt.MapClaims) {}, nil},
+		{"valid", func(jwt.MapClaims) {}, nil},
 		{"no exp", func(m jwt.MapClaims) { delete(m, "exp") }, access.ErrInvalid},
 		{"expired now", func(m jwt.MapClaims) { m["exp"] = at(0) }, access.ErrExpired},
 		{"expired a second ago", func(m jwt.MapClaims) { m["exp"] = at(-time.Second) }, access.ErrExpired},
@@ -198,7 +198,7 @@ func TestClaimsAreChecked(t *testing.T) {
 	}
 }
 
-func TestAGrantEndsWithItsTokenThoughItIsRemembered(t *testing.T) {
+func TestACachedGrantExpiresWithItsToken(t *testing.T) {
 	c := newClock()
 	a := open(t, access.Options{Now: c.now, JWT: &access.JWT{Keys: []string{write(t, "key", []byte(secret))}}})
 	token := sign(t, jwt.SigningMethodHS256, []byte(secret), good(c))
@@ -237,17 +237,17 @@ func TestPlaceholdersStandForOneLevelOnly(t *testing.T) {
 	}
 	g := grant("anna", "inbox/{uid}", "{sub}/{uid}")
 	if covers(t, g, "inbox/u1") {
-		t.Error("a session that is not known is granted something")
+		t.Error("a pattern with {uid} allows something before the session is known")
 	}
 	if of := g.For("u1"); !covers(t, of, "inbox/u1") || !covers(t, of, "anna/u1") || covers(t, of, "inbox/u2") {
 		t.Errorf("the session u1 is granted %v", of.Subscribe.Strings())
 	}
 }
 
-func TestABrokenKeyIsOneClearError(t *testing.T) {
+func TestAnInvalidKeyIsRefusedWithAOneLineError(t *testing.T) {
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
-		t.Skip("this Go makes no small RSA keys: ", err)
+		t.Skip("this version of Go generates no small RSA keys: ", err)
 	}
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
@@ -313,7 +313,7 @@ func (i *issuer) times() int {
 	return i.asked
 }
 
-// jwks returns a key set of Ed25519 keys and a secret, which must be ignored.
+// jwks returns a key set of Ed25519 keys and a secret. The authenticator must ignore the secret.
 func jwks(t *testing.T, keys map[string]ed25519.PrivateKey) []byte {
 	t.Helper()
 	var set jwkset.JWKSMarshal
@@ -332,7 +332,7 @@ func jwks(t *testing.T, keys map[string]ed25519.PrivateKey) []byte {
 	return b
 }
 
-func TestAKeySetRotatesAndOutlivesItsSource(t *testing.T) {
+func TestAKeySetIsRefreshedAndKeptWhileItsSourceFails(t *testing.T) {
 	keys := map[string]ed25519.PrivateKey{}
 	for _, id := range []string{"one", "two", "three"} {
 		_, k, err := ed25519.GenerateKey(rand.Reader)
@@ -376,18 +376,18 @@ func TestAKeySetRotatesAndOutlivesItsSource(t *testing.T) {
 	accepts(false, token("three"))
 	accepts(true, token("one"))
 	accepts(true, token("two"))
-	i.serve([]byte(`{"keys":[]}`)) // and lies
+	i.serve([]byte(`{"keys":[]}`)) // the source has no keys
 	c.add(61 * time.Second)
 	accepts(false, token("three"))
 	accepts(true, token("two"))
-	i.serve(only("two")) // one is withdrawn
+	i.serve(only("two")) // the key "one" is withdrawn
 	c.add(11 * time.Minute)
 	a.Refresh(t.Context())
 	accepts(false, token("one"))
 	accepts(true, token("two"))
 }
 
-func TestAKeySetThatCannotBeReadIsAnErrorAtTheStart(t *testing.T) {
+func TestNewRefusesAKeySetThatCannotBeRead(t *testing.T) {
 	i := newIssuer(t)
 	for _, source := range []string{i.URL, filepath.Join(t.TempDir(), "missing"), write(t, "set", []byte("{}")), write(t, "set", []byte("x"))} {
 		if _, err := access.New(t.Context(), access.Options{JWT: &access.JWT{KeySet: source}}); err == nil || strings.Contains(err.Error(), "\n") {
@@ -396,7 +396,7 @@ func TestAKeySetThatCannotBeReadIsAnErrorAtTheStart(t *testing.T) {
 	}
 }
 
-func TestRevocations(t *testing.T) {
+func TestARevokedTokenIsRefusedAtOnce(t *testing.T) {
 	c := newClock()
 	a := open(t, access.Options{Now: c.now, JWT: &access.JWT{Keys: []string{write(t, "key", []byte(secret))}}})
 	token := func(change func(jwt.MapClaims)) string {
@@ -426,20 +426,20 @@ func TestRevocations(t *testing.T) {
 		}
 	}
 	revoked()
-	told := 0
-	a.OnChange(func() { told++ })
+	calls := 0
+	a.OnChange(func() { calls++ })
 	for i, r := range []access.Revocation{{ID: "t1"}, {Subject: "anna", Before: c.now().Add(time.Second)}} {
 		if _, err := a.Revoke(r); err != nil {
 			t.Fatal(err)
 		}
-		if told != i+1 {
-			t.Errorf("told %d times", told)
+		if calls != i+1 {
+			t.Errorf("OnChange was called %d times, want %d", calls, i+1)
 		}
 		revoked([][]string{{"t1"}, {"t1", "t2", "no iat"}}[i]...)
 	}
 	for _, r := range []access.Revocation{{}, {Subject: "anna"}, {Before: c.now()}, {ID: "x", Subject: "y", Before: c.now()}} {
 		if _, err := a.Revoke(r); err == nil {
-			t.Errorf("%+v is taken", r)
+			t.Errorf("%+v is accepted", r)
 		}
 	}
 }

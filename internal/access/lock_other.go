@@ -2,5 +2,5 @@
 
 package access
 
-// lockFile does nothing here: edits of a token file at the same time must be avoided by their callers.
+// lockFile does nothing on this system: callers must not edit a token file concurrently.
 func lockFile(string) (unlock func(), err error) { return func() {}, nil }

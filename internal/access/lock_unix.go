@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile waits for the exclusive lock of a file, which is created if need be.
+// lockFile waits for the exclusive lock of a file. It creates the file if it does not exist.
 func lockFile(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -18,5 +18,5 @@ func lockFile(path string) (unlock func(), err error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return func() { _ = f.Close() }, nil // closing releases it
+	return func() { _ = f.Close() }, nil // closing the file releases the lock
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Revocation makes JWTs invalid: the one with an id, or all of a subject that were issued before a time.
+// Revocation makes JWTs invalid: the JWT with an id, or all JWTs of a subject that were issued before a time.
 type Revocation struct {
 	ID      string    `json:"jti,omitempty"`
 	Subject string    `json:"sub,omitempty"`
@@ -21,11 +21,11 @@ const (
 
 // Errors of revocations.
 var (
-	ErrRevocation         = fmt.Errorf("a revocation is either a jti, or a sub with before, an RFC 3339 time: tokens issued earlier are revoked; both texts have at most %d bytes", maxRevoked)
+	ErrRevocation         = fmt.Errorf("a revocation needs either jti, or sub and before; before is an RFC 3339 time, and tokens issued earlier are revoked; jti and sub have at most %d bytes", maxRevoked)
 	ErrTooManyRevocations = fmt.Errorf("the limit of %d revocations is reached: change the key instead", maxRevocations)
 )
 
-// check says what is missing.
+// check returns ErrRevocation if the revocation is not valid.
 func (r Revocation) check() error {
 	if (r.ID == "") == (r.Subject == "") || (r.Subject == "") != r.Before.IsZero() || len(r.ID)+len(r.Subject) > maxRevoked {
 		return ErrRevocation
@@ -33,14 +33,15 @@ func (r Revocation) check() error {
 	return nil
 }
 
-// revocations are those that are in force.
+// revocations holds the revocations in force.
 type revocations struct {
 	mu       sync.RWMutex // guards what follows
 	ids      map[string]bool
 	subjects map[string]time.Time
 }
 
-// add puts a revocation in force, and returns it. Of two for one subject the later time counts.
+// add puts a revocation in force and returns it. If the subject has a revocation already, the later of the
+// two times applies.
 func (r *revocations) add(v Revocation) (Revocation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +63,7 @@ func (r *revocations) add(v Revocation) (Revocation, error) {
 	return v, nil
 }
 
-// has reports whether a grant is revoked. A token that does not say when it was issued counts as old.
+// has reports whether a grant is revoked. A token without a time of issue counts as issued before any time.
 func (r *revocations) has(g *Grant) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -73,15 +74,15 @@ func (r *revocations) has(g *Grant) bool {
 	return ok && g.Issued.Before(before)
 }
 
-// Revoke puts a revocation in force at once. It returns the revocation that is in force then, which may be
-// wider.
+// Revoke puts a revocation in force at once. It returns the revocation that is then in force: for a subject
+// that was revoked before, it may have a later time.
 func (a *Authenticator) Revoke(v Revocation) (Revocation, error) {
 	if err := v.check(); err != nil {
 		return v, err
 	}
 	v, err := a.revoked.add(v)
 	if err == nil {
-		a.tell()
+		a.notify()
 	}
 	return v, err
 }

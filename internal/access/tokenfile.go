@@ -20,7 +20,7 @@ type tokenFile struct {
 
 const tokenFileVersion = 1
 
-// ReadTokens returns the API tokens of a file. A file that does not exist has none, if mayMiss is true.
+// ReadTokens returns the API tokens in a file. If mayMiss is true, a file that does not exist counts as empty.
 func ReadTokens(path string, mayMiss bool) ([]APIToken, error) {
 	b, err := os.ReadFile(path)
 	if mayMiss && errors.Is(err, os.ErrNotExist) {
@@ -41,10 +41,10 @@ func parseTokens(b []byte) ([]APIToken, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
-		return nil, fmt.Errorf("it is not a token file: %w", err)
+		return nil, fmt.Errorf("not a token file: %w", err)
 	}
 	if f.Version != tokenFileVersion {
-		return nil, fmt.Errorf("its version is %d, and this program knows version %d", f.Version, tokenFileVersion)
+		return nil, fmt.Errorf("version %d is not supported: this program reads version %d", f.Version, tokenFileVersion)
 	}
 	names := map[string]bool{}
 	for i := range f.Tokens {
@@ -63,7 +63,7 @@ func parseTokens(b []byte) ([]APIToken, error) {
 	return f.Tokens, nil
 }
 
-// AddToken adds a token to a file, which is created if it does not exist (mode 0600).
+// AddToken adds a token to a file. It creates the file with mode 0600 if it does not exist.
 func AddToken(path string, t *APIToken) error {
 	return editTokens(path, func(list []APIToken) ([]APIToken, error) {
 		if slices.ContainsFunc(list, func(o APIToken) bool { return o.Name == t.Name }) {
@@ -84,8 +84,8 @@ func RemoveToken(path, name string) error {
 	})
 }
 
-// editTokens replaces a file by what edit makes of it, atomically: a reader sees the old file or the new
-// one. Two processes that edit at once take turns.
+// editTokens replaces the tokens in a file with the result of edit. The replacement is atomic: a reader sees
+// either the old file or the new one. Processes that edit the file at the same time wait for each other.
 func editTokens(path string, edit func([]APIToken) ([]APIToken, error)) error {
 	unlock, err := lockFile(path + ".lock")
 	if err != nil {
@@ -109,7 +109,7 @@ func editTokens(path string, edit func([]APIToken) ([]APIToken, error)) error {
 	return nil
 }
 
-// replaceFile writes a file of mode 0600 beside path, syncs it and renames it to path.
+// replaceFile writes a file with mode 0600 in the same directory, syncs it and renames it to path.
 func replaceFile(path string, b []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // of mode 0600
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 )
 
-// mint adds a token to a file.
+// mint creates a token and adds it to a file.
 func mint(t testing.TB, path string, api access.APIToken) string {
 	t.Helper()
 	token, err := access.NewToken(&api, time.Now())
@@ -30,7 +30,7 @@ func TestATokenFileHoldsNoToken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.json")
 	token := mint(t, path, access.APIToken{Name: "phone", Subscribe: []string{"home/#"}, Publish: []string{"home/phone"}})
 	if !strings.HasPrefix(token, "wb_") || len(token) < 3+32 {
-		t.Errorf("the token %q is too short", token)
+		t.Errorf("the token %q has no prefix wb_ or is too short", token)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -41,7 +41,7 @@ func TestATokenFileHoldsNoToken(t *testing.T) {
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("its mode is %v, %v", info.Mode(), err)
+		t.Errorf("the mode of the file is %v, want 0600; %v", info.Mode(), err)
 	}
 	a := open(t, access.Options{TokenFile: path})
 	g, err := a.Authenticate(t.Context(), token)
@@ -88,18 +88,18 @@ func TestAChangeOfTheTokenFileIsNoticed(t *testing.T) {
 	}
 	a.Refresh(t.Context())
 	if _, err := a.Authenticate(t.Context(), tablet); err != nil {
-		t.Errorf("a broken file took a valid token away: %v", err)
+		t.Errorf("a token became invalid because the file is broken: %v", err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	a.Refresh(t.Context())
 	if _, err := a.Authenticate(t.Context(), tablet); err != nil {
-		t.Errorf("a missing file took a valid token away: %v", err)
+		t.Errorf("a token became invalid because the file is missing: %v", err)
 	}
 }
 
-// waitFor waits until something holds, looking after each change.
+// waitFor waits until holds returns true. It calls holds after each change.
 func waitFor(t *testing.T, changed <-chan struct{}, holds func() bool) {
 	t.Helper()
 	late := time.After(time.Minute)
@@ -112,7 +112,7 @@ func waitFor(t *testing.T, changed <-chan struct{}, holds func() bool) {
 	}
 }
 
-func TestTokenFilesThatAreRefused(t *testing.T) {
+func TestInvalidTokenFilesAreRefused(t *testing.T) {
 	sum := strings.Repeat("0", 64)
 	for name, content := range map[string]string{
 		"nothing":       "",
@@ -133,7 +133,7 @@ func TestTokenFilesThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestEditsAtOnceAllCount(t *testing.T) {
+func TestConcurrentEditsLoseNoToken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.json")
 	var all sync.WaitGroup
 	for i := range 20 {
@@ -149,9 +149,9 @@ func TestEditsAtOnceAllCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := access.AddToken(path, &again); err == nil {
-		t.Error("a name is taken twice")
+		t.Error("two tokens have the same name")
 	}
-	if err := access.RemoveToken(path, "nobody"); err == nil {
+	if err := access.RemoveToken(path, "unknown"); err == nil {
 		t.Error("a token that does not exist was removed")
 	}
 }

@@ -13,7 +13,7 @@ type watched struct {
 	miss bool
 }
 
-// changed reports whether the file differs from what it was when changed was last called.
+// changed reports whether the file may have changed since the last call.
 func (w *watched) changed() bool {
 	info, err := os.Stat(w.path)
 	if err != nil {
@@ -23,7 +23,7 @@ func (w *watched) changed() bool {
 	}
 	same := !w.miss && w.seen != nil && os.SameFile(w.seen, info) &&
 		w.seen.Size() == info.Size() && w.seen.ModTime().Equal(info.ModTime()) &&
-		time.Since(info.ModTime()) > 2*time.Second // a file may be written twice within the clock of its times
+		time.Since(info.ModTime()) > 2*time.Second // two writes within the resolution of ModTime look the same
 	w.seen, w.miss = info, false
 	return !same
 }
