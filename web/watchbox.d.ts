@@ -27,8 +27,8 @@ export interface Options {
   maxDelay?: number;
 
   /**
-   * How to subscribe. "fetch", the default, sees heartbeats and so notices dead connections, knows why it is
-   * refused, gets messages with any event name, and keeps the secret out of URLs. "eventsource" uses the browser's
+   * How to subscribe. "fetch", the default, sees heartbeats and so notices dead connections, learns the reason of
+   * a refusal, gets messages with any event name, and keeps the secret out of URLs. "eventsource" uses the browser's
    * EventSource, which does none of that. With a token, fetch is used.
    */
   transport?: "fetch" | "eventsource";
@@ -46,7 +46,7 @@ export interface Message<T = unknown> {
   event?: string;
   /** The uid of the sender's session, if it has one. */
   uid?: string;
-  /** When the hub took it, in RFC 3339. */
+  /** When the hub received it, in RFC 3339. */
   time: string;
   /** When it expires, if it does. */
   expires?: string;
@@ -59,7 +59,7 @@ export interface Message<T = unknown> {
 /** Messages that can no longer be delivered. */
 export interface Gap {
   filter: string;
-  /** They came after this id. */
+  /** The missed messages came after this id. */
   after: string;
   /** The id of the first message that is still there, if any. */
   oldest?: string;
@@ -76,7 +76,7 @@ export interface Receipt {
 /** A message of a batch. */
 export interface BatchMessage {
   group: string;
-  /** As publish takes it. */
+  /** The payload, as for publish. */
   msg?: unknown;
   event?: string;
   ttl?: number | string;
@@ -94,7 +94,7 @@ export interface BatchReceipt {
 }
 
 export interface WillOptions {
-  /** How long after the session was lost the will is sent, if it is not back: ms, or as "5s". */
+  /** How long after the session was lost the will is sent, unless the session returns: in ms, or such as "5s". */
   delay?: number | string;
   event?: string;
   ttl?: number | string;
@@ -109,12 +109,12 @@ export interface PublishOptions {
   ttl?: number | string;
   /** Whether the group retains the message for clients that join later. Without a value, clears the retained message. */
   retain?: boolean;
-  /** Cancels. It is then unknown whether the message was sent. */
+  /** Cancels the request. It is then unknown whether the message was published. */
   signal?: AbortSignal;
 }
 
 /**
- * idle: nothing is joined · connecting · open · waiting: for the next attempt · closed: for good.
+ * idle: nothing is joined · connecting · open · waiting: until the next attempt · closed: for good.
  *
  *     idle ──join──▶ connecting ──▶ open ──loss──▶ waiting ──▶ connecting …
  *       ◀──last leave──┘ any           any ──close(), 204, 401, 403, kicked──▶ closed
@@ -126,7 +126,7 @@ export interface Subscription {
   leave(): void;
 }
 
-/** A refusal of the hub, or why it cannot be reached. */
+/** A refusal by the hub, or the reason why it cannot be reached. */
 export class WatchboxError extends Error {
   constructor(message: string, answer?: { status?: number; code?: string; retryAfter?: number });
   /** The HTTP status; 0 where there was no answer, 307 for any redirect. */
@@ -157,14 +157,14 @@ export interface EventMap {
 }
 
 /**
- * A client of a hub: one session, with one stream for all that it joins.
+ * A client of a hub: one session, with one stream for all joined groups.
  *
  * The stream reconnects by itself and resumes after the last message, so that each message is delivered
  * once and in order; a gap event reports messages that can no longer be delivered. A reloaded page resumes, too, with
  * the filters that it joins again within ten seconds.
  *
- * An answer is final if it is 204, 401 or 403, or a problem of the hub's own. Any other, as a 404 of a proxy
- * while the hub is replaced, is final only before the hub has answered for the first time. Redirects are not
+ * 204, 401, 403 and the hub's own errors (problem+json) are final. Any other answer, such as a proxy's 404 while the
+ * hub is replaced, is final only before the hub has answered for the first time. Redirects are not
  * followed, so that neither the session's secret nor a token reaches another host.
  */
 export class Watchbox extends EventTarget {
@@ -190,7 +190,7 @@ export class Watchbox extends EventTarget {
 
   /**
    * Publishes to a group: bytes (a Blob, an ArrayBuffer or a view of one) as they are, anything else as
-   * JSON. Retries until the hub has the message, once. Throws a WatchboxError if the hub refuses it.
+   * JSON. Retries until the hub has stored the message; it is stored once. Throws a WatchboxError if the hub refuses it.
    */
   publish(group: string, value?: unknown, options?: PublishOptions): Promise<Receipt>;
 
@@ -200,14 +200,14 @@ export class Watchbox extends EventTarget {
   /** Returns the retained messages of a group, or of all groups that a filter matches. */
   retained<T = unknown>(filter: string, options?: { signal?: AbortSignal }): Promise<Message<T>[]>;
 
-  /** Sends to the program that embeds the hub, and to nobody else. */
+  /** Sends to the program that embeds the hub only. */
   send(value: unknown, options?: { signal?: AbortSignal }): Promise<void>;
 
   /** Sends to one session, which gets the message as an event "direct". */
   sendTo(uid: string, value: unknown, options?: { signal?: AbortSignal }): Promise<Receipt>;
 
   /**
-   * Has the hub publish a message when this session ends without close(): at the end of the session timeout,
+   * Sets a message that the hub publishes when this session ends without close(): after the session timeout,
    * or options.delay after the session was lost. Waits until the stream is open.
    */
   setWill(group: string, value: unknown, options?: WillOptions): Promise<void>;

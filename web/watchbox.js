@@ -20,16 +20,16 @@
 /** The longest wait between two attempts, in ms, by default. */
 const MAX_DELAY = 30_000;
 
-/** How long an answer may take, and a stream until it is open, in ms. */
+/** How long an answer, or the opening of a stream, may take, in ms. */
 const MAX_SILENCE = 30_000;
 
-/** The slowest upload that is waited for, in bytes a ms. The size of a request adds to MAX_SILENCE. */
+/** The slowest upload that does not time out, in bytes per ms. The size of a request extends MAX_SILENCE. */
 const SLOWEST = 16;
 
-/** How long, in ms, the filters of a page before its reload are kept for it to join them again. */
+/** How long after a reload the page may join its earlier filters again and resume, in ms. */
 const REJOIN = 10_000;
 
-/** How many messages are kept meanwhile for each filter. */
+/** How many messages are kept for each such filter until it is joined. */
 const MAX_BACKLOG = 10_000;
 
 /** How often the position is saved while messages come, in ms. It is also saved on pagehide. */
@@ -77,7 +77,7 @@ function path(group) {
   return levels.map(encodeURIComponent).join("/");
 }
 
-/** A refusal of the hub, or why it cannot be reached. */
+/** A refusal by the hub, or the reason why it cannot be reached. */
 export class WatchboxError extends Error {
   /**
    * @param {string} message
@@ -106,7 +106,7 @@ export class WatchboxError extends Error {
  * @param {Response} response
  */
 async function refusal(response) {
-  if (response.type === "opaqueredirect") { // whose target a page may not see
+  if (response.type === "opaqueredirect") { // a page may not see its target
     return new WatchboxError("the answer is a redirect: use the address that it leads to", { status: 307 });
   }
   const media = mediaType(response);
@@ -190,14 +190,14 @@ function pause(asked, ms, signal) {
   });
 }
 
-/** @param {AbortSignal} signal which says why since Chrome 98 and Safari 15.4 */
+/** @param {AbortSignal} signal has its reason since Chrome 98 and Safari 15.4 */
 function reason(signal) {
   return signal.reason ?? new DOMException("watchbox: aborted", "AbortError");
 }
 
 /**
  * Returns a signal that aborts with the first of several, as AbortSignal.any does in newer browsers, or after a
- * time. release has to be called when it is not needed any more.
+ * time. Call release when the signal is no longer needed.
  * @param {AbortSignal[]} signals
  * @param {number} [ms]
  */
@@ -237,8 +237,8 @@ function deferred() {
 // ---- requests
 
 /**
- * Makes requests, with a token if there is one. Redirects are not followed, because the session's secret and a token
- * would follow them to other hosts.
+ * Makes requests, with a token if there is one. It does not follow redirects, because they would carry the session's
+ * secret and the token to other hosts.
  */
 class Requests {
   /**
@@ -503,7 +503,7 @@ class Link {
   #uid = "";
   #base = 1000; // the reconnection time from the hub, in ms
   #byFetch; // whether the next connection uses fetch
-  #alone = false; // filters are asked for one by one, because one of several was refused
+  #alone = false; // request filters one by one, because one of several was refused
   /** @type {AbortController | undefined} Stops #run; undefined if it does not run. */
   #running;
   /** @type {AbortController | undefined} Ends the calls that belong to one connection. */
@@ -761,7 +761,7 @@ class Link {
   }
 
   /**
-   * If one of several filters was refused, has them asked for one by one. Drops a filter that was refused
+   * If one of several filters was refused, requests them one by one. Drops a filter that was refused
    * alone. Does nothing if a filter was accepted before.
    * @param {WatchboxError} error
    * @returns {boolean} whether it handled the error
@@ -1033,7 +1033,7 @@ class Shared {
 
 /** @typedef {{id: string, filters: string[], backlog: [string, Message[]][], secret?: string}} Saved */
 
-/** The keys in use on this page. A second client with the same key keeps no state. */
+/** The keys in use on this page. A second client with the same key stores nothing. */
 const inUse = new Set();
 
 /** The state that a client keeps in its tab's sessionStorage for the next page. */
@@ -1091,7 +1091,7 @@ class Memory {
 // ---- the client
 
 /**
- * A callback and what it has had so far. backlog: messages that wait for it.
+ * A callback and what it has received so far. backlog: messages that wait for it.
  * @typedef {{filter: string, callback: (message: any) => void, resumed: boolean, first: string,
  *   retained: Map<string, string>, backlog?: Message[]}} Join
  */
@@ -1348,7 +1348,7 @@ export class Watchbox extends EventTarget {
    */
   #deliver(join, message) {
     if (message.retained) {
-      // It is sent for a new join. Others have had it already, as retained or as a live message.
+      // It is sent for a new join. Earlier joins have received it, as a retained or a live message.
       const had = join.resumed || join.retained.get(message.group) === message.id || reached(message.id, join.first);
       if (had) return;
       join.retained.set(message.group, message.id);
@@ -1366,7 +1366,7 @@ export class Watchbox extends EventTarget {
     try {
       join.callback(decode(message));
     } catch (error) {
-      queueMicrotask(() => { throw error; }); // an error of the page: it is reported, and other callbacks run
+      queueMicrotask(() => { throw error; }); // report the page's error, and run the other callbacks
     }
   }
 
@@ -1409,7 +1409,7 @@ export class Watchbox extends EventTarget {
     if (state === "waiting") this.#lose(error, delay);
     if (changed || state === "waiting") this.#emit("state", { state, error, delay });
     if (state !== "open" || !changed) return;
-    this.#caller.met = true; // where another tab has the stream, too
+    this.#caller.met = true; // also if another tab has the stream
     this.#letGo ??= setTimeout(() => [...this.#unclaimed.keys()].forEach((filter) => this.#forget(filter)), REJOIN);
     if (this.#will) this.#putWill().catch(() => {}); // a restarted hub has forgotten it; setWill has reported errors
     if (this.#lost) this.#emit("reconnect", { uid: this.#uid });

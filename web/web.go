@@ -30,7 +30,7 @@ var mediaTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// file is a file with what its response needs.
+// file is a file and the headers of its response.
 type file struct {
 	content   []byte
 	etag      string
@@ -40,8 +40,8 @@ type file struct {
 // Files are the files by name, relative to this folder.
 type Files map[string]file
 
-// New returns the files of the page: index.html, watchbox.js and, below assets/, what the page needs. The
-// page's URLs are relative: index.html has to be served at a path that ends in /, and the others next to it.
+// New returns index.html, watchbox.js and the files below assets/ that the page uses. The page's URLs are
+// relative: index.html has to be served at a path that ends in /, and the other files next to it.
 func New() Files {
 	h := Files{}
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// get asks for a file, with a header's name and value after it, if any.
+// get requests a file. header is the name and value of a request header, if any.
 func get(t *testing.T, method, name string, header ...string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequest(method, "/", nil)
@@ -81,21 +81,21 @@ func TestOtherNamesAreNotServed(t *testing.T) {
 	}
 }
 
-func TestThePolicyAllowsNothingInlineAndNothingForeign(t *testing.T) {
+func TestThePolicyAllowsNoInlineCodeAndNoForeignSources(t *testing.T) {
 	if !strings.HasPrefix(policy, "default-src 'none';") {
-		t.Errorf("the policy does not begin with nothing: %s", policy)
+		t.Errorf("the policy does not start with default-src none: %s", policy)
 	}
 	if m := regexp.MustCompile(`unsafe|\*|https?:|data:|blob:`).FindString(policy); m != "" {
 		t.Errorf("the policy has %q: %s", m, policy)
 	}
 	for _, directive := range []string{"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
-		if !strings.Contains(policy, directive) { // default-src does not stand for these
+		if !strings.Contains(policy, directive) { // default-src does not cover these
 			t.Errorf("the policy lacks %s", directive)
 		}
 	}
 }
 
-func TestAFileThatIsKnownIsNotSentAgain(t *testing.T) {
+func TestAFileWithAMatchingETagIsNotSentAgain(t *testing.T) {
 	tags := map[string]string{}
 	eachFile(t, func(name, _ string) {
 		etag := get(t, "GET", name).Header.Get("ETag")
@@ -140,13 +140,13 @@ func TestThePageLinksOnlyToExistingFilesByRelativeURLs(t *testing.T) {
 				t.Errorf("%q: status %d", address, r.StatusCode)
 			}
 		case address != "openapi.yaml" && address != "metrics" && address != "readyz" && address != "v1/groups":
-			t.Errorf("%q is no part of the HTTP surface", address)
+			t.Errorf("%q is not a path of the HTTP API", address)
 		}
 	}
 }
 
-// What the policy would refuse is not there, and data has no way to become HTML or script.
-func TestNothingIsInlineAndNoDataBecomesHTML(t *testing.T) {
+// The files contain nothing that the policy would refuse, and never parse data as HTML or script.
+func TestFilesHaveNoInlineCodeAndNeverParseDataAsHTML(t *testing.T) {
 	never := map[string]*regexp.Regexp{
 		".html": regexp.MustCompile(`(?i)<style|\sstyle\s*=|\son[a-z]+\s*=|javascript:|<script(?:\s+[^>]*)?>\s*[^<\s]`),
 		".js": regexp.MustCompile(`(?i)innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|setHTML` +

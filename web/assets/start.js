@@ -115,7 +115,7 @@ function addLine({ kind, time, group, marks = [], text, id }) {
   row.append(head, " ", element("span", "text", more > 0 ? text.slice(0, MAX_TEXT) : text));
   if (more > 0) row.append(" ", element("span", "mark", `and ${more} more characters`));
   waiting.push(row);
-  if (waiting.length > MAX_LINES) waiting.shift(); // a background tab has no frames
+  if (waiting.length > MAX_LINES) waiting.shift(); // animation frames do not run in a background tab
   if (waiting.length === 1) requestAnimationFrame(flush);
 }
 
@@ -330,7 +330,7 @@ function showGroup() {
   try {
     url = address(group()).href;
   } catch {
-    // Listen and Send show what is wrong.
+    // Listen and Send show the error.
   }
   $("curl-listen").textContent = url && `curl -N '${url}'`;
   $("curl-send").textContent = url && `curl -d 'hello' '${url}'`;
