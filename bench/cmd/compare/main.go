@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// server is one that scenarios run against. In its fields {addr} is the address that it listens on.
+// server is a server to measure. In its fields, {addr} stands for the address that it listens on.
 type server struct {
 	command   []string
 	subscribe string
@@ -38,7 +38,7 @@ var servers = map[string]server{
 	"r3labs":      {command: []string{"r3labs", "-addr", "{addr}"}, subscribe: "http://{addr}/events?stream={group}", publish: "http://{addr}/publish?stream={group}"},
 }
 
-// scenario is a load that is put on the hub and on the servers it is compared with.
+// scenario is a load to measure on the hub and on the servers it is compared with.
 type scenario struct {
 	name, what string
 	load       []string
@@ -51,10 +51,10 @@ type figure struct {
 	what      string
 	metric    string
 	reference string
-	reach     string
+	target    string
 }
 
-// The figures that several scenarios have.
+// Figures that several scenarios share.
 const (
 	perDelivery = "CPU µs per delivery"
 	delivery    = "server_cpu_us_per_delivery"
@@ -91,14 +91,14 @@ func scenarios(dur string) []scenario {
 func main() {
 	bin := flag.String("bin", "bin", "folder with watchbox, limit, bare, r3labs and loadgen")
 	dur := flag.Duration("dur", 10*time.Second, "how long each scenario runs on each server")
-	rounds := flag.Int("rounds", 3, "how often; the median counts")
+	rounds := flag.Int("rounds", 3, "how often to run each scenario; the median is printed")
 	only := flag.String("only", "", "scenarios to run, separated by commas; all if empty")
 	query := flag.String("query", "", "appended to the hub's subscribe URL, as ?format=raw")
 	flag.Parse()
 	wanted := func(name string) bool {
 		return *only == "" || slices.Contains(strings.Split(*only, ","), name)
 	}
-	fmt.Println("| scenario | watchbox | reference | ratio | reach | |")
+	fmt.Println("| scenario | watchbox | reference | ratio | target | |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")
 	for _, s := range scenarios(dur.String()) {
 		if !wanted(s.name) {
@@ -121,7 +121,7 @@ func main() {
 		if err != nil {
 			fail(o.name, err)
 		}
-		fmt.Printf("| %s: %s | %.6g | | | %s | %s |\n", o.name, o.what, value, o.reach, also)
+		fmt.Printf("| %s: %s | %.6g | | | %s | %s |\n", o.name, o.what, value, o.target, also)
 	}
 }
 
@@ -166,12 +166,12 @@ func (s *scenario) measure(bin string, rounds int, query string) error {
 			rest = strings.Join(also, ", ")
 		}
 		fmt.Printf("| %s: %s: %s | %.4g | %s %.4g | %.2f | %s | %s |\n",
-			s.name, s.what, f.what, median(ours), f.reference, median(theirs), median(ratios), f.reach, rest)
+			s.name, s.what, f.what, median(ours), f.reference, median(theirs), median(ratios), f.target, rest)
 	}
 	return nil
 }
 
-// servers returns the names of those that the scenario runs on, the hub first.
+// servers returns the names of the servers that the scenario runs on, the hub first.
 func (s *scenario) servers() []string {
 	list := []string{"watchbox"}
 	for _, f := range s.figures {
@@ -229,7 +229,7 @@ func (s server) launch(bin string) (addr string, stop func(), pid int, err error
 	}
 }
 
-// freeAddr returns an address that nobody listens on.
+// freeAddr returns an address without a listener.
 func freeAddr() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -239,7 +239,7 @@ func freeAddr() (string, error) {
 	return ln.Addr().String(), nil
 }
 
-// run starts the server, puts the load on it and returns what the load generator measured.
+// run starts the server, runs the load generator on it and returns the results.
 func (s *scenario) run(bin string, srv server) (map[string]float64, error) {
 	addr, stop, pid, err := srv.launch(bin)
 	if err != nil {

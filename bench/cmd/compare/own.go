@@ -15,8 +15,8 @@ var payload = bytes.Repeat([]byte("x"), 128)
 
 // own are figures of the hub alone: no other server offers the same.
 var own = []struct {
-	name, what, reach string
-	measure           func(base string, dur time.Duration) (value float64, also string, err error)
+	name, what, target string
+	measure            func(base string, dur time.Duration) (value float64, also string, err error)
 }{
 	{"ndjson", "4 publishers, 1,000 JSON strings of 128 bytes in a POST: messages/s", "≥ 500,000", batches},
 	{"raw", "format=raw: bytes on the wire above a payload of 128 bytes", "≤ 30", overhead("?format=raw")},
