@@ -19,7 +19,7 @@ import (
 	"github.com/watchbox-go/watchbox/client"
 )
 
-// pipes is a network in memory, whose waits are durable to synctest.
+// pipes is a network in memory, in which blocked goroutines are durably blocked for synctest.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -47,7 +47,7 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// timed runs a test on a clock of its own, with a client of a server with one handler.
+// timed runs a test with synctest's clock, a server with one handler, and a client of it.
 func timed(t *testing.T, handler http.HandlerFunc, test func(t *testing.T, c *client.Client), opts ...client.Option) {
 	synctest.Test(t, func(t *testing.T) {
 		network := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -75,7 +75,7 @@ func write(w http.ResponseWriter, text string) {
 	_ = http.NewResponseController(w).Flush()
 }
 
-// stalls are the stages at which an answer may come to a halt before the stream is open.
+// stalls are the stages at which an answer may stall before the stream is open.
 var stalls = map[string]func(w http.ResponseWriter, r *http.Request){
 	"before the header":                func(http.ResponseWriter, *http.Request) {},
 	"after the header":                 func(w http.ResponseWriter, _ *http.Request) { write(w, "") },
@@ -88,7 +88,7 @@ var stalls = map[string]func(w http.ResponseWriter, r *http.Request){
 	},
 }
 
-func TestAJoinAsksAgainWhenTheAnswerStalls(t *testing.T) {
+func TestJoinRetriesWhenTheAnswerStalls(t *testing.T) {
 	for stage, stall := range stalls {
 		for _, test := range []struct {
 			opts []client.Option
@@ -125,7 +125,7 @@ func TestAJoinAsksAgainWhenTheAnswerStalls(t *testing.T) {
 	}
 }
 
-func TestAJoinThatIsNotAnsweredEndsWithItsContextOrWithClose(t *testing.T) {
+func TestUnansweredJoinEndsWithItsContextOrWithClose(t *testing.T) {
 	for stage, stall := range stalls {
 		t.Run(stage, func(t *testing.T) {
 			handler := func(w http.ResponseWriter, r *http.Request) { stall(w, r); <-r.Context().Done() }
@@ -153,7 +153,7 @@ func TestAJoinThatIsNotAnsweredEndsWithItsContextOrWithClose(t *testing.T) {
 	}
 }
 
-func TestACallIsMadeAgainWhenItIsNotAnswered(t *testing.T) {
+func TestUnansweredCallIsRetried(t *testing.T) {
 	var asked atomic.Int32
 	timed(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -178,8 +178,8 @@ func TestACallIsMadeAgainWhenItIsNotAnswered(t *testing.T) {
 	}, client.WithAnswerTimeout(10*time.Second))
 }
 
-// A large message on a slow network may take longer than the timeout, which is one for progress.
-func TestASlowUploadIsNoSilence(t *testing.T) {
+// A large message on a slow network may take longer than the answer timeout, which restarts with each progress.
+func TestSlowUploadDoesNotTimeOut(t *testing.T) {
 	var asked atomic.Int32
 	const size = 100 << 10
 	timed(t, func(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +202,7 @@ func TestASlowUploadIsNoSilence(t *testing.T) {
 	})
 }
 
-// front is a proxy before a hub, which may answer itself.
+// front is a proxy in front of the hub. It answers itself while answers holds a handler.
 func (r *rig) front(answers *atomic.Pointer[http.HandlerFunc]) *httptest.Server {
 	r.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -217,7 +217,7 @@ func (r *rig) front(answers *atomic.Pointer[http.HandlerFunc]) *httptest.Server 
 	return srv
 }
 
-// foreign are answers that are not a hub's.
+// foreign are answers that do not come from a hub.
 var foreign = map[string]http.HandlerFunc{
 	"404 page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such site", http.StatusNotFound) },
 	"200 page": func(w http.ResponseWriter, _ *http.Request) {
@@ -239,8 +239,8 @@ var foreign = map[string]http.HandlerFunc{
 	},
 }
 
-// A proxy answers for the hub while that is replaced, and some networks for everything.
-func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
+// A proxy answers while the hub is replaced, and some networks answer every request with a login page.
+func TestForeignAnswersAreTemporaryOnceTheHubHasAnswered(t *testing.T) {
 	for name, answer := range foreign {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -289,8 +289,8 @@ func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
 	}
 }
 
-// Each call is made again until the hub has answered it: JSON that is not a hub's is no success of any call.
-func TestNoCallTakesJSONThatIsNotAHubs(t *testing.T) {
+// Each call is retried until the hub has answered: JSON from something else is not a success.
+func TestJSONFromSomethingElseIsNoSuccess(t *testing.T) {
 	r := newRig(t)
 	var answers atomic.Pointer[http.HandlerFunc]
 	r.front(&answers)
@@ -332,7 +332,7 @@ func TestNoCallTakesJSONThatIsNotAHubs(t *testing.T) {
 			t.Errorf("%s: %v", call.name, err)
 		}
 		if n := asked.Load(); n < 2 {
-			t.Errorf("%s took the answer", call.name)
+			t.Errorf("%s accepted the answer", call.name)
 			answers.Store(nil)
 		}
 	}
@@ -344,7 +344,7 @@ func TestNoCallTakesJSONThatIsNotAHubs(t *testing.T) {
 	}
 }
 
-// named returns an error if a call that has succeeded returned no id.
+// named returns an error if a successful call returned no id.
 func named(id string, err error) error {
 	if err == nil && id == "" {
 		return errors.New("it returned no id")
@@ -352,8 +352,8 @@ func named(id string, err error) error {
 	return err
 }
 
-// Before the hub has answered, the address may be wrong: nobody wants to wait for that to change.
-func TestAWrongAddressIsAnErrorAtOnce(t *testing.T) {
+// Before the first answer of the hub, the address may be wrong, and retries would only hide that.
+func TestWrongAddressIsAnImmediateError(t *testing.T) {
 	for name, answer := range foreign {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(answer)
@@ -377,8 +377,8 @@ func TestAWrongAddressIsAnErrorAtOnce(t *testing.T) {
 	}
 }
 
-// A problem of the hub's own stays final.
-func TestARefusalIsFinalThoughTheStreamWasOpen(t *testing.T) {
+// A problem+json answer with a code comes from the hub itself, so it is final.
+func TestRefusalOfTheHubIsFinalAfterTheStreamWasOpen(t *testing.T) {
 	r := newRig(t)
 	var answers atomic.Pointer[http.HandlerFunc]
 	r.front(&answers)
@@ -401,7 +401,7 @@ func TestARefusalIsFinalThoughTheStreamWasOpen(t *testing.T) {
 	}
 }
 
-func TestSecretsAndMessagesDoNotFollowARedirectToAnotherHost(t *testing.T) {
+func TestSecretsAndMessagesAreNotSentToAnotherHostByARedirect(t *testing.T) {
 	var reached atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
 	defer other.Close()
@@ -448,8 +448,8 @@ func TestRedirectsWithinTheHostAreFollowed(t *testing.T) {
 	h.are("x")
 }
 
-// A POST that a redirect turns into a GET would listen to the group.
-func TestAPublishIsNotTurnedIntoAGET(t *testing.T) {
+// If a redirect turned the POST into a GET, the client would subscribe to the group.
+func TestRedirectDoesNotTurnPublishIntoAGET(t *testing.T) {
 	r := newRig(t)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method == http.MethodPost {
@@ -466,7 +466,7 @@ func TestAPublishIsNotTurnedIntoAGET(t *testing.T) {
 	}
 }
 
-// The hub, which is asked for a heartbeat, ends a stream without one for 1.5 times as long.
+// The hub ends a stream that has sent no heartbeat for 1.5 times the requested interval.
 func TestHeartbeatsAreSentInTime(t *testing.T) {
 	const every = 10 * time.Second
 	var mu sync.Mutex // guards beats
@@ -482,7 +482,7 @@ func TestHeartbeatsAreSentInTime(t *testing.T) {
 			return
 		}
 		if got := r.URL.Query().Get("heartbeat"); got != every.String() {
-			t.Errorf("the stream is asked for with the heartbeat %q", got)
+			t.Errorf("the stream is requested with the heartbeat %q", got)
 		}
 		write(w, session)
 		<-r.Context().Done()
@@ -499,7 +499,7 @@ func TestHeartbeatsAreSentInTime(t *testing.T) {
 		}
 		for _, at := range beats {
 			if wait := at.Sub(last); wait > every+every/2 {
-				t.Errorf("a heartbeat comes %v after the one before", wait)
+				t.Errorf("a heartbeat comes %v after the previous one", wait)
 			}
 			last = at
 		}

@@ -59,7 +59,7 @@ func TestPublishBatchToSeveralGroups(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if n := len(r.history("#")); n != len(batch) {
-		t.Errorf("%d messages are in the log, want %d: a batch is taken as a whole, or refused", n, len(batch))
+		t.Errorf("%d messages are in the log, want %d: a batch is appended as a whole or refused", n, len(batch))
 	}
 	if _, _, err := c.PublishBatch(r.soon(), []client.Draft{{Group: "a", Msg: func() {}}}); err == nil {
 		t.Error("a function is published")
@@ -98,7 +98,7 @@ func TestRetainedReturnsAllValuesOfManyGroups(t *testing.T) {
 	}
 }
 
-func TestAWillMayStayAsTheGroupsValue(t *testing.T) {
+func TestWillMayBeRetained(t *testing.T) {
 	r := newRig(t, watchbox.WithSessionTimeout(100*time.Millisecond))
 	c, watch := r.client(), r.client()
 	_, h := r.join(watch, "status")
@@ -120,7 +120,7 @@ func TestAWillMayStayAsTheGroupsValue(t *testing.T) {
 	t.Error("the will is not retained")
 }
 
-// gate is a hub that holds back the first publishes.
+// gate is a hub that holds back publishes until the gate opens.
 type gate struct {
 	*rig
 	requests atomic.Int32
@@ -150,8 +150,8 @@ func newGate(t *testing.T, fail func(w http.ResponseWriter, r *http.Request) boo
 	return g
 }
 
-// crowd publishes with many callers at once, while the hub holds back the first requests, and returns what
-// each call returned.
+// crowd publishes n messages concurrently while the gate holds back the first requests, and returns the
+// results of the calls.
 func (g *gate) crowd(c *client.Client, n int, group func(i int) string) (ids []string, errs []error) {
 	g.Helper()
 	ids, errs = make([]string, n), make([]error, n)
@@ -170,7 +170,7 @@ func (g *gate) crowd(c *client.Client, n int, group func(i int) string) (ids []s
 	return ids, errs
 }
 
-// Each of many concurrent calls has the id of its own message, though few requests are made.
+// Each of many concurrent calls returns the id of its own message, although they share a few requests.
 func TestConcurrentPublishesAreSentTogether(t *testing.T) {
 	g := newGate(t, nil)
 	c := g.client()
@@ -189,11 +189,11 @@ func TestConcurrentPublishesAreSentTogether(t *testing.T) {
 		}
 	}
 	if got := g.requests.Load(); got > 10 {
-		t.Errorf("%d requests for %d messages, all but 4 of which waited", got, n)
+		t.Errorf("%d requests for %d messages: all but 4 should be sent together", got, n)
 	}
 }
 
-func TestOneRefusedMessageDoesNotFailThoseSentWithIt(t *testing.T) {
+func TestRefusedMessageDoesNotFailOthersInItsBatch(t *testing.T) {
 	g := newGate(t, nil)
 	bad := func(i int) bool { return i%10 == 7 }
 	_, errs := g.crowd(g.client(), 50, func(i int) string {
@@ -215,8 +215,8 @@ func TestOneRefusedMessageDoesNotFailThoseSentWithIt(t *testing.T) {
 	}
 }
 
-// A proxy with a small limit refuses a batch but none of its messages.
-func TestMessagesAreSentAloneIfAProxyRefusesThemTogether(t *testing.T) {
+// A proxy with a small size limit may refuse a batch but accept each of its messages.
+func TestMessagesAreSentSeparatelyIfAProxyRefusesTheBatchAsTooLarge(t *testing.T) {
 	g := newGate(t, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/v1/messages" {
 			return false
@@ -233,8 +233,8 @@ func TestMessagesAreSentAloneIfAProxyRefusesThemTogether(t *testing.T) {
 	}
 }
 
-// The hub refuses a batch as a whole, so the client has to find the message that it refuses.
-func TestOneRefusedMessageIsFoundByHalves(t *testing.T) {
+// The hub refuses a batch as a whole, so the client has to find the refused message.
+func TestRefusedMessageIsFoundByHalvingTheBatch(t *testing.T) {
 	g := newGate(t, nil)
 	c := g.client()
 	const waiting, bad = 64, 7
@@ -242,7 +242,7 @@ func TestOneRefusedMessageIsFoundByHalves(t *testing.T) {
 		if i != bad {
 			return "a"
 		}
-		for c.Waiting() < waiting-1 { // it is not one of the first four, which are sent alone
+		for c.Waiting() < waiting-1 { // the first four messages are sent alone
 			runtime.Gosched()
 		}
 		return "a/+"
@@ -260,8 +260,8 @@ func TestOneRefusedMessageIsFoundByHalves(t *testing.T) {
 	}
 }
 
-// Some proxies let only known paths, methods or media types through.
-func TestMessagesAreSentAloneBehindAProxyThatBlocksBatches(t *testing.T) {
+// Some proxies allow only known paths, methods or media types.
+func TestMessagesAreSentSeparatelyBehindAProxyThatBlocksBatches(t *testing.T) {
 	for _, status := range []int{400, 403, 404, 405, 415, 501} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			g := newGate(t, func(w http.ResponseWriter, r *http.Request) bool {
@@ -280,14 +280,14 @@ func TestMessagesAreSentAloneBehindAProxyThatBlocksBatches(t *testing.T) {
 				}
 			}
 			if n := g.batches.Load(); n < 1 || n > 4 {
-				t.Errorf("%d batches, want one of each sender at most", n)
+				t.Errorf("%d batches, want 1 to 4", n)
 			}
 		})
 	}
 }
 
-// The client does not try batches again at once, but it does after a minute.
-func TestABlockedPathForBatchesIsRememberedForAWhile(t *testing.T) {
+// After a proxy has blocked a batch, the client tries batches again a minute later.
+func TestBlockedBatchesAreNotRetriedForAMinute(t *testing.T) {
 	var blocked atomic.Bool
 	var batches, seq atomic.Int64
 	timed(t, func(w http.ResponseWriter, r *http.Request) {
@@ -324,7 +324,7 @@ func TestABlockedPathForBatchesIsRememberedForAWhile(t *testing.T) {
 			t.Error("no batch is sent")
 		}
 		if n := publish(); n != 0 {
-			t.Errorf("%d batches are sent though they are blocked", n)
+			t.Errorf("%d batches are sent although they are blocked", n)
 		}
 		blocked.Store(false)
 		time.Sleep(time.Minute) // synctest's clock
@@ -337,8 +337,9 @@ func TestABlockedPathForBatchesIsRememberedForAWhile(t *testing.T) {
 	})
 }
 
-// While the hub is replaced, a proxy may refuse a batch that the hub has appended, though its answer is lost.
-func TestABatchThatMayBeInTheLogIsNotSentAgainAlone(t *testing.T) {
+// While the hub is replaced, a proxy may refuse a batch that the hub has already appended but whose answer was
+// lost.
+func TestMessagesOfABatchThatMayBeInTheLogAreNotSentSeparately(t *testing.T) {
 	for _, status := range []int{403, 404, 405, 501} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			var attempts atomic.Int32
@@ -358,7 +359,7 @@ func TestABatchThatMayBeInTheLogIsNotSentAgainAlone(t *testing.T) {
 				return false
 			})
 			_, errs := g.crowd(g.client(), 20, func(int) string { return "a" })
-			if err := errors.Join(errs...); (err != nil) != (status == http.StatusForbidden) { // which is final, also from a proxy
+			if err := errors.Join(errs...); (err != nil) != (status == http.StatusForbidden) { // 403 is final, even from a proxy
 				t.Error(err)
 			}
 			if n := len(g.history("a")); n != 20 {
@@ -368,8 +369,8 @@ func TestABatchThatMayBeInTheLogIsNotSentAgainAlone(t *testing.T) {
 	}
 }
 
-// An answer that is lost is asked for again under the same key.
-func TestABatchWhoseAnswerIsLostIsAppendedOnce(t *testing.T) {
+// After a lost answer, the batch is sent again under the same key.
+func TestBatchWithLostAnswerIsAppendedOnce(t *testing.T) {
 	var lost atomic.Int32
 	var g *gate
 	g = newGate(t, func(_ http.ResponseWriter, r *http.Request) bool {
@@ -393,7 +394,7 @@ func TestABatchWhoseAnswerIsLostIsAppendedOnce(t *testing.T) {
 	}
 }
 
-func TestACallThatWaitsEndsWithItsContextOrWithClose(t *testing.T) {
+func TestWaitingPublishEndsWithItsContextOrWithClose(t *testing.T) {
 	g := newGate(t, nil)
 	c := g.client()
 	var callers sync.WaitGroup
@@ -416,7 +417,7 @@ func TestACallThatWaitsEndsWithItsContextOrWithClose(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if n := c.Waiting(); n != 0 {
-		t.Errorf("%d messages wait though their calls have ended", n)
+		t.Errorf("%d messages still wait after their calls have ended", n)
 	}
 	go publish(g.soon())
 	for c.Waiting() < 1 {
@@ -429,12 +430,12 @@ func TestACallThatWaitsEndsWithItsContextOrWithClose(t *testing.T) {
 	close(g.open)
 	callers.Wait()
 	if strings.Contains(strings.Join(g.history("a"), " "), "waits") {
-		t.Error("a message was sent though its call had ended before")
+		t.Error("a message was sent after its call had ended")
 	}
 }
 
-// One caller's messages keep their order while others publish.
-func TestEachCallersMessagesStayInOrder(t *testing.T) {
+// The order holds while other callers publish.
+func TestMessagesOfEachCallerStayInOrder(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	var callers sync.WaitGroup

@@ -20,36 +20,36 @@ type Client struct {
 	base string // the hub's address, without a slash at its end
 	uid  string
 
-	life  context.Context // ends when the client is closed: its cause says why
+	life  context.Context // ends when the client is closed, with the reason as its cause
 	end   context.CancelCauseFunc
 	wg    sync.WaitGroup // the goroutines
 	calls *queue[call]   // pending calls of callbacks
 	own   *http.Transport
 
-	// Semaphores of one: joins and leaves, and changes of the will, reach the hub one after the other.
+	// Semaphores of size one: joins and leaves reach the hub one after another, and so do changes of the will.
 	joining, willing chan struct{}
 
 	mu         sync.Mutex // guards the fields below
 	state      State
-	met        bool                   // the hub has answered once: the address is right
-	known      bool                   // the hub has had a stream of the session
+	answered   bool                   // the hub has answered once, so the address is right
+	known      bool                   // the session has had an open stream, so the hub knows it
 	joined     map[string]*membership // by filter
 	subs       []*Subscription        // in the order of their joins
 	will       *wireDraft
-	sending    int           // requests with messages to groups under way
-	posts      []*post       // wait for one of them to end
-	aloneUntil time.Time     // messages are not sent together before this time, because a proxy refused that
+	sending    int           // number of requests under way with messages to groups
+	posts      []*post       // messages that wait for one of these requests to end
+	aloneUntil time.Time     // until then messages are sent separately, because a proxy refused a batch
 	stream     *stream       // nil if nothing is joined
 	last       *stream       // the newest stream; it may have ended
-	changed    chan struct{} // closed and replaced when something changes that others wait for
+	changed    chan struct{} // closed and replaced on each change that await waits for
 }
 
-// ErrClosed says that the client was closed.
+// ErrClosed is returned by calls of a closed client.
 var ErrClosed = errors.New("watchbox: the client is closed")
 
-// New returns a client of the hub at an address such as http://127.0.0.1:1234, short 127.0.0.1:1234, or
-// https://example.org/hub for a hub that is mounted in an application. New does not connect; the first Join does. Close
-// the client when done.
+// New returns a client of the hub at an address such as http://127.0.0.1:1234 or, in short,
+// 127.0.0.1:1234. A hub that is mounted in an application has an address such as https://example.org/hub. New does
+// not connect; the first Join does. Close the client when done.
 func New(address string, opts ...Option) (*Client, error) {
 	base, err := remote.Address(address)
 	if err != nil {
@@ -77,7 +77,7 @@ func New(address string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// newTransport returns a transport of the client's own, with room for many concurrent requests.
+// newTransport returns the client's own transport, which keeps connections for many concurrent requests.
 func newTransport() *http.Transport {
 	t, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -88,8 +88,8 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// uidOf returns the uid of the session that a secret proves: a UUID of version 8 made from its SHA-256, as every
-// hub derives it.
+// uidOf returns the uid of the session with a secret: a UUID of version 8 made from the secret's SHA-256. Every hub
+// derives the same.
 func uidOf(secret string) string {
 	u := sha256.Sum256([]byte(secret))
 	u[6] = u[6]&0x0f | 0x80
@@ -97,12 +97,12 @@ func uidOf(secret string) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
-// UID returns the session's public name, to which others may send messages.
+// UID returns the session's uid. It is public: others use it to send messages to the session.
 func (c *Client) UID() string { return c.uid }
 
-// Close ends the session. It tells the hub, so that the session is gone at once and its will is not
-// sent, closes the stream, and makes pending calls return ErrClosed. When Close returns, no callback
-// runs and no goroutine is left. An error means that the hub could not be told.
+// Close ends the session. It sends a request to the hub to end the session at once without its will,
+// closes the stream, and makes pending calls return ErrClosed. When Close returns, no callback
+// runs and no goroutine is left. An error means that the request failed.
 //
 // A callback must not call Close, because Close waits for callbacks.
 func (c *Client) Close() error {
@@ -130,7 +130,7 @@ func (c *Client) Close() error {
 	return err
 }
 
-// endSession tells the hub that the session is over.
+// endSession ends the session at the hub.
 func (c *Client) endSession() error {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
@@ -144,7 +144,7 @@ func (c *Client) endSession() error {
 // sessionPath returns the path of one of the session's own resources.
 func (c *Client) sessionPath(what string) string { return "/v1/sessions/" + c.uid + what }
 
-// fail closes the client for good because the hub refuses it. OnDisconnect gets the error.
+// fail closes the client permanently because the hub refuses it. OnDisconnect gets the error.
 func (c *Client) fail(err error) {
 	c.end(err)
 	c.mu.Lock()

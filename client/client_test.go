@@ -51,8 +51,8 @@ func TestPublishedMessagesAreDelivered(t *testing.T) {
 	}
 }
 
-// TestAHundredClientsSurviveTenRestarts cuts all connections ten times, with the port closed for a
-// while, on one log.
+// TestAHundredClientsSurviveTenRestarts cuts all connections ten times and closes the port in between. The hub
+// keeps its log.
 func TestAHundredClientsSurviveTenRestarts(t *testing.T) {
 	r := newRig(t)
 	lost, back := new(atomic.Int64), new(atomic.Int64)
@@ -85,7 +85,7 @@ func TestAHundredClientsSurviveTenRestarts(t *testing.T) {
 	stop()
 	senders.Wait()
 	if lost.Load() != 1000 || back.Load() != 1000 {
-		t.Errorf("%d losses and %d returns, want 1000", lost.Load(), back.Load())
+		t.Errorf("OnDisconnect was called %d times and OnReconnect %d times, want 1000 each", lost.Load(), back.Load())
 	}
 	var total int
 	for n := range sent {
@@ -101,23 +101,23 @@ func TestAHundredClientsSurviveTenRestarts(t *testing.T) {
 	t.Logf("%d messages", total)
 }
 
-// wantInOrder fails unless each sender's messages are there, once and in order.
+// wantInOrder fails unless the list has each sender's messages once and in order.
 func wantInOrder(t *testing.T, list []string, sent []int) {
 	t.Helper()
 	next := make([]int, len(sent))
 	for _, text := range list {
 		var n, i int
 		if _, err := fmt.Sscan(text, &n, &i); err != nil || i != next[n] {
-			t.Fatalf("%q comes, want %d of %d", text, next[n], n)
+			t.Fatalf("got %q, want message %d of sender %d", text, next[n], n)
 		}
 		next[n]++
 	}
 	if !slices.Equal(next, sent) {
-		t.Fatalf("%v came, want %v", next, sent)
+		t.Fatalf("got %v messages of each sender, want %v", next, sent)
 	}
 }
 
-// history returns the payloads that a filter's groups hold.
+// history returns the stored payloads of a filter's groups.
 func (r *rig) history(filter string) (payloads []string) {
 	r.Helper()
 	var answer struct {
@@ -142,7 +142,7 @@ func (r *rig) get(path string, to any) {
 	}
 }
 
-// present is what the hub knows of a session.
+// present is the hub's information about a session.
 type present struct {
 	Streams int
 	Filters []string
@@ -199,7 +199,7 @@ func TestAllJoinsShareOneStream(t *testing.T) {
 	}
 }
 
-func TestTheLastLeaveClosesTheStream(t *testing.T) {
+func TestLastLeaveClosesTheStream(t *testing.T) {
 	r := newRig(t)
 	states := newHeard(t)
 	c := r.client(client.OnState(func(s client.State) { states.note("%v", s) }))
@@ -218,8 +218,8 @@ func TestTheLastLeaveClosesTheStream(t *testing.T) {
 	states.are("connecting", "open", "idle", "connecting", "open", "idle")
 }
 
-// TestALiveJoinMissesNothing joins and leaves while others publish and the network is cut.
-func TestALiveJoinMissesNothing(t *testing.T) {
+// TestJoinOnAnOpenStreamMissesNothing joins and leaves while others publish and the network is cut.
+func TestJoinOnAnOpenStreamMissesNothing(t *testing.T) {
 	r := newRig(t)
 	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }))
 	_, steady := r.join(c, "steady")
@@ -241,7 +241,7 @@ func TestALiveJoinMissesNothing(t *testing.T) {
 			r.cut()
 		}
 		sub, h := r.join(c, "busy")
-		from := sent.Load() + 2 // one may be under way
+		from := sent.Load() + 2 // one message may be under way
 		h.until("a hundred more", func(list []string) bool {
 			return len(list) > 0 && number(t, list[len(list)-1]) >= from+100
 		})
@@ -252,7 +252,7 @@ func TestALiveJoinMissesNothing(t *testing.T) {
 		last := int64(0)
 		for i, text := range list {
 			n := number(t, text)
-			// What came on the wire before the join had returned need not be whole.
+			// Messages from before the join returned may be incomplete.
 			if n <= last || n > from && (i == 0 || n != last+1) {
 				t.Fatalf("round %d: %d comes after %d; the join returned at %d", round, n, last, from)
 			}
@@ -298,7 +298,7 @@ func TestRetainedMessagesAreDeliveredOnce(t *testing.T) {
 	all.are("20", "21", "22")
 }
 
-func TestANewLogIsReportedAsAGap(t *testing.T) {
+func TestNewLogIsReportedAsAGap(t *testing.T) {
 	r := newRig(t)
 	gaps := newHeard(t)
 	c := r.client(client.OnGap(func(g client.Gap) { gaps.note("%s %s", g.Filter, g.Reason) }))
@@ -318,7 +318,7 @@ func TestANewLogIsReportedAsAGap(t *testing.T) {
 	a.are("1", "3")
 }
 
-func TestAKickClosesTheClient(t *testing.T) {
+func TestKickClosesTheClient(t *testing.T) {
 	r := newRig(t)
 	calls := newHeard(t)
 	c := r.client(client.OnDisconnect(func(err error) { calls.note("%v", err) }), client.OnState(func(s client.State) { calls.note("%v", s) }))
@@ -336,7 +336,7 @@ func TestAKickClosesTheClient(t *testing.T) {
 	}
 }
 
-func TestARefusedJoinDoesNotAffectOthers(t *testing.T) {
+func TestRefusedJoinDoesNotAffectOthers(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	refused := func() {
@@ -407,7 +407,7 @@ func TestFinalAnswersCloseTheClient(t *testing.T) {
 	}
 }
 
-func TestATokenIsRenewed(t *testing.T) {
+func TestRefusedTokenIsRenewed(t *testing.T) {
 	r := newRig(t)
 	var valid atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -419,7 +419,7 @@ func TestATokenIsRenewed(t *testing.T) {
 	}))
 	defer srv.Close()
 	r.leadsTo(srv.Listener.Addr().String())
-	token := int64(-1) // the first is out of date
+	token := int64(-1) // the first token is out of date
 	c := r.client(client.WithToken(func(context.Context) (string, error) {
 		defer func() { token = valid.Load() }()
 		return fmt.Sprint(token), nil
@@ -439,8 +439,8 @@ func TestATokenIsRenewed(t *testing.T) {
 	})
 }
 
-// TestASlowCallbackSlowsTheStreamDown checks that the client stops reading while callbacks are slow.
-func TestASlowCallbackSlowsTheStreamDown(t *testing.T) {
+// TestSlowCallbackPausesTheStream checks that the client stops reading while callbacks are slow.
+func TestSlowCallbackPausesTheStream(t *testing.T) {
 	r := newRig(t)
 	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }))
 	release, n := make(chan struct{}), 0
@@ -458,7 +458,7 @@ func TestASlowCallbackSlowsTheStreamDown(t *testing.T) {
 	for range messages {
 		r.publish("a", big)
 	}
-	if sent := r.session(c).Sent.Messages; sent > messages/2 { // 15 MB are in the client
+	if sent := r.session(c).Sent.Messages; sent > messages/2 { // half of them are 15 MB
 		t.Errorf("%d messages were sent", sent)
 	}
 	close(release)
@@ -469,7 +469,7 @@ func TestASlowCallbackSlowsTheStreamDown(t *testing.T) {
 	}
 }
 
-func TestACallbackMayJoinAndPublish(t *testing.T) {
+func TestCallbackMayJoinAndPublish(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	inner := newHeard(t)
@@ -505,7 +505,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	h.are("2")
 }
 
-func TestMessagesInALoop(t *testing.T) {
+func TestLoopOverMessages(t *testing.T) {
 	r := newRig(t)
 	c, sender := r.client(), r.client()
 	ctx, cancel := context.WithCancel(r.soon())
@@ -538,7 +538,7 @@ func TestMessagesInALoop(t *testing.T) {
 	}
 }
 
-func TestAWillIsSentUnlessTheClientIsClosed(t *testing.T) {
+func TestWillIsSentUnlessTheClientIsClosed(t *testing.T) {
 	r := newRig(t, watchbox.WithSessionTimeout(100*time.Millisecond))
 	watch := r.client()
 	_, h := r.join(watch, "wills")
@@ -566,7 +566,7 @@ func TestAWillIsSentUnlessTheClientIsClosed(t *testing.T) {
 	h.are("it was lost")
 }
 
-func TestTheProgramAnswers(t *testing.T) {
+func TestProgramMayReplyToSend(t *testing.T) {
 	r := newRig(t)
 	r.hub.OnMessage(func(m watchbox.Message) {
 		if _, err := m.Reply(context.Background(), "you said "+m.Text()); err != nil {
@@ -587,7 +587,7 @@ func TestTheProgramAnswers(t *testing.T) {
 	direct.are("you said hello", "psst")
 }
 
-func TestCloseDuringOtherCalls(t *testing.T) {
+func TestCloseMayRunDuringOtherCalls(t *testing.T) {
 	r := newRig(t)
 	for range 30 {
 		c := r.client()
@@ -611,7 +611,7 @@ func TestCloseDuringOtherCalls(t *testing.T) {
 	}
 }
 
-func TestAnAddressMayBeAHostAndAPort(t *testing.T) {
+func TestAddressMayBeAHostAndAPort(t *testing.T) {
 	r := newRig(t)
 	c, err := client.New(r.addr)
 	if err != nil {
@@ -628,7 +628,7 @@ func TestInvalidAddressesAndOptionsAreRefused(t *testing.T) {
 		c, err := client.New(bad)
 		if err == nil {
 			_ = c.Close()
-			t.Errorf("%q is taken", bad)
+			t.Errorf("the address %q is accepted", bad)
 		} else if !strings.Contains(err.Error(), "write HOST:PORT, or a URL such as http://") {
 			t.Errorf("%q: the error %q does not say what to write", bad, err)
 		}
@@ -636,7 +636,7 @@ func TestInvalidAddressesAndOptionsAreRefused(t *testing.T) {
 	for _, bad := range []client.Option{client.WithSecret("short"), client.WithHeartbeat(1), client.WithMaxDelay(0)} {
 		if c, err := client.New("http://a", bad); err == nil {
 			_ = c.Close()
-			t.Error("a bad option is taken")
+			t.Error("an invalid option is accepted")
 		}
 	}
 }

@@ -5,7 +5,7 @@ import "context"
 // call is a pending call of a callback. One of its fields is set.
 type call struct {
 	message    *Message
-	to         []*Subscription // who gets the message
+	to         []*Subscription // the subscriptions that get the message
 	direct     *Message
 	gap        *Gap
 	disconnect error
@@ -41,21 +41,21 @@ func (c *Client) make(t *call) {
 			}
 		}
 	case t.direct != nil:
-		tell(c.onDirect, *t.direct)
+		invoke(c.onDirect, *t.direct)
 	case t.gap != nil:
-		tell(c.onGap, *t.gap)
+		invoke(c.onGap, *t.gap)
 	case t.disconnect != nil:
-		tell(c.onDisconnect, t.disconnect)
+		invoke(c.onDisconnect, t.disconnect)
 	case t.reconnect:
 		if c.onReconnect != nil {
 			c.onReconnect()
 		}
 	case t.state != nil:
-		tell(c.onState, *t.state)
+		invoke(c.onState, *t.state)
 	}
 }
 
-func tell[T any](f func(T), v T) {
+func invoke[T any](f func(T), v T) {
 	if f != nil {
 		f(v)
 	}

@@ -12,13 +12,13 @@ type Draft struct {
 	Group string
 	Msg   any           // a string as text, a []byte as bytes, anything else as its JSON
 	Event string        // the SSE event name; "" for none
-	TTL   time.Duration // after which the message expires; 0 for never
+	TTL   time.Duration // the message expires after it; 0 for never
 
-	// Retain makes this the group's retained message. One with an empty string clears it.
+	// Retain makes this the group's retained message. An empty message clears it.
 	Retain bool
 }
 
-// wireDraft is a message as it is sent to the hub: a line of a batch, or a will.
+// wireDraft is the JSON of a message to the hub: a line of a batch, or a will.
 type wireDraft struct {
 	Group    string          `json:"group"`
 	Msg      json.RawMessage `json:"msg"`
@@ -44,7 +44,7 @@ func (d *Draft) wire() (*wireDraft, error) {
 	return newWireDraft(d.Group, d.Msg, r)
 }
 
-// newWireDraft returns a message with what options have set in a request.
+// newWireDraft returns a message with the options that are set in a request.
 func newWireDraft(group string, v any, r *request) (*wireDraft, error) {
 	d := &wireDraft{Group: group}
 	d.set(r)
@@ -61,7 +61,7 @@ func newWireDraft(group string, v any, r *request) (*wireDraft, error) {
 	return d, nil
 }
 
-// set takes over what options have set in a request.
+// set copies the options that are set in a request.
 func (d *wireDraft) set(r *request) {
 	if r.query.Has("event") {
 		name := r.query.Get("event")
@@ -71,13 +71,13 @@ func (d *wireDraft) set(r *request) {
 	d.Retain = r.query.Get("retain") == "true"
 }
 
-// setText sets text. JSON could not hold it as it is if it is not UTF-8.
+// setText sets text. Text that is not valid UTF-8 is sent as base64, because JSON cannot contain it.
 func (d *wireDraft) setText(s string) {
 	if !utf8.ValidString(s) {
 		d.setBytes([]byte(s))
 		return
 	}
-	d.Msg, _ = json.Marshal(s) // a string has JSON
+	d.Msg, _ = json.Marshal(s) // cannot fail for a string
 }
 
 func (d *wireDraft) setBytes(b []byte) {

@@ -10,12 +10,12 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// Error is a hub's refusal.
+// Error is a refusal by the hub.
 type Error struct {
 	Status     int           // the HTTP status; 0 if the hub ended the stream with a reason
 	Code       string        // stable, such as too-many-filters; "" if the answer has none
-	Detail     string        // says what is wrong
-	RetryAfter time.Duration // how long the hub asks to wait before a retry; 0 if it does not
+	Detail     string        // a description of the error
+	RetryAfter time.Duration // the wait before a retry that the hub asks for; 0 for none
 }
 
 // Error returns the detail and the code.
@@ -23,16 +23,16 @@ func (e *Error) Error() string { return "watchbox: " + (*remote.Refusal)(e).Erro
 
 func (e *Error) temporary() bool { return (*remote.Refusal)(e).Temporary() }
 
-// uncertain reports whether the hub may have done what was requested, though this is not the answer to it: a proxy may
-// have lost that. No proxy answers 4xx or 501 after the hub has done something.
+// uncertain reports whether the hub may have executed the request although this answer is an error, because a proxy
+// lost the hub's answer. A proxy does not answer 4xx or 501 after the hub has executed a request.
 func (e *Error) uncertain() bool { return e.Status/100 != 4 && e.Status != http.StatusNotImplemented }
 
-// refusal returns the error that an answer is.
+// refusal returns the error for an answer.
 func refusal(status int, header http.Header, body []byte) *Error {
 	return (*Error)(remote.NewRefusal(status, header, body))
 }
 
-// streamError is an error of the stream as the user gets it.
+// streamError returns an error of the stream in the form that users get.
 func streamError(err error) error {
 	if refused, ok := errors.AsType[*sse.StatusError](err); ok {
 		return refusal(refused.Code, refused.Header, refused.Body)
@@ -40,16 +40,16 @@ func streamError(err error) error {
 	return fmt.Errorf("watchbox: %w", err)
 }
 
-// final reports whether an answer ends what it answers.
+// final reports whether the call or stream with this answer is not retried.
 func (c *Client) final(e *Error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return (*remote.Refusal)(e).Final(c.met)
+	return (*remote.Refusal)(e).Final(c.answered)
 }
 
-// meet notes that the hub has answered.
-func (c *Client) meet() {
+// noteAnswer records that the hub has answered.
+func (c *Client) noteAnswer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.met = true
+	c.answered = true
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox/client"
 )
 
-// hub serves one for an example and returns its address.
+// hub starts a hub for an example and returns it with its address.
 func hub() (h *watchbox.Hub, address string, end func()) {
 	h, err := watchbox.New()
 	if err != nil {

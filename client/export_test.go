@@ -1,6 +1,6 @@
 package client
 
-// Waiting returns how many messages wait to be sent with others.
+// Waiting returns the number of messages that wait to be sent with others.
 func (c *Client) Waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

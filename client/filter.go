@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// matches reports whether a filter matches a group, by the rules of MQTT 5.0, 4.7, which the hub uses. The
-// client needs it because the stream does not say which of its filters a message matched.
+// matches reports whether a filter matches a group by the hub's rules (MQTT 5.0, 4.7). The client needs it
+// because the stream does not contain which of its filters a message matches.
 func matches(filter, group string) bool {
 	if strings.HasPrefix(group, "$") && (filter[0] == '+' || filter[0] == '#') {
 		return false // 4.7.2
@@ -29,7 +29,7 @@ func matches(filter, group string) bool {
 	}
 }
 
-// escape returns a group or filter as the end of a path. Slashes stay slashes.
+// escape escapes a group or filter for the end of a path, and keeps its slashes.
 func escape(name string) string {
 	levels := strings.Split(name, "/")
 	for i, l := range levels {

@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	// maxSending is how many requests with messages to groups are under way at once. Messages that are
-	// published meanwhile wait, and are sent together.
+	// maxSending is the number of concurrent requests with messages to groups. Further messages wait and are
+	// sent together.
 	maxSending = 4
 
-	// gatherMessages and gatherBytes bound such a request.
+	// gatherMessages and gatherBytes bound the request with the waiting messages.
 	gatherMessages = 256
 	gatherBytes    = 256 << 10
 
-	// maxGathered is the largest message, in bytes, that waits for others. A larger one is sent at once: on a slow
-	// network it would hold them up.
+	// maxGathered is the largest message, in bytes, that waits for others. A larger one is sent at once,
+	// because it would delay the others on a slow network.
 	maxGathered = 16 << 10
 
-	// aloneFor is how long each message is sent in a request of its own after a proxy has refused batches.
+	// aloneFor is how long messages are sent separately after a proxy has refused a batch.
 	aloneFor = time.Minute
 )
 
 // post is a message to a group from one call of Publish.
 type post struct {
-	ctx   context.Context // the call's
+	ctx   context.Context // of the call
 	group string
 	req   *request     // sends it alone
-	done  chan outcome // has room for one
+	done  chan outcome // buffered: 1
 }
 
 type outcome struct {
@@ -42,8 +42,9 @@ type outcome struct {
 	alone bool // the caller has to send the message itself
 }
 
-// gathered reports whether the message may be sent with others. A message with a key from its caller may not, because the
-// hub has to find it by that key. An empty message may not, because a batch has no exact form for it.
+// gathered reports whether the message may be sent with others. A message with its caller's key must be sent
+// alone, because the hub looks it up by that key. So must an empty message, because a batch cannot represent it
+// exactly.
 func (p *post) gathered() bool {
 	return !p.req.ownKey && len(p.req.body) > 0 && len(p.req.body) <= maxGathered
 }
@@ -84,8 +85,8 @@ func (c *Client) send(p *post) (id string, err error) {
 	}
 }
 
-// withdraw removes a message that still waits. While the hub is down, messages of callers that have given up must not
-// pile up.
+// withdraw removes a message that still waits. Otherwise, while the hub is down, messages of callers that have given up
+// would accumulate.
 func (c *Client) withdraw(p *post) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +100,7 @@ func (c *Client) sendAlone(p *post) (id string, err error) {
 	return got.ID, err
 }
 
-// handOver ends a caller's own request. If messages wait, a goroutine takes its place and sends them.
+// handOver is called after a caller's own request. If messages wait, it starts a goroutine that sends them.
 func (c *Client) handOver() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,7 +115,8 @@ func (c *Client) handOver() {
 	})
 }
 
-// takePosts returns the messages for the next request. If there are none, it counts one request less.
+// takePosts returns the messages for the next request. If there are none, it decrements the number of
+// requests under way.
 func (c *Client) takePosts() []*post {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,10 +134,9 @@ func (c *Client) takePosts() []*post {
 	return batch
 }
 
-// sendBatch sends messages in one request. If the hub refuses it because of a message, it has appended none: the
-// halves are then sent, so that only messages that are refused themselves fail. The same is done if a proxy refuses
-// the request because it is too large. If a proxy refuses batches, the messages are sent alone, unless the hub may have
-// them already.
+// sendBatch sends messages in one request. If the hub refuses a message, it appends none of the batch. The batch is then
+// sent in two halves, so that only the refused messages fail. The same applies if a proxy refuses the request as too
+// large. If a proxy refuses batches, the messages are sent separately, unless the hub may have appended them already.
 func (c *Client) sendBatch(batch []*post) {
 	batch = slices.DeleteFunc(batch, func(p *post) bool { return p.ctx.Err() != nil })
 	switch len(batch) {
@@ -170,8 +171,8 @@ func (c *Client) sendBatch(batch []*post) {
 	}
 }
 
-// noBatches reports whether a refusal shows that batches do not reach the hub, though single messages may: a proxy
-// blocks the path or the media type, or the hub is older than the path.
+// noBatches reports whether a refusal shows that batches do not reach the hub although single messages may: a proxy
+// blocks the path or the media type, or the hub is too old to have the path.
 func (e *Error) noBatches() bool {
 	switch e.Status {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
@@ -180,8 +181,8 @@ func (e *Error) noBatches() bool {
 	return e.Code == "" && e.Status/100 == 4 && !e.temporary() && e.Status != http.StatusRequestEntityTooLarge
 }
 
-// stopGathering has the callers of a batch, and of all messages that wait, send their messages themselves. So do later
-// callers for a while.
+// stopGathering makes the callers of a batch and of all waiting messages send their messages separately. The same applies
+// to later callers for aloneFor.
 func (c *Client) stopGathering(batch []*post) {
 	c.mu.Lock()
 	c.aloneUntil = time.Now().Add(aloneFor)
@@ -196,13 +197,13 @@ func (c *Client) stopGathering(batch []*post) {
 // lines returns messages as the body of a batch.
 func lines(batch []*post) (body []byte) {
 	for _, p := range batch {
-		line, _ := json.Marshal(p.line()) // its parts have JSON
+		line, _ := json.Marshal(p.line()) // its parts are valid JSON
 		body = append(append(body, line...), '\n')
 	}
 	return body
 }
 
-// sendTogether makes the request with the messages, until all the calls have given up, and returns their ids.
+// sendTogether makes the request with the messages and returns their ids. It gives up when all callers have given up.
 func (c *Client) sendTogether(batch []*post, r *request) (ids []string, err error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -221,7 +222,7 @@ func (c *Client) sendTogether(batch []*post, r *request) (ids []string, err erro
 	}
 	epoch, first, err := parseID(got.First)
 	if err != nil || got.ID != fmt.Sprint(epoch, "-", first+uint64(len(batch))-1) {
-		return nil, fmt.Errorf("watchbox: the hub's answer to %d messages: they are %q to %q", len(batch), got.First, got.ID)
+		return nil, fmt.Errorf("watchbox: the hub answered %d messages with the ids %q to %q", len(batch), got.First, got.ID)
 	}
 	for i := range batch {
 		ids = append(ids, fmt.Sprint(epoch, "-", first+uint64(i)))

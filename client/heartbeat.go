@@ -19,7 +19,7 @@ func (c *Client) beat(s *stream) {
 		if c.State() != StateOpen {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(s.ctx, c.heartbeat) // then the next one follows
+		ctx, cancel := context.WithTimeout(s.ctx, c.heartbeat) // until the next heartbeat
 		if err := c.try(ctx, &request{method: http.MethodPost, path: c.sessionPath("/heartbeat")}); err != nil {
 			c.logger.Debug("heartbeat failed", "error", err)
 		}

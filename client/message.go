@@ -12,11 +12,11 @@ import (
 type Message struct {
 	ID    string // position in the hub's log
 	Group string
-	UID   string // uid of the sender's session; "" if it has none
+	UID   string // uid of the sender's session; "" for none
 	Event string // event name; "" for none
 	Time  time.Time
 
-	// Expires is when the message expires; zero for never.
+	// Expires is the time at which the message expires; zero for never.
 	Expires time.Time
 
 	// Retained is set if this is the group's retained message from before the join.
@@ -32,7 +32,7 @@ type Message struct {
 func (m Message) Text() string { return string(m.Data) }
 
 // Decode stores the payload in the value that v points to. A *string or a *[]byte takes any payload. For other
-// types the payload is decoded as JSON, also if it was sent as text or bytes.
+// types the payload is decoded as JSON, even if it was sent as text or bytes.
 func (m Message) Decode(v any) error {
 	switch to := v.(type) {
 	case *[]byte:
@@ -49,15 +49,15 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
-// Gap says that messages can no longer be delivered.
+// Gap reports messages that can no longer be delivered.
 type Gap struct {
-	Filter string // the join that misses messages
+	Filter string // the joined filter that misses messages
 	After  string // the missed messages come after this id
-	Oldest string // id of the first message that is still there; "" if there is none
+	Oldest string // id of the oldest message that is still stored; "" for none
 	Reason string // evicted, epoch (the hub has a new log) or slow
 }
 
-// wireMessage is a message as it is on the stream.
+// wireMessage is the JSON of a message on the stream.
 type wireMessage struct {
 	ID, Group, UID, Event, Encoding string
 	Time, Expires                   time.Time

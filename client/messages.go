@@ -10,8 +10,8 @@ import (
 //
 //	for m, err := range c.Messages(ctx, "foo") { … }
 //
-// The loop ends with ctx or with Close. If the hub refuses the join, or closes the client for good, the
-// error comes last, without a message. No callback of the client runs while the body of the loop runs.
+// The loop ends with ctx or with Close. If the hub refuses the join or the client, the
+// last iteration has the error and no message. No callback of the client runs while the body of the loop runs.
 func (c *Client) Messages(ctx context.Context, filter string) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
@@ -31,10 +31,10 @@ func (c *Client) Messages(ctx context.Context, filter string) iter.Seq2[Message,
 			return
 		}
 		defer func() {
-			stop() // releases a callback that waits to hand a message over
+			stop() // releases a callback that waits to pass on a message
 			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 			defer cancel()
-			_ = sub.Leave(bounded) // an error means that the hub may go on sending, which does no harm
+			_ = sub.Leave(bounded) // after an error the hub may continue to send, which is harmless
 		}()
 		for {
 			select {

@@ -33,30 +33,30 @@ func defaults() config {
 	return config{answer: 30 * time.Second, maxDelay: 30 * time.Second, logger: slog.New(slog.DiscardHandler)}
 }
 
-// OnDisconnect has f called once when the open stream is lost, however many attempts it takes to
-// reconnect, and when the client is closed for good because the hub refuses it. In that case State is
-// StateClosed, and the error is an *Error that says why.
+// OnDisconnect calls f once when the open stream is lost, regardless of the number of attempts to
+// reconnect. It also calls f when the client is closed permanently because the hub refuses it. State is then
+// StateClosed, and the error is an *Error with the reason.
 func OnDisconnect(f func(error)) Option {
 	return func(c *config) error { c.onDisconnect = f; return nil }
 }
 
-// OnReconnect has f called when the stream is open again after a loss.
+// OnReconnect calls f when the stream is open again after a loss.
 func OnReconnect(f func()) Option { return func(c *config) error { c.onReconnect = f; return nil } }
 
-// OnGap has f called for each filter that misses messages which can no longer be delivered. All later
+// OnGap calls f for each filter with messages that can no longer be delivered. All later
 // messages follow.
 func OnGap(f func(Gap)) Option { return func(c *config) error { c.onGap = f; return nil } }
 
-// OnDirect has f called with messages to this session alone. They are delivered over the stream, so something has
-// to be joined.
+// OnDirect calls f with messages to this session alone. They are delivered over the stream, so at least one filter
+// must be joined.
 func OnDirect(f func(Message)) Option { return func(c *config) error { c.onDirect = f; return nil } }
 
-// OnState has f called with each change of State.
+// OnState calls f with each change of State.
 func OnState(f func(State)) Option { return func(c *config) error { c.onState = f; return nil } }
 
 // WithSecret sets the session's secret, 16 to 128 visible ASCII characters chosen at random, so that
-// a restarted program continues its session. Only one client at a time may use a secret: a second one's joins
-// would change the first one's stream. By default the client generates a secret.
+// a restarted program continues its session. Only one client at a time may use a secret: the joins of a
+// second client would change the stream of the first. By default the client generates a secret.
 func WithSecret(secret string) Option {
 	return func(c *config) error {
 		ok := len(secret) >= 16 && len(secret) <= 128
@@ -71,8 +71,8 @@ func WithSecret(secret string) Option {
 	}
 }
 
-// WithHTTPClient makes all requests with h. Its Timeout is not applied to the stream, and Close
-// leaves its connections alone. A redirect is followed only where it keeps the method and the host (or
+// WithHTTPClient makes all requests with h. Its Timeout does not apply to the stream, and Close
+// does not close its connections. A redirect is followed only if it keeps the method and the host (or
 // changes to HTTPS): secrets and messages are not sent anywhere else.
 func WithHTTPClient(h *http.Client) Option {
 	return func(c *config) error { c.http = h; return nil }
@@ -80,28 +80,28 @@ func WithHTTPClient(h *http.Client) Option {
 
 // WithToken sends the token that f returns as Authorization: Bearer with every request. f is called for each
 // request, by several goroutines concurrently, so it should cache a valid token. When the hub refuses
-// a token with 401, f is called once more before the refusal is final. Before the token of the open stream
-// expires, f is called, too: the stream goes on with a new token. From the last tenth of a token's life on, f
-// should return the next one.
+// a token with 401, f is called once more before the refusal is final. f is also called before the token of the
+// open stream expires, and the stream continues with the new token. In the last tenth of a token's lifetime, f should
+// return the next one.
 func WithToken(f func(ctx context.Context) (string, error)) Option {
 	return func(c *config) error { c.token = f; return nil }
 }
 
-// WithHeartbeat has the client send a heartbeat every d, 100ms to 1h. The hub ends the stream when none
-// came for 1.5 d, and so notices a lost client sooner than by the network. It costs a request every d.
+// WithHeartbeat makes the client send a heartbeat every d, 100ms to 1h. The hub ends the stream if none
+// arrives for 1.5 d, and so notices a lost client sooner than through the network. It costs a request every d.
 func WithHeartbeat(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 100*time.Millisecond || d > time.Hour {
-			return fmt.Errorf("a heartbeat is from 100ms to 1h, not %v", d)
+			return fmt.Errorf("the heartbeat must be from 100ms to 1h, not %v", d)
 		}
 		c.heartbeat = d
 		return nil
 	}
 }
 
-// WithAnswerTimeout bounds the wait for an answer, 30 seconds by default: a call is made again when nothing of
-// its request was taken, and nothing of its answer came, for d; the stream is asked for again when
-// it was not open d after it was asked for.
+// WithAnswerTimeout bounds the wait for an answer, 30 seconds by default. A call is retried if no part of its
+// request or answer was transferred for d. An attempt to open the stream is repeated if the stream is not open
+// after d.
 func WithAnswerTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
@@ -112,12 +112,12 @@ func WithAnswerTimeout(d time.Duration) Option {
 	}
 }
 
-// WithMaxDelay bounds the random part of the wait before a retry, which doubles with each failure in a
-// row. The default is 30 seconds.
+// WithMaxDelay bounds the random part of the wait before a retry, which doubles with each consecutive
+// failure. The default is 30 seconds.
 func WithMaxDelay(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return fmt.Errorf("the longest delay is above 0, not %v", d)
+			return fmt.Errorf("the maximum delay must be above 0, not %v", d)
 		}
 		c.maxDelay = d
 		return nil

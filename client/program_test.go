@@ -2,7 +2,7 @@ package client
 
 import "testing"
 
-func TestAProgramThatFailsIsFinal(t *testing.T) {
+func TestProgramFailedIsNotTemporary(t *testing.T) {
 	for e, want := range map[*Error]bool{
 		{Status: 500, Code: "program-failed"}: false, {Status: 500, Code: "internal"}: true, {Status: 500}: true, {Status: 503, Code: "shutting-down"}: true,
 	} {

@@ -23,7 +23,7 @@ func Event(name string) PublishOption {
 	return func(r *request) { r.query.Set("event", name) }
 }
 
-// TTL has the message expire after d, a millisecond or more.
+// TTL makes the message expire after d, which is a millisecond or more.
 func TTL(d time.Duration) PublishOption {
 	return func(r *request) { r.query.Set("ttl", d.String()) }
 }
@@ -34,20 +34,20 @@ func Retain() PublishOption {
 	return func(r *request) { r.query.Set("retain", "true") }
 }
 
-// IdempotencyKey has a message be appended once, however often it is sent under this key of 1 to 128
-// visible ASCII characters, for example by a program that was restarted with the same secret. By default each call has a
-// key of its own.
+// IdempotencyKey sets a key of 1 to 128 visible ASCII characters. A message that is sent several times under the same
+// key and secret is appended once, for example after a restart of the program. By default each call has a key of its
+// own.
 func IdempotencyKey(key string) PublishOption {
 	return func(r *request) { r.key = key }
 }
 
 // Publish sends a message to a group: a string as text, a []byte as bytes, anything else as its JSON.
-// It retries until the hub has appended the message, once, and returns its id; or until the hub refuses it, with an
-// *Error; or until ctx ends, when the hub may have the message or not. It needs no stream.
+// It retries until the hub has appended the message, which happens once, and returns its id. If the hub refuses the
+// message, the error is an *Error. If ctx ends, the hub may or may not have appended it. Publish needs no stream.
 //
-// Calls that run at once are sent together when several wait. Each still has its own id or error.
+// Messages of concurrent calls may be sent in one request. Each call still returns its own id or error.
 //
-// A hub without a store on disk has forgotten its messages and the keys after a restart.
+// A hub without a store on disk loses its messages and keys in a restart.
 func (c *Client) Publish(ctx context.Context, group string, v any, opts ...PublishOption) (id string, err error) {
 	r, err := encode("/v1/groups/"+escape(group), v, opts)
 	if err != nil {
@@ -56,14 +56,14 @@ func (c *Client) Publish(ctx context.Context, group string, v any, opts ...Publi
 	return c.send(&post{ctx: ctx, group: group, req: r})
 }
 
-// SendTo sends a message to one session, as Publish does to a group. Its OnDirect gets the message.
+// SendTo sends a message to one session, as Publish does to a group. The session's OnDirect gets the message.
 func (c *Client) SendTo(ctx context.Context, uid string, v any, opts ...PublishOption) (id string, err error) {
 	return c.post(ctx, "/v1/sessions/"+url.PathEscape(uid), v, opts)
 }
 
-// Send sends a message to the program that embeds the hub, and to nobody else. It returns when the program has
-// the message or has queued it, and fails with an *Error with the code nobody-listens if the program has no OnMessage. The
-// message is in no log; its id is its idempotency key.
+// Send sends a message only to the program that embeds the hub. It returns when the message is queued for the program's
+// OnMessage. Without an OnMessage, the error is an *Error with the code nobody-listens. The message is not stored; its id
+// is its idempotency key.
 func (c *Client) Send(ctx context.Context, v any, opts ...PublishOption) (id string, err error) {
 	r, err := encode("/v1/server", v, opts)
 	if err == nil {
@@ -75,8 +75,8 @@ func (c *Client) Send(ctx context.Context, v any, opts ...PublishOption) (id str
 	return r.key, nil
 }
 
-// PublishBatch publishes messages to several groups: next to each other in the log, all of them or
-// none. It returns the ids of the first and the last. It retries as Publish does, under one key. The only
+// PublishBatch publishes messages to several groups. They are adjacent in the log, and either all or
+// none are appended. It returns the ids of the first and the last. It retries as Publish does, under one key. The only
 // option that applies is IdempotencyKey.
 func (c *Client) PublishBatch(ctx context.Context, batch []Draft, opts ...PublishOption) (first, last string, err error) {
 	var body []byte
@@ -104,7 +104,7 @@ func (c *Client) post(ctx context.Context, path string, v any, opts []PublishOpt
 	return got.ID, err
 }
 
-// receipt is the hub's answer about what it has appended. First is the id of the first of several messages.
+// receipt is the hub's answer to a publish. First is the id of the first message of a batch.
 type receipt struct{ ID, First string }
 
 // receipt makes a request that is answered with a receipt. JSON without ids is not from a hub.

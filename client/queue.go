@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// most is how many bytes may wait in a queue before push blocks.
+// most is the number of bytes in a queue from which push blocks.
 const most = 1 << 20
 
 // overhead is added to the size of each item.
@@ -17,7 +17,7 @@ type queue[T any] struct {
 	moved            sync.Cond
 	items            []T
 	bytes            int
-	relaxed          int // number of calls that need it to be unbounded now
+	relaxed          int // number of calls that need the queue to be unbounded
 	finished, closed bool
 }
 
@@ -27,7 +27,8 @@ func newQueue[T any]() *queue[T] {
 	return q
 }
 
-// push adds an item of this size, and waits for room. Once the queue is finished it does nothing.
+// push waits until the queue is below its bound and adds an item of this size. It does nothing once the queue is
+// finished.
 func (q *queue[T]) push(item T, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,7 +67,7 @@ func (q *queue[T]) take(ctx context.Context) []T {
 	return items
 }
 
-// put adds an item that does not count against the bound, without waiting.
+// put adds an item without waiting. The item does not count against the bound.
 func (q *queue[T]) put(item T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -76,7 +77,7 @@ func (q *queue[T]) put(item T) {
 	}
 }
 
-// finish drops all items, and all that are pushed later. Items that are put later are still taken.
+// finish drops all items, present ones and those pushed later. Items that are put later are still taken.
 func (q *queue[T]) finish() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,7 +93,7 @@ func (q *queue[T]) close() {
 	q.moved.Broadcast()
 }
 
-// dropped reports whether the queue was finished, so that items taken before have to be dropped, too.
+// dropped reports whether the queue is finished. Items taken before must then be dropped, too.
 func (q *queue[T]) dropped() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

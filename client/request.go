@@ -21,10 +21,10 @@ const (
 	// goodbye bounds the last request of Close and of a loop over Messages.
 	goodbye = 5 * time.Second
 
-	// maxAnswer is the largest answer that is read, in bytes.
+	// maxAnswer is the number of bytes of an answer that are read.
 	maxAnswer = 64 << 10
 
-	// maxRedirects is how many redirects are followed for one request, as net/http has it.
+	// maxRedirects is the largest number of redirects for one request, the same as in net/http.
 	maxRedirects = 10
 
 	// firstDelay bounds the random wait before the first retry.
@@ -38,15 +38,15 @@ type request struct {
 	mediaType    string
 	body         []byte
 	key          string            // Idempotency-Key
-	ownKey       bool              // the caller has chosen it
-	divisible    bool              // it can be sent in parts, so that a proxy's refusal is final, too
-	lost         bool              // the hub may have done it, though its answer did not arrive
-	take         func([]byte) bool // takes the JSON of a success and reports whether it is a hub's; nil: the success has no body
-	header       func(http.Header) // gets the header of an answer that is no refusal; may be nil
-	largest      int64             // how large, in bytes, the answer may be; 0: maxAnswer
+	ownKey       bool              // the caller chose the key
+	divisible    bool              // it can be sent in parts, so a proxy's refusal is final for the whole
+	lost         bool              // the hub may have executed it, but the answer was lost
+	take         func([]byte) bool // reads the JSON of a success and reports whether it comes from a hub; nil: a success has no body
+	header       func(http.Header) // gets the header of a success; may be nil
+	largest      int64             // largest answer in bytes; 0: maxAnswer
 }
 
-// call makes a request until its outcome is certain: the hub has done it or refuses it. It also ends with
+// call repeats a request until its outcome is certain: the hub has executed or refused it. It also ends with
 // an error of WithToken's function.
 func (c *Client) call(ctx context.Context, r *request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -65,7 +65,7 @@ func (c *Client) call(ctx context.Context, r *request) error {
 			continue
 		case refused && c.final(e), errors.Is(err, errToken):
 			return err
-		case refused && r.divisible && e.Status == http.StatusRequestEntityTooLarge, // a proxy's: it has never let this through
+		case refused && r.divisible && e.Status == http.StatusRequestEntityTooLarge, // from a proxy, which has never let this through
 			refused && r.divisible && !r.lost && !e.temporary() && !e.uncertain():
 			return err
 		case refused:
@@ -87,7 +87,7 @@ func unsent(err error) bool {
 	return ok && e.Op == "dial"
 }
 
-// delay returns the wait after this many failures in a row: a random part of a time that doubles with each.
+// delay returns the wait after a number of consecutive failures: a random part of a time that doubles with each.
 func (c *Client) delay(failures int) time.Duration {
 	return rand.N(min(firstDelay<<min(failures, 20), c.maxDelay))
 }
@@ -105,7 +105,7 @@ func (c *Client) pause(ctx context.Context, why error, wait time.Duration) error
 	}
 }
 
-// gaveUp returns why a call was given up, with the last error before that.
+// gaveUp returns the reason why a call was given up, and the last error before.
 func gaveUp(ctx context.Context, last error) error {
 	cause := context.Cause(ctx)
 	if errors.Is(last, cause) || errors.Is(last, ctx.Err()) {
@@ -114,7 +114,7 @@ func gaveUp(ctx context.Context, last error) error {
 	return fmt.Errorf("%w: %w", cause, last)
 }
 
-// errToken says that WithToken's function has failed.
+// errToken marks errors of WithToken's function.
 var errToken = errors.New("watchbox: no token")
 
 // authorize adds the token and the secret.
@@ -146,7 +146,7 @@ func (c *Client) try(ctx context.Context, r *request) error {
 	if err != nil {
 		return &Error{Detail: err.Error()}
 	}
-	sent := 1 // how often Do sends the body: net/http repeats a request with a key if the connection is lost
+	sent := 1 // number of times that Do sends the body: net/http repeats a request with a key if the connection is lost
 	if len(r.body) > 0 {
 		req.Body = progress{req.Body, moved}
 		rewound := req.GetBody
@@ -169,14 +169,14 @@ func (c *Client) try(ctx context.Context, r *request) error {
 	if err != nil {
 		return fmt.Errorf("watchbox: %w", cmp.Or(context.Cause(ctx), err))
 	}
-	defer func() { _ = resp.Body.Close() }() // it has been read
+	defer func() { _ = resp.Body.Close() }() // the body has been read
 	r.lost = r.lost || sent > 1+redirects(resp)
 	answer, err := io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
 	return c.judge(r, resp, answer, err)
 }
 
-// judge returns the error that an answer is. A success of the hub's own is the JSON that the request takes, or has no
-// body if the request takes none. A refusal of its own is a problem with a code.
+// judge returns the error for an answer, or nil for a success. A success of the hub has the JSON that the request takes,
+// or no body if the request takes none. A refusal of the hub is a problem with a code.
 func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error) error {
 	bare := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusAccepted
 	full := resp.StatusCode/100 == 2 && !bare && remote.MediaType(resp.Header) == "application/json"
@@ -184,7 +184,7 @@ func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error
 	case full && cut != nil:
 		return fmt.Errorf("watchbox: the answer was cut short: %w", cut)
 	case r.take == nil && bare, r.take != nil && full && r.take(answer):
-		c.meet()
+		c.noteAnswer()
 		if r.header != nil {
 			r.header(resp.Header)
 		}
@@ -192,12 +192,12 @@ func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error
 	}
 	e := refusal(resp.StatusCode, resp.Header, answer)
 	if e.Code != "" {
-		c.meet()
+		c.noteAnswer()
 	}
 	return e
 }
 
-// redirects returns how many redirects led to an answer.
+// redirects returns the number of redirects that led to an answer.
 func redirects(resp *http.Response) (n int) {
 	for ; resp.Request != nil && resp.Request.Response != nil; resp = resp.Request.Response {
 		n++
@@ -205,7 +205,7 @@ func redirects(resp *http.Response) (n int) {
 	return n
 }
 
-// progress notes when more of a body is wanted.
+// progress calls moved for each read of a body.
 type progress struct {
 	io.ReadCloser
 	moved func()
@@ -216,8 +216,8 @@ func (p progress) Read(b []byte) (int, error) {
 	return p.ReadCloser.Read(b)
 }
 
-// withinHost returns a copy of an http.Client that leaves redirects alone which lead to another host, or
-// turn a request into a GET.
+// withinHost returns a copy of an http.Client that does not follow redirects to another host or redirects
+// that turn a request into a GET.
 func withinHost(h *http.Client) *http.Client {
 	own, next := *h, h.CheckRedirect
 	own.CheckRedirect = func(r *http.Request, via []*http.Request) error {

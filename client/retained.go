@@ -11,12 +11,12 @@ import (
 	"strconv"
 )
 
-// retainedPage is how many retained messages are asked for at once.
+// retainedPage is the number of retained messages in one request.
 const retainedPage = 100
 
 // Retained returns the retained messages of a group, or of all groups that a filter matches, oldest
-// first. It needs no stream. It asks for a hundred at a time as the loop goes on, so that they may be many. An
-// error ends it: the hub's refusal as an *Error, or ctx's.
+// first. It needs no stream. It requests a hundred messages at a time while the loop runs, so there may be many.
+// An error ends the loop: an *Error if the hub refuses the request, or the error of ctx.
 func (c *Client) Retained(ctx context.Context, filter string) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		after := ""
@@ -45,7 +45,7 @@ func (c *Client) Retained(ctx context.Context, filter string) iter.Seq2[Message,
 
 type retainedAnswer struct {
 	Messages []json.RawMessage
-	Next     string // the id behind which there are more
+	Next     string // the id after which to continue; "" at the end
 }
 
 func (c *Client) retained(ctx context.Context, filter, after string) (page retainedAnswer, err error) {

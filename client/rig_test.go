@@ -63,7 +63,7 @@ func (r *rig) client(opts ...client.Option) *client.Client {
 	if err != nil {
 		r.Fatal(err)
 	}
-	r.Cleanup(func() { _ = c.Close() }) // the hub may be gone
+	r.Cleanup(func() { _ = c.Close() }) // the hub may be closed already
 	return c
 }
 
@@ -94,7 +94,7 @@ func (r *rig) soon() context.Context {
 	return ctx
 }
 
-// heard collects what callbacks get.
+// heard collects the values that callbacks get.
 type heard struct {
 	t    *testing.T
 	mu   sync.Mutex
@@ -145,7 +145,7 @@ func (h *heard) are(want ...string) {
 type wire struct {
 	addr string
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	to    string
 	ln    net.Listener
 	conns map[net.Conn]bool
@@ -201,7 +201,7 @@ func (w *wire) pass(near net.Conn, to string) {
 	known := w.conns[near]
 	w.mu.Unlock()
 	if !known {
-		return // cut meanwhile
+		return // cut in the meantime
 	}
 	over := make(chan struct{}, 2)
 	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {

@@ -6,10 +6,10 @@ type State int
 // The states.
 const (
 	StateIdle       State = iota // nothing is joined
-	StateConnecting              // the stream was asked for and is not open yet
+	StateConnecting              // the stream was requested and is not open yet
 	StateOpen                    // the stream is open
-	StateWaiting                 // the stream was lost or refused for now: the next attempt follows
-	StateClosed                  // closed for good
+	StateWaiting                 // the stream was lost or temporarily refused; the next attempt follows
+	StateClosed                  // closed permanently
 )
 
 // String returns the state's name: idle, connecting, open, waiting, closed.

@@ -24,21 +24,21 @@ type stream struct {
 	sse    sse.Client
 	ctx    context.Context
 	end    context.CancelCauseFunc
-	before *stream       // the stream before; its calls have to be queued first
+	before *stream       // the previous stream; its calls are queued first
 	done   chan struct{} // closed when the goroutine has ended
 
 	// Used by its goroutine only.
 	asked   []string // the filters of the attempt
-	ever    bool     // it has been open
+	ever    bool     // it has been open once
 	open    bool
-	renewed bool               // a new token was asked for after a 401
+	renewed bool               // a new token was requested after a 401
 	renewal context.CancelFunc // ends the renewing of the open stream's token
 	epoch   string
 	seq     uint64 // of the newest message delivered
 
 	// The client's mutex guards these.
 	attempt int
-	failed  error // why it could not be opened, finally
+	failed  error // final error: the stream could not be opened
 }
 
 // newStream returns a stream that is not running yet. The mutex is held.
@@ -80,18 +80,18 @@ func (s *stream) run() {
 	}
 }
 
-// final reports whether the stream is not asked for again after an attempt has failed.
+// final reports whether a failed attempt is the last one.
 func (s *stream) final(err error) bool {
 	if status, refused := errors.AsType[*sse.StatusError](err); refused {
 		return status.Final() && s.client.final(refusal(status.Code, status.Header, status.Body))
 	}
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
-	return errors.Is(err, sse.ErrRequest) || errors.Is(err, sse.ErrMediaType) && !s.client.met
+	return errors.Is(err, sse.ErrRequest) || errors.Is(err, sse.ErrMediaType) && !s.client.answered
 }
 
-// lose handles the final error of a stream. It closes the client if the stream was open once, or
-// if the hub refuses the client whatever it joins. Anything else is an error of the join that asked for it.
+// lose handles the final error of a stream. It closes the client if the stream was open once or
+// if the hub refuses the client as a whole. Any other error is returned by the Join that opened the stream.
 func (c *Client) lose(s *stream, err error) {
 	e, refused := errors.AsType[*Error](err)
 	if s.ever || refused && (e.Status == http.StatusNoContent || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden) {
@@ -108,7 +108,7 @@ func (c *Client) lose(s *stream, err error) {
 	c.mu.Unlock()
 }
 
-// beforeAttempt sets the filters of an attempt to those that are joined now.
+// beforeAttempt sets the filters of an attempt to the currently joined ones.
 func (s *stream) beforeAttempt(r *http.Request) error {
 	c := s.client
 	c.mu.Lock()
@@ -174,7 +174,7 @@ func (s *stream) onSession(ev sse.Event) {
 	again := s.ever
 	s.ever, s.open, s.renewed = true, true, false
 	c.mu.Lock()
-	c.met, c.known = true, true
+	c.answered, c.known = true, true
 	var leftover []string
 	for _, f := range s.asked {
 		if m := c.joined[f]; m != nil {
@@ -201,8 +201,8 @@ func (s *stream) onSession(ev sse.Event) {
 	}
 }
 
-// settle tells the hub about filters that were left while the stream was opening, and about the will, which a
-// restarted hub has forgotten.
+// settle removes filters that were left while the stream was opening, and sends the will again, because a
+// restarted hub may have lost it.
 func (c *Client) settle(ctx context.Context, leftover []string, will bool) {
 	for _, f := range leftover {
 		if err := c.part(ctx, f); err != nil {
@@ -210,7 +210,7 @@ func (c *Client) settle(ctx context.Context, leftover []string, will bool) {
 		}
 	}
 	if will {
-		if err := c.tellWill(ctx); err != nil && ctx.Err() == nil {
+		if err := c.sendWill(ctx); err != nil && ctx.Err() == nil {
 			c.logger.Warn("cannot set the will", "error", err)
 		}
 	}
@@ -228,7 +228,7 @@ func (s *stream) onGap(ev sse.Event) {
 	s.client.calls.push(call{gap: &g}, len(ev.Data))
 }
 
-// onBye handles the reason why the hub ends the stream. Only a kick or an end of the session is final.
+// onBye handles the hub's last event. The client is closed only if the session was kicked or ended.
 func (s *stream) onBye(ev sse.Event) {
 	var bye struct{ Reason string }
 	_ = json.Unmarshal(ev.Data, &bye) // an unreadable reason counts as none
@@ -266,7 +266,7 @@ func (s *stream) onMessage(ev sse.Event) {
 		if !matches(sub.filter, m.Group) {
 			continue
 		}
-		if w.Retain || w.Retained { // a retained message: when it is published, or because of a join
+		if w.Retain || w.Retained { // a retained message, published now or sent because of a join
 			if m.Retained && sub.values[m.Group] >= seq {
 				continue
 			}

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Subscription is a join. It lasts until Leave.
+// Subscription is the result of a Join. It lasts until Leave.
 type Subscription struct {
 	client *Client
 	filter string
@@ -16,7 +16,7 @@ type Subscription struct {
 
 	// The client's mutex guards these.
 	left   bool
-	values map[string]uint64 // by group: seq of the retained message that it has had, to skip repetitions
+	values map[string]uint64 // by group: seq of the retained message that was delivered, to skip repetitions
 }
 
 // Filter returns the filter that was joined.
@@ -28,8 +28,8 @@ type membership struct {
 	live bool // the filter is on the stream, or will be when the stream is resumed
 }
 
-// Join subscribes to a group, or to all groups that a filter matches, and has f called with each message.
-// It returns when the subscription is active. The first Join opens the stream, later ones are added to it. Retained
+// Join subscribes to a group, or to all groups that a filter matches, and calls f with each message.
+// It returns when the subscription is active. The first Join opens the stream; later ones are added to it. Retained
 // messages come first. If the hub cannot be reached, Join waits until ctx ends. A refusal is an *Error
 // and does not affect other joins.
 func (c *Client) Join(ctx context.Context, filter string, f func(Message)) (*Subscription, error) {
@@ -58,8 +58,8 @@ func (c *Client) Join(ctx context.Context, filter string, f func(Message)) (*Sub
 	return sub, nil
 }
 
-// Leave ends the join: its function is not called any more. The last Leave closes the stream. An error means that the
-// hub could not be told and may go on sending the messages until the stream is resumed.
+// Leave ends the subscription: its function is not called any more. The last Leave closes the stream. An error means
+// that the request to the hub failed. The hub may then send the messages until the stream is resumed.
 func (s *Subscription) Leave(ctx context.Context) error {
 	c := s.client
 	if !c.remove(s) {
@@ -74,7 +74,7 @@ func (s *Subscription) Leave(ctx context.Context) error {
 	needed := c.joined[s.filter] != nil
 	c.mu.Unlock()
 	if needed {
-		return nil // joined again meanwhile
+		return nil // joined again in the meantime
 	}
 	return c.part(ctx, s.filter)
 }
@@ -88,7 +88,7 @@ func (c *Client) part(ctx context.Context, filter string) error {
 	return err
 }
 
-// alone takes a semaphore of one, so that changes reach the hub in the order in which they were made.
+// alone acquires a semaphore of size one, so that changes reach the hub in their order.
 func (c *Client) alone(ctx context.Context, turn chan struct{}) (done func(), err error) {
 	select {
 	case turn <- struct{}{}:
@@ -100,8 +100,8 @@ func (c *Client) alone(ctx context.Context, turn chan struct{}) (done func(), er
 	}
 }
 
-// add registers a join before the hub is told, so that it misses no message, and opens a stream if there
-// is none. It reports whether the filter was joined already.
+// add registers a subscription before the request to the hub, so that no message is missed, and opens a stream if
+// there is none. It reports whether the filter was joined already.
 func (c *Client) add(sub *Subscription) (s *stream, again bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,7 +123,7 @@ func (c *Client) add(sub *Subscription) (s *stream, again bool, err error) {
 	return c.stream, again, nil
 }
 
-// remove removes a join and reports whether its filter has to be removed from the stream.
+// remove removes a subscription and reports whether its filter must be removed from the stream.
 func (c *Client) remove(sub *Subscription) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,8 +146,8 @@ func (c *Client) remove(sub *Subscription) bool {
 	return c.state == StateOpen && m.live
 }
 
-// establish returns when the filter is on the stream. If it was already, the hub is asked again for the
-// retained messages.
+// establish returns when the filter is on the stream. With again, it was joined already, and the hub sends the
+// retained messages again.
 func (c *Client) establish(ctx context.Context, s *stream, filter string, again bool) error {
 	for failures := 0; ; failures++ {
 		live, attempt, err := c.opened(ctx, s, filter, again)
@@ -176,8 +176,8 @@ func (c *Client) establish(ctx context.Context, s *stream, filter string, again 
 	}
 }
 
-// opened waits until the stream has the filter or, if ask is set or it has not, is open. It returns whether the
-// stream has the filter, and the number of the attempt.
+// opened waits until the stream is open or, unless ask is set, has the filter. It returns whether the stream has the
+// filter, and the number of the attempt.
 func (c *Client) opened(ctx context.Context, s *stream, filter string, ask bool) (live bool, attempt int, err error) {
 	err = c.await(ctx, func() (bool, error) {
 		m := c.joined[filter]
@@ -187,7 +187,7 @@ func (c *Client) opened(ctx context.Context, s *stream, filter string, ask bool)
 	return live, attempt, err
 }
 
-// filters returns the filters for an attempt: those the stream had, or all if it had none.
+// filters returns the filters for an attempt: those of the lost stream, or all if it had none.
 func (c *Client) filters() []string {
 	var live []string
 	for f, m := range c.joined {

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// renewPart is the part of a token's time that is left when the open stream gets the next one. The hub ends
+// renewPart: the open stream gets a new token when 1/renewPart of the lifetime of the old one is left. The hub ends
 // streams only in the last twentieth.
 const renewPart = 10
 
 // leastWait is the shortest wait between two attempts to renew a token.
 const leastWait = 100 * time.Millisecond
 
-// renew keeps the open stream from ending with its token: before the token expires, it sends what WithToken's
-// function returns then. If that is the same token, or the call fails, it tries again until the time is over;
-// then the stream ends, and resumes with the token of that time. It ends with ctx or when the token does not
-// expire.
+// renew prevents the end of the open stream with its token: before the token expires, it sends the token that
+// WithToken's function then returns. If that is the same token, or the call fails, it tries again until the token
+// expires. Then the stream ends and resumes with the token of that time. renew returns with ctx or when the token
+// does not expire.
 func (c *Client) renew(ctx context.Context, left time.Duration) {
 	end := time.Now().Add(left)
 	wait := left - left/renewPart
@@ -35,7 +35,7 @@ func (c *Client) renew(ctx context.Context, left time.Duration) {
 			c.logger.Debug("the token of the stream was not renewed", "error", err)
 		case !expires:
 			return
-		case time.Now().Add(next).After(end.Add(time.Second)): // it is another token: hubs tell whole seconds
+		case time.Now().Add(next).After(end.Add(time.Second)): // a new token; the second allows for rounding by the hub
 			end = time.Now().Add(next)
 			wait = next - next/renewPart
 			continue
@@ -47,7 +47,7 @@ func (c *Client) renew(ctx context.Context, left time.Duration) {
 	}
 }
 
-// sendToken gives the open stream the current token. It returns how long that is valid, if it expires.
+// sendToken gives the open stream the current token. It returns how long the token is valid, if it expires.
 func (c *Client) sendToken(ctx context.Context) (left time.Duration, expires bool, err error) {
 	err = c.try(ctx, &request{
 		method: http.MethodPut, path: c.sessionPath("/token"),

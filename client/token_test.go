@@ -14,10 +14,10 @@ import (
 	"github.com/watchbox-go/watchbox/client"
 )
 
-// expiring is a login whose tokens are the time at which they expire, in Unix milliseconds.
+// expiring is an authorization whose tokens are the Unix times in milliseconds at which they expire.
 type expiring struct {
 	mu      sync.Mutex
-	renewed map[string]bool // tokens that came by PUT /v1/sessions/{uid}/token
+	renewed map[string]bool // tokens received by PUT /v1/sessions/{uid}/token
 }
 
 func (e *expiring) authorize(r *http.Request) (*watchbox.Grant, error) {
@@ -40,7 +40,7 @@ func (e *expiring) renewals() int {
 	return len(e.renewed)
 }
 
-func TestTheOpenStreamGetsNewTokensAndLosesNothing(t *testing.T) {
+func TestOpenStreamGetsNewTokensAndLosesNoMessage(t *testing.T) {
 	e := &expiring{renewed: map[string]bool{}}
 	r := newRig(t, watchbox.WithAuthorize(e.authorize))
 	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }),

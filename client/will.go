@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// SetWill has the hub publish a message if this session ends without Close: when the session is gone, or
-// delay after it was lost, whichever comes first. The value is sent as Publish sends it; of the options Event, TTL
-// and Retain apply. The will replaces an earlier one and is set again whenever the stream is resumed. If no stream
+// SetWill sets a message that the hub publishes if this session ends without Close: when the session is gone or
+// delay after it was lost, if that is earlier. The value is sent in the same way as by Publish. The options Event, TTL
+// and Retain apply. The will replaces an earlier one and is set again each time the stream is resumed. If no stream
 // is open, it is set with the next one.
 func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Duration, opts ...PublishOption) error {
 	r := &request{query: url.Values{}}
@@ -30,7 +30,7 @@ func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Du
 	if !open {
 		return nil
 	}
-	return c.tellWill(ctx)
+	return c.sendWill(ctx)
 }
 
 // ClearWill removes the will.
@@ -42,12 +42,12 @@ func (c *Client) ClearWill(ctx context.Context) error {
 	if !known {
 		return nil
 	}
-	return c.tellWill(ctx)
+	return c.sendWill(ctx)
 }
 
-// tellWill sends the current will to the hub, one call at a time, so that an older will cannot replace a newer
+// sendWill sends the current will to the hub, one call at a time, so that an older will cannot replace a newer
 // one.
-func (c *Client) tellWill(ctx context.Context) error {
+func (c *Client) sendWill(ctx context.Context) error {
 	done, err := c.alone(ctx, c.willing)
 	if err != nil {
 		return err
