@@ -48,8 +48,8 @@ type backscan struct {
 	now     int64
 	yield   func(store.Seq) bool
 
-	groups []*group    // those that match
-	found  []store.Seq // by one step
+	groups []*group    // the groups that match
+	found  []store.Seq // by the current step
 	seen   seen
 }
 

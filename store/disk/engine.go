@@ -14,7 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// batch is a set of writes that are committed all or none.
+// batch is a set of writes that are committed together or not at all.
 type batch = pebble.Batch
 
 // cursor iterates over the keys of a range, as they were when it was made.
@@ -23,68 +23,68 @@ type cursor = pebble.Iterator
 // filesystem is what the engine writes to.
 type filesystem = vfs.FS
 
-// system is the one of the machine.
+// system is the file system of the machine.
 var system = vfs.Default
 
-// engine stores keys and values. Only this file depends on Pebble, and guard.go and torn.go on its files.
+// engine stores keys and values. Only this file depends on Pebble; guard.go and torn.go depend on its files.
 type engine struct {
 	db       *pebble.DB
 	fs       *guard
 	dir      string
-	caches   int64  // bytes of memory that it may take
-	reserve  uint64 // bytes of the disk that are left free
-	least    uint64 // bytes that are needed to delete something: merging then takes less
+	caches   int64  // bytes of memory that it may use
+	reserve  uint64 // bytes of the disk to leave free
+	least    uint64 // free bytes needed to delete messages and merge their tables
 	damaged  bool   // its log may have lost acknowledged records
 	memtable int64
 
-	mu     sync.Mutex    // guards what follows
-	failed error         // why nothing can be written any more
+	mu     sync.Mutex    // guards the fields below
+	failed error         // why writing has ended
 	broken chan struct{} // closed when failed is set
 	onFail func(error)
 
-	// call runs what enters the engine. Tests in a synctest bubble have it leave the bubble, which
-	// the engine's pools must not be in.
+	// call runs a function that enters the engine. In tests in a synctest bubble, it runs the function
+	// outside of the bubble, since the engine's pools must not be in it.
 	call func(func())
 }
 
-// errMissing is the error of a folder whose engine is gone.
+// errMissing is the error for a folder without the files of the engine.
 var errMissing = pebble.ErrDBDoesNotExist
 
 // direct is the usual call.
 func direct(f func()) { f() }
 
-// How the memory for history is divided, in parts of it.
+// The division of the memory for history. A part of n is 1/n of it.
 const (
-	cacheParts    = 8  // blocks that were read
-	memtableParts = 8  // what was written and is in no table yet
-	memtables     = 2  // one of them being written as a table
-	stopWrites    = 20 // rows of tables that wait to be merged
-	reserveTables = 8  // of their size are left free on disk: for logs, and for tables being merged
-	memtableDisk  = 64 // and of the room on disk, where that is bounded
+	cacheParts    = 8  // for blocks that were read
+	memtableParts = 8  // for writes that are in no table yet
+	memtables     = 2  // one of them is being written as a table
+	stopWrites    = 20 // rows of tables that wait for a merge before writes stop
+	reserveTables = 8  // memtables whose size is left free on disk: for logs, and for tables being merged
+	memtableDisk  = 64 // the part of the disk for a memtable, if the disk is bounded
 	minMemtable   = 256 << 10
 	maxMemtable   = 32 << 20
 	maxCache      = 256 << 20
 	minTable      = 4 << 20
-	minBlock      = 32 << 10  // what is read at once: more of it makes replay faster,
-	maxBlock      = 128 << 10 // where there is
-	blocks        = 64        // the number of blocks that the cache holds at least
+	minBlock      = 32 << 10  // the unit of reading: larger blocks make replay faster,
+	maxBlock      = 128 << 10 // if there is memory for them
+	blocks        = 64        // the least number of blocks that the cache holds
 )
 
-// engineFormat is the last format without sync offsets in the log: the engine does not know what was synced,
-// since guard skips some syncs (guard.late).
+// engineFormat is the last format without sync offsets in the log. The engine does not know which records were
+// synced, since guard skips some syncs (guard.late).
 const engineFormat = pebble.FormatColumnarBlocks
 
-// engineOptions say how to open one.
+// engineOptions say how to open an engine.
 type engineOptions struct {
 	fs       filesystem
 	dir      string
-	made     bool  // it is there already
-	readOnly bool  // nothing is written
-	memory   int64 // bytes for history; the engine takes its part of them
-	disk     int64 // bytes that it may take; 0: no bound
+	made     bool // it exists already
+	readOnly bool
+	memory   int64 // bytes for history; the engine uses its part of them
+	disk     int64 // bytes that it may use; 0: no bound
 	call     func(func())
 	changed  func()      // as in guard
-	onFail   func(error) // is called with the reason when writing has failed for good; may be nil
+	onFail   func(error) // called with the reason when writing has failed for good; may be nil
 }
 
 // openEngine opens the folder.
@@ -121,9 +121,9 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 			DataCorruption:  func(pebble.DataCorruptionInfo) {}, // its readers get an error
 		},
 	}
-	// Messages grow at their end, while a few records change all the time. Therefore tables have keys
-	// of one space, and are cut small where they are written: those of messages go down a level as
-	// they are, instead of being written anew at each.
+	// Messages are added at the end, while a few records change all the time. Therefore a table has keys of
+	// one space only, and new tables are small. Tables of messages then move down a level without being
+	// rewritten.
 	o.Experimental.SpanPolicyFunc = func(key []byte) (pebble.SpanPolicy, []byte, error) {
 		return pebble.SpanPolicy{}, behind(key[0]), nil
 	}
@@ -154,7 +154,7 @@ func (e *engine) open(o *pebble.Options) error {
 	}
 	done := make(chan result, 1)
 	go func() {
-		r := result{err: errors.New("the engine does not begin")}
+		r := result{err: errors.New("the engine did not start")}
 		defer func() {
 			if v := recover(); v != nil {
 				r.err = fmt.Errorf("%v", v)
@@ -176,7 +176,7 @@ func (e *engine) open(o *pebble.Options) error {
 		return r.err
 	case <-e.broken:
 	}
-	select { // after a failure it may wait for ever
+	select { // after a failure it may wait forever
 	case r := <-done:
 		if r.db != nil {
 			e.db = r.db
@@ -187,15 +187,15 @@ func (e *engine) open(o *pebble.Options) error {
 	return e.err()
 }
 
-// background is called with errors of writing tables. They end writing, since a disk that has failed cannot
-// be trusted.
+// background is called with errors from writing tables. Such an error ends writing, since a disk that has
+// failed cannot be trusted.
 func (e *engine) background(err error) {
 	if !errors.Is(err, pebble.ErrCancelledCompaction) && !errors.Is(err, errNoRoom) {
 		e.fail(err)
 	}
 }
 
-// merge merges the tables that have keys of a range, as far as there is something to gain.
+// merge merges the tables that have keys of a range.
 func (e *engine) merge(ctx context.Context, from, below []byte) error {
 	return e.db.Compact(ctx, from, below, false)
 }
@@ -203,7 +203,7 @@ func (e *engine) merge(ctx context.Context, from, below []byte) error {
 // bePatient lets writes wait for room while the disk is full.
 func (e *engine) bePatient() { e.fs.patient.Store(true) }
 
-// fail notes the first reason why nothing can be written any more.
+// fail ends writing, and records the first reason.
 func (e *engine) fail(err error) {
 	err = inOneLine(err)
 	e.mu.Lock()
@@ -218,15 +218,15 @@ func (e *engine) fail(err error) {
 	}
 }
 
-// err returns why nothing can be written any more, or nil.
+// err returns why writing has ended, or nil.
 func (e *engine) err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.failed
 }
 
-// commit writes what fill puts in a batch. With sync it is on disk when commit returns; else the
-// system has it, so that it outlives the process. After an error nothing is written any more.
+// commit writes the batch that fill fills. With sync, the batch is on disk when commit returns. Without, the
+// operating system has it, so that it survives the process. An error ends writing.
 func (e *engine) commit(sync bool, fill func(*batch) error) (err error) {
 	e.call(func() { err = e.write(sync, fill) })
 	if err != nil {
@@ -246,7 +246,7 @@ func (e *engine) write(sync bool, fill func(*batch) error) (err error) {
 	}
 	e.fs.late.Store(!sync)
 	done := make(chan error, 1)
-	go func() { // which may wait for ever, where tables cannot be written
+	go func() { // it may wait forever if tables cannot be written
 		defer func() {
 			if v := recover(); v != nil { // the engine has failed, and was closed before this goroutine ran
 				done <- fmt.Errorf("%v", v)
@@ -263,22 +263,22 @@ func (e *engine) write(sync bool, fill func(*batch) error) (err error) {
 		err = b.Close()
 	}
 	if err == nil {
-		err = e.err() // the engine does not hear of all
+		err = e.err() // guard hides some errors from the engine
 	}
 	return err
 }
 
-// sync has all that was committed be on disk.
+// sync syncs all commits to disk.
 func (e *engine) sync() error {
 	return e.commit(true, func(b *batch) error { return b.LogData([]byte{0}, nil) })
 }
 
-// cursor returns one for the keys from lower on, below upper. The caller must close it.
+// cursor returns a cursor for the keys from lower to below upper. The caller must close it.
 func (e *engine) cursor(lower, upper []byte) (*cursor, error) {
 	return e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 }
 
-// size returns the bytes taken on disk.
+// size returns the bytes used on disk.
 func (e *engine) size() (n int64) {
 	e.call(func() { n = int64(min(e.db.Metrics().DiskSpaceUsage(), math.MaxInt64)) })
 	return n
@@ -288,12 +288,12 @@ func (e *engine) size() (n int64) {
 type room int
 
 const (
-	none   room = iota // not even to delete messages
-	little             // to delete messages, and not to add any
+	none   room = iota // not enough to delete messages
+	little             // enough to delete messages, but not to add any
 	enough
 )
 
-// room returns how much room there is if a number of bytes is written.
+// room returns how much room is left for a write of the given number of bytes.
 func (e *engine) room(bytes int) room {
 	u, err := e.fs.GetDiskUsage(e.dir)
 	switch {
@@ -305,11 +305,11 @@ func (e *engine) room(bytes int) room {
 	return enough
 }
 
-// writtenOver is how often what is new is on disk at the same time: in the log, and in tables that
-// are merged.
+// writtenOver is how many copies of new data are on disk at the same time: in the log, and in tables that
+// are being merged.
 const writtenOver = 3
 
-// congested reports whether tables cannot be merged, so that soon nothing more can be written.
+// congested reports whether tables cannot be merged, so that writes will soon stop.
 func (e *engine) congested() bool {
 	if time.Now().UnixNano() > e.fs.noMerge.Load()+int64(mergeAfter) {
 		return false
@@ -322,16 +322,16 @@ func (e *engine) congested() bool {
 // stuck reports whether the engine waits for room.
 func (e *engine) stuck() bool { return isClosed(e.fs.full()) }
 
-// patience is how long an engine that failed may take to end: it may wait for itself for ever.
+// patience is how long to wait for a failed engine to stop. It may deadlock.
 const patience = 5 * time.Second
 
-// close closes the engine. The failure of one that has failed was reported before, and is not returned.
+// close closes the engine. It does not return an earlier failure, which was reported already.
 func (e *engine) close() (err error) {
 	e.fs.stopWaiting()
 	e.call(func() {
 		ended := make(chan error, 1)
 		go func() {
-			err := errors.New("the engine does not end")
+			err := errors.New("the engine did not stop")
 			defer func() {
 				if v := recover(); v != nil {
 					err = fmt.Errorf("%v", v)

@@ -7,7 +7,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// enforce evicts the messages that a group's policy no longer keeps, as many as the turn may.
+// enforce evicts the messages that a group's policy no longer keeps, up to the limit of the turn.
 func (l *Log) enforce(g *group, t *turn) error {
 	if !g.excess(t.now) {
 		return nil
@@ -39,7 +39,7 @@ func (l *Log) evictHead(g *group, t *turn) error {
 	} else {
 		d := deletion{no: g.no, seq: h.seq}
 		if g.next.retained != h.seq {
-			d.expires = h.expires // else it is still needed
+			d.expires = h.expires // the retained copy still needs it otherwise
 		}
 		t.deletions = append(t.deletions, d)
 		l.deletedBytes.Add(int64(h.size) + messageCost)
@@ -62,7 +62,7 @@ func (l *Log) account(g *group, h item, t *turn) {
 	l.uncount(s, h)
 }
 
-// uncount takes a message out of the sums.
+// uncount subtracts a message from the totals.
 func (l *Log) uncount(s *state, m item) {
 	s.messages--
 	s.bytes -= int64(m.size)
@@ -71,22 +71,22 @@ func (l *Log) uncount(s *state, m item) {
 	l.next.evictions++
 }
 
-// findHead finds a group's oldest message behind the one that is gone.
+// findHead finds a group's oldest message after the one that was evicted.
 func (l *Log) findHead(g *group, t *turn) (err error) {
 	s := &g.next
 	switch {
 	case s.messages == 0:
 		s.head, s.newest = item{}, 0
 	case s.messages > int64(len(g.fresh)):
-		l.opts.call(func() { s.head, err = l.storedBehind(g, s.gone, t) })
+		l.opts.call(func() { s.head, err = l.storedAfter(g, s.gone, t) })
 	default:
 		s.head = t.items[g.fresh[0]].item
 	}
 	return err
 }
 
-// storedBehind finds a group's first message on disk behind a seq. There is one.
-func (l *Log) storedBehind(g *group, after store.Seq, t *turn) (m item, err error) {
+// storedAfter finds a group's first message on disk after a seq. There must be one.
+func (l *Log) storedAfter(g *group, after store.Seq, t *turn) (m item, err error) {
 	if err := l.openIndex(t); err != nil {
 		return m, err
 	}
@@ -103,7 +103,7 @@ func (l *Log) storedBehind(g *group, after store.Seq, t *turn) (m item, err erro
 		return m, err
 	}
 	if !found || string(t.index.Key()[:5]) != string(indexKey(g.no, 0)[:5]) {
-		return m, fmt.Errorf("%w: %s should have a message behind %d", store.ErrCorrupt, g.name, after)
+		return m, fmt.Errorf("%w: %s should have a message after %d", store.ErrCorrupt, g.name, after)
 	}
 	value, err := t.index.ValueAndErr()
 	if err != nil {
@@ -115,9 +115,9 @@ func (l *Log) storedBehind(g *group, after store.Seq, t *turn) (m item, err erro
 }
 
 const (
-	messageCost  = 64 // bytes on disk that a message takes beside its frame
+	messageCost  = 64 // bytes on disk that a message takes in addition to its frame
 	diskMemtable = 6  // memtables whose bytes may be in logs and not yet in tables
-	diskParts    = 8  // the part of the rest that merging tables takes for a while
+	diskParts    = 8  // the part of the rest that merging tables uses for a while
 )
 
 // messagesMax returns how many bytes messages may take on a disk of the given size.
@@ -129,7 +129,7 @@ func messagesMax(disk, memtable int64) int64 {
 	return rest - rest/diskParts
 }
 
-// cost is what the messages held take on disk, at most: they are compressed.
+// cost is an upper bound of the bytes that messages take on disk, since they are compressed.
 func (t *totals) cost() int64 { return t.bytes + t.messages*messageCost + t.retainedBytes }
 
 // mayRetain reports whether there is room for the retained messages among entries. No policy evicts retained
@@ -151,11 +151,11 @@ func (l *Log) mayRetain(entries []store.Entry) bool {
 }
 
 const (
-	cutParts = 64 // of the room for messages: as much is made at once
-	cutRun   = 64 // messages of a group that are evicted before another is looked for
+	cutParts = 64 // the part of the room for messages that is freed at once
+	cutRun   = 64 // messages evicted from a group before the largest group is determined again
 )
 
-// cut evicts the oldest messages of the largest groups until the rest is below diskMax.
+// cut evicts the oldest messages of the largest groups until the rest takes less than diskMax.
 func (l *Log) cut(t *turn) error {
 	if l.diskMax == 0 || !l.overMax && l.next.cost() <= l.diskMax {
 		return nil
@@ -190,7 +190,7 @@ func (l *Log) cut(t *turn) error {
 // sizeHeap has the largest group in front.
 type sizeHeap []*group
 
-// Len implements heap.Interface, as do those below.
+// Len implements heap.Interface, as do the methods below.
 func (h sizeHeap) Len() int           { return len(h) }
 func (h sizeHeap) Less(i, k int) bool { return h[i].next.bytes > h[k].next.bytes }
 func (h sizeHeap) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }

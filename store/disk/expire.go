@@ -8,9 +8,9 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Messages that have expired are found in the order in which they expire, which the engine keeps for those
-// that are held and those that are retained. They are deleted by the commit that takes them out of the
-// sums: that they are gone is no gap, so that no reader has to be told first.
+// The engine has an index of messages by expiry, both of those in the log and of retained ones. An expired
+// message is deleted by the commit that subtracts it from the totals. Its loss is no gap, so the deletion
+// need not wait until readers know of it.
 
 // expiry is a message that expires.
 type expiry struct {
@@ -32,7 +32,7 @@ func (t *turn) isExpired(seq store.Seq) bool {
 	return ok
 }
 
-// expire takes the messages out of the log that have expired, as many as the turn may.
+// expire removes expired messages from the log, up to the limit of the turn.
 func (l *Log) expire(t *turn) (err error) {
 	if l.nextExpiry <= t.now {
 		l.opts.call(func() { err = l.expireDue(t) })
@@ -69,7 +69,7 @@ func (l *Log) expireDue(t *turn) error {
 	return err
 }
 
-// expireOne takes one message out of the log, and out of what is retained.
+// expireOne removes one message from the log and from the retained messages.
 func (l *Log) expireOne(t *turn, x expiry, seq store.Seq) error {
 	defer func() { t.expired[seq] = x }()
 	g := l.byNo[x.no]
@@ -88,7 +88,7 @@ func (l *Log) expireOne(t *turn, x expiry, seq store.Seq) error {
 		return err
 	}
 	x.held = true
-	t.expired[seq] = x // for those that look for the next
+	t.expired[seq] = x // storedAfter and storedBefore skip it
 	t.touch(g)
 	l.deletedBytes.Add(int64(m.size) + messageCost)
 	l.uncount(&g.next, m)
@@ -98,7 +98,7 @@ func (l *Log) expireOne(t *turn, x expiry, seq store.Seq) error {
 		s.head, s.newest = item{}, 0
 	case s.head.seq == seq:
 		s.gone = seq
-		s.head, err = l.storedBehind(g, seq, t)
+		s.head, err = l.storedAfter(g, seq, t)
 	case s.newest == seq:
 		s.newest, err = l.storedBefore(g, seq, t)
 	}
@@ -106,7 +106,7 @@ func (l *Log) expireOne(t *turn, x expiry, seq store.Seq) error {
 	return err
 }
 
-// openIndex opens the turn's way through the index.
+// openIndex opens the turn's cursor on the index.
 func (l *Log) openIndex(t *turn) (err error) {
 	if t.index == nil {
 		t.index, err = l.engine.cursor([]byte{indexSpace}, behind(indexSpace))
@@ -114,7 +114,7 @@ func (l *Log) openIndex(t *turn) (err error) {
 	return err
 }
 
-// indexed returns what the index says of a message; its seq is 0 if the message is not held.
+// indexed returns the index entry of a message. Its seq is 0 if the message is not held.
 func (l *Log) indexed(t *turn, g *group, seq store.Seq) (m item, err error) {
 	if err := l.openIndex(t); err != nil {
 		return m, err
@@ -131,7 +131,7 @@ func (l *Log) indexed(t *turn, g *group, seq store.Seq) (m item, err error) {
 	return readIndex(key, value)
 }
 
-// storedBefore returns the seq of a group's last message on disk before another. There is one.
+// storedBefore returns the seq of a group's last message on disk before another. There must be one.
 func (l *Log) storedBefore(g *group, seq store.Seq, t *turn) (store.Seq, error) {
 	t.of, t.at = 0, item{}
 	found := t.index.SeekLT(indexKey(g.no, seq))

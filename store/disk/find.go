@@ -36,7 +36,7 @@ func (l *Log) findSince(filters names.Set, since int64) (pos store.Seq) {
 }
 
 // firstSince returns the position before the first message of a time or later. Times rise with
-// seqs, over all groups, so that it can be searched for.
+// seqs, over all groups, so a binary search finds it.
 func (l *Log) firstSince(since int64) (store.Seq, error) {
 	oldest, newest := store.Seq(l.oldest.Load()), store.Seq(l.newest.Load())
 	c, err := l.engine.cursor(seqKey(messageSpace, oldest+1), seqKey(messageSpace, newest+1))
@@ -64,8 +64,8 @@ func (l *Log) firstSince(since int64) (store.Seq, error) {
 	return pos, bad
 }
 
-// beforeLost returns a position that is also before what was evicted of that time, so that it is
-// told.
+// beforeLost returns a position that is also before evicted messages of that time, so that a read reports
+// them as a gap.
 func (l *Log) beforeLost(pos store.Seq, filters names.Set, since int64) store.Seq {
 	for _, f := range filters {
 		l.eachMatch(f, func(g *group) { pos = g.before(pos, since) })
@@ -78,8 +78,8 @@ func (l *Log) beforeLost(pos store.Seq, filters names.Set, since int64) store.Se
 	return pos
 }
 
-// before returns the position before the newest message evicted, if it is of a time or later and
-// that position is below pos.
+// before returns pos, or the position before the newest evicted message if that is lower and the message is
+// of the given time or later.
 func (g *group) before(pos store.Seq, since int64) store.Seq {
 	if g.now.evicted.Seq == 0 || g.now.evictedTime < since {
 		return pos

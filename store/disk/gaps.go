@@ -58,7 +58,7 @@ func (l *Log) unlistLoss(g *group, kind int) {
 // survey is the result of a walk over the groups for a reader.
 type survey struct {
 	done  bool
-	since uint64      // losses after this time are not in it
+	since uint64      // it does not include losses after this time
 	lost  []store.Seq // by selector: the newest lost message that the reader does not know
 }
 
@@ -156,7 +156,7 @@ func (r *reading) gaps() (complete bool) {
 
 // lostOf returns the newest message that the selected groups, or groups that were forgotten, lost and that
 // the reader does not know. The selector is the i-th of the query. It returns false if there are too many
-// groups to examine. After a survey it examines those with losses since then, however many they are.
+// groups to examine. After a survey it examines all groups with losses since the survey.
 func (r *reading) lostOf(sel store.Selector, i int, left *int) (lost store.Seq, ok bool) {
 	l, q, kind := r.l, r.q, lossKind(r.q.Live)
 	if f, ok := sel.(names.Filter); ok && !f.Wild() {

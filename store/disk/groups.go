@@ -19,26 +19,26 @@ type group struct {
 
 	links [lossKinds]lossLink // guarded by the log's mu
 
-	next        state // the committer's own, as is what follows
+	next        state // used only by the committer, like the fields below
 	policy      store.Policy
 	fresh       []int     // indices of the turn's messages of this group that are not evicted
-	touched     bool      // it is among the turn's
-	overdue     bool      // it is in the list of those with more to evict
+	touched     bool      // it is in the turn's list
+	overdue     bool      // it is in the list of groups with more to evict
 	purge       store.Seq // the last message that a purge has to evict
 	unsaved     bool      // it has changed since its record was written
 	listedEmpty bool      // it is in the list of groups that hold nothing
-	aging       int       // its place, from 1, in the heap of those that lose a message by age; 0: not in it
+	aging       int       // its place in the heap of ages, from 1; 0: not in it
 }
 
 // state is the part of a group that a commit changes.
 type state struct {
 	messages, bytes int64     // held
-	head            item      // the oldest held; its seq is 0 where there is none
-	newest          store.Seq // held; 0 where there is none
-	gone            store.Seq // none up to here is held
+	head            item      // the oldest message held; its seq is 0 if there is none
+	newest          store.Seq // the newest message held; 0: none
+	gone            store.Seq // no message up to here is held
 	evicted         store.Loss
 	evictedTime     int64
-	removed         store.Loss // the newest evicted that is no longer among the recent ones, too
+	removed         store.Loss // the newest evicted message that is not in the tail either
 	retained        store.Seq
 	retainedBytes   int64 // bytes of its frame
 	retainedExpires int64 // ms; 0: never, or not known since the last restart
@@ -61,23 +61,23 @@ func (s *state) lost(live bool) store.Loss {
 
 func (s *state) empty() bool { return s.messages == 0 && s.retained == 0 }
 
-// What groups take in memory.
+// The memory for groups.
 const (
-	groupCost  = 720 // bytes each, about, beside the name
-	groupParts = 2   // of the memory: what all together may take
+	groupCost  = 720 // approximate bytes of a group, without its name
+	groupParts = 2   // the part of the memory that all groups together may use
 )
 
 func (g *group) cost() int64 { return costOf(g.name) }
 
 func costOf(name string) int64 { return groupCost + int64(len(name)) }
 
-// totals are sums over all groups, and what was lost of groups that are no longer known.
+// totals are sums over all groups, and the losses of groups that were forgotten.
 type totals struct {
 	messages, bytes   int64
-	retainedBytes     int64 // bytes of what is retained
+	retainedBytes     int64 // bytes of retained messages
 	evictions         uint64
-	lostMax           store.Seq // the newest message lost in any group,
-	removedMax        store.Seq // and of those that are not among the recent ones either
+	lostMax           store.Seq // the newest message lost in any group
+	removedMax        store.Seq // the same without messages in the tail
 	forgotten         store.Loss
 	forgottenTime     int64
 	inMemoryForgotten store.Seq // the newest message in memory of a forgotten group
@@ -91,7 +91,7 @@ func (g *group) excess(now int64) bool {
 		p.MaxAge > 0 && s.head.time+p.MaxAge.Milliseconds() <= now)
 }
 
-// due returns when the group's oldest message is too old, in ms.
+// due returns when the group's oldest message becomes too old, in ms.
 func (g *group) due() int64 {
 	if g.policy.MaxAge == 0 || g.next.messages == 0 {
 		return math.MaxInt64
@@ -121,7 +121,7 @@ func (l *Log) admit(entries []store.Entry, t *turn) error {
 	defer l.mu.Unlock()
 	for name, isNew := range fresh {
 		if isNew {
-			t.touch(l.addGroup(name, t.now)) // its record is written, even if it stays empty
+			t.touch(l.addGroup(name, t.now)) // so that its record is written even if it stays empty
 		}
 	}
 	return nil
@@ -141,7 +141,7 @@ func (l *Log) addGroup(name string, now int64) *group {
 	lost := l.next.forgotten
 	g := &group{no: l.groupNo, name: name, now: state{
 		rate: store.NewRate(now), gone: lost.Seq, evicted: lost, evictedTime: l.next.forgottenTime, removed: lost,
-		newestInMemory: l.next.inMemoryForgotten, // some of them may be of this group
+		newestInMemory: l.next.inMemoryForgotten, // may be a message of this group
 	}}
 	l.groupNo++
 	g.next = g.now
@@ -161,9 +161,9 @@ func (l *Log) noteEmpty(g *group) {
 	}
 }
 
-// forget drops groups that hold nothing: as many as are asked for or none, and none of those needed. Their
-// lost messages are remembered for all unknown groups together, which may tell such a group a gap too
-// many, and never one too few.
+// forget drops groups that hold nothing and are not needed: as many as are asked for, or none. Their losses
+// are kept as one value for all unknown groups. Such a group may therefore report a needless gap, but never
+// misses one.
 func (l *Log) forget(groups int, bytes int64, needed map[string]bool, t *turn) bool {
 	var out, stay []*group
 	for groups > 0 || bytes > 0 {
@@ -202,7 +202,7 @@ func (l *Log) forget(groups int, bytes int64, needed map[string]bool, t *turn) b
 
 func (l *Log) dropGroup(g *group) {
 	l.next.inMemoryForgotten = max(l.next.inMemoryForgotten, g.next.newestInMemory)
-	if s := &g.next; s.evicted.Seq > 0 { // groups not known lose what this one had
+	if s := &g.next; s.evicted.Seq > 0 { // its losses now count for all unknown groups
 		l.next.forgotten = store.Loss{Seq: max(s.evicted.Seq, l.next.forgotten.Seq), At: l.opts.Losses.Tick()}
 		l.next.forgottenTime = max(s.evictedTime, l.next.forgottenTime)
 	}
@@ -222,10 +222,10 @@ type aging struct {
 	g   *group
 }
 
-// ageHeap has the group in front that may lose a message next.
+// ageHeap has the group with the earliest due time in front.
 type ageHeap []aging
 
-// Len implements heap.Interface, as do those below.
+// Len implements heap.Interface, as do the methods below.
 func (h ageHeap) Len() int           { return len(h) }
 func (h ageHeap) Less(i, k int) bool { return h[i].due < h[k].due }
 func (h ageHeap) Swap(i, k int) {
@@ -249,7 +249,7 @@ func (h *ageHeap) Pop() any {
 	return x
 }
 
-// show makes next the state of a group that readers see, and gives new losses their time.
+// show publishes the next state of a group to readers, and sets the time of new losses.
 func (l *Log) show(g *group) {
 	for kind, loss := range [lossKinds]*store.Loss{evictedLoss: &g.next.evicted, removedLoss: &g.next.removed} {
 		if loss.Seq > 0 && loss.At == 0 {
@@ -261,7 +261,7 @@ func (l *Log) show(g *group) {
 	g.gone.Store(uint64(g.now.gone))
 }
 
-// age puts a group into the heap of ages, if it has a message that will be too old.
+// age puts a group into the heap of ages if its policy has a maximum age and it holds a message.
 func (l *Log) age(g *group) {
 	if due := g.due(); g.aging == 0 && due != math.MaxInt64 {
 		heap.Push(&l.byAge, aging{due, g})

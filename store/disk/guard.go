@@ -15,16 +15,16 @@ import (
 )
 
 // guard is the file system that the engine uses. The engine ends the process if it cannot write its log or
-// its list of tables. The guard hides such an error from it: from then on nothing is written or removed,
-// and the engine serves reads. If the disk is full, the guard waits for room.
+// its list of tables. The guard hides such an error from it. From then on it writes and removes
+// nothing, and the engine only serves reads. If the disk is full, the guard waits for room.
 type guard struct {
 	filesystem
 	fail    func(error)
 	err     func() error
-	changed func() // called when writers begin or end to wait for room
+	changed func() // called when a writer begins or ends to wait for room
 
-	patient atomic.Bool // it waits for room
-	late    atomic.Bool // the engine's log is not synced now, only written
+	patient atomic.Bool // writes wait for room
+	late    atomic.Bool // syncs of the engine's log are skipped
 	reading bool        // read-only
 	dir     string
 	noMerge atomic.Int64 // tables are not merged before this time, ns: there was no room
@@ -33,19 +33,19 @@ type guard struct {
 	waitingEnds chan struct{}
 	endWaiting  sync.Once
 
-	mu      sync.Mutex    // guards what follows
+	mu      sync.Mutex    // guards the fields below
 	waiting int           // writers that wait for room
-	noRoom  chan struct{} // closed while there are some
+	noRoom  chan struct{} // closed while a writer waits
 }
 
-// How long until the guard looks for room again: for writes, and to merge tables.
+// How long the guard waits before it checks for room again, for writes and for merges.
 const (
 	roomAfter  = 100 * time.Millisecond
 	mergeAfter = time.Second
 )
 
-// errNoRoom is the error of a merge that has no room. It is tried again later: the room that is left is for
-// the next writes, and for deleting.
+// errNoRoom is the error of a merge that has no room. The engine retries it later. The remaining room is kept
+// for the next writes and for deletions.
 var errNoRoom = fmt.Errorf("there is no room to merge tables: %w", syscall.ENOSPC)
 
 // merging is the category in which the engine writes merged tables.
@@ -73,7 +73,7 @@ var errInUse = errors.New("another process uses it, or is not yet gone")
 func (g *guard) Lock(name string) (io.Closer, error) {
 	c, err := g.filesystem.Lock(name)
 	if g.reading && errors.Is(err, syscall.EROFS) {
-		return io.NopCloser(nil), nil // nobody else can write there either
+		return io.NopCloser(nil), nil // no other process can write there either
 	}
 	if path := (*fs.PathError)(nil); err != nil && !errors.As(err, &path) {
 		return nil, fmt.Errorf("%w (%w)", errInUse, err)
@@ -81,12 +81,12 @@ func (g *guard) Lock(name string) (io.Closer, error) {
 	return c, err
 }
 
-// isTable reports whether a file is a table, which the engine writes again if it fails.
+// isTable reports whether a file is a table. If writing a table fails, the engine writes it again.
 func isTable(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
 }
 
-// Open implements vfs.FS. A missing table is an error for its readers, and not the end of the process.
+// Open implements vfs.FS. A missing table is an error for its readers, but does not end the process.
 func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := g.filesystem.Open(name, opts...)
 	if isTable(name) && errors.Is(err, fs.ErrNotExist) {
@@ -95,7 +95,8 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	return f, err
 }
 
-// whenThereIsRoom calls do until the disk is not full, unless the guard is not patient.
+// whenThereIsRoom calls do. If the disk is full and the guard is patient, it repeats the call until there is
+// room.
 func (g *guard) whenThereIsRoom(do func() error) error {
 	err := do()
 	if !isFull(err) || !g.patient.Load() {
@@ -134,8 +135,8 @@ func (g *guard) full() <-chan struct{} {
 	return g.noRoom
 }
 
-// mayMerge returns nil if there is room for one more table. If there was none a moment ago it waits, since
-// the engine asks again at once.
+// mayMerge returns nil if there is room for one more table. If there was none a moment ago, it waits first,
+// since the engine retries at once.
 func (g *guard) mayMerge() error {
 	select {
 	case <-g.waitingEnds:
@@ -158,9 +159,9 @@ func (g *guard) open(name string, c vfs.DiskWriteCategory, how func() (vfs.File,
 	table := isTable(name)
 	if err := g.err(); err != nil && table {
 		select {
-		case <-g.waitingEnds: // nobody reads any more, and the engine is to come to its end
+		case <-g.waitingEnds: // the log is being closed: let the engine stop
 			return nowhere{g.filesystem, name}, nil
-		case <-time.After(roomAfter): // it asks again at once
+		case <-time.After(roomAfter): // the engine retries at once
 			return nil, err
 		}
 	} else if err != nil {
@@ -215,7 +216,7 @@ func (g *guard) Remove(name string) error {
 	return g.filesystem.Remove(name)
 }
 
-// try calls do. If that fails, writing ends, and the engine is not told.
+// try calls do. If that fails, it ends writing and hides the error from the engine.
 func (g *guard) try(do func() error) error {
 	if g.err() == nil {
 		if err := do(); err != nil {
@@ -230,12 +231,12 @@ type guarded struct {
 	vfs.File
 	g       *guard
 	table   bool
-	merged  bool // it is made of other tables
+	merged  bool // it merges other tables
 	log     bool
-	syncDue atomic.Bool // a sync was left out
+	syncDue atomic.Bool // a sync was skipped
 }
 
-// try calls do. The engine is told of a failure only if the file is a table.
+// try calls do. It returns the error to the engine only if the file is a table.
 func (f *guarded) try(do func() error) error {
 	if f.table {
 		return do()
@@ -270,8 +271,8 @@ func (f *guarded) Sync() error { return f.sync(f.File.Sync) }
 // SyncData implements vfs.File.
 func (f *guarded) SyncData() error { return f.sync(f.File.SyncData) }
 
-// sync skips the sync of the log if the commit may be synced later. The engine asks for a sync at each
-// commit, because only then does it write its log in full.
+// sync skips the sync of the log if the commit may be synced later. The engine requests a sync at each
+// commit, since it writes its log completely only then.
 func (f *guarded) sync(do func() error) error {
 	if f.log && f.g.late.Load() {
 		f.syncDue.Store(true)
@@ -287,7 +288,7 @@ func (f *guarded) SyncTo(length int64) (full bool, err error) {
 	return full, err
 }
 
-// Close implements vfs.File. It makes up for a sync that was skipped.
+// Close implements vfs.File. It first does a sync that was skipped.
 func (f *guarded) Close() error {
 	var err error
 	if f.syncDue.Load() {
@@ -299,7 +300,7 @@ func (f *guarded) Close() error {
 	return err
 }
 
-// nowhere is the file that is written after a failure: it drops everything.
+// nowhere replaces files that are written after a failure. It discards all data.
 type nowhere struct {
 	fs   filesystem
 	name string
@@ -320,5 +321,5 @@ func (nowhere) SyncData() error                        { return nil }
 func (nowhere) Prefetch(int64, int64) error            { return nil }
 func (nowhere) Fd() uintptr                            { return vfs.InvalidFd }
 
-// isFull reports whether the system says that there is no room.
+// isFull reports whether the error means that the disk is full.
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

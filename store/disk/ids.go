@@ -10,12 +10,12 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// idsFile is the file in a store's folder that says which ids may have been given out. It does not belong
-// to the engine: if the engine has lost what it wrote last, no id is given out twice all the same, and
-// listeners are told of a gap. It is written before the folder becomes a store.
+// idsFile is the file in a store's folder that says which ids may have been given out. It is
+// independent of the engine. If the engine lost its last writes, the file ensures that no id is given out
+// twice and that listeners get a gap. It is written before the folder becomes a store.
 const idsFile = "ids"
 
-// ids is the content of the file.
+// ids is the content of idsFile.
 type ids struct {
 	epoch   string
 	life    uint64    // how often the log was opened; also stored in the engine
@@ -23,20 +23,20 @@ type ids struct {
 	ending  ending
 }
 
-// ending says how the log was last used.
+// ending says how the log ended. While the log is open, it is the value for a kill.
 type ending string
 
 const (
-	cutOff   ending = "cut"   // open, or killed, with --fsync always: acknowledged messages are on disk
-	looseEnd ending = "loose" // open, or killed, with another: the last acknowledged ones may be missing
-	cleanEnd ending = "clean" // closed, when the newest id was the ceiling
+	cutOff   ending = "cut"   // open or killed, with --fsync always: acknowledged messages are on disk
+	looseEnd ending = "loose" // open or killed, with another --fsync: the last acknowledged messages may be missing
+	cleanEnd ending = "clean" // closed; the ceiling is the newest id
 )
 
 // A log that ends with looseEnd always has a gap, though a kill of the process alone loses nothing: the kernel
 // still has what was written. The kernel's boot id would tell a kill from a power cut, but not from a disk that
-// failed after the kill. The kernel then drops the pages it could not write. It reports that to the next fsync of
+// failed after the kill. The kernel then drops the pages that it could not write. It reports this to the next fsync of
 // the file only while it keeps the inode in memory, and syncfs reports it only once, perhaps to another process.
-// The log may then end between two chunks, which is no proof of damage, and acknowledged messages would be lost
+// The log may then end between two chunks, which does not prove damage. Acknowledged messages would be lost
 // without a gap.
 
 func (i ids) String() string {
@@ -83,7 +83,7 @@ func (l *Log) writeIDs(e ending) error {
 	return err
 }
 
-// ending returns what the file says while the log is open.
+// ending returns the value for the file while the log is open.
 func (f Fsync) ending() ending {
 	if f == Always {
 		return cutOff
@@ -91,11 +91,11 @@ func (f Fsync) ending() ending {
 	return looseEnd
 }
 
-// missesMessages compares what the file says with what the log has, and reports whether acknowledged messages may
-// be missing from that.
+// missesMessages compares the file with the state of the log, and reports whether acknowledged messages may be
+// missing from the log.
 func (i ids) missesMessages(epoch string, life uint64, newest store.Seq, damaged bool) (bool, error) {
 	if i.life == 0 && epoch == "" {
-		return false, nil // it was never open
+		return false, nil // it was never opened
 	}
 	if epoch != i.epoch {
 		return true, fmt.Errorf("%w: its ids have epoch %s, and its log has %q: restore a backup", store.ErrCorrupt, i.epoch, epoch)
@@ -106,7 +106,7 @@ func (i ids) missesMessages(epoch string, life uint64, newest store.Seq, damaged
 	return life < i.life, nil
 }
 
-// missesMessages is ids.missesMessages for what the facts say.
+// missesMessages calls ids.missesMessages with the state that the facts give.
 func (l *Log) missesMessages(known ids, facts map[string][]byte) (bool, error) {
 	life, newest := record{b: facts[factLife]}, record{b: facts[factNewest]}
 	return known.missesMessages(string(facts[factEpoch]), life.uint(), newest.seq(), l.engine.damaged)

@@ -17,7 +17,7 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 		o.err = l.policies.Set(f, p)
 		l.mu.Unlock()
 		if o.err != nil {
-			return nil // it is refused; the turn goes on
+			return nil // the change is refused; the turn continues
 		}
 		if l.memory != nil {
 			if err := l.memory.SetPolicy(f, p); err != nil {
@@ -43,23 +43,23 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 	return err
 }
 
-// change is a filter whose policy has changed. The groups with names after this one are still to be given the
-// policy that applies now.
+// change is a filter whose policy has changed. The groups whose names sort after this one do
+// not have their new policy yet.
 type change struct {
 	filter names.Filter
 	after  string
 }
 
-// maxChanged is how many groups are given their policy in one turn. Each needs a lookup among the policies.
+// maxChanged is how many groups get their new policy in one turn. Each needs a lookup among the policies.
 const maxChanged = 1024
 
-// applyPolicies continues with the policies that have changed.
+// applyPolicies continues to apply changed policies to groups.
 func (l *Log) applyPolicies(t *turn) error {
 	var matched []*group
 	left := maxChanged
 	for len(l.changed) > 0 && left > 0 {
 		c := &l.changed[0]
-		left-- // a filter that matches no group costs something, too
+		left-- // a filter without groups takes time, too
 		c.after = l.names.Walk(c.after, c.filter.Prefix(), left+1, func(_ string, g *group) {
 			if left--; c.filter.Match(g.name) {
 				matched = append(matched, g)

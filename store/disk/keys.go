@@ -8,29 +8,28 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// The first byte of a key says what it leads to; numbers are big-endian, so that keys sort as
-// they do.
+// The first byte of a key is its space. Numbers are big-endian, so that keys sort like their numbers.
 const (
-	factSpace     = 'a' // name: what is known of the whole log
+	factSpace     = 'a' // name: a fact about the whole log
 	expirySpace   = 'e' // time of expiry, seq: number of the group
 	groupSpace    = 'g' // number of the group: the group
-	noteSpace     = 'n' // name: a note of the hub's
+	noteSpace     = 'n' // name: a note of the hub
 	policySpace   = 'p' // filter: policy
 	retainedSpace = 'r' // seq: a retained message
 	messageSpace  = 'm' // seq: message
-	indexSpace    = 'x' // number of the group, seq: what eviction needs to know of the message
+	indexSpace    = 'x' // number of the group, seq: the size, time and expiry of the message
 )
 
 // The facts.
 const (
 	factEpoch     = "epoch"
-	factNewest    = "newest"    // the newest seq committed, how many groups are known, and messages held
+	factNewest    = "newest"    // the newest seq committed, the number of groups, and the number of messages held
 	factLife      = "life"      // how often the log was opened
-	factForgotten = "forgotten" // the loss of groups that were forgotten
-	factInMemory  = "aside"     // the newest message in memory of such a group, written by the last run
+	factForgotten = "forgotten" // the newest loss of forgotten groups
+	factInMemory  = "aside"     // the newest in-memory message of a forgotten group, written by the last run
 )
 
-var errRecord = errors.New("a record is not as it was written")
+var errRecord = errors.New("a record is damaged")
 
 func seqKey(space byte, seq store.Seq) []byte {
 	return binary.BigEndian.AppendUint64([]byte{space}, uint64(seq))
@@ -44,17 +43,17 @@ func indexKey(no uint32, seq store.Seq) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte{indexSpace}, no), uint64(seq))
 }
 
-// expiryKey is that of a message, held or retained, that expires at a time in ms.
+// expiryKey returns the expiry key of a message, held or retained. The time is in ms.
 func expiryKey(expires int64, seq store.Seq) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{expirySpace}, uint64(expires)), uint64(seq))
 }
 
 func expiryOf(key []byte) int64 { return int64(binary.BigEndian.Uint64(key[1:])) }
 
-// behind returns the key that follows all of a space.
+// behind returns the key after all keys of a space.
 func behind(space byte) []byte { return []byte{space + 1} }
 
-// item is what is known of a message beside its bytes.
+// item describes a message without its bytes.
 type item struct {
 	seq     store.Seq
 	size    int   // of its frame
@@ -64,7 +63,7 @@ type item struct {
 
 func (i *item) expired(now int64) bool { return i.expires > 0 && i.expires <= now }
 
-// appendIndex appends the value of an index key: size, time, and when it expires if it does.
+// appendIndex appends the value of an index key: size, time and expiry.
 func (i *item) appendIndex(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(i.size))
 	b = binary.AppendUvarint(b, uint64(i.time))
@@ -77,8 +76,8 @@ func readIndex(key, value []byte) (item, error) {
 	return i, r.end()
 }
 
-// The header of a stored message: number of its group (4 bytes), time (8) and expiry (8) in ms,
-// where its msg begins (4), flags (2). Its frame follows.
+// The header of a stored message: number of its group (4 bytes), time (8) and expiry (8) in ms, offset of
+// the msg (4), flags (2). The frame follows.
 const headerSize = 26
 
 type header struct {
@@ -112,7 +111,7 @@ func readMessage(b []byte) (h header, frame []byte, err error) {
 	return h, b[headerSize:], nil
 }
 
-// record is read number by number.
+// record reads a stored record number by number.
 type record struct {
 	b   []byte
 	bad bool
@@ -134,7 +133,7 @@ func (r *record) item() item {
 	return item{seq: r.seq(), size: int(r.uint()), time: int64(r.uint()), expires: int64(r.uint())}
 }
 
-// end returns an error unless all of the record was read.
+// end returns an error unless the whole record was read.
 func (r *record) end() error {
 	if r.bad || len(r.b) > 0 {
 		return errRecord
@@ -149,7 +148,7 @@ func appendUints(b []byte, list ...uint64) []byte {
 	return b
 }
 
-// appendRecord appends what the store needs to know of a group after a restart.
+// appendRecord appends the state of a group that a restart needs.
 func (g *group) appendRecord(b []byte) []byte {
 	s := &g.next
 	b = appendUints(b, uint64(s.messages), uint64(s.bytes),

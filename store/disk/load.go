@@ -76,8 +76,8 @@ func (l *Log) loadAll(known ids) error {
 	return l.findOldest()
 }
 
-// readNewest reads how far the log goes. What it should have is compared with what there is: tables
-// may be missing that nothing else asks for.
+// readNewest returns the newest seq. It also compares the recorded numbers of groups and messages with those
+// loaded, since tables may be missing that no other check reads.
 func (l *Log) readNewest(fact []byte) (store.Seq, error) {
 	if fact == nil {
 		return 0, nil
@@ -92,13 +92,13 @@ func (l *Log) readNewest(fact []byte) (store.Seq, error) {
 		there += g.next.messages
 	}
 	if groups != len(l.groups) || messages != there {
-		return 0, fmt.Errorf("%w: of %d groups with %d messages, %d with %d are left: restore a backup",
-			store.ErrCorrupt, groups, messages, len(l.groups), there)
+		return 0, fmt.Errorf("%w: only %d of %d groups and %d of %d messages are left: restore a backup",
+			store.ErrCorrupt, len(l.groups), groups, there, messages)
 	}
 	return newest, nil
 }
 
-// facts returns what is known of the whole log.
+// facts returns the facts about the whole log.
 func (l *Log) facts() (map[string][]byte, error) {
 	facts := map[string][]byte{}
 	err := l.each(factSpace, func(key, value []byte) error {
@@ -161,8 +161,8 @@ func (l *Log) loadGroups() error {
 	})
 }
 
-// recover repairs a log that was not closed, or is incomplete. It goes on above the ceiling, so that no id
-// is given out twice. With loose, messages up to there may be lost, and all groups have a gap.
+// recover repairs a log that was not closed, or is incomplete. It continues above the ceiling, so that no
+// id is given out twice. With loose, messages up to the ceiling may be lost, and all groups get a gap.
 func (l *Log) recover(loose bool) error {
 	known := l.last
 	l.last = max(l.last, l.ceiling)
@@ -182,7 +182,7 @@ func (l *Log) recover(loose bool) error {
 	return l.undoRetained()
 }
 
-// undo queues the deletion of a group's evicted messages that were not deleted before the end.
+// undo queues the deletion of a group's evicted messages that the last run did not delete.
 func (l *Log) undo(g *group) error {
 	c, err := l.engine.cursor(indexKey(g.no, 0), indexKey(g.no, g.next.gone+1))
 	if err != nil {
@@ -216,14 +216,14 @@ func (l *Log) undoRetained() error {
 	})
 }
 
-// settle computes the sums and lists of what was loaded, and publishes it.
+// settle computes the totals and lists from the loaded groups, and publishes them.
 func (l *Log) settle() {
 	l.opts.Losses.Tick() // lostBefore
 	now := time.Now().UnixMilli()
 	for _, g := range l.groups {
 		s := &g.next
 		if s.newestInMemory > 0 && s.newestInMemory > s.evicted.Seq {
-			s.lose(s.newestInMemory, now) // it was in memory
+			s.lose(s.newestInMemory, now) // it ended with the process
 			g.unsaved = true
 		}
 		s.newestInMemory = 0
@@ -237,7 +237,7 @@ func (l *Log) settle() {
 		l.noteEmpty(g)
 		l.show(g)
 		l.age(g)
-		if !g.overdue && g.excess(now) { // the bounds may have been changed meanwhile
+		if !g.overdue && g.excess(now) { // the bounds may have changed since the last run
 			g.overdue = true
 			l.overdue = append(l.overdue, g)
 		}
@@ -250,7 +250,7 @@ func (l *Log) settle() {
 	l.tail.base = l.last
 }
 
-// begin writes that the log is open.
+// begin records that the log is open.
 func (l *Log) begin(b *batch) error {
 	var err error
 	set := func(name string, value []byte) {
@@ -274,7 +274,7 @@ func (l *Log) begin(b *batch) error {
 	return err
 }
 
-// findOldest moves oldest up to the first message there is, and the clock to the last.
+// findOldest sets oldest from the first message held, and the clock from the last.
 func (l *Log) findOldest() error {
 	c, err := l.engine.cursor([]byte{messageSpace}, behind(messageSpace))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Defaults of Options, and the least memory that a log works with.
+// Defaults of Options, and the least MaxMemory.
 const (
 	DefaultMaxMemory = 128 << 20
 	MinMaxMemory     = 1 << 20
@@ -55,8 +55,8 @@ func ParseFsync(s string) (Fsync, error) {
 	return Fsync(d), nil
 }
 
-// InMemory keeps the messages of groups whose policy says store: memory. The log on disk gives them their
-// ids, and sets the policies of both.
+// InMemory keeps the messages of groups whose policy says store: memory. The log on disk assigns
+// their ids and passes on policy changes.
 type InMemory interface {
 	// SetPolicy replaces the policy of a filter.
 	SetPolicy(f names.Filter, p store.Policy) error
@@ -70,7 +70,7 @@ type InMemory interface {
 
 // Options bound a log. Zero values mean the defaults.
 type Options struct {
-	Dir       string       // made if need be
+	Dir       string       // created if it does not exist
 	MaxMemory int64        // bytes of memory, independent of the log's length; at least MinMaxMemory
 	MaxDisk   int64        // bytes on disk; 0: no bound
 	MaxGroups int          // groups with messages, a retained message or a gap
@@ -80,12 +80,12 @@ type Options struct {
 	// InMemory opens the log for groups whose policy says store: memory, given this log's epoch and
 	// newest seq. If it is nil, all groups are on disk.
 	InMemory func(epoch string, newest store.Seq) InMemory
-	Losses   *store.Clock // shared with it; nil: the log's own
+	Losses   *store.Clock // shared with the log in memory; nil: a clock of its own
 
 	fs      filesystem   // nil: the system's
 	call    func(func()) // as in engine; nil: direct
-	changed func()       // called after each turn, and when a writer begins or ends to wait for room; nil: nothing
-	tail    int          // bytes of recent messages; 0: a part of MaxMemory
+	changed func()       // called after each turn, and when a writer begins or ends to wait for room; may be nil
+	tail    int          // bytes for recent messages; 0: a part of MaxMemory
 }
 
 // Log is a store.Store on disk.
@@ -99,10 +99,10 @@ type Log struct {
 	wakes  store.Watchers
 	parked parking
 
-	deletedBytes atomic.Int64 // bytes that deleted messages may still take on disk
+	deletedBytes atomic.Int64 // bytes that deleted messages may still use on disk
 	mostHeld     most         // groups that one hold of mu, or one turn that applies policies, examined
 	mostLooked   most         // messages that one step of backward examined
-	reclaims     atomic.Bool  // tables are being merged, to give them back
+	reclaims     atomic.Bool  // tables are being merged to free deletedBytes
 	closing      context.Context
 	stopMerging  context.CancelFunc // ends closing
 
@@ -110,36 +110,36 @@ type Log struct {
 	closed  bool
 	ops     chan *op
 	ended   sync.WaitGroup
-	refusal atomic.Pointer[error] // why nothing can be written any more, or nil
+	refusal atomic.Pointer[error] // why writing has ended, or nil
 
-	mu         sync.RWMutex // guards what follows; only the committer changes it
+	mu         sync.RWMutex // guards the fields below; only the committer changes them
 	groups     map[string]*group
-	names      store.Names[*group] // the same, in the order of their names
+	names      store.Names[*group] // the same groups, sorted by name
 	byNo       map[uint32]*group
 	policies   store.Policies
-	groupBytes int64 // of memory that the groups take
+	groupBytes int64 // memory that the groups use
 	now        totals
-	lost       [lossKinds]*group // those with losses, the latest loss first
+	lost       [lossKinds]*group // by kind: the groups with losses, the latest loss first
 	tail       tail
 
-	// The committer's own.
+	// Used only by the committer.
 	next         totals // becomes now when a commit is on disk
 	last         store.Seq
 	lives        uint64    // how often the log was opened
 	ceiling      store.Seq // no id above it may be given out
 	groupNo      uint32    // of the next new group
 	clock        int64     // the newest message's time, ms
-	emptyGroups  []*group  // hold nothing; they are forgotten if others need their place
+	emptyGroups  []*group  // groups that hold nothing; they are forgotten if others need their place
 	byAge        ageHeap
-	nextExpiry   int64    // no message expires before, ms
-	overdue      []*group // have more to evict than one turn could
-	changed      []change // policies that some of the groups have to be given yet
-	sweeping     []*op    // wait until none is overdue, and no policy is left in changed
+	nextExpiry   int64    // ms; no message expires before
+	overdue      []*group // groups with more to evict than one turn could
+	changed      []change // policy changes that are not applied to all groups yet
+	sweeping     []*op    // ops that wait until overdue and changed are empty
 	deletions    []deletion
-	overMax      bool      // messages take more than diskMax
-	waitsForRoom bool      // evictions and deletions that are due have no room
-	unsynced     time.Time // the first commit that was not synced; zero: none
-	diskMax      int64     // bytes that messages may take
+	overMax      bool      // messages use more than diskMax
+	waitsForRoom bool      // there is no room for due evictions and deletions
+	unsynced     time.Time // the time of the first unsynced commit; zero: none
+	diskMax      int64     // bytes that messages may use
 }
 
 var (
@@ -148,7 +148,7 @@ var (
 	_ store.Failing = (*Log)(nil)
 )
 
-// Open opens the log in a folder, or makes one.
+// Open opens the log in a folder, or creates one.
 func Open(o Options) (*Log, error) {
 	if o.MaxMemory <= 0 {
 		o.MaxMemory = DefaultMaxMemory
@@ -199,7 +199,7 @@ func (l *Log) open() (err error) {
 		changed: o.changed, onFail: l.fail,
 	}
 	l.engine, err = openEngine(eo)
-	if err != nil && ids.life == 0 && !errors.Is(err, errInUse) { // creating it was interrupted: it is empty
+	if err != nil && ids.life == 0 && !errors.Is(err, errInUse) { // its creation was interrupted: it is empty
 		if firstError(o.fs.RemoveAll(eo.dir), o.fs.MkdirAll(eo.dir, 0o700), syncDir(o.fs, o.Dir)) != nil {
 			return describe(err)
 		}
@@ -211,7 +211,7 @@ func (l *Log) open() (err error) {
 	}
 	l.diskMax = messagesMax(o.MaxDisk, l.engine.memtable)
 	if err := l.load(ids); err != nil {
-		_ = l.engine.close() // it cannot be read
+		_ = l.engine.close() // the load error is returned
 		return describe(err)
 	}
 	l.engine.bePatient()
@@ -232,7 +232,7 @@ func (l *Log) fail(err error) {
 	l.refusal.Store(&err)
 }
 
-// failure returns why nothing can be written any more, or nil.
+// failure returns why writing has ended, or nil.
 func (l *Log) failure() error {
 	if p := l.refusal.Load(); p != nil {
 		return *p
@@ -253,18 +253,18 @@ func (l *Log) Err() error {
 	return nil
 }
 
-// Unblock implements store.Failing. The first write that finds no room ends writing.
+// Unblock implements store.Failing. From then on, a write that finds no room ends writing.
 func (l *Log) Unblock() { l.engine.fs.stopWaiting() }
 
 // The errors of a log that has no room.
 var (
 	errFull     = fmt.Errorf("%w: the disk is full", store.ErrFull)
-	errRetained = fmt.Errorf("%w: retained messages take half of what the store may take on disk", store.ErrFull)
+	errRetained = fmt.Errorf("%w: retained messages take half of the disk space that the store may use", store.ErrFull)
 )
 
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) {
-	old := l.oldest.Load() // before newest: neither falls, so that oldest is never above newest
+	old := l.oldest.Load() // read before newest: both only rise, so oldest is never above newest
 	return store.ID{Epoch: l.epoch, Seq: store.Seq(old)}, store.ID{Epoch: l.epoch, Seq: store.Seq(l.newest.Load())}
 }
 
@@ -307,9 +307,9 @@ func (l *Log) do(o *op) (store.ID, error) {
 	case <-full:
 	}
 	if o.taken.CompareAndSwap(false, true) {
-		return store.ID{}, errFull // the committer will leave it out
+		return store.ID{}, errFull // the committer skips the op
 	}
-	<-o.done // it is in the commit that waits for room: only that knows whether it is stored
+	<-o.done // the commit that waits for room has the op, and its result is not known yet
 	return o.id, o.err
 }
 
@@ -329,7 +329,7 @@ func (l *Log) Close() error {
 	l.life.Lock()
 	closed := l.closed
 	l.closed = true
-	l.life.Unlock() // all calls before it have ended
+	l.life.Unlock() // all earlier calls have ended
 	if closed {
 		return nil
 	}
@@ -346,10 +346,10 @@ type op struct {
 	entries []store.Entry
 	notes   []store.Note
 	change  func(t *turn) error // nil: append
-	sweeps  bool                // it is answered when no group is overdue
+	sweeps  bool                // it is answered when overdue and changed are empty
 	id      store.ID
 	err     error
-	taken   atomic.Bool // by the committer, or back by the caller
+	taken   atomic.Bool // set by the committer that takes the op, or by the caller that gives up
 	done    chan struct{}
 }
 

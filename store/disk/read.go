@@ -8,17 +8,17 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// How much a Read looks at, in messages and in bytes of those on disk. A Read whose filter matches few
-// of them returns with less than its batch has room for, and Next says how far it came: a reader that
-// has gone away, or a log that is being closed, waits for no more than this.
+// The most that a Read examines: messages, and bytes of messages on disk. A Read whose filter matches few
+// messages returns with room left in its batch, and Next says how far it came. The limits bound how long
+// Close, and the turn of a reader that has gone, can take.
 const (
 	maxLooked      = 4096
 	maxLookedBytes = 4 << 20
 )
 
-// Read implements store.Log. Recent messages are copied under the lock. Older ones are read from the disk
-// before that, without the lock. Gaps are looked up last, so that messages that were evicted meanwhile are
-// among them.
+// Read implements store.Log. Recent messages are copied under the lock. Before that, older ones are
+// read from the disk without the lock. Gaps are determined last, so that they include messages that were
+// evicted meanwhile.
 func (l *Log) Read(q store.Query, b *store.Batch) (err error) {
 	l.life.RLock()
 	defer l.life.RUnlock()
@@ -61,20 +61,20 @@ type reading struct {
 	b    *store.Batch
 	pos  store.Seq // all matching messages up to here are in the batch
 	end  store.Seq
-	base store.Seq // of the tail, at the last look
-	done bool      // the batch is full, or enough was looked at: pos says how far this read comes
+	base store.Seq // base of the tail, when last read
+	done bool      // the batch is full or a limit is reached; pos says how far the read came
 	now  time.Time
 	seen *seen
 
 	manyLosses bool // a survey of the groups is needed for the gaps
 	surveyed   survey
 
-	looked      int // messages
-	lookedBytes int // of those on disk
+	looked      int // messages examined
+	lookedBytes int // bytes of messages on disk that were examined
 }
 
-// look counts a message that is looked at. If that is enough for one read, it ends the read before the
-// message.
+// look counts an examined message. If a limit is reached, it ends the read before the message and returns
+// false.
 func (r *reading) look(seq store.Seq, bytes int) bool {
 	if r.looked == maxLooked || r.lookedBytes >= maxLookedBytes {
 		r.done = true
@@ -93,8 +93,8 @@ func (r *reading) next() store.Seq {
 	return max(r.end, r.q.After)
 }
 
-// copyRecent completes a read from the tail, unless older messages have to be read or the groups to be surveyed
-// first.
+// copyRecent completes a read from the tail. It returns false if older messages must be read, or the groups
+// surveyed, first.
 func (r *reading) copyRecent() (done bool) {
 	l := r.l
 	l.mu.RLock()
@@ -142,7 +142,7 @@ func (r *reading) take(g *group, seq store.Seq, flags store.Flags, msg int, fram
 	return true
 }
 
-// dropGone removes messages from the batch that were evicted since they were read: they are among the gaps.
+// dropGone removes messages from the batch that were evicted since they were read. The gaps cover them.
 func (r *reading) dropGone() {
 	b := r.b
 	gone := func(f store.Frame) bool {
@@ -164,11 +164,11 @@ func (r *reading) dropGone() {
 	}
 }
 
-// sparse is how much rarer than all messages those of the named groups must be for single look-ups to be
-// faster than a scan.
+// sparse is the ratio of all messages to those of the named groups from which single lookups are faster than
+// a scan.
 const sparse = 8
 
-// disk reads on, at most to where the recent messages begin.
+// disk continues the read on disk, at most up to where the tail begins.
 func (r *reading) disk() (err error) {
 	through := min(r.base, r.end)
 	if named := r.named(); named != nil {
@@ -182,7 +182,7 @@ func (r *reading) disk() (err error) {
 	return err
 }
 
-// named returns the groups of a query without wildcards, if they hold few messages; else nil.
+// named returns the groups of a query without wildcards if they hold few messages, else nil.
 func (r *reading) named() []*group {
 	set, ok := r.q.Select.(names.Set)
 	if !ok || set.Wild() {
@@ -204,7 +204,7 @@ func (r *reading) named() []*group {
 	return list
 }
 
-// scan goes through all messages, and returns how far it came unless the read is done.
+// scan examines all messages. It returns how far it came, unless the read is done.
 func (r *reading) scan(through store.Seq) (store.Seq, error) {
 	w, err := r.l.walkFrom(r.pos + 1)
 	if err != nil {
@@ -235,7 +235,7 @@ func (r *reading) scan(through store.Seq) (store.Seq, error) {
 	return through, closeCursor(w.cursor)
 }
 
-// closeCursor ends a walk, and returns what went wrong on the way.
+// closeCursor closes a cursor, and returns the first error of its use or of closing it.
 func closeCursor(c *cursor) error {
 	err := c.Error()
 	if err2 := c.Close(); err == nil {
@@ -244,7 +244,7 @@ func closeCursor(c *cursor) error {
 	return err
 }
 
-// takeStored adds a stored message, if it is selected and held.
+// takeStored adds a stored message if it is selected and held.
 func (r *reading) takeStored(seq store.Seq, value []byte) error {
 	h, frame, err := readMessage(value)
 	if err != nil {
@@ -284,7 +284,7 @@ func (r *reading) lookUp(list []*group, through store.Seq) (err error) {
 			break
 		}
 		if !c.SeekGE(seqKey(messageSpace, seq)) || seqOf(c.Key()) != seq {
-			continue // deleted between the two looks: it will be among the gaps
+			continue // deleted after the index was read: the gaps will cover it
 		}
 		value, err := c.ValueAndErr()
 		r.lookedBytes += len(value)
@@ -337,7 +337,7 @@ func (m *merge) close() (err error) {
 	return err
 }
 
-// retained reads what is retained of the groups selected.
+// retained reads the retained messages of the selected groups.
 func (r *reading) retained() error {
 	if r.pos >= r.end {
 		return nil
@@ -395,12 +395,12 @@ func seenOf(b *store.Batch) *seen {
 		s = &seen{}
 		b.Scratch = s
 	}
-	clear(s.chosen[:]) // the next query selects others
+	clear(s.chosen[:]) // another query selects other groups
 	clear(s.groups[:])
 	return s
 }
 
-// group returns the group of that number, or nil.
+// group returns the group with the given number, or nil.
 func (s *seen) group(l *Log, no uint32) *group {
 	at := &s.groups[no%uint32(len(s.groups))]
 	if g := *at; g != nil && g.no == no {

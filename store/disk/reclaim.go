@@ -6,24 +6,23 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Deleted messages take room on disk until the engine merges their tables, which it does on its own only
-// where there are many tables. When deleted messages may take half as much as those that are held, the
-// log has all tables merged, piece by piece.
+// Deleted messages take room on disk until the engine merges their tables. By itself it does so only where
+// there are many tables. When deleted messages may take half as much room as those that are held, the log
+// merges all tables, piece by piece.
 const (
-	reclaimParts = 2           // of what is held
+	reclaimParts = 2           // the part of the bytes held
 	reclaimLeast = 4 << 20     // bytes
-	reclaimPiece = 64 << 20    // bytes of messages at once: others have a turn between two
-	reclaimAfter = time.Second // it is tried again, if it could not be done
+	reclaimPiece = 64 << 20    // bytes of messages per merge, so that other merges can run in between
+	reclaimAfter = time.Second // the delay before a failed attempt is repeated
 )
 
-// reclaimable reports whether it is time to.
+// reclaimable reports whether there is enough room to give back.
 func (l *Log) reclaimable() bool {
 	return len(l.deletions) == 0 && !l.reclaims.Load() && l.failure() == nil &&
 		l.deletedBytes.Load() > l.next.cost()/reclaimParts+max(reclaimLeast, l.engine.memtable)
 }
 
-// reclaim gives room on disk back, if there is enough to, in a goroutine that ends as the log is
-// closed.
+// reclaim starts a goroutine that gives room on disk back, if there is enough. Close ends it.
 func (l *Log) reclaim() {
 	if !l.reclaimable() {
 		return
@@ -37,12 +36,12 @@ func (l *Log) reclaim() {
 		var err error
 		l.opts.call(func() { err = l.merge(first, last, pieces) })
 		if err != nil {
-			l.deletedBytes.Add(bytes) // it was not completed: there was no room, or the log is being closed
+			l.deletedBytes.Add(bytes) // not completed: there was no room, or the log is being closed
 		}
 	})
 }
 
-// merge has the engine merge all tables of messages, of what is retained, and of the index.
+// merge merges the tables of messages, retained messages, the index and expiry.
 func (l *Log) merge(first, last, pieces store.Seq) error {
 	step := (last-first)/pieces + 1
 	for ; first < last; first += step {

@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	tailParts  = 8        // of the memory for history
-	smallBlock = 32 << 10 // up to which turns share a block,
-	blockParts = 8        // and up to such a part of the tail
-	recentCost = 96       // bytes that a message takes in the tail beside its frame
+	tailParts  = 8        // the part of the memory for history
+	smallBlock = 32 << 10 // turns share a block up to this size
+	blockParts = 8        // and up to this part of the tail
+	recentCost = 96       // bytes that a message takes in the tail in addition to its frame
 )
 
 // tail holds the newest messages in memory, evicted ones too, so that live listeners are served without
 // reading the disk. It is guarded by the log's mu.
 type tail struct {
-	base   store.Seq // all above it are in the blocks
+	base   store.Seq // all messages above it are in the blocks
 	blocks []*block
 	size   int
 	most   int
@@ -36,14 +36,14 @@ type recent struct {
 	g        *group
 	msg      int
 	flags    store.Flags
-	end      int  // of its frame; it begins where the one before ends
-	inMemory bool // it is kept in memory, and only its seq is here
+	end      int  // of its frame, which begins where the previous frame ends
+	inMemory bool // the log in memory has it; only its seq is here
 	evicted  bool // it was evicted by the turn that appended it
 }
 
 func (b *block) size() int { return cap(b.buf) + recentCost*len(b.items) }
 
-// add takes a turn's messages over. There is nothing above last.
+// add adds a turn's messages, whose highest seq is last.
 func (t *tail) add(from *turn, last store.Seq) {
 	if len(from.items) == 0 {
 		return
@@ -66,8 +66,8 @@ func (t *tail) add(from *turn, last store.Seq) {
 	t.size += b.size()
 }
 
-// trim drops the oldest blocks until the rest is small enough, but for the last, and tells of each
-// message dropped.
+// trim drops the oldest blocks, except the last, until the rest is small enough. It calls dropped for each
+// message.
 func (t *tail) trim(dropped func(m *recent, now int64)) {
 	now := time.Now().UnixMilli()
 	for t.size > t.most && len(t.blocks) > 1 {
@@ -84,7 +84,7 @@ func (t *tail) trim(dropped func(m *recent, now int64)) {
 	}
 }
 
-// after calls yield for each message behind a position, until it returns false.
+// after calls yield for each message after a position, until it returns false.
 func (t *tail) after(pos store.Seq, yield func(m *recent, frame []byte) bool) {
 	from := sort.Search(len(t.blocks), func(i int) bool { return t.blocks[i].last > pos })
 	for _, b := range t.blocks[min(from, len(t.blocks)):] {

@@ -13,31 +13,30 @@ import (
 //	checksum of all that follows it (4 bytes), length of the payload (2), kind (1),
 //	number of the log (4), payload
 //
-// A log that was closed ends with the header of a chunk of the next log. A file that was used before
-// still has its old content behind that (pebble/record). The engine reads up to the first chunk that
-// is not valid.
+// A log that was closed ends with the header of a chunk of the next log. A reused file still has its old
+// content after that (pebble/record). The engine reads up to the first invalid chunk.
 //
-// A record is acknowledged after all of it was written, and with --fsync always after it was synced.
-// A kill or a power cut therefore leaves valid chunks, and behind them at most a part of records that
-// nobody was told of. A kill leaves the beginning of a write: write(2) copies page by page and ends
-// between two pages when the process is killed, so that the file ends at a page or where a write
-// ends, which is where a chunk ends. Two things are never left by a kill, and prove that the log is
-// damaged and may have lost acknowledged messages:
+// A record is acknowledged after it was written completely and, with --fsync always, synced. A kill or a
+// power cut therefore leaves valid chunks, followed at most by a part of records that were not acknowledged.
+// A kill leaves the beginning of a write: write(2) copies page by page and stops between two pages when the
+// process is killed. The file then ends at a page boundary, or where a write and therefore a chunk ends. A
+// kill never leaves the following, which proves that the log is damaged and may have lost acknowledged
+// messages:
 //
-//   - a valid chunk behind one that is not valid. (A power cut may leave that, too, if the disk wrote
-//     the pages of unsynced records in another order. The two cannot be told apart.)
-//   - a file that ends inside a chunk, and not at a sector.
+//   - a valid chunk after an invalid one. (A power cut may leave that, too, if the disk wrote the pages of
+//     unsynced records in another order. The two cases cannot be distinguished.)
+//   - a file that ends inside a chunk and not at a sector boundary.
 //
-// What a log looks like that was cut off between two chunks, or at a sector, with nothing behind it, is
-// what a kill leaves. It is no proof, and tells no gap.
+// A log that was truncated between two chunks or at a sector boundary looks like one after a kill. This
+// proves nothing, so it is not reported as a gap.
 const (
 	chunkBlock  = 32 << 10
 	chunkHeader = 11
-	sectorSize  = 512 // the least that a disk writes at once
+	sectorSize  = 512 // the least that a disk writes atomically
 )
 
-// The kinds of chunks that have the number of the log: a whole record, its first part, a middle part
-// and its last part.
+// The kinds of chunks with a log number, from wholeChunk to lastChunk: a whole record, and the first, a middle
+// and the last part of one.
 const (
 	wholeChunk = 5
 	lastChunk  = 8
@@ -71,13 +70,13 @@ func isDamaged(fs filesystem, dir string) (bool, error) {
 	return showsDamage(b, uint32(newest)), err
 }
 
-// showsDamage reports whether a log has what no kill leaves behind its valid chunks.
+// showsDamage reports whether a log has content after its valid chunks that a kill cannot leave.
 func showsDamage(log []byte, no uint32) bool {
 	end := validChunks(log, no)
-	return endsInsideSector(log, end, no) || hasChunkBehind(log, end, no)
+	return endsInsideSector(log, end, no) || hasChunkAfter(log, end, no)
 }
 
-// validChunks returns where the first chunk begins that is not valid.
+// validChunks returns where the first invalid chunk begins.
 func validChunks(log []byte, no uint32) (at int) {
 	for at < len(log) {
 		if left := chunkBlock - at%chunkBlock; left < chunkHeader {
@@ -93,8 +92,8 @@ func validChunks(log []byte, no uint32) (at int) {
 	return at
 }
 
-// hasChunkBehind reports whether a valid chunk begins anywhere behind a chunk that is not valid.
-func hasChunkBehind(log []byte, invalid int, no uint32) bool {
+// hasChunkAfter reports whether a valid chunk begins anywhere after an invalid one.
+func hasChunkAfter(log []byte, invalid int, no uint32) bool {
 	for at := invalid + 1; at < len(log); at++ {
 		if chunkAt(log, at, no) > 0 {
 			return true
@@ -103,8 +102,8 @@ func hasChunkBehind(log []byte, invalid int, no uint32) bool {
 	return false
 }
 
-// endsInsideSector reports whether a log is cut off inside the chunk that begins at a place, and not at a
-// sector's border.
+// endsInsideSector reports whether a log is cut off inside the chunk that begins at the given offset, and not
+// at a sector boundary.
 func endsInsideSector(log []byte, at int, no uint32) bool {
 	if len(log)%sectorSize == 0 || at >= len(log) {
 		return false
@@ -113,13 +112,13 @@ func endsInsideSector(log []byte, at int, no uint32) bool {
 	return len(chunk) < chunkHeader || numberOf(chunk) == no && lengthOf(chunk) > len(chunk)
 }
 
-// numberOf returns which log a header is of.
+// numberOf returns the log number in a header.
 func numberOf(header []byte) uint32 { return binary.LittleEndian.Uint32(header[7:]) }
 
 // lengthOf returns the length of a chunk with its header.
 func lengthOf(header []byte) int { return chunkHeader + int(binary.LittleEndian.Uint16(header[4:])) }
 
-// chunkAt returns the size of the valid chunk that begins there, or 0.
+// chunkAt returns the size of the valid chunk that begins at the given offset, or 0.
 func chunkAt(log []byte, at int, no uint32) int {
 	block := log[at:min(at-at%chunkBlock+chunkBlock, len(log))]
 	if len(block) < chunkHeader || numberOf(block) != no || block[6] < wholeChunk || block[6] > lastChunk {

@@ -11,29 +11,29 @@ import (
 )
 
 const (
-	maxOps    = 4096     // ops that wait for the committer
-	turnParts = 32       // a turn takes ops until their frames have this part of the memory,
-	maxTurn   = 4 << 20  // and at most as many bytes
+	maxOps    = 4096     // the most ops that wait for the committer
+	turnParts = 32       // a turn takes ops until their frames fill this part of the memory
+	maxTurn   = 4 << 20  // and at most this many bytes
 	maxYields = 64       // how often the committer yields to let more ops come in
-	maxEvict  = 32 << 10 // messages that one turn evicts; the rest is left to the next
+	maxEvict  = 32 << 10 // the most messages that one turn evicts
 	idAhead   = 64 << 10 // ids that may be given out before the ceiling is raised
 	tidyAfter = 250      // ms after which evicted messages are deleted, if nothing else is written
 )
 
-// turn is one commit, of all ops that waited when it began.
+// turn is one commit of all ops that waited when it began.
 type turn struct {
 	now       int64
 	first     store.Seq // of its first message
-	buf       []byte    // their frames
+	buf       []byte    // frames of the messages
 	items     []recent
 	touched   []*group
 	dropped   []uint32 // groups
 	sets      []func(*batch) error
-	evict     int                  // how many more messages it may evict
-	deletions []deletion           // left to the next turn
+	evict     int                  // how many more messages the turn may evict
+	deletions []deletion           // for the next turn
 	expired   map[store.Seq]expiry // deleted by this turn
-	promise   bool                 // a caller waits until it is on disk
-	room      room                 // on disk
+	promise   bool                 // a caller waits until the turn is on disk
+	room      room                 // room on disk
 	index     *cursor
 	at        item // where index is
 	of        uint32
@@ -46,7 +46,7 @@ type deletion struct {
 	no   uint32 // of its group
 	seq  store.Seq
 
-	expires int64 // ms; deletes its entry in the order of expiry, too, unless it is 0
+	expires int64 // ms; unless it is 0, the expiry key is deleted, too
 }
 
 // deletionKind says what is deleted.
@@ -108,14 +108,14 @@ func (l *Log) wait() time.Duration {
 	return time.Duration(max(due-now.UnixMilli(), 10)) * time.Millisecond
 }
 
-// gather takes the ops that wait. If there are several, more are about to come: it yields as long as that
-// brings in others, since a commit costs about the same for one op and for a hundred. A single op is not
+// gather takes the waiting ops. If there are several, more will come soon. It then yields as long as each yield
+// brings in others, since a commit costs about the same for one op as for a hundred. A single op is not
 // delayed.
 func (l *Log) gather(o *op) []*op {
 	var list []*op
 	size, had, yields := 0, 0, 0
 	take := func(o *op) {
-		if o.taken.CompareAndSwap(false, true) { // else its caller has given up
+		if o.taken.CompareAndSwap(false, true) { // otherwise its caller has given up
 			list = append(list, o)
 			size += o.size()
 		}
@@ -144,8 +144,8 @@ func (l *Log) gather(o *op) []*op {
 // turnMost returns how many bytes of frames fill a turn.
 func (l *Log) turnMost() int { return int(min(l.opts.MaxMemory/turnParts, maxTurn)) }
 
-// refuse answers ops with errFull. Policies and purges that are being carried out are answered with success:
-// they are committed, and are completed when there is room.
+// refuse answers ops with errFull. Policies and purges in progress are answered with success: they are
+// committed, and are completed when there is room.
 func (l *Log) refuse(list []*op) {
 	for _, o := range list {
 		o.err = errFull
@@ -165,7 +165,7 @@ func roomFor(list []*op) (n int) {
 	return n
 }
 
-// adds reports whether an op stores something, rather than remove something.
+// adds reports whether an op stores something. Other ops only remove something.
 func (o *op) adds() bool {
 	return len(o.entries) > 0 || slices.ContainsFunc(o.notes, func(n store.Note) bool { return n.Value != nil })
 }
@@ -180,7 +180,7 @@ func (o *op) size() (n int) {
 	return n
 }
 
-// turn commits what the ops ask for and what is due, and answers the ops.
+// turn commits the ops and all work that is due, and answers the ops.
 func (l *Log) turn(list []*op) {
 	t := &turn{now: time.Now().UnixMilli(), first: l.last + 1, evict: maxEvict}
 	size := roomFor(list)
@@ -221,7 +221,7 @@ func (l *Log) turn(list []*op) {
 	}
 }
 
-// commit works out what a turn changes, and writes it.
+// commit computes the changes of a turn and writes them.
 func (l *Log) commit(t *turn, list []*op) error {
 	defer l.opts.call(t.close)
 	if err := l.expire(t); err != nil {
@@ -263,7 +263,7 @@ func (l *Log) commit(t *turn, list []*op) error {
 	return l.write(t)
 }
 
-// append adds an op's entries to the turn. A refusal concerns only the op; err ends writing.
+// append adds an op's entries to the turn. A refusal affects only the op; err ends writing.
 func (l *Log) append(o *op, t *turn) (refusal, err error) {
 	if t.room < enough && o.adds() {
 		return errFull, nil
@@ -363,8 +363,8 @@ func (l *Log) push(e *store.Entry, t *turn) error {
 	return nil
 }
 
-// noteInMemory notes a message that is kept in memory. After a restart it is gone, and the group's record
-// says that there was one.
+// noteInMemory notes a message that is kept in memory. It is lost at a restart, and the group's record says
+// that there was one.
 func (l *Log) noteInMemory(g *group, e *store.Entry, seq store.Seq, t *turn) error {
 	if g.next.newestInMemory == 0 || e.Retain && g.next.retained > 0 {
 		t.touch(g)
@@ -377,7 +377,7 @@ func (l *Log) noteInMemory(g *group, e *store.Entry, seq store.Seq, t *turn) err
 	return nil
 }
 
-// retain has a group retain a message, or none if its seq is 0.
+// retain sets the retained message of a group, or removes it if the seq is 0.
 func (l *Log) retain(s *state, m item) {
 	l.next.retainedBytes += int64(m.size) - s.retainedBytes
 	s.retained, s.retainedBytes, s.retainedExpires = m.seq, int64(m.size), m.expires
@@ -401,7 +401,7 @@ func (t *turn) note(n store.Note, first store.Seq) {
 	t.sets = append(t.sets, func(b *batch) error { return b.Set(key, value, nil) })
 }
 
-// write commits the turn, if there is something in it.
+// write commits the turn, unless it is empty.
 func (l *Log) write(t *turn) error {
 	last := l.last + store.Seq(len(t.items))
 	if last > l.ceiling {
@@ -434,7 +434,7 @@ func (l *Log) write(t *turn) error {
 	return nil
 }
 
-// fill puts into a batch what a turn changes.
+// fill adds the changes of a turn to a batch.
 func (l *Log) fill(b *batch, t *turn, last store.Seq) error {
 	for _, d := range l.deletions {
 		if err := d.delete(b); err != nil {
@@ -498,7 +498,7 @@ func (l *Log) fillFacts(b *batch, t *turn, last store.Seq) error {
 	return nil
 }
 
-// fillGroup writes the group's record, and its retained message where that has changed.
+// fillGroup writes the group's record, and its retained message if that has changed.
 func (l *Log) fillGroup(b *batch, g *group, t *turn) error {
 	g.unsaved = false
 	if err := b.Set(groupKey(g.no), g.appendRecord(nil), nil); err != nil {
@@ -511,7 +511,7 @@ func (l *Log) fillGroup(b *batch, g *group, t *turn) error {
 	if was > 0 {
 		d := deletion{kind: deleteRetained, seq: was}
 		if was <= g.next.gone {
-			d.expires = g.now.retainedExpires // else it is deleted with the message
+			d.expires = g.now.retainedExpires // otherwise it is deleted with the message
 		}
 		t.deletions = append(t.deletions, d)
 		l.deletedBytes.Add(g.now.retainedBytes)
@@ -553,7 +553,7 @@ func (d deletion) delete(b *batch) error {
 	return b.SingleDelete(indexKey(d.no, d.seq), nil)
 }
 
-// publish shows readers what was committed.
+// publish shows the committed turn to readers.
 func (l *Log) publish(t *turn) {
 	l.mu.Lock()
 	for _, g := range t.touched {
@@ -576,7 +576,7 @@ func (l *Log) publish(t *turn) {
 	}
 }
 
-// lose notes an evicted message that is no longer in the tail either, so that live readers lose it, too.
+// lose notes an evicted message that is no longer in the tail either, so that live readers have lost it, too.
 func (l *Log) lose(m *recent, now int64) {
 	s := &m.g.next
 	if m.seq > s.gone || m.expired(now) || m.seq <= s.removed.Seq {
@@ -585,12 +585,12 @@ func (l *Log) lose(m *recent, now int64) {
 	l.next.removedMax = max(l.next.removedMax, m.seq)
 	s.removed = store.Loss{Seq: m.seq, At: l.opts.Losses.Tick()}
 	m.g.now.removed = s.removed
-	if l.byNo[m.g.no] == m.g { // else it was forgotten
+	if l.byNo[m.g.no] == m.g { // otherwise the group was forgotten
 		l.listLoss(m.g, removedLoss)
 	}
 }
 
-// finish writes that the log was closed.
+// finish records that the log was closed.
 func (l *Log) finish() {
 	if l.failure() != nil {
 		return
@@ -602,7 +602,7 @@ func (l *Log) finish() {
 		}
 	}
 	if err := l.engine.commit(true, func(b *batch) error { return l.fill(b, t, l.last) }); err != nil {
-		return // the log is read-only, and the next start treats it as killed
+		return // the log is read-only now, and the next start treats it like a killed one
 	}
 	l.ceiling = l.last
 	_ = l.writeIDs(cleanEnd) // as above

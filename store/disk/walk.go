@@ -9,26 +9,26 @@ import (
 )
 
 const (
-	maxParked = 16                     // walks
-	maxAge    = 100 * time.Millisecond // of a walk, which keeps deleted files on disk
+	maxParked = 16                     // the most parked walks
+	maxAge    = 100 * time.Millisecond // how long a walk may live: it keeps deleted files on disk
 )
 
-// walk goes through all messages, as they were when it began. A reader that catches up reads a batch at a
-// time, and finding its place again takes longer than reading the batch. Therefore a walk that stopped
-// because a batch was full is parked for the next read from there.
+// walk iterates over all messages as they were when it began. A reader that catches up reads batch by batch,
+// and finding its position again would take longer than reading the batch. Therefore a walk that stopped at a
+// full batch is parked for the next read from there.
 type walk struct {
 	*cursor
-	through store.Seq // it has seen all messages up to here
+	through store.Seq // the walk includes all messages up to here
 	ends    time.Time
-	timer   *time.Timer // while it is parked
+	timer   *time.Timer // ends it while it is parked
 }
 
-// walkFrom returns one whose first message is the first that has this seq or a later one.
+// walkFrom returns a walk from the first message with the given seq or a later one.
 func (l *Log) walkFrom(seq store.Seq) (*walk, error) {
 	if w := l.parked.take(seq); w != nil {
 		return w, nil
 	}
-	through := store.Seq(l.newest.Load()) // before: there may soon be newer ones
+	through := store.Seq(l.newest.Load()) // read before the cursor is made, which may see newer messages
 	c, err := l.engine.cursor(seqKey(messageSpace, seq), behind(messageSpace))
 	if err != nil {
 		return nil, err
@@ -40,10 +40,10 @@ func (l *Log) walkFrom(seq store.Seq) (*walk, error) {
 // parking holds parked walks.
 type parking struct {
 	mu    sync.Mutex
-	walks []*walk // in the order in which they came
+	walks []*walk // the oldest first
 }
 
-// park lets a walk wait at its message, but not for long.
+// park keeps a walk at its message until its time ends.
 func (p *parking) park(w *walk) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,7 +60,7 @@ func (p *parking) park(w *walk) {
 	})
 }
 
-// take returns the walk that waits at a message, or nil.
+// take returns the walk that is parked at a message, or nil.
 func (p *parking) take(seq store.Seq) *walk {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,7 +81,7 @@ func (p *parking) close(w *walk) {
 	_ = w.Close()
 }
 
-// clear ends all that wait.
+// clear ends all parked walks.
 func (p *parking) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
