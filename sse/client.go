@@ -12,15 +12,15 @@ import (
 )
 
 // Client reads the event stream of any server. When the connection is lost it connects again and
-// resumes, until an answer is final:
+// resumes, until a response is final:
 //
 //	c := &sse.Client{URL: "http://127.0.0.1:1234/v1/groups/foo"}
 //	c.OnEvent = func(ev sse.Event) { fmt.Println(ev.ID, string(ev.Data)) }
 //	err := c.Run(ctx)
 //
-// Only URL has to be set. The goroutine that calls Run calls all functions, one at a time and in the
-// order of the stream. They may block: the server then has to wait. They may change the fields; the
-// changes apply to the next attempt, that of IdleTimeout at once. To stop, they cancel Run's context.
+// Only URL is required. The goroutine that calls Run calls all functions, one at a time and in the
+// order of the stream. They may block: the server then has to wait. They may change the fields. A change
+// applies to the next attempt; a change of IdleTimeout applies at once. To stop, they cancel Run's context.
 // No other goroutine may use the fields while Run runs.
 //
 // github.com/r3labs/sse/v2 makes the connections; a Reader normalises what it reads.
@@ -59,25 +59,25 @@ type Client struct {
 	// row; 0 is 30 seconds.
 	MaxBackoff time.Duration
 
-	// AnswerTimeout ends an attempt whose response header has not come this long after it began.
-	// 0 is a minute. Below 0 is no limit, for a server that holds the header back until its first event.
+	// AnswerTimeout is how long an attempt may take until the response header is received. 0 is a minute.
+	// Below 0 is no limit, for a server that sends the header only with its first event.
 	AnswerTimeout time.Duration
 
-	// FirstEventTimeout ends an attempt that has not brought an event this long after it began,
-	// whatever else it brings. 0 is no limit. It is for servers that begin each stream with an event,
-	// as a Watchbox hub does.
+	// FirstEventTimeout is how long an attempt may take until the first event is received. Comments and
+	// ids do not count. 0 is no limit. It is for servers that begin each stream with an event, as a
+	// Watchbox hub does.
 	FirstEventTimeout time.Duration
 
-	// IdleTimeout ends a connection on which no byte has come for this long, not even a comment, or that
-	// has no response header for this long. 0 is no timeout, because a server may send nothing for any time,
-	// and events without ids that come while a Client reconnects are lost.
+	// IdleTimeout ends a connection on which no byte, not even of a comment, is received for this long. It
+	// also applies while the Client waits for the response header. 0 is no timeout, because a server may
+	// send nothing for any time, and events without ids that are sent while a Client reconnects are lost.
 	IdleTimeout time.Duration
 
 	// MaxEventSize is as in Reader. A larger event is skipped, and OnError is called.
 	MaxEventSize int
 
-	// Final reports whether Run returns the error of an attempt instead of trying again; nil is the
-	// rule that Run describes.
+	// Final reports whether Run returns the error of an attempt instead of trying again. If it is nil,
+	// the rules described at Run apply.
 	Final func(error) bool
 
 	// OnOpen is called with the header of each response that is a stream.
@@ -103,7 +103,7 @@ type Client struct {
 	interrupt context.CancelCauseFunc // ends the turn: an attempt and the wait after it
 }
 
-// Run listens until the context is done, and returns its cause, or until an answer is final:
+// Run listens until the context is done, and then returns its cause, or until a response is final:
 //
 //   - 204, 401 and 403: a *StatusError
 //   - a problem of the server's own (application/problem+json, RFC 9457) with any status but 408,
@@ -112,8 +112,8 @@ type Client struct {
 //   - before the first stream is open, when the URL may be wrong: any status but 200, 408, 425, 429
 //     and 5xx, and ErrMediaType
 //
-// Once a stream was open, a 404 or a web page comes from a proxy while the server is replaced, or from a
-// network that wants a login. Run tries again then.
+// Once a stream was open, a 404 or a web page is assumed to come from a proxy while the server is replaced,
+// or from a network that requires a login. Run then tries again.
 //
 // Everything else is tried again after a wait: Retry, or what the server's Retry-After says if
 // that is longer, plus a random part of a time that doubles from Retry to MaxBackoff. A
@@ -160,8 +160,8 @@ func (c *Client) setInterrupt(f context.CancelCauseFunc) {
 	c.interrupt = f
 }
 
-// attempt makes one connection and calls the callbacks. It returns why the connection ended, and whether
-// it was open long enough to count as success.
+// attempt makes one connection and calls the callbacks. It returns the error that ended the connection, and
+// whether the connection was open long enough to count as success.
 func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 	ctx, cancel := context.WithCancelCause(turn)
 	defer cancel(nil)
@@ -188,7 +188,7 @@ func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 	var opened time.Time
 	for it := range e.out {
 		if turn.Err() != nil {
-			continue // it was stopped: no more callbacks
+			continue // the turn was ended: call no more callbacks
 		}
 		switch it.kind {
 		case itemOpen:
@@ -197,17 +197,17 @@ func (c *Client) attempt(turn context.Context) (steady bool, err error) {
 		case itemEvent, itemTooLarge:
 			begun()
 		}
-		c.tell(e, it)
+		c.dispatch(e, it)
 		idle.set(c.IdleTimeout)
 	}
 	err = e.err
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause // which is why the connection failed
+		err = cause // the reason why the connection failed
 	}
 	return !opened.IsZero() && time.Since(opened) >= steadyAfter, err
 }
 
-// deadline ends an attempt after a time unless met is called before. There is no deadline if the time is not above 0.
+// deadline ends an attempt after a time unless met is called before. A time of 0 or less is no deadline.
 func deadline(after time.Duration, missing string, end context.CancelCauseFunc) (met func()) {
 	if after <= 0 {
 		return func() {}
@@ -260,8 +260,8 @@ func (c *Client) engine(req *http.Request, idle *idle) *engine {
 	}
 }
 
-// tell calls the callback for an item, and sets LastEventID and Retry.
-func (c *Client) tell(e *engine, it item) {
+// dispatch calls the callback for an item, and sets LastEventID and Retry.
+func (c *Client) dispatch(e *engine, it item) {
 	switch it.kind {
 	case itemOpen:
 		call(c.OnOpen, e.header)

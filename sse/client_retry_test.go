@@ -33,16 +33,16 @@ func TestClientTriesAgain(t *testing.T) {
 		}}}
 	l.OnDisconnect = func(err error, _ time.Duration) {
 		if errors.Is(err, broken) {
-			l.tell("cannot dial")
+			l.record("cannot dial")
 			return
 		}
-		l.tell("lost: %T", err)
+		l.record("lost: %T", err)
 	}
 	l.run(t)
 	l.want(t, "cannot dial", "lost: *sse.StatusError", "open", "message  a", "lost: *errors.errorString", "lost: *url.Error")
 }
 
-func TestClientTriesAgainWhereBeforeAttemptFails(t *testing.T) {
+func TestClientTriesAgainAfterBeforeAttemptFails(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t, stream(""))
 	l := listen(s.URL)
@@ -76,15 +76,15 @@ func TestClientFollowsRedirects(t *testing.T) {
 	}
 }
 
-func TestClientReportsRedirectsToNowhere(t *testing.T) {
+func TestClientReportsInvalidRedirects(t *testing.T) {
 	for _, location := range []string{"", "http://a b/", "/loop"} {
 		leavesNothing(t)
 		again := status(http.StatusFound, "Location", location)
 		s := serve(t, slices.Repeat([]http.HandlerFunc{again}, 10)...)
 		l := listen(s.URL)
 		err := l.Run(t.Context())
-		if _, ok := errors.AsType[*StatusError](err); !ok || len(l.told) > 0 && !strings.Contains(l.told[0], "lost: ") {
-			t.Errorf("Location %q: told %q, Run: %v", location, l.told, err)
+		if _, ok := errors.AsType[*StatusError](err); !ok || len(l.calls) > 0 && !strings.Contains(l.calls[0], "lost: ") {
+			t.Errorf("Location %q: calls %q, Run: %v", location, l.calls, err)
 		}
 	}
 }
@@ -139,6 +139,6 @@ func TestRetryAfter(t *testing.T) {
 		t.Errorf("Retry-After: %s is %v", date, got)
 	}
 	if got := retryAfter(&url.Error{Err: io.EOF}); got != 0 {
-		t.Errorf("without an answer it is %v", got)
+		t.Errorf("the wait after an error without a response is %v, want 0", got)
 	}
 }

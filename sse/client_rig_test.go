@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// server answers the first request with the first of the handlers, and so on; those after the
-// last with 204, which ends a Client. It keeps what it was asked.
+// server answers each request with the next of its handlers. After the last it answers 204, which ends a
+// Client. It records the requests.
 type server struct {
 	*httptest.Server
 	asked chan *http.Request
@@ -57,7 +57,7 @@ func stream(body string) http.HandlerFunc {
 	}
 }
 
-// hold answers with a stream that goes on and says no more.
+// hold answers with a stream that stays open and sends no more.
 func hold(body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		stream(body)(w, r)
@@ -82,28 +82,28 @@ func status(code int, header ...string) http.HandlerFunc {
 	}
 }
 
-// listener is a Client that writes down what it is told. The race detector sees to it that it is
-// told by one goroutine.
+// listener is a Client that records the calls of its callbacks. The race detector checks that one goroutine
+// makes them.
 type listener struct {
 	Client
-	told []string
+	calls []string
 }
 
 func listen(url string) *listener {
 	l := &listener{}
 	l.Client = Client{
 		URL: url, Retry: time.Millisecond, MaxBackoff: time.Millisecond,
-		OnOpen:       func(h http.Header) { l.tell("open") },
-		OnEvent:      func(ev Event) { l.tell("%s %s %s", ev.Type, ev.ID, ev.Data) },
-		OnComment:    func(text string) { l.tell("comment%s", text) },
-		OnError:      func(err error) { l.tell("error: %v", err) },
-		OnDisconnect: func(err error, _ time.Duration) { l.tell("lost: %v", err) },
+		OnOpen:       func(h http.Header) { l.record("open") },
+		OnEvent:      func(ev Event) { l.record("%s %s %s", ev.Type, ev.ID, ev.Data) },
+		OnComment:    func(text string) { l.record("comment%s", text) },
+		OnError:      func(err error) { l.record("error: %v", err) },
+		OnDisconnect: func(err error, _ time.Duration) { l.record("lost: %v", err) },
 	}
 	return l
 }
 
-func (l *listener) tell(format string, args ...any) {
-	l.told = append(l.told, fmt.Sprintf(format, args...))
+func (l *listener) record(format string, args ...any) {
+	l.calls = append(l.calls, fmt.Sprintf(format, args...))
 }
 
 // run runs until the server is out of handlers.
@@ -117,8 +117,8 @@ func (l *listener) run(t *testing.T) {
 
 func (l *listener) want(t *testing.T, want ...string) {
 	t.Helper()
-	if !slices.Equal(l.told, want) {
-		t.Errorf("told\n\t%s\nwant\n\t%s", strings.Join(l.told, "\n\t"), strings.Join(want, "\n\t"))
+	if !slices.Equal(l.calls, want) {
+		t.Errorf("calls\n\t%s\nwant\n\t%s", strings.Join(l.calls, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
 

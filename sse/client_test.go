@@ -77,7 +77,7 @@ func TestClientSendsItsFields(t *testing.T) {
 	}
 }
 
-func TestClientKeepsTheIDsOfWholeBlocksOnly(t *testing.T) {
+func TestClientKeepsOnlyTheIDsOfCompleteBlocks(t *testing.T) {
 	for _, test := range []struct{ promise, body, want string }{
 		{"an event's", "id: 1\ndata: a\n\n", "1"},
 		{"one without data", "id: 1\ndata: a\n\nid: 2\n\n", "2"},
@@ -106,15 +106,15 @@ func TestClientKeepsTheIDsOfWholeBlocksOnly(t *testing.T) {
 	}
 }
 
-// net/http refuses to send such an id. Trying would be the end of it.
-func TestClientOutlivesAnIDThatCannotBeSent(t *testing.T) {
+// TestClientReconnectsWithoutAnIDThatCannotBeSent uses ids that net/http refuses to send in a header.
+func TestClientReconnectsWithoutAnIDThatCannotBeSent(t *testing.T) {
 	for _, id := range []string{"\x01", "a\x7f", "a\x1fb"} {
 		leavesNothing(t)
 		s := serve(t, stream("id: "+id+"\ndata: a\n\n"), stream("data: b\n\n"))
 		l := listen(s.URL)
 		l.run(t)
-		told := fmt.Sprintf("error: sse: the last event id cannot be sent: %q", id)
-		l.want(t, "open", "message "+id+" a", "lost: EOF", told, "open", "message "+id+" b", "lost: EOF", told)
+		calls := fmt.Sprintf("error: sse: the last event id cannot be sent: %q", id)
+		l.want(t, "open", "message "+id+" a", "lost: EOF", calls, "open", "message "+id+" b", "lost: EOF", calls)
 		s.wantID(t, "")
 		s.wantID(t, "")
 	}
@@ -144,9 +144,9 @@ func TestClientStopsAtFinalErrors(t *testing.T) {
 	}
 }
 
-// What stands between a client and its server answers for it while it is replaced, and networks that
-// want a login answer for everybody.
-func TestOnlyTheServersOwnAnswersAreFinalAfterTheFirstStream(t *testing.T) {
+// TestOnlyTheServersOwnResponsesAreFinalAfterTheFirstStream also has responses that come from a proxy while
+// the server is replaced, or from a network that requires a login.
+func TestOnlyTheServersOwnResponsesAreFinalAfterTheFirstStream(t *testing.T) {
 	problem := []string{"Content-Type", "application/problem+json; charset=utf-8"}
 	page := []string{"Content-Type", "text/html"}
 	for _, test := range []struct {
@@ -163,8 +163,8 @@ func TestOnlyTheServersOwnAnswersAreFinalAfterTheFirstStream(t *testing.T) {
 			s := serve(t, stream("id: 1\n\n"), status(test.code, test.header...), stream("id: 2\ndata: back\n\n"))
 			l := listen(s.URL)
 			err := l.Run(t.Context())
-			if back := slices.Contains(l.told, "message 2 back"); back == test.final {
-				t.Errorf("told %q, Run: %v; want it to be final: %v", l.told, err, test.final)
+			if back := slices.Contains(l.calls, "message 2 back"); back == test.final {
+				t.Errorf("calls %q, Run: %v; want it to be final: %v", l.calls, err, test.final)
 			}
 		})
 	}
@@ -227,7 +227,7 @@ func TestStatusErrorHasTheBody(t *testing.T) {
 	}
 }
 
-func TestClientTakesEventStreamsOnly(t *testing.T) {
+func TestClientAcceptsOnlyEventStreams(t *testing.T) {
 	for given, want := range map[string]bool{
 		"text/event-stream": true, "text/event-stream;": true, "text/event-stream; charset=windows-1251": true,
 		"Text/Event-Stream ;x": true, " text/event-stream": true,
@@ -262,7 +262,7 @@ func TestClientRefusesInvalidRequests(t *testing.T) {
 	}
 }
 
-func TestClientLeavesTheHTTPClientAsItIs(t *testing.T) {
+func TestClientDoesNotChangeTheHTTPClient(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		stream("data: a\n\n")(w, r)
@@ -289,7 +289,7 @@ func TestClientSkipsEventsThatAreTooLarge(t *testing.T) {
 	l.want(t, "open", `error: sse: the event is too large: over 1024 bytes (type "e", id "1")`, "message 1 b", "lost: EOF")
 }
 
-func TestClientTakesLargeEvents(t *testing.T) {
+func TestClientReceivesLargeEvents(t *testing.T) {
 	for name, data := range map[string]string{
 		"long line": strings.Repeat("é", 1<<20), "many lines": strings.Repeat("a\n", 1<<17), "line ends only": strings.Repeat("\n", 1<<17),
 	} {
@@ -332,7 +332,7 @@ func TestClientStopsWithItsContext(t *testing.T) {
 		"in OnEvent": func(t *testing.T, l *listener, stop func()) {
 			l.URL = serve(t, hold(strings.Repeat("data: a\n\n", 1000))).URL
 			l.OnOpen = nil
-			l.OnEvent = func(Event) { l.tell("event"); stop() }
+			l.OnEvent = func(Event) { l.record("event"); stop() }
 		},
 		"while it waits for events": func(t *testing.T, l *listener, stop func()) {
 			l.URL = serve(t, func(w http.ResponseWriter, r *http.Request) { stream(":\n")(w, r); stop(); never(w, r) }).URL
@@ -358,14 +358,14 @@ func TestClientStopsWithItsContext(t *testing.T) {
 			if l.HTTPClient != nil {
 				l.HTTPClient.CloseIdleConnections() // it keeps on dialling for other requests
 			}
-			if len(l.told) > 1 {
-				t.Errorf("it was told on: %q", l.told)
+			if len(l.calls) > 1 {
+				t.Errorf("callbacks after the stop: %q", l.calls)
 			}
 		})
 	}
 }
 
-func TestAnEventThatStoppedTheClientCountsAsTaken(t *testing.T) {
+func TestAnEventWhoseCallbackStopsTheClientCountsAsReceived(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t, hold("id: 1\ndata: a\n\nid: 2\ndata: b\n\n"), hold("id: 2\ndata: b\n\n"))
 	l := listen(s.URL)
@@ -381,7 +381,7 @@ func TestAnEventThatStoppedTheClientCountsAsTaken(t *testing.T) {
 	s.wantID(t, "1") // another Run goes on where the first ended
 }
 
-func TestAPanickingCallbackLeavesNothing(t *testing.T) {
+func TestAPanickingCallbackLeavesNoGoroutine(t *testing.T) {
 	body := strings.Repeat(":c\nid: 1\ndata: a\n\n", 100)
 	for name, set := range map[string]func(*listener, func()){
 		"BeforeAttempt": func(l *listener, f func()) { l.BeforeAttempt = func(*http.Request) error { f(); return nil } },
@@ -403,14 +403,14 @@ func TestAPanickingCallbackLeavesNothing(t *testing.T) {
 					t.Errorf("recovered %v", p)
 				}
 				if l.LastEventID != "" && name == "OnEvent" {
-					t.Error("the event counts as taken")
+					t.Error("the event counts as received")
 				}
 			})
 		}
 	}
 }
 
-func TestRestart(t *testing.T) {
+func TestRestartConnectsAtOnce(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t,
 		hold("id: 1\ndata: a\n\n"),
@@ -418,9 +418,9 @@ func TestRestart(t *testing.T) {
 		hold("data: b\n\n"))
 	l := listen(s.URL)
 	l.Restart() // nothing runs yet: nothing happens
-	l.OnEvent = func(ev Event) { l.tell("message %s", ev.Data); go l.Restart() }
+	l.OnEvent = func(ev Event) { l.record("message %s", ev.Data); go l.Restart() }
 	l.OnDisconnect = func(err error, wait time.Duration) {
-		l.tell("lost: %v", err)
+		l.record("lost: %v", err)
 		if errors.Is(err, ErrRestarted) != (wait == 0) {
 			t.Errorf("after %v the wait is %v", err, wait)
 		}
@@ -443,7 +443,7 @@ func TestCallbacksMayChangeFields(t *testing.T) {
 	other := serve(t, hold("id: 7\ndata: b\n\n"))
 	l := listen(s.URL)
 	l.OnDisconnect = func(err error, _ time.Duration) {
-		l.tell("lost: %v", err)
+		l.record("lost: %v", err)
 		l.URL, l.LastEventID, l.Header, l.IdleTimeout = other.URL, "6", http.Header{"X-New": {"1"}}, 0
 	}
 	seen := l.OnEvent
@@ -468,7 +468,7 @@ func TestClientOverHTTP2(t *testing.T) {
 	t.Cleanup(s.Close)
 	l := listen(s.URL)
 	l.HTTPClient = s.Client()
-	l.OnDisconnect = func(error, time.Duration) { l.tell("lost") }
+	l.OnDisconnect = func(error, time.Duration) { l.record("lost") }
 	l.run(t)
 	l.want(t, "open", "message 1 a", "lost", "open", "message 2 b", "lost")
 	for _, id := range []string{"", "1", "2"} {
@@ -491,9 +491,9 @@ func TestClientReportsAReset(t *testing.T) {
 		_ = conn.Close()
 	})
 	l := listen(s.URL)
-	l.OnDisconnect = func(err error, _ time.Duration) { l.tell("lost") }
+	l.OnDisconnect = func(err error, _ time.Duration) { l.record("lost") }
 	l.run(t)
-	if last := l.told[len(l.told)-1]; last != "lost" {
-		t.Errorf("told %q, want to hear of it", l.told)
+	if last := l.calls[len(l.calls)-1]; last != "lost" {
+		t.Errorf("calls %q, want the loss of the connection last", l.calls)
 	}
 }

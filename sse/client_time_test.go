@@ -42,8 +42,8 @@ func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 	}
 }
 
-// timed runs a Client, whose settings prepare changes, against a server of these handlers, on a
-// clock of its own. It returns when the requests came, from the start, without those that were
+// timed runs a Client against a server with these handlers, in a synctest bubble. prepare may change the
+// Client's settings. timed returns the times of the requests since the start, without those that were
 // answered 204.
 func timed(t *testing.T, prepare func(*listener), handlers ...http.HandlerFunc) (asked []time.Duration, l *listener) {
 	synctest.Test(t, func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestTheWaitDoublesWithEachFailureAndIsBounded(t *testing.T) {
 	within(t, asked, bounds...)
 	for i, wait := range waits[:len(asked)-1] {
 		if got := asked[i+1] - asked[i]; got != wait {
-			t.Errorf("OnDisconnect says %v, and it is %v", wait, got)
+			t.Errorf("OnDisconnect reports a wait of %v, but it is %v", wait, got)
 		}
 	}
 	if longest := slices.Max(waits); longest < 20*time.Second {
@@ -122,7 +122,7 @@ func TestRetryIsHonoured(t *testing.T) {
 	}
 }
 
-func TestRetryStaysOverReconnects(t *testing.T) {
+func TestRetryIsKeptAcrossReconnects(t *testing.T) {
 	asked, _ := timed(t, nil, stream("retry: 60000\n\n"), status(500), stream(""), stream("retry: 10\n\n"), stream(""))
 	minute := [2]time.Duration{time.Minute, 90 * time.Second}
 	within(t, asked, minute, minute, minute, [2]time.Duration{10 * time.Millisecond, 30 * time.Second})
@@ -155,10 +155,10 @@ func TestOnlyAConnectionThatLastsCountsAsSuccess(t *testing.T) {
 		longest = max(longest, asked[i+1]-asked[i])
 	}
 	if longest < 15*time.Second {
-		t.Errorf("where each is dropped after a second the longest wait is %v", longest)
+		t.Errorf("the longest wait between connections of one second is %v, want at least 15s", longest)
 	}
 	if wait := asked[61] - asked[60] - steadyAfter; wait > 2*time.Second {
-		t.Errorf("after one that lasted the wait is %v", wait)
+		t.Errorf("the wait after a connection of %v is %v, want at most 2s", steadyAfter, wait)
 	}
 }
 
@@ -187,21 +187,21 @@ func TestIdleTimeout(t *testing.T) {
 		{"no header", silent, timeout},
 		{"a header and no more", hold(""), timeout},
 		{"an event and no more", hold("data: a\n\n"), timeout},
-		{"comments are signs of life", beating, 9*(timeout-time.Second) + timeout},
-		{"each byte is one", bytewise, 9*(timeout-time.Second) + timeout},
+		{"comments reset the timeout", beating, 9*(timeout-time.Second) + timeout},
+		{"each byte resets it", bytewise, 9*(timeout-time.Second) + timeout},
 	} {
 		t.Run(test.promise, func(t *testing.T) {
 			asked, l := timed(t, func(l *listener) { l.IdleTimeout, l.AnswerTimeout = timeout, -1 }, test.answer, stream(""))
 			within(t, asked, [2]time.Duration{test.lasts + time.Second, test.lasts + 2*time.Second})
-			if !slices.Contains(l.told, "lost: "+ErrIdle.Error()) {
-				t.Errorf("told %q, want ErrIdle", l.told)
+			if !slices.Contains(l.calls, "lost: "+ErrIdle.Error()) {
+				t.Errorf("calls %q, want ErrIdle", l.calls)
 			}
 		})
 	}
 }
 
-// Each stage of an answer has a deadline.
-func TestAnAttemptThatIsNotAnsweredEnds(t *testing.T) {
+// TestAnAttemptWithoutAnAnswerEnds checks the deadline of each stage of an answer.
+func TestAnAttemptWithoutAnAnswerEnds(t *testing.T) {
 	never := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	commenting := func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
@@ -219,22 +219,22 @@ func TestAnAttemptThatIsNotAnsweredEnds(t *testing.T) {
 		{"the header comes within AnswerTimeout", 10 * time.Second, 0, never, 10 * time.Second},
 		{"the header comes within FirstEventTimeout", 0, 20 * time.Second, never, 20 * time.Second},
 		{"an event follows the header", 0, 20 * time.Second, hold(""), 20 * time.Second},
-		{"half an event is none", 0, 20 * time.Second, hold("id: 1\ndata: ha"), 20 * time.Second},
-		{"comments and ids are no events", 0, 20 * time.Second, commenting, 20 * time.Second},
+		{"half an event does not count", 0, 20 * time.Second, hold("id: 1\ndata: ha"), 20 * time.Second},
+		{"comments and ids do not count", 0, 20 * time.Second, commenting, 20 * time.Second},
 	} {
 		t.Run(test.promise, func(t *testing.T) {
 			asked, l := timed(t, func(l *listener) {
 				l.AnswerTimeout, l.FirstEventTimeout, l.OnComment = test.answer, test.first, nil
 			}, test.handler, stream("data: x\n\n"))
 			within(t, asked, [2]time.Duration{test.lasts + time.Second, test.lasts + 3*time.Second})
-			if !slices.ContainsFunc(l.told, func(s string) bool { return strings.HasPrefix(s, "lost: "+ErrNoAnswer.Error()) }) {
-				t.Errorf("told %q, want ErrNoAnswer", l.told)
+			if !slices.ContainsFunc(l.calls, func(s string) bool { return strings.HasPrefix(s, "lost: "+ErrNoAnswer.Error()) }) {
+				t.Errorf("calls %q, want ErrNoAnswer", l.calls)
 			}
 		})
 	}
 }
 
-func TestAStreamThatWasAnsweredHasNoDeadline(t *testing.T) {
+func TestAnAnsweredStreamHasNoDeadline(t *testing.T) {
 	late := func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(1000 * time.Hour) // synctest's clock
 		stream("data: late\n\n")(w, r)
@@ -249,7 +249,7 @@ func TestAStreamThatWasAnsweredHasNoDeadline(t *testing.T) {
 	within(t, asked, [2]time.Duration{1000 * time.Hour, 1000*time.Hour + 2*time.Second})
 }
 
-func TestATokenThatDoesNotComeDoesNotBlockTheClient(t *testing.T) {
+func TestABeforeAttemptThatHangsDoesNotBlockTheClient(t *testing.T) {
 	hangs := true
 	_, l := timed(t, func(l *listener) {
 		l.AnswerTimeout = time.Second
@@ -270,26 +270,25 @@ func TestWithoutIdleTimeoutAStreamMayBeSilent(t *testing.T) {
 	within(t, asked, [2]time.Duration{1000 * time.Hour, 1000*time.Hour + 2*time.Second})
 }
 
-func TestTheTimeOfACallbackIsNotIdle(t *testing.T) {
+func TestTheTimeInCallbacksDoesNotCountAsIdle(t *testing.T) {
 	_, l := timed(t, func(l *listener) {
 		l.IdleTimeout = time.Minute
-		told := l.OnEvent
-		l.OnEvent = func(ev Event) { told(ev); time.Sleep(time.Hour) }
+		calls := l.OnEvent
+		l.OnEvent = func(ev Event) { calls(ev); time.Sleep(time.Hour) }
 	}, stream("data: a\n\ndata: b\n\ndata: c\n\ndata: d\n\n"))
 	l.want(t, "open", "message  a", "message  b", "message  c", "message  d", "lost: EOF")
 }
 
-func TestIdleTimeoutLosesNoEventThatIsHere(t *testing.T) {
+func TestIdleTimeoutLosesNoReceivedEvent(t *testing.T) {
 	_, l := timed(t, func(l *listener) {
 		l.IdleTimeout = time.Minute
-		told := l.OnEvent
-		l.OnEvent = func(ev Event) { told(ev); time.Sleep(time.Hour) }
+		calls := l.OnEvent
+		l.OnEvent = func(ev Event) { calls(ev); time.Sleep(time.Hour) }
 	}, hold("data: a\n\ndata: b\n\ndata: c\n\n"))
 	l.want(t, "open", "message  a", "message  b", "message  c", "lost: "+ErrIdle.Error())
 }
 
-// The body of an error may be late, or never come.
-func TestAnErrorWhoseBodyDoesNotComeDoesNotBlockTheClient(t *testing.T) {
+func TestAnErrorResponseWithAStalledBodyDoesNotBlockTheClient(t *testing.T) {
 	asked, l := timed(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(errorBody))
 		w.WriteHeader(http.StatusBadGateway)
@@ -301,7 +300,7 @@ func TestAnErrorWhoseBodyDoesNotComeDoesNotBlockTheClient(t *testing.T) {
 	l.want(t, "lost: sse: the server answered 502 Bad Gateway", "open", "lost: EOF")
 }
 
-func TestAWaitIsCutShortByTheContext(t *testing.T) {
+func TestTheContextEndsAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopped := errors.New("stopped")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 90*time.Minute, stopped)
@@ -311,8 +310,8 @@ func TestAWaitIsCutShortByTheContext(t *testing.T) {
 			return &StatusError{Code: 503, Header: http.Header{"Retry-After": {"3600"}}}
 		}
 		start := time.Now()
-		if err := l.Run(ctx); err != stopped || time.Since(start) != 90*time.Minute || len(l.told) != 2 {
-			t.Errorf("after %v and %d attempts: %v", time.Since(start), len(l.told), err)
+		if err := l.Run(ctx); err != stopped || time.Since(start) != 90*time.Minute || len(l.calls) != 2 {
+			t.Errorf("after %v and %d attempts: %v", time.Since(start), len(l.calls), err)
 		}
 	})
 }

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// ErrClosed is what writing to a closed Conn returns.
+// ErrClosed is the error of a write to a closed Conn.
 var ErrClosed = errors.New("sse: the connection is closed")
 
 // Conn is the body of one response, which events are written to. One goroutine at a time may write.
@@ -15,23 +15,23 @@ type Conn interface {
 	// Blocking is true it writes nothing.
 	TryWrite(p []byte) (int, error)
 
-	// Write writes p and waits for the other side to take it. A Conn whose writes cannot be interrupted
-	// may still use p after Close.
+	// Write writes all of p and waits while the connection does not accept more. A Conn whose writes cannot
+	// be interrupted may still use p after Close.
 	Write(p []byte) (int, error)
 
 	// Blocking reports whether the Conn can be written to with Write only.
 	Blocking() bool
 
-	// Watch has gone called when the other side has closed the connection, with the reason: io.EOF, an
-	// error of the operating system, or an error whose Timeout method returns true if the other
-	// side stopped acknowledging data. gone is called at most once. After Close it may or may not
-	// be called. It must not block.
+	// Watch registers gone, which is called when the other side has closed the connection, with the
+	// reason: io.EOF, an error of the operating system, or an error whose Timeout method returns true if
+	// the other side stopped acknowledging data. gone is called at most once. After Close it may or may
+	// not be called. It must not block.
 	Watch(gone func(error))
 
-	// Serve returns when the handler that opened the Conn may return: at once, or, if net/http
-	// writes the response, after the connection was closed by either side and nothing writes to
-	// it any more. A ResponseWriter without deadlines may be stuck in a write for as long as the
-	// client does not read; Serve then waits for it.
+	// Serve returns when the handler that opened the Conn may return. If net/http writes the response,
+	// that is after either side has closed the connection and no goroutine writes to it any more;
+	// otherwise Serve returns at once. A ResponseWriter without deadlines may be stuck in a write while
+	// the client does not read; Serve then waits for it.
 	Serve()
 
 	// Close ends the response. A Write that is waiting returns with an error.
@@ -45,8 +45,8 @@ type Conn interface {
 // others are written through w: TLS, HTTP/2, a ResponseWriter that cannot be hijacked, and one whose
 // header has a Content-Encoding, because middleware has announced that it compresses the body.
 //
-// If w cannot flush either, Open returns an error that is http.ErrNotSupported and writes nothing,
-// so that the request can be answered with an error. After any other error it cannot.
+// If w cannot flush either, Open returns an error that is http.ErrNotSupported and writes nothing, so
+// that the handler can still send an error response. After any other error it cannot.
 func Open(w http.ResponseWriter, r *http.Request, p *Poller, first []byte) (Conn, error) {
 	SetHeader(w.Header())
 	encoded := w.Header().Get("Content-Encoding") != ""

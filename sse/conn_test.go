@@ -21,14 +21,14 @@ import (
 type opener struct {
 	*httptest.Server
 	conns    chan Conn
-	gone     chan error // what Serve was told
+	gone     chan error // the errors that gone was called with, and those of Open
 	returned chan struct{}
 	wrap     func(http.ResponseWriter) http.ResponseWriter
 }
 
 const hello = "retry: 1\n\n"
 
-// openAll starts one.
+// openAll starts an opener.
 func openAll(t *testing.T, p *Poller) *opener {
 	t.Helper()
 	o := unstartedOpener(p)
@@ -60,7 +60,7 @@ func unstartedOpener(p *Poller) *opener {
 	return o
 }
 
-// poller returns one for the test, or nil where there is none.
+// poller returns a Poller for the test, or nil on systems without one.
 func poller(t testing.TB, userTimeout time.Duration) *Poller {
 	t.Helper()
 	p, err := NewPoller(userTimeout)
@@ -129,7 +129,7 @@ func (p *peer) expect(want string) {
 	}
 }
 
-// ended fails the test unless there is nothing more.
+// ended fails the test unless the connection ends without more bytes.
 func (p *peer) ended() {
 	p.t.Helper()
 	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
@@ -144,7 +144,7 @@ func write(t *testing.T, c Conn, s string) {
 	}
 }
 
-// settle calls ok until it is true, which it has to become.
+// settle calls ok until it returns true. It fails the test with the text what if that takes too long.
 func settle(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(2 * time.Minute); !ok(); runtime.Gosched() {
@@ -154,8 +154,8 @@ func settle(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// stuck writes until the other side, which does not read, has stopped it, and returns when Write
-// has returned too.
+// stuck starts to write until Write fails, and sends to began after each write. The other side does not
+// read. The returned channel receives the error of Write.
 func stuck(c Conn, began chan<- struct{}) <-chan error {
 	ended := make(chan error, 1)
 	chunk := make([]byte, 1<<20)
@@ -174,8 +174,8 @@ func stuck(c Conn, began chan<- struct{}) <-chan error {
 	return ended
 }
 
-// A Conn that is written through a ResponseWriter, in the ways there are.
-func TestResponse(t *testing.T) {
+// TestAConnOnAResponseWriter covers each kind of ResponseWriter.
+func TestAConnOnAResponseWriter(t *testing.T) {
 	secure := func(http2 bool) func(o *opener) {
 		return func(o *opener) { o.EnableHTTP2 = http2; o.StartTLS() }
 	}
@@ -277,12 +277,12 @@ func (o *opener) get(t *testing.T) (*http.Response, Conn) {
 		t.Fatal(err)
 	}
 	if http2 := o.EnableHTTP2; http2 != (resp.ProtoMajor == 2) {
-		t.Fatalf("the answer is %s", resp.Proto)
+		t.Fatalf("the response is %s", resp.Proto)
 	}
 	return resp, <-o.conns
 }
 
-// wrapper is what middlewares put around a ResponseWriter.
+// wrapper is a ResponseWriter that middleware has wrapped.
 type wrapper struct{ w http.ResponseWriter }
 
 func (w *wrapper) Header() http.Header         { return w.w.Header() }
@@ -290,10 +290,10 @@ func (w *wrapper) Write(p []byte) (int, error) { return w.w.Write(p) }
 func (w *wrapper) WriteHeader(code int)        { w.w.WriteHeader(code) }
 func (w *wrapper) Unwrap() http.ResponseWriter { return w.w }
 
-// plain can do nothing but what it must.
+// plain has only the methods of a ResponseWriter.
 type plain struct{ http.ResponseWriter }
 
-// unhijackable looks as if its connection could be had.
+// unhijackable is a Hijacker whose Hijack fails.
 type unhijackable struct{ wrapper }
 
 func (*unhijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -336,7 +336,7 @@ func (c compressing) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 func (c compressing) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-func TestOpenDoesNotHijackWhereAnEncodingIsAnnounced(t *testing.T) {
+func TestOpenDoesNotHijackAResponseWithAContentEncoding(t *testing.T) {
 	leavesNothing(t)
 	o := unstartedOpener(poller(t, 0))
 	o.wrap = func(w http.ResponseWriter) http.ResponseWriter {
@@ -425,8 +425,9 @@ func TestOpenWritesThroughAWriterThatCannotBeHijacked(t *testing.T) {
 	}
 }
 
-// Many listeners over TLS come and go, and the server ends some of them while it writes.
-func TestResponsesAtRandom(t *testing.T) {
+// TestRandomConnsLeaveNothing opens and closes many streams over TLS at random. The server ends some of them
+// while it writes.
+func TestRandomConnsLeaveNothing(t *testing.T) {
 	leavesNothing(t)
 	o := unstartedOpener(nil)
 	o.EnableHTTP2 = true
@@ -452,7 +453,7 @@ func TestResponsesAtRandom(t *testing.T) {
 	}
 }
 
-// descriptors returns what the process has open.
+// descriptors returns the open file descriptors of the process.
 func descriptors(t *testing.T) (names []string) {
 	t.Helper()
 	list, err := os.ReadDir("/proc/self/fd")

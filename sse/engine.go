@@ -11,8 +11,8 @@ import (
 
 // engine makes one connection with r3labs' client and sends the stream's items to out. That client
 // requests the stream and dispatches its events. It has faults: it checks neither status nor media
-// type, dispatches an event that the end of the stream cuts off, and drops empty events and comments.
-// RoundTrip and frames stand between it and the network and correct them.
+// type, dispatches an incomplete last event, and drops empty events and comments. RoundTrip and frames
+// correct these between the client and the network.
 type engine struct {
 	client       *http.Client
 	req          *http.Request
@@ -37,7 +37,7 @@ func (e *engine) run() {
 	}
 	err := c.SubscribeRawWithContext(e.req.Context(), e.dispatched)
 	switch {
-	case e.err != nil: // the cause of the engine's error
+	case e.err != nil: // set by RoundTrip or frames: the cause of err
 	case err != nil:
 		e.err = err
 	default:
@@ -80,7 +80,7 @@ func (e *engine) dispatched(ev *r3labs.Event) {
 	e.out <- unframe(ev.Event, ev.ID, ev.Data, ev.Retry)
 }
 
-// heardReader tells idle when it starts and stops waiting for the network.
+// heardReader reports to idle when it starts and stops waiting for the network.
 type heardReader struct {
 	src  io.Reader
 	idle *idle
@@ -92,8 +92,8 @@ func (r heardReader) Read(p []byte) (int, error) {
 	return r.src.Read(p)
 }
 
-// sendable reports whether the id is not empty and may stand in a header. net/http refuses requests
-// with a control byte in a header, so a client would never connect again.
+// sendable reports whether the id is not empty and is valid in a header. net/http refuses requests with
+// a control byte in a header, so a client would never connect again.
 func sendable(id string) bool {
 	for _, c := range []byte(id) {
 		if c < ' ' && c != '\t' || c == 0x7f {

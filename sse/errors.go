@@ -11,34 +11,34 @@ import (
 )
 
 var (
-	// ErrEventTooLarge says that an event was skipped because it is larger than MaxEventSize.
+	// ErrEventTooLarge reports that an event was skipped because it is larger than MaxEventSize.
 	ErrEventTooLarge = errors.New("sse: the event is too large")
 
-	// ErrMediaType says that a response is no event stream.
+	// ErrMediaType reports that a response is not an event stream.
 	ErrMediaType = errors.New("sse: the response is not of type " + ContentType)
 
-	// ErrRequest says that the Client's URL or Method is not valid. It is final.
+	// ErrRequest reports that the Client's URL or Method is not valid. It is final.
 	ErrRequest = errors.New("sse: the URL or method is not valid")
 
-	// ErrLastEventID says that the last event id contains a control character, which no HTTP header may
-	// have. The request is sent without it.
+	// ErrLastEventID reports that the last event id contains a control character, which an HTTP header must
+	// not contain. The request is sent without the id.
 	ErrLastEventID = errors.New("sse: the last event id cannot be sent")
 
-	// ErrIdle says that no byte came for IdleTimeout.
+	// ErrIdle reports that no byte was received for IdleTimeout.
 	ErrIdle = errors.New("sse: the stream was silent for too long")
 
-	// ErrNoAnswer says that AnswerTimeout or FirstEventTimeout ended an attempt.
+	// ErrNoAnswer reports that AnswerTimeout or FirstEventTimeout ended an attempt.
 	ErrNoAnswer = errors.New("sse: the server does not answer")
 
-	// ErrRestarted says that Restart was called.
+	// ErrRestarted reports that Restart was called.
 	ErrRestarted = errors.New("sse: restarted")
 )
 
 const (
-	// errorBody is how much of the body of a response that is no stream is kept, in bytes,
+	// errorBody is how many bytes are kept of the body of an error response.
 	errorBody = 16 << 10
 
-	// and errorWait is how long it may take to come.
+	// errorWait is how long receiving that body may take.
 	errorWait = 5 * time.Second
 )
 
@@ -46,7 +46,7 @@ const (
 type StatusError struct {
 	Code   int
 	Header http.Header
-	Body   []byte // its first 16 KiB: application/problem+json, say
+	Body   []byte // its first 16 KiB, for example of an application/problem+json
 }
 
 // Error gives the status.
@@ -64,7 +64,7 @@ func (e *StatusError) Final() bool {
 	return e.Code < 500
 }
 
-// definite reports whether the status is final, and no mistake of something between us and the server.
+// definite reports whether the status is final and the server itself sent it, not a proxy or a network.
 func (e *StatusError) definite() bool {
 	switch e.Code {
 	case http.StatusNoContent, http.StatusUnauthorized, http.StatusForbidden:
@@ -73,8 +73,8 @@ func (e *StatusError) definite() bool {
 	return e.Final() && essence(e.Header) == "application/problem+json"
 }
 
-// retryAfter returns how long the server that answered so wants to be left alone (RFC 9110,
-// 10.2.3: seconds, or a date).
+// retryAfter returns the wait that the response's Retry-After asks for, or 0 (RFC 9110, section 10.2.3:
+// seconds, or a date).
 func retryAfter(err error) time.Duration {
 	status, ok := errors.AsType[*StatusError](err)
 	if !ok {
@@ -90,14 +90,14 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// check returns an error, and closes the body, if the response is no event stream. Of its media
-// type the parameters do not matter, not even broken ones (WHATWG HTML, 9.2.3).
+// check returns an error, and closes the body, if the response is not an event stream. It ignores the
+// parameters of the media type, even invalid ones (WHATWG HTML, 9.2.3).
 func check(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		timer := time.AfterFunc(errorWait, func() { _ = resp.Body.Close() })
 		defer timer.Stop()
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, errorBody)) // as much as comes
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, errorBody)) // an incomplete body is better than none
 		return &StatusError{Code: resp.StatusCode, Header: resp.Header, Body: body}
 	}
 	if essence(resp.Header) != ContentType {

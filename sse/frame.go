@@ -55,7 +55,7 @@ func AppendHeartbeat(b []byte, id string) []byte {
 
 // SetHeader sets the header fields of a stream's response.
 func SetHeader(h http.Header) {
-	h.Set("Content-Type", ContentType+"; charset=utf-8") // without it Python requests takes Latin-1 (RFC 2616, 3.7.1)
+	h.Set("Content-Type", ContentType+"; charset=utf-8") // without a charset Python requests assumes Latin-1 (RFC 2616, section 3.7.1)
 	h.Set("Cache-Control", "no-cache, no-transform")     // no-transform: proxies that compress would hold events back
 	h.Set("X-Accel-Buffering", "no")                     // nginx would collect events before it passes them on
 }

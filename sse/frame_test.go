@@ -21,7 +21,7 @@ func TestAppendEvent(t *testing.T) {
 	}
 }
 
-func TestHeartbeatMovesTheIDAndFiresNothing(t *testing.T) {
+func TestAHeartbeatSetsTheIDAndFiresNoEvent(t *testing.T) {
 	beat := AppendHeartbeat(nil, "a-7")
 	if want := ":\nid: a-7\n\n"; string(beat) != want {
 		t.Errorf("AppendHeartbeat = %q, want %q", beat, want)

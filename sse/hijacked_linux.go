@@ -45,7 +45,7 @@ func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Time{}) // a server's timeouts are not meant for streams
+	_ = conn.SetDeadline(time.Time{}) // a server's timeouts must not end streams
 	if _, err := conn.Write(append(head(header), first...)); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -68,7 +68,7 @@ func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn
 	return c, nil
 }
 
-// take duplicates the descriptor and has the poller watch it.
+// take duplicates the descriptor and adds the connection to the poller.
 func (c *hijacked) take(sc syscall.Conn) error {
 	raw, err := sc.SyscallConn()
 	if err != nil {
@@ -152,8 +152,8 @@ func (c *hijacked) Watch(gone func(error)) {
 //
 // The end of the input counts as closed. HTTP would let a client close its sending half and go on
 // reading, but a client that has left looks the same until something is written to it. net/http (which
-// ends the request's context) and nginx (499) decide likewise. "printf … | nc" does not close its sending
-// half unless told to (-N; ncat: --no-shutdown).
+// ends the request's context) and nginx (499) do the same. "printf … | nc" does not close its sending
+// half by default (nc -N does; ncat does unless --no-shutdown is given).
 func (c *hijacked) heard(events uint32, junk []byte) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
 		return
@@ -161,7 +161,7 @@ func (c *hijacked) heard(events uint32, junk []byte) {
 	c.ended(c.reason())
 }
 
-// ended closes the connection, which the other side has left, and tells why.
+// ended closes the connection after the other side has left, and calls gone with the reason.
 func (c *hijacked) ended(why error) {
 	c.mu.Lock()
 	first := c.failed == nil

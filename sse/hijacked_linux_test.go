@@ -62,7 +62,7 @@ func TestAHijackedConnectionAnswers(t *testing.T) {
 	}
 }
 
-func TestTheServersTimeoutsDoNotEndAStream(t *testing.T) {
+func TestServerTimeoutsDoNotEndAStream(t *testing.T) {
 	leavesNothing(t)
 	o := unstartedOpener(poller(t, 0))
 	timeout := serverTimeout()
@@ -78,7 +78,7 @@ func TestTheServersTimeoutsDoNotEndAStream(t *testing.T) {
 	_ = c.Close()
 }
 
-func TestWhatAClientSendsOnItsStreamIsDropped(t *testing.T) {
+func TestInputOnAStreamIsDropped(t *testing.T) {
 	leavesNothing(t)
 	o := openAll(t, poller(t, 0))
 	second := "GET /second HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -109,7 +109,7 @@ func TestWhatAClientSendsOnItsStreamIsDropped(t *testing.T) {
 	p.ended()
 }
 
-func TestABodyIsDroppedToo(t *testing.T) {
+func TestARequestBodyIsDropped(t *testing.T) {
 	leavesNothing(t)
 	o := openAll(t, poller(t, 0))
 	p := dial(t, o.Listener.Addr(), "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nGET / HTT")
@@ -211,7 +211,7 @@ func TestGoneIsNotCalledAfterClose(t *testing.T) {
 	c.Serve()
 }
 
-func TestTryWriteTakesWhatFits(t *testing.T) {
+func TestTryWriteWritesAsMuchAsTheSocketAccepts(t *testing.T) {
 	leavesNothing(t)
 	c, p := taken(t, poller(t, 0))
 	var sent, chunk = 0, bytes.Repeat([]byte("0123456789abcdef"), 1<<8)
@@ -248,7 +248,7 @@ func TestTryWriteTakesWhatFits(t *testing.T) {
 	}
 }
 
-func TestCloseEndsAWriteThatWaits(t *testing.T) {
+func TestCloseEndsAWaitingWrite(t *testing.T) {
 	for how, end := range map[string]func(Conn, *peer){
 		"Close":                      func(c Conn, _ *peer) { _ = c.Close() },
 		"the other side closes":      func(_ Conn, p *peer) { _ = p.Close() },
@@ -303,7 +303,7 @@ func TestAnEventForAnEarlierConnectionOfASlotIsDropped(t *testing.T) {
 	}
 }
 
-func TestAClosedPollerTakesNoConnection(t *testing.T) {
+func TestAClosedPollerRefusesConnections(t *testing.T) {
 	leavesNothing(t)
 	p := poller(t, 0)
 	_ = p.Close()
@@ -314,9 +314,9 @@ func TestAClosedPollerTakesNoConnection(t *testing.T) {
 	}
 }
 
-// 2,000 connections come, are written to, and go by either side at random, and each is told of its
-// own end and of no other's.
-func TestConnectionsAtRandom(t *testing.T) {
+// TestRandomConnectionsReportTheirOwnEndOnce opens 2,000 connections, writes to them, and has either side
+// close them at random. gone is called for the end of each connection, and for no other's.
+func TestRandomConnectionsReportTheirOwnEndOnce(t *testing.T) {
 	leavesNothing(t)
 	before := descriptors(t)
 	p, err := NewPoller(0)
@@ -341,7 +341,7 @@ func TestConnectionsAtRandom(t *testing.T) {
 		c, err := Open(w, r, p, []byte(hello))
 		if err != nil {
 			close(conns[i])
-			return // the client has left at once
+			return // the client has already left
 		}
 		conns[i] <- c
 		c.Watch(func(error) { gone[i].Add(1) })
@@ -356,7 +356,7 @@ func TestConnectionsAtRandom(t *testing.T) {
 			var open []func()
 			for n := range each {
 				i := worker*each + n
-				open = append(open, come(t, ln.Addr(), i, conns[i], &gone[i], r.IntN(6)))
+				open = append(open, openOne(t, ln.Addr(), i, conns[i], &gone[i], r.IntN(6)))
 				if r.IntN(3) > 0 {
 					k := r.IntN(len(open))
 					open[k]()
@@ -372,7 +372,7 @@ func TestConnectionsAtRandom(t *testing.T) {
 	_ = srv.Close()
 	p.mu.Lock()
 	if used := len(p.slots) - len(p.free); used != 0 {
-		t.Errorf("%d of %d slots are never free again", used, len(p.slots))
+		t.Errorf("%d of %d slots are not free at the end", used, len(p.slots))
 	}
 	p.mu.Unlock()
 	_ = p.Close()
@@ -380,18 +380,18 @@ func TestConnectionsAtRandom(t *testing.T) {
 	settle(t, "descriptors leak", func() bool { after = descriptors(t); return len(after) <= len(before) })
 }
 
-// come opens connection i, and returns what ends it in one of the ways there are.
-func come(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.Int32, way int) (leave func()) {
+// openOne opens connection i. way selects how the returned function ends it.
+func openOne(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.Int32, way int) (leave func()) {
 	conn, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Error(err)
 		return func() {}
 	}
 	_, _ = fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
-	told := func(c Conn) {
+	wantGone := func(c Conn) {
 		settle(t, "gone is not called", func() bool { return gone.Load() > 0 })
 		if n := gone.Load(); n != 1 {
-			t.Errorf("connection %d is told %d times of its end", i, n)
+			t.Errorf("connection %d: gone was called %d times, want 1", i, n)
 		}
 		if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
 			t.Errorf("connection %d: TryWrite: %v", i, err)
@@ -401,14 +401,14 @@ func come(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.In
 		_ = conn.Close()
 		return func() {
 			if c, ok := <-conns; ok {
-				told(c)
+				wantGone(c)
 			}
 		}
 	}
 	c := <-conns
 	return func() {
 		if n := gone.Load(); n != 0 {
-			t.Errorf("connection %d is told of another's end", i)
+			t.Errorf("connection %d: gone was called before its end", i)
 		}
 		if _, err := c.TryWrite([]byte("data: a\n\n")); err != nil {
 			t.Errorf("connection %d: %v", i, err)
@@ -416,11 +416,11 @@ func come(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.In
 		switch way {
 		case 1:
 			_ = conn.Close()
-			told(c)
+			wantGone(c)
 		case 2:
 			_ = conn.(*net.TCPConn).SetLinger(0)
 			_ = conn.Close()
-			told(c)
+			wantGone(c)
 		case 3: // both sides at once
 			go func() { _ = conn.Close() }()
 			_ = c.Close()
@@ -429,7 +429,7 @@ func come(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.In
 			_, _ = io.Copy(io.Discard, conn)
 		case 5:
 			_, _ = conn.Write(make([]byte, 2*maxEarly))
-			told(c)
+			wantGone(c)
 		}
 		_ = conn.Close()
 	}

@@ -32,8 +32,8 @@ func (i *idle) wait() {
 	i.arm()
 }
 
-// heard ends the wait. It leaves the timer running, because stopping it costs more than letting it fire:
-// it finds that nobody waits.
+// heard ends the wait. It leaves the timer running, because stopping it costs more than letting it fire
+// without effect.
 func (i *idle) heard() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

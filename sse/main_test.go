@@ -10,8 +10,8 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-// leavesNothing fails the test if a goroutine that it started is there when it ends. It must be
-// called before anything whose own end is a cleanup.
+// leavesNothing fails the test if a goroutine that it started is still running at its end. Call it before
+// anything that ends in a cleanup function.
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()

@@ -5,8 +5,8 @@ import (
 	"net"
 )
 
-// piped is a Conn on a hijacked connection that gives no access to its socket, as those of some
-// net.Listeners do.
+// piped is a Conn on a hijacked connection that gives no access to its socket. Some net.Listeners return
+// such connections.
 type piped struct {
 	*response
 	conn net.Conn

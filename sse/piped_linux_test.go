@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// hiding is a listener whose connections do not show that they are sockets.
+// hiding is a listener that wraps its connections.
 type hiding struct {
 	net.Listener
 	wrap func(net.Conn) net.Conn
@@ -20,10 +20,10 @@ func (l hiding) Accept() (net.Conn, error) {
 	return l.wrap(c), nil
 }
 
-// hidden has what net.Conn has, and no more.
+// hidden has only the methods of net.Conn, so it gives no access to its socket.
 type hidden struct{ net.Conn }
 
-// shouting shows its socket, yet does something to what is written.
+// shouting gives access to its socket, but changes the written bytes.
 type shouting struct{ *net.TCPConn }
 
 func (c shouting) Write(p []byte) (int, error) {
@@ -46,7 +46,7 @@ func openHidden(t *testing.T, wrap func(net.Conn) net.Conn) *opener {
 
 func hide(c net.Conn) net.Conn { return hidden{c} }
 
-func TestAConnectionThatHidesItsSocket(t *testing.T) {
+func TestAStreamOnAConnectionThatHidesItsSocket(t *testing.T) {
 	for name, end := range map[string]func(Conn, *peer){
 		"Close":                 func(c Conn, _ *peer) { _ = c.Close() },
 		"the other side closes": func(_ Conn, p *peer) { _ = p.Close() },
@@ -105,7 +105,7 @@ func TestAHiddenConnectionThatWasNeverServedIsClosed(t *testing.T) {
 	c.Serve()
 }
 
-func TestAConnectionThatChangesWhatIsWrittenIsNotBypassed(t *testing.T) {
+func TestAConnectionThatChangesTheWrittenBytesIsNotBypassed(t *testing.T) {
 	leavesNothing(t)
 	o := openHidden(t, func(c net.Conn) net.Conn { return shouting{c.(*net.TCPConn)} })
 	p := dial(t, o.Listener.Addr(), request)

@@ -12,8 +12,8 @@ import (
 
 // Poller notices when the other side closes a hijacked connection, or acknowledges nothing any more. It
 // has one goroutine for all connections, which Close ends. It has its own epoll instance, because the
-// runtime's would need a goroutine for each connection. The runtime's only tells when that instance has
-// events: a thread that waits in epoll_wait would cost more for each event, and is one more.
+// runtime's would need a goroutine for each connection. The runtime's instance watches only the poller's:
+// an additional thread that waits in epoll_wait would cost more for each event.
 type Poller struct {
 	file        *os.File // the epoll instance
 	userTimeout time.Duration
@@ -35,7 +35,7 @@ type Poller struct {
 // is dropped.
 type pollSlot struct {
 	conn     *hijacked
-	writable chan struct{} // closed when the connection can be written to, or is closed; nil: nobody waits
+	writable chan struct{} // closed when the connection can be written to, or is closed; nil if no Write waits
 	turn     int32
 }
 
@@ -47,7 +47,7 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetNonblock(ep, true); err != nil { // else NewFile would not have the runtime watch it
+	if err := unix.SetNonblock(ep, true); err != nil { // otherwise the runtime would not watch the file
 		return nil, errors.Join(err, unix.Close(ep))
 	}
 	p := &Poller{file: os.NewFile(uintptr(ep), "epoll"), ep: ep, userTimeout: userTimeout, done: make(chan struct{})}
@@ -174,7 +174,7 @@ func (p *Poller) wake(c *hijacked) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd < 0 {
-		return // closed: nobody waits any more
+		return // closed: no Write waits any more
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -18,11 +18,11 @@ const DefaultMaxEventSize = 16 << 20
 
 // Event is one event of a stream.
 type Event struct {
-	// ID is the last event id as it stands after this event: its own, or the one that an earlier
-	// event set (WHATWG HTML, 9.2.6).
+	// ID is the last event id after this event: the event's own id or, if it has none, that of an
+	// earlier event (WHATWG HTML, 9.2.6).
 	ID string
 
-	// Type is the event's name, "message" where the stream gives none. It is never empty.
+	// Type is the event's name, or "message" if it has none. It is never empty.
 	Type string
 
 	// Data is the event's payload, in valid UTF-8, its lines joined by LF. The receiver may change it.
@@ -39,8 +39,8 @@ type Reader struct {
 	// DefaultMaxEventSize. A Reader may take about three times as much memory.
 	MaxEventSize int
 
-	// LastEventID is the id to resume after. Each complete block sets it, also one without data; a block
-	// that was cut off does not. Set it before the first Read to continue an earlier stream.
+	// LastEventID is the id to resume after. Each complete block sets it, even one without data. An
+	// incomplete block does not. Set it before the first Read to continue an earlier stream.
 	LastEventID string
 
 	// OnComment, if set, is called with the text of each comment, after the colon. A comment much larger
@@ -74,8 +74,8 @@ func NewReader(r io.Reader) *Reader {
 // Read returns the next event. It waits for it as long as the underlying reader does.
 //
 // For an event larger than MaxEventSize, Read returns an error that is ErrEventTooLarge, with the
-// event's id and type; the next Read continues behind it. Any other error comes from the underlying
-// reader and is final: io.EOF at the end, also if the end cut an event off.
+// event's id and type; the next Read continues after it. Any other error comes from the underlying
+// reader and is final: io.EOF at the end, even if the last event is incomplete.
 func (r *Reader) Read() (Event, error) {
 	for {
 		it, err := r.next()
@@ -124,7 +124,7 @@ const (
 	itemComment  itemKind = 'c' // Data: its text
 	itemRetry    itemKind = 'r' // retry
 	itemID       itemKind = 'i' // a block without data that moved the last event id: ID
-	itemOpen     itemKind = 'o' // of the Client only: the response's header has come
+	itemOpen     itemKind = 'o' // only from the engine: the response header was received
 )
 
 // item is one element of a stream: an event, a comment, a reconnection time or an id.
@@ -180,8 +180,8 @@ func (r *Reader) readLine() ([]byte, error) {
 	}
 }
 
-// lineEnd returns the index of the first CR or LF in p, or -1. It is bytes.IndexAny, several times as
-// fast. Where lines end with CR only, it searches the rest of the buffer again for each line.
+// lineEnd returns the index of the first CR or LF in p, or -1. It is the same as bytes.IndexAny, but several
+// times as fast. If lines end with CR only, it searches the rest of the buffer again for each line.
 func lineEnd(p []byte) int {
 	lf := bytes.IndexByte(p, '\n')
 	if lf >= 0 {
@@ -267,8 +267,8 @@ func (r *Reader) field(name string, value []byte) {
 	}
 }
 
-// dispatch ends the block. It sets the last event id even if it fires no event. It also does for an event
-// that is skipped, or a client that resumes would meet it again and again.
+// dispatch ends the block. It sets the last event id even if the block has no data. It also sets it for an
+// event that is skipped: otherwise a client that resumes would receive that event again and again.
 func (r *Reader) dispatch() (item, bool) {
 	moved := r.id != r.LastEventID
 	r.LastEventID = r.id

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// cutReader gives a stream in reads as long as the next of sizes says, over and over.
+// cutReader divides a stream into reads whose lengths are given by sizes, in turn.
 type cutReader struct {
 	src   io.Reader
 	sizes []byte
@@ -25,7 +25,7 @@ func (c *cutReader) Read(p []byte) (int, error) {
 	return c.src.Read(p[:min(n, len(p))])
 }
 
-// A stream says the same however the network cuts it, and so does what the engine reads of it.
+// FuzzReader checks that a stream reads the same regardless of how the network divides it.
 func FuzzReader(f *testing.F) {
 	for _, test := range readerTests {
 		f.Add([]byte(test.stream), []byte{0}, uint16(0))
@@ -37,12 +37,12 @@ func FuzzReader(f *testing.F) {
 			t.Errorf("%q, cut by %v, reads as\n%swant\n%s", stream, cuts, got, want)
 		}
 		if got, most := len(want), 100+8*len(stream); got > 8*most {
-			t.Errorf("%q: %d bytes are told of %d", stream, got, len(stream))
+			t.Errorf("%q: the transcript of %d bytes has %d", stream, len(stream), got)
 		}
 	})
 }
 
-// What AppendEvent writes a Reader reads.
+// FuzzRoundTrip checks that a Reader reads the events that AppendEvent writes.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add("", "", []byte(""))
 	f.Add("gap", "4k7q9x-1042", []byte("a\nb\r\nc\rd\xff\x00\n"))
@@ -80,10 +80,10 @@ func roundTrip(t interface{ Errorf(string, ...any) }, name, id string, data []by
 		t.Errorf("%q reads as %+v, %v, want %+v", stream, ev, err, want)
 	}
 	if ev, err = r.Read(); err != nil || ev.Type != "message" || string(ev.Data) != "next" {
-		t.Errorf("%q: behind it there is %+v, %v", stream, ev, err)
+		t.Errorf("%q: the next event is %+v, %v", stream, ev, err)
 	}
 	if _, err = r.Read(); err != io.EOF {
-		t.Errorf("%q: at the end there is %v", stream, err)
+		t.Errorf("%q: at the end: %v, want io.EOF", stream, err)
 	}
 }
 
@@ -91,7 +91,7 @@ var newlines = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 func decoded(s string) string { return string(decodeUTF8([]byte(s))) }
 
-// A frame says what the item said.
+// FuzzFrame checks that each item survives its encoding as a frame.
 func FuzzFrame(f *testing.F) {
 	f.Add([]byte("id: 1\nevent: e\ndata: a\ndata:\n\n:c\nretry: 5\nid\n\n"))
 	for _, test := range readerTests {

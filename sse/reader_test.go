@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// transcript returns all that a Reader makes of a stream, one line for each thing.
+// transcript returns the items that a Reader reads from a stream, one a line.
 func transcript(stream []byte, maxEventSize int) string {
 	return transcribe(bytes.NewReader(stream), maxEventSize)
 }
@@ -43,8 +43,8 @@ func transcribe(src io.Reader, maxEventSize int) string {
 	}
 }
 
-// readerTests is WHATWG HTML, 9.2.5 and 9.2.6, as examples; those that stand in web-platform-tests'
-// eventsource/ have its names.
+// readerTests has examples of WHATWG HTML, 9.2.5 and 9.2.6. Those from web-platform-tests' eventsource/ keep
+// their names.
 var readerTests = []struct{ promise, stream, want string }{
 	{"an event", "data: a\n\n", `message "" "a"`},
 	{"nothing", "", ``},
@@ -75,7 +75,7 @@ var readerTests = []struct{ promise, stream, want string }{
 
 	{"format-comments", "data:1\r:\x00\n:\r\ndata:2\n:data:3\rdata:4\n\n",
 		`comment "\x00"|comment ""|comment "data:3"|message "" "1\n2\n4"`},
-	{"a comment is told before the event around it", "id: 7\n: a\ndata: b\n\n", `comment " a"|message "7" "b"`},
+	{"a comment within an event comes before it", "id: 7\n: a\ndata: b\n\n", `comment " a"|message "7" "b"`},
 	{"a comment between events", "data: a\n\n:\n\ndata: b\n\n", `message "" "a"|comment ""|message "" "b"`},
 
 	{"a field is split at its first colon", "data:a:b\n\n", `message "" "a:b"`},
@@ -140,7 +140,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// lines has one line for each part that begins with a word behind a bar.
+// lines replaces each bar before one of the words with a line break.
 func lines(s string) string {
 	if s == "" {
 		return ""
@@ -151,7 +151,7 @@ func lines(s string) string {
 	return s + "\n"
 }
 
-// cuttings are ways in which a network may cut a stream into reads.
+// cuttings are ways in which a network may divide a stream into reads.
 var cuttings = map[string]func(io.Reader) io.Reader{
 	"byte by byte":               iotest.OneByteReader,
 	"by halves":                  iotest.HalfReader,
@@ -159,7 +159,7 @@ var cuttings = map[string]func(io.Reader) io.Reader{
 	"byte by byte, end included": func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
 }
 
-// stepReader gives one part of a stream for each Read, and fails the test that asks for more.
+// stepReader returns one part of a stream for each Read. It fails the test if Read is called after the last.
 type stepReader struct {
 	t     *testing.T
 	parts []string
@@ -174,7 +174,7 @@ func (s *stepReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestReaderHandsOutAnEventWithItsLastByte(t *testing.T) {
+func TestReaderReturnsAnEventAfterItsLastByte(t *testing.T) {
 	for _, end := range []string{"\n\n", "\r\r", "\r\n\r", "\n\r", "\r\n\n"} {
 		r := NewReader(&stepReader{t: t, parts: []string{"data: a" + end}})
 		if ev, err := r.Read(); err != nil || string(ev.Data) != "a" {
@@ -183,7 +183,7 @@ func TestReaderHandsOutAnEventWithItsLastByte(t *testing.T) {
 	}
 }
 
-func TestReaderTakesTheLFThatBelongsToACRInTheNextRead(t *testing.T) {
+func TestReaderDropsAnLFAfterACRAcrossReads(t *testing.T) {
 	r := NewReader(&stepReader{t: t, parts: []string{"data: a\r\n\r", "\ndata: b\r", "\n\r"}})
 	for _, want := range []string{"a", "b"} {
 		if ev, err := r.Read(); err != nil || string(ev.Data) != want {
@@ -217,11 +217,11 @@ func TestReaderCallsBackInWireOrder(t *testing.T) {
 		}
 	}
 	if got, want := strings.Join(got, ","), " 1,2ms,3, 4,5"; got != want {
-		t.Errorf("told %s, want %s", got, want)
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-func TestReaderFails(t *testing.T) {
+func TestReaderReturnsTheErrorOfItsSource(t *testing.T) {
 	broken := errors.New("broken")
 	r := NewReader(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)))
 	var got []string
@@ -243,7 +243,7 @@ type emptyReader struct{}
 
 func (emptyReader) Read([]byte) (int, error) { return 0, nil }
 
-func TestReaderAllStopsWhenAsked(t *testing.T) {
+func TestReaderAllReadsNoMoreAfterABreak(t *testing.T) {
 	r := NewReader(strings.NewReader("data: a\n\ndata: b\n\n"))
 	for range r.All() {
 		break
@@ -253,7 +253,7 @@ func TestReaderAllStopsWhenAsked(t *testing.T) {
 	}
 }
 
-func TestReaderSkipsWhatIsTooLarge(t *testing.T) {
+func TestReaderSkipsEventsThatAreTooLarge(t *testing.T) {
 	const most = 10
 	for _, test := range []struct{ promise, stream, want string }{
 		{"data of the size", "data: 0123456789\n\n", `message "" "0123456789"`},
@@ -278,7 +278,7 @@ func TestReaderSkipsWhatIsTooLarge(t *testing.T) {
 	}
 }
 
-func TestReaderSaysWhatWasTooLarge(t *testing.T) {
+func TestReaderReportsTheIDAndTypeOfAnEventThatIsTooLarge(t *testing.T) {
 	r := NewReader(strings.NewReader("id: 7\nevent: e\ndata: 12345\n\ndata: ok\n\n"))
 	r.MaxEventSize = 4
 	ev, err := r.Read()
@@ -290,7 +290,7 @@ func TestReaderSaysWhatWasTooLarge(t *testing.T) {
 	}
 }
 
-// endless gives the same bytes again and again, up to a number.
+// endless repeats a block of bytes, up to a total number of bytes.
 type endless struct {
 	block []byte
 	left  int
@@ -323,7 +323,7 @@ func TestReaderMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// Linear time: the figures are the same for small and large events, and however they come.
+// BenchmarkReader shows that the time is linear: the figures are the same for all sizes of events and lines.
 func BenchmarkReader(b *testing.B) {
 	for _, size := range []int{64, 4 << 10, 1 << 20, 8 << 20} {
 		for _, lineLength := range []int{16, 1 << 30} {

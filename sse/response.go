@@ -24,7 +24,7 @@ type response struct {
 	closed chan struct{}
 
 	mu       sync.Mutex // held while writing, so that the handler does not return meanwhile
-	panicked any        // what w panicked with, or nil
+	panicked any        // the value of a panic in w, or nil
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, first []byte) (Conn, error) {
@@ -33,7 +33,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, first []byte) (Conn, er
 	}
 	rc := http.NewResponseController(w)
 	c := &response{w: w, flush: rc.Flush, deadline: rc.SetWriteDeadline, peer: r.Context(), closed: make(chan struct{})}
-	// A server's WriteTimeout is not meant for streams.
+	// A server's WriteTimeout must not end streams.
 	if err := rc.SetWriteDeadline(time.Time{}); errors.Is(err, http.ErrNotSupported) {
 		c.deadline = nil
 		first = append(padding(), first...)
@@ -90,7 +90,7 @@ func (c *response) write(p []byte) (n int, err error) {
 		if r := recover(); r != nil {
 			c.panicked = r
 			err = ErrClosed
-			c.once.Do(func() { close(c.closed) }) // has Serve return
+			c.once.Do(func() { close(c.closed) }) // makes Serve return
 		}
 	}()
 	n, err = c.w.Write(p)
@@ -100,10 +100,10 @@ func (c *response) write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// raise panics again, on the handler's goroutine, if middleware panicked in a write. Only there do net/http
-// and the program's middleware recover panics; on another goroutine one ends the process.
+// raise panics again if middleware panicked in a write. It is called on the handler's goroutine, where
+// net/http and the program's middleware recover panics. On another goroutine a panic would end the process.
 func (c *response) raise() {
-	c.mu.Lock() // waits for a write that is under way
+	c.mu.Lock() // waits for a write in progress
 	defer c.mu.Unlock()
 	if c.panicked != nil {
 		panic(c.panicked)
@@ -160,7 +160,7 @@ func (c *response) Close() error {
 			return
 		}
 		if c.deadline != nil {
-			_ = c.deadline(time.Now()) // a write is under way: it fails
+			_ = c.deadline(time.Now()) // makes the write in progress fail
 		}
 	})
 	return nil

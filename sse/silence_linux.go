@@ -9,16 +9,16 @@ import (
 
 // TCP_USER_TIMEOUT (RFC 5482) would be the obvious way to notice a peer that acknowledges nothing.
 // But Linux also applies it to a peer that has closed its receive window, and then closes the
-// connection of a client that is alive and merely reads nothing for a while (tcp_probe_timer in
-// net/ipv4/tcp_timer.c). The kernel can tell the two apart, because a live peer answers its window
-// probes. So the Poller asks it (TCP_INFO).
+// connection of a client that is alive and only pauses reading (tcp_probe_timer in
+// net/ipv4/tcp_timer.c). The kernel can distinguish the two, because a live peer answers its window
+// probes. So the Poller queries the kernel (TCP_INFO).
 
-// silentChecks is how many checks in a row have to find a peer silent before it is gone. They are a
-// quarter of the user timeout apart, so that a peer is given up after the timeout or a little later.
+// silentChecks is how many checks in a row have to find a peer silent before the connection is closed. They
+// are a quarter of the user timeout apart, so the connection is closed after the timeout or a little later.
 const silentChecks = 4
 
-// watchAcks has the poller check that what was written to the connection is acknowledged. The
-// connection's lock is held.
+// watchAcks makes the poller check that the written data is acknowledged. The caller holds the connection's
+// lock.
 func (p *Poller) watchAcks(c *hijacked) {
 	if c.checked || p.userTimeout == 0 {
 		return
@@ -73,7 +73,7 @@ func (c *hijacked) checkAck(every time.Duration) (pending, gone bool) {
 	}
 	info, err := unix.GetsockoptTCPInfo(int(c.fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil || info.Unacked == 0 && info.Notsent_bytes == 0 {
-		return false, false // it is a Unix socket, or all is acknowledged
+		return false, false // it is a Unix socket, or all data is acknowledged
 	}
 	c.checked = true
 	switch answered := time.Duration(info.Last_ack_recv) * time.Millisecond; {
@@ -81,7 +81,7 @@ func (c *hijacked) checkAck(every time.Duration) (pending, gone bool) {
 		c.silent = 0
 	case info.Probes >= 2, info.Retransmits > 0 && answered > time.Duration(info.Rto)*time.Microsecond:
 		// The kernel has sent something since and got no answer. Probes of a closed window may be two
-		// minutes apart, so the time without an answer alone says nothing. A live peer may leave one
+		// minutes apart, so the time since the last answer alone is not enough. A live peer may leave one
 		// probe unanswered: Linux sends no more than two such answers a second.
 		c.silent++
 	}

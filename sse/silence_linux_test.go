@@ -13,7 +13,7 @@ import (
 
 const testTimeout = 400 * time.Millisecond
 
-// fill writes without waiting until n bytes are with the kernel, or as many as it takes.
+// fill writes without waiting until the kernel has n bytes, or does not accept more.
 func fill(t *testing.T, c Conn, n int) (written int) {
 	t.Helper()
 	for written < n {
@@ -29,7 +29,7 @@ func fill(t *testing.T, c Conn, n int) (written int) {
 	return written
 }
 
-// info asks the kernel about the server's side of a connection. It returns nil if it is closed.
+// info returns the kernel's TCP_INFO of the server's side of a connection, or nil if it is closed.
 func info(t *testing.T, c Conn) *unix.TCPInfo {
 	t.Helper()
 	h := c.(*hijacked)
@@ -45,14 +45,14 @@ func info(t *testing.T, c Conn) *unix.TCPInfo {
 	return i
 }
 
-// TestAClientThatPausesIsKept has a client read nothing for many times the user timeout, with a little
-// and with much unread. Its kernel answers the window probes, and then the client gets everything.
+// TestAClientThatPausesIsKept has a client read nothing for many times the user timeout, with little and
+// with much unread data. Its kernel answers the window probes, and afterwards the client gets everything.
 func TestAClientThatPausesIsKept(t *testing.T) {
 	for name, unread := range map[string]int{"60 kB": 60 << 10, "as much as the kernel takes": 64 << 20} {
 		t.Run(name, func(t *testing.T) {
 			leavesNothing(t)
 			c, p := taken(t, poller(t, testTimeout))
-			c.Watch(func(err error) { t.Errorf("the client is given up: %v", err) })
+			c.Watch(func(err error) { t.Errorf("the connection was closed: %v", err) })
 			c.Serve()
 			p.header()
 			written := fill(t, c, unread)
@@ -65,14 +65,14 @@ func TestAClientThatPausesIsKept(t *testing.T) {
 				settle(t, "the kernel does not probe the window", func() bool { i := info(t, c); return i == nil || i.Segs_in >= begin+3 })
 			}
 			if n, err := io.CopyN(io.Discard, p.r, int64(written)); err != nil {
-				t.Errorf("%d bytes arrive of %d: %v", n, written, err)
+				t.Errorf("received %d bytes of %d: %v", n, written, err)
 			}
 			_ = c.Close()
 		})
 	}
 }
 
-// deafen has the kernel drop all that arrives for the client: it acknowledges nothing any more, as if
+// deafen makes the kernel drop all packets for the client. The client acknowledges nothing any more, as if
 // its cable was cut.
 func (p *peer) deafen() {
 	p.t.Helper()
@@ -115,8 +115,8 @@ func TestAClientThatAcknowledgesNothingIsGone(t *testing.T) {
 	}
 }
 
-// TestAcknowledgedConnectionsAreNotChecked is about cost: the poller's list is empty when nothing is
-// outstanding, and a connection is on it once at most.
+// TestAcknowledgedConnectionsAreNotChecked checks that the poller's list is empty when all data is
+// acknowledged, and that a connection is on it at most once. Otherwise checks would cost too much.
 func TestAcknowledgedConnectionsAreNotChecked(t *testing.T) {
 	leavesNothing(t)
 	pl := poller(t, testTimeout)
