@@ -20,13 +20,13 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 )
 
-// ACME says how to get certificates from an ACME server. The zero value gets none.
+// ACME configures how to get certificates from an ACME server. The zero value gets none.
 type ACME struct {
 	Domains []string // names to get certificates for
 	Email   string   // contact for the ACME server; "" for none
 	Dir     string   // folder for the account and the certificates
 	URL     string   // directory of the ACME server; "" for Let's Encrypt
-	CAFile  string   // PEM file with authorities that the ACME server's own certificate may come from; "" for the system's
+	CAFile  string   // PEM file of the authorities that are trusted for the ACME server's own certificate; "" for the system's
 }
 
 func (a *ACME) check() error {
@@ -72,7 +72,7 @@ func newOrders(a *ACME, logger *slog.Logger) (*orders, error) {
 	return &orders{domains: a.Domains, logger: logger, end: end, warned: map[string]time.Time{}, manager: &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(a.Dir), Email: a.Email, Client: client,
 		HostPolicy: func(ctx context.Context, host string) error {
-			if name, _, err := net.SplitHostPort(host); err == nil { // of a request for an HTTP-01 challenge
+			if name, _, err := net.SplitHostPort(host); err == nil { // an HTTP-01 challenge, whose Host has a port
 				host = name
 			}
 			return allowed(ctx, host)
@@ -80,7 +80,7 @@ func newOrders(a *ACME, logger *slog.Logger) (*orders, error) {
 	}}, nil
 }
 
-// answerTimeout is how long the ACME server may take for one answer.
+// answerTimeout is how long the ACME server may take for one response.
 const answerTimeout = time.Minute
 
 func acmeClient(ctx context.Context, a *ACME) (*acme.Client, error) {
@@ -105,7 +105,7 @@ func acmeClient(ctx context.Context, a *ACME) (*acme.Client, error) {
 	}, nil
 }
 
-// untilEnd is a transport whose requests fail when a context ends: autocert does not let go of an order.
+// untilEnd is a transport whose requests fail when a context ends. Autocert offers no way to cancel an order.
 type untilEnd struct {
 	http.RoundTripper
 	ctx context.Context
@@ -119,11 +119,11 @@ func (u untilEnd) RoundTrip(r *http.Request) (*http.Response, error) {
 		stop()
 		cancel(err)
 	}
-	return resp, err // autocert reads and closes the body, and then nothing refers to ctx but u.ctx
+	return resp, err // ctx is not cancelled here: autocert has still to read the body
 }
 
-// certificate returns the certificate for a new connection, after it was ordered if there is none. Errors for
-// our domains are logged: nobody else would tell the operator.
+// certificate returns the certificate for a new connection. If there is none, it orders one first. Errors for
+// the server's own domains are logged, because the operator would not learn of them otherwise.
 func (o *orders) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c, err := o.manager.GetCertificate(hello)
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
@@ -140,14 +140,14 @@ func (o *orders) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return c, err
 }
 
-// isOverdue reports whether a certificate should have been renewed: autocert begins when a third of its time
-// is left, at most 30 days before the end.
+// isOverdue reports whether a certificate should have been renewed by now. Autocert begins when a third of the
+// certificate's lifetime is left, at most 30 days before the end.
 func isOverdue(c *x509.Certificate, now time.Time) bool {
 	begin := min(c.NotAfter.Sub(c.NotBefore)/3, 30*24*time.Hour)
 	return c.NotAfter.Sub(now) < begin*2/3
 }
 
-// mayWarn reports whether the last warning about a domain is long enough ago, and then counts this one.
+// mayWarn reports whether the last warning about a domain is at least every ago. If so, it records a new one.
 func (o *orders) mayWarn(domain string, every time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -158,8 +158,8 @@ func (o *orders) mayWarn(domain string, every time.Duration) bool {
 	return true
 }
 
-// begin orders the certificates that are missing, so that the first clients need not wait, and the log says
-// what is wrong before they come.
+// begin orders the missing certificates, so that the first clients need not wait and errors are logged before
+// they connect.
 func (o *orders) begin() {
 	for _, d := range o.domains {
 		hello := &tls.ClientHelloInfo{ServerName: d, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}}

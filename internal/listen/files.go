@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// checkEvery is how often certificate files are read: a change is noticed within two seconds.
+// checkEvery is the interval at which certificate files are read. A change is noticed within two seconds.
 const checkEvery = time.Second
 
 // files is a certificate in two files that are read again when they change.
@@ -28,7 +28,7 @@ type files struct {
 	stop, done chan struct{}
 }
 
-// pairState identifies what was read, or why nothing was.
+// pairState identifies the content of the files, or the error of reading them.
 type pairState [sha256.Size]byte
 
 // readFiles reads a certificate and watches its files until close.
@@ -65,8 +65,8 @@ func (f *files) watch() {
 // reload reads the files at once.
 func (f *files) reload() { f.check(true) }
 
-// check reads the files and uses a new pair. A broken one is logged once, and only when it is found twice in a
-// row or when asked for, because a program that renews a certificate writes one file after the other.
+// check reads the files and uses a new pair. It logs a broken pair once, and only if the pair is found twice in
+// a row or asked is set, because a program that renews a certificate writes one file after the other.
 func (f *files) check(asked bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,7 +84,7 @@ func (f *files) check(asked bool) {
 		f.broken = state
 		if (asked || again) && !f.reported {
 			f.reported = true
-			f.logger.Error("the certificate files cannot be used: the hub keeps the certificate that it has", "error", err)
+			f.logger.Error("the certificate files cannot be used: the hub keeps using the old certificate", "error", err)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (r *pairRig) write(file string, text []byte) {
 	}
 }
 
-// other makes a pair that is in no file.
+// other creates a pair without writing it to files.
 func other(r *pairRig) *certtest.Pair {
 	r.Helper()
 	p, err := certtest.Make(time.Now().Add(time.Hour))
@@ -67,7 +67,7 @@ func other(r *pairRig) *certtest.Pair {
 	return p
 }
 
-// has fails unless the certificate in use is p's.
+// has fails the test unless the certificate in use is p's.
 func (r *pairRig) has(p *certtest.Pair) {
 	r.Helper()
 	c, err := r.certificate(nil)
@@ -79,7 +79,7 @@ func (r *pairRig) has(p *certtest.Pair) {
 	}
 }
 
-// logged fails unless the log has as many lines with the text.
+// logged fails the test unless the log has n occurrences of the text.
 func (r *pairRig) logged(n int, text string) {
 	r.Helper()
 	if got := strings.Count(r.log.String(), text); got != n {
@@ -117,7 +117,7 @@ func TestAPairThatIsWrittenFileByFileIsNotReportedAsBroken(t *testing.T) {
 
 func TestABrokenPairIsLoggedOnceAndTheOldOneStays(t *testing.T) {
 	for name, breaks := range map[string]func(*pairRig){
-		"the key is none":       func(r *pairRig) { r.write(r.keyFile, []byte("none")) },
+		"the key is invalid":    func(r *pairRig) { r.write(r.keyFile, []byte("none")) },
 		"another key":           func(r *pairRig) { r.write(r.keyFile, other(r).Key) },
 		"the key is missing":    func(r *pairRig) { _ = os.Remove(r.keyFile) },
 		"no certificate":        func(r *pairRig) { r.write(r.certFile, nil) },

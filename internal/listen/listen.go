@@ -14,12 +14,12 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// Options say how a server listens. The zero value is plain HTTP/1.1.
+// Options configures how a server listens. The zero value is plain HTTP/1.1.
 type Options struct {
 	CertFile, KeyFile string      // PEM files of a certificate chain and its key; "" for none
 	ACME              ACME        // certificates from an ACME server instead
 	Redirect          string      // address of a second server, which redirects to https; "" for none
-	H2C               bool        // also HTTP/2 without TLS, for clients that know of it (RFC 9113, 3.3)
+	H2C               bool        // also HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3)
 	SocketMode        fs.FileMode // permissions of a Unix socket
 	Logger            *slog.Logger
 }
@@ -48,7 +48,7 @@ func (o *Options) Check() error {
 // for all of its clients, and each stream is a request.
 const maxStreams = 1000
 
-// Sockets are open sockets and what is needed to serve on them.
+// Sockets holds open sockets and the state to serve on them.
 type Sockets struct {
 	main  net.Listener
 	tls   *tls.Config // nil for plain HTTP
@@ -56,13 +56,13 @@ type Sockets struct {
 	files *files // nil without certificate files
 
 	orders     *orders      // nil without ACME
-	second     net.Listener // of redirects; nil without
+	second     net.Listener // of the redirect server; nil without one
 	redirects  *http.Server // nil before Serve
 	logger     *slog.Logger
-	background sync.WaitGroup // what Serve has started
+	background sync.WaitGroup // goroutines that Serve has started
 }
 
-// Open opens the sockets. An error says what is wrong with the address or the certificate.
+// Open opens the sockets and reads the certificate files.
 func Open(ctx context.Context, addr string, o Options) (_ *Sockets, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -106,8 +106,8 @@ func open(ctx context.Context, addr string, mode fs.FileMode) (net.Listener, err
 // Addr returns the address that the server listens on.
 func (s *Sockets) Addr() net.Addr { return s.main.Addr() }
 
-// Serve configures srv and serves with it until it is shut down or closed. It returns as http.Server.Serve
-// does.
+// Serve configures srv and serves with it until it is shut down or closed. It returns the error of
+// http.Server.Serve.
 func (s *Sockets) Serve(srv *http.Server) error {
 	srv.Protocols = new(http.Protocols)
 	srv.Protocols.SetHTTP1(true)
@@ -122,30 +122,30 @@ func (s *Sockets) Serve(srv *http.Server) error {
 	return srv.ServeTLS(s.main, "", "")
 }
 
-// begin starts the server of redirects, and orders certificates.
+// begin starts the redirect server, and orders certificates.
 func (s *Sockets) begin() {
 	if s.second != nil {
 		s.redirects = redirect(s.main.Addr(), s.orders)
 		s.background.Go(func() {
 			if err := s.redirects.Serve(s.second); !errors.Is(err, http.ErrServerClosed) {
-				s.logger.Error("http-redirect has ended", "error", err)
+				s.logger.Error("the http-redirect server failed", "error", err)
 			}
 		})
 	}
 	if s.orders != nil {
-		go s.orders.begin() // Close does not wait for it: it may wait for seconds before it asks the ACME server again
+		go s.orders.begin() // Close does not wait for it: it may sleep for seconds before it retries
 	}
 }
 
-// Reload reads the certificate files again. It logs what is wrong with them, and then keeps what was read
-// before.
+// Reload reads the certificate files again. If they cannot be used, it logs the error and keeps the
+// certificate in use.
 func (s *Sockets) Reload() {
 	if s.files != nil {
 		s.files.reload()
 	}
 }
 
-// Close closes the sockets and ends what Serve and Open have started.
+// Close closes the sockets and ends the goroutines of Serve and Open.
 func (s *Sockets) Close() error {
 	if s.files != nil {
 		s.files.close()
@@ -161,7 +161,7 @@ func (s *Sockets) Close() error {
 		if ln == nil {
 			continue
 		}
-		if e := ln.Close(); !errors.Is(e, net.ErrClosed) { // else an http.Server has closed it
+		if e := ln.Close(); !errors.Is(e, net.ErrClosed) { // ErrClosed: an http.Server has closed it
 			err = errors.Join(err, e)
 		}
 	}
@@ -176,7 +176,7 @@ func Local(addr string) bool {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return true // Open will say what is wrong with it
+		return true // Open reports the error
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

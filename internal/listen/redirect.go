@@ -19,7 +19,7 @@ func redirect(to net.Addr, o *orders) *http.Server {
 	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := (&url.URL{Host: r.Host}).Hostname()
 		if host == "" {
-			http.Error(w, "this server needs https, and the request does not say which host it is for", http.StatusBadRequest)
+			http.Error(w, "this server requires https, and the request has no host to redirect to", http.StatusBadRequest)
 			return
 		}
 		if port != "" {

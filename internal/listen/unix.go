@@ -35,7 +35,8 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listene
 	return ln, nil
 }
 
-// removeStale removes the socket of a process that did not end properly. It is stale if nobody listens on it.
+// removeStale removes a stale socket: one that no process listens on, because its process did not shut down
+// cleanly.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {

@@ -1,4 +1,4 @@
-// Package certtest makes certificates for tests.
+// Package certtest creates certificates for tests.
 package certtest
 
 import (
@@ -23,7 +23,7 @@ type Pair struct {
 	Pool      *x509.CertPool // trusts the certificate
 }
 
-// Make makes a pair that expires at a time, which may be in the past.
+// Make creates a pair that expires at a time, which may be in the past.
 func Make(expires time.Time, names ...string) (*Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -59,7 +59,7 @@ func (p *Pair) Write(certFile, keyFile string) error {
 	return errors.Join(os.WriteFile(certFile, p.Cert, 0o600), os.WriteFile(keyFile, p.Key, 0o600))
 }
 
-// Files makes a pair that is valid for a day and writes it to a folder of the test.
+// Files creates a pair that is valid for a day and writes it to a folder of the test.
 func Files(t testing.TB) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -67,7 +67,7 @@ func Files(t testing.TB) (certFile, keyFile string, pool *x509.CertPool) {
 	return certFile, keyFile, Replace(t, certFile, keyFile, time.Now().Add(24*time.Hour)).Pool
 }
 
-// Replace makes a pair that expires at a time, and writes it to files.
+// Replace creates a pair that expires at a time, and writes it to files.
 func Replace(t testing.TB, certFile, keyFile string, expires time.Time) *Pair {
 	t.Helper()
 	p, err := Make(expires)
