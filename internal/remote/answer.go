@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Refusal is an answer that is not the success which a client asked for: a problem (RFC 9457) of the hub's own, or what
-// something between the client and the hub has answered.
+// Refusal is a response that is not a success: a problem (RFC 9457) of the hub's own, or the response of a proxy or
+// another server.
 type Refusal struct {
 	Status     int
-	Code       string // of the hub's problem; "" if it is none
+	Code       string // of the hub's problem; "" if the response is not a problem
 	Detail     string
-	RetryAfter time.Duration // how long to wait before a retry; 0 if the answer does not say
+	RetryAfter time.Duration // how long to wait before a retry; 0 if the response does not say
 }
 
-// NewRefusal returns the refusal that an answer is.
+// NewRefusal returns the refusal for a response.
 func NewRefusal(status int, header http.Header, body []byte) *Refusal {
 	r := &Refusal{Status: status}
 	var p struct{ Code, Detail string }
@@ -61,8 +61,9 @@ func (r *Refusal) Temporary() bool {
 	return r.Status >= 500
 }
 
-// Final reports whether an answer ends what it answers. Once the client has met the hub, another answer that is not
-// the hub's own comes from a proxy while the hub is replaced, or from a network that wants a login: it is temporary.
+// Final reports whether the client should give up. met is set once the hub itself has responded to the client. After
+// that, a response that is not the hub's own is temporary: it comes from a proxy while the hub is replaced, or from a
+// network that requires a login.
 func (r *Refusal) Final(met bool) bool {
 	switch r.Status {
 	case http.StatusNoContent, http.StatusUnauthorized, http.StatusForbidden:

@@ -1,2 +1,2 @@
-// Package remote is what the clients of a hub share: which addresses it may have, and what its answers mean.
+// Package remote has the code that the clients of a hub share: it parses a hub's address and interprets its responses.
 package remote
