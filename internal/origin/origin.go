@@ -1,4 +1,4 @@
-// Package origin decides whether a redirect may take a request's secrets along.
+// Package origin decides whether a request keeps its secrets when it follows a redirect.
 package origin
 
 import (
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Trusts reports whether what is meant for one URL may be sent to another: they have the same
-// scheme, host and port, or the other is the same host by HTTPS at its default port.
+// Trusts reports whether secrets for the URL one may be sent to other. It is true if they have the same
+// scheme, host and port, or if other upgrades to HTTPS on the same host at the default port.
 func Trusts(one, other *url.URL) bool {
 	if !strings.EqualFold(one.Hostname(), other.Hostname()) {
 		return false

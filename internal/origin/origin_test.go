@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestTrusts(t *testing.T) {
+func TestOnlyTheSameOriginOrItsHTTPSUpgradeIsTrusted(t *testing.T) {
 	for _, test := range []struct {
 		one, other string
 		want       bool
