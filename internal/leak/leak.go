@@ -1,5 +1,5 @@
-// Package leak finds goroutines that tests leave behind. goleak alone gives them half a second to end, which is too
-// little on a busy machine; this package gives them a minute.
+// Package leak finds goroutines that tests leave behind. goleak alone waits half a second for them to end, which is
+// too short on a busy machine. This package waits a minute.
 package leak
 
 import (
@@ -13,7 +13,7 @@ import (
 
 const patience = time.Minute
 
-// Find returns an error if goroutines are still there after a minute.
+// Find returns an error if goroutines are still running after a minute.
 func Find(opts ...goleak.Option) error {
 	for late := time.Now().Add(patience); ; {
 		if err := goleak.Find(opts...); err == nil || time.Now().After(late) {
@@ -22,7 +22,7 @@ func Find(opts ...goleak.Option) error {
 	}
 }
 
-// None fails the test if goroutines are still there after a minute.
+// None fails the test if goroutines are still running after a minute.
 func None(t goleak.TestingT, opts ...goleak.Option) {
 	if err := Find(opts...); err != nil {
 		t.Error(err)

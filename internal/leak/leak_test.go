@@ -8,8 +8,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestAGoroutineThatEndsLateIsNoLeak runs on a clock of its own.
-func TestAGoroutineThatEndsLateIsNoLeak(t *testing.T) {
+// TestOnlyAGoroutineThatOutlivesTheWaitIsALeak runs in a synctest bubble, with its own clock.
+func TestOnlyAGoroutineThatOutlivesTheWaitIsALeak(t *testing.T) {
 	for wait, leaks := range map[time.Duration]bool{30 * time.Second: false, time.Hour: true} {
 		synctest.Test(t, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
