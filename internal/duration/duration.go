@@ -1,4 +1,4 @@
-// Package duration reads and writes durations as people do, with days and weeks, and checks their limits.
+// Package duration parses and formats durations with days and weeks, and checks their limits.
 package duration
 
 import (
@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// The units that time.ParseDuration does not know. Days have 24 hours, whatever a time zone does.
+// The units that time.ParseDuration does not know. A day always has 24 hours, regardless of time zones.
 const (
 	Day  = 24 * time.Hour
 	Week = 7 * Day
 )
 
-// Parse reads a duration such as "300ms", "2h45m", "7d" or "1w12h". It takes all that
-// time.ParseDuration takes, and the units d and w.
+// Parse parses a duration such as "300ms", "2h45m", "7d" or "1w12h". It accepts everything that
+// time.ParseDuration accepts, and the units d and w.
 func Parse(s string) (time.Duration, error) {
 	if !strings.ContainsAny(s, "dw") {
 		return time.ParseDuration(s)
@@ -51,7 +51,7 @@ func cut(s string) (number, unit, rest string) {
 	return s[:n], s[n : n+end], s[n+end:]
 }
 
-// parseOne reads one number and its unit. A sign is an error: only the whole has one.
+// parseOne parses one number and its unit. It accepts no sign: only the whole duration may have one.
 func parseOne(number, unit string) (time.Duration, error) {
 	if number == "" {
 		return 0, errors.New("a number is missing")

@@ -54,7 +54,7 @@ func TestRange(t *testing.T) {
 	}
 }
 
-// FuzzParse compares Parse with time.ParseDuration where both know the units.
+// FuzzParse compares Parse with time.ParseDuration for units that both know.
 func FuzzParse(f *testing.F) {
 	f.Add("1h2m3.5s")
 	f.Add("2d")

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Format writes a duration as people do and Parse reads it: 15s, 24h, 7d or 520w, where Duration.String
-// writes 87360h0m0s.
+// Format formats a duration in the short form that Parse reads: 15s, 24h, 7d or 520w. Duration.String would
+// return 87360h0m0s for the last.
 func Format(d time.Duration) string {
 	switch {
 	case d != 0 && d%Week == 0:
@@ -26,7 +26,7 @@ func Format(d time.Duration) string {
 	return s
 }
 
-// Range is the durations that a setting may have.
+// Range is the range of durations that a setting may have.
 type Range struct{ Least, Most time.Duration }
 
 // String returns the range as text: "from 100ms to 1h".
@@ -40,7 +40,7 @@ func (r Range) Check(d time.Duration) error {
 	return nil
 }
 
-// Parse reads a duration in the range.
+// Parse parses a duration and checks that it is in the range.
 func (r Range) Parse(s string) (time.Duration, error) {
 	d, err := Parse(s)
 	if err != nil {
