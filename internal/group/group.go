@@ -13,7 +13,7 @@ const (
 	MaxLevels = 16
 )
 
-// Error says what is wrong with a name or filter, and how to correct it.
+// Error reports an invalid name or filter. Its text says how to correct it.
 type Error struct {
 	Text string // the name or filter
 	Why  string
