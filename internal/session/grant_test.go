@@ -35,7 +35,7 @@ func (w *world) openWith(uid, filters string, g *access.Grant) *stream {
 	return s
 }
 
-// reasons returns for what the session has ended the stream.
+// reasons returns the reasons for which the session has ended the stream.
 func (s *stream) reasons() []Reason {
 	synctest.Wait()
 	s.mu.Lock()
@@ -63,20 +63,20 @@ func TestStreamsEndSpreadBeforeTheirTokenExpires(t *testing.T) {
 			spread := min(life/20, 30*time.Second)
 			time.Sleep(life - spread - 1)
 			if early := ended(); early > 0 {
-				t.Errorf("of a life of %v, %d end before the last %v", life, early, spread)
+				t.Errorf("life %v: %d streams ended before the last %v", life, early, spread)
 			}
 			last := 0
 			for i := range parts {
 				time.Sleep(spread / parts)
 				now := ended()
 				if some := now - last; some < n/parts/2 || some > n/parts*2 {
-					t.Errorf("of a life of %v, in part %d of %d end %d of %d", life, i, parts, some, n)
+					t.Errorf("life %v: %d of %d streams ended in part %d of %d", life, some, n, i, parts)
 				}
 				last = now
 			}
 			time.Sleep(2 * time.Nanosecond)
 			if all := ended(); all != n {
-				t.Errorf("of a life of %v, %d of %d have ended as it is over", life, all, n)
+				t.Errorf("life %v: %d of %d streams have ended when the token expires", life, all, n)
 			}
 			if why := streams[0].reasons(); !slices.Equal(why, []Reason{Expired}) {
 				t.Errorf("the reasons are %v", why)
@@ -101,11 +101,11 @@ func TestARenewedStreamLivesAsLongAsItsNewToken(t *testing.T) {
 			t.Errorf("the reasons are %v", why)
 		}
 		time.Sleep(timeout)
-		w.wantEvents("u", "connect, join x, lost x token-expired, gone x token-expired, disconnect token-expired") // nobody has returned
+		w.wantEvents("u", "connect, join x, lost x token-expired, gone x token-expired, disconnect token-expired") // the client did not return
 	})
 }
 
-func TestAStreamLeavesWhatItsNewTokenDoesNotCover(t *testing.T) {
+func TestAStreamLeavesFiltersThatItsNewTokenDoesNotCover(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a, b := w.openWith("u", "x y z", newGrant(t, "anna", "#", time.Hour)), w.openWith("u", "y", newGrant(t, "anna", "#", time.Hour))
 		if err := w.Renew("u", newGrant(t, "anna", "x z", time.Hour)); err != nil {
@@ -119,7 +119,7 @@ func TestAStreamLeavesWhatItsNewTokenDoesNotCover(t *testing.T) {
 		}
 		w.wantEvents("u", "connect, join x, join y, join z, leave y forbidden")
 		if err := w.Join("u", group.Exact("y"), 9); !isForbidden(err) {
-			t.Errorf("joining what the stream's token does not cover: %v", err)
+			t.Errorf("joining a filter that the stream's token does not cover: %v", err)
 		}
 	})
 }
@@ -150,7 +150,7 @@ func TestASessionBelongsToItsSubject(t *testing.T) {
 	})
 }
 
-func TestARecalledSessionWithoutASubjectTakesItsFirst(t *testing.T) {
+func TestARecalledSessionWithoutASubjectGetsThatOfItsFirstStream(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.Recall("u", nil, parse("x"), nil)
 		if err := w.Heard("u", "otto"); err != nil {

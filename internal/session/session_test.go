@@ -169,7 +169,7 @@ func TestASessionIsConnectedThenLostThenGone(t *testing.T) {
 	})
 }
 
-func TestAReturnInTimeIsAReconnect(t *testing.T) {
+func TestASessionThatReturnsInTimeReconnects(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.open("u", "x", 0).close(Timeout)
 		time.Sleep(timeout - 1)
@@ -183,7 +183,7 @@ func TestAReturnInTimeIsAReconnect(t *testing.T) {
 	})
 }
 
-func TestAReturnKnowsWhatTheSessionMissed(t *testing.T) {
+func TestAReturningStreamKnowsThePositionThatTheSessionReached(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a := w.open("u", "x", 0)
 		if _, ok := a.Missed(); ok {
@@ -337,7 +337,7 @@ func TestJoinAndLeaveDoNotChangeTheCallersSlice(t *testing.T) {
 	})
 }
 
-func TestWills(t *testing.T) {
+func TestAWillIsSentOnceAtTheEndOrAfterItsDelay(t *testing.T) {
 	after := func(d time.Duration) *time.Duration { return &d }
 	for _, c := range []struct {
 		name string
