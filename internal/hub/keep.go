@@ -20,8 +20,9 @@ type Group struct {
 // groupPage is how many groups are read while the store's lock is held once.
 const groupPage = 512
 
-// Groups yields the groups that f matches, that hold messages and that the grant covers, in the order of their names. It stops
-// at the first error of yield and returns it. It reads page by page, so it takes the memory of one page.
+// Groups yields the groups that f matches, that hold messages and that the grant covers, in the order of their
+// names. It stops at the first error of yield and returns it. It reads page by page, so it takes the memory of
+// one page.
 func (h *Hub) Groups(a *access.Grant, f group.Filter, yield func(*Group) error) error {
 	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: groupPage}); ; {
 		infos, next := h.log.Groups(q)
