@@ -140,7 +140,7 @@ func (m *model) end(why Reason) {
 	*m = model{now: m.now, events: m.events}
 }
 
-// pass lets ticks pass and does what is due at each of them.
+// pass advances the model by a number of ticks and handles what is due at each of them.
 func (m *model) pass(ticks int) {
 	for ; ; ticks-- {
 		m.due()

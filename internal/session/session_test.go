@@ -118,7 +118,7 @@ func (s *stream) note(change string) {
 	s.changes = append(s.changes, change)
 }
 
-// attach attaches a stream of a caller who may do everything. It returns nil if the registry refuses.
+// attach attaches a stream whose grant allows everything. It returns nil if the registry refuses it.
 func (w *world) attach(uid string, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
 	a, _ := w.Attach(uid, &Opening{Grant: access.Everything, Filters: filters, Heartbeat: heartbeat, Stream: stream})
 	return a
