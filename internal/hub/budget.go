@@ -158,7 +158,7 @@ func (h *Hub) TakeBody(ctx context.Context, n int64) error {
 // GiveBody returns the n bytes that TakeBody took.
 func (h *Hub) GiveBody(n int64) { h.budget.bodies.give(n) }
 
-// responseBytes is about how much memory a long response takes: a batch, and what waits to be written.
+// responseBytes is about how much memory a long response takes: a batch, and the bytes that wait to be written.
 const responseBytes = 96 << 10
 
 // TakeResponse waits until a long response may take memory for its buffers. The caller must call
@@ -167,7 +167,7 @@ func (h *Hub) TakeResponse(ctx context.Context) error {
 	return h.countOverload(h.budget.responses.small.take(ctx, responseBytes))
 }
 
-// GiveResponse returns what TakeResponse took.
+// GiveResponse returns the memory that TakeResponse took.
 func (h *Hub) GiveResponse() { h.budget.responses.small.give(responseBytes) }
 
 // takeEncoding waits until the memory for encoding a publication is available, takes it and returns

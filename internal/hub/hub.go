@@ -17,7 +17,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Options of a hub. New expects them complete.
+// Options configures a hub. New applies no defaults; see Defaults.
 type Options struct {
 	MaxMessage      int           // largest body of a message, in bytes
 	MaxBatch        int           // largest body of a batch, in bytes
@@ -35,7 +35,7 @@ type Options struct {
 	Stores          []store.Kind  // the stores that a group's policy may choose
 	LogStreams      bool          // log each stream's opening and closing at level info
 
-	// Access is what grants come from; nil while every caller may do everything.
+	// Access authenticates callers; nil if every caller may do everything.
 	Access *access.Authenticator
 
 	PublishRate         int // messages a second of one client; 0: no limit

@@ -110,13 +110,13 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wit
 	for i := range e.copies {
 		e.copies[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
 	}
-	h.tellMessages(e.copies)
+	h.passMessages(e.copies)
 	return r, nil
 }
 
-// tellMessages passes published messages to the embedding program. Messages without a session are ordered
+// passMessages passes published messages to the embedding program. Messages without a session are ordered
 // by group, so it passes consecutive ones of the same group together.
-func (h *Hub) tellMessages(list []Message) {
+func (h *Hub) passMessages(list []Message) {
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && (list[n].UID != "" || list[n].Group == list[0].Group) {

@@ -23,7 +23,7 @@ const (
 	statsGroup     = "$sys/stats"
 )
 
-// ServerGroup is what a grant names to allow messages to the embedding program.
+// ServerGroup is the group that a grant must allow for messages to the embedding program.
 const ServerGroup = "$server"
 
 // systemPolicies are the policies of the server's own groups. Their messages are short-lived, so they
@@ -43,7 +43,7 @@ var (
 // direct reports whether a group holds the messages to one session.
 func direct(name string) bool { return strings.HasPrefix(name, delivery.SessionPrefix) }
 
-// CheckRead returns an error if a caller with the grant may not read all that a filter matches.
+// CheckRead returns an error if a caller with the grant may not read all groups that a filter matches.
 func (h *Hub) CheckRead(g *access.Grant, f group.Filter) error { return checkRead(g, f) }
 
 func checkRead(g *access.Grant, f group.Filter) error {
