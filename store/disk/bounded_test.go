@@ -10,9 +10,9 @@ import (
 	"github.com/watchbox-go/watchbox/store/disk"
 )
 
-// TestAReadLooksAtABoundedNumberOfMessages, however few of them its filter matches, and the reads that
-// follow it get every message that matches.
-func TestAReadLooksAtABoundedNumberOfMessages(t *testing.T) {
+// TestAReadExaminesABoundedNumberOfMessages even if its filter matches few of them. Repeated reads still return
+// every message that matches.
+func TestAReadExaminesABoundedNumberOfMessages(t *testing.T) {
 	t.Parallel()
 	const messages, most = 30_000, 4096
 	for name, recent := range map[string]int{"on disk": 1, "in memory": 64 << 20} {
@@ -49,12 +49,12 @@ func TestAReadLooksAtABoundedNumberOfMessages(t *testing.T) {
 						t.Fatal(err)
 					}
 					if looked := b.Next - q.After; looked > most || looked < 1 {
-						t.Fatalf("%s: from %d a read looks at %d messages", filters, q.After, looked)
+						t.Fatalf("%s: a read after %d examined %d messages", filters, q.After, looked)
 					}
 					got += len(b.Frames)
 				}
 				if got != want {
-					t.Errorf("%s: %d messages of %d", filters, got, want)
+					t.Errorf("%s: read %d messages, want %d", filters, got, want)
 				}
 			}
 		})

@@ -34,7 +34,7 @@ func TestStore(t *testing.T) {
 	suite(t, func(o disk.Options) (store.Store, error) { return disk.Open(o) })
 }
 
-// TestTieredStore is the suite for a log that has some of the suite's groups in memory.
+// TestTieredStore runs the suite with a log that keeps some of the suite's groups in memory.
 func TestTieredStore(t *testing.T) {
 	suite(t, func(o disk.Options) (store.Store, error) {
 		l, err := tiered.Open(o)
@@ -47,8 +47,8 @@ func TestTieredStore(t *testing.T) {
 
 var inMemory = []string{"a/b", "c", "d", "b/x", "a/b/c", "$e", "even", "busy", "group/1"}
 
-// mixed keeps those groups in memory, whatever else the suite says of them. Their policies are set when
-// their first message comes: the suite counts policies, too.
+// mixed keeps the groups of inMemory in memory. It sets their policies when their first message comes, since the
+// suite counts policies, too.
 type mixed struct {
 	store.Store
 
@@ -92,15 +92,15 @@ func (m *mixed) keepInMemory(name string) error {
 
 // suite runs the tests of every store on real files.
 func suite(t *testing.T, open func(disk.Options) (store.Store, error)) {
-	calls := make(chan func()) // made outside of the bubbles that tests run in
+	calls := make(chan func()) // created outside of the bubbles that tests run in
 	defer close(calls)
 	go func() {
 		for f := range calls {
 			go f()
 		}
 	}()
-	// outside runs f in a goroutine that is in no bubble. Channels that were made in one must not
-	// be used outside, and the engine keeps some for its next caller.
+	// outside runs f in a goroutine outside of any bubble. Channels that were created in a bubble must not be
+	// used outside, and the engine keeps some for its next caller.
 	outside := func(f func()) {
 		done := <-outsiders
 		calls <- func() { f(); done <- struct{}{} }
@@ -126,7 +126,7 @@ func suite(t *testing.T, open func(disk.Options) (store.Store, error)) {
 	})
 }
 
-// outsiders are channels that were made in no bubble.
+// outsiders are channels that were created outside of any bubble.
 var outsiders = func() chan chan struct{} {
 	c := make(chan chan struct{}, 64)
 	for range cap(c) {
@@ -135,7 +135,7 @@ var outsiders = func() chan chan struct{} {
 	return c
 }()
 
-// inBubble reports whether the time is that of a synctest bubble, which begins in 2000.
+// inBubble reports whether the test runs in a synctest bubble, whose clock begins in 2000.
 func inBubble() bool { return time.Now().Year() == 2000 }
 
 func tempDir(t *testing.T) string {

@@ -2,19 +2,20 @@ package disk
 
 import "github.com/cockroachdb/pebble/v2/vfs"
 
-// Outside has what enters the engine run by call: tests in a synctest bubble have it leave that.
+// Outside makes call run every function that enters the engine. Tests in a synctest bubble use it to run them
+// outside of the bubble.
 func (o Options) Outside(call func(func())) Options {
 	o.call = call
 	return o
 }
 
-// On has the log be on another file system than the machine's.
+// On sets the file system of the log.
 func (o Options) On(fs vfs.FS) Options {
 	o.fs = fs
 	return o
 }
 
-// Watched has changed called after each turn of the committer, and when a writer begins or ends to wait for
+// Watched sets a function that is called after each turn of the committer, and when a writer begins or ends to wait for
 // room on disk.
 func (o Options) Watched(changed func()) Options {
 	o.changed = changed

@@ -77,7 +77,7 @@ func replace(t *testing.T, fs vfs.FS, name string, b []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = f.Write(bytes.Clone(b)) // which it may spoil
+	_, err = f.Write(bytes.Clone(b)) // Write may change its argument
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -102,24 +102,24 @@ func newest(t *testing.T, fs vfs.FS, part string) string {
 	return path.Join("store/log", last)
 }
 
-// damaged opens a log whose bytes were changed: it may refuse in one line, and whatever it gives
-// back is what was appended under that id. It tells of what is lost, unless it may lose it.
+// damaged opens a log whose bytes were changed. Open may fail with an error of one line. Otherwise each message
+// read must be as it was appended, and each lost one covered by a gap, unless mayLose allows its loss.
 func damaged(t *testing.T, fs vfs.FS, r *record, mayLose func(id string) bool) (opened bool) {
 	t.Helper()
 	l, err := disk.Open(powerOptions(fs, disk.Always))
 	if err != nil {
 		if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, "store") {
-			t.Errorf("it refuses with %q", s)
+			t.Errorf("Open failed with %q", s)
 		}
 		return false
 	}
-	got, gaps, _ := all(l, "#") // what cannot be read is an error, and no message
+	got, gaps, _ := all(l, "#") // data that cannot be read is an error
 	then := r.copy()
 	then.judge(got, func(id string) bool { return mayLose(id) || covered(id, gaps) })
 	then.verdict(t)
 	before := then.copy()
 	if id, err := say(l, "later"); err == nil {
-		before.ack(id.String(), "later") // no id of those that were given out
+		before.ack(id.String(), "later") // the id must be new
 		before.verdict(t)
 	}
 	_ = l.Close() // it may have failed
@@ -149,7 +149,7 @@ func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
 		fs := picture()
 		replace(t, fs, log, b[:cut])
 		mayLose := never
-		if ends[cut] || cut%512 == 0 { // as a kill leaves it: nobody can know that there was more
+		if ends[cut] || cut%512 == 0 { // looks like a log after a kill: the loss cannot be noticed
 			mayLose = always
 		}
 		if damaged(t, fs, r, mayLose) {
@@ -157,17 +157,17 @@ func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
 		}
 	}
 	if opened < 40 {
-		t.Errorf("a torn tail is nothing unusual: only %d of 54 open", opened)
+		t.Errorf("only %d of 54 logs with a torn tail can be opened", opened)
 	}
 	for range 60 {
 		fs := picture()
 		flip(t, fs, log, len(b)-min(len(b), 4096), rng)
-		damaged(t, fs, r, func(id string) bool { return id == last.String() }) // it may have been under way
+		damaged(t, fs, r, func(id string) bool { return id == last.String() }) // its Append may have been in progress
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, err = disk.Open(powerOptions(mem, disk.Always)) // which makes a table of the log
+	l, err = disk.Open(powerOptions(mem, disk.Always)) // which writes a table from the log
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
 	}
 }
 
-// chunks returns where a chunk of the engine's log ends, as far as it has but one block.
+// chunks returns where the chunks of the engine's log end. The log must have only one block.
 func chunks(log []byte) map[int]bool {
 	ends := map[int]bool{}
 	for at := 0; at+11 <= len(log); ends[at] = true {
@@ -217,7 +217,7 @@ func TestADamagedRecordIsReportedAsAGap(t *testing.T) {
 			b := bytesOf(t, fs, log)
 			replace(t, fs, log, harm(bytes.Clone(b)))
 			if len(b) < 128<<10 || !damaged(t, fs, r, never) {
-				t.Errorf("of %d bytes, it does not open", len(b))
+				t.Errorf("the log of %d bytes cannot be opened", len(b))
 			}
 		})
 	}
@@ -234,7 +234,7 @@ func acknowledge(t *testing.T, l store.Log, r *record, text string) {
 	r.ack(id.String(), text)
 }
 
-// flip changes a bit of a file at or behind an offset.
+// flip changes a bit of a file at or after an offset.
 func flip(t *testing.T, fs vfs.FS, name string, from int, rng *rand.Rand) {
 	t.Helper()
 	b := bytesOf(t, fs, name)
@@ -253,7 +253,7 @@ func (n *narrow) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: n.room.Load(), TotalBytes: 1 << 40}, nil
 }
 
-// TestAFullDiskRefusesMessagesUntilThereIsRoom: at once, and nothing else.
+// TestAFullDiskRefusesMessagesUntilThereIsRoom: they are refused at once, and all other calls still work.
 func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
 	fs := &narrow{FS: vfs.NewMem()}
@@ -275,11 +275,11 @@ func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
 		}
 		r.judge(got, never)
 		if err := l.Err(); !errors.Is(err, store.ErrFull) {
-			t.Errorf("while it is full it says %v", err)
+			t.Errorf("Err on a full disk: %v", err)
 		}
 		fs.room.Store(1 << 30)
 		if err := l.Err(); err != nil {
-			t.Errorf("there is room, and it says %v", err)
+			t.Errorf("Err with room on the disk: %v", err)
 		}
 	}
 	r.verdict(t)
@@ -288,8 +288,8 @@ func TestAFullDiskRefusesMessagesUntilThereIsRoom(t *testing.T) {
 	}
 }
 
-// TestAFailingFsyncMakesTheLogReadOnly: what a disk says after an error is not to be trusted, so that
-// nothing is written any more. What was acknowledged is read on, and is there the next time.
+// TestAFailingFsyncMakesTheLogReadOnly: a disk cannot be trusted after an error, so the log ends writing. The
+// acknowledged messages can still be read, also after the log is opened again.
 func TestAFailingFsyncMakesTheLogReadOnly(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
@@ -318,21 +318,21 @@ func TestAFailingFsyncMakesTheLogReadOnly(t *testing.T) {
 		t.Errorf("an fsync that fails: %v", err)
 	}
 	tried := syncs.Load()
-	fails.Store(false) // the disk pretends that all is well
+	fails.Store(false) // the disk reports no more errors
 	for range 3 {
 		if _, err := say(l, "never sent"); !errors.Is(err, store.ErrReadOnly) {
-			t.Errorf("after that: %v", err)
+			t.Errorf("append after a failed fsync: %v", err)
 		}
 	}
 	if n := syncs.Load(); n != tried || tried == 0 {
-		t.Errorf("%d syncs failed, and %d were tried after that", tried, n-tried)
+		t.Errorf("%d syncs failed, and %d were tried afterwards", tried, n-tried)
 	}
 	if err := l.Err(); !errors.Is(err, store.ErrReadOnly) || !strings.Contains(err.Error(), "input/output error") {
-		t.Errorf("it says %v", err)
+		t.Errorf("Err: %v", err)
 	}
 	got, _, err := all(l, "#")
 	if _, now := l.Bounds(); err != nil || now != newest || len(got) != 20 {
-		t.Errorf("%d messages up to %v of %v: %v", len(got), now, newest, err)
+		t.Errorf("read %d messages; the newest is %v, want %v: %v", len(got), now, newest, err)
 	}
 	r.judge(got, never)
 	left := mem.CrashClone(vfs.CrashCloneCfg{})
@@ -353,8 +353,8 @@ func TestAFailingFsyncMakesTheLogReadOnly(t *testing.T) {
 	}
 }
 
-// TestAForeignFolderIsRefused: one that another process uses, one of a newer version,
-// one with other files.
+// TestAForeignFolderIsRefused: a folder that another process uses, one of a newer version, and one with other
+// files.
 func TestAForeignFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	refused := func(dir string, fs vfs.FS, want string) {
@@ -362,10 +362,10 @@ func TestAForeignFolderIsRefused(t *testing.T) {
 		l, err := disk.Open(disk.Options{Dir: dir}.On(fs))
 		if err == nil {
 			_ = l.Close()
-			t.Fatalf("%s is opened", dir)
+			t.Fatalf("%s was opened", dir)
 		}
 		if s := err.Error(); !strings.Contains(s, want) || !strings.Contains(s, dir) || strings.Contains(s, "\n") {
-			t.Errorf("%s is refused with %q, want %q", dir, s, want)
+			t.Errorf("opening %s failed with %q, want %q", dir, s, want)
 		}
 	}
 	dir := tempDir(t)
@@ -409,7 +409,7 @@ func TestALossAfterACleanCloseIsReportedAsAGap(t *testing.T) {
 		fs := picture()
 		replace(t, fs, log, b[:end])
 		if end > 500 && !damaged(t, fs, r, never) {
-			t.Errorf("cut at %d, it does not open", end)
+			t.Errorf("the log cut at %d cannot be opened", end)
 		}
 	}
 }
@@ -429,9 +429,9 @@ func TestOpenFailsWithoutTheIDsFile(t *testing.T) {
 		}
 		if l, err := disk.Open(powerOptions(mem, disk.Always)); err == nil {
 			_ = l.Close()
-			t.Errorf("without %s it opens", name)
+			t.Errorf("without %s the store can be opened", name)
 		} else if s := err.Error(); !strings.Contains(s, "ids") || strings.Contains(s, "\n") {
-			t.Errorf("without %s it refuses with %q", name, s)
+			t.Errorf("without %s Open failed with %q", name, s)
 		}
 	}
 }
@@ -442,7 +442,7 @@ type spoiled struct {
 	narrow
 	table   string
 	missing bool
-	armed   atomic.Bool // what is read of the table is wrong
+	armed   atomic.Bool // reads of the table return wrong data
 }
 
 // Open implements vfs.FS.
@@ -492,9 +492,9 @@ func messageTables(t *testing.T, fs vfs.FS) (list []string) {
 	return list
 }
 
-// TestABadTableIsAnErrorForItsReaders spoils one table after another. Reads return an error, the process lives,
-// messages can be appended unless the engine has found the fault, and the log can be closed. If the start needs
-// a missing table, it is refused.
+// TestABadTableIsAnErrorForItsReaders damages one table after another. Reads return an error, the process goes
+// on, messages can be appended unless the engine has noticed the damage, and the log can be closed. If Open needs
+// a missing table, it fails.
 func TestABadTableIsAnErrorForItsReaders(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
@@ -519,13 +519,13 @@ func TestABadTableIsAnErrorForItsReaders(t *testing.T) {
 			l, err := disk.Open(powerOptions(fs, disk.Always))
 			if err != nil {
 				if !missing || !strings.Contains(err.Error(), table+" is missing") || strings.Contains(err.Error(), "\n") {
-					t.Errorf("%s is missing: %v; and the start is refused with %q", table, missing, err)
+					t.Errorf("%s (missing: %v): Open failed with %q", table, missing, err)
 				}
 				continue
 			}
 			fs.armed.Store(true)
 			if got, _, err := all(l, "#"); err == nil {
-				t.Errorf("%s is missing: %v; and %d messages are read without an error", table, missing, len(got))
+				t.Errorf("%s (missing: %v): %d messages are read without an error", table, missing, len(got))
 			}
 			fs.room.Store(1 << 40)
 			if _, err := say(l, "later"); err != nil && !errors.Is(err, store.ErrReadOnly) {
@@ -536,8 +536,8 @@ func TestABadTableIsAnErrorForItsReaders(t *testing.T) {
 	}
 }
 
-// TestALostLogGivesNoIDTwice takes the engine's newest log away after a start: what it had is told as
-// a gap, and no id is given out again. Where nothing at all is left, the store is refused.
+// TestALostLogGivesNoIDTwice removes or empties the engine's newest log after a start. Its messages are reported
+// as a gap, and no id is given out twice.
 func TestALostLogGivesNoIDTwice(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, fs vfs.FS){
@@ -568,7 +568,7 @@ func TestALostLogGivesNoIDTwice(t *testing.T) {
 			fs := mem.CrashClone(vfs.CrashCloneCfg{})
 			harm(t, fs)
 			if !damaged(t, fs, r, never) {
-				t.Error("it does not open")
+				t.Error("the store cannot be opened")
 			}
 		})
 	}
@@ -578,7 +578,7 @@ func TestALostLogGivesNoIDTwice(t *testing.T) {
 func TestOpenFailsWithoutTheEngineFiles(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewMem()
-	for range 2 { // the second makes a table of what the first has logged
+	for range 2 { // the second run writes a table from the log of the first
 		written(t, mem, 3)
 	}
 	list, err := mem.List("store/log")
@@ -595,15 +595,14 @@ func TestOpenFailsWithoutTheEngineFiles(t *testing.T) {
 	l, err := disk.Open(powerOptions(mem, disk.Always))
 	if err == nil {
 		_ = l.Close()
-		t.Fatal("it is begun anew")
+		t.Fatal("Open started an empty log")
 	}
 	if s := err.Error(); !strings.Contains(s, "restore a backup") || strings.Contains(s, "\n") {
-		t.Errorf("it refuses with %q", s)
+		t.Errorf("Open failed with %q", s)
 	}
 }
 
-// TestFsyncNeverSyncsSoon: what nobody waits for is on disk soon, and no crash of the process
-// takes it.
+// TestFsyncNeverSyncsSoon: with --fsync never, messages are synced shortly after they were appended.
 func TestFsyncNeverSyncsSoon(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()

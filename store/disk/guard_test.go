@@ -18,16 +18,16 @@ import (
 	"github.com/watchbox-go/watchbox/store/disk"
 )
 
-// faulty is a disk that fails from one operation that writes on, as long as it is broken.
+// faulty is a disk on which writing fails from a given operation on, while it is armed.
 type faulty struct {
 	err    error
-	first  int64 // the operation, counted from when it was armed
+	first  int64 // the first operation that fails, counted since it was armed
 	count  atomic.Int64
 	armed  atomic.Bool
 	struck atomic.Pointer[errorfs.Op]
 }
 
-// full returns a disk that is full from an operation on.
+// full returns a disk that is full from a given operation on.
 func full(first int64) *faulty { return &faulty{err: syscall.ENOSPC, first: first} }
 
 // String implements errorfs.Injector.
@@ -52,13 +52,13 @@ func needsRoom(k errorfs.OpKind) bool {
 	return k == errorfs.OpCreate || k == errorfs.OpFileWrite || k == errorfs.OpFilePreallocate || k == errorfs.OpReuseForWrite
 }
 
-// sayLong appends a message that is long enough for some of them to fill the engine's log.
+// sayLong appends a long message. A few of them fill the engine's log.
 func sayLong(l store.Log, text string) (store.ID, error) {
 	m := store.Message{Group: "a", Time: time.Now(), Msg: store.AppendQuote(nil, text+strings.Repeat("-", 20_000))}
 	return l.Append(context.Background(), []store.Entry{m.Entry(nil)})
 }
 
-// texts cuts what sayLong has added.
+// texts removes the padding that sayLong added.
 func texts(list []held) []held {
 	for i := range list {
 		list[i].text = strings.TrimRight(list[i].text, "-")
@@ -66,10 +66,10 @@ func texts(list []held) []held {
 	return list
 }
 
-// TestADiskThatFailsAnywhereMakesTheLogReadOnly breaks the disk at each operation in turn
-// while messages are appended, logs and tables are begun and ended: the process lives, what was
-// acknowledged can be read, and is there when the store is opened again.
-func TestADiskThatFailsAnywhereMakesTheLogReadOnly(t *testing.T) {
+// TestADiskFailureAtAnyOperationMakesTheLogReadOnly makes the disk fail from each operation on in turn, while
+// messages are appended and logs and tables are written. The process goes on, and the acknowledged messages can
+// be read, also after the store is opened again.
+func TestADiskFailureAtAnyOperationMakesTheLogReadOnly(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for first, struck := int64(1), true; struck; first += 1 + first/int64(8*scale) {
@@ -86,7 +86,7 @@ func TestADiskThatFailsAnywhereMakesTheLogReadOnly(t *testing.T) {
 	}
 	t.Logf("%d kinds of failures: %v", len(seen), seen)
 	if len(seen) < 12 {
-		t.Errorf("only %v fail", seen)
+		t.Errorf("only these operations failed: %v", seen)
 	}
 }
 
@@ -99,7 +99,7 @@ func kindOf(path string) string {
 	return "else"
 }
 
-// broken works with a disk that will break, and reports whether it did.
+// broken uses a log on a disk that will fail, and reports whether an operation failed.
 func broken(t *testing.T, mem *vfs.MemFS, f *faulty) bool {
 	t.Helper()
 	r := newRecord()
@@ -117,16 +117,16 @@ func broken(t *testing.T, mem *vfs.MemFS, f *faulty) bool {
 		}
 		got, _, err := all(l, "#")
 		if err != nil {
-			t.Errorf("what can be read: %v", err)
+			t.Errorf("read: %v", err)
 		}
 		r.judge(texts(got), never)
 		_ = l.Close() // it may have failed
 	} else if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, "input/output error") {
-		t.Errorf("it refuses with %q", s)
+		t.Errorf("Open failed with %q", s)
 	}
 	f.armed.Store(false)
 	if l, err = disk.Open(powerOptions(mem.CrashClone(vfs.CrashCloneCfg{}), disk.Always)); err != nil {
-		t.Errorf("after that it does not open: %v", err)
+		t.Errorf("opening the store again: %v", err)
 		return false
 	}
 	got, _, err := all(l, "#")
@@ -141,10 +141,10 @@ func broken(t *testing.T, mem *vfs.MemFS, f *faulty) bool {
 	return f.struck.Load() != nil
 }
 
-// TestAFullDiskIsWaitedForAnywhere has the disk be full from each operation on in turn, without a report of
-// the disk's free bytes. Calls that come while writers wait for room are refused at once, no message is lost,
+// TestAWriteWaitsForRoomAtAnyOperation makes the disk full from each operation on in turn, without reporting its
+// free bytes. Calls that come while writers wait for room are refused at once, no message is lost,
 // and the log accepts messages again when there is room.
-func TestAFullDiskIsWaitedForAnywhere(t *testing.T) {
+func TestAWriteWaitsForRoomAtAnyOperation(t *testing.T) {
 	t.Parallel()
 	waits := 0
 	for first, struck := int64(1), true; struck; first += 1 + first/int64(4*scale) {
@@ -162,7 +162,7 @@ func TestAFullDiskIsWaitedForAnywhere(t *testing.T) {
 	}
 }
 
-// filled works with a disk that is full for a while, and reports whether writers waited for room.
+// filled uses a log on a disk that is full for a while, and reports whether writers waited for room.
 func filled(t *testing.T, f *faulty) (waited bool) {
 	t.Helper()
 	r := newRecord()
@@ -202,11 +202,11 @@ func filled(t *testing.T, f *faulty) (waited bool) {
 	if waited = isClosed(l.Full()); waited {
 		r.send("meanwhile")
 		if _, err := say(l, "meanwhile"); !errors.Is(err, store.ErrFull) {
-			t.Errorf("while it is full it says %v", err)
+			t.Errorf("append on a full disk: %v", err)
 		}
 	}
 	if got, _, err := all(l, "#"); err != nil {
-		t.Errorf("%d messages while it is full: %v", len(got), err)
+		t.Errorf("read on a full disk: %d messages, %v", len(got), err)
 	}
 	f.armed.Store(false)
 	<-done
@@ -244,9 +244,9 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// TestALogWhoseDiskIsFullCanBeClosed though calls wait for room: one in the commit that found none, others
-// behind it. Those behind it are refused at once, and leave no trace.
-func TestALogWhoseDiskIsFullCanBeClosed(t *testing.T) {
+// TestALogOnAFullDiskCanBeClosed while calls wait for room: one in the commit that found none, and others after
+// it. The others are refused at once, and their messages are not stored.
+func TestALogOnAFullDiskCanBeClosed(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	f := full(1)
 	l, err := disk.Open(powerOptions(errorfs.Wrap(mem, f), disk.Always))
@@ -272,13 +272,13 @@ func TestALogWhoseDiskIsFullCanBeClosed(t *testing.T) {
 	refused := map[string]bool{}
 	note := func(a answer) {
 		if a.err == nil {
-			t.Errorf("%q is stored, though the disk is full", a.text)
+			t.Errorf("%q was accepted on a full disk", a.text)
 		}
 		refused[a.text] = errors.Is(a.err, store.ErrFull)
 	}
-	note(<-answers) // so that one waits, and the others know
+	note(<-answers) // a refusal shows that a commit waits for room
 	if err := l.Err(); !errors.Is(err, store.ErrFull) {
-		t.Errorf("while a commit waits for room it says %v", err)
+		t.Errorf("Err while a commit waits for room: %v", err)
 	}
 	l.Unblock()
 	for range callers - 1 {
@@ -297,10 +297,10 @@ func TestALogWhoseDiskIsFullCanBeClosed(t *testing.T) {
 	}
 	for _, m := range texts(got) {
 		if refused[m.text] {
-			t.Errorf("%q was refused, and is there", m.text)
+			t.Errorf("%q was refused but is stored", m.text)
 		}
 	}
 	if len(got) < 10 || len(gaps) > 0 {
-		t.Errorf("%d messages of 10 are there, and there are %d gaps", len(got), len(gaps))
+		t.Errorf("read %d messages and %d gaps, want at least 10 and none", len(got), len(gaps))
 	}
 }

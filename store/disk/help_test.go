@@ -12,10 +12,10 @@ import (
 //	what                                   at 1     at N
 //	TestRandomLives: stores                4        4 N
 //	  messages per writer and life         250      500
-//	TestKilledAtAnyMoment…: kills          12, 3    12 N, 3 N
+//	TestAKillAtAnyMoment…: kills           12, 3    12 N, 3 N
 //	TestAPowerCut…: cuts that are examined 30       30 N
-//	TestADiskThatFailsAnywhere…,
-//	TestAFullDisk…Anywhere: the next       1/8,     1/(8 N),
+//	TestADiskFailureAtAnyOperation…,
+//	TestAWriteWaits…AtAnyOperation: next   1/8,     1/(8 N),
 //	  operation to fail is later by        1/4      1/(4 N)
 //	TestABadTable…: tables                 5        5 N
 //	storetest: rapid checks                10       10 N
@@ -36,7 +36,7 @@ var scale = func() int {
 // patience is how long tests wait for an event. It only bounds a test that fails.
 const patience = 5 * time.Minute
 
-// waker returns a function that puts a wake-up in a channel of size one, unless there is one.
+// waker returns a function that sends a wake-up to a channel of size one without blocking.
 func waker(wake chan<- struct{}) func() {
 	return func() {
 		select {
@@ -53,12 +53,12 @@ func until(t *testing.T, wake <-chan struct{}, what string, ok func() bool) {
 		select {
 		case <-wake:
 		case <-late:
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("timed out after %v: %s", patience, what)
 		}
 	}
 }
 
-// some returns at most n elements, from all over a list.
+// some returns at most n elements, spread over the list.
 func some[T any](list []T, n int) (out []T) {
 	step := max(1, (len(list)+n-1)/n)
 	for i := 0; i < len(list); i += step {

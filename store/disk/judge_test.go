@@ -11,12 +11,12 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// record is what writers have done to a log, over all of its lives, and what was read of it.
+// record has the messages that writers sent to a log over all its lives, and those that were read.
 type record struct {
 	mu    sync.Mutex
-	sent  map[string]bool   // texts that an Append was called with
+	sent  map[string]bool   // texts passed to Append
 	acked map[string]string // id by text
-	is    map[string]string // text by id, by either side
+	is    map[string]string // text by id, from writers and readers
 	gone  map[string]bool   // texts that a policy may have evicted
 	wrong []string
 }
@@ -50,7 +50,7 @@ func (r *record) ack(id, text string) {
 	r.names(id, text)
 }
 
-// names notes what an id stands for.
+// names records the text of an id.
 func (r *record) names(id, text string) {
 	if old, ok := r.is[id]; ok && old != text {
 		r.errorf("%s names %q and %q", id, old, text)
@@ -75,11 +75,11 @@ func (r *record) copy() *record {
 	return c
 }
 
-// held is a message as it was read: its id and its text.
+// held is the id and text of a message that was read.
 type held struct{ id, text string }
 
-// judge compares what a log holds after a crash with the record. If the log is lossy, what was
-// acknowledged may be lost, if a gap was told behind its position.
+// judge compares what a log holds after a crash with the record. An acknowledged
+// message may be missing only if lossy returns true for its id.
 func (r *record) judge(got []held, lossy func(id string) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,15 +87,15 @@ func (r *record) judge(got []held, lossy func(id string) bool) {
 	for _, m := range got {
 		id, err := store.ParseID(m.id)
 		if err != nil || id.Seq <= last {
-			r.errorf("%s is out of order behind %d: %v", m.id, last, err)
+			r.errorf("%s is out of order after %d: %v", m.id, last, err)
 		}
 		last = id.Seq
 		if old, ok := there[m.text]; ok {
-			r.errorf("%q is there twice, as %s and %s", m.text, old, m.id)
+			r.errorf("%q was read twice, as %s and %s", m.text, old, m.id)
 		}
 		there[m.text] = m.id
 		if !r.sent[m.text] {
-			r.errorf("%s is %.50q, which nobody sent", m.id, m.text)
+			r.errorf("%s is %.50q, which was never sent", m.id, m.text)
 		}
 		r.names(m.id, m.text)
 	}
@@ -109,12 +109,12 @@ func (r *record) judge(got []held, lossy func(id string) bool) {
 	}
 }
 
-// never is for a log that loses nothing.
+// never is the lossy function for a log that must lose nothing.
 func never(string) bool { return false }
 
 func always(string) bool { return true }
 
-// verdict fails the test if something was found.
+// verdict fails the test if the judge found a fault.
 func (r *record) verdict(t testing.TB) {
 	t.Helper()
 	r.mu.Lock()
@@ -128,7 +128,7 @@ func (r *record) verdict(t testing.TB) {
 	}
 }
 
-// all reads all that a log holds of a filter, from the start, and its gaps.
+// all reads all messages and gaps of a filter from the start of the log.
 func all(l store.Log, filter string) (got []held, gaps []store.Gap, err error) {
 	f, err := group.ParseFilter(filter)
 	if err != nil {
@@ -151,7 +151,7 @@ func all(l store.Log, filter string) (got []held, gaps []store.Gap, err error) {
 	return got, gaps, nil
 }
 
-// TestTheJudgeFindsEachFault shows the judge a good run, and the same with one thing wrong.
+// TestTheJudgeFindsEachFault passes the judge a good run, and the same run with one fault each.
 func TestTheJudgeFindsEachFault(t *testing.T) {
 	t.Parallel()
 	good := func() (*record, []held) {
@@ -160,7 +160,7 @@ func TestTheJudgeFindsEachFault(t *testing.T) {
 		for i := 1; i <= 9; i++ {
 			text, id := fmt.Sprint("text ", i), store.ID{Epoch: "e", Seq: store.Seq(i)}.String()
 			r.send(text)
-			if i != 5 { // which was under way
+			if i != 5 { // its Append is in progress
 				r.ack(id, text)
 			}
 			got = append(got, held{id, text})
@@ -173,16 +173,16 @@ func TestTheJudgeFindsEachFault(t *testing.T) {
 		fault string
 	}{
 		{"nothing", func(_ *record, got []held) []held { return got }, ""},
-		{"one under way is not there", func(_ *record, got []held) []held { return slices.Delete(got, 4, 5) }, ""},
+		{"one in progress is missing", func(_ *record, got []held) []held { return slices.Delete(got, 4, 5) }, ""},
 		{"one is lost", func(_ *record, got []held) []held { return slices.Delete(got, 2, 3) }, "lost"},
 		{"the last is lost", func(_ *record, got []held) []held { return got[:8] }, "lost"},
-		{"one is there twice", func(_ *record, got []held) []held { return append(got, held{"e-10", "text 3"}) }, "twice"},
+		{"one is read twice", func(_ *record, got []held) []held { return append(got, held{"e-10", "text 3"}) }, "twice"},
 		{"two are swapped", func(_ *record, got []held) []held { got[1], got[2] = got[2], got[1]; return got }, "out of order"},
 		{"two have each other's text", func(_ *record, got []held) []held {
 			got[1].text, got[2].text = got[2].text, got[1].text
 			return got
 		}, "names"},
-		{"one was never sent", func(_ *record, got []held) []held { return append(got, held{"e-10", "text 10"}) }, "nobody sent"},
+		{"one was never sent", func(_ *record, got []held) []held { return append(got, held{"e-10", "text 10"}) }, "never sent"},
 		{"one has moved", func(_ *record, got []held) []held { got[8].id = "e-12"; return got }, "and is"},
 		{"an id is given again", func(r *record, got []held) []held {
 			r.send("text 10")
@@ -194,7 +194,7 @@ func TestTheJudgeFindsEachFault(t *testing.T) {
 			r, got := good()
 			r.judge(c.seed(r, got), never)
 			if c.fault == "" && len(r.wrong) > 0 || c.fault != "" && !strings.Contains(strings.Join(r.wrong, "\n"), c.fault) {
-				t.Errorf("the judge says %q", r.wrong)
+				t.Errorf("the judge found %q", r.wrong)
 			}
 		})
 	}

@@ -26,8 +26,8 @@ const (
 	victimFsync = "WATCHBOX_TEST_VICTIM_FSYNC" // always, never or a duration
 )
 
-// victim appends messages until it is killed. It says so before each, and afterwards under which
-// id: a line each on standard output.
+// victim appends messages until it is killed. It prints a line before each message, and a line with its id
+// afterwards.
 func victim(dir, fsync string) {
 	mode, err := disk.ParseFsync(fsync)
 	var l *disk.Log
@@ -71,9 +71,9 @@ func victim(dir, fsync string) {
 	select {}
 }
 
-// TestKilledAtAnyMomentNothingIsLostOrRepeated kills a process that writes, again and again, and
-// looks at what it leaves behind: whatever fsync says, for it is not the power that is cut.
-func TestKilledAtAnyMomentNothingIsLostOrRepeated(t *testing.T) {
+// TestAKillAtAnyMomentLosesAndRepeatsNothing repeatedly kills a process that writes, and checks the log that it
+// leaves. This holds for every fsync value, since the power is not cut.
+func TestAKillAtAnyMomentLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	for fsync, n := range map[string]int{"always": 12, "5ms": 3, "1h": 3, "never": 3} {
 		t.Run(fsync, func(t *testing.T) {
@@ -108,14 +108,14 @@ func TestKilledAtAnyMomentNothingIsLostOrRepeated(t *testing.T) {
 				t.Errorf("only %d messages were acknowledged in %d rounds: the test proves nothing", acked, n)
 			}
 			if fsync == "always" && gapped > 0 {
-				t.Errorf("gaps are told in %d of %d rounds, and nothing was lost", gapped, n)
+				t.Errorf("gaps are reported in %d of %d rounds, though nothing was lost", gapped, n)
 			}
 			t.Logf("%d rounds, %d messages sent, %d acknowledged, gaps in %d", n, len(r.sent), acked, gapped)
 		})
 	}
 }
 
-// covered reports whether a gap reaches to an id.
+// covered reports whether a gap covers an id.
 func covered(id string, gaps []store.Gap) bool {
 	at, err := store.ParseID(id)
 	for _, g := range gaps {
@@ -151,7 +151,7 @@ func kill(t *testing.T, dir, fsync string, r *record) {
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
-			break // a line that was cut off is of no message that was acknowledged to us
+			break // the message of a partial line was not acknowledged
 		}
 		line = strings.TrimSuffix(line, "\n")
 		if open {
@@ -168,7 +168,7 @@ func kill(t *testing.T, dir, fsync string, r *record) {
 			id, text, _ := strings.Cut(rest, " ")
 			r.ack(id, text)
 		default:
-			t.Errorf("the child says %q", line)
+			t.Errorf("the child printed %q", line)
 		}
 	}
 	_ = cmd.Wait() // it was killed
@@ -177,13 +177,13 @@ func kill(t *testing.T, dir, fsync string, r *record) {
 	}
 }
 
-// killer leaves what a kill in the middle of writes to the engine's log leaves: all that was written
-// before, and the beginning of a write, which ends between two pages.
+// killer simulates a kill in the middle of a write to the engine's log. It keeps all earlier writes, and the
+// beginning of the last one up to a page boundary.
 type killer struct {
 	vfs.FS
 	mem   *vfs.MemFS
-	after int // pages that are written from now on before the kill; 0: there is none
-	cut   int // where in the file
+	after int // pages to write before the kill; 0: no kill
+	cut   int // offset of the kill in the file
 	left  *vfs.MemFS
 }
 
@@ -229,12 +229,12 @@ func (f *killerFile) Write(p []byte) (n int, err error) {
 	return n + m, err
 }
 
-// TestAKillInTheMiddleOfAWriteTellsNoGap: what was cut was not acknowledged, and what was acknowledged is
-// there. The log is a new file, or one that was used before and has old content behind the cut.
-func TestAKillInTheMiddleOfAWriteTellsNoGap(t *testing.T) {
+// TestAKillInTheMiddleOfAWriteCausesNoGap: the message that is cut off was not acknowledged, and no acknowledged
+// one is lost. The log is a new file, or a reused one with old content after the cut.
+func TestAKillInTheMiddleOfAWriteCausesNoGap(t *testing.T) {
 	t.Parallel()
-	for _, before := range []int{0, 200} { // messages; 200 fill several logs, whose files are used again
-		for _, pages := range []int{1, 2, 7, 8, 9, 15, 16, 23} { // 8 are a block
+	for _, before := range []int{0, 200} { // messages; 200 fill several logs, whose files are reused
+		for _, pages := range []int{1, 2, 7, 8, 9, 15, 16, 23} { // 8 pages are a block
 			mem := vfs.NewCrashableMem()
 			k := &killer{FS: mem, mem: mem}
 			l, err := disk.Open(powerOptions(k, disk.Always))
@@ -268,7 +268,7 @@ func TestAKillInTheMiddleOfAWriteTellsNoGap(t *testing.T) {
 			then.judge(got, never)
 			then.verdict(t)
 			if len(gaps) > 0 {
-				t.Errorf("cut after %d pages, behind %d messages: it tells of a gap up to %d", pages, before, gaps[0].Evicted)
+				t.Errorf("cut after %d pages and %d messages: there is a gap up to %d", pages, before, gaps[0].Evicted)
 			}
 		}
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/watchbox-go/watchbox/store/tiered"
 )
 
-// TestRandomLives has stores with all kinds of bounds live several lives, in which some write, some
-// read, policies change and groups are purged, all at once. A life ends with Close, with a power cut, as
-// if the process had been killed, or with an export and an import. Through all of them each reader gets what was
-// appended behind its position once and in order, or a gap in its place.
+// TestRandomLives opens stores with various bounds several times. In each life, goroutines write, read, change
+// policies and purge groups concurrently. A life ends with Close, a power cut, a simulated kill, or an export and
+// an import. Across all lives, each reader gets the messages after its position once and in order, or a gap in
+// their place.
 func TestRandomLives(t *testing.T) {
 	t.Parallel()
 	for seed := range 4 * scale {
@@ -38,20 +38,20 @@ func TestRandomLives(t *testing.T) {
 	}
 }
 
-// lives is a store's.
+// lives is the state of a store over its lives.
 type lives struct {
 	*testing.T
 	seed    uint64
 	rng     *rand.Rand
 	options disk.Options
 	tiers   bool
-	mem     *vfs.MemFS // what the store is on, unless it is on real files
+	mem     *vfs.MemFS // the file system of the store; nil: real files
 	life    int
 	s       store.Store
 	readers []*reader
 	appends chan struct{} // holds a wake-up after some of the appends
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	sent map[store.Seq]sentText
 }
 
@@ -65,14 +65,14 @@ type reader struct {
 	set       group.Set
 	room      int
 	slow      bool
-	live      bool // it has had all there was, in this life
+	live      bool // it has read up to the end in this life
 	from, pos store.Seq
 	reported  uint64
 	got       map[store.Seq]string
 	gaps      []span
 }
 
-// span is a gap: behind a position, up to another, for what a filter matches.
+// span is a gap: after a position, up to another, for the groups that match.
 type span struct {
 	after, through store.Seq
 	set            group.Set
@@ -132,7 +132,7 @@ func (m *lives) open() {
 	}
 }
 
-// live has the store live one life.
+// live runs one life of the store.
 func (m *lives) live() {
 	m.open()
 	for _, r := range m.readers { // an earlier life counted its losses differently
@@ -197,7 +197,7 @@ func (m *lives) write(rng *rand.Rand) {
 		for i, x := range texts {
 			seq := id.Seq + store.Seq(i)
 			if _, twice := m.sent[seq]; twice {
-				m.Errorf("%d is given twice", seq)
+				m.Errorf("%d was given out twice", seq)
 			}
 			m.sent[seq] = x
 		}
@@ -234,8 +234,8 @@ func (m *lives) disturb(rng *rand.Rand, over <-chan struct{}) {
 	}
 }
 
-// follow reads after appends until the life is over. A slow reader reads once after each wake-up, the others all
-// there is.
+// follow reads after appends until the life is over. A slow reader reads once after each wake-up, the others read
+// up to the end.
 func (m *lives) follow(r *reader, over <-chan struct{}) {
 	wake := make(chan struct{}, 1)
 	defer m.s.Watch(wake)()
@@ -261,13 +261,13 @@ func (m *lives) follow(r *reader, over <-chan struct{}) {
 	}
 }
 
-// read reads once, and says what is wrong with it.
+// read reads once, and returns an error if the batch is wrong.
 func (r *reader) read(s store.Store, b *store.Batch) error {
 	if err := s.Read(store.Query{Select: r.set, After: r.pos, Reported: r.reported, Live: r.live}, b); err != nil {
 		return err
 	}
 	if b.Next <= r.pos {
-		return fmt.Errorf("from %d it goes on to %d", r.pos, b.Next)
+		return fmt.Errorf("a read after %d leads to %d", r.pos, b.Next)
 	}
 	if len(b.Gaps) > 0 {
 		r.reported = b.Reported
@@ -279,7 +279,7 @@ func (r *reader) read(s store.Store, b *store.Batch) error {
 	for i := range b.Frames {
 		f := &b.Frames[i]
 		if f.Seq <= last || f.Seq > b.Next {
-			return fmt.Errorf("%d comes behind %d and before %d", f.Seq, last, b.Next)
+			return fmt.Errorf("%d comes after %d, and Next is %d", f.Seq, last, b.Next)
 		}
 		last = f.Seq
 		r.got[f.Seq] = f.Group + " " + string(f.Payload(nil))
@@ -291,7 +291,7 @@ func (r *reader) read(s store.Store, b *store.Batch) error {
 // die ends the store's life.
 func (m *lives) die() {
 	cut := m.mem
-	if m.mem != nil { // of what is not synced nothing is left, some of it, or all: then the process was killed
+	if m.mem != nil { // of unsynced data, nothing, a part or all is left; all is left by a kill
 		kept := []int{0, 50, 100, 100}[m.rng.IntN(4)]
 		cut = m.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: m.rng})
 	}
@@ -319,16 +319,16 @@ func (m *lives) die() {
 	}
 }
 
-// judge compares what the readers have with what was appended.
+// judge compares the messages that the readers got with those that were appended.
 func (m *lives) judge() {
 	read := 0
 	for _, r := range m.readers {
 		for seq, x := range m.sent {
 			switch text, ok := r.got[seq]; {
 			case ok && text != x.group+" "+x.text:
-				m.Errorf("%v: %d is %.40q", r.set, seq, text)
+				m.Errorf("%v: message %d is %.40q", r.set, seq, text)
 			case ok && !r.set.Match(x.group):
-				m.Errorf("%v was given %d of %s", r.set, seq, x.group)
+				m.Errorf("%v got %d of %s", r.set, seq, x.group)
 			case ok:
 				read++
 			case seq > r.from && seq <= r.pos && r.set.Match(x.group) && !x.expires && !r.heard(seq, x.group):
@@ -340,7 +340,7 @@ func (m *lives) judge() {
 		}
 		for seq := range r.got {
 			if _, ok := m.sent[seq]; !ok {
-				m.Errorf("%v was given %d, which nobody sent", r.set, seq)
+				m.Errorf("%v got %d, which was never sent", r.set, seq)
 			}
 		}
 	}

@@ -17,20 +17,19 @@ import (
 	"github.com/watchbox-go/watchbox/store/disk"
 )
 
-// cut is what a power cut has left, and what was known then.
+// cut is a file system after a power cut, and the record at that time.
 type cut struct {
 	fs   *vfs.MemFS
 	then *record
 	op   string
 }
 
-// cutter takes a picture of what a power cut would leave before each of the operations after which
-// the disk is to have kept something.
+// cutter clones the file system as a power cut would leave it, before each operation that makes data durable.
 type cutter struct {
 	mem *vfs.MemFS
 	r   *record
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	rng  *rand.Rand
 	cuts []cut
 }
@@ -38,27 +37,27 @@ type cutter struct {
 // String implements errorfs.Injector.
 func (c *cutter) String() string { return "cuts" }
 
-// MaybeError implements errorfs.Injector. It lets all operations be.
+// MaybeError implements errorfs.Injector. It never fails an operation.
 func (c *cutter) MaybeError(op errorfs.Op) error {
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo, errorfs.OpRename, errorfs.OpRemove:
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		kept := []int{0, 0, 50, 100}[c.rng.IntN(4)]
-		then := c.r.copy() // first: what is acknowledged by now must be there
+		then := c.r.copy() // copied first: messages acknowledged by now must be on disk
 		fs := c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: c.rng})
-		then.sent = c.r.copy().sent // and what is sent by now may be
+		then.sent = c.r.copy().sent // messages sent by now may be on disk
 		c.cuts = append(c.cuts, cut{fs, then, fmt.Sprintf("%v of %s", op.Kind, op.Path)})
 	}
 	return nil
 }
 
-// powerOptions are those of a log whose tables are small, so that there are many of them.
+// powerOptions returns options of a log with many small tables.
 func powerOptions(fs vfs.FS, fsync disk.Fsync) disk.Options {
 	return disk.Options{Dir: "store", MaxMemory: 1 << 20, Fsync: fsync}.On(fs).Recalling(1)
 }
 
-// work has four writers append to a log, while groups are bounded and purged.
+// work runs four writers on a log with a bounded group.
 func work(t *testing.T, fsync disk.Fsync, messages int) (*cutter, []cut) {
 	mem := vfs.NewCrashableMem()
 	c := &cutter{mem: mem, r: newRecord(), rng: rand.New(rand.NewPCG(1, 2))}
@@ -93,13 +92,12 @@ func work(t *testing.T, fsync disk.Fsync, messages int) (*cutter, []cut) {
 	return c, c.cuts
 }
 
-// examine opens what a cut has left, judges it, and goes on with it for a moment: what is given an
-// id then is judged, too.
+// examine opens the log after a cut and judges it. It then appends a message and judges its id, too.
 func examine(t *testing.T, c cut, fsync disk.Fsync, lossless bool) []string {
 	t.Helper()
 	l, err := disk.Open(powerOptions(c.fs, fsync))
 	if err != nil {
-		return []string{fmt.Sprintf("it does not open: %v", err)}
+		return []string{fmt.Sprintf("the store cannot be opened: %v", err)}
 	}
 	text := "after the cut"
 	c.then.send(text)
@@ -133,15 +131,15 @@ func evicted(l store.Log) ([]store.Gap, error) {
 	return b.Gaps, err
 }
 
-// isFew reports whether a text was sent to that group.
+// isFew reports whether a text was sent to the group "few".
 func isFew(text string) bool {
 	var w, n int
 	_, err := fmt.Sscanf(text, "%d-%d ", &w, &n)
 	return err == nil && n%3 == 1
 }
 
-// TestAPowerCutAtAnyMomentLosesNothingAcknowledged cuts the power before each operation that has
-// the disk keep something.
+// TestAPowerCutAtAnyMomentLosesNothingAcknowledged cuts the power before each operation that
+// makes data durable.
 func TestAPowerCutAtAnyMomentLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	_, cuts := work(t, disk.Always, 800)
@@ -179,7 +177,7 @@ func TestAPowerCutWithoutFsyncIsReportedAsAGap(t *testing.T) {
 	}
 }
 
-// TestTheJudgeFindsMessagesLostByAPowerCut: a log that acknowledges what is not on disk is found out.
+// TestTheJudgeFindsMessagesLostByAPowerCut judges a log that acknowledges messages before they are on disk.
 func TestTheJudgeFindsMessagesLostByAPowerCut(t *testing.T) {
 	t.Parallel()
 	_, cuts := work(t, disk.Never, 800)

@@ -27,7 +27,7 @@ func put(l store.Log, name, text string, retain bool) error {
 	return err
 }
 
-// narrowly opens a log that may take so much on disk.
+// narrowly opens a log that may use the given number of bytes on disk.
 func narrowly(t *testing.T, fs vfs.FS, most int64) *disk.Log {
 	t.Helper()
 	l, err := disk.Open(disk.Options{Dir: "store", MaxMemory: 1 << 20, MaxDisk: most, Fsync: disk.Never}.On(fs))
@@ -42,7 +42,7 @@ func narrowly(t *testing.T, fs vfs.FS, most int64) *disk.Log {
 	return l
 }
 
-// TestTheLargestGroupIsEvictedFirst: a flood in one group takes nothing from the quiet ones.
+// TestTheLargestGroupIsEvictedFirst: a flood in one group evicts nothing from quiet groups.
 func TestTheLargestGroupIsEvictedFirst(t *testing.T) {
 	t.Parallel()
 	const most = 8 << 20
@@ -66,12 +66,12 @@ func TestTheLargestGroupIsEvictedFirst(t *testing.T) {
 		}
 	}
 	if quiet != 20 || flood == 0 || flood > most {
-		t.Errorf("%d quiet groups of 20 are left, and %d bytes of the flood", quiet, flood)
+		t.Errorf("%d of 20 quiet groups and %d bytes of the flood are left", quiet, flood)
 	}
 }
 
-// TestRetainedMessagesTakeAtMostHalfOfTheDisk: it takes no more than half, what replaces it is taken, and after
-// a restart it counts as before.
+// TestRetainedMessagesTakeAtMostHalfOfTheDisk: more are refused, replacements are accepted, and
+// the limit also holds after a restart.
 func TestRetainedMessagesTakeAtMostHalfOfTheDisk(t *testing.T) {
 	t.Parallel()
 	const most = 16 << 20
@@ -92,29 +92,29 @@ func TestRetainedMessagesTakeAtMostHalfOfTheDisk(t *testing.T) {
 		l := narrowly(t, fs, most)
 		n = fillUp(l, 0)
 		if int64(n*len(text)) > most/2 || n < 20 {
-			t.Errorf("%d are retained", n)
+			t.Errorf("%d messages were accepted", n)
 		}
 		if err := put(l, "a/0", text, true); err != nil {
-			t.Errorf("the next value of one: %v", err)
+			t.Errorf("replacing a retained message: %v", err)
 		}
 	})
 	t.Run("second life", func(t *testing.T) {
 		l := narrowly(t, fs, most)
 		if m := fillUp(l, n); m != n {
-			t.Errorf("%d more are retained", m-n)
+			t.Errorf("%d more messages were accepted", m-n)
 		}
 		if err := l.Purge("a/1"); err != nil {
 			t.Fatal(err)
 		}
 		if err := put(l, "b", text, true); err != nil {
-			t.Errorf("in the place of another: %v", err)
+			t.Errorf("after another was purged: %v", err)
 		}
 	})
 }
 
-// TestAForgottenGroupOfMemoryIsAGapAfterARestart: its messages are gone with the process, though
-// the log on disk knew of the group no more.
-func TestAForgottenGroupOfMemoryIsAGapAfterARestart(t *testing.T) {
+// TestAForgottenGroupInMemoryIsAGapAfterARestart: its messages are lost with the process, even if the log on disk
+// had forgotten the group.
+func TestAForgottenGroupInMemoryIsAGapAfterARestart(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	open := func() store.Store {
@@ -155,7 +155,7 @@ func TestAForgottenGroupOfMemoryIsAGapAfterARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(b.Gaps) == 0 {
-			t.Errorf("nobody is told of what was in %s", name)
+			t.Errorf("%s lost messages without a gap", name)
 		}
 	}
 }
@@ -178,15 +178,15 @@ func (s *small) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	used := uint64(0)
 	list, err := s.List("store/log")
 	for _, name := range list {
-		if info, err := s.Stat("store/log/" + name); err == nil { // else it has just been removed
+		if info, err := s.Stat("store/log/" + name); err == nil { // otherwise it was just removed
 			used += uint64(info.Size())
 		}
 	}
 	return vfs.DiskUsage{AvailBytes: s.size - min(used, s.size), TotalBytes: s.size, UsedBytes: used}, err
 }
 
-// TestAFullDiskCanBeEmptiedByPurges: it leaves room to delete in, and gives back what was
-// deleted.
+// TestAFullDiskCanBeEmptiedByPurges: the log keeps enough room free for deletions, and gives back the room of
+// deleted messages.
 func TestAFullDiskCanBeEmptiedByPurges(t *testing.T) {
 	t.Parallel()
 	fs := &small{vfs.NewMem(), 40 << 20, make(chan struct{}, 1)}
@@ -196,7 +196,7 @@ func TestAFullDiskCanBeEmptiedByPurges(t *testing.T) {
 	for i := range random {
 		random[i] = 'a' + byte(rng.IntN(26))
 	}
-	text := func() string { // hardly compressed
+	text := func() string { // hardly compressible
 		at := rng.IntN(len(random) - 100_000)
 		return string(random[at : at+100_000])
 	}
@@ -212,7 +212,7 @@ func TestAFullDiskCanBeEmptiedByPurges(t *testing.T) {
 			}
 		}
 		if full, _ := fs.GetDiskUsage(""); n < 100 || full.AvailBytes < 1<<20 {
-			t.Fatalf("it is full with %d messages, and %d bytes are left", n, full.AvailBytes)
+			t.Fatalf("the disk is full with %d messages, and %d bytes are free", n, full.AvailBytes)
 		}
 		if err := l.SetPolicy(group.Exact("a/0"), store.Policy{MaxMessages: 3}); err != nil {
 			t.Fatal(err)
@@ -229,8 +229,8 @@ func TestAFullDiskCanBeEmptiedByPurges(t *testing.T) {
 	}
 }
 
-// TestBoundsThatWereChangedHoldFromTheStart, though nobody publishes.
-func TestBoundsThatWereChangedHoldFromTheStart(t *testing.T) {
+// TestChangedBoundsApplyFromTheStart even if nothing is published.
+func TestChangedBoundsApplyFromTheStart(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	for _, most := range []int64{0, 5} {
@@ -253,8 +253,8 @@ func TestBoundsThatWereChangedHoldFromTheStart(t *testing.T) {
 	}
 }
 
-// TestPoliciesOfGroupsInMemoryLiveThroughARestart, with all that they say.
-func TestPoliciesOfGroupsInMemoryLiveThroughARestart(t *testing.T) {
+// TestPoliciesOfGroupsInMemorySurviveARestart with all their fields.
+func TestPoliciesOfGroupsInMemorySurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	for life := range 2 {
@@ -273,7 +273,7 @@ func TestPoliciesOfGroupsInMemoryLiveThroughARestart(t *testing.T) {
 			}
 		}
 		if list := groups(s); len(list) != 1 || list[0].Messages != 3 {
-			t.Errorf("in life %d there is %+v", life, list)
+			t.Errorf("in life %d the groups are %+v", life, list)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -281,8 +281,8 @@ func TestPoliciesOfGroupsInMemoryLiveThroughARestart(t *testing.T) {
 	}
 }
 
-// TestAMessageThatMemoryRefusesLeavesTheStoreWhole: its group is new, and nothing is in it.
-func TestAMessageThatMemoryRefusesLeavesTheStoreWhole(t *testing.T) {
+// TestAMessageRefusedByMemoryLeavesTheStoreUnchanged: its new group holds nothing.
+func TestAMessageRefusedByMemoryLeavesTheStoreUnchanged(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	for life := range 2 {
@@ -297,7 +297,7 @@ func TestAMessageThatMemoryRefusesLeavesTheStoreWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := put(s, fmt.Sprint("m/", life), strings.Repeat("x", 4<<20), false); !errors.Is(err, store.ErrFull) {
-			t.Errorf("more than there is memory for: %v", err)
+			t.Errorf("a message larger than the memory: %v", err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -339,7 +339,7 @@ func TestAPurgeOnAFullDiskIsAnswered(t *testing.T) {
 		}
 		fills.Store(true)
 		if err := l.Purge("a"); err != nil {
-			t.Errorf("the call returns %v", err)
+			t.Errorf("purge: %v", err)
 		}
 		if left := groups(l); len(left) == 0 {
 			t.Error("the purge met no full disk: the test proves nothing")
@@ -354,8 +354,8 @@ func TestAPurgeOnAFullDiskIsAnswered(t *testing.T) {
 	}
 }
 
-// TestPoliciesSetAtOnceAreTheSameInBothTiers sets policies in parallel. Any of them may be the last.
-func TestPoliciesSetAtOnceAreTheSameInBothTiers(t *testing.T) {
+// TestPoliciesSetConcurrentlyAreTheSameInBothTiers sets policies in parallel. Any of them may be the last.
+func TestPoliciesSetConcurrentlyAreTheSameInBothTiers(t *testing.T) {
 	t.Parallel()
 	s, err := tiered.Open(disk.Options{Dir: tempDir(t), Fsync: disk.Never})
 	if err != nil {
@@ -382,14 +382,14 @@ func TestPoliciesSetAtOnceAreTheSameInBothTiers(t *testing.T) {
 			}
 		}
 		if says, is := s.Policy(group.Exact("m")).MaxMessages, groups(s)[0].Messages; says != is {
-			t.Fatalf("in round %d it says %d, and there are %d", round, says, is)
+			t.Fatalf("in round %d the policy keeps %d messages, and %d are held", round, says, is)
 		}
 	}
 }
 
-// TestAGroupThatComesBackFromMemoryHasItsGap: it was forgotten on disk, its messages were in memory, and
-// it is known again when the process ends.
-func TestAGroupThatComesBackFromMemoryHasItsGap(t *testing.T) {
+// TestAGroupThatMovesFromMemoryToDiskHasAGapAfterARestart: the log on disk had forgotten the group while its
+// messages were in memory, and knows it again when the process ends.
+func TestAGroupThatMovesFromMemoryToDiskHasAGapAfterARestart(t *testing.T) {
 	t.Parallel()
 	o := disk.Options{Dir: tempDir(t), Fsync: disk.Never, MaxGroups: 3}
 	s, err := tiered.Open(o)
@@ -409,7 +409,7 @@ func TestAGroupThatComesBackFromMemoryHasItsGap(t *testing.T) {
 		}
 	}
 	kept(store.Memory)
-	say("y/0", "x", "y/1", "y/2") // x gives way on disk
+	say("y/0", "x", "y/1", "y/2") // the log on disk forgets x
 	if err := s.Purge("y/0"); err != nil {
 		t.Fatal(err)
 	}
@@ -418,7 +418,7 @@ func TestAGroupThatComesBackFromMemoryHasItsGap(t *testing.T) {
 	b := &store.Batch{Buf: make([]byte, 0, 64<<10)}
 	_, end := s.Bounds()
 	if err := s.Read(store.Query{Select: filtersOf("x"), Retained: true, Through: end.Seq}, b); err != nil || len(b.Frames) != 1 {
-		t.Errorf("%d values are retained: %v", len(b.Frames), err)
+		t.Errorf("%d messages are retained, want 1: %v", len(b.Frames), err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -431,17 +431,16 @@ func TestAGroupThatComesBackFromMemoryHasItsGap(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(b.Frames) != 1 || len(b.Gaps) != 1 {
-		t.Errorf("there are %d messages of 2, and %d gaps", len(b.Frames), len(b.Gaps))
+		t.Errorf("read %d messages and %d gaps, want 1 and 1", len(b.Frames), len(b.Gaps))
 	}
 }
 
-// groups returns what is known of all groups.
+// groups returns all groups that hold messages.
 func groups(k store.Keeper) []store.GroupInfo { return slices.Collect(store.EachGroup(k, "")) }
 
-// TestMessagesThatExpireLeaveTheirRoomAfterARestart: their groups give way to others, and what is retained
-// leaves its room, in a store that was closed, was killed, or was exported and imported. Nothing of them is
-// left on disk.
-func TestMessagesThatExpireLeaveTheirRoomAfterARestart(t *testing.T) {
+// TestExpiredMessagesFreeTheirRoomAfterARestart: new groups can replace their groups, and retained messages free
+// their room, in a store that was closed, or exported and imported. They leave nothing on disk.
+func TestExpiredMessagesFreeTheirRoomAfterARestart(t *testing.T) {
 	t.Parallel()
 	for _, end := range []string{"close", "export"} {
 		t.Run(end, func(t *testing.T) {
@@ -459,7 +458,7 @@ func TestMessagesThatExpireLeaveTheirRoomAfterARestart(t *testing.T) {
 				for n := range 3 {
 					m := store.Message{Group: fmt.Sprint("a/", i), Time: time.Now(), Msg: []byte("1"), Retain: n%2 == 0, Expires: expires}
 					if i == 0 && n == 1 {
-						m.Expires = time.Time{} // one stays, among others that go
+						m.Expires = time.Time{} // one message stays
 					}
 					if i == 1 && n == 1 {
 						m.Expires = time.Now().Add(-time.Second)
@@ -499,7 +498,7 @@ func TestMessagesThatExpireLeaveTheirRoomAfterARestart(t *testing.T) {
 					}
 				}
 				if got, gaps, err := all(l, "a/0"); err != nil || len(got) != 1 || len(gaps) > 0 {
-					t.Errorf("%d messages are left of 1, and %d gaps: %v", len(got), len(gaps), err)
+					t.Errorf("read %d messages and %d gaps, want 1 and none: %v", len(got), len(gaps), err)
 				}
 				if err := l.Close(); err != nil {
 					t.Fatal(err)

@@ -21,12 +21,12 @@ import (
 	"github.com/watchbox-go/watchbox/store/disk"
 )
 
-// everything selects all groups, those of the server too.
+// everything selects all groups, including those of the server.
 type everything struct{}
 
 func (everything) Match(string) bool { return true }
 
-// fill makes a store with all there is in one, and returns what it holds.
+// fill creates a store with data of all kinds, and returns its content.
 func fill(t *testing.T, dir string) string {
 	t.Helper()
 	l, err := disk.Open(disk.Options{Dir: dir})
@@ -71,7 +71,7 @@ func fill(t *testing.T, dir string) string {
 	return got
 }
 
-// content returns all that can be read of a log.
+// content returns everything that can be read from a log.
 func content(t *testing.T, l *disk.Log) string {
 	t.Helper()
 	var out strings.Builder
@@ -112,7 +112,7 @@ func notes(l *disk.Log) func(func(string, error) bool) {
 	}
 }
 
-func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
+func TestAnImportEqualsTheExportedStore(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	want := fill(t, dir)
@@ -131,7 +131,7 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 		t.Fatal(err)
 	}
 	if lines := bytes.Count(dump.Bytes(), []byte("\n")); steps != lines {
-		t.Errorf("%d steps for %d lines", steps, lines)
+		t.Errorf("Read was called %d times for %d lines", steps, lines)
 	}
 	var second bytes.Buffer
 	if err := disk.Export(again, &second, nil); err != nil || !bytes.Equal(dump.Bytes(), second.Bytes()) {
@@ -153,13 +153,13 @@ func TestAnImportIsTheStoreThatWasExported(t *testing.T) {
 		}
 	}
 	if _, err := disk.Check(again, func(string) {}, nil); err == nil || !strings.Contains(err.Error(), "another process uses it") {
-		t.Errorf("a store that is open is checked: %v", err)
+		t.Errorf("Check of a store in use: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 	if err := disk.Import(t.Context(), again, bytes.NewReader(dump.Bytes()), disk.ImportOptions{}); err == nil {
-		t.Error("a store is imported over another")
+		t.Error("an import replaced another store")
 	}
 }
 
@@ -202,7 +202,7 @@ func TestInvalidExportsAreRefused(t *testing.T) {
 	}
 }
 
-// exported makes a store in a folder, and returns its export.
+// exported creates a store in a folder, and returns its export.
 func exported(t *testing.T, dir string) []byte {
 	t.Helper()
 	fill(t, dir)
@@ -213,8 +213,8 @@ func exported(t *testing.T, dir string) []byte {
 	return dump.Bytes()
 }
 
-// TestARestoredStoreGivesNoIDTwice: the hub may have gone on after the backup, and listeners may have
-// heard what was lost then.
+// TestARestoredStoreGivesNoIDTwice: the hub may have given out ids after the backup, and listeners may have
+// received these messages.
 func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
 	t.Parallel()
 	dir, again := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "again")
@@ -244,7 +244,7 @@ func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
 	}()
 	id, err := say(l, "new")
 	if err != nil || id.Epoch != lost.Epoch || id.Seq <= lost.Seq+1000 {
-		t.Errorf("%v follows, where %v was lost: %v", id, lost, err)
+		t.Errorf("the next id is %v, and %v was lost: %v", id, lost, err)
 	}
 	b := store.Batch{Buf: make([]byte, 0, 1<<20)}
 	a, _ := group.ParseFilter("a")
@@ -252,11 +252,11 @@ func TestARestoredStoreGivesNoIDTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(b.Gaps) != 1 || len(b.Frames) != 1 {
-		t.Errorf("gaps %v and %d messages behind the backup", b.Gaps, len(b.Frames))
+		t.Errorf("gaps %v and %d messages after the backup", b.Gaps, len(b.Frames))
 	}
 }
 
-// TestAnImportLeavesOtherFilesAlone: files, links and the rights of folders.
+// TestAnImportLeavesOtherFilesAlone: files, links and the permissions of folders stay unchanged.
 func TestAnImportLeavesOtherFilesAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -277,7 +277,7 @@ func TestAnImportLeavesOtherFilesAlone(t *testing.T) {
 		t.Errorf("the file has %q: %v", b, err)
 	}
 	if err := disk.Import(t.Context(), link, bytes.NewReader(dump[:len(dump)/2]), disk.ImportOptions{}); err == nil {
-		t.Error("half an export is imported")
+		t.Error("half an export was imported")
 	}
 	if err := disk.Import(t.Context(), link, bytes.NewReader(dump), disk.ImportOptions{}); err != nil {
 		t.Fatal(err)
@@ -294,8 +294,8 @@ func TestAnImportLeavesOtherFilesAlone(t *testing.T) {
 	}
 }
 
-// TestAToolWritesNothing: not even to a store that was not closed.
-func TestAToolWritesNothing(t *testing.T) {
+// TestCheckAndExportWriteNothing even to a store that was not closed.
+func TestCheckAndExportWriteNothing(t *testing.T) {
 	t.Parallel()
 	mem, dir := vfs.NewCrashableMem(), filepath.Join(t.TempDir(), "store")
 	l, err := disk.Open(powerOptions(mem, disk.Always))
@@ -320,7 +320,7 @@ func TestAToolWritesNothing(t *testing.T) {
 	}
 }
 
-// files returns names and contents of what is in a folder.
+// files returns the names and checksums of the files in a folder.
 func files(t *testing.T, dir string) string {
 	t.Helper()
 	var out strings.Builder
@@ -338,8 +338,8 @@ func files(t *testing.T, dir string) string {
 	return out.String()
 }
 
-// TestALossIsStillAGapAfterAnExport: of a store whose log has a hole, though nothing of that
-// is in the lines.
+// TestALossIsStillAGapAfterAnExport exports a store whose log is damaged. The lines of the export do not mention
+// the loss.
 func TestALossIsStillAGapAfterAnExport(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -350,7 +350,7 @@ func TestALossIsStillAGapAfterAnExport(t *testing.T) {
 	}
 	r := newRecord()
 	feed(t, l, r, 30)
-	if err := os.CopyFS(store2, os.DirFS(store1)); err != nil { // as if it were killed
+	if err := os.CopyFS(store2, os.DirFS(store1)); err != nil { // like the folder after a kill
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -391,8 +391,8 @@ func TestALossIsStillAGapAfterAnExport(t *testing.T) {
 	r.verdict(t)
 }
 
-// TestAnImportThatIsInterruptedMakesNothing, at whatever line, or as it is read again.
-func TestAnImportThatIsInterruptedMakesNothing(t *testing.T) {
+// TestAnInterruptedImportLeavesNothing interrupts an import while it verifies the store.
+func TestAnInterruptedImportLeavesNothing(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	fill(t, filepath.Join(dir, "from"))
@@ -404,19 +404,19 @@ func TestAnImportThatIsInterruptedMakesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	o := disk.ImportOptions{Verified: func(_ int, all int64) {
 		if all == 0 {
-			t.Error("it is not said how much there is")
+			t.Error("Verified got no total")
 		}
 		cancel()
 	}}
 	if err := disk.Import(ctx, to, bytes.NewReader(dump.Bytes()), o); !errors.Is(err, context.Canceled) {
-		t.Errorf("it says %v", err)
+		t.Errorf("import: %v", err)
 	}
 	if _, err := os.Stat(to); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("there is something: %v", err)
+		t.Errorf("the folder of the import exists: %v", err)
 	}
 }
 
-// TestImportedTimesNeverFall, though a clock was put back meanwhile.
+// TestImportedTimesNeverFall even if the clock was set back before the export.
 func TestImportedTimesNeverFall(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -441,7 +441,7 @@ func TestImportedTimesNeverFall(t *testing.T) {
 		if life == 0 {
 			want = pos
 		} else if pos != want || want > 0 {
-			t.Errorf("before, one began at %d, and now at %d", want, pos)
+			t.Errorf("the position was %d before the import and is %d now", want, pos)
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
