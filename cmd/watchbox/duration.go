@@ -10,7 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/duration"
 )
 
-// durations has every flag of type time.Duration read as the HTTP API reads durations: with d and w.
+// durations makes flags of type time.Duration accept the same form as the HTTP API, with d and w.
 var durations = kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration))
 
 func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {

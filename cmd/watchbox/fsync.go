@@ -2,7 +2,7 @@ package main
 
 import "github.com/watchbox-go/watchbox"
 
-// fsync is read as always, never or a duration.
+// fsync is a flag: always, never or a duration.
 type fsync watchbox.Fsync
 
 func (f *fsync) UnmarshalText(text []byte) error {

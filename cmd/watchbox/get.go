@@ -16,14 +16,14 @@ type get struct {
 	Server `embed:""`
 
 	Filter string `arg:"" help:"Group or pattern: + matches one level, a final # any number of levels."`
-	JSON   bool   `help:"Print each message as the hub sends it, with id, group, time and the rest." name:"json"`
+	JSON   bool   `help:"Print each message as JSON, with id, group, time and all other members." name:"json"`
 }
 
-// getPage is how many messages are asked for at once.
+// getPage is the number of messages in one request.
 const getPage = 100
 
-// Run prints the value of a group; for a pattern, each value behind its group and a tab. It fails if there is
-// none.
+// Run prints the value of a group. For a pattern, it prints each group, a tab and its value. It fails if there
+// is none.
 func (g *get) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

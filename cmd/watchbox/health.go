@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/remote"
 )
 
-// health checks a hub, as the health check of a container does.
+// health checks a hub, for example as the health check of a container.
 type health struct {
 	URL     hubURL        `arg:"" optional:"" help:"Address of the hub." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
 	Live    bool          `help:"Check only that the hub answers (/healthz), not that it is ready for messages (/readyz)."`
@@ -22,7 +22,7 @@ type health struct {
 // Run prints the status that the hub reports.
 func (h *health) Run() error {
 	if h.Timeout <= 0 {
-		return usageError{errors.New("--timeout is a duration above 0")}
+		return usageError{errors.New("--timeout must be above 0")}
 	}
 	path := "/readyz"
 	if h.Live {

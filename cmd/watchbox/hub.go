@@ -18,14 +18,14 @@ import (
 // Server is the hub that a command talks to.
 type Server struct {
 	URL       hubURL `help:"Address of the hub." default:"http://127.0.0.1:1234" name:"url"`
-	Token     string `help:"Token to present. It shows in the list of processes: prefer WATCHBOX_TOKEN or --token-file." placeholder:"TOKEN"`
-	TokenFile string `help:"File with the token to present. It is read for each request, so that it may be renewed." placeholder:"FILE" env:"-"`
+	Token     string `help:"Token to present. It is visible in the process list: prefer WATCHBOX_TOKEN or --token-file." placeholder:"TOKEN"`
+	TokenFile string `help:"File with the token to present. It is read for each request, so it may be replaced at any time." placeholder:"FILE" env:"-"`
 }
 
 // hubURL is the URL of a hub without a slash at its end.
 type hubURL string
 
-// UnmarshalText also takes HOST:PORT.
+// UnmarshalText accepts a URL or HOST:PORT.
 func (u *hubURL) UnmarshalText(text []byte) error {
 	address, err := remote.Address(string(text))
 	*u = hubURL(address)
@@ -53,7 +53,7 @@ func (s *Server) authorize(r *http.Request) error {
 	return err
 }
 
-// url returns the URL of a resource. Slashes in the name stay slashes.
+// url returns the URL of a resource. It keeps slashes in the name.
 func (s *Server) url(resource, name string) string {
 	if name == "" {
 		return string(s.URL) + resource
@@ -65,8 +65,8 @@ func (s *Server) url(resource, name string) string {
 	return string(s.URL) + resource + strings.Join(levels, "/")
 }
 
-// hubClient asks hubs. It does not follow a redirect that turns a POST into a GET, which would listen to
-// the group.
+// hubClient makes requests to hubs. It does not follow a redirect that turns a POST into a GET, which would
+// subscribe to the group.
 var hubClient = &http.Client{
 	Transport: patientTransport(),
 	CheckRedirect: func(r *http.Request, via []*http.Request) error {
@@ -83,8 +83,8 @@ func patientTransport() *http.Transport {
 	return t
 }
 
-// do makes a request whose success has JSON, and decodes that. An answer that is no success, or that valid refuses
-// because it is not a hub's, is a *remote.Refusal.
+// do makes a request and decodes the JSON of its answer. If the answer is no success, or if valid reports that it does
+// not come from a hub, the error is a *remote.Refusal.
 func (s *Server) do(req *http.Request, to any, valid func() bool) error {
 	if err := s.authorize(req); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (s *Server) do(req *http.Request, to any, valid func() bool) error {
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
+	defer res.Body.Close() //nolint:errcheck // the body was read
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return err
@@ -104,8 +104,8 @@ func (s *Server) do(req *http.Request, to any, valid func() bool) error {
 	return nil
 }
 
-// listen runs a stream until the context is done or the hub refuses it. It goes on with another token if the
-// token's file has one by then.
+// listen runs a stream until the context is done or the hub refuses it. It continues if the token file
+// has a new token.
 func (s *Server) listen(ctx context.Context, stream *sse.Client) error {
 	if _, err := s.token(); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (s *Server) listen(ctx context.Context, stream *sse.Client) error {
 	}
 }
 
-// read reads a JSON object from a URL. One that valid refuses is not a hub's.
+// read reads a JSON object from a URL. valid reports whether it comes from a hub.
 func (s *Server) read(ctx context.Context, url string, to any, valid func() bool) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -142,10 +142,10 @@ func (s *Server) read(ctx context.Context, url string, to any, valid func() bool
 	return s.do(req, to, valid)
 }
 
-// final reports whether asking again is useless after an error. met says that the hub has answered before.
-func final(err error, met bool) bool {
+// final reports whether a retry after the error is useless. answered says that the hub has answered before.
+func final(err error, answered bool) bool {
 	if refused, ok := errors.AsType[*remote.Refusal](err); ok {
-		return refused.Final(met)
+		return refused.Final(answered)
 	}
 	_, wrong := errors.AsType[usageError](err)
 	return wrong

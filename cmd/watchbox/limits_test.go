@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestDurationFlagsHaveLimits parses the command line as main does. serve stops before it listens.
+// TestDurationFlagsHaveLimits parses the command line in the same way as main. It does not start to listen.
 func TestDurationFlagsHaveLimits(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
@@ -26,10 +26,10 @@ func TestDurationFlagsHaveLimits(t *testing.T) {
 		{flag: "idle-timeout", good: []string{"1s", "1d"}, bad: []string{"999ms", "25h", "-1s", "15000w"}, want: " is not from 1s to 24h"},
 		{flag: "max-age", good: []string{"0s", "520w"}, bad: []string{"521w", "-1s", "15000w"}, want: " is not from 0s to 520w; 0 is no bound"},
 		{flag: "fsync", good: []string{"always", "never", "1ms", "1h"}, bad: []string{"999us", "61m", "-1s", "15000w"}, want: " is not from 1ms to 1h, and neither always nor never"},
-		{flag: "timeout", command: []string{"sub", "foo"}, bad: []string{"-1s"}, want: "--timeout is a duration of 0 or more"},
-		{flag: "max-wait", command: []string{"sub", "foo"}, bad: []string{"-1s", "0s"}, want: "--max-wait is a duration above 0"},
-		{flag: "timeout", command: []string{"health"}, bad: []string{"-1s", "0s"}, want: "--timeout is a duration above 0"},
-		{flag: "expires", command: []string{"token", "create", "x", "--token-file", dir + "/tokens"}, bad: []string{"-1s"}, want: "--expires is a duration of 0 or more"},
+		{flag: "timeout", command: []string{"sub", "foo"}, bad: []string{"-1s"}, want: "--timeout must be 0 or more"},
+		{flag: "max-wait", command: []string{"sub", "foo"}, bad: []string{"-1s", "0s"}, want: "--max-wait must be above 0"},
+		{flag: "timeout", command: []string{"health"}, bad: []string{"-1s", "0s"}, want: "--timeout must be above 0"},
+		{flag: "expires", command: []string{"token", "create", "x", "--token-file", dir + "/tokens"}, bad: []string{"-1s"}, want: "--expires must be 0 or more"},
 	} {
 		try := func(value string) error {
 			if c.command != nil {

@@ -19,10 +19,10 @@ type commands struct {
 	Get        get              `cmd:"" help:"Print the retained messages of groups."`
 	Top        top              `cmd:"" help:"Show groups, rates, sessions and slow listeners, once a second."`
 	Health     health           `cmd:"" help:"Check whether a hub is ready: exit status 0, or 1 with the reason."`
-	Store      storeTools       `cmd:"" help:"Check, back up and restore what serve --data-dir keeps."`
-	Token      tokenTools       `cmd:"" help:"Make, list and revoke API tokens."`
+	Store      storeTools       `cmd:"" help:"Check, back up and restore the store of serve --data-dir."`
+	Token      tokenTools       `cmd:"" help:"Create, list and revoke API tokens."`
 	Completion completion       `cmd:"" help:"Print a shell completion script."`
-	Version    kong.VersionFlag `help:"Print the version and end." env:"-"`
+	Version    kong.VersionFlag `help:"Print the version and exit." env:"-"`
 }
 
 // The exit statuses.
@@ -55,7 +55,7 @@ func run(args []string) error {
 	}
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return usageError{fmt.Errorf("%w (--help tells more)", err)}
+		return usageError{fmt.Errorf("%w (see --help)", err)}
 	}
 	return ctx.Run()
 }

@@ -57,8 +57,8 @@ const noNap = "atexit_sleep_ms=0"
 // patience is how long a script waits for anything.
 const patience = 2 * time.Minute
 
-// start is the command serve: it runs watchbox serve with the arguments, on a free port unless they name
-// one, and sets WATCHBOX_URL when it accepts connections.
+// start is the command serve: it runs watchbox serve with the arguments, on a free port unless --listen is
+// given, and sets WATCHBOX_URL and ADDR when the hub accepts connections.
 func start(ts *testscript.TestScript, _ bool, args []string) {
 	if !strings.Contains(strings.Join(args, " "), "--listen") {
 		args = append(args, "--listen", "127.0.0.1:0")
@@ -105,29 +105,30 @@ func cert(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(p.Write(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
 }
 
-// proxy is between a script's commands and its hub. It answers itself while it has a page.
+// proxy is a proxy between a script's commands and its hub. While it has a page, it answers with that.
 type proxy struct {
 	*httptest.Server
 	page    atomic.Int32 // the status of its page; 0: none
 	json    atomic.Bool  // the page is JSON
-	asked   atomic.Int32 // how often the page was answered
-	waiting atomic.Int32 // the requests whose clients have no header of the hub yet
+	asked   atomic.Int32 // number of answers with the page
+	waiting atomic.Int32 // number of requests whose clients have not received the response header
 }
 
-// toldOf calls told when the header has gone to the client.
-type toldOf struct {
+// flushNotifier calls flushed when the response header has been sent to the client.
+type flushNotifier struct {
 	http.ResponseWriter
-	told func()
+	flushed func()
 }
 
-func (w toldOf) FlushError() error {
-	defer w.told()
+func (w flushNotifier) FlushError() error {
+	defer w.flushed()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// front is the command that starts a proxy before the hub and sets FRONT_URL. With a status, the proxy cuts all
-// connections, each after its client has the header of the hub's response, and answers each request with that and a
-// page; with "json" it answers 200 and JSON; with "hub" it no longer does; with "asked" the script waits until two requests were answered so.
+// front is the command that starts a proxy in front of the hub and sets FRONT_URL. With a status, the proxy cuts all
+// connections after their clients have the header of the hub's response, and then answers each request with the status
+// and a page. With "json" it does the same with 200 and JSON. With "hub" it forwards requests to the hub again. With
+// "asked" the script waits until two requests were answered with the page.
 func front(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) == 0 {
 		target, err := url.Parse(ts.Getenv("WATCHBOX_URL"))
@@ -147,9 +148,9 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 				return
 			}
 			p.waiting.Add(1)
-			told := sync.OnceFunc(func() { p.waiting.Add(-1) })
-			defer told()
-			behind.ServeHTTP(toldOf{w, told}, r)
+			flushed := sync.OnceFunc(func() { p.waiting.Add(-1) })
+			defer flushed()
+			behind.ServeHTTP(flushNotifier{w, flushed}, r)
 		}))
 		ts.Defer(func() { p.CloseClientConnections(); p.Close() })
 		proxies.Store(ts.Getenv("WORK"), p)
@@ -184,7 +185,7 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 func waitUntil(ts *testscript.TestScript, what string, ok func() bool) {
 	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			ts.Fatalf("the proxy waits in vain for %s", what)
+			ts.Fatalf("timeout while the proxy waits for %s", what)
 		}
 	}
 }
@@ -192,7 +193,7 @@ func waitUntil(ts *testscript.TestScript, what string, ok func() bool) {
 // proxies has the proxy of each script by its folder.
 var proxies sync.Map
 
-// hubs has the hub of each script by its folder; scripts run concurrently.
+// hubs has the hub of each script by its folder. Scripts run concurrently.
 var hubs sync.Map
 
 func hubOf(ts *testscript.TestScript) *hub {
@@ -212,7 +213,7 @@ func end(ts *testscript.TestScript, _ bool, args []string) {
 		"": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "DRAIN": syscall.SIGTERM, "KILL": syscall.SIGKILL,
 	}[how]
 	if !ok {
-		ts.Fatalf("end %s is not known", how)
+		ts.Fatalf("unknown argument of end: %s", how)
 	}
 	ts.Check(h.cmd.Process.Signal(sig))
 	switch how {
@@ -220,7 +221,7 @@ func end(ts *testscript.TestScript, _ bool, args []string) {
 		return
 	case "KILL":
 		<-h.eof
-		_ = h.cmd.Wait() // its status is the signal
+		_ = h.cmd.Wait() // the error is the signal
 		return
 	}
 	late := time.AfterFunc(patience, func() { _ = h.cmd.Process.Kill() })
@@ -244,5 +245,5 @@ func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("%v does not print %q but %q", args[1:], args[0], out)
+	ts.Fatalf("%v does not print %q; its output is %q", args[1:], args[0], out)
 }

@@ -23,8 +23,8 @@ type message struct {
 	Encoding string          `json:"encoding"`
 	Msg      json.RawMessage `json:"msg"`
 
-	data    []byte // the JSON object, as the hub sent it
-	payload []byte // as it was published: text, bytes or JSON
+	data    []byte // the JSON object from the hub
+	payload []byte // the published text, bytes or JSON
 }
 
 func parseMessage(data []byte) (*message, error) {
@@ -50,8 +50,8 @@ func parseMessage(data []byte) (*message, error) {
 // grace is how long a command may take to exit after SIGTERM.
 const grace = 5 * time.Second
 
-// execute runs a shell command for a message. A command that fails is reported, and the next message
-// follows. If the command was stopped because ctx ended, execute returns an error: the message is not done.
+// execute runs a shell command for a message. It reports a command that fails and returns nil. If the command was
+// stopped because ctx ended, execute returns an error, and the message counts as not handled.
 func execute(ctx context.Context, command string, m *message) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(m.payload), os.Stdout, os.Stderr

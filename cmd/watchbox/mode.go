@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// mode is a file's permissions in octal, as 0660. The zero in front is required: YAML reads 0660 without
-// quotes as the number 432.
+// mode is a file's permissions in octal, such as 0660. The leading zero is required, because YAML reads 0660
+// without quotes as the number 432.
 type mode fs.FileMode
 
 func (m *mode) UnmarshalText(text []byte) error {

@@ -27,7 +27,7 @@ func openPosition(name string) (*position, error) {
 	b, err := io.ReadAll(io.LimitReader(f, most))
 	id := strings.TrimSpace(string(b))
 	if err == nil && strings.ContainsAny(id, " \r\n\x00") {
-		err = fmt.Errorf("%s does not hold a position of watchbox sub", name)
+		err = fmt.Errorf("%s does not contain a position of watchbox sub", name)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -14,7 +14,7 @@ import (
 // nothing.
 type progress struct {
 	out   io.Writer
-	done  string // what has been done to each message, such as "sent"
+	done  string // the verb for each message, such as "sent"
 	size  int64  // of the input in bytes; 0 if unknown
 	begun time.Time
 	shown time.Time
@@ -22,7 +22,7 @@ type progress struct {
 	bytes, messages int64
 }
 
-// pictureEvery is how often the line is drawn. An operation shorter than that draws none.
+// pictureEvery is the interval at which the line is drawn. Shorter operations draw none.
 const pictureEvery = 200 * time.Millisecond
 
 // newProgress returns nil if standard error is not a terminal, or if the input is one.
@@ -54,7 +54,7 @@ func (p *progress) step(bytes int) {
 	}
 }
 
-// stepOf is step for an input whose whole size may be known; all is 0 if it is not.
+// stepOf is step for an input of all bytes; all is 0 if the size is unknown.
 func (p *progress) stepOf(bytes int, all int64) {
 	if p != nil && all > 0 {
 		p.size = all

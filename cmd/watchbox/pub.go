@@ -24,19 +24,19 @@ import (
 type pub struct {
 	Server `embed:""`
 
-	Group   string  `arg:"" optional:"" help:"Group to send to; none with --batch."`
-	Message *string `arg:"" optional:"" help:"Message to send; without it, standard input is sent as one message."`
+	Group   string  `arg:"" optional:"" help:"Group to send to; omit it with --batch."`
+	Message *string `arg:"" optional:"" help:"Message to send. Without it, standard input is sent as one message."`
 
 	Lines  bool          `help:"Send each line of standard input as a message, as soon as it is read." short:"l"`
-	Batch  bool          `help:"Send standard input to several groups, all of it or nothing: a JSON object a line, {\"group\":…,\"msg\":…}, with event, ttl and retain if needed." short:"b"`
+	Batch  bool          `help:"Send standard input to several groups, either all messages or none. Each line is a JSON object {\"group\":…,\"msg\":…} with optional event, ttl and retain." short:"b"`
 	Rate   float64       `help:"With --lines: send at most N messages a second." placeholder:"N"`
 	JSON   bool          `help:"Send the message as JSON instead of text." name:"json"`
 	Event  string        `help:"Event name." placeholder:"NAME"`
-	TTL    time.Duration `help:"How long until the message expires." name:"ttl" placeholder:"DURATION"`
+	TTL    time.Duration `help:"Time after which the message expires." name:"ttl" placeholder:"DURATION"`
 	Retain bool          `help:"Keep the message for later subscribers; an empty message clears it." short:"r"`
 	Print  bool          `help:"Print the id of each message." short:"p"`
 
-	met bool // the hub has taken a message
+	answered bool // the hub has accepted a message
 }
 
 // Run publishes and returns when the hub has stored the message.
@@ -49,14 +49,14 @@ func (p *pub) Run() error {
 	case err != nil:
 		return usageError{err}
 	case p.Batch && (p.Group != "" || p.Lines || p.JSON || p.Retain || p.Event != "" || p.TTL != 0):
-		return usageError{errors.New("--batch reads groups and options from standard input: leave all others out")}
+		return usageError{errors.New("--batch reads groups and options from standard input: omit all other arguments")}
 	case !p.Batch && p.Group == "":
 		return usageError{errors.New(`expected "<group>"`)}
 	case p.Lines && p.Message != nil:
-		return usageError{errors.New("--lines reads standard input: leave the message out")}
+		return usageError{errors.New("--lines reads standard input: omit the message")}
 	case p.Lines:
 		var bar *progress
-		if !p.Print { // printed ids show the progress already
+		if !p.Print { // printed ids already show the progress
 			bar = newProgress("sent", os.Stdin)
 			defer bar.wipe()
 		}
@@ -71,13 +71,13 @@ func (p *pub) Run() error {
 	return p.send(ctx, body)
 }
 
-// pause returns the time between two lines that --rate asks for.
+// pause returns the time between two lines for --rate.
 func (p *pub) pause() (time.Duration, error) {
 	switch pause := float64(time.Second) / p.Rate; {
 	case p.Rate == 0:
 		return 0, nil
 	case !p.Lines || !(p.Rate > 0) || pause > math.MaxInt64:
-		return 0, errors.New("--rate is a number of lines a second and needs --lines")
+		return 0, errors.New("--rate must be a number of lines a second and needs --lines")
 	default:
 		return time.Duration(pause), nil
 	}
@@ -141,18 +141,18 @@ func (p *pub) sendLines(ctx context.Context, in io.Reader, pause time.Duration, 
 const (
 	firstWait   = 100 * time.Millisecond
 	longestWait = 5 * time.Second
-	tries       = 6 // of a message, unless it is one of many lines and the hub has taken some
+	tries       = 6 // of a message; unlimited with --lines once the hub has accepted a line
 )
 
-// send publishes a message or a batch. It tries again when the hub cannot be reached: the key keeps that from
-// becoming two messages.
+// send publishes a message or a batch. It retries when the hub cannot be reached. The idempotency key prevents
+// duplicates.
 func (p *pub) send(ctx context.Context, body []byte) error {
 	key := uuid.NewString()
 	wait := firstWait
 	for try := 1; ; try++ {
 		err := p.post(ctx, key, body)
-		endless := p.Lines && p.met
-		if err == nil || ctx.Err() != nil || final(err, p.met) || try >= tries && !endless {
+		endless := p.Lines && p.answered
+		if err == nil || ctx.Err() != nil || final(err, p.answered) || try >= tries && !endless {
 			return err
 		}
 		if endless && try >= tries {
@@ -195,7 +195,7 @@ func (p *pub) post(ctx context.Context, key string, body []byte) error {
 	}); err != nil {
 		return err
 	}
-	p.met = true
+	p.answered = true
 	for ; p.Print && first.Seq <= last.Seq; first.Seq++ {
 		fmt.Println(first)
 	}

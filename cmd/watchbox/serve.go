@@ -20,36 +20,36 @@ import (
 
 // serve is the command that runs a hub.
 type serve struct {
-	Config configFile `help:"YAML file with settings, named like these flags." placeholder:"FILE"`
+	Config configFile `help:"YAML file with settings that have the names of these flags." placeholder:"FILE"`
 	Listen string     `help:"Address to listen on: HOST:PORT, or unix:/PATH for a Unix socket." default:"127.0.0.1:1234"`
 
 	ListenMode mode   `help:"Permissions of the Unix socket." default:"0660" placeholder:"MODE" group:"TLS and sockets:"`
-	TlsCert    string `help:"Serve TLS with the certificate, and its chain, in this PEM file. It is read again when it changes." placeholder:"FILE" group:"TLS and sockets:"`
-	TlsKey     string `help:"Key of --tls-cert: a PEM file." placeholder:"FILE" group:"TLS and sockets:"`
+	TlsCert    string `help:"Serve TLS with the certificate and its chain in this PEM file. It is read again when it changes." placeholder:"FILE" group:"TLS and sockets:"`
+	TlsKey     string `help:"PEM file with the key of --tls-cert." placeholder:"FILE" group:"TLS and sockets:"`
 
-	AcmeDomain   []string `help:"Serve TLS with a certificate for this name from an ACME server such as Let's Encrypt, whose terms are accepted by this. May be repeated." placeholder:"NAME" group:"TLS and sockets:"`
+	AcmeDomain   []string `help:"Serve TLS with a certificate for this name from an ACME server such as Let's Encrypt. This accepts the server's terms. May be repeated." placeholder:"NAME" group:"TLS and sockets:"`
 	AcmeEmail    string   `help:"Contact for the ACME server." placeholder:"ADDRESS" group:"TLS and sockets:"`
-	AcmeDir      string   `help:"Folder to keep the certificates in. The default is acme in --data-dir." placeholder:"DIR" group:"TLS and sockets:"`
+	AcmeDir      string   `help:"Folder for the certificates. The default is acme in --data-dir." placeholder:"DIR" group:"TLS and sockets:"`
 	AcmeUrl      string   `help:"Directory of the ACME server. The default is Let's Encrypt." placeholder:"URL" group:"TLS and sockets:"`
-	AcmeCa       string   `help:"PEM file with the authority of the ACME server's own certificate, if the system does not know it." placeholder:"FILE" group:"TLS and sockets:"`
-	HttpRedirect string   `help:"Second address, for plain HTTP, that redirects to https and answers ACME challenges (HTTP-01)." placeholder:"ADDR" group:"TLS and sockets:"`
+	AcmeCa       string   `help:"PEM file with the certificate authority of the ACME server itself, if the system does not trust it." placeholder:"FILE" group:"TLS and sockets:"`
+	HttpRedirect string   `help:"Second address to listen on, for plain HTTP. It redirects to https and answers ACME challenges (HTTP-01)." placeholder:"ADDR" group:"TLS and sockets:"`
 
 	H2C bool `name:"h2c" env:"WATCHBOX_H2C" help:"Also serve HTTP/2 without TLS, for proxies." group:"TLS and sockets:"`
 
-	OpenToAnyone bool     `help:"Allow an address that other machines can reach. Everyone who can reach it can read, send and administer everything." group:"Access:"`
-	TokenFile    string   `help:"File with API tokens, which watchbox token create makes. It is read again when it changes." placeholder:"FILE" group:"Access:"`
-	JwtKey       []string `help:"Key of JWTs: a file with a PEM public key, or with a secret of at least 32 bytes. May be repeated." placeholder:"FILE" group:"Access:"`
-	JwtJwks      string   `help:"JSON Web Key Set of JWTs: a URL or a file." placeholder:"URL" group:"Access:"`
+	OpenToAnyone bool     `help:"Allow an address that other machines can reach. Everyone who can reach it may read, send and administer everything." group:"Access:"`
+	TokenFile    string   `help:"File with API tokens, created by watchbox token create. It is read again when it changes." placeholder:"FILE" group:"Access:"`
+	JwtKey       []string `help:"File with a key for JWTs: a PEM public key or a secret of at least 32 bytes. May be repeated." placeholder:"FILE" group:"Access:"`
+	JwtJwks      string   `help:"URL or file of a JSON Web Key Set for JWTs." placeholder:"URL" group:"Access:"`
 	JwtIssuer    string   `help:"Issuer (iss) that JWTs must have." placeholder:"NAME" group:"Access:"`
 	JwtAudience  string   `help:"Audience (aud) that JWTs must have." placeholder:"NAME" group:"Access:"`
 
-	AnonymousSubscribe []string `help:"What callers without a token may subscribe to. May be repeated." placeholder:"FILTER" group:"Access:"`
-	AnonymousPublish   []string `help:"What callers without a token may publish to. May be repeated." placeholder:"FILTER" group:"Access:"`
+	AnonymousSubscribe []string `help:"Groups that callers without a token may subscribe to. May be repeated." placeholder:"FILTER" group:"Access:"`
+	AnonymousPublish   []string `help:"Groups that callers without a token may publish to. May be repeated." placeholder:"FILTER" group:"Access:"`
 	OpenMetrics        bool     `help:"Let everyone read /metrics. Otherwise it needs a token with admin." group:"Access:"`
 
-	PublishRate         int      `help:"Most messages a second that a client publishes; 0: no bound. A client is the subject of a token or, without one, an address." default:"0" group:"Limits:"`
-	MaxStreamsPerClient int      `help:"Most streams that a client has open; 0: no bound." default:"0" group:"Limits:"`
-	TrustedProxy        []string `help:"Address or range of proxies whose X-Forwarded-For and Forwarded name the client. May be repeated." placeholder:"CIDR" group:"Limits:"`
+	PublishRate         int      `help:"Maximum number of messages a second that a client may publish; 0: no limit. A client is the subject of a token or, without one, an address." default:"0" group:"Limits:"`
+	MaxStreamsPerClient int      `help:"Maximum number of open streams of a client; 0: no limit." default:"0" group:"Limits:"`
+	TrustedProxy        []string `help:"Address or range of proxies whose X-Forwarded-For and Forwarded headers are trusted. May be repeated." placeholder:"CIDR" group:"Limits:"`
 
 	AllowHost   []string `help:"Host name to answer to, besides localhost and IP addresses: example.org, or *.example.org for all names below it. May be repeated." placeholder:"NAME" group:"Access:"`
 	AllowOrigin []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Access:"`
@@ -57,45 +57,45 @@ type serve struct {
 	AllowCredentials bool     `help:"Let pages of the allowed origins send cookies and other credentials." group:"Access:"`
 	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: access_token, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Access:"`
 
-	DrainDelay  time.Duration `help:"After SIGTERM, time to serve on while /readyz answers 503, before streams are ended." default:"0s" group:"Connections:"`
-	IdleTimeout time.Duration `help:"How long to keep a connection open that has no request. Set it higher than a load balancer's." default:"2m" group:"Connections:"`
+	DrainDelay  time.Duration `help:"After SIGTERM, how long to continue to serve, while /readyz answers 503, before streams are ended." default:"0s" group:"Connections:"`
+	IdleTimeout time.Duration `help:"How long to keep a connection without requests open. Set it higher than the idle timeout of a load balancer." default:"2m" group:"Connections:"`
 
 	Retry          time.Duration `help:"Reconnect delay sent to clients (SSE retry:)." default:"1s" group:"Streams:"`
 	Heartbeat      time.Duration `help:"Interval of heartbeats on a stream without messages." default:"15s" group:"Streams:"`
 	SessionTimeout time.Duration `help:"How long a disconnected session may take to reconnect before it is gone." default:"10s" group:"Streams:"`
-	MaxStreams     int           `help:"Most open streams; 0: as many as the system has room for. The default follows from the limit of open files." default:"${streams}" group:"Streams:"`
-	MaxFilters     int           `help:"Most filters of one stream." default:"64" group:"Streams:"`
-	MaxUnsent      size          `help:"Memory for partly sent messages of slow clients. A stream for which there is no room is ended, and its client resumes." default:"32MiB" group:"Streams:"`
+	MaxStreams     int           `help:"Maximum number of open streams; 0: no limit. The default depends on the limit of open files." default:"${streams}" group:"Streams:"`
+	MaxFilters     int           `help:"Maximum number of filters of a stream." default:"64" group:"Streams:"`
+	MaxUnsent      size          `help:"Memory for partly sent messages of slow clients. If it is used up, a stream is ended, and its client resumes." default:"32MiB" group:"Streams:"`
 
 	Profile     string        `help:"Defaults for memory and speed: memory (48MiB, compressed), balanced (128MiB) or speed (1GiB)." enum:"memory,balanced,speed" default:"balanced" group:"History:"`
 	MaxMemory   *size         `help:"Memory for all history, including 40MiB for the process; the oldest messages are evicted first. The default depends on the profile." placeholder:"128MiB" group:"History:"`
-	MaxMessages int64         `help:"Most messages that a group keeps; 0: as many as there is room for." default:"0" group:"History:"`
-	MaxBytes    size          `help:"Most bytes that a group keeps; 0: as many as there is room for." default:"0" group:"History:"`
-	MaxAge      time.Duration `help:"How long a group keeps a message; 0: as long as there is room." default:"0s" group:"History:"`
+	MaxMessages int64         `help:"Maximum number of messages that a group keeps; 0: no limit." default:"0" group:"History:"`
+	MaxBytes    size          `help:"Maximum number of bytes that a group keeps; 0: no limit." default:"0" group:"History:"`
+	MaxAge      time.Duration `help:"How long a group keeps a message; 0: no limit." default:"0s" group:"History:"`
 
-	DataDir string `help:"Folder to keep messages in, so that they survive a restart. Without it, messages are in memory only." placeholder:"DIR" group:"Disk:"`
-	MaxDisk size   `help:"Most bytes in the folder; the oldest messages are evicted first; 0: as many as the disk has." default:"0" group:"Disk:"`
+	DataDir string `help:"Folder for messages, so that they survive a restart. Without it, messages are only in memory." placeholder:"DIR" group:"Disk:"`
+	MaxDisk size   `help:"Maximum size of the folder; the oldest messages are evicted first; 0: no limit." default:"0" group:"Disk:"`
 	Fsync   fsync  `help:"When to sync messages to disk: always (before a POST is answered), never (left to the operating system), or an interval such as 100ms." default:"always" group:"Disk:"`
 
-	MaxMessageSize size `help:"Largest message." default:"1MiB" group:"Messages:"`
-	MaxGroups      int  `help:"Most groups." default:"100000" group:"Messages:"`
+	MaxMessageSize size `help:"Maximum size of a message." default:"1MiB" group:"Messages:"`
+	MaxGroups      int  `help:"Maximum number of groups." default:"100000" group:"Messages:"`
 
-	MaxRequestMemory size          `help:"Memory for all request bodies being received and encoded, in addition to --max-memory." default:"64MiB" group:"Messages:"`
-	BodyTimeout      time.Duration `help:"How long a request body may pause, and take for each 64 KiB." default:"30s" group:"Messages:"`
+	MaxRequestMemory size          `help:"Memory for all request bodies that are being received and encoded, in addition to --max-memory." default:"64MiB" group:"Messages:"`
+	BodyTimeout      time.Duration `help:"How long a request body may pause, and how long each 64 KiB of it may take." default:"30s" group:"Messages:"`
 
 	LogLevel   string `help:"Lowest level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" group:"Log:"`
 	LogFormat  string `help:"Log as text or json." enum:"text,json" default:"text" group:"Log:"`
-	LogStreams bool   `help:"Log a line when a stream opens and when it closes." group:"Log:"`
+	LogStreams bool   `help:"Log each stream when it opens and when it closes." group:"Log:"`
 }
 
-// Validate refuses settings that are given and empty, mostly because of a variable that is not set: without
-// --token-file everyone may do everything, and without --data-dir messages do not survive a restart.
+// Validate refuses settings with an empty value, which usually come from an unset variable. Ignoring them would be
+// dangerous: without --token-file everyone may do everything, and without --data-dir messages do not survive a restart.
 func (s *serve) Validate(ctx *kong.Context) error {
 	for _, f := range ctx.Selected().Flags {
 		switch v := f.Target; v.Kind() {
 		case reflect.String, reflect.Slice:
 			if f.Set && v.Len() == 0 {
-				return fmt.Errorf("--%s: the value is empty: give one, or leave the setting out", f.Name)
+				return fmt.Errorf("--%s: the value is empty: give one or omit the setting", f.Name)
 			}
 		}
 	}
@@ -108,7 +108,7 @@ func (s *serve) Run() error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP) // sent to have a service reload its files, and when a terminal closes
+	signal.Notify(reload, syscall.SIGHUP) // sent to reload a service's files, and when a terminal closes
 	listening := false
 	hub, err := watchbox.New(append(s.options(), watchbox.WithListening(func(a net.Addr) {
 		listening = true
@@ -130,7 +130,7 @@ func (s *serve) Run() error {
 	return errors.Join(err, hub.Close())
 }
 
-// url returns the address that the hub listens on as clients write it.
+// url returns the address that the hub listens on in the form that clients use.
 func (s *serve) url(a net.Addr) string {
 	switch {
 	case a.Network() == "unix":
@@ -176,7 +176,7 @@ func (s *serve) options() []watchbox.Option {
 	return o
 }
 
-// listenOptions are the options that say how the hub listens.
+// listenOptions returns the options for how the hub listens.
 func (s *serve) listenOptions() []watchbox.Option {
 	o := []watchbox.Option{watchbox.WithListenMode(fs.FileMode(s.ListenMode))}
 	if s.TlsCert != "" || s.TlsKey != "" {
@@ -194,7 +194,7 @@ func (s *serve) listenOptions() []watchbox.Option {
 	return o
 }
 
-// accessOptions are the options that say who may do what.
+// accessOptions returns the options for access control and limits of clients.
 func (s *serve) accessOptions() (o []watchbox.Option) {
 	if s.TokenFile != "" {
 		o = append(o, watchbox.WithTokenFile(s.TokenFile))

@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// configFile is a flag that names a file of settings. An empty name is a mistake, mostly a variable that is
-// not set: kong would take it for the current folder.
+// configFile is a flag that names a file of settings. An empty name is an error, usually from
+// an unset variable: kong would read it as the current folder.
 type configFile string
 
 // BeforeResolve implements a hook of kong.
@@ -39,7 +39,7 @@ func loadSettings(r io.Reader) (kong.Resolver, error) {
 		return nil, fmt.Errorf("config file: %w", err)
 	}
 	if err := d.Decode(&s); err != io.EOF {
-		return nil, errors.New("config file: it has more than one YAML document")
+		return nil, errors.New("config file: more than one YAML document")
 	}
 	return s, nil
 }
@@ -76,7 +76,7 @@ func (s settings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 		return oneSetting(v)
 	}
 	if !flag.IsSlice() {
-		return nil, errors.New("config file: a list, but the setting has one value")
+		return nil, errors.New("config file: the value is a list, but the setting takes one value")
 	}
 	values := make([]any, len(list))
 	for i := range list {
@@ -88,13 +88,13 @@ func (s settings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	return values, nil
 }
 
-// oneSetting returns a value of the file as on the command line.
+// oneSetting returns a value of the file in the form of the command line.
 func oneSetting(v any) (any, error) {
 	switch reflect.ValueOf(v).Kind() {
 	case reflect.Invalid, reflect.Bool:
 		return v, nil
 	case reflect.Slice, reflect.Map:
-		return nil, errors.New("config file: a value has to be text, a number, true or false")
+		return nil, errors.New("config file: a value must be text, a number, true or false")
 	}
 	return fmt.Sprint(v), nil
 }

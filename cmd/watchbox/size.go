@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// size is a number of bytes, read as 64MiB, 10kB or 1000000.
+// size is a number of bytes, written as 64MiB, 10kB or 1000000.
 type size int64
 
 var units = []struct {

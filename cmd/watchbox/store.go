@@ -16,16 +16,16 @@ import (
 
 // storeTools work on the folder of serve --data-dir while no hub uses it.
 type storeTools struct {
-	Check  storeCheck  `cmd:"" help:"Read a whole store and print its faults."`
+	Check  storeCheck  `cmd:"" help:"Read a whole store and print its errors."`
 	Export storeExport `cmd:"" help:"Write a whole store to standard output as ndjson."`
-	Import storeImport `cmd:"" help:"Make a store from an export on standard input."`
+	Import storeImport `cmd:"" help:"Create a store from an export on standard input."`
 }
 
 type storeCheck struct {
 	Dir string `arg:"" help:"Folder of the store." type:"path"`
 }
 
-// Run prints faults and a summary. If there are faults, the exit status is 1.
+// Run prints errors and a summary. If there are errors, the exit status is 1.
 func (c *storeCheck) Run() error {
 	wrong := 0
 	p := newProgress("checked", nil)
@@ -38,12 +38,12 @@ func (c *storeCheck) Run() error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Printf("%d messages of %d groups, %d bytes, behind %v up to %v\n", s.Messages, s.Groups, s.Bytes, s.Oldest, s.Newest)
+	_, err = fmt.Printf("%d messages of %d groups, %d bytes, after %v up to %v\n", s.Messages, s.Groups, s.Bytes, s.Oldest, s.Newest)
 	if err != nil {
 		return err
 	}
 	if wrong > 0 {
-		return fmt.Errorf("the store in %s has %d faults", c.Dir, wrong)
+		return fmt.Errorf("the store in %s has %d errors", c.Dir, wrong)
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func (c *storeExport) Run() error {
 
 type storeImport struct {
 	Dir   string `arg:"" help:"New or empty folder for the store." type:"path"`
-	Moved bool   `help:"Nothing was published to the old store after the export, so listeners resume here without a gap."`
+	Moved bool   `help:"State that nothing was published to the old store after the export. Listeners then resume without a gap."`
 }
 
 // Run reads the export.
@@ -103,7 +103,7 @@ func (r interruptible) Read(p []byte) (int, error) {
 		err error
 	}
 	done := make(chan result, 1)
-	go func() { // a read from a pipe may block for ever
+	go func() { // a read from a pipe may block forever
 		n, err := r.in.Read(p)
 		done <- result{n, err}
 	}()

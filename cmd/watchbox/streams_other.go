@@ -2,5 +2,5 @@
 
 package main
 
-// defaultStreams is no bound: the system has none for open files.
+// defaultStreams returns 0, no limit, because the system has no limit of open files.
 func defaultStreams() int { return 0 }

@@ -26,13 +26,13 @@ type sub struct {
 
 	Filters []string `arg:"" help:"Groups or patterns: + matches one level, a final # any number of levels."`
 
-	Since   string        `help:"Where to begin: all, a duration such as 10m or 7d, a time, or an id." placeholder:"WHEN"`
+	Since   string        `help:"Where to start: all, a duration such as 10m or 7d, a time, or an id." placeholder:"WHEN"`
 	Last    *int          `help:"Start with the newest N messages." placeholder:"N"`
 	Count   int           `help:"Exit after N messages." short:"n" placeholder:"N"`
 	Timeout time.Duration `help:"Exit with status 1 after this time." placeholder:"DURATION"`
-	MaxWait time.Duration `help:"Longest random wait between attempts to reconnect; what the hub asks for is added." default:"30s" placeholder:"DURATION"`
-	JSON    bool          `help:"Print each message as the hub sends it, with id, group, time and the rest." name:"json"`
-	Resume  string        `help:"Keep the position in this file and resume from it: no message is printed twice or left out." placeholder:"FILE" type:"path"`
+	MaxWait time.Duration `help:"Maximum random wait before a reconnect. The hub's reconnect delay is added." default:"30s" placeholder:"DURATION"`
+	JSON    bool          `help:"Print each message as JSON, with id, group, time and all other members." name:"json"`
+	Resume  string        `help:"Keep the position in this file and resume from it, so that no message is repeated or missed." placeholder:"FILE" type:"path"`
 	Exec    string        `help:"Run this shell command for each message instead of printing it. The message is its standard input; WATCHBOX_ID, _GROUP, _UID, _TIME and _EVENT are set." placeholder:"COMMAND"`
 }
 
@@ -43,12 +43,12 @@ func (s *sub) Run() error {
 	defer stop()
 	switch {
 	case s.MaxWait <= 0:
-		return usageError{errors.New("--max-wait is a duration above 0")}
+		return usageError{errors.New("--max-wait must be above 0")}
 	case s.Timeout < 0:
-		return usageError{errors.New("--timeout is a duration of 0 or more; 0: no timeout")}
+		return usageError{errors.New("--timeout must be 0 or more; 0 means no timeout")}
 	case s.Timeout > 0:
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("nothing more within %s", duration.Format(s.Timeout)))
+		ctx, cancel = context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("timeout after %s", duration.Format(s.Timeout)))
 		defer cancel()
 	}
 	pos, err := openPosition(s.Resume)
@@ -113,23 +113,23 @@ type printer struct {
 	silence func(time.Duration) // sets how long the hub may be silent
 }
 
-// answerTimeout is how long a hub may take to answer, and a stream to bring its first event.
+// answerTimeout is the time for an answer of the hub and for the first event of a stream.
 const answerTimeout = 30 * time.Second
 
 // idleTimeout is how long a hub may be silent if its session event does not name a heartbeat.
 const idleTimeout = time.Minute
 
-// silence returns how long a hub may be silent, by the heartbeat in its session event.
+// silence returns how long a hub may be silent, which depends on the heartbeat in its session event.
 func silence(session sse.Event) time.Duration {
 	var hello struct{ Heartbeat string }
-	_ = json.Unmarshal(session.Data, &hello) // a server that is no hub names none
+	_ = json.Unmarshal(session.Data, &hello) // other servers may have none
 	d, _ := time.ParseDuration(hello.Heartbeat)
 	return max(idleTimeout, 2*d)
 }
 
 func (p *printer) event(e sse.Event) {
 	if p.ended {
-		return // it had been received already
+		return // received before the end
 	}
 	switch e.Type {
 	case "bye":
@@ -155,7 +155,7 @@ func (p *printer) event(e sse.Event) {
 	p.end(err)
 }
 
-// reached stores a position: all messages up to the id are done. Heartbeats move it when no messages come.
+// reached stores a position: all messages up to the id are handled. Heartbeats advance it between messages.
 func (p *printer) reached(id string) {
 	if !p.ended {
 		p.end(p.pos.set(id))

@@ -12,11 +12,11 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 )
 
-// tokenTools edit the token file of serve --token-file. A hub that runs notices within two seconds.
+// tokenTools edit the token file of serve --token-file. A running hub notices changes within two seconds.
 type tokenTools struct {
-	Create tokenCreate `cmd:"" help:"Make an API token and print it, once."`
+	Create tokenCreate `cmd:"" help:"Create an API token and print it. It cannot be printed again."`
 	List   tokenList   `cmd:"" help:"List the API tokens of a token file."`
-	Revoke tokenRevoke `cmd:"" help:"Remove an API token. Streams that it opened end."`
+	Revoke tokenRevoke `cmd:"" help:"Remove an API token and end the streams that use it."`
 }
 
 type tokenCreate struct {
@@ -24,7 +24,7 @@ type tokenCreate struct {
 	Subscribe []string      `help:"Allow subscribing to groups that this filter matches. May be repeated." placeholder:"FILTER" env:"-"`
 	Publish   []string      `help:"Allow publishing to groups that this filter matches. May be repeated." placeholder:"FILTER" env:"-"`
 	Admin     bool          `help:"Allow administration: sessions, policies, purges, metrics." env:"-"`
-	Expires   time.Duration `help:"How long the token is valid; 0 for ever." default:"0s" env:"-"`
+	Expires   time.Duration `help:"How long the token is valid; 0: no expiry." default:"0s" env:"-"`
 	TokenFile string        `help:"File that holds the hashes of API tokens; created if it does not exist." required:"" placeholder:"FILE"`
 }
 
@@ -34,7 +34,7 @@ func (c *tokenCreate) Run() error {
 	t := access.APIToken{Name: c.Name, Subscribe: c.Subscribe, Publish: c.Publish, Admin: c.Admin}
 	switch {
 	case c.Expires < 0:
-		return usageError{errors.New("--expires is a duration of 0 or more; 0: for ever")}
+		return usageError{errors.New("--expires must be 0 or more; 0 means no expiry")}
 	case c.Expires > 0:
 		end := now.Add(c.Expires).UTC().Truncate(time.Second)
 		t.Expires = &end

@@ -26,7 +26,7 @@ type top struct {
 	Server `embed:""`
 
 	Count int `help:"Exit after N updates." short:"n" placeholder:"N"`
-	Rows  int `help:"Groups and sessions to show at most." default:"15"`
+	Rows  int `help:"Maximum number of groups and of sessions to show." default:"15"`
 }
 
 // Run prints the state once a second. On a terminal each update replaces the last one.
@@ -120,7 +120,7 @@ func (s *screen) draw(now figures, at time.Time) error {
 	return nil
 }
 
-// fit returns how many rows each of the two tables may have so that all fits the terminal below the lines
+// fit returns the number of rows of each of the two tables, so that they fit into the terminal below the lines
 // above, and the terminal's width.
 func fit(most, above int) (rows, width int) {
 	width, height, err := term.GetSize(int(os.Stdout.Fd()))
@@ -131,7 +131,7 @@ func fit(most, above int) (rows, width int) {
 	return min(most, max(1, (height-above-titles)/2)), width
 }
 
-// cut cuts lines to a width; 0 leaves them as they are.
+// cut truncates lines to a width; 0 means no limit.
 func cut(text []byte, width int) []byte {
 	if width == 0 {
 		return text
@@ -170,7 +170,7 @@ func tables(out io.Writer, rows int, groups []groupRow, sessions []sessionRow) {
 	for _, g := range groups[:min(len(groups), rows)] {
 		fmt.Fprintf(w, "%s\t%.1f\t%d\t%d\t%s\n", short(g.Group), g.Rate, g.Subscribers, g.Messages, bytesText(g.Bytes))
 	}
-	_ = w.Flush() // a Buffer takes everything
+	_ = w.Flush() // a Buffer returns no errors
 	fmt.Fprintln(w, "\nSESSION\tBEHIND\tSENT\tSTREAMS\tSTATE\tADDRESS\tFILTERS")
 	for _, x := range sessions[:min(len(sessions), rows)] {
 		fmt.Fprintf(w, "%.8s\t%s\t%s\t%d\t%s\t%s\t%s\n", x.UID, bytesText(x.Lag.Bytes), bytesText(x.Sent.Bytes),
@@ -179,7 +179,7 @@ func tables(out io.Writer, rows int, groups []groupRow, sessions []sessionRow) {
 	_ = w.Flush()
 }
 
-// short cuts long text and replaces control characters, which a terminal would interpret.
+// short truncates long text and replaces control characters, which a terminal would interpret.
 func short(s string) string {
 	const most = 40
 	s = strings.Map(func(r rune) rune {

@@ -8,32 +8,33 @@ import (
 	"time"
 )
 
-// trimEvery is how often the process looks whether it holds memory that it could give back.
+// trimEvery is the interval at which the process checks for memory that it could return to the system.
 const trimEvery = time.Second
 
-// leastHeap is the heap, in bytes, up to which it does not matter how much of it is garbage or holes.
-// The runtime by itself collects a small heap each 4 MiB, 40 times a second at 40,000 POSTs a
-// second: that was a tenth of the CPU of a POST (docs/PERFORMANCE.md, S5).
+// leastHeap is the heap, in bytes, below which the amount of garbage and holes is ignored. The runtime's
+// default is to collect a small heap each 4 MiB, 40 times a second at 40,000 POSTs a second. That took a
+// tenth of the CPU of a POST (docs/PERFORMANCE.md, S5).
 const leastHeap = 16 << 20
 
-// leastPercent and mostPercent bound GOGC. The most makes the runtime's 4 MiB leastHeap.
+// leastPercent and mostPercent bound GOGC. mostPercent raises the runtime's minimum heap of 4 MiB to
+// leastHeap.
 const (
 	leastPercent = 100
 	mostPercent  = 400
 )
 
-// burst is how much more the process may take until trim looks again, in bytes. A thousand streams
-// that open at once take 30 MiB for a moment. With less, the runtime collects again and again to
-// stay within its limit, which was half of their CPU (docs/PERFORMANCE.md, S6).
+// burst is the number of additional bytes that the process may use until the next check of trim. A thousand
+// streams that open at once use 30 MiB for a moment. With less, the runtime collects repeatedly to stay within
+// its limit, which took half of their CPU (docs/PERFORMANCE.md, S6).
 const burst = 32 << 20
 
-// trim gives memory back to the system that a burst has left behind: the runtime by itself would
-// keep it for minutes, twice what is in use. And it keeps a burst from leaving much: the holes in
-// a heap count, too, when the runtime decides whether to collect.
+// trim returns memory to the system after a burst. Otherwise the runtime would keep it for minutes, twice the
+// amount in use. trim also limits the memory that a burst leaves: with a memory limit, the holes in the heap
+// count when the runtime decides whether to collect.
 func trim(ctx context.Context) {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
-	limited, tuned := os.Getenv("GOMEMLIMIT") != "", os.Getenv("GOGC") != "" // by the user
+	limited, tuned := os.Getenv("GOMEMLIMIT") != "", os.Getenv("GOGC") != "" // set by the user
 	percent := leastPercent
 	var m memory
 	for {
@@ -59,16 +60,16 @@ func trim(ctx context.Context) {
 	}
 }
 
-// memory is how much the process holds, in bytes.
+// memory is the memory of the process in bytes.
 type memory struct {
-	allocated uint64 // since it began
-	live      uint64 // of the heap, when it was last collected
-	objects   uint64 // of the heap, with what is garbage by now
-	free      uint64 // of the heap, and not given back
-	other     uint64 // beside the heap: stacks, and what the runtime knows of itself
+	allocated uint64 // since the start
+	live      uint64 // of the heap, after the last collection
+	objects   uint64 // of the heap, including garbage
+	free      uint64 // of the heap, not returned to the system
+	other     uint64 // outside the heap: stacks and the runtime's own data
 }
 
-// percent returns the GOGC that has the heap collected at leastHeap, or at twice what is live if that
+// percent returns the GOGC with which the heap is collected at leastHeap or at twice the live heap, whichever
 // is more.
 func (m *memory) percent() int {
 	live := int(max(m.live, 1))
