@@ -170,7 +170,7 @@ func TestOnlyTheServersOwnResponsesAreFinalAfterTheFirstStream(t *testing.T) {
 	}
 }
 
-func TestFinalDecides(t *testing.T) {
+func TestFinalDecidesWhichErrorsEndTheClient(t *testing.T) {
 	leavesNothing(t)
 	s := serve(t, status(404), status(204), status(503))
 	l := listen(s.URL)
@@ -245,7 +245,7 @@ func TestClientAcceptsOnlyEventStreams(t *testing.T) {
 				t.Errorf("Run: %v", err)
 			}
 			if want {
-				l.want(t, "open", "message  ä", "lost: EOF") // whatever charset says
+				l.want(t, "open", "message  ä", "lost: EOF") // the charset is ignored
 			}
 		})
 	}

@@ -227,7 +227,7 @@ func TestAConnOnAResponseWriter(t *testing.T) {
 				t.Errorf("a late Write: %d, %v, want ErrClosed", n, err)
 			}
 
-			resp, c = o.get(t) // and another that the other side closes
+			resp, c = o.get(t) // a stream that the client closes
 			write(t, c, "data: b\n\n")
 			_ = resp.Body.Close()
 			if err := <-o.gone; err != io.EOF {
@@ -239,7 +239,7 @@ func TestAConnOnAResponseWriter(t *testing.T) {
 			}
 			_ = c.Close()
 
-			resp, c = o.get(t) // and one that does not read
+			resp, c = o.get(t) // a client that does not read
 			defer resp.Body.Close()
 			began := make(chan struct{}, 1)
 			ended := stuck(c, began)
@@ -321,13 +321,13 @@ func TestOpenRefusesAWriterThatCannotFlush(t *testing.T) {
 				t.Errorf("Open: %v, want http.ErrNotSupported", err)
 			}
 			if resp.StatusCode != http.StatusNotImplemented || len(body) > 0 {
-				t.Errorf("the handler cannot answer any more: %d with %q", resp.StatusCode, body)
+				t.Errorf("the handler's error response is %d with %q", resp.StatusCode, body)
 			}
 		})
 	}
 }
 
-// compressing is a ResponseWriter that has announced an encoding, and could be hijacked past it.
+// compressing is a ResponseWriter of compressing middleware, whose connection can be hijacked.
 type compressing struct{ http.ResponseWriter }
 
 func (c compressing) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -421,13 +421,13 @@ func TestOpenWritesThroughAWriterThatCannotBeHijacked(t *testing.T) {
 	_ = resp.Body.Close()
 	<-o.gone
 	if !c.Blocking() {
-		t.Error("it is not Blocking")
+		t.Error("Blocking returns false")
 	}
 }
 
-// TestRandomConnsLeaveNothing opens and closes many streams over TLS at random. The server ends some of them
-// while it writes.
-func TestRandomConnsLeaveNothing(t *testing.T) {
+// TestStreamsThatEitherSideClosesLeaveNothing opens many streams over HTTP/2. The server and the client close
+// them in turn, while the server writes.
+func TestStreamsThatEitherSideClosesLeaveNothing(t *testing.T) {
 	leavesNothing(t)
 	o := unstartedOpener(nil)
 	o.EnableHTTP2 = true

@@ -102,7 +102,7 @@ func TestInputOnAStreamIsDropped(t *testing.T) {
 	if len(o.conns) > 0 {
 		t.Error("a second request was served")
 	}
-	p.send("x") // is too much
+	p.send("x") // one byte more than maxEarly
 	if err := <-o.gone; err != io.EOF {
 		t.Errorf("gone: %v", err)
 	}
@@ -125,10 +125,10 @@ func TestAClosedConnectionIsNoticed(t *testing.T) {
 		leave func(*net.TCPConn)
 		why   error
 	}{
-		"close":                  {func(c *net.TCPConn) { _ = c.Close() }, io.EOF},
-		"reset":                  {func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() }, syscall.ECONNRESET},
-		"the end of its sending": {func(c *net.TCPConn) { _ = c.CloseWrite() }, io.EOF},
-		"bytes, and close":       {func(c *net.TCPConn) { _, _ = c.Write([]byte("x")); _ = c.Close() }, io.EOF},
+		"close":               {func(c *net.TCPConn) { _ = c.Close() }, io.EOF},
+		"reset":               {func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() }, syscall.ECONNRESET},
+		"shutdown of sending": {func(c *net.TCPConn) { _ = c.CloseWrite() }, io.EOF},
+		"bytes, and close":    {func(c *net.TCPConn) { _, _ = c.Write([]byte("x")); _ = c.Close() }, io.EOF},
 	} {
 		t.Run(how+"/while it is served", func(t *testing.T) {
 			leavesNothing(t)
@@ -148,7 +148,7 @@ func TestAClosedConnectionIsNoticed(t *testing.T) {
 		t.Run(how+"/before Serve", func(t *testing.T) {
 			leavesNothing(t)
 			c, p := taken(t, poller(t, 0))
-			p.header() // what is left unread would make a close a reset
+			p.header() // unread data would turn the close into a reset
 			test.leave(p.Conn.(*net.TCPConn))
 			settle(t, "the end is not noticed", func() bool {
 				_, err := c.TryWrite(nil)
@@ -162,13 +162,13 @@ func TestAClosedConnectionIsNoticed(t *testing.T) {
 			}
 			_ = c.Close()
 			if len(gone) > 0 {
-				t.Errorf("and again: %v", <-gone)
+				t.Errorf("gone was called again: %v", <-gone)
 			}
 		})
 	}
 }
 
-// taken returns a connection that was taken over and is not served yet.
+// taken returns a hijacked connection that is not served yet, and its client.
 func taken(t testing.TB, p *Poller) (Conn, *peer) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -244,7 +244,7 @@ func TestTryWriteWritesAsMuchAsTheSocketAccepts(t *testing.T) {
 	_, body, _ := bytes.Cut(got, []byte("\r\n\r\n"+hello))
 	want := bytes.Repeat([]byte("0123456789abcdef"), (sent+len(rest))/16+1)[:sent+len(rest)]
 	if !bytes.Equal(body, want) {
-		t.Errorf("%d bytes arrive of %d, or others", len(body), len(want))
+		t.Errorf("received %d bytes, want %d, or the bytes differ", len(body), len(want))
 	}
 }
 
@@ -297,7 +297,7 @@ func TestAnEventForAnEarlierConnectionOfASlotIsDropped(t *testing.T) {
 	if p.conn(stale) != nil {
 		t.Error("an event reaches the next connection of the slot")
 	}
-	_ = first.Close() // again: not the other's
+	_ = first.Close() // must not close the second connection
 	if _, err := second.TryWrite([]byte("x")); err != nil {
 		t.Error(err)
 	}

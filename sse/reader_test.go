@@ -50,7 +50,7 @@ var readerTests = []struct{ promise, stream, want string }{
 	{"nothing", "", ``},
 	{"blank lines alone fire nothing", "\n\n\r\n\r\r\n", ``},
 
-	{"UTF-8 is taken as it is", "data: ä€😀\n\n", `message "" "ä€😀"`},
+	{"UTF-8 is unchanged", "data: ä€😀\n\n", `message "" "ä€😀"`},
 	{"bytes that are not UTF-8 become U+FFFD", "data: a\xffb\xc3\n\n", `message "" "a�b�"`},
 	{"each maximal part of a character becomes one U+FFFD", "data: \xe2\x82|\xf0\x9f\x98|\xed\xa0\x80|\xc0\xaf|\xf4\x90\n\n",
 		`message "" "�|�|���|��|��"`},
@@ -60,7 +60,7 @@ var readerTests = []struct{ promise, stream, want string }{
 	{"format-bom-2: a second one belongs to the field's name", "\uFEFF\uFEFFdata: a\n\ndata: b\n\n", `message "" "b"`},
 	{"a later BOM belongs to the field's name", "data: a\n\uFEFFdata: b\n\n", `message "" "a"`},
 	{"a BOM in data stays", "data: \uFEFFa\n\n", `message "" "\ufeffa"`},
-	{"half a BOM is none", "\xef\xbbdata: a\n\ndata: b\n\n", `message "" "b"`},
+	{"an incomplete BOM is part of the name", "\xef\xbbdata: a\n\ndata: b\n\n", `message "" "b"`},
 	{"a BOM before a comment", "\uFEFF:a\n\n", `comment "a"`},
 	{"a BOM alone", "\uFEFF", ``},
 
@@ -71,7 +71,7 @@ var readerTests = []struct{ promise, stream, want string }{
 	{"CRLF, CR is two ends", "data: a\r\n\rdata: b\r\n\r", `message "" "a"|message "" "b"`},
 	{"CR, CRLF is two ends", "data: a\r\r\ndata: b\r\r\n", `message "" "a"|message "" "b"`},
 	{"LF, CRLF is two ends", "data: a\n\r\ndata: b\n\r\n", `message "" "a"|message "" "b"`},
-	{"other white space ends no line", "data: a\v\f\u0085\u2028b\n\n", `message "" "a\v\f\u0085\u2028b"`},
+	{"other white space does not end a line", "data: a\v\f\u0085\u2028b\n\n", `message "" "a\v\f\u0085\u2028b"`},
 
 	{"format-comments", "data:1\r:\x00\n:\r\ndata:2\n:data:3\rdata:4\n\n",
 		`comment "\x00"|comment ""|comment "data:3"|message "" "1\n2\n4"`},
@@ -94,13 +94,13 @@ var readerTests = []struct{ promise, stream, want string }{
 	{"format-field-event: a type is for one event", "event:test\ndata:x\n\ndata:x\n\n", `test "" "x"|message "" "x"`},
 	{"format-field-event-empty: no type is message", "event: \ndata:data\n\n", `message "" "data"`},
 	{"the last type counts", "event: a\nevent: b\ndata\n\n", `b "" ""`},
-	{"the last type counts, if it is empty too", "event: a\nevent\ndata\n\n", `message "" ""`},
+	{"the last type counts even if it is empty", "event: a\nevent\ndata\n\n", `message "" ""`},
 	{"a type without data fires nothing and is forgotten", "event: a\n\ndata: b\n\n", `message "" "b"`},
 
 	{"format-field-id: an id stays", "id: 1\ndata: a\n\ndata: b\n\n", `message "1" "a"|message "1" "b"`},
 	{"an empty id resets it", "id: 1\ndata: a\n\nid\ndata: b\n\n", `message "1" "a"|message "" "b"`},
 	{"an id without data fires nothing and counts", "id: 1\n\ndata: a\n\n", `id "1"|message "1" "a"`},
-	{"the same id again tells nothing new", "id: 1\n\nid: 1\n\nid: 2\n\n", `id "1"|id "2"`},
+	{"the same id again gives no item", "id: 1\n\nid: 1\n\nid: 2\n\n", `id "1"|id "2"`},
 	{"the last id counts", "id: 1\nid: 2\ndata\n\n", `message "2" ""`},
 	{"format-field-id-null: an id with NUL is ignored", "id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n", `message "1" "a"|message "1" "b"`},
 	{"an id may be blanks and colons", "id:  a: b \ndata\n\n", `message " a: b " ""`},
@@ -110,12 +110,12 @@ var readerTests = []struct{ promise, stream, want string }{
 		`retry 3s|message "" "x"`},
 	{"format-field-retry-empty", "retry\nretry:\ndata:x\n\n", `message "" "x"`},
 	{"retry needs no event around it", "retry: 0\n", `retry 0s`},
-	{"digits are ASCII's", "retry: ١\n\n", ``},
-	{"too long a retry is as long as there is", "retry: 99999999999999999999999\n", `retry 2562047h47m16.854s`},
+	{"only ASCII digits count", "retry: ١\n\n", ``},
+	{"a retry that is too long becomes the longest duration", "retry: 99999999999999999999999\n", `retry 2562047h47m16.854s`},
 
-	{"format-data-before-final-empty-line: what the end cuts short is dropped", "id: 1\nretry:1000\ndata:x\n\nid: 2\ndata: y\n",
+	{"format-data-before-final-empty-line: an incomplete event is dropped", "id: 1\nretry:1000\ndata:x\n\nid: 2\ndata: y\n",
 		`retry 1s|message "1" "x"`},
-	{"a line that the end cuts short is dropped", "data: a\n\n: a", `message "" "a"`},
+	{"an incomplete line is dropped", "data: a\n\n: a", `message "" "a"`},
 }
 
 func TestReader(t *testing.T) {
