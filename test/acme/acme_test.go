@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// get makes a request, and fails unless it is answered.
+// get makes a request. The test fails if there is no answer.
 func get(t *testing.T, c *http.Client, method, url string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequest(method, url, strings.NewReader("a message"))
@@ -28,7 +28,7 @@ func get(t *testing.T, c *http.Client, method, url string) *http.Response {
 	return resp
 }
 
-// serves fails unless a hub serves HTTP/2 with a certificate of the ACME server.
+// serves checks that the hub serves HTTP/2 with a certificate of the ACME server.
 func serves(t *testing.T, s *server, port int) {
 	t.Helper()
 	resp := get(t, client(t, port, s.roots), "POST", "https://"+domain+"/v1/groups/foo")
@@ -42,7 +42,7 @@ func TestTLSALPN01(t *testing.T) {
 	s := pebble(t, freePort(t), port)
 	dir := filepath.Join(t.TempDir(), "certificates")
 	logged, end := run(t, port, watchbox.WithACME(s.acme(dir)))
-	serves(t, s, port) // the first client may come before the certificate
+	serves(t, s, port) // the first client may connect before the certificate has arrived
 	logged.waitFor(t, "the certificate is there")
 	if _, err := tls.Dial("tcp", at(port), &tls.Config{RootCAs: s.roots, ServerName: "other.example.org"}); err == nil {
 		t.Error("there is a certificate for another name")
@@ -63,13 +63,13 @@ func TestTLSALPN01(t *testing.T) {
 
 func TestHTTP01(t *testing.T) {
 	port, httpPort := freePort(t), freePort(t)
-	s := pebble(t, httpPort, freePort(t)) // nobody answers TLS-ALPN-01
+	s := pebble(t, httpPort, freePort(t)) // no server answers TLS-ALPN-01
 	logged, _ := run(t, port, watchbox.WithACME(s.acme(t.TempDir())), watchbox.WithHTTPRedirect(at(httpPort)))
 	logged.waitFor(t, "the certificate is there")
 	serves(t, s, port)
 }
 
-func TestTheCertificatesAreInTheDataDirectory(t *testing.T) {
+func TestCertificatesAreStoredInTheDataDirectory(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
 	s := pebble(t, freePort(t), port)
 	a := s.acme("")
@@ -93,7 +93,7 @@ func TestAFailedChallengeIsLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestAnACMEServerThatIsNotTrustedIsLogged(t *testing.T) {
+func TestAnUntrustedACMEServerIsLogged(t *testing.T) {
 	port := freePort(t)
 	s := pebble(t, freePort(t), port)
 	a := s.acme(t.TempDir())

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"),
 		goleak.IgnoreAnyFunction("golang.org/x/crypto/acme/autocert.(*Manager).deactivatePendingAuthz"),
-		goleak.IgnoreAnyFunction("github.com/watchbox-go/watchbox/internal/listen.(*orders).begin")) // they may wait for seconds
+		goleak.IgnoreAnyFunction("github.com/watchbox-go/watchbox/internal/listen.(*orders).begin")) // these may wait for seconds
 }
 
 const (
@@ -56,7 +56,7 @@ const (
 	domain = "hub.example.org"
 )
 
-// freePort returns a port of host that nobody listens on.
+// freePort returns a port of host without a listener.
 func freePort(t *testing.T) int {
 	t.Helper()
 	ln, err := net.Listen("tcp", host+":0")
@@ -73,7 +73,7 @@ func at(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 type server struct {
 	*httptest.Server
 	caFile string         // its own certificate
-	roots  *x509.CertPool // trusts the certificates that it gives
+	roots  *x509.CertPool // trusts the certificates that it issues
 }
 
 // pebble starts an ACME server.
@@ -99,7 +99,7 @@ func (s *server) acme(dir string) watchbox.ACME {
 	return watchbox.ACME{Domains: []string{domain}, Email: "admin@example.org", Dir: dir, URL: s.URL + wfe.DirectoryPath, CAFile: s.caFile}
 }
 
-// resolver starts a DNS server that says that every name is host, and returns its address.
+// resolver starts a DNS server that resolves every name to host, and returns its address.
 func resolver(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -124,7 +124,7 @@ func resolver(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// run has a hub run until end or the end of the test. It returns the hub's log.
+// run runs a hub until end is called or the test ends. It returns the hub's log.
 func run(t *testing.T, port int, opts ...watchbox.Option) (logged *buffer, end func()) {
 	t.Helper()
 	logged = new(buffer)
@@ -153,7 +153,7 @@ func run(t *testing.T, port int, opts ...watchbox.Option) (logged *buffer, end f
 	return logged, end
 }
 
-// client returns a client that finds each name at a port of host and trusts roots.
+// client returns a client that connects to a port of host for every name, and trusts roots.
 func client(t *testing.T, port int, roots *x509.CertPool) *http.Client {
 	tr := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true,
@@ -192,7 +192,7 @@ func (s *buffer) waitFor(t *testing.T, text string) {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("the log does not say %q:\n%s", text, s.String())
+			t.Fatalf("the log does not contain %q:\n%s", text, s.String())
 		}
 	}
 }

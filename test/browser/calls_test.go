@@ -34,7 +34,7 @@ func TestJoinLeavePublishSend(t *testing.T) {
 		await wb.publish("home/kitchen", [1, null], { event: "tick", ttl: 60000 });
 		await wb.publish("home/kitchen", new Uint8Array([0, 255, 128]));
 		await wb.publish("home/a b%%2F?", "");`)
-	p.until("t.heard.length === 5") // what has not arrived when a group is left is not delivered
+	p.until("t.heard.length === 5") // messages that arrive after a leave are not delivered
 	p.do(`await wb.join("other", t.hear); sub.leave(); await wb.publish("home/kitchen", "gone"); await wb.publish("other", "end")`)
 	p.until("t.heard.at(-1) === 'end'")
 	var got []any
@@ -48,13 +48,13 @@ func TestJoinLeavePublishSend(t *testing.T) {
 		"end",
 	}
 	if text(got) != text(want) {
-		t.Errorf("heard %s\nwant  %s", text(got), text(want))
+		t.Errorf("received %s\nwant     %s", text(got), text(want))
 	}
 
 	p.do(`await wb.send("for the program"); await wb.sendTo(wb.uid, "for me")`)
-	p.told("direct", `"for me"`)
+	p.receivedEvents("direct", `"for me"`)
 	if m := receive(t, heard); m.Text() != "for the program" {
-		t.Errorf("the program heard %q", m.Text())
+		t.Errorf("the program received %q", m.Text())
 	}
 }
 
@@ -72,11 +72,11 @@ func TestASecondJoinOfAGroupGetsTheRetainedMessage(t *testing.T) {
 	var got []string
 	p.eval(&got, "return t.heard")
 	if want := []string{"first kept", "second kept", "first end", "second end"}; !slices.Equal(got, want) {
-		t.Errorf("heard %q, want %q", got, want)
+		t.Errorf("received %q, want %q", got, want)
 	}
 }
 
-func TestLeavingAllIsIdleAndJoiningBeginsAnew(t *testing.T) {
+func TestLeavingAllGroupsGoesIdleAndTheNextJoinStartsAnew(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	p := test(t, s.url(), "/")
@@ -85,19 +85,19 @@ func TestLeavingAllIsIdleAndJoiningBeginsAnew(t *testing.T) {
 	s.publish("a", 1)
 	p.do(`await wb.join("a", t.hear)`)
 	s.publish("a", 2)
-	p.heard(2)
-	p.told("disconnect")
-	p.told("gap")
+	p.receivedMessages(2)
+	p.receivedEvents("disconnect")
+	p.receivedEvents("gap")
 }
 
-func TestOneCallbackThatThrowsDoesNotHarmAnother(t *testing.T) {
+func TestACallbackThatThrowsDoesNotStopOthers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	p := test(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox();
 		await Promise.all([wb.join("a", () => { throw new Error("of the page") }), wb.join("#", t.hear)])`)
 	s.publish("a", 1, 2)
-	p.heard(1, 2)
+	p.receivedMessages(1, 2)
 	if said := strings.Join(p.said(), "\n"); strings.Count(said, "of the page") != 2 {
 		t.Errorf("the console has %q", said)
 	}
@@ -124,12 +124,12 @@ func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
 			p.do("%s", c.end)
 			receive(t, gone)
 			s.publish("wills", "end")
-			other.heard(c.want...)
+			other.receivedMessages(c.want...)
 		})
 	}
 }
 
-// around returns a wrap in which f may answer requests before the hub.
+// around returns a wrapper in which f may answer a request instead of the hub.
 func around(f func(w http.ResponseWriter, r *http.Request, hub http.Handler) bool) func(http.Handler) http.Handler {
 	return func(hub http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -142,7 +142,7 @@ func around(f func(w http.ResponseWriter, r *http.Request, hub http.Handler) boo
 
 func isStream(r *http.Request) bool { return r.URL.Path == "/v1/events" }
 
-func TestAPublishIsRepeatedAfterALostAnswerAndAppendedOnce(t *testing.T) {
+func TestAPublishIsRetriedAfterALostAnswerAndAppendedOnce(t *testing.T) {
 	t.Parallel()
 	var posts atomic.Int32
 	s := serve(t, &server{wrap: around(func(_ http.ResponseWriter, r *http.Request, hub http.Handler) bool {
@@ -154,13 +154,13 @@ func TestAPublishIsRepeatedAfterALostAnswerAndAppendedOnce(t *testing.T) {
 	})})
 	p := test(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.publish("a", 1); await wb.publish("a", 2)`)
-	p.heard(1, 2)
+	p.receivedMessages(1, 2)
 	if n := posts.Load(); n < 4 {
 		t.Errorf("%d POSTs: none was repeated", n)
 	}
 }
 
-func TestATokenTravelsInAHeaderAndIsRenewed(t *testing.T) {
+func TestATokenIsSentInAHeaderAndRenewed(t *testing.T) {
 	t.Parallel()
 	var good atomic.Value
 	good.Store("Bearer 1")
@@ -180,14 +180,14 @@ func TestATokenTravelsInAHeaderAndIsRenewed(t *testing.T) {
 		await wb.publish("a", 1)`)
 	good.Store("Bearer 2")
 	net.cut()
-	p.told("closed", "401")
+	p.receivedEvents("closed", "401")
 	p.do(`
 		window.asked = 0;
 		window.wb = t.watchbox({ token: () => String(++asked) });
 		await wb.join("a", t.hear);
 		await wb.publish("a", 2).catch(() => {});`)
 	s.publish("a", 3)
-	p.heard(1, 3) // 2 came with a token that was too new
+	p.receivedMessages(1, 3) // 2 came with a token that was too new
 }
 
 func TestFinalAnswersCloseTheClient(t *testing.T) {
@@ -213,16 +213,16 @@ func TestFinalAnswersCloseTheClient(t *testing.T) {
 				if text(got) != text([]any{status, "closed", true}) {
 					t.Errorf("got %s", text(got))
 				}
-				p.told("closed", text(status))
-				if n := asked.Load(); n > 2 { // an EventSource does not hear why
-					t.Errorf("it asked %d times", n)
+				p.receivedEvents("closed", text(status))
+				if n := asked.Load(); n > 2 { // an EventSource does not see the status
+					t.Errorf("the client made %d requests, want at most 2", n)
 				}
 			})
 		}
 	}
 }
 
-func TestOneFilterThatIsRefusedDoesNotHarmTheOthers(t *testing.T) {
+func TestARefusedFilterDoesNotAffectTheOthers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	p := test(t, s.url(), "/")
@@ -236,7 +236,7 @@ func TestOneFilterThatIsRefusedDoesNotHarmTheOthers(t *testing.T) {
 	}
 	s.publish("a", 1)
 	s.publish("b", 2)
-	p.heard(1, 2)
+	p.receivedMessages(1, 2)
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
@@ -257,7 +257,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	p := test(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox({ maxDelay: 10 }); await wb.join("a", t.hear)`)
 	if first, second := receive(t, times), receive(t, times); second.Sub(first) < time.Second {
-		t.Errorf("it came back after %v", second.Sub(first))
+		t.Errorf("the client reconnected after %v", second.Sub(first))
 	}
 }
 
@@ -267,15 +267,15 @@ func TestAKickedSessionDoesNotReconnect(t *testing.T) {
 	p := test(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear);
 		await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
-	p.told("closed", "kicked")
-	p.told("disconnect", "kicked")
+	p.receivedEvents("closed", "kicked")
+	p.receivedEvents("disconnect", "kicked")
 	if got := s.sessions(); len(got) != 0 {
 		t.Errorf("there are sessions: %v", got)
 	}
 }
 
 // The bytes of a stream may be cut anywhere, and its lines may end in CR, LF or both.
-func TestAStreamIsParsedHoweverItIsCut(t *testing.T) {
+func TestAStreamIsParsedInPiecesOfAnySize(t *testing.T) {
 	t.Parallel()
 	stream := "\ufeffretry: 5\r\nevent:session\rid: x-1\ndata: {\"uid\":\"u\",\r\ndata:\"heartbeat\":\"1m0s\"}\r\n\r\n" +
 		": comment\n\nid: x-2\n\n" +
@@ -306,10 +306,10 @@ func TestAStreamIsParsedHoweverItIsCut(t *testing.T) {
 		})})
 		p := test(t, s.url(), "/")
 		p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
-		p.told("closed", "204")
-		p.heard("é 😀", 4, 5)
+		p.receivedEvents("closed", "204")
+		p.receivedMessages("é 😀", 4, 5)
 		if id := receive(t, last); id != "x-3" && id != "x-5" {
-			t.Errorf("it comes back with %q", id)
+			t.Errorf("the client reconnects with the id %q", id)
 		}
 	}
 }
@@ -327,11 +327,11 @@ func TestAClientWaitsForAHubThatIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.until("t.heard.includes(2)")
-	p.told("open", "uid")
-	p.told("disconnect")
+	p.receivedEvents("open", "uid")
+	p.receivedEvents("disconnect")
 }
 
-func TestTheNetworkBeingBackEndsAWait(t *testing.T) {
+func TestTheEventOnlineEndsAWait(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	net := through(t, s.addr)
@@ -339,11 +339,11 @@ func TestTheNetworkBeingBackEndsAWait(t *testing.T) {
 	p.do(`window.wb = t.watchbox({ maxDelay: 1e6 }); await wb.join("a", t.hear); Math.random = () => 100`)
 	net.refuse(true)
 	net.cut()
-	p.told("disconnect", "")
+	p.receivedEvents("disconnect", "")
 	net.refuse(false)
 	s.publish("a", 1)
 	p.do(`dispatchEvent(new Event("online"))`)
-	p.heard(1)
+	p.receivedMessages(1)
 }
 
 func TestThePageAfterARefusalResumes(t *testing.T) {
@@ -360,13 +360,13 @@ func TestThePageAfterARefusalResumes(t *testing.T) {
 	p := test(t, net.url(), "/")
 	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
 	s.publish("a", 1)
-	p.heard(1)
+	p.receivedMessages(1)
 	shut.Store(true)
 	net.cut()
-	p.told("closed", "401")
+	p.receivedEvents("closed", "401")
 	s.publish("a", 2)
 	shut.Store(false)
 	p.run(chromedp.Reload())
 	p.ready().do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
-	p.heard(2)
+	p.receivedMessages(2)
 }

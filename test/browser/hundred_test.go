@@ -10,10 +10,10 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestAHundredOfAKindSurviveTenRestarts has a hundred clients in one page. They use twenty addresses of
+// TestAHundredClientsOfEachKindSurviveTenRestarts runs a hundred clients in one page. They use twenty addresses of
 // the same hub, because a browser opens at most six connections to each. The network is cut and refuses connections
 // for a while, which looks to the clients like a server that restarts with the same log.
-func TestAHundredOfAKindSurviveTenRestarts(t *testing.T) {
+func TestAHundredClientsOfEachKindSurviveTenRestarts(t *testing.T) {
 	for kind, script := range map[string]string{
 		"EventSource": `new EventSource(address + "v1/groups/room?since=all").onmessage = (event) => list.push(JSON.parse(event.data).msg)`,
 		"watchbox.js": `new Watchbox(address, { name: "client " + i, since: "all", maxDelay: 200 }).join("room", (m) => list.push(m.msg))`,
@@ -28,7 +28,7 @@ func TestAHundredOfAKindSurviveTenRestarts(t *testing.T) {
 			origin := fmt.Sprint("http://127.0.0.1:", port)
 			s := serve(t, &server{
 				opts: []watchbox.Option{watchbox.WithRetry(20 * time.Millisecond), watchbox.WithAllowOrigin(origin)},
-				wrap: func(hub http.Handler) http.Handler { // with a page that may connect to wherever it wants
+				wrap: func(hub http.Handler) http.Handler { // with a page that may connect to any address
 					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						if r.URL.Path == "/free" {
 							w.Header().Set("Content-Type", "text/html")
@@ -69,11 +69,11 @@ func TestAHundredOfAKindSurviveTenRestarts(t *testing.T) {
 			var streams int
 			p.eval(&streams, `return Number((await (await fetch("/metrics")).text()).match(/\nwatchbox_streams_opened_total (\d+)/)[1])`)
 			if streams < 1100 {
-				t.Errorf("%d streams were opened: not all were cut off each time", streams)
+				t.Errorf("%d streams were opened, too few for all clients to have reconnected each time", streams)
 			}
 			var wrong [][]int
 			if p.eval(&wrong, `return got.filter((list) => list.length !== %d || list.some((m, i) => m !== i))`, n); len(wrong) > 0 {
-				t.Errorf("%d of 100 did not hear 0 to %d, each once and in order: %v", len(wrong), n-1, wrong[0])
+				t.Errorf("%d of 100 did not receive 0 to %d, each once and in order: %v", len(wrong), n-1, wrong[0])
 			}
 		})
 	}

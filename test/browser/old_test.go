@@ -15,7 +15,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestWatchboxJSWorksInTheOldestBrowsers removes what browsers have added since Chrome 85.
+// TestWatchboxJSWorksInTheOldestBrowsers removes the features that browsers have added since Chrome 85.
 func TestWatchboxJSWorksInTheOldestBrowsers(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]string{
@@ -40,20 +40,20 @@ func TestWatchboxJSWorksInTheOldestBrowsers(t *testing.T) {
 				await wb.publishBatch([{ group: "a", msg: 3 }, { group: "b", msg: "ü" }]);
 				await wb.setWill("wills", "gone");
 				await wb.clearWill();`, options)
-			p.heard(1, 3, "ü")
+			p.receivedMessages(1, 3, "ü")
 			net.cut()
 			s.publish("b", 4)
-			p.heard(1, 3, "ü", 4)
+			p.receivedMessages(1, 3, "ü", 4)
 			p.again(address, func() { s.publish("a", 5) })
 			p.do(`window.wb = t.watchbox(%s); await Promise.all([wb.join("a", t.hear), wb.join("b", t.hear)])`, options)
-			p.heard(5)
+			p.receivedMessages(5)
 			p.do(`await wb.close(); const error = await wb.join("a", t.hear).catch((e) => e.name); if (error !== "AbortError") throw new Error(error)`)
 		})
 	}
 }
 
-// A group may have the name of a member of every JavaScript object, such as constructor.
-func TestGroupsNamedAsMembersOfObjects(t *testing.T) {
+// A group may have the name of a property of every JavaScript object, such as constructor.
+func TestGroupsNamedAsObjectProperties(t *testing.T) {
 	t.Parallel()
 	for _, options := range []string{"{}", "{ shared: true }"} {
 		t.Run(options, func(t *testing.T) {
@@ -68,18 +68,18 @@ func TestGroupsNamedAsMembersOfObjects(t *testing.T) {
 			p.do("%s", join)
 			s.publish("__proto__", json.RawMessage(`{"__proto__":{"polluted":true},"constructor":2}`))
 			s.publish("toString", 3)
-			p.heard(`constructor {"__proto__":1}`, `__proto__ {"__proto__":{"polluted":true},"constructor":2}`, "toString 3")
+			p.receivedMessages(`constructor {"__proto__":1}`, `__proto__ {"__proto__":{"polluted":true},"constructor":2}`, "toString 3")
 			p.again(s.url()+testPage+"/", func() { s.publish("hasOwnProperty/__proto__", 4); s.publish("constructor", 5) })
 			p.do("%s", join)
 			p.until("t.heard.length >= 2")
 			p.do(`if ({}.polluted !== undefined) throw new Error("Object.prototype was changed");
 				if (t.heard.slice().sort().join() !== "constructor 5,hasOwnProperty/__proto__ 4") throw new Error(t.heard.join())`)
-			p.told("gap")
+			p.receivedEvents("gap")
 		})
 	}
 }
 
-// foreign has answers that do not come from a hub.
+// foreign has answers from servers other than a hub.
 var foreign = map[string]http.HandlerFunc{
 	"404 page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such site", http.StatusNotFound) },
 	"200 page": func(w http.ResponseWriter, _ *http.Request) {
@@ -96,7 +96,7 @@ var foreign = map[string]http.HandlerFunc{
 	},
 }
 
-func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
+func TestForeignAnswersAreTemporaryAfterTheHubHasAnswered(t *testing.T) {
 	for name, answer := range foreign {
 		for _, kind := range []string{"watchbox.js", "watchbox.js by EventSource", "watchbox.js shared"} {
 			t.Run(name+" "+kind, func(t *testing.T) {
@@ -127,16 +127,16 @@ func TestAnswersThatAreNotTheHubsAreTemporaryOnceItHasAnswered(t *testing.T) {
 				}
 				away.Store(false)
 				p.do("await published")
-				p.heard(1)
-				p.told("closed")
-				p.told("disconnect", "")
+				p.receivedMessages(1)
+				p.receivedEvents("closed")
+				p.receivedEvents("disconnect", "")
 			})
 		}
 	}
 }
 
-// Each call is made again until the hub has answered it.
-func TestNoCallTakesJSONThatIsNotAHubs(t *testing.T) {
+// Each call is retried until the hub answers it.
+func TestNoCallAcceptsJSONThatIsNotAHubs(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex // guards asked
 	asked := map[string]int{}
@@ -238,9 +238,9 @@ func TestSecretsDoNotFollowARedirect(t *testing.T) {
 	}
 }
 
-// A stream without a session event is asked for again after half a minute, whatever else it brings. The test turns
+// A stream without a session event is requested again after half a minute, even if other data arrives. The test turns
 // the page's clock forward instead of waiting.
-func TestAStreamThatDoesNotOpenIsAskedForAgain(t *testing.T) {
+func TestAStreamThatDoesNotOpenIsRequestedAgain(t *testing.T) {
 	for stage, begin := range map[string]string{
 		"no header": "", "no event": ":\n", "half an event": "event: session\nid: x-1\ndata: {",
 	} {
@@ -276,12 +276,12 @@ func TestAStreamThatDoesNotOpenIsAskedForAgain(t *testing.T) {
 			receive(t, stalled)
 			p.do("skip(31_000); await joined")
 			s.publish("a", 1)
-			p.heard(1)
+			p.receivedMessages(1)
 		})
 	}
 }
 
-func TestBatchesRetainedValuesAndWillsThatStay(t *testing.T) {
+func TestBatchesRetainedMessagesAndRetainedWills(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(200 * time.Millisecond)}})
 	gone := make(chan bool, 2)

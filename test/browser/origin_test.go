@@ -68,6 +68,6 @@ func TestAPageOfAnotherOriginUsesATokenAndCookies(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	if len(cookies) == 0 || cookies[0] != "mine" {
-		t.Errorf("the hub was sent the cookies %q", cookies)
+		t.Errorf("the hub received the cookies %q", cookies)
 	}
 }

@@ -71,7 +71,7 @@ func attach(t *testing.T, window cdp.BrowserContextID, opt chromedp.ContextOptio
 	t.Cleanup(cancel)
 	p := &page{t: t, ctx: ctx, window: window, cancel: cancel}
 	chromedp.ListenTarget(ctx, p.hear)
-	if err := chromedp.Run(ctx); err != nil { // the first has no timeout: what ends it would end the tab
+	if err := chromedp.Run(ctx); err != nil { // without a timeout, which would end the tab
 		t.Fatal(err)
 	}
 	return p
@@ -93,7 +93,7 @@ func (p *page) ready() *page {
 	return p
 }
 
-// again leaves the page, calls between, and reloads the page.
+// again leaves the page, calls between, and opens the page again.
 func (p *page) again(address string, between func()) {
 	p.t.Helper()
 	p.run(chromedp.Navigate("about:blank"))
@@ -188,25 +188,25 @@ func (p *page) state() string {
 	return fmt.Sprint(s, err, "\nconsole: ", strings.Join(p.said(), "\n"))
 }
 
-// heard waits for messages and compares their payloads with want.
-func (p *page) heard(want ...any) {
+// receivedMessages waits for messages and compares their payloads with want.
+func (p *page) receivedMessages(want ...any) {
 	p.t.Helper()
 	p.until("t.heard.length >= %d", len(want))
 	var got []any
 	p.eval(&got, "return t.heard")
 	if text(got) != text(append([]any{}, want...)) {
-		p.t.Errorf("heard %s\nwant %s\n%s", text(got), text(want), p.state())
+		p.t.Errorf("received %s\nwant %s\n%s", text(got), text(want), p.state())
 	}
 }
 
-// told waits for events of one type and compares them with want, each of which is a part of one event.
-func (p *page) told(event string, want ...string) {
+// receivedEvents waits for events of one type. Each must contain the text in want at its place.
+func (p *page) receivedEvents(event string, want ...string) {
 	p.t.Helper()
 	p.until("t.count(%q) >= %d", event, len(want))
 	var got []json.RawMessage
 	p.eval(&got, "return t.events.filter(([type]) => type === %q)", event)
 	if len(got) != len(want) {
-		p.t.Errorf("%d of %s, want %d\n%s", len(got), event, len(want), p.state())
+		p.t.Errorf("%d events %s, want %d\n%s", len(got), event, len(want), p.state())
 		return
 	}
 	for i, w := range want {

@@ -14,7 +14,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// listen listens to a filter on the start page, which it opens.
+// listen opens the start page and listens to a filter there.
 func listen(t *testing.T, address, filter string) *page {
 	t.Helper()
 	p := open(t, address)
@@ -61,7 +61,7 @@ func TestTheStartPageShowsARefusalInAnOldBrowser(t *testing.T) {
 	p.until("document.querySelector('#state').dataset.state === 'closed'")
 }
 
-func TestTheContentOfAMessageStaysText(t *testing.T) {
+func TestAMessageIsShownAsText(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	p := listen(t, s.url()+"/", "#")
@@ -72,12 +72,12 @@ func TestTheContentOfAMessageStaysText(t *testing.T) {
 	p.eval(&got, `const log = document.querySelector("#log");
 		return [window.pwned ?? null, log.querySelectorAll("img, script, b").length, log.textContent.split(%q).length - 1,
 			log.textContent.split("<img src=x onerror=window.pwned=1>").length - 1]`, attack)
-	if want := []any{nil, 0, 2, 3}; text(got) != text(want) { // in the object it is escaped, as JSON has it
+	if want := []any{nil, 0, 2, 3}; text(got) != text(want) { // as part of an object it is escaped, in JSON
 		t.Errorf("got %s, want %s", text(got), text(want))
 	}
 }
 
-func TestTheExampleOfTheREADMERuns(t *testing.T) {
+func TestTheREADMEExampleRuns(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -131,7 +131,7 @@ func TestAPageOfAnotherOriginIsRefused(t *testing.T) {
 	if text(got) != text(want) {
 		t.Errorf("got  %s\nwant %s", text(got), text(want))
 	}
-	// The page cannot read an opaque answer. The hub must not have done anything, either.
+	// The page cannot read an opaque answer. The request must not have had an effect, either.
 	own := test(t, s.url(), "/")
 	var history string
 	own.eval(&history, `return (await fetch("/v1/history/%%23")).text()`)
@@ -139,11 +139,11 @@ func TestAPageOfAnotherOriginIsRefused(t *testing.T) {
 		t.Errorf("the history is %s", history)
 	}
 	if n := len(heard); n != 0 {
-		t.Errorf("%d sessions have begun", n)
+		t.Errorf("%d sessions were created", n)
 	}
 }
 
-func TestAnOriginThatIsAllowedUsesTheClientFromTheHub(t *testing.T) {
+func TestAPageOfAnAllowedOriginUsesWatchboxJSFromTheHub(t *testing.T) {
 	t.Parallel()
 	other := elsewhere(t)
 	s := serve(t, &server{mount: "/hub", opts: []watchbox.Option{watchbox.WithAllowOrigin(other.URL)}})
@@ -156,8 +156,8 @@ func TestAnOriginThatIsAllowedUsesTheClientFromTheHub(t *testing.T) {
 		await wb.join("a", (m) => t.heard.push(m.msg));
 		await wb.join("b", (m) => t.heard.push(m.msg));
 		await wb.publish("b", 1);`, net.url())
-	p.heard(1)
-	net.cut() // the header Last-Event-ID is asked for beforehand, and allowed
+	p.receivedMessages(1)
+	net.cut() // the preflight request asks for the header Last-Event-ID, and the hub allows it
 	s.publish("a", 2)
-	p.heard(1, 2)
+	p.receivedMessages(1, 2)
 }

@@ -18,7 +18,7 @@ type proxy struct {
 	conns  map[net.Conn]*line
 	closed bool
 	down   bool      // new connections are refused
-	seen   chan bool // closed when what was waited for has passed to the page
+	seen   chan bool // closed when the awaited text has passed to the page
 	want   string
 }
 
@@ -95,7 +95,7 @@ func (p *proxy) add(l *line, conns ...net.Conn) bool {
 }
 
 func (l *line) copy(to, from net.Conn) {
-	_, _ = io.Copy(gate{l, to}, from) // it ends as it ends
+	_, _ = io.Copy(gate{l, to}, from) // its error does not matter
 	_, _ = to.Close(), from.Close()
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
@@ -153,7 +153,7 @@ func (p *proxy) end() {
 	}
 }
 
-// die makes all connections dead: they stay open, and their data is lost.
+// die makes all connections dead: they stay open, but their data is lost.
 func (p *proxy) die() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,14 +34,14 @@ func eachKind(t *testing.T, f func(t *testing.T, kind, listen string)) {
 	}
 }
 
-func TestARestartedServerIsOneGapAndThenAllItsMessages(t *testing.T) {
+func TestARestartedServerCausesOneGapAndThenSendsAllItsMessages(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind, listen string) {
 		s := serve(t, &server{})
 		p := test(t, s.url(), "/")
 		p.do("%s", listen)
 		s.publish("a", 1, 2)
 		s.publish("b/c", 3)
-		p.heard(1, 2, 3)
+		p.receivedMessages(1, 2, 3)
 		s.stop()
 		if own(kind) {
 			p.until("t.events.filter(([type, d]) => type === 'state' && d.state === 'waiting').length >= 3")
@@ -53,13 +53,13 @@ func TestARestartedServerIsOneGapAndThenAllItsMessages(t *testing.T) {
 		s.publish("b", 5)
 		s.publish("other", 6)
 		s.publish("b/c", 7)
-		p.heard(1, 2, 3, 4, 5, 7)
-		p.told("gap", `"epoch"`, `"epoch"`) // of each filter, once
+		p.receivedMessages(1, 2, 3, 4, 5, 7)
+		p.receivedEvents("gap", `"epoch"`, `"epoch"`) // of each filter, once
 		if own(kind) {
-			p.told("disconnect", "") // per loss, not per attempt
-			p.told("reconnect", "uid")
-			p.told("open", "uid")
-			p.told("closed")
+			p.receivedEvents("disconnect", "") // per loss, not per attempt
+			p.receivedEvents("reconnect", "uid")
+			p.receivedEvents("open", "uid")
+			p.receivedEvents("closed")
 		}
 	})
 }
@@ -71,25 +71,25 @@ func TestACutNetworkLosesAndRepeatsNothing(t *testing.T) {
 		p := test(t, net.url(), "/")
 		p.do("%s", listen)
 		s.publish("a", 1)
-		p.heard(1)
+		p.receivedMessages(1)
 		net.refuse(true)
 		net.cut()
 		s.publish("b", 2)
 		s.publish("a", 3)
 		s.publish("c", 4)
 		net.refuse(false)
-		p.heard(1, 2, 3)
+		p.receivedMessages(1, 2, 3)
 		s.publish("a", 5)
-		p.heard(1, 2, 3, 5)
-		p.told("gap")
+		p.receivedMessages(1, 2, 3, 5)
+		p.receivedEvents("gap")
 		if own(kind) {
-			p.told("disconnect", "")
-			p.told("reconnect", "")
+			p.receivedEvents("disconnect", "")
+			p.receivedEvents("reconnect", "")
 		}
 	})
 }
 
-func TestTenThousandMessagesComeOnceAndInOrderThoughTheNetworkIsCutNowAndThen(t *testing.T) {
+func TestTenThousandMessagesArriveOnceAndInOrderOverANetworkThatIsCut(t *testing.T) {
 	const all, blocks = 10_000, 8
 	eachKind(t, func(t *testing.T, _, listen string) {
 		s := serve(t, &server{})
@@ -111,39 +111,39 @@ func TestTenThousandMessagesComeOnceAndInOrderThoughTheNetworkIsCutNowAndThen(t 
 		}
 		p.until("t.heard.length >= %d", all)
 		p.until("t.heard.length === %d && t.heard.every((n, i) => n === i)", all)
-		p.told("gap")
+		p.receivedEvents("gap")
 	})
 }
 
 func TestAReloadedPageResumes(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind, listen string) {
 		if !own(kind) {
-			return // a page that uses EventSource itself has to keep the id itself
+			return // an EventSource in a reloaded page starts anew
 		}
 		s := serve(t, &server{mount: "/hub/"})
 		address := s.url() + testPage + "/hub/"
 		p := test(t, s.url(), "/hub/")
 		p.do("%s", listen)
 		s.publish("a", 1)
-		p.heard(1)
+		p.receivedMessages(1)
 		var before, after string
 		p.eval(&before, "return wb.uid")
 
 		p.again(address, func() { s.publish("b", 2, 3) })
 		s.publish("a", 4)
 		p.do("%s", listen)
-		p.heard(2, 3, 4)
+		p.receivedMessages(2, 3, 4)
 		p.eval(&after, "return wb.uid")
 		if before != after || before == "" {
-			t.Errorf("it was %q, and is %q", before, after)
+			t.Errorf("the uid was %q before the reload, and is %q", before, after)
 		}
 
 		p.run(chromedp.Reload())
 		p.ready()
 		p.do("%s", listen)
 		s.publish("a", 5)
-		p.heard(5)
-		p.told("gap")
+		p.receivedMessages(5)
+		p.receivedEvents("gap")
 	})
 }
 
@@ -153,15 +153,15 @@ func TestAFilterJoinedLaterAfterAReloadResumesToo(t *testing.T) {
 	p := test(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox(); await Promise.all([wb.join("a", t.hear), wb.join("b", t.hear)])`)
 	s.publish("a", 1)
-	p.heard(1)
-	for n := range 2 { // the second time it goes on from what was kept for it
+	p.receivedMessages(1)
+	for n := range 2 { // the second time it continues from the kept messages
 		p.again(s.url()+testPage+"/", func() { s.publish("b", 10+n); s.publish("a", 20+n) })
 		p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
-		p.heard(20 + n)
+		p.receivedMessages(20 + n)
 	}
 	p.do(`await wb.join("b", t.hear)`)
 	s.publish("b", 30)
-	p.heard(21, 10, 11, 30)
+	p.receivedMessages(21, 10, 11, 30)
 }
 
 func TestADeadConnectionIsNoticedByMissingHeartbeats(t *testing.T) {
@@ -171,12 +171,12 @@ func TestADeadConnectionIsNoticedByMissingHeartbeats(t *testing.T) {
 	p := test(t, net.url(), "/")
 	p.do(`window.skip = t.clock(40_000); window.wb = t.watchbox(); await wb.join("a", t.hear)`)
 	s.publish("a", 1)
-	p.heard(1)
+	p.receivedMessages(1)
 	net.die()
 	s.publish("a", 2)
 	p.do("skip(46_000)") // three heartbeats of 15 s
-	p.heard(1, 2)
-	p.told("disconnect", "dead")
+	p.receivedMessages(1, 2)
+	p.receivedEvents("disconnect", "dead")
 }
 
 // An id without data fires no event but still sets the last event id (WHATWG HTML, 9.2.6). A listener to a
@@ -211,8 +211,8 @@ func TestAHeartbeatMovesTheLastEventIDOfAnEventSource(t *testing.T) {
 	receive(t, net.watch("\nid: "+id+"\n\n"))
 	net.end()
 	if got := receive(t, asked); got != id {
-		t.Errorf("it comes back with %q, want %q", got, id)
+		t.Errorf("the EventSource reconnects with %q, want %q", got, id)
 	}
-	p.heard()
-	p.told("gap")
+	p.receivedMessages()
+	p.receivedEvents("gap")
 }

@@ -35,7 +35,7 @@ func (s *server) sessions() map[string]int {
 	return streams
 }
 
-func TestTwoTabsHaveTheirOwnStreamsAndHearTheSame(t *testing.T) {
+func TestTwoTabsHaveTheirOwnStreamsAndReceiveTheSame(t *testing.T) {
 	for _, kind := range []string{"watchbox.js", "EventSource"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -46,21 +46,21 @@ func TestTwoTabsHaveTheirOwnStreamsAndHearTheSame(t *testing.T) {
 			two.do("%s", kinds[kind])
 			s.publish("a", 1)
 			s.publish("b/c", 2)
-			one.heard(1, 2)
-			two.heard(1, 2)
+			one.receivedMessages(1, 2)
+			two.receivedMessages(1, 2)
 			if got := s.sessions(); len(got) != 2 {
 				t.Errorf("the sessions and their streams are %v, want two", got)
 			}
 			two.cancel()
 			s.publish("a", 3)
-			one.heard(1, 2, 3)
+			one.receivedMessages(1, 2, 3)
 		})
 	}
 }
 
 // A duplicated tab, and a window that a page opens, get a copy of its sessionStorage. The copy's joins and leaves
 // must not affect the first tab.
-func TestACopyOfATabIsASessionOfItsOwn(t *testing.T) {
+func TestACopyOfATabHasItsOwnSession(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	one := test(t, s.url(), "/")
@@ -75,7 +75,7 @@ func TestACopyOfATabIsASessionOfItsOwn(t *testing.T) {
 	s.publish("a", 1)
 	s.publish("b", 2)
 	s.publish("c", 3)
-	one.heard(1, 2)
+	one.receivedMessages(1, 2)
 	two.until("t.heard.includes(1) && t.heard.includes(3)")
 	if got := s.sessions(); len(got) != 2 {
 		t.Errorf("the sessions and their streams are %v, want two", got)
@@ -95,9 +95,9 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 	s.publish("a", 1)
 	s.publish("b", 2)
 	s.publish("c", 3)
-	one.heard(1)
-	two.heard(2)
-	three.heard(1)
+	one.receivedMessages(1)
+	two.receivedMessages(2)
+	three.receivedMessages(1)
 	var uids [3]string
 	for i, p := range []*page{one, two, three} {
 		p.eval(&uids[i], "return wb.uid")
@@ -107,19 +107,19 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 	}
 
 	two.do(`await wb.join("a", t.hear); await wb.publish("b", 4)`)
-	two.heard(2, 4) // what has not arrived when a group is left is not delivered
+	two.receivedMessages(2, 4) // messages that arrive after a leave are not delivered
 	two.do(`wb.leave("b")`)
 	s.publish("b", 5)
 	s.publish("a", 6)
-	two.heard(2, 4, 6)
-	one.heard(1, 6)
+	two.receivedMessages(2, 4, 6)
+	one.receivedMessages(1, 6)
 	var problem string
 	two.eval(&problem, `return wb.join("$session/x", t.hear).then(() => "", (e) => e.code)`)
 	if problem != "filter-forbidden" {
-		t.Errorf("what is refused to the tab that leads is %q in another", problem)
+		t.Errorf("a filter that is refused in the leading tab: another tab gets %q", problem)
 	}
 	s.publish("a", 7)
-	two.heard(2, 4, 6, 7)
+	two.receivedMessages(2, 4, 6, 7)
 }
 
 // The leading tab is closed while messages arrive, and then the next leader.
@@ -157,7 +157,7 @@ func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	publishing.Wait()
 	last.until("t.heard.length >= %d", all)
 	last.until("t.heard.length === %d && t.heard.every((n, i) => n === i)", all)
-	last.told("gap")
+	last.receivedEvents("gap")
 }
 
 // One of several tabs is reloaded. The stream continues for the others.
@@ -177,13 +177,13 @@ func TestAReloadedSharingTabResumes(t *testing.T) {
 				leaves.do("%s", listen)
 			}
 			s.publish("a", 1)
-			leaves.heard(1)
-			leaves.again(s.url()+testPage+"/", func() { s.publish("a", 2); s.publish("b", 3); stays.heard(1, 2, 3) })
+			leaves.receivedMessages(1)
+			leaves.again(s.url()+testPage+"/", func() { s.publish("a", 2); s.publish("b", 3); stays.receivedMessages(1, 2, 3) })
 			leaves.do("%s", listen)
 			s.publish("b", 4)
-			leaves.heard(2, 3, 4)
-			stays.heard(1, 2, 3, 4)
-			leaves.told("gap")
+			leaves.receivedMessages(2, 3, 4)
+			stays.receivedMessages(1, 2, 3, 4)
+			leaves.receivedEvents("gap")
 		})
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// each runs all clients of a crowd and ends them with the test.
+// each runs all clients of a crowd. They end with the test.
 func each(t *testing.T, run func(ctx context.Context, client int)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -35,7 +35,7 @@ func transport(t *testing.T) *http.Transport {
 	return tr
 }
 
-// r3labs/sse ends the subscription when the stream ends, and delivers a block that was cut off. Its user
+// r3labs/sse ends the subscription when the stream ends, and delivers a block that was cut off. The loop
 // therefore subscribes again, after the id of the last complete block.
 func TestR3labsSurvivesRestartsInALoopThatKeepsTheID(t *testing.T) {
 	s := serve(t)
@@ -65,7 +65,7 @@ func TestR3labsSurvivesRestartsInALoopThatKeepsTheID(t *testing.T) {
 	})
 }
 
-// once is a strategy that makes one attempt.
+// once is a reconnect strategy with one attempt.
 type once struct{}
 
 func (once) NextBackOff() time.Duration { return -1 }
@@ -92,7 +92,7 @@ func TestR3labsAloneStopsWhenTheServerEndsTheStream(t *testing.T) {
 	s.close()
 	s.open()
 	if err := receive(t, ended); err != nil {
-		t.Errorf("it says %v", err)
+		t.Errorf("the error is %v", err)
 	}
 }
 
@@ -107,14 +107,14 @@ func TestR3labsDeliversABlockThatWasCutOffAndKeepsItsID(t *testing.T) {
 	var heard []string
 	err := client.SubscribeRaw(func(ev *r3labs.Event) { heard = append(heard, string(ev.ID)+" "+string(ev.Data)) })
 	if err != nil || !slices.Equal(heard, []string{"1 {}", `2 {"cut"`}) {
-		t.Errorf("heard %q, %v", heard, err)
+		t.Errorf("received %q, %v", heard, err)
 	}
 	if id, _ := client.LastEventID.Load().([]byte); string(id) != "2" {
-		t.Errorf("it would go on behind %q", id)
+		t.Errorf("it would continue after %q", id)
 	}
 }
 
-func TestOurOwnClientSurvivesRestarts(t *testing.T) {
+func TestOurClientSurvivesRestarts(t *testing.T) {
 	s := serve(t)
 	client := &http.Client{Transport: transport(t)}
 	survive(t, s, func(c *crowd) {

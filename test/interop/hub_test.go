@@ -22,10 +22,10 @@ type server struct {
 	front   *http.Server
 	ended   chan error
 	mu      sync.Mutex // guards sockets
-	sockets []int      // descriptors of our own of all connections since it was opened
+	sockets []int      // duplicated descriptors of all connections since it was opened
 }
 
-// serve opens a hub, which ends with the test.
+// serve opens a hub that ends with the test.
 func serve(t *testing.T, opts ...watchbox.Option) *server {
 	t.Helper()
 	hub, err := watchbox.New(append([]watchbox.Option{watchbox.WithRetry(20 * time.Millisecond)}, opts...)...)

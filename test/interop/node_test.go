@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Clients from npm, a hundred of each kind in one process of Node, as docs/CLIENTS.md shows them.
+// The clients from npm as docs/CLIENTS.md shows them, a hundred of each kind in one process of Node.
 func TestNodeClientsSurviveRestarts(t *testing.T) {
 	for _, name := range []string{"eventsource", "event-source-polyfill", "@microsoft/fetch-event-source"} {
 		t.Run(name, func(t *testing.T) {

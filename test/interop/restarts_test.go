@@ -22,7 +22,7 @@ type crowd struct {
 
 	mu    sync.Mutex
 	next  []int
-	moved chan struct{} // closed when something has come
+	moved chan struct{} // closed when a message has arrived
 	bad   int
 }
 
@@ -34,14 +34,14 @@ func newCrowd(t *testing.T) *crowd {
 func (c *crowd) hear(client int, data []byte) {
 	var m struct{ Msg *int }
 	if err := json.Unmarshal(data, &m); err != nil || m.Msg == nil {
-		c.t.Errorf("client %d hears %q", client, data)
+		c.t.Errorf("client %d received %q", client, data)
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if *m.Msg != c.next[client] {
 		if c.bad++; c.bad <= 5 {
-			c.t.Errorf("client %d hears %d where %d comes next", client, *m.Msg, c.next[client])
+			c.t.Errorf("client %d received %d, want %d", client, *m.Msg, c.next[client])
 		}
 	}
 	c.next[client] = *m.Msg + 1
@@ -54,7 +54,7 @@ func (c *crowd) hearLine(line []byte) {
 	number, data, _ := bytes.Cut(line, []byte(" "))
 	client, err := strconv.Atoi(string(number))
 	if err != nil || client < 0 || client >= clients {
-		c.t.Errorf("%q does not begin with the number of a client", line)
+		c.t.Errorf("%q does not start with the number of a client", line)
 		return
 	}
 	c.hear(client, data)
@@ -79,13 +79,13 @@ func (c *crowd) await(n int) {
 		select {
 		case <-moved:
 		case <-late:
-			c.t.Fatalf("%d of %d clients have not heard %d messages", behind, clients, n)
+			c.t.Fatalf("%d of %d clients have not received %d messages", behind, clients, n)
 		}
 	}
 }
 
-// survive publishes messages to a crowd and restarts the server in the middle of them, again and again. listen starts
-// the clients, which report their messages to the crowd.
+// survive repeatedly publishes messages to a crowd and restarts the server while they are sent. listen starts the
+// clients, which report their messages to the crowd.
 func survive(t *testing.T, s *server, listen func(*crowd)) {
 	t.Helper()
 	c := newCrowd(t)
@@ -103,7 +103,7 @@ func survive(t *testing.T, s *server, listen func(*crowd)) {
 		var sending sync.WaitGroup
 		sending.Go(send)
 		if got := s.close(); got < clients {
-			t.Errorf("%d connections were cut: the %d clients did not all come back", got, clients)
+			t.Errorf("%d connections were cut: not all of the %d clients had reconnected", got, clients)
 		}
 		sending.Wait()
 		send()

@@ -16,8 +16,8 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// resumes has our client listen to a server that disconnects it after every third event. publish has the server
-// send an event. It returns the data that was received.
+// resumes runs our client with a server that disconnects it after every third event. publish makes the server send an
+// event. It returns the received data.
 func resumes(t *testing.T, peer http.Handler, publish func(data string), path, behind string) (heard []string) {
 	t.Helper()
 	srv := httptest.NewServer(peer)
@@ -53,7 +53,7 @@ func resumes(t *testing.T, peer http.Handler, publish func(data string), path, b
 	return heard
 }
 
-// numbers are 0 to 29.
+// numbers returns 0 to 29 as strings.
 func numbers() (list []string) {
 	for i := range 30 {
 		list = append(list, strconv.Itoa(i))
@@ -61,8 +61,8 @@ func numbers() (list []string) {
 	return list
 }
 
-// go-sse resumes after the id. The ids are the test's, because go-sse v0.12.0 that makes them itself sends everything
-// again to a client that has the newest.
+// go-sse resumes after the id. The test chooses the ids: with ids of its own, go-sse v0.12.0 sends everything again to
+// a client that has the newest one.
 func TestOurClientResumesGoSSE(t *testing.T) {
 	log, err := gosse.NewFiniteReplayer(100, false)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestOurClientResumesGoSSE(t *testing.T) {
 	publish("before") // it has the id 0
 	heard := resumes(t, peer, publish, "/", "0")
 	if !slices.Equal(heard, numbers()) {
-		t.Errorf("heard %v", heard)
+		t.Errorf("received %v", heard)
 	}
 }
 
@@ -98,9 +98,9 @@ func TestOurClientResumesR3labs(t *testing.T) {
 	publish := func(data string) { peer.Publish("s", &r3labs.Event{Data: []byte(data)}) }
 	heard := resumes(t, peer, publish, "/?stream=s", "")
 	if once := slices.Compact(slices.Clone(heard)); !slices.Equal(once, numbers()) {
-		t.Errorf("heard %v", heard)
+		t.Errorf("received %v", heard)
 	}
 	if len(heard) != 39 {
-		t.Errorf("%d came, want each of the 9 before a cut twice: %v", len(heard), heard)
+		t.Errorf("received %d, want each of the 9 before a cut twice: %v", len(heard), heard)
 	}
 }

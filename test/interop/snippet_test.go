@@ -8,7 +8,7 @@ import (
 )
 
 // snippet returns the code of docs/CLIENTS.md in a language that contains a text. It subscribes to the group a of a
-// server from its beginning, and waits less before it reconnects.
+// server, starts with all messages, and reconnects faster.
 func snippet(t *testing.T, language, has string, s *server) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/CLIENTS.md")

@@ -1,4 +1,4 @@
-// Package middleware has a hub work behind the middleware that compresses responses.
+// Package middleware tests a hub behind middleware that compresses responses.
 package middleware
 
 import (
@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long anything may take on a busy machine.
+// patience is how long one step may take on a busy machine.
 const patience = 2 * time.Minute
 
 var compressors = map[string]func(http.Handler) http.Handler{
@@ -103,7 +103,7 @@ func TestAHubWorksBehindCompressors(t *testing.T) {
 	}
 }
 
-// live has events arrive at once, a stream resume, and the hub close.
+// live checks that events arrive at once, that a stream resumes, and that the hub closes.
 func live(c *client, hub *watchbox.Hub) {
 	first := c.open("")
 	first.has("event: session")
@@ -119,7 +119,7 @@ func live(c *client, hub *watchbox.Hub) {
 	go func() { closed <- hub.Close() }()
 	back.has(`"reason":"shutdown"`)
 	if rest, err := io.ReadAll(back.lines); err != nil || len(rest) > 0 {
-		c.t.Errorf("behind the last event: %q, %v", rest, err)
+		c.t.Errorf("after the last event: %q, %v", rest, err)
 	}
 	select {
 	case err := <-closed:
@@ -196,12 +196,12 @@ func (c *client) open(lastID string) *stream {
 	case "deflate":
 		plain = inflate(resp.Body)
 	default:
-		c.t.Fatalf("the encoding is %q, asked for was %q", encoding, c.encoding)
+		c.t.Fatalf("the encoding is %q, want %q", encoding, c.encoding)
 	}
 	return &stream{c.t, resp.Body, bufio.NewReader(plain)}
 }
 
-// inflate reads what is called deflate: zlib's format (RFC 9110, 8.4.1.2), or raw DEFLATE from some.
+// inflate decodes the encoding deflate: zlib's format (RFC 9110, 8.4.1.2), or raw DEFLATE, which some servers send.
 func inflate(body io.Reader) io.Reader {
 	in := bufio.NewReader(body)
 	if first, err := in.Peek(1); err == nil && first[0]&0x0f == 8 {
@@ -212,14 +212,14 @@ func inflate(body io.Reader) io.Reader {
 	return flate.NewReader(in)
 }
 
-// has reads events until one has a text in it, and returns its id.
+// has reads events until one contains a text, and returns its id.
 func (s *stream) has(text string) (id string) {
 	s.t.Helper()
 	var block strings.Builder
 	for {
 		line, err := s.lines.ReadString('\n')
 		if err != nil {
-			s.t.Fatalf("no %s but %q and %v", text, block.String(), err)
+			s.t.Fatalf("no %s, but %q and %v", text, block.String(), err)
 		}
 		if value, ok := strings.CutPrefix(line, "id: "); ok {
 			id = strings.TrimSuffix(value, "\n")

@@ -1,6 +1,6 @@
-// What the tests use in their pages: two kinds of clients with the same log of what they hear.
+// Functions for the test pages: two kinds of clients, with one log of received messages and events.
 const parameters = new URLSearchParams(location.search);
-if (parameters.has("old")) { // what the oldest browsers of docs/CLIENTS.md lack
+if (parameters.has("old")) { // features that the oldest browsers of docs/CLIENTS.md lack
   for (const [owner, ...names] of [
     [AbortSignal, "any", "timeout", "abort"], [AbortSignal.prototype, "reason", "throwIfAborted"],
     [Array, "fromAsync"], [Array.prototype, "at", "findLast", "findLastIndex", "toSorted", "toReversed", "with", "group"],
@@ -11,11 +11,11 @@ if (parameters.has("old")) { // what the oldest browsers of docs/CLIENTS.md lack
     [Uint8Array.prototype, "toBase64"], [Set.prototype, "union", "intersection", "difference"],
   ]) for (const name of names) delete owner[name];
 }
-// A page that is loaded again has ten seconds to join again. No test is about their end, and a slow machine may need longer.
+// A reloaded page has ten seconds to join again. This limit is off, because a slow machine may need longer and no test needs it.
 const { setTimeout: later } = window;
 window.setTimeout = (f, ms, ...args) => ms === 10_000 ? 0 : later(f, ms, ...args);
 
-/** Turns the page's clock forward when skip is called. Waits longer than least ms look at the clock again soon. */
+/** Returns a function that turns the page's clock forward. Timeouts longer than least ms fire early, to look at the clock. */
 function clock(least) {
   const { now } = Date;
   const { setTimeout: later } = window;
@@ -28,11 +28,11 @@ function clock(least) {
 const hub = new URL(parameters.get("hub") ?? "/", location.href);
 const { Watchbox, WatchboxError } = await import(new URL("watchbox.js", hub).href);
 
-/** What came: messages by their payload, and all else as [event, detail]. */
+/** The payloads of received messages, and all other events as [event, detail]. */
 const heard = [];
 const events = [];
 
-/** Listens by the browser's own means. */
+/** Listens with the browser's EventSource. */
 function eventSource(path) {
   const source = new EventSource(new URL(path, hub));
   source.onopen = () => events.push(["open"]);

@@ -1,5 +1,5 @@
-// Runs a JavaScript snippet of docs/CLIENTS.md many times, as so many clients. What a client logs is printed as the
-// msg of a message behind the client's number.
+// Runs a JavaScript snippet of docs/CLIENTS.md many times, each time as a new client. Prints what a client logs as the
+// msg of a message, after the client's number.
 globalThis.window = globalThis; // some of the packages are made for pages
 globalThis.document = { readyState: "complete", hidden: false, addEventListener() {}, removeEventListener() {} };
 
