@@ -28,7 +28,7 @@ type engine interface {
 var kinds = []struct {
 	name    string
 	open    func(dir string) (engine, error)
-	grouped bool // one committer takes all messages that wait; else each message is a commit
+	grouped bool // one committer takes all waiting messages; otherwise each message is a commit
 }{
 	{"bare file: write, fdatasync", openFile, true},
 	{"Pebble, grouped", openPebble, true},
@@ -94,7 +94,7 @@ func load(e engine, s settings, n int, grouped bool) (rate float64, total uint64
 	for range n {
 		writers.Go(func() {
 			msg := make([]byte, s.size)
-			_, _ = rand.Read(msg) // not to be compressed
+			_, _ = rand.Read(msg) // cannot be compressed
 			r := request{msg, make(chan error, 1)}
 			for time.Since(began) < s.dur {
 				var err error

@@ -18,7 +18,7 @@ const address = "127.0.0.1:9300"
 // hub is a running server.
 type hub struct {
 	cmd   *exec.Cmd
-	began time.Duration // until it was ready
+	began time.Duration // time until it was ready
 }
 
 // start runs `watchbox serve` with these arguments.
@@ -44,7 +44,7 @@ func (s settings) start(args ...string) (*hub, error) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	h.kill()
-	return nil, errors.New("the hub does not begin")
+	return nil, errors.New("the hub does not become ready")
 }
 
 // kill kills the process.
@@ -106,7 +106,7 @@ func posts(s settings) error {
 			return rate, errors.Join(err, e.close())
 		}
 	}
-	fsync := func(int) (float64, error) { // which do not share one
+	fsync := func(int) (float64, error) { // writes that do not share an fsync
 		return bareFsync(filepath.Join(s.dir, "fsync"), s)
 	}
 	type way struct {
@@ -122,7 +122,7 @@ func posts(s settings) error {
 		}},
 		{"POSTs to a hub in memory", func(n int) (float64, error) { return s.publish(n) }},
 	}
-	if s.slower > 0 { // which the hub's is alone
+	if s.slower > 0 { // only the fsync of the hub is slower
 		ways = ways[3:4]
 	}
 	for _, r := range ways {
@@ -133,7 +133,7 @@ func posts(s settings) error {
 	return nil
 }
 
-// bareFsync returns how many writes with an fsync each the disk takes a second.
+// bareFsync returns how many writes per second the disk takes, with an fsync for each.
 func bareFsync(path string, s settings) (float64, error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -166,5 +166,5 @@ func (s settings) publish(n int, args ...string) (rate float64, err error) {
 			return strconv.ParseFloat(f[1], 64)
 		}
 	}
-	return 0, errors.New("the load generator says nothing")
+	return 0, errors.New("the load generator printed no result")
 }

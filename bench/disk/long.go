@@ -17,7 +17,7 @@ import (
 const (
 	batchSize  = 1000
 	publishers = 4
-	shortLog   = 1_000_000 // messages, which a hub in memory can hold, too
+	shortLog   = 1_000_000 // messages; a hub in memory can hold as many
 )
 
 // long fills a hub in little memory with many messages, kills it, starts it again and reads all.
@@ -152,7 +152,7 @@ func replay(messages int) (float64, error) {
 		return 0, err
 	}
 	began, buf, got := time.Now(), make([]byte, 1<<20), 0
-	var tail []byte // of what was read, in case a mark is cut
+	var tail []byte // end of the data read so far, in case a mark is split
 	mark := []byte("\ndata: {\"id\":")
 	for got < messages {
 		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {

@@ -1,12 +1,12 @@
 // Command disk measures the cost of storing on disk: durable messages a second of the bare disk, two
-// embedded engines and a hub with 1, 16 and 256 publishers, and how long a long log takes to write, to
-// open and to read.
+// embedded engines and a hub with 1, 16 and 256 publishers, and the times to write, open and read a
+// long log.
 //
 //	go run . engines     the engines that store/disk could use
 //	go run . posts       POSTs to a hub, beside the bare disk
 //	go run . long        a log of 10 million messages in 64 MiB of memory
 //
-// The hub and the load generator are taken from ../../bin, where `make bench` puts them.
+// It runs the hub and the load generator in ../../bin, where `make bench` puts them.
 package main
 
 import (
@@ -29,11 +29,11 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.StringVar(&s.dir, "dir", ".", "measure in a new folder here: on the disk in question")
+	flag.StringVar(&s.dir, "dir", ".", "create the test folder here, on the disk to measure")
 	flag.StringVar(&s.bin, "bin", "../../bin", "where watchbox and loadgen are")
 	flag.DurationVar(&s.dur, "dur", 3*time.Second, "how long each figure is measured")
 	flag.IntVar(&s.size, "size", 200, "bytes of a message")
-	flag.DurationVar(&s.slower, "slower", 0, "posts: how much longer each fsync of the hub is to take, by strace: as on a slower disk")
+	flag.DurationVar(&s.slower, "slower", 0, "posts: delay added to each fsync of the hub by strace, to simulate a slower disk")
 	flag.IntVar(&s.messages, "messages", 10_000_000, "long: messages of the log")
 	flag.StringVar(&s.memory, "memory", "64MiB", "long: the hub's --max-memory")
 	flag.Parse()

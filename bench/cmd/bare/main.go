@@ -1,5 +1,5 @@
 // Command bare is the floor for a POST over net/http: its handler reads the body and answers with
-// as many bytes as the hub does. It keeps nothing and delivers to nobody.
+// as many bytes as the hub does. It stores and delivers nothing.
 package main
 
 import (

@@ -13,7 +13,7 @@ import (
 // payload is as long as the load generator's.
 var payload = bytes.Repeat([]byte("x"), 128)
 
-// own are figures of the hub alone: no other server offers the same.
+// own are figures of the hub alone, for features that the other servers do not have.
 var own = []struct {
 	name, what, target string
 	measure            func(base string, dur time.Duration) (value float64, also string, err error)
@@ -23,7 +23,7 @@ var own = []struct {
 	{"json", "the same as JSON", "", overhead("")},
 }
 
-// batches publishes ndjson from four connections, each as fast as it is answered.
+// batches publishes ndjson from four connections, each as fast as it gets answers.
 func batches(base string, dur time.Duration) (float64, string, error) {
 	const size = 1000
 	body := bytes.Repeat(append(append([]byte{'"'}, payload...), '"', '\n'), size)

@@ -1,6 +1,6 @@
 // Command listeners measures how much memory of a hub an idle listener takes: over plain HTTP/1.1, over TLS with
-// HTTP/1.1, and over HTTP/2 with a connection for each listener or for a hundred. It starts the hub itself, once
-// for each. The memory is what the process has resident, so it includes stacks and what the runtime keeps.
+// HTTP/1.1, and over HTTP/2 with a connection for each listener or for a hundred. It starts a new hub for
+// each. The memory is the resident memory of the process, so it includes stacks and the runtime's reserves.
 //
 //	listeners -hub bin/watchbox -n 2000
 package main
@@ -46,7 +46,7 @@ var ways = []way{
 func main() {
 	hub := flag.String("hub", "bin/watchbox", "the program to measure")
 	n := flag.Int("n", 2000, "listeners")
-	settle := flag.Duration("settle", 10*time.Second, "time that the hub has to give memory back")
+	settle := flag.Duration("settle", 10*time.Second, "time for the hub to return memory")
 	flag.Parse()
 	log.SetFlags(0)
 	dir, err := os.MkdirTemp("", "listeners")
@@ -86,7 +86,7 @@ func measure(hub, dir string, w way, n int, settle time.Duration) (int64, error)
 		return 0, err
 	}
 	url := strings.TrimSpace(strings.TrimPrefix(line, "watchbox listens on "))
-	if err := w.listen(url, 100); err != nil { // so that what the first ones cost does not count
+	if err := w.listen(url, 100); err != nil { // so that the initial cost does not count
 		return 0, err
 	}
 	time.Sleep(settle)
@@ -108,7 +108,7 @@ func (w way) listen(url string, n int) error {
 	for i := range n {
 		if i%w.share == 0 {
 			client = &http.Client{Transport: &http.Transport{
-				TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // it is our own, on the loopback interface
+				TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the certificate is our own, on the loopback interface
 				ForceAttemptHTTP2: w.http2, ReadBufferSize: 512, WriteBufferSize: 512,
 			}}
 		}
