@@ -1,4 +1,4 @@
-# Everything that the tests need is installed by the targets themselves (Debian, as root).
+# The targets install what they need (Debian, as root).
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GO_TEST     = go test -race -timeout 30m
@@ -19,7 +19,7 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 	cd test/middleware && $(GO_TEST) ./...
 	cd test/acme && $(GO_TEST) ./...
 
-lint: ## formatting, vet on three systems, staticcheck
+lint: ## formatting, vet for three systems, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	GOOS=darwin go vet ./...
@@ -30,14 +30,14 @@ lint: ## formatting, vet on three systems, staticcheck
 	cd test/middleware && go vet ./...
 	cd test/acme && go vet ./...
 
-fuzz: ## each fuzz target for a while: make fuzz FUZZTIME=5m
+fuzz: ## each fuzz target for 20s, or as in: make fuzz FUZZTIME=5m
 	.ci/fuzz $(or $(FUZZTIME),20s)
 
 bench: build ## the table of docs/PERFORMANCE.md; takes a quarter of an hour on an idle machine
 	cd bench && go build -o ../bin/ ./cmd/... && cd peers && go build -o ../../bin/ ./...
 	bin/compare -bin bin
 
-needs: # what the tests need beside Go
+needs: # installs what the tests need besides Go
 	@for p in chromium:chromium curl:curl ip:iproute2 node:nodejs npm:npm; do \
 		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
 	done; \

@@ -58,8 +58,8 @@ func run(ctx context.Context, addr string) (err error) {
 	return hub.Run(ctx, addr, r)
 }
 
-// host makes the program take part: it announces who comes and goes, refuses swearing and answers
-// questions.
+// host makes the program take part in the chat: it announces people who join and leave, refuses swear words, and
+// answers questions.
 func host(ctx context.Context, hub *watchbox.Hub) {
 	say := func(text string) {
 		if _, err := hub.Publish(ctx, room, map[string]string{"from": "host", "text": text}); err != nil {

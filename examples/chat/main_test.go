@@ -18,7 +18,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/leak"
 )
 
-// patience is how long the test waits in all.
+// patience is how long the whole test may take.
 const patience = 5 * time.Minute
 
 func TestMain(m *testing.M) { leak.Main(m) }
@@ -32,7 +32,7 @@ func TestTwoPeopleChat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = os.RemoveAll(profile) }() // the browser may still write to it, so that this may fail
+	defer func() { _ = os.RemoveAll(profile) }() // may fail, because the browser may still write to it
 	ctx, quit := chromedp.NewExecAllocator(ctx, chromedp.ExecPath("/usr/bin/chromium"), chromedp.UserDataDir(profile),
 		chromedp.WSURLReadTimeout(patience), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU)
 	defer quit()
@@ -72,8 +72,8 @@ func another(t *testing.T, window context.Context) (context.Context, context.Can
 	return chromedp.NewContext(window, chromedp.WithTargetID(tab))
 }
 
-// freeAddr returns an address on which nothing listens. Its port is below those that a system picks itself, so
-// that no other test gets it before the program listens.
+// freeAddr returns an address without a listener. Its port is below those that the system assigns, so that no
+// other test gets it before the program listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
@@ -145,9 +145,9 @@ func say(text string) chromedp.Action {
 	return chromedp.Evaluate(fmt.Sprintf(`document.querySelector("input").value = %q; document.querySelector("form").requestSubmit()`, text), nil)
 }
 
-// TestThePageNamesItsIcon: otherwise a browser asks for /favicon.ico, which is not there.
+// TestThePageNamesItsIcon: without an icon, a browser requests /favicon.ico, which does not exist.
 func TestThePageNamesItsIcon(t *testing.T) {
 	if !strings.Contains(string(page), `<link rel="icon" href="data:,">`) {
-		t.Error("the page has no icon of its own")
+		t.Error("the page names no icon")
 	}
 }
