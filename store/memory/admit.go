@@ -129,7 +129,7 @@ func (l *Log) noteIdle(r *ring) {
 // dropIdle drops groups that hold nothing until at least the given number of groups and bytes is
 // freed, except those that are needed. If that is not possible it drops none and returns false. The
 // newest loss of the dropped groups counts for every group without a ring from then on: a reader may
-// be told of a gap that is none, but never misses one.
+// get a needless gap, but never misses one.
 func (l *Log) dropIdle(groups int, bytes int64, needed map[string]bool) bool {
 	var out, stay []*ring
 	for groups > 0 || bytes > 0 {

@@ -47,7 +47,7 @@ func TestPiecesDoNotOverlap(t *testing.T) {
 			ok = true
 		}
 		if a.taken() > limit {
-			t.Fatalf("%d bytes are taken of %d", a.taken(), limit)
+			t.Fatalf("%d bytes are used, the limit is %d", a.taken(), limit)
 		}
 	}
 	for len(out) > 0 {
@@ -58,7 +58,7 @@ func TestPiecesDoNotOverlap(t *testing.T) {
 	}
 }
 
-func TestAPieceHoldsWhatItIsFor(t *testing.T) {
+func TestAPieceIsLargeEnough(t *testing.T) {
 	for n := 1; n < 3*blockSize; n++ {
 		size := roundUp(n)
 		if size < n || roundUp(size) != size || n > minPiece && n <= blockSize/4 && size > n+n/3 {

@@ -102,7 +102,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkCompress is what compressed history costs to append and to read, and what it saves: of
+// BenchmarkCompress measures appends to and reads of compressed history, and the memory saved. The messages are
 // readings of a thermometer, as JSON.
 func BenchmarkCompress(b *testing.B) {
 	for name, choice := range map[string]store.Choice{"no": store.No, "yes": store.Yes} {

@@ -9,9 +9,9 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// TestCallsThatLetGoOfTheLockEndWithTheLog closes the log between two holds of its lock. The memory
-// that messages lay in is unmapped by then.
-func TestCallsThatLetGoOfTheLockEndWithTheLog(t *testing.T) {
+// TestCloseEndsCallsThatReleaseTheLock closes the log between two holds of its lock. The memory of the messages
+// is unmapped by then.
+func TestCloseEndsCallsThatReleaseTheLock(t *testing.T) {
 	l := New(Options{})
 	m := store.Message{Group: "a", Time: time.Now(), Msg: []byte(`1`)}
 	if _, err := l.Append(context.Background(), []store.Entry{m.Entry(nil)}); err != nil {
@@ -28,7 +28,7 @@ func TestCallsThatLetGoOfTheLockEndWithTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	if find.hold() || l.enforceOnce(r) {
-		t.Error("there is more to do in a closed log")
+		t.Error("a call continues in a closed log")
 	}
 	if _, err := l.read(reader, &store.Batch{}); err != store.ErrClosed {
 		t.Errorf("read: %v", err)

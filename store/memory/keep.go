@@ -7,7 +7,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// policyStep is how many groups are given their policy in one hold of the lock. Each needs a lookup
+// policyStep is how many groups get their policy in one hold of the lock. Each needs a lookup
 // among the policies.
 const policyStep = 256
 

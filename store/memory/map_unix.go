@@ -8,7 +8,7 @@ import "golang.org/x/sys/unix"
 func mapMemory(n int) []byte {
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
-		return make([]byte, n) // no mapping to be had: the heap will do
+		return make([]byte, n) // mapping failed: use the heap
 	}
 	return b
 }

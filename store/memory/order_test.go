@@ -40,7 +40,7 @@ func TestOrderIsASortedList(t *testing.T) {
 			w := o.after(after)
 			for _, want := range seqs[i:min(len(seqs), i+50)] {
 				if seq, at, ok := w.next(); !ok || seq != want || at != placeOf(seq) {
-					t.Fatalf("behind %d comes %d at %v, want %d at %v", after, seq, at, want, placeOf(want))
+					t.Fatalf("after %d comes %d at %v, want %d at %v", after, seq, at, want, placeOf(want))
 				}
 			}
 		}
@@ -52,7 +52,7 @@ func TestOrderIsASortedList(t *testing.T) {
 	})
 	slices.Reverse(back)
 	if !slices.Equal(back, seqs) {
-		t.Errorf("backward are %d messages, want %d", len(back), len(seqs))
+		t.Errorf("backward yields %d messages, want %d", len(back), len(seqs))
 	}
 	for _, seq := range seqs {
 		o.remove(seq)

@@ -51,7 +51,7 @@ func fill(t testing.TB, l *memory.Log, groups int, look func()) {
 	}
 }
 
-func TestAMessageTakes32BytesBesideItsFrame(t *testing.T) {
+func TestAMessageTakesAtMost32BytesBesideItsFrame(t *testing.T) {
 	t.Parallel()
 	for groups, bound := range map[int]int64{1: 32 << 20, 1000: memory.DefaultMaxMemory} {
 		t.Run(fmt.Sprintf("%d groups of messages of 128 bytes in %d MiB", groups, bound>>20), func(t *testing.T) {
@@ -142,8 +142,8 @@ func TestMemoryStaysWithinItsBound(t *testing.T) {
 	}
 }
 
-// TestTheOldestOfTheLargestGroupAreEvictedFirst checks that small groups keep their messages.
-func TestTheOldestOfTheLargestGroupAreEvictedFirst(t *testing.T) {
+// TestTheOldestMessagesOfTheLargestGroupAreEvictedFirst checks that small groups keep their messages.
+func TestTheOldestMessagesOfTheLargestGroupAreEvictedFirst(t *testing.T) {
 	t.Parallel()
 	l := memory.New(memory.Options{MaxMemory: 2 << 20})
 	defer l.Close()
