@@ -1,5 +1,5 @@
 // Package tiered keeps some groups on disk and some in memory, as their policies say, in one log:
-// one order of ids, one position, one answer to whether there is a gap.
+// one order of ids, one position, and one set of gaps.
 //
 // The log on disk decides the order. It gives each message its id, and hands messages of groups that are
 // kept in memory to the log in memory before it publishes them. A read merges the messages of both. When the

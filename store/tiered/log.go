@@ -10,7 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// Log is a store.Store.
+// Log is a store.Store that combines a log on disk with one in memory.
 type Log struct {
 	*disk.Log // for methods that are not defined here
 	mem       *memory.Log
@@ -23,10 +23,10 @@ var (
 	_ store.Failing = (*Log)(nil)
 )
 
-// memoryParts says what part of the memory is for the groups that are kept there.
+// memoryParts is the part of the memory for groups that are kept in memory.
 const memoryParts = 4
 
-// Open opens the log that the options describe. MaxMemory is for both its parts.
+// Open opens the log that the options describe. MaxMemory bounds both logs together.
 func Open(o disk.Options) (*Log, error) {
 	l := &Log{losses: new(store.Clock)}
 	o.Server = o.Server.Or(store.Policy{Store: store.Disk})
@@ -48,8 +48,8 @@ func Open(o disk.Options) (*Log, error) {
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) {
 	oldest, newest = l.Log.Bounds()
-	low, placed := l.mem.Bounds() // later: what it has by then is not behind the oldest
-	if low.Seq < placed.Seq {     // else there is nothing in memory
+	low, placed := l.mem.Bounds() // read second, so that it includes every message above oldest
+	if low.Seq < placed.Seq {     // otherwise memory has no messages
 		oldest.Seq = min(oldest.Seq, low.Seq)
 	}
 	return oldest, newest
@@ -62,7 +62,7 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 	if s.Last == 0 {
 		pos := l.mem.Find(filters, s)
 		if pos >= placed.Seq {
-			pos = newest.Seq // there is nothing in memory
+			pos = newest.Seq // memory has no messages
 		}
 		return min(pos, l.Log.Find(filters, s))
 	}
@@ -116,14 +116,14 @@ func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
 			g, d, m = add(d[0], m[0]), d[1:], m[1:]
 		}
 		if next != "" && g.Group > next {
-			break // one of the two has not looked so far
+			break // one of the logs has not examined these names yet
 		}
 		page = append(page, g)
 	}
 	return page, next
 }
 
-// add sums up what the two logs hold of a group.
+// add combines what the two logs say about a group.
 func add(g, m store.GroupInfo) store.GroupInfo {
 	if g.Oldest == 0 || m.Oldest > 0 && m.Oldest < g.Oldest {
 		g.Oldest = m.Oldest
@@ -139,7 +139,7 @@ func add(g, m store.GroupInfo) store.GroupInfo {
 // Usage implements store.Keeper.
 func (l *Log) Usage() store.Usage {
 	u, m := l.Log.Usage(), l.mem.Usage()
-	u.Messages += m.Messages // the log on disk knows of all groups
+	u.Messages += m.Messages // Groups is not added: the log on disk counts all groups
 	u.Bytes += m.Bytes
 	u.Memory += m.Memory
 	u.Evicted += m.Evicted

@@ -2,11 +2,11 @@ package tiered
 
 import "github.com/watchbox-go/watchbox/store"
 
-// scratch is a batch's.
+// scratch is the scratch of a batch.
 type scratch struct {
 	disk   any // the scratch of the log on disk
 	mem    store.Batch
-	buf    []byte // what came from disk, while it is merged
+	buf    []byte // the bytes read from disk, during a merge
 	frames []store.Frame
 }
 
@@ -17,12 +17,12 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 		s = &scratch{}
 		b.Scratch = s
 	}
-	reported := l.losses.Now() // before either is read: later losses are reported by the next read
+	reported := l.losses.Now() // before reading either log: later losses are reported by the next read
 	_, newest := l.Log.Bounds()
 	if q.Through == 0 || q.Through > newest.Seq {
 		q.Through = newest.Seq
 	}
-	_, placed := l.mem.Bounds() // all up to q.Through are
+	_, placed := l.mem.Bounds() // read second, so that all messages up to q.Through are placed
 	room := cap(b.Buf)
 	b.Scratch = s.disk
 	err := l.Log.Read(q, b)
@@ -32,7 +32,7 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 		return err
 	}
 	if b.Next > q.After {
-		q.Through = min(q.Through, b.Next) // the log on disk has not looked further
+		q.Through = min(q.Through, b.Next) // the log on disk was not examined further
 	}
 	if cap(s.mem.Buf) < room {
 		s.mem.Buf = make([]byte, 0, room)
@@ -52,7 +52,7 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 	return nil
 }
 
-// mergeGaps adds m's gaps to those of b.
+// mergeGaps adds the gaps of m to b.
 func mergeGaps(b, m *store.Batch) {
 	for _, g := range m.Gaps {
 		known := false
@@ -68,9 +68,9 @@ func mergeGaps(b, m *store.Batch) {
 	}
 }
 
-// merge puts the messages of both into b, as many as there is room for.
+// merge puts the messages of both logs into b, as many as fit.
 func (s *scratch) merge(b *store.Batch, room int) {
-	end := min(b.Next, s.mem.Next) // one of them was not read beyond this
+	end := min(b.Next, s.mem.Next) // one of the logs was not read beyond this
 	s.buf = append(s.buf[:0], b.Buf...)
 	s.frames = append(s.frames[:0], b.Frames...)
 	b.Buf, b.Frames = b.Buf[:0], b.Frames[:0]
