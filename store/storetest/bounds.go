@@ -107,7 +107,7 @@ func groupPages(e *env) {
 		list = append(list, text(fmt.Sprintf("%c/%d", 'a'+i%3, i*7919%1000), "x"))
 	}
 	l.add(list...)
-	for i := range 100 { // these hold nothing, and are on no page
+	for i := range 100 { // these groups hold nothing and are on no page
 		if err := l.Purge(list[i*3].Group); err != nil {
 			e.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func withinMemory(e *env) {
 		l.add(text(fmt.Sprint("group/", i%7), strings.Repeat("x", 1500+3*(i%1000))))
 		if i%200 == 0 {
 			if u := l.Usage(); u.Memory > bound+bound/8 {
-				e.Fatalf("after %d messages %d bytes of memory are taken of %d", i, u.Memory, bound)
+				e.Fatalf("after %d messages %d bytes of memory are used, the bound is %d", i, u.Memory, bound)
 			}
 		}
 	}

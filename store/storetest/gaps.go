@@ -18,7 +18,7 @@ var gapTests = []test{
 	{"I5 a message that expired before it was evicted is no gap", expiredGaps},
 	{"I5 losses up to Reported are not reported again, later ones are", gapsReportedOnce},
 	{"I5 gaps of dropped groups are reported, 20 groups where 3 are allowed", forgottenGaps},
-	{"I5 a slow reader is told of each loss, 8 MiB of messages in 1 MiB", pressure},
+	{"I5 a slow reader gets a gap for each loss, 8 MiB of messages in 1 MiB", pressure},
 }
 
 // threeOfEight returns a log in which group a had 1…8 and keeps the newest three.

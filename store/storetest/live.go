@@ -12,7 +12,7 @@ import (
 var liveTests = []test{
 	{"a live reader of a group that keeps one message gets all, 20 appends per read", live(singly)},
 	{"a live reader of a group that keeps one message gets all, 20 entries per append", live(together)},
-	{"a live reader is told of earlier evictions", liveEvicted},
+	{"a live reader gets a gap for earlier evictions", liveEvicted},
 }
 
 func singly(l *log, list []*store.Message) {
@@ -47,7 +47,7 @@ func live(add func(*log, []*store.Message)) func(e *env) {
 	}
 }
 
-// liveEvicted checks that messages which are removed are a gap for a live reader.
+// liveEvicted checks that a live reader gets a gap for messages that are removed.
 func liveEvicted(e *env) {
 	e.bubble(Options{Server: store.Policy{MaxMessages: 1}}, func(t *testing.T, l *log) {
 		for i := range 4000 {

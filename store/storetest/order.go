@@ -119,7 +119,7 @@ func (f *follower) catchUp(e *env) {
 			e.Errorf("%q: %v", s, err)
 		}
 		if i != next || i > 0 && of != [2]int{w, r} {
-			e.Errorf("entry %d of writer %d, round %d where entry %d of %v was due", i, w, r, next, of)
+			e.Errorf("entry %d of writer %d, round %d where entry %d of %v was expected", i, w, r, next, of)
 		}
 		next, of = (i+1)%n, [2]int{w, r}
 	}

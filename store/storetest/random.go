@@ -57,7 +57,7 @@ func random(o Options, burst int) func(e *env) {
 				"retained": m.readRetained, "find last": m.findLast, "find since": m.findSince,
 				"": m.check,
 			})
-			_ = s.Close() // not of one that failed: it may hang
+			_ = s.Close() // unless the test failed: Close may hang
 		})
 	}
 }
@@ -172,7 +172,7 @@ func (m *machine) findLast(t *rapid.T) {
 	held := m.model.of(set, 0, m.model.newest())
 	pos := l.Find(set, store.Start{Last: n})
 	if got := len(m.model.of(set, pos, m.model.newest())); got != min(n, len(held)) {
-		t.Fatalf("last %d of %v: %d are behind %d, of %d held", n, set, got, pos, len(held))
+		t.Fatalf("last %d of %v: %d are after %d, of %d held", n, set, got, pos, len(held))
 	}
 }
 

@@ -64,7 +64,7 @@ func reusedBatch(e *env) {
 		}
 		wantTexts(e, texts(b), c.want)
 		if gaps(b) != c.gaps || cap(b.Buf) != 64<<10 || &b.Buf[:1][0] != at {
-			e.Errorf("behind %d: gaps %q, a buffer of %d bytes", c.after, gaps(b), cap(b.Buf))
+			e.Errorf("after %d: gaps %q, a buffer of %d bytes", c.after, gaps(b), cap(b.Buf))
 		}
 	}
 }
@@ -128,7 +128,7 @@ func nextPastOthers(e *env) {
 		for reads := 0; q.After < l.newest(); reads++ {
 			b := &store.Batch{Buf: make([]byte, 0, 200)}
 			if err := l.Read(q, b); err != nil || b.Next <= q.After || reads > 10 {
-				e.Fatalf("%s behind %d: Next %d, read %d: %v", set, q.After, b.Next, reads, err)
+				e.Fatalf("%s after %d: Next %d, read %d: %v", set, q.After, b.Next, reads, err)
 			}
 			got = append(got, texts(b)...)
 			q.After = b.Next

@@ -14,7 +14,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// stressTests make all calls at once. Afterwards they compare the messages and gaps that each reader got
+// stressTests make all calls concurrently. Afterwards they compare the messages and gaps that each reader got
 // with the messages that were sent.
 var stressTests = []test{
 	{"all at once: 4 writers, 6 readers, policies and purges", atOnce(Options{}, 10, false)},
@@ -184,13 +184,13 @@ func (r *listener) take(e *env, b *store.Batch) {
 	for i := range b.Frames {
 		f := &b.Frames[i]
 		if f.Seq <= last || f.Seq > b.Next {
-			e.Errorf("%v: %d comes behind %d, Next is %d", r.set, f.Seq, last, b.Next)
+			e.Errorf("%v: %d comes after %d, Next is %d", r.set, f.Seq, last, b.Next)
 		}
 		last = f.Seq
 		r.got[f.Seq] = string(f.Payload(nil))
 	}
 	if b.Next <= r.pos {
-		e.Errorf("%v: Next is %d behind %d", r.set, b.Next, r.pos)
+		e.Errorf("%v: Next is %d after a read at %d", r.set, b.Next, r.pos)
 	}
 	r.pos = b.Next
 }
