@@ -126,9 +126,9 @@ func damaged(t *testing.T, fs vfs.FS, r *record, mayLose func(id string) bool) (
 	return true
 }
 
-// TestATornOrFlippedTailIsNeverServed cuts the engine's log at many places, and flips bits in it,
-// in a table and in the list of tables.
-func TestATornOrFlippedTailIsNeverServed(t *testing.T) {
+// TestDamagedDataIsNeverServed cuts the engine's log at many places, and flips bits in it, in a table and in the
+// list of tables.
+func TestDamagedDataIsNeverServed(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	r := newRecord()
