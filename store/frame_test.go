@@ -27,7 +27,7 @@ func TestFramesByteForByte(t *testing.T) {
 		name string
 		m    store.Message
 		want string
-		raw  string // behind the id line
+		raw  string // after the id line
 	}{
 		{"text", store.Message{Group: "foo", Msg: []byte(`"person joined"`)},
 			`data: {"id":"4k7q9x-1042","group":"foo","time":"2026-03-04T04:06:07.008Z","msg":"person joined"}`,
@@ -78,7 +78,7 @@ func TestEachLineEndOfARawPayloadBeginsADataLine(t *testing.T) {
 		"\r":                     "data: \ndata: ",
 		"x\n\nevent: bye\nid: 9": "data: x\ndata: \ndata: event: bye\ndata: id: 9",
 		"x\r\rid: 1-1\r\r":       "data: x\ndata: \ndata: id: 1-1\ndata: \ndata: ",
-		"\u2028\u0085\v\f":       "data: \u2028\u0085\v\f", // these end no line of an event stream
+		"\u2028\u0085\v\f":       "data: \u2028\u0085\v\f", // not line ends in an event stream
 	} {
 		f := frame(&store.Message{Group: "a", Time: at, Msg: store.AppendQuote(nil, text)}, store.ID{Epoch: "e", Seq: 1})
 		if got := string(f.AppendRaw(nil)); got != "id: e-1\n"+want+"\n\n" {
@@ -101,11 +101,11 @@ func TestAFrameExpiresToTheMillisecond(t *testing.T) {
 	}
 	m.Expires = time.Time{}
 	if frame(&m, store.ID{Epoch: "e", Seq: 1}).Expired(at.AddDate(1000, 0, 0)) {
-		t.Error("what has no expiry expired")
+		t.Error("a message without expiry expired")
 	}
 }
 
-// event is one of an event stream, as a listener gets it.
+// event is an event as a listener gets it.
 type event struct {
 	id    string
 	hasID bool
@@ -113,7 +113,7 @@ type event struct {
 	data  string
 }
 
-// events reads an event stream as WHATWG HTML, 9.2.6, has it.
+// events parses an event stream as in WHATWG HTML, 9.2.6.
 func events(stream string) (out []event) {
 	stream = strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n")
 	var e event
@@ -139,12 +139,12 @@ func events(stream string) (out []event) {
 	return out
 }
 
-// lines joins a text's lines with LF, whatever ended them.
+// lines replaces all line ends of a text with LF.
 func lines(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
 }
 
-// FuzzFrame compares what becomes of a message with encoding/json and the parser above.
+// FuzzFrame checks frames with encoding/json and the parser above.
 func FuzzFrame(f *testing.F) {
 	f.Add("foo", "", "person joined", false, byte(0), uint64(1))
 	f.Add("a/\"b\"", "alarm", "x\r\n\r\nevent: bye\ndata: y\n\n", false, byte(7), uint64(1042))
@@ -230,10 +230,10 @@ func decode(t *testing.T, b []byte) (v any) {
 	return v
 }
 
-// one fails unless the bytes are one event, and this.
+// one fails unless the bytes are exactly the wanted event.
 func one(t *testing.T, b []byte, want event) {
 	t.Helper()
 	if got := events(string(b)); !slices.Equal(got, []event{want}) {
-		t.Errorf("%q\nis heard as %+v, want %+v", b, got, want)
+		t.Errorf("%q\nis parsed as %+v, want %+v", b, got, want)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Clock counts losses, so that a reader is told only of those it does not know. Logs that are read
+// Clock counts losses, so that a reader gets a gap only for losses that it does not know. Logs that are read
 // as one share a clock: a reader that reads the clock first and then a log sees all losses of that
 // log up to the clock's time.
 type Clock struct{ n atomic.Uint64 }

@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-func TestParseIDTakesWhatStringWrites(t *testing.T) {
+func TestParseIDAcceptsTheOutputOfString(t *testing.T) {
 	for _, id := range []store.ID{
 		{Epoch: "4k7q9x", Seq: 1042}, {Epoch: "a", Seq: 0}, {Epoch: "0123456789abcdef", Seq: math.MaxUint64},
 		{Epoch: store.NewEpoch(), Seq: 1},
@@ -19,7 +19,7 @@ func TestParseIDTakesWhatStringWrites(t *testing.T) {
 	}
 }
 
-func TestParseIDTakesNothingElse(t *testing.T) {
+func TestParseIDRejectsAllOtherTexts(t *testing.T) {
 	for _, s := range []string{
 		"", "-", "a", "a-", "-1", "a-1-2", "a--1", "a-+1", "a-01", "a-1 ", " a-1", "a-0x1", "a-1_0", "A-1", "é-1",
 		"a b-1", "a-18446744073709551616", "0123456789abcdefg-1", "a-1\n", "a\x00-1",
@@ -51,7 +51,7 @@ func FuzzParseID(f *testing.F) {
 		case err == nil && id.String() != s:
 			t.Errorf("%q is parsed as %q", s, id)
 		case err == nil && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
-			t.Errorf("%q is taken, and has what a browser asks leave for", s)
+			t.Errorf("%q is accepted, but needs a CORS preflight", s)
 		case err != nil && (len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\r\n")):
 			t.Errorf("%q: %v", s, err)
 		}

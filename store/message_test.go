@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-func TestQuoteIsReadBack(t *testing.T) {
+func TestUnquoteReversesAppendQuote(t *testing.T) {
 	all := ""
 	for r := range rune(0x300) {
 		all += string(r)
@@ -26,7 +26,7 @@ func TestQuoteIsReadBack(t *testing.T) {
 	}
 }
 
-func TestUnquoteIsEncodingJSONs(t *testing.T) {
+func TestUnquoteAgreesWithEncodingJSON(t *testing.T) {
 	for _, s := range []string{
 		`"\b\f\n\r\t\/\\\""`, `"\u0041\u00e9\u20ac"`, `"\ud83d\ude00"`, `"\uD83D\uDE00"`, `"\ud83d"`, `"\ude00"`,
 		`"\ud83dx"`, `"\ud83d\u0041"`, `"\ud83d\ud83d\ude00"`, `"\ud83d\n"`, `"\u0000"`,
@@ -50,14 +50,14 @@ func TestAnEntryKeepsItsBuffer(t *testing.T) {
 	}
 }
 
-func TestABatchHasRoomForOneFrameAtLeast(t *testing.T) {
+func TestABatchHasRoomForAtLeastOneFrame(t *testing.T) {
 	b := store.Batch{Buf: make([]byte, 0, 10)}
 	if !b.Room(10) || cap(b.Buf) != 10 || !b.Room(11) || cap(b.Buf) < 11 {
 		t.Errorf("an empty batch has %d bytes", cap(b.Buf))
 	}
 	b.Buf = append(b.Buf, 1)
 	if !b.Room(cap(b.Buf)-1) || b.Room(cap(b.Buf)) {
-		t.Error("a batch of which a byte is used has room for its capacity, or not for what is left")
+		t.Error("a batch with one byte used has room for its capacity, or lacks room for the rest")
 	}
 }
 

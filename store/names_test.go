@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// TestNamesAreASortedMap puts and deletes at random, and compares each stretch with a plain map.
+// TestNamesAreASortedMap puts and deletes at random, and compares pages with a plain map.
 func TestNamesAreASortedMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	plain := map[string]int{}
@@ -42,14 +42,14 @@ func TestNamesAreASortedMap(t *testing.T) {
 			want, next = want[:limit], want[limit-1]
 		}
 		var got []string
-		told := table.Walk(after, prefix, limit, func(n string, v int) {
+		gotNext := table.Walk(after, prefix, limit, func(n string, v int) {
 			if v != plain[n] {
 				t.Fatalf("%s is %d, want %d", n, v, plain[n])
 			}
 			got = append(got, n)
 		})
-		if !slices.Equal(got, want) || told != next {
-			t.Fatalf("%d names after %q with %q: got %d, next %q; want %d, next %q", limit, after, prefix, len(got), told, len(want), next)
+		if !slices.Equal(got, want) || gotNext != next {
+			t.Fatalf("%d names after %q with %q: got %d, next %q; want %d, next %q", limit, after, prefix, len(got), gotNext, len(want), next)
 		}
 	}
 }

@@ -103,11 +103,11 @@ func TestPoliciesHaveALimit(t *testing.T) {
 		t.Errorf("a policy could not be removed: %v", err)
 	}
 	if err := table.Set(filter(t, "b"), one); err != nil {
-		t.Errorf("a policy in the place of one that was removed: %v", err)
+		t.Errorf("setting a policy after another was removed: %v", err)
 	}
 }
 
-// BenchmarkEffective looks up the policy of a group beside as many others as there may be.
+// BenchmarkEffective looks up the policy of a group in a full table.
 func BenchmarkEffective(b *testing.B) {
 	var table store.Policies
 	for i := range store.MaxPolicies {

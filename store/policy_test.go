@@ -25,7 +25,7 @@ var (
 		Slow: store.SlowDisconnect, Coalesce: time.Minute}
 )
 
-func TestEachPropertyIsInheritedByItself(t *testing.T) {
+func TestEachPropertyIsInheritedIndependently(t *testing.T) {
 	n := reflect.TypeFor[store.Policy]().NumField()
 	for i := range n {
 		var one store.Policy
@@ -53,7 +53,7 @@ func TestUnsetFieldsOfAPolicyHaveTheirDefaults(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	if got := table.Effective(filter(t, "a"), some); got != some {
-		t.Errorf("got %+v, the server says %+v", got, some)
+		t.Errorf("got %+v, want the server's %+v", got, some)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestTheNarrowestPolicyWinsInAnyOrder(t *testing.T) {
 		}
 		table.Restore(filter(t, "a/b"), store.Policy{}) // removed
 		if got := table.Effective(filter(t, "a/b"), store.Policy{}).MaxMessages; got != 3 {
-			t.Errorf("with its own policy removed a/b keeps %d", got)
+			t.Errorf("a/b keeps %d after its own policy was removed", got)
 		}
 	}
 }

@@ -12,7 +12,7 @@ type Rate struct {
 }
 
 const (
-	rateWindow = 10_000 // what a rate is averaged over, in ms
+	rateWindow = 10_000 // the time that a rate is averaged over, in ms
 	rateStep   = 1000   // messages within such a time count as simultaneous; also the shortest average
 )
 
@@ -30,7 +30,7 @@ func (r *Rate) Count(now int64) {
 // At returns messages a second, to three decimals.
 func (r *Rate) At(now int64) float64 {
 	age := float64(max(now-r.begun, rateStep))
-	seconds := rateWindow / 1000 * (1 - math.Exp(-age/rateWindow)) // what all messages of that age would weigh
+	seconds := rateWindow / 1000 * (1 - math.Exp(-age/rateWindow)) // the weight of one message a second over that age
 	return math.Round(r.weight(now)/seconds*1000) / 1000
 }
 
