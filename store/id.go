@@ -12,7 +12,7 @@ import (
 // group. As a position it means that everything up to it has been seen; 0 is before the first message.
 type Seq uint64
 
-// ID is a message's id, written <epoch>-<seq>. The epoch tells apart logs that number their messages
+// ID is a message's id, written <epoch>-<seq>. The epoch distinguishes logs that number their messages
 // from 1. An id consists of [a-z0-9-], so that a browser may send it in Last-Event-ID without a CORS
 // preflight (WHATWG Fetch, CORS-safelisted request-header).
 type ID struct {

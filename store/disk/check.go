@@ -119,7 +119,7 @@ func (l *Log) check(ctx context.Context, known ids, problem func(string), p Prog
 		r := record{b: facts[factNewest]}
 		s.Newest.Seq = r.seq()
 	}
-	if known != (ids{}) { // else it has been reported that they cannot be read
+	if known != (ids{}) { // otherwise the read error has been reported
 		if lost, err := l.missesMessages(known, facts); err != nil {
 			problem(err.Error())
 		} else if lost {

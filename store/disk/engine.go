@@ -125,7 +125,7 @@ func openEngine(eo engineOptions) (e *engine, err error) {
 	// one space only, and new tables are small. Tables of messages then move down a level without being
 	// rewritten.
 	o.Experimental.SpanPolicyFunc = func(key []byte) (pebble.SpanPolicy, []byte, error) {
-		return pebble.SpanPolicy{}, behind(key[0]), nil
+		return pebble.SpanPolicy{}, keyAfter(key[0]), nil
 	}
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = int(max(minBlock, min(cache/blocks, maxBlock)))

@@ -41,7 +41,7 @@ func (l *Log) expire(t *turn) (err error) {
 }
 
 func (l *Log) expireDue(t *turn) error {
-	c, err := l.engine.cursor([]byte{expirySpace}, behind(expirySpace))
+	c, err := l.engine.cursor([]byte{expirySpace}, keyAfter(expirySpace))
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (l *Log) expireOne(t *turn, x expiry, seq store.Seq) error {
 // openIndex opens the turn's cursor on the index.
 func (l *Log) openIndex(t *turn) (err error) {
 	if t.index == nil {
-		t.index, err = l.engine.cursor([]byte{indexSpace}, behind(indexSpace))
+		t.index, err = l.engine.cursor([]byte{indexSpace}, keyAfter(indexSpace))
 	}
 	return err
 }

@@ -33,7 +33,7 @@ const (
 )
 
 // A log that ends with looseEnd always has a gap, though a kill of the process alone loses nothing: the kernel
-// still has what was written. The kernel's boot id would tell a kill from a power cut, but not from a disk that
+// still has what was written. The kernel's boot id would distinguish a kill from a power cut, but not from a disk that
 // failed after the kill. The kernel then drops the pages that it could not write. It reports this to the next fsync of
 // the file only while it keeps the inode in memory, and syncfs reports it only once, perhaps to another process.
 // The log may then end between two chunks, which does not prove damage. Acknowledged messages would be lost

@@ -50,8 +50,8 @@ func expiryKey(expires int64, seq store.Seq) []byte {
 
 func expiryOf(key []byte) int64 { return int64(binary.BigEndian.Uint64(key[1:])) }
 
-// behind returns the key after all keys of a space.
-func behind(space byte) []byte { return []byte{space + 1} }
+// keyAfter returns the key after all keys of a space.
+func keyAfter(space byte) []byte { return []byte{space + 1} }
 
 // item describes a message without its bytes.
 type item struct {

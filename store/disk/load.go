@@ -110,7 +110,7 @@ func (l *Log) facts() (map[string][]byte, error) {
 
 // each calls f for each key of a space.
 func (l *Log) each(space byte, f func(key, value []byte) error) error {
-	c, err := l.engine.cursor([]byte{space}, behind(space))
+	c, err := l.engine.cursor([]byte{space}, keyAfter(space))
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func (l *Log) begin(b *batch) error {
 
 // findOldest sets oldest from the first message held, and the clock from the last.
 func (l *Log) findOldest() error {
-	c, err := l.engine.cursor([]byte{messageSpace}, behind(messageSpace))
+	c, err := l.engine.cursor([]byte{messageSpace}, keyAfter(messageSpace))
 	if err != nil {
 		return err
 	}

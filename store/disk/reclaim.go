@@ -50,7 +50,7 @@ func (l *Log) merge(first, last, pieces store.Seq) error {
 		}
 	}
 	for _, space := range []byte{retainedSpace, indexSpace, expirySpace} {
-		if err := l.engine.merge(l.closing, []byte{space}, behind(space)); err != nil {
+		if err := l.engine.merge(l.closing, []byte{space}, keyAfter(space)); err != nil {
 			return err
 		}
 	}

@@ -29,7 +29,7 @@ func (l *Log) walkFrom(seq store.Seq) (*walk, error) {
 		return w, nil
 	}
 	through := store.Seq(l.newest.Load()) // read before the cursor is made, which may see newer messages
-	c, err := l.engine.cursor(seqKey(messageSpace, seq), behind(messageSpace))
+	c, err := l.engine.cursor(seqKey(messageSpace, seq), keyAfter(messageSpace))
 	if err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (m *machine) query(t *rapid.T) store.Query {
 
 func (m *machine) read(t *rapid.T) {
 	q := m.query(t)
-	if len(m.model.reported) > 0 && rapid.Bool().Draw(t, "told") {
+	if len(m.model.reported) > 0 && rapid.Bool().Draw(t, "reported") {
 		q.Reported = rapid.SampledFrom(slices.Sorted(maps.Keys(m.model.reported))).Draw(t, "of")
 	}
 	m.model.read(m.use(t), q, drawRoom(t))
