@@ -13,25 +13,25 @@ import (
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
-// Grant is what a caller may do. Subscribe and Publish are filters; what no filter matches is forbidden.
-// {sub} in a filter stands for the Subject, and {uid} for the uid of the caller's session. The zero Grant
-// allows nothing.
+// Grant lists what a caller may do. Subscribe and Publish are filters; groups that no filter matches are
+// forbidden. In a filter, {sub} is replaced by the Subject and {uid} by the uid of the caller's session. The zero
+// Grant allows nothing.
 type Grant struct {
-	Subject   string // who the caller is; sessions belong to a subject
+	Subject   string // name of the caller; sessions belong to a subject
 	ID        string // names the grant for Revoke; "" for none
 	Subscribe []string
-	Publish   []string  // "$session/+" allows messages to sessions, "$server" those to the program
+	Publish   []string  // "$session/+" allows messages to sessions, "$server" messages to the program
 	Admin     bool      // sessions, policies, purges, revocations, metrics and $sys/#
 	Expires   time.Time // streams end then; zero for never
 }
 
-// ErrUnauthorized is what the function of WithAuthorize returns for a caller who has not logged in. The
-// caller gets a 401.
+// ErrUnauthorized is returned by the function of WithAuthorize for a caller who has not logged in. The caller
+// gets a 401.
 var ErrUnauthorized = errors.New("watchbox: the caller has not logged in")
 
-// WithAuthorize has a program's own login decide what each caller may do. f is called with every request
-// that needs a grant, on the request's goroutine. ErrUnauthorized becomes a 401, any other error a 403 with
-// the error's text. It excludes the other options that name tokens.
+// WithAuthorize sets a function of the program that decides what each caller may do. f is called with every
+// request that needs a grant, on the request's goroutine. ErrUnauthorized becomes a 401, any other error a 403 with
+// the error's text. It excludes the other options for tokens.
 func WithAuthorize(f func(*http.Request) (*Grant, error)) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -42,7 +42,7 @@ func WithAuthorize(f func(*http.Request) (*Grant, error)) Option {
 	}
 }
 
-// WithTokenFile accepts the API tokens of a file that watchbox token create has made. The file is read again
+// WithTokenFile accepts the API tokens of a file, created by watchbox token create. The file is read again
 // within two seconds after it has changed.
 func WithTokenFile(path string) Option {
 	return func(c *config) error {
@@ -54,8 +54,8 @@ func WithTokenFile(path string) Option {
 	}
 }
 
-// JWT says which JSON Web Tokens (RFC 7519) are accepted. At least one key or a key set is needed. What a token
-// allows is its claim watchbox: {"subscribe":[…],"publish":[…],"admin":false}. It must have exp.
+// JWT describes the JSON Web Tokens (RFC 7519) that are accepted. At least one key or a key set is needed. The claim
+// watchbox of a token is its grant: {"subscribe":[…],"publish":[…],"admin":false}. A token must have exp.
 type JWT struct {
 	Keys     []string // files: a PEM public key, or a secret of at least 32 bytes for HS256
 	KeySet   string   // URL or file of a JSON Web Key Set (RFC 7517); "" for none
@@ -74,8 +74,8 @@ func WithJWT(j JWT) Option {
 	}
 }
 
-// WithAnonymousSubscribe allows callers without a token to subscribe to what the filters match. It turns
-// authentication on.
+// WithAnonymousSubscribe allows callers without a token to subscribe to groups that the filters match. It turns on
+// authentication.
 func WithAnonymousSubscribe(filters ...string) Option {
 	return func(c *config) (err error) {
 		c.anonymous = true
@@ -86,7 +86,7 @@ func WithAnonymousSubscribe(filters ...string) Option {
 	}
 }
 
-// WithAnonymousPublish is WithAnonymousSubscribe for publishing.
+// WithAnonymousPublish is like WithAnonymousSubscribe, for publishing.
 func WithAnonymousPublish(filters ...string) Option {
 	return func(c *config) (err error) {
 		c.anonymous = true
@@ -97,13 +97,13 @@ func WithAnonymousPublish(filters ...string) Option {
 	}
 }
 
-// WithOpenMetrics lets everyone read /metrics. Otherwise it needs a grant for administration, while
+// WithOpenMetrics lets everyone read /metrics. Otherwise it needs a grant for administration if
 // authentication is on.
 func WithOpenMetrics() Option {
 	return func(c *config) error { c.openMetrics = true; return nil }
 }
 
-// WithPublishRate bounds how many messages a second each client publishes; 0: no bound. A client is a subject
+// WithPublishRate limits the number of messages a second of each client; 0: no limit. A client is a subject
 // or, without one, an address.
 func WithPublishRate(n int) Option {
 	return func(c *config) error {
@@ -115,7 +115,7 @@ func WithPublishRate(n int) Option {
 	}
 }
 
-// WithMaxStreamsPerClient bounds how many streams each client has open; 0: no bound. A client is a subject or,
+// WithMaxStreamsPerClient limits the number of open streams of each client; 0: no limit. A client is a subject or,
 // without one, an address.
 func WithMaxStreamsPerClient(n int) Option {
 	return func(c *config) error {
@@ -128,7 +128,7 @@ func WithMaxStreamsPerClient(n int) Option {
 }
 
 // WithTrustedProxy names the addresses of proxies, such as 10.0.0.0/8 or 127.0.0.1, whose X-Forwarded-For and
-// Forwarded headers say which client a request is of.
+// Forwarded headers are trusted to contain the client's address.
 func WithTrustedProxy(addresses ...string) Option {
 	return func(c *config) error {
 		for _, s := range addresses {
@@ -163,7 +163,7 @@ func (c *config) checkAccess() error {
 	return nil
 }
 
-// authenticator returns what grants come from, or nil while authentication is off.
+// authenticator returns the source of grants, or nil if authentication is off.
 func (c *config) authenticator() (*access.Authenticator, error) {
 	if !c.authenticates() {
 		return nil, nil
@@ -173,8 +173,8 @@ func (c *config) authenticator() (*access.Authenticator, error) {
 	return access.New(context.Background(), o)
 }
 
-// grants returns the function that finds out what the caller of a request may do, or nil while everyone may
-// do everything.
+// grants returns the function that returns the grant of a request's caller, or nil if everyone may do
+// everything.
 func (h *Hub) grants() func(*http.Request) (*access.Grant, error) {
 	switch {
 	case h.access == nil:
@@ -194,7 +194,7 @@ func (h *Hub) grants() func(*http.Request) (*access.Grant, error) {
 	}
 }
 
-// askProgram returns the grant that the program's own login gives the caller of a request.
+// askProgram returns the grant of a request's caller from the function of WithAuthorize.
 func (h *Hub) askProgram(r *http.Request) (g *access.Grant, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -214,22 +214,22 @@ func (h *Hub) askProgram(r *http.Request) (g *access.Grant, err error) {
 	}
 	g, err = access.NewGrant(is.Subject, is.ID, is.Subscribe, is.Publish, is.Admin, time.Time{}, is.Expires)
 	if err != nil {
-		h.logger.Error("WithAuthorize returned a grant with a filter that is none", "error", err)
+		h.logger.Error("WithAuthorize returned a grant with an invalid filter", "error", err)
 		return nil, hub.ErrProgram
 	}
 	return h.access.Current(g)
 }
 
-// Revocation revokes grants: the one with an ID, or all of a Subject that were issued before a time.
+// Revocation revokes the grant with an ID, or all grants of a Subject that were issued before a time.
 type Revocation struct {
 	ID      string
 	Subject string
 	Before  time.Time // zero: now
 }
 
-// Revoke refuses the grants that a revocation names, from now on. Open streams of theirs end. A grant that
-// does not say when it was issued counts as issued before any time. With a data directory, the revocation
-// is kept over restarts. API tokens are revoked by removing them from their file.
+// Revoke refuses the grants of a revocation from now on, and ends their open streams. A grant without an issue
+// time counts as issued before any time. With a data directory, revocations survive restarts. To revoke an API
+// token, remove it from its file.
 func (h *Hub) Revoke(ctx context.Context, v Revocation) error {
 	if ctx == nil {
 		return errors.New("watchbox: revoke: the context is nil")

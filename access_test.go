@@ -72,13 +72,14 @@ func (l *subscriber) bye(reason string) {
 	}
 }
 
-// listenBriefly opens a stream with a token that soon expires: as soon as this machine allows.
+// listenBriefly opens a stream with a token that expires soon, after the shortest lifetime that this machine is
+// fast enough for.
 func (s *signer) listenBriefly(p *place, target, sub, filters string) *subscriber {
 	s.Helper()
 	for life := 2 * time.Second; ; life *= 2 {
 		token := bearer(s.token(sub, life, filters))
 		if status, body := p.do("HEAD "+target, "", token...); status == 401 {
-			continue // it took longer
+			continue // the token expired before the request
 		} else if status != 200 {
 			s.Fatalf("%d %s", status, body)
 		}
@@ -86,7 +87,7 @@ func (s *signer) listenBriefly(p *place, target, sub, filters string) *subscribe
 	}
 }
 
-func TestNothingIsLostBetweenAnExpiredTokenAndTheNext(t *testing.T) {
+func TestResumeAfterAnExpiredTokenLosesNoMessage(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	hub, addr := serve(t, s.option())
@@ -128,7 +129,7 @@ func TestNothingIsLostBetweenAnExpiredTokenAndTheNext(t *testing.T) {
 	}
 }
 
-func TestARenewedTokenReplacesTheGrantOfTheStream(t *testing.T) {
+func TestRenewedTokenReplacesTheGrantOfTheStream(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	hub, addr := serve(t, s.option())
@@ -146,19 +147,19 @@ func TestARenewedTokenReplacesTheGrantOfTheStream(t *testing.T) {
 		}
 	}
 	if m := l.message(); m.Group != "a" {
-		t.Errorf("a message to %s arrives, which the new token does not cover", m.Group)
+		t.Errorf("got a message to %s, which the new token does not cover", m.Group)
 	}
 	p.wants(204, "PUT "+token, "", append(own, bearer(s.token("anna", time.Hour, "c"))...)...)
 	l.bye("forbidden")
 }
 
-func TestARevocationEndsStreamsAndOutlivesARestart(t *testing.T) {
+func TestRevocationEndsStreamsAndSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	s, dir := newSigner(t), t.TempDir()
 	issued := time.Now()
 	byID, bySubject := s.token("anna", time.Hour, "#", "jti", "stolen"), s.token("otto", time.Hour, "#")
 	admin := bearer(s.token("root", time.Hour, "", "admin"))
-	t.Run("first life", func(t *testing.T) {
+	t.Run("before the restart", func(t *testing.T) {
 		hub, addr := serve(t, s.option(), watchbox.WithDataDir(dir))
 		p := at(t, addr)
 		a, b, c := p.listen("/v1/groups/a", "", bearer(byID)...), p.listen("/v1/groups/a", "", bearer(bySubject)...), p.listen("/v1/groups/a", "", bearer(s.token("anna", time.Hour, "#"))...)
@@ -168,34 +169,34 @@ func TestARevocationEndsStreamsAndOutlivesARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.bye("token-revoked")
-		p.wants(201, "POST /v1/groups/a", "x", admin0(s)...)
+		p.wants(201, "POST /v1/groups/a", "x", forAll(s)...)
 		if m := c.message(); m.Group != "a" {
 			t.Errorf("%+v", m)
 		}
 	})
-	t.Run("second life", func(t *testing.T) {
+	t.Run("after the restart", func(t *testing.T) {
 		_, addr := serve(t, s.option(), watchbox.WithDataDir(dir))
 		p := at(t, addr)
 		for _, token := range []string{byID, bySubject} {
 			p.refused(401, "token-revoked", "GET /v1/history/a", "", bearer(token)...)
 		}
-		p.wants(200, "GET /v1/history/a", "", admin0(s)...)
+		p.wants(200, "GET /v1/history/a", "", forAll(s)...)
 	})
 }
 
-// admin0 is a token for everything.
-func admin0(s *signer) []string { return bearer(s.token("program", time.Hour, "#")) }
+// forAll returns the header of a token that allows all groups.
+func forAll(s *signer) []string { return bearer(s.token("program", time.Hour, "#")) }
 
-func TestASessionKeepsItsSubjectOverARestart(t *testing.T) {
+func TestSessionKeepsItsSubjectAcrossARestart(t *testing.T) {
 	t.Parallel()
 	s, dir := newSigner(t), t.TempDir()
 	const secret = "a secret of sixteen bytes or more"
 	mine, other := bearer(s.token("anna", time.Hour, "#")), bearer(s.token("otto", time.Hour, "#"))
-	t.Run("first life", func(t *testing.T) {
+	t.Run("before the restart", func(t *testing.T) {
 		_, addr := serve(t, s.option(), watchbox.WithDataDir(dir), watchbox.WithSessionTimeout(time.Hour))
 		at(t, addr).listen("/v1/groups/a", strings.ReplaceAll(secret, " ", "-"), mine...)
 	})
-	t.Run("second life", func(t *testing.T) {
+	t.Run("after the restart", func(t *testing.T) {
 		_, addr := serve(t, s.option(), watchbox.WithDataDir(dir), watchbox.WithSessionTimeout(time.Hour))
 		p := at(t, addr)
 		p.refused(403, "session-of-another", "GET /v1/groups/a", "", append(other, "Watchbox-Session", strings.ReplaceAll(secret, " ", "-"))...)
@@ -203,7 +204,7 @@ func TestASessionKeepsItsSubjectOverARestart(t *testing.T) {
 	})
 }
 
-func TestTheUIDOfTheSessionStandsInAGrant(t *testing.T) {
+func TestGrantMayContainSubjectAndUID(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	_, addr := serve(t, s.option())
@@ -219,7 +220,7 @@ func TestTheUIDOfTheSessionStandsInAGrant(t *testing.T) {
 	p.refused(403, "forbidden", "POST /v1/groups/home/x/x", "x", bearer(s.token("+/x", time.Hour, "home/{sub}"))...)
 }
 
-func TestTheProgramsOwnLoginDecides(t *testing.T) {
+func TestWithAuthorizeDecidesAboutEachRequest(t *testing.T) {
 	t.Parallel()
 	hub, addr := serve(t, watchbox.WithAuthorize(func(r *http.Request) (*watchbox.Grant, error) {
 		c, err := r.Cookie("app")
@@ -229,7 +230,7 @@ func TestTheProgramsOwnLoginDecides(t *testing.T) {
 		case c.Value == "nil":
 			return nil, nil
 		case c.Value == "panic":
-			panic("as the test wants it")
+			panic("on purpose")
 		case c.Value == "broken":
 			return &watchbox.Grant{Subscribe: []string{"a/#/b"}}, nil
 		case c.Value == "late":
@@ -274,7 +275,7 @@ func TestTheProgramsOwnLoginDecides(t *testing.T) {
 	}
 }
 
-func TestOptionsOfAccessThatCannotWork(t *testing.T) {
+func TestInvalidAccessOptionsAreRefused(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	login := watchbox.WithAuthorize(func(*http.Request) (*watchbox.Grant, error) { return nil, nil })
 	for want, opts := range map[string][]watchbox.Option{
@@ -300,11 +301,11 @@ func TestOptionsOfAccessThatCannotWork(t *testing.T) {
 	}
 	var missing context.Context
 	if err := hub.Revoke(missing, watchbox.Revocation{ID: "x"}); err == nil {
-		t.Error("a nil context is taken")
+		t.Error("a nil context is accepted")
 	}
 }
 
-func TestThePublishRateIsOfEachClient(t *testing.T) {
+func TestPublishRateIsLimitedPerClient(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	const rate = 1000
@@ -319,7 +320,7 @@ func TestThePublishRateIsOfEachClient(t *testing.T) {
 		return resp
 	}
 	if got := lines(rate + 1).StatusCode; got != 429 {
-		t.Errorf("a batch that is always too large: %d", got)
+		t.Errorf("a batch above the rate: %d", got)
 	}
 	eventually(t, "a client is limited", func() bool {
 		resp := lines(rate)
@@ -331,7 +332,7 @@ func TestThePublishRateIsOfEachClient(t *testing.T) {
 	eventually(t, "the client may publish again", func() bool { return lines(rate).StatusCode == 201 })
 }
 
-func TestStreamsOfEachClientAreLimited(t *testing.T) {
+func TestStreamsAreLimitedPerClient(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	_, addr := serve(t, s.option(), watchbox.WithMaxStreamsPerClient(2))
@@ -352,7 +353,7 @@ func TestStreamsOfEachClientAreLimited(t *testing.T) {
 	})
 }
 
-func TestATrustedProxyNamesTheClient(t *testing.T) {
+func TestTrustedProxyProvidesTheClientAddress(t *testing.T) {
 	t.Parallel()
 	const none = "127.0.0.1"
 	for _, c := range []struct {
@@ -385,7 +386,7 @@ func TestATrustedProxyNamesTheClient(t *testing.T) {
 	}
 }
 
-func TestIdempotencyKeysAreOfASubject(t *testing.T) {
+func TestIdempotencyKeysAreSeparatePerSubject(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	_, addr := serve(t, s.option())
@@ -402,7 +403,7 @@ func TestIdempotencyKeysAreOfASubject(t *testing.T) {
 	}
 }
 
-func TestRunServesOthersIfTheyNeedTokens(t *testing.T) {
+func TestRunAcceptsAnOpenAddressIfCallersNeedTokens(t *testing.T) {
 	addr := make(chan net.Addr, 1)
 	hub, err := watchbox.New(newSigner(t).option(), watchbox.WithListening(func(a net.Addr) { addr <- a }))
 	if err != nil {

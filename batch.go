@@ -20,14 +20,14 @@ type Draft struct {
 	Group string
 	Msg   any           // a string as text, a []byte as bytes, anything else as its JSON
 	Event string        // the SSE event name; "" for none
-	TTL   time.Duration // after which the message expires; 0 for never
+	TTL   time.Duration // the message expires after it; 0 for never
 
-	// Retain makes this the group's retained message. One with an empty string clears it.
+	// Retain makes this the group's retained message. An empty message clears it.
 	Retain bool
 }
 
-// PublishBatch publishes messages to several groups: next to each other in the log, all of them or
-// none. It returns the ids of the first and the last message when the store holds all of them.
+// PublishBatch publishes messages to several groups. They are adjacent in the log, and either all or none are
+// appended. It returns the ids of the first and the last message when the store holds all of them.
 func (h *Hub) PublishBatch(ctx context.Context, batch []Draft) (first, last string, err error) {
 	p := hub.Publication{Grant: access.Everything, Kind: hub.Batch, Program: true, Batch: make([]hub.Draft, len(batch))}
 	for i, d := range batch {
@@ -44,8 +44,8 @@ func (h *Hub) PublishBatch(ctx context.Context, batch []Draft) (first, last stri
 	return r.First.String(), r.ID.String(), nil
 }
 
-// Retained returns the retained messages of the groups that a filter matches, oldest first, whatever
-// history still holds. It reads as the loop goes on, so that they may be many. An error ends it.
+// Retained returns the retained messages of the groups that a filter matches, oldest first. They do
+// not depend on history. It reads them while the loop runs, so there may be many. An error ends the loop.
 func (h *Hub) Retained(ctx context.Context, filter string) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		f, err := group.ParseFilter(filter)
@@ -67,10 +67,10 @@ func (h *Hub) Retained(ctx context.Context, filter string) iter.Seq2[Message, er
 	}
 }
 
-// errEnough ends a loop over messages that its body has left.
+// errEnough ends the read when the body of the loop has left it.
 var errEnough = errors.New("watchbox: the loop was left")
 
-// message returns the message of a frame. Its text is text, whether it was sent as such or as JSON.
+// message returns the message of a frame. A text that was sent as JSON becomes plain text.
 func (h *Hub) message(f *store.Frame) (Message, error) {
 	var in struct {
 		ID, Group, UID, Event, Encoding string

@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-func TestPublishBatchIsAtomicAndRetainedReadsItsValues(t *testing.T) {
+func TestPublishBatchAppendsAllOrNoneAndRetainedReturnsItsMessages(t *testing.T) {
 	hub, err := watchbox.New()
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestPublishBatchIsAtomicAndRetainedReadsItsValues(t *testing.T) {
 		t.Errorf("%q is retained, want %q", got, want)
 	}
 	for range hub.Retained(ctx, "#") {
-		break // a loop that is left early
+		break // leaves the loop early
 	}
 	for filter, want := range map[string]string{"a//b": "empty level", "$session/#": "only the session itself"} {
 		for _, err := range hub.Retained(ctx, filter) {

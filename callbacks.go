@@ -16,13 +16,12 @@ import (
 )
 
 // callbacks calls the callbacks of the embedding program. They run outside the hub: those of one session
-// one after the other, those of different sessions concurrently, so that a slow one delays only its own
-// session. Messages without a session are ordered by group, unless their requests were concurrent.
+// run one after another, those of different sessions concurrently. A slow callback delays only its own session. Messages without a session are ordered by group, unless their requests were concurrent.
 type callbacks struct {
 	hub    *Hub
 	logger *slog.Logger
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	connect    []func(Session)
 	join       []func(Session, string)
 	leave      []func(Session, string)
@@ -31,20 +30,20 @@ type callbacks struct {
 	disconnect []func(Session, Reason)
 	before     []func(context.Context, *Message) error
 
-	wrong error // about callbacks that were registered wrongly
+	wrong error // nil callbacks that were registered
 
 	running map[uint64]bool     // numbers of the goroutines that run callbacks
 	waiting map[string][]queued // by session; the first of each is running
 	count   int
-	bytes   int // of the messages that wait or run
+	bytes   int // of the messages whose calls wait or run
 	dropped uint64
 	closed  bool
 	idle    *sync.Cond // count is 0
 }
 
-// Bounds of the calls that wait or run. A call that comes when a bound is reached is dropped and counted;
-// a batch that comes below the bound is taken whole. One session's messages leave room for those of
-// others, and all messages leave room for the other events.
+// Bounds of the calls that wait or run. When a bound is reached, further calls are dropped and counted. Below the
+// bound, a batch is queued as a whole. The bounds for one session are lower than those for all messages, which are
+// lower than those for all events.
 const (
 	maxOwnMessages = 1_000 // with one session's other events
 	maxMessages    = 10_000
@@ -54,7 +53,7 @@ const (
 	maxBytes    = 32 << 20 // of all messages
 )
 
-// queued is a call that waits, and the size of its message.
+// queued is a waiting call and the size of its message.
 type queued struct {
 	call  func()
 	bytes int
@@ -88,22 +87,22 @@ func (h *Hub) OnReconnect(f func(Session)) {
 	on(h.calls, "OnReconnect", &h.calls.reconnect, f, f == nil)
 }
 
-// OnDisconnect calls f once when a session is gone: it did not reconnect in time, or was ended.
+// OnDisconnect calls f once when a session is gone: it did not reconnect in time, or it was ended.
 func (h *Hub) OnDisconnect(f func(Session, Reason)) {
 	on(h.calls, "OnDisconnect", &h.calls.disconnect, f, f == nil)
 }
 
 // BeforePublish calls f with each message that a client sends, before it is appended, on the goroutine
-// of the request and with its context. An error refuses the message, and the client gets the error's
-// text. A panic is logged, and the client gets the final error program-failed. f may change the message's
-// Group and Event, and with Set its content. A message to the program alone (its Group is empty) stays one: a
-// Group that f gives it is ignored. A direct message whose Group f changes becomes a message of that group.
+// of the request and with its context. An error refuses the message, and the client gets the text of
+// the error. A panic is logged, and the client gets the final error program-failed. f may change the message's
+// Group and Event, and with Set its content. For a message to the program alone,
+// whose Group is empty, a new Group is ignored. A direct message with a new Group becomes a message to that group.
 func (h *Hub) BeforePublish(f func(context.Context, *Message) error) {
 	on(h.calls, "BeforePublish", &h.calls.before, f, f == nil)
 }
 
-// on adds a callback to its list. A nil callback is a mistake of the program: it is logged, and Run
-// returns it as an error.
+// on adds a callback to its list. A nil callback is an error of the program: it is logged, and Run
+// returns the error.
 func on[F any](c *callbacks, name string, list *[]F, f F, isNil bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,7 +184,7 @@ func (c *callbacks) Messages(list []hub.Message) bool {
 	for i := range list {
 		bytes[i] = len(list[i].Data)
 	}
-	return tell(c, &c.message, key, maxMessages, bytes, calls...)
+	return enqueue(c, &c.message, key, maxMessages, bytes, calls...)
 }
 
 // Session implements hub.Observer.
@@ -193,21 +192,21 @@ func (c *callbacks) Session(e session.Event) {
 	s := Session{e.UID, e.Subject}
 	switch e.Kind {
 	case session.Connect:
-		tell(c, &c.connect, e.UID, maxEvents, nil, func(f func(Session)) { f(s) })
+		enqueue(c, &c.connect, e.UID, maxEvents, nil, func(f func(Session)) { f(s) })
 	case session.Reconnect:
-		tell(c, &c.reconnect, e.UID, maxEvents, nil, func(f func(Session)) { f(s) })
+		enqueue(c, &c.reconnect, e.UID, maxEvents, nil, func(f func(Session)) { f(s) })
 	case session.Disconnect:
-		tell(c, &c.disconnect, e.UID, maxEvents, nil, func(f func(Session, Reason)) { f(s, e.Reason) })
+		enqueue(c, &c.disconnect, e.UID, maxEvents, nil, func(f func(Session, Reason)) { f(s, e.Reason) })
 	case session.Join:
-		tell(c, &c.join, e.UID, maxEvents, nil, func(f func(Session, string)) { f(s, e.Filter.String()) })
+		enqueue(c, &c.join, e.UID, maxEvents, nil, func(f func(Session, string)) { f(s, e.Filter.String()) })
 	case session.Leave:
-		tell(c, &c.leave, e.UID, maxEvents, nil, func(f func(Session, string)) { f(s, e.Filter.String()) })
+		enqueue(c, &c.leave, e.UID, maxEvents, nil, func(f func(Session, string)) { f(s, e.Filter.String()) })
 	}
 }
 
-// tell queues each of the calls for each callback of a list, unless most calls wait already. It costs
-// nothing if there is no callback.
-func tell[F any](c *callbacks, list *[]F, key string, most int, bytes []int, calls ...func(F)) bool {
+// enqueue queues each of the calls for each callback of a list, unless most calls wait already. It does nothing if
+// there is no callback.
+func enqueue[F any](c *callbacks, list *[]F, key string, most int, bytes []int, calls ...func(F)) bool {
 	callbacks := get(c, list)
 	if len(callbacks) == 0 {
 		return true
@@ -230,8 +229,8 @@ func tell[F any](c *callbacks, list *[]F, key string, most int, bytes []int, cal
 	return ok
 }
 
-// post queues a list of calls behind those with the same key. If there is no room, it returns how many
-// calls have been dropped since the start.
+// post queues a list of calls behind those with the same key. If a bound is reached, it returns the number
+// of calls dropped since the start.
 func (c *callbacks) post(key string, most int, list []queued) (ok bool, dropped uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -254,8 +253,8 @@ func (c *callbacks) post(key string, most int, list []queued) (ok bool, dropped 
 	return true, 0
 }
 
-// ownBytes returns how many bytes the messages of one session take. It adds them up only where that
-// can matter.
+// ownBytes returns the number of bytes of one session's messages. It adds them up only if they can reach the
+// bound.
 func (c *callbacks) ownBytes(queue []queued) (n int) {
 	if c.bytes < maxOwnBytes {
 		return 0
@@ -281,7 +280,7 @@ func (c *callbacks) run(key string, f func()) {
 	}
 }
 
-// enter notes that this goroutine calls callbacks, until leave is called.
+// enter records that this goroutine runs callbacks, until leave is called.
 func (c *callbacks) enter() (leave func()) {
 	me := goroutine()
 	c.mu.Lock()
@@ -305,7 +304,7 @@ func (c *callbacks) isCallback() bool {
 	return c.running[me]
 }
 
-// mistakes returns an error if callbacks were registered wrongly.
+// mistakes returns an error if nil callbacks were registered.
 func (c *callbacks) mistakes() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -354,7 +353,7 @@ func (c *callbacks) Waiting() int64 {
 	return int64(c.bytes)
 }
 
-// close waits until no callback waits or runs, for at most that long. No further events are taken.
+// close stops taking events, and waits until no callback waits or runs, but no longer than timeout.
 func (c *callbacks) close(timeout time.Duration) {
 	over := false
 	late := time.AfterFunc(timeout, func() {
@@ -371,6 +370,6 @@ func (c *callbacks) close(timeout time.Duration) {
 		c.idle.Wait()
 	}
 	if c.count > 0 {
-		c.logger.Error("callbacks still run though the hub is closed", "waiting", c.count)
+		c.logger.Error("callbacks still run after the hub was closed", "waiting", c.count)
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// logged is what a hub has logged.
+// logged is the log of a hub.
 type logged struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -78,7 +78,7 @@ func TestCallbacksRunInOrderForEachSession(t *testing.T) {
 	all.Wait()
 }
 
-func TestASlowCallbackDelaysNoOtherSession(t *testing.T) {
+func TestSlowCallbackDelaysNoOtherSession(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	heard := newEvents(t)
@@ -108,7 +108,7 @@ func TestASlowCallbackDelaysNoOtherSession(t *testing.T) {
 	heard.are(slow.uid, "connect, join foo, message 1")
 }
 
-func TestACallbackMayPanicOrExitItsGoroutine(t *testing.T) {
+func TestCallbackMayPanicOrExitItsGoroutine(t *testing.T) {
 	var log logged
 	h, addr := serve(t, log.option())
 	p := at(t, addr)
@@ -128,7 +128,7 @@ func TestACallbackMayPanicOrExitItsGoroutine(t *testing.T) {
 	}
 	heard.are(l.uid, "connect, join foo, message panic, message fine")
 	if !log.has("a callback panicked") || !log.has("so it goes") {
-		t.Error("the log does not have it")
+		t.Error("the log does not mention it")
 	}
 }
 
@@ -153,7 +153,7 @@ func TestEventsDroppedForASlowCallbackAreCounted(t *testing.T) {
 		n++
 	})
 	lines := strings.Repeat("1\n", 600)
-	for range 3 { // a batch is queued whole if fewer than a thousand messages wait
+	for range 3 { // a batch is queued as a whole if fewer than a thousand messages wait
 		p.wants(201, "POST /v1/groups/foo", lines, append(l.proof(), "Content-Type", "application/x-ndjson")...)
 	}
 	<-blocked
@@ -164,7 +164,7 @@ func TestEventsDroppedForASlowCallbackAreCounted(t *testing.T) {
 		t.Errorf("%s", body[strings.Index(body, "watchbox_callbacks"):][:200])
 	}
 	if !log.has("callbacks are too slow") {
-		t.Error("the log does not have it")
+		t.Error("the log does not mention it")
 	}
 	l.cut()
 	other.cut()
@@ -215,7 +215,7 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 		}
 	}
 	if asked != 0 {
-		t.Error("the second hook was asked what the first had refused")
+		t.Error("the second hook ran for a message that the first one had refused")
 	}
 	p.refused(403, "refused", "POST /v1/groups/foo", `"damn"`, "Content-Type", "application/json")
 	p.refused(403, "refused", "POST /v1/sessions/"+l.uid, "damn")
@@ -229,7 +229,7 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 			t.Errorf("a hook that panics: %s", resp.Status)
 		}
 	}
-	// Of a batch all are asked about, and if one is refused none is appended.
+	// The hook runs for each message of a batch. If one is refused, none is appended.
 	p.refused(403, "refused", "POST /v1/groups/foo", "1\n\"damn\"\n3", "Content-Type", "application/x-ndjson")
 	p.wants(201, "POST /v1/groups/foo", "1\n\"a\"\n\"c\"\n{}", "Content-Type", "application/x-ndjson")
 	l.gets("1")
@@ -244,14 +244,14 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 			t.Errorf("%s became %s, want %s", text, got, want)
 		}
 		if !strings.Contains(answer, `"group":"`+m.Group+`"`) {
-			t.Errorf("it was sent to %s, and the answer is %s", m.Group, answer)
+			t.Errorf("it was published to %s, but the answer is %s", m.Group, answer)
 		}
 	}
 	if _, err := h.Publish(t.Context(), "foo", "damn"); err != nil {
-		t.Errorf("the program asked itself for leave: %v", err)
+		t.Errorf("BeforePublish ran for the program's own message: %v", err)
 	}
 	l.gets(`"damn"`)
-	// A will is looked at when it is set.
+	// BeforePublish runs for a will when it is set.
 	w := p.listen("/v1/groups/foo", "")
 	w.own(204, "PUT", "/will", `{"group":"foo","msg":"b"}`, "Content-Type", "application/json")
 	before := asked
@@ -261,14 +261,14 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 	}
 }
 
-func TestOnMessageSeesTheGroupThatAMessageWasPublishedTo(t *testing.T) {
+func TestOnMessageGetsTheGroupThatBeforePublishSet(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	heard := make(chan watchbox.Message, 10)
 	h.OnMessage(func(m watchbox.Message) { heard <- m })
 	h.BeforePublish(func(_ context.Context, m *watchbox.Message) error { m.Group = "moved"; return nil })
 	l := p.listen("/v1/groups/%23", "")
-	p.wants(202, "POST /v1/server", "for the program") // has no group that it could be moved from
+	p.wants(202, "POST /v1/server", "for the program") // has no group to change
 	if m := <-heard; m.Group != "" || m.ID != "" || m.Text() != "for the program" {
 		t.Errorf("%+v", m)
 	}
@@ -284,8 +284,8 @@ func TestOnMessageSeesTheGroupThatAMessageWasPublishedTo(t *testing.T) {
 	}
 }
 
-// TestAHookMayKeepTheMessagesBytes keeps Data after the hook has returned.
-func TestAHookMayKeepTheMessagesBytes(t *testing.T) {
+// TestHookMayKeepData keeps Data after the hook has returned.
+func TestHookMayKeepData(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	var kept [][]byte
@@ -300,7 +300,7 @@ func TestAHookMayKeepTheMessagesBytes(t *testing.T) {
 	}
 }
 
-func TestOnMessageGetsMessagesOfClientsOnly(t *testing.T) {
+func TestOnMessageGetsOnlyMessagesOfClients(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	heard := make(chan watchbox.Message, 10)
@@ -344,7 +344,7 @@ func TestOnMessageGetsMessagesOfClientsOnly(t *testing.T) {
 	}
 }
 
-func TestMessagesAsTextAndAsValues(t *testing.T) {
+func TestTextAndDecodeForEachKindOfMessage(t *testing.T) {
 	h, err := watchbox.New()
 	if err != nil {
 		t.Fatal(err)
@@ -380,7 +380,7 @@ func TestMessagesAsTextAndAsValues(t *testing.T) {
 	}
 }
 
-func TestCloseEndsEverything(t *testing.T) {
+func TestCloseEndsStreamsCallbacksAndGoroutines(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	h, err := watchbox.New()
 	if err != nil {
@@ -451,7 +451,7 @@ func TestCloseEndsEverything(t *testing.T) {
 		l.ended()
 		got, _ := heard.of(l.uid)
 		if !strings.HasSuffix(got, "disconnect shutdown") {
-			t.Errorf("when Close returned, the callbacks had run for: %s", got)
+			t.Errorf("when Close returned, the callbacks were: %s", got)
 		}
 	}
 	p.refused(503, "shutting-down", "GET /v1/groups/foo", "")
@@ -487,9 +487,9 @@ func TestCloseWaitsForCallbacksForALimitedTime(t *testing.T) {
 	}
 }
 
-// TestMessagesForASlowCallbackAreBoundedByTheirBytes checks that the messages of one session leave room
+// TestMessagesForASlowCallbackAreBoundedInBytes checks that the messages of one session leave room
 // for those of others.
-func TestMessagesForASlowCallbackAreBoundedByTheirBytes(t *testing.T) {
+func TestMessagesForASlowCallbackAreBoundedInBytes(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
 	release, heard := make(chan struct{}), make(chan string, 100)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestDocs runs the sh blocks of pages, each page in one shell. A json block is what the sh block
-// before it prints, but for ids, uids and times.
+// TestDocs runs the sh blocks of each page in one shell. A json block is the output of the sh block before it;
+// ids, uids and times may differ.
 func TestDocs(t *testing.T) {
 	for _, page := range []string{"docs/PUBLISHING.md", "docs/SESSIONS.md"} {
 		t.Run(page, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// transcript returns the sh blocks of a page, and what they print.
+// transcript returns the sh blocks of a page and their expected output.
 func transcript(page string) (script, want string) {
 	blocks := regexp.MustCompile("(?s)```(sh|json)\n(.*?)```\n").FindAllStringSubmatch(page, -1)
 	for _, b := range blocks {
@@ -50,7 +50,7 @@ func transcript(page string) (script, want string) {
 	return script + "kill %% 2> /dev/null || true\n", want
 }
 
-// anonymous replaces what differs from run to run, and line ends.
+// anonymous replaces values that differ between runs, and removes line ends.
 func anonymous(s string) string {
 	for pattern, name := range map[string]string{
 		`"[0-9a-z]+-([0-9]+)"`:                      `"epoch-$1"`,

@@ -15,9 +15,9 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestAnAppThatUsesEverything mounts a hub in a chi app with Recoverer and Compress before it, has
-// every callback called, and cuts connections.
-func TestAnAppThatUsesEverything(t *testing.T) {
+// TestAppWithMiddlewareAndAllCallbacks mounts a hub in a chi app behind Recoverer and Compress, triggers every
+// callback, and cuts connections.
+func TestAppWithMiddlewareAndAllCallbacks(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2 over TLS": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +69,7 @@ func TestAnAppThatUsesEverything(t *testing.T) {
 			}
 			last := l.next().ID
 			l.cut()
-			for p.lost(l.uid) == "" { // the hub has heard of it
+			for p.lost(l.uid) == "" { // until the hub has noticed
 				if t.Failed() {
 					return
 				}
@@ -101,8 +101,8 @@ func TestAnAppThatUsesEverything(t *testing.T) {
 	}
 }
 
-// TestShutdownOfAnHTTP2ServerEndsStreams as docs/EMBEDDING.md has it: Shutdown waits for streams, and
-// the hub ends them.
+// TestShutdownOfAnHTTP2ServerEndsStreams follows docs/EMBEDDING.md: Shutdown waits for streams, and the hub
+// ends them.
 func TestShutdownOfAnHTTP2ServerEndsStreams(t *testing.T) {
 	hub, err := watchbox.New()
 	if err != nil {
@@ -125,7 +125,7 @@ func TestShutdownOfAnHTTP2ServerEndsStreams(t *testing.T) {
 	}
 }
 
-// lost returns since when a session is lost, or "" while it is here.
+// lost returns the time at which a session was lost, or "" while it is connected.
 func (p *place) lost(uid string) string {
 	p.Helper()
 	var s struct{ Lost string }

@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// The examples of docs/EMBEDDING.md run as they stand there, but for the port.
+// These tests run the examples of docs/EMBEDDING.md unchanged except for the port.
 
-// freeAddr returns an address on which nothing listens. Its port is below those that a system picks itself, so
-// that no other test gets it before the program listens.
+// freeAddr returns an address on which nothing listens. Its port is below the ephemeral ports of the system, so that
+// no other test gets it before the program listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
@@ -31,7 +31,7 @@ func freeAddr(t *testing.T) string {
 	return ""
 }
 
-// startExample runs a program of docs/EMBEDDING.md, and returns where it serves.
+// startExample runs a program of docs/EMBEDDING.md and returns its place.
 func startExample(t *testing.T, has, ready string) (*exec.Cmd, *place) {
 	t.Helper()
 	addr := freeAddr(t)
@@ -46,7 +46,7 @@ func startExample(t *testing.T, has, ready string) (*exec.Cmd, *place) {
 			return cmd, at(t, addr)
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("it does not serve")
+			t.Fatal("the program does not serve")
 		}
 	}
 }

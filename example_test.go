@@ -18,7 +18,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// exampleSecret is what the client of the examples proves its session by.
+// exampleSecret is the session secret of the client of the examples.
 const exampleSecret = "of-16-characters-or-more"
 
 // exampleCall makes a request as the client of the examples and returns status and body.
@@ -37,8 +37,8 @@ func exampleCall(method, url, body string) string {
 	return fmt.Sprintf("%d %s", resp.StatusCode, b)
 }
 
-// exampleListen opens a stream as the client of the examples, and returns when it stands. Next
-// returns the payloads of what comes, hangUp ends it.
+// exampleListen opens a stream as the client of the examples and returns when it is open. next returns the
+// payload of the next message; hangUp closes the stream.
 func exampleListen(url string) (next func() string, hangUp func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"?format=raw", nil)
@@ -388,7 +388,7 @@ func ExampleHub_OnReconnect() {
 
 	_, hangUp := exampleListen(srv.URL + "/v1/groups/home")
 	hangUp()
-	for lost := false; !lost; { // until the hub has heard of it
+	for lost := false; !lost; { // until the hub has noticed
 		lost = strings.Contains(exampleCall("GET", srv.URL+"/v1/presence/home", ""), `"lost"`)
 	}
 	_, hangUp = exampleListen(srv.URL + "/v1/groups/home")

@@ -9,7 +9,7 @@ import (
 
 const module = "github.com/watchbox-go/watchbox"
 
-// layout is the table of docs/ARCHITECTURE.md: what each package may import of ours.
+// layout is the table of docs/ARCHITECTURE.md: the packages of this module that each package may import.
 var layout = map[string]string{
 	"cmd/watchbox":             ". internal/access internal/duration internal/remote sse store store/disk",
 	"client":                   "internal/origin internal/remote sse",
@@ -37,7 +37,7 @@ var layout = map[string]string{
 	"web":                      "",
 }
 
-func TestImportsGoDownOnly(t *testing.T) {
+func TestImportsFollowTheLayout(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, "./...").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +61,8 @@ func TestImportsGoDownOnly(t *testing.T) {
 	}
 }
 
-// TestTheRequiredPackagesAreUsed by what is built, not by tests alone.
-func TestTheRequiredPackagesAreUsed(t *testing.T) {
+// TestRequiredPackagesAreUsed ignores imports of tests.
+func TestRequiredPackagesAreUsed(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "./...").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/listen"
 )
 
-// WithTLS has Run serve TLS, with HTTP/2 for clients that offer it, instead of plain HTTP. The files are in
+// WithTLS makes Run serve TLS, with HTTP/2 for clients that offer it, instead of plain HTTP. The files are in
 // PEM form: the certificate with its chain, and its key. They are read again when they change, and by Reload.
 func WithTLS(certFile, keyFile string) Option {
 	return func(c *config) error {
@@ -21,17 +21,17 @@ func WithTLS(certFile, keyFile string) Option {
 	}
 }
 
-// ACME says how to get certificates from an ACME server (RFC 8555), such as Let's Encrypt. Having it get them
-// accepts the terms of the server.
+// ACME configures certificates from an ACME server (RFC 8555), such as Let's Encrypt. Using it accepts the terms
+// of the server.
 type ACME struct {
-	Domains []string // full names; the hub also answers to them as WithAllowHost has it
+	Domains []string // full names; the hub also answers to them, as with WithAllowHost
 	Email   string   // contact for the ACME server; "" for none
 	Dir     string   // folder for the account and the certificates; "" for acme in the data directory
 	URL     string   // directory of the ACME server; "" for Let's Encrypt
-	CAFile  string   // PEM file with authorities of the ACME server's own certificate, besides the system's
+	CAFile  string   // PEM file with certificate authorities of the ACME server itself, besides the system's
 }
 
-// WithACME has Run serve TLS with certificates from an ACME server, which are renewed in time. The server must
+// WithACME makes Run serve TLS with certificates from an ACME server, which are renewed in time. The server must
 // reach Run's address as port 443 of each domain (TLS-ALPN-01) or, with WithHTTPRedirect, as port 80 (HTTP-01).
 func WithACME(a ACME) Option {
 	return func(c *config) error {
@@ -43,7 +43,7 @@ func WithACME(a ACME) Option {
 	}
 }
 
-// WithHTTPRedirect has Run listen on a second TCP address, such as :80, for plain HTTP: it redirects to https
+// WithHTTPRedirect makes Run listen on a second TCP address, such as :80, for plain HTTP: it redirects to https
 // and answers the challenges of an ACME server.
 func WithHTTPRedirect(addr string) Option {
 	return func(c *config) error {
@@ -55,13 +55,13 @@ func WithHTTPRedirect(addr string) Option {
 	}
 }
 
-// WithH2C has Run also serve HTTP/2 without TLS, for proxies that speak it to servers behind them.
+// WithH2C makes Run also serve HTTP/2 without TLS, for proxies that use it for their backends.
 func WithH2C() Option {
 	return func(c *config) error { c.listen.H2C = true; return nil }
 }
 
 // WithListenMode sets the permissions of the Unix socket that Run listens on; the default is 0660. A program
-// needs the permission to write to connect.
+// needs write permission to connect.
 func WithListenMode(mode fs.FileMode) Option {
 	return func(c *config) error {
 		if mode&^fs.ModePerm != 0 {
@@ -80,8 +80,8 @@ func (c *config) checkListen() error {
 	return c.listen.Check()
 }
 
-// Reload reads the files of WithTLS again, as happens by itself within two seconds after they have changed. A
-// certificate that cannot be used is logged, and the one in use stays. Before Run, Reload does nothing.
+// Reload reads the files of WithTLS again at once. Without it, a change is noticed within two seconds. An invalid
+// certificate is logged, and the current one stays in use. Before Run, Reload does nothing.
 func (h *Hub) Reload() {
 	if s := h.sockets.Load(); s != nil {
 		s.Reload()

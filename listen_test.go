@@ -19,8 +19,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/listen/certtest"
 )
 
-// runAt has a hub run at an address until the test ends. It returns the hub and the address that it
-// listens on.
+// runAt runs a hub at an address until the test ends. It returns the hub and the address that it listens on.
 func runAt(t *testing.T, addr string, opts ...watchbox.Option) (*watchbox.Hub, net.Addr) {
 	t.Helper()
 	listening := make(chan net.Addr, 1)
@@ -47,13 +46,13 @@ func runAt(t *testing.T, addr string, opts ...watchbox.Option) (*watchbox.Hub, n
 	}
 }
 
-// through returns the place of a hub that is reached with a transport.
+// through returns the place of a hub for a client with the transport.
 func through(t *testing.T, url string, tr *http.Transport) *place {
 	t.Cleanup(tr.CloseIdleConnections)
 	return &place{t, url, &http.Client{Transport: tr}}
 }
 
-// speaks are the protocols of a client.
+// speaks returns the set of protocols of a client.
 func speaks(set ...func(*http.Protocols, bool)) *http.Protocols {
 	p := new(http.Protocols)
 	for _, f := range set {
@@ -62,7 +61,7 @@ func speaks(set ...func(*http.Protocols, bool)) *http.Protocols {
 	return p
 }
 
-// works fails unless a message reaches a stream, and all requests use a version of HTTP.
+// works fails unless a message reaches a stream and the hub answers with the version of HTTP.
 func (p *place) works(version string) {
 	p.Helper()
 	l := p.listen("/v1/groups/foo", "")
@@ -113,7 +112,7 @@ func TestTLSServesHTTP1AndHTTP2(t *testing.T) {
 	})
 }
 
-func TestANewCertificateIsUsedAndStreamsGoOn(t *testing.T) {
+func TestNewCertificateIsUsedAndStreamsContinue(t *testing.T) {
 	cert, key, pool := certtest.Files(t)
 	hub, addr := runAt(t, "127.0.0.1:0", watchbox.WithTLS(cert, key))
 	url := "https://" + addr.String()
@@ -136,7 +135,7 @@ func TestANewCertificateIsUsedAndStreamsGoOn(t *testing.T) {
 	}
 }
 
-func TestABrokenCertificateIsRefusedAtTheStartAndLoggedLater(t *testing.T) {
+func TestBrokenCertificateIsRefusedAtStartAndLoggedOnReload(t *testing.T) {
 	cert, key, pool := certtest.Files(t)
 	broken := filepath.Join(t.TempDir(), "broken.pem")
 	if err := os.WriteFile(broken, []byte("none"), 0o600); err != nil {
@@ -170,7 +169,7 @@ func TestABrokenCertificateIsRefusedAtTheStartAndLoggedLater(t *testing.T) {
 	}
 }
 
-func TestOptionsForListeningThatExcludeEachOther(t *testing.T) {
+func TestInvalidListenOptionsAreRefused(t *testing.T) {
 	for want, o := range map[string][]watchbox.Option{
 		"tls-key":                  {watchbox.WithTLS("cert.pem", "")},
 		"tls-cert":                 {watchbox.WithTLS("", "key.pem")},
@@ -187,7 +186,7 @@ func TestOptionsForListeningThatExcludeEachOther(t *testing.T) {
 	} {
 		hub, err := watchbox.New(o...)
 		if err == nil {
-			t.Errorf("%s: New takes it", want)
+			t.Errorf("%s: New accepts it", want)
 			_ = hub.Close()
 		} else if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
@@ -204,7 +203,7 @@ func TestH2CServesHTTP2WithoutTLS(t *testing.T) {
 	t.Run("HTTP/1.1", func(t *testing.T) { at(t, addr.String()).works("HTTP/1.1") })
 }
 
-func TestWithoutH2CPlainHTTP2IsRefused(t *testing.T) {
+func TestHTTP2WithoutTLSIsRefusedByDefault(t *testing.T) {
 	_, addr := runAt(t, "127.0.0.1:0")
 	p := through(t, "http://"+addr.String(), &http.Transport{Protocols: speaks((*http.Protocols).SetUnencryptedHTTP2)})
 	if resp, err := p.try(t.Context(), "GET /healthz", ""); err == nil {
@@ -213,7 +212,7 @@ func TestWithoutH2CPlainHTTP2IsRefused(t *testing.T) {
 	}
 }
 
-// TestManyHTTP2StreamsShareAConnection, as those of all clients of a proxy do.
+// TestManyHTTP2StreamsShareAConnection has more streams than net/http's default limit, as behind a proxy.
 func TestManyHTTP2StreamsShareAConnection(t *testing.T) {
 	const n = 600 // net/http's default is 250
 	_, addr := runAt(t, "127.0.0.1:0", watchbox.WithH2C())
@@ -253,7 +252,7 @@ func toSocket(path string) *http.Transport {
 	}}
 }
 
-func TestAUnixSocket(t *testing.T) {
+func TestServeOnAUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hub.sock")
 	t.Run("serves", func(t *testing.T) {
 		_, addr := runAt(t, "unix:"+path, watchbox.WithListenMode(0o600))
@@ -266,9 +265,9 @@ func TestAUnixSocket(t *testing.T) {
 		through(t, "http://localhost", toSocket(path)).works("HTTP/1.1")
 	})
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("after the end the socket is there: %v", err)
+		t.Errorf("the socket still exists after the end: %v", err)
 	}
-	t.Run("replaces one that nobody listens on", func(t *testing.T) {
+	t.Run("replaces a stale socket", func(t *testing.T) {
 		left, err := net.Listen("unix", path)
 		if err != nil {
 			t.Fatal(err)
@@ -298,7 +297,7 @@ func TestAUnixSocket(t *testing.T) {
 	})
 }
 
-func TestAUnixSocketThatIsRefused(t *testing.T) {
+func TestInvalidUnixSocketsAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	file, used := filepath.Join(dir, "file"), filepath.Join(dir, "used")
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
@@ -357,8 +356,8 @@ func TestRedirectsToHTTPS(t *testing.T) {
 	}
 }
 
-// freeLoopback returns an address that nobody listens on, on a part of the loopback network that no other program is
-// likely to use.
+// freeLoopback returns an address on which nothing listens, in a part of the loopback network that other programs are
+// unlikely to use.
 func freeLoopback(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.78.0.1:0")

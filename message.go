@@ -12,17 +12,17 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// Message is a message that a client has sent, or asks to send.
+// Message is a message that a client has sent or, in BeforePublish, is about to send.
 type Message struct {
 	ID    string // "" before it is published, and for a message to the program alone
 	Group string // "" for a message to the program alone
 	UID   string // of the sender's session; "" if it has none
 	Event string
 
-	Subject string // of the sender's grant; "" without authentication, and for a message that was read back
+	Subject string // of the sender's grant; "" without authentication and for messages of Retained
 
 	Time time.Time
-	Data []byte // as it was sent: text, bytes, or a JSON value
+	Data []byte // the payload as it was sent: text, bytes or a JSON value
 
 	json bool // Data is a JSON value
 	hub  *Hub
@@ -54,8 +54,8 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
-// Set replaces the content of the message, for a hook that rewrites messages. It takes what Publish
-// takes.
+// Set replaces the content of the message, for a hook that rewrites messages. It accepts the same values as
+// Publish.
 func (m *Message) Set(v any) error {
 	kind, data, err := encode(v)
 	if err != nil {
@@ -65,7 +65,7 @@ func (m *Message) Set(v any) error {
 	return nil
 }
 
-// Reply sends to the session of the message's sender. It returns ErrNoSession if the sender had none.
+// Reply sends a message to the session of the sender. It returns ErrNoSession if the sender has none.
 func (m Message) Reply(ctx context.Context, v any) (id string, err error) {
 	if m.hub == nil {
 		return "", errors.New("watchbox: reply to a message that did not come from a hub")
@@ -73,7 +73,7 @@ func (m Message) Reply(ctx context.Context, v any) (id string, err error) {
 	return m.hub.Send(ctx, m.UID, v)
 }
 
-// encodeFor is encode, where there is a context.
+// encodeFor is encode with a check of the context.
 func encodeFor(ctx context.Context, v any) (hub.Kind, []byte, error) {
 	if ctx == nil {
 		return 0, nil, errors.New("the context is nil")
@@ -81,7 +81,7 @@ func encodeFor(ctx context.Context, v any) (hub.Kind, []byte, error) {
 	return encode(v)
 }
 
-// encode turns what a program sends into a body: a string is text, a []byte is bytes, and anything
+// encode returns the body for a value from the program: a string is text, a []byte is bytes, and anything
 // else is its JSON.
 func encode(v any) (hub.Kind, []byte, error) {
 	switch v := v.(type) {
@@ -94,24 +94,24 @@ func encode(v any) (hub.Kind, []byte, error) {
 	return hub.JSON, data, err
 }
 
-// ErrNoSession says that there is no such session: none is connected, or lost for less than the session
+// ErrNoSession is returned if there is no such session, neither connected nor lost for less than the session
 // timeout.
 var ErrNoSession = session.ErrUnknown
 
 // Session is a client with one or more streams.
 type Session struct {
 	UID     string
-	Subject string // that the session belongs to; "" without authentication
+	Subject string // owner of the session; "" without authentication
 }
 
-// Reason says why a session is gone.
+// Reason is the reason why a session is gone.
 type Reason = session.Reason
 
 // The reasons.
 const (
 	ReasonClosed    = session.Closed    // the client closed the connection
 	ReasonTimeout   = session.Timeout   // the client did not acknowledge data (TCP)
-	ReasonHeartbeat = session.Heartbeat // the client did not send the heartbeats it had promised
+	ReasonHeartbeat = session.Heartbeat // the client did not send the heartbeats that it had announced
 	ReasonSlow      = session.Slow      // the client did not read fast enough, and the policy says disconnect
 	ReasonEnded     = session.Ended     // the client ended its session
 	ReasonKicked    = session.Kicked    // someone else ended the session

@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-func TestWrongOptionsAreErrors(t *testing.T) {
+func TestInvalidOptionsAreErrors(t *testing.T) {
 	policy := func(p watchbox.Policy) watchbox.Option { return watchbox.WithPolicy("foo", p) }
 	for name, c := range map[string]struct {
 		option watchbox.Option
@@ -38,7 +38,7 @@ func TestWrongOptionsAreErrors(t *testing.T) {
 	} {
 		hub, err := watchbox.New(watchbox.WithMaxGroups(10), c.option)
 		if err == nil {
-			t.Errorf("%s: New takes it", name)
+			t.Errorf("%s: New accepts it", name)
 			_ = hub.Close()
 			continue
 		}
@@ -62,7 +62,7 @@ func TestNilCallbacksAreLoggedAndRefusedByRun(t *testing.T) {
 	hub.OnReconnect(nil)
 	hub.OnDisconnect(nil)
 	hub.BeforePublish(nil)
-	other, err := watchbox.New() // without mistakes in its callbacks
+	other, err := watchbox.New() // without nil callbacks
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,27 +81,27 @@ func TestNilCallbacksAreLoggedAndRefusedByRun(t *testing.T) {
 		t.Errorf("Run with a nil context: %v", err)
 	}
 	if _, err := (watchbox.Message{}).Reply(t.Context(), "x"); err == nil {
-		t.Error("a message that came from no hub has a sender")
+		t.Error("a reply to a message from no hub succeeds")
 	}
 }
 
-func TestASecondRunIsAnError(t *testing.T) {
+func TestSecondRunIsAnError(t *testing.T) {
 	p, _, _ := run(t, nil)
 	if err := p.Hub.Run(t.Context(), "127.0.0.1:0", nil); err == nil || !strings.Contains(err.Error(), "Run was called before") {
 		t.Errorf("%v", err)
 	}
 	if got := p.call("GET /readyz", "", ""); !strings.HasPrefix(got, "200 ") {
-		t.Errorf("the first one: %s", got)
+		t.Errorf("the first Run: %s", got)
 	}
 }
 
-// fieldError is an error whose text cannot be had from a nil pointer.
+// fieldError is an error whose Error method panics for a nil pointer.
 type fieldError struct{ field string }
 
 func (e *fieldError) Error() string { return e.field }
 
-// TestAPanicInBeforePublishIsAFinalError: Go's and the browser's client do not send again.
-func TestAPanicInBeforePublishIsAFinalError(t *testing.T) {
+// TestPanicInBeforePublishIsAFinalError: the clients for Go and browsers do not retry it.
+func TestPanicInBeforePublishIsAFinalError(t *testing.T) {
 	var log safeBuffer
 	hub, addr := serve(t, watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	p := at(t, addr)
@@ -115,7 +115,7 @@ func TestAPanicInBeforePublishIsAFinalError(t *testing.T) {
 		}
 		return nil
 	})
-	for range 2 { // the key is free again
+	for range 2 { // the failed request has freed the key
 		p.refused(500, "program-failed", "POST /v1/groups/foo", "panic", "Idempotency-Key", "a-key")
 	}
 	resp, err := p.try(t.Context(), "POST /v1/groups/foo", "panic")
@@ -136,7 +136,7 @@ func TestAPanicInBeforePublishIsAFinalError(t *testing.T) {
 	}
 }
 
-// TestCloseFromACallbackIsAnError: it would wait for the callback that waits for it.
+// TestCloseFromACallbackIsAnError: otherwise Close and the callback would wait for each other.
 func TestCloseFromACallbackIsAnError(t *testing.T) {
 	hub, addr := serve(t)
 	p := at(t, addr)
@@ -146,7 +146,7 @@ func TestCloseFromACallbackIsAnError(t *testing.T) {
 		results <- hub.Close()
 		other, err := watchbox.New()
 		if err == nil {
-			err = other.Close() // which is not the one that calls
+			err = other.Close() // another hub than the caller's
 		}
 		results <- err
 		done := make(chan error)
@@ -175,8 +175,8 @@ func TestCloseFromACallbackIsAnError(t *testing.T) {
 	p.wants(200, "GET /readyz", "")
 }
 
-// TestACallbackMayCloseFromAnotherGoroutine: Close waits until the callback has returned.
-func TestACallbackMayCloseFromAnotherGoroutine(t *testing.T) {
+// TestCallbackMayCloseFromAnotherGoroutine: Close waits until the callback has returned.
+func TestCallbackMayCloseFromAnotherGoroutine(t *testing.T) {
 	hub, addr := serve(t)
 	p := at(t, addr)
 	closed := make(chan error, 1)

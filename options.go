@@ -23,11 +23,10 @@ import (
 	"github.com/watchbox-go/watchbox/store/tiered"
 )
 
-// Option sets one property of a hub. Each has the name of the flag of watchbox serve that sets the same
-// property.
+// Option sets one property of a hub. Its name is the same as that of the flag of watchbox serve.
 type Option func(*config) error
 
-// config holds what the options set.
+// config has the values that options set.
 type config struct {
 	hub       hub.Options
 	maxMemory int64
@@ -45,7 +44,7 @@ type config struct {
 	drainDelay, idleTimeout time.Duration
 
 	access      access.Options
-	anonymous   bool // callers without a token were granted something
+	anonymous   bool // callers without a token have a grant
 	authorize   func(*http.Request) (*Grant, error)
 	openMetrics bool
 	trusted     []netip.Prefix
@@ -69,7 +68,7 @@ type filterPolicy struct {
 	policy Policy
 }
 
-// Policy says what a group keeps, and for how long. A zero field is inherited from the policy of the next
+// Policy describes which messages a group keeps, and for how long. A zero field is inherited from the policy of the next
 // wider filter, and finally from the server's. Unbounded removes an inherited bound.
 type Policy = store.Policy
 
@@ -121,12 +120,12 @@ func WithProfile(p Profile) Option {
 	}
 }
 
-// WithMaxMemory bounds the memory for all history together, in bytes. 40 MiB of it are for the process
-// itself. The least is 1 MiB; below 48 MiB the process takes more than the bound.
+// WithMaxMemory limits the memory for all history together, in bytes. 40 MiB of it are for the process itself.
+// The minimum is 1 MiB. Below 48 MiB the process uses more than the limit.
 func WithMaxMemory(bytes int64) Option {
 	return func(c *config) error {
 		if bytes < minMemory {
-			return fmt.Errorf("max-memory: %d bytes are too few; the least is %d (1MiB)", bytes, minMemory)
+			return fmt.Errorf("max-memory: %d bytes are too few; the minimum is %d (1MiB)", bytes, minMemory)
 		}
 		c.maxMemory = bytes
 		return nil
@@ -135,28 +134,28 @@ func WithMaxMemory(bytes int64) Option {
 
 const minMemory = 1 << 20
 
-// history returns the part of the memory that is for history. The rest is for the process itself; half
-// of that are the pages of the program.
+// history returns the part of the memory for history. The rest is for the process itself, half of it for the
+// pages of the binary.
 func history(maxMemory int64) int64 {
 	const process = 40 << 20
 	return max(maxMemory-process, maxMemory/4)
 }
 
-// WithMaxMessages bounds how many messages a group keeps, unless a policy overrides it; 0: no bound.
+// WithMaxMessages limits the number of messages that a group keeps, unless a policy overrides it; 0: no limit.
 func WithMaxMessages(n int64) Option {
 	return func(c *config) error { return bound("max-messages", n, &c.server.MaxMessages) }
 }
 
-// WithMaxBytes bounds how many bytes a group keeps, unless a policy overrides it; 0: no bound.
+// WithMaxBytes limits the number of bytes that a group keeps, unless a policy overrides it; 0: no limit.
 func WithMaxBytes(n int64) Option {
 	return func(c *config) error { return bound("max-bytes", n, &c.server.MaxBytes) }
 }
 
-// WithMaxAge bounds how long a group keeps a message, unless a policy overrides it; 0: no bound.
+// WithMaxAge limits how long a group keeps a message, unless a policy overrides it; 0: no limit.
 func WithMaxAge(d time.Duration) Option {
 	return func(c *config) error {
 		if err := store.Ages.Check(d); err != nil {
-			return fmt.Errorf("max-age: %w; 0 is no bound", err)
+			return fmt.Errorf("max-age: %w; 0 means no limit", err)
 		}
 		return bound("max-age", d, &c.server.MaxAge)
 	}
@@ -164,7 +163,7 @@ func WithMaxAge(d time.Duration) Option {
 
 func bound[T int64 | time.Duration](name string, n T, to *T) error {
 	if n < 0 {
-		return fmt.Errorf("%s: %v is below 0; 0 is no bound", name, n)
+		return fmt.Errorf("%s: %v is below 0; 0 means no limit", name, n)
 	}
 	if *to = n; n == 0 {
 		*to = Unbounded
@@ -187,7 +186,7 @@ func WithPolicy(filter string, p Policy) Option {
 	}
 }
 
-// WithDataDir keeps messages on disk, except those of groups whose policy says StoreMemory. The folder is
+// WithDataDir keeps messages on disk, except those of groups with the policy StoreMemory. The folder is
 // created if it does not exist. Messages, ids, policies, retained messages, idempotency keys, last wills
 // and presence survive a restart. One process at a time may use the folder.
 func WithDataDir(dir string) Option {
@@ -200,7 +199,7 @@ func WithDataDir(dir string) Option {
 	}
 }
 
-// Fsync says when messages are synced to disk. A value above 0 is the interval between two syncs.
+// Fsync determines when messages are synced to disk. A value above 0 is the interval between two syncs.
 type Fsync = disk.Fsync
 
 // Values of Fsync that are not an interval.
@@ -213,7 +212,7 @@ const (
 func ParseFsync(s string) (Fsync, error) { return disk.ParseFsync(s) }
 
 // WithFsync sets when messages are synced to disk; the default is FsyncAlways. With any other value the
-// newest messages may be lost when the machine fails. Listeners get a gap event then.
+// newest messages may be lost when the machine fails. Listeners then get a gap event.
 func WithFsync(f Fsync) Option {
 	return func(c *config) error {
 		if err := disk.Intervals.Check(time.Duration(f)); err != nil && f != FsyncAlways && f != FsyncNever {
@@ -227,18 +226,18 @@ func WithFsync(f Fsync) Option {
 // leastDisk is the smallest disk, in bytes, that a store works with.
 const leastDisk = 64 << 20
 
-// WithMaxDisk bounds the data directory, in bytes; the oldest messages are evicted first. 0: no bound.
+// WithMaxDisk limits the size of the data directory, in bytes; the oldest messages are evicted first. 0: no limit.
 func WithMaxDisk(bytes int64) Option {
 	return func(c *config) error {
 		if bytes != 0 && bytes < leastDisk {
-			return fmt.Errorf("max-disk: %d bytes are too few; the least is %d (64MiB)", bytes, leastDisk)
+			return fmt.Errorf("max-disk: %d bytes are too few; the minimum is %d (64MiB)", bytes, leastDisk)
 		}
 		c.disk.MaxDisk = bytes
 		return nil
 	}
 }
 
-// WithMaxMessageSize bounds a message's body, in bytes.
+// WithMaxMessageSize limits the size of a message's body, in bytes.
 func WithMaxMessageSize(bytes int) Option {
 	return func(c *config) error {
 		if bytes < 1 {
@@ -249,13 +248,13 @@ func WithMaxMessageSize(bytes int) Option {
 	}
 }
 
-// WithMaxRequestMemory bounds the memory, in bytes, of all request bodies and of their encoded messages
+// WithMaxRequestMemory limits the memory, in bytes, of all request bodies and of their encoded messages
 // until they are stored. A request waits for memory that other requests hold, and is refused with 503
-// after 10 seconds. The default is 64 MiB; the least is 1 MiB. It comes on top of WithMaxMemory.
+// after 10 seconds. The default is 64 MiB, the minimum 1 MiB. It is in addition to WithMaxMemory.
 func WithMaxRequestMemory(bytes int64) Option {
 	return func(c *config) error {
 		if bytes < minMemory {
-			return fmt.Errorf("max-request-memory: %d bytes are too few; the least is %d (1MiB)", bytes, minMemory)
+			return fmt.Errorf("max-request-memory: %d bytes are too few; the minimum is %d (1MiB)", bytes, minMemory)
 		}
 		c.hub.MaxRequests = bytes
 		return nil
@@ -268,30 +267,30 @@ func WithBodyTimeout(d time.Duration) Option {
 	return within("body-timeout", d, duration.Range{Least: 100 * time.Millisecond, Most: time.Hour}, func(c *config) *time.Duration { return &c.hub.BodyTimeout })
 }
 
-// WithMaxGroups bounds how many groups there may be.
+// WithMaxGroups limits the number of groups.
 func WithMaxGroups(n int) Option {
 	return atLeastOne("max-groups", n, func(c *config) *int { return &c.maxGroups })
 }
 
-// WithMaxStreams bounds how many streams may be open; 0: no bound.
+// WithMaxStreams limits the number of open streams; 0: no limit.
 func WithMaxStreams(n int) Option {
 	return func(c *config) error {
 		if n < 0 {
-			return errors.New("max-streams: below 0; 0 is no bound")
+			return errors.New("max-streams: below 0; 0 means no limit")
 		}
 		c.hub.MaxStreams = n
 		return nil
 	}
 }
 
-// WithMaxFilters bounds how many filters one stream may have.
+// WithMaxFilters limits the number of filters of one stream.
 func WithMaxFilters(n int) Option {
 	return atLeastOne("max-filters", n, func(c *config) *int { return &c.hub.MaxFilters })
 }
 
-// WithMaxUnsent bounds the memory, in bytes, for messages that a socket has accepted only in part: the
-// rest is kept until the client reads on. Streams with the same partly sent message share one copy. A
-// stream for which there is no room is ended with the reason "slow", and its client resumes by id. Up to
+// WithMaxUnsent limits the memory, in bytes, for partly sent messages: the rest of a message is kept until the
+// client reads on. Streams with the same partly sent message share one copy. If the memory is used up, a stream
+// is ended with the reason "slow", and its client resumes by id. Up to
 // 4 KiB per stream are always kept.
 func WithMaxUnsent(bytes int64) Option {
 	return func(c *config) error {
@@ -330,8 +329,8 @@ func WithRetry(d time.Duration) Option {
 	return within("retry", d, duration.Range{Least: time.Millisecond, Most: time.Hour}, func(c *config) *time.Duration { return &c.hub.Retry })
 }
 
-// WithHeartbeat sets the interval of heartbeats on a stream without messages, unless its client asks for
-// another.
+// WithHeartbeat sets the interval of heartbeats on a stream without messages, unless its client requests
+// another one.
 func WithHeartbeat(d time.Duration) Option {
 	return within("heartbeat", d, hub.Heartbeats, func(c *config) *time.Duration { return &c.hub.Heartbeat })
 }
@@ -341,11 +340,11 @@ func WithSessionTimeout(d time.Duration) Option {
 	return within("session-timeout", d, duration.Range{Least: 100 * time.Millisecond, Most: 24 * time.Hour}, func(c *config) *time.Duration { return &c.hub.SessionTimeout })
 }
 
-// WithLogger has the hub log. Without it, the hub logs nothing.
+// WithLogger sets the hub's logger. Without it, the hub logs nothing.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
 		if l == nil {
-			return errors.New("logger: it is nil; leave the option out for no log")
+			return errors.New("logger: it is nil; omit the option to log nothing")
 		}
 		c.hub.Logger = l
 		return nil
@@ -359,9 +358,9 @@ func WithLogStreams() Option {
 }
 
 // WithAllowHost names hosts that the hub answers to: hub.example.org, or *.example.org for every name
-// below example.org (not for example.org itself). Once a host is named, requests to others are
-// refused, except to localhost, to IP addresses, and for /healthz, /readyz and /metrics. A hub that
-// Run serves alone refuses them in any case.
+// below example.org (not for example.org itself). With this option, requests to other hosts
+// are refused, except to localhost, to IP addresses, and for /healthz, /readyz and /metrics. A hub that Run
+// serves alone always refuses them.
 func WithAllowHost(names ...string) Option {
 	return func(c *config) error {
 		for _, n := range names {
@@ -394,7 +393,8 @@ func WithAllowOrigin(origins ...string) Option {
 }
 
 // WithAllowCredentials lets pages of the origins of WithAllowOrigin send cookies and other
-// credentials of the browser. It excludes "*" and https://*: any site could act in its visitors' name.
+// credentials of the browser. It excludes the origins "*" and https://*, with which any site could act in the name
+// of its visitors.
 func WithAllowCredentials() Option {
 	return func(c *config) error { c.guard.Credentials = true; return nil }
 }
@@ -414,7 +414,7 @@ func WithIgnoreParam(names ...string) Option {
 	}
 }
 
-// checkOrigins returns an error if credentials are allowed for nobody or for everybody.
+// checkOrigins returns an error if credentials are allowed for no origin or for every origin.
 func (c *config) checkOrigins() error {
 	if !c.guard.Credentials {
 		return nil
@@ -429,12 +429,12 @@ func (c *config) checkOrigins() error {
 }
 
 // WithOpenToAnyone lets Run serve on an address that other machines can reach. Everyone who can reach it
-// can read, send and administer everything.
+// may read, send and administer everything.
 func WithOpenToAnyone() Option {
 	return func(c *config) error { c.anyone = true; return nil }
 }
 
-// WithListening calls f with the address once Run accepts connections.
+// WithListening calls f with the address when Run accepts connections.
 func WithListening(f func(net.Addr)) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -446,14 +446,14 @@ func WithListening(f func(net.Addr)) Option {
 }
 
 // WithDrainDelay makes Run serve for another d after its context has ended, while /readyz answers 503.
-// Load balancers need that time to send new requests elsewhere. After it, streams are ended.
+// Load balancers use that time to redirect new requests. Then streams are ended.
 func WithDrainDelay(d time.Duration) Option {
 	return within("drain-delay", d, duration.Range{Most: time.Hour}, func(c *config) *time.Duration { return &c.drainDelay })
 }
 
-// WithIdleTimeout sets how long Run keeps a connection open that has no request. It should be longer than
-// the idle timeout of a load balancer in front of the hub: otherwise the hub may close a connection at the
-// moment when the load balancer sends a request on it.
+// WithIdleTimeout sets how long Run keeps a connection without requests open. It should be longer than the idle
+// timeout of a load balancer in front of the hub. Otherwise the hub may close a connection just as the load
+// balancer sends a request on it.
 func WithIdleTimeout(d time.Duration) Option {
 	return within("idle-timeout", d, duration.Range{Least: time.Second, Most: 24 * time.Hour}, func(c *config) *time.Duration { return &c.idleTimeout })
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// life is a hub on a data directory, which ends before the test does.
+// life is one run of a hub on a data directory. end ends it.
 type life struct {
 	*program
 	end func()
@@ -33,7 +33,7 @@ func live(t *testing.T, dir string, timeout time.Duration) *life {
 
 func (l *life) at() *place { return at(l.T, strings.TrimPrefix(l.url, "http://")) }
 
-// present returns the uids of the sessions in a group, here or lost.
+// present returns the uids of the sessions in a group, connected or lost.
 func (l *life) present(group string) (uids []string) {
 	l.Helper()
 	var got struct{ Presence []struct{ UID string } }
@@ -51,7 +51,7 @@ const (
 	secretOfBob = "the-secret-of-bob"
 )
 
-func TestASessionThatDoesNotReturnAfterARestartIsGoneOnce(t *testing.T) {
+func TestSessionThatDoesNotReturnAfterARestartIsGoneOnce(t *testing.T) {
 	dir := t.TempDir()
 	l := live(t, dir, time.Hour)
 	ann := l.at().listen("/v1/events?group=room&group=hall", secretOfAnn)
@@ -95,9 +95,9 @@ func TestASessionThatDoesNotReturnAfterARestartIsGoneOnce(t *testing.T) {
 	}
 }
 
-// TestASessionThatReturnsAfterARestartDoesNotJoinAgain also checks that a watcher that resumes by id gets
+// TestSessionThatReturnsAfterARestartDoesNotJoinAgain also checks that a watcher that resumes by id gets
 // each presence message once and no gap.
-func TestASessionThatReturnsAfterARestartDoesNotJoinAgain(t *testing.T) {
+func TestSessionThatReturnsAfterARestartDoesNotJoinAgain(t *testing.T) {
 	dir := t.TempDir()
 	l := live(t, dir, time.Hour)
 	watcher := l.at().listen("/v1/groups/$presence/room", secretOfBob)

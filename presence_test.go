@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestPresenceListsSessionsThatWouldGetAMessage asks for filters that have groups in common with those of
-// the sessions, though often none of the two selects all that the other does.
-func TestPresenceListsSessionsThatWouldGetAMessage(t *testing.T) {
+// TestPresenceListsSessionsWithOverlappingFilters also covers pairs of filters that have groups in common although
+// neither covers the other.
+func TestPresenceListsSessionsWithOverlappingFilters(t *testing.T) {
 	_, addr := serve(t)
 	p := at(t, addr)
 	names := map[string]string{} // of sessions, by uid

@@ -17,16 +17,16 @@ import (
 	"time"
 )
 
-// The examples of the README run as they stand there, but for the port. (The one for browsers is
-// in test/browser.)
+// These tests run the examples of the README unchanged except for the port. The one for browsers is in
+// test/browser.
 
-// example returns the README's block of a language that has a text in it.
+// example returns the README's block of a language that contains a text.
 func example(t *testing.T, language, has string) string {
 	t.Helper()
 	return exampleIn(t, "README.md", language, has)
 }
 
-// exampleIn is example for any document.
+// exampleIn is like example, for any document.
 func exampleIn(t *testing.T, name, language, has string) string {
 	t.Helper()
 	readme, err := os.ReadFile(name)
@@ -42,7 +42,7 @@ func exampleIn(t *testing.T, name, language, has string) string {
 	return ""
 }
 
-// command starts a process that the test ends, with all that it has started.
+// command starts a process. The end of the test kills it and its children.
 func command(t *testing.T, name string, args ...string) (out io.Reader, wait func() error) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -61,7 +61,7 @@ func command(t *testing.T, name string, args ...string) (out io.Reader, wait fun
 	return r, cmd.Wait
 }
 
-// expect reads lines until one has the text.
+// expect reads lines until one contains the text.
 func expect(t *testing.T, out *bufio.Reader, text string) {
 	t.Helper()
 	for {
@@ -80,7 +80,7 @@ func TestReadmeCurl(t *testing.T) {
 	block := strings.ReplaceAll(example(t, "sh", "curl -N"), "127.0.0.1:1234", addr)
 	listen, send, ok := strings.Cut(block, "&\n")
 	if !ok {
-		t.Fatalf("the example is no longer one that listens, and one that sends: %s", block)
+		t.Fatalf("the example no longer has a command that listens and one that sends: %s", block)
 	}
 	out, _ := command(t, "sh", "-c", "exec "+listen)
 	lines := bufio.NewReader(out)
@@ -133,7 +133,7 @@ func TestReadmeGoClient(t *testing.T) {
 	}
 }
 
-// build compiles a program and returns where it is.
+// build compiles a program and returns its path.
 func build(t *testing.T, program string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -152,7 +152,7 @@ func fetch(url string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
+	defer res.Body.Close() //nolint:errcheck // the body was read
 	b, err := io.ReadAll(res.Body)
 	return string(b), err
 }

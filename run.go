@@ -12,10 +12,9 @@ import (
 	"github.com/watchbox-go/watchbox/internal/listen"
 )
 
-// Run serves on an address until ctx ends: root, or the hub alone if root is nil. The address is one of TCP,
-// such as :1234, or of a Unix socket, such as unix:/run/watchbox.sock. At the end Run ends all streams, waits
-// for the requests under way, and returns nil unless something else went wrong. Close ends it, too. It may be
-// called once.
+// Run serves root, or the hub alone if root is nil, on an address until ctx ends or Close is called. The address is
+// a TCP address such as :1234, or a Unix socket such as unix:/run/watchbox.sock. At the end Run ends all streams,
+// waits for requests under way, and returns nil unless there was another error. It may be called only once.
 //
 // With the hub alone, Run refuses an address that other machines can reach, unless callers need grants or
 // WithOpenToAnyone allows it.
@@ -43,7 +42,7 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 	return errors.Join(h.serve(ctx, sockets, root), sockets.Close())
 }
 
-// requestsEnd is how long requests under way may take when the server ends.
+// requestsEnd is the time for requests under way when the server ends.
 const requestsEnd = 5 * time.Second
 
 func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Handler) error {
@@ -78,8 +77,8 @@ func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Hand
 	return err
 }
 
-// drain has the hub say that it is not ready, and serves on for the delay, in which load balancers
-// take it out of their lists. Close ends the delay.
+// drain makes the hub not ready and continues to serve for the delay, in which load balancers stop sending requests.
+// Close ends the delay.
 func (h *Hub) drain(failed <-chan error) error {
 	h.core.Drain()
 	select {
@@ -107,8 +106,8 @@ func (h *Hub) server(root http.Handler) *http.Server {
 	}
 }
 
-// serverLog is the log of an http.Server. A handler that panics is an error of the program; all else
-// is about clients, mostly connections that are not HTTP.
+// serverLog is the log of an http.Server. A panic of a handler is an error of the program. All other lines are about
+// clients, usually connections that are not HTTP.
 type serverLog struct{ slog.Handler }
 
 // Enabled implements slog.Handler.

@@ -15,8 +15,8 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestADrainingHubServesRequestsButIsNotReady: what load balancers need to send nobody any more.
-func TestADrainingHubServesRequestsButIsNotReady(t *testing.T) {
+// TestDrainingHubServesRequestsButIsNotReady: load balancers can stop sending requests before the end.
+func TestDrainingHubServesRequestsButIsNotReady(t *testing.T) {
 	p, cancel, ran := run(t, nil, watchbox.WithDrainDelay(time.Hour))
 	l := p.listen("/v1/groups/foo", secret)
 	cancel()
@@ -26,7 +26,7 @@ func TestADrainingHubServesRequestsButIsNotReady(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("it is still ready: %s", got)
+			t.Fatalf("the hub is still ready: %s", got)
 		}
 	}
 	for range 2 {
@@ -37,14 +37,14 @@ func TestADrainingHubServesRequestsButIsNotReady(t *testing.T) {
 	}
 	p.listen("/v1/groups/foo", "the-secret-of-another").has("")
 	if got := p.call("GET /healthz", "", ""); !strings.HasPrefix(got, "200 ") {
-		t.Errorf("it is not alive: %s", got)
+		t.Errorf("/healthz answers %s", got)
 	}
 	select {
 	case err := <-ran:
 		t.Errorf("Run has returned: %v", err)
 	default:
 	}
-	if err := p.Close(); err != nil { // which is what the delay is before
+	if err := p.Close(); err != nil { // ends the delay
 		t.Error(err)
 	}
 	l.has("event: bye")
@@ -63,7 +63,7 @@ func TestStreamsEndAfterTheDrainDelay(t *testing.T) {
 	}
 }
 
-func TestAConnectionWithoutARequestIsClosedAfterTheIdleTimeout(t *testing.T) {
+func TestConnectionWithoutARequestIsClosedAfterTheIdleTimeout(t *testing.T) {
 	p, _, _ := run(t, nil, watchbox.WithIdleTimeout(time.Second))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 	if err != nil {
@@ -87,9 +87,9 @@ func TestAConnectionWithoutARequestIsClosedAfterTheIdleTimeout(t *testing.T) {
 	}
 }
 
-// TestTheLogHasNoSecrets sends secrets in each place that a client may put them, to requests that
+// TestLogContainsNoSecrets sends secrets in each place that a client may put them, to requests that
 // succeed and fail, and reads the log at level debug.
-func TestTheLogHasNoSecrets(t *testing.T) {
+func TestLogContainsNoSecrets(t *testing.T) {
 	var log safeBuffer
 	p, cancel, ran := run(t, nil, watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
 		watchbox.WithIgnoreParam("access_token"), watchbox.WithLogStreams())
@@ -130,9 +130,9 @@ func TestTheLogHasNoSecrets(t *testing.T) {
 	}
 }
 
-// TestDebugLinesOfRefusedRequestsSayWhoAndWhy covers requests that are refused before they have a route, and
-// files that are not there.
-func TestDebugLinesOfRefusedRequestsSayWhoAndWhy(t *testing.T) {
+// TestDebugLinesOfRefusedRequestsHaveAddressAndCode covers requests that are refused before routing, and missing
+// files.
+func TestDebugLinesOfRefusedRequestsHaveAddressAndCode(t *testing.T) {
 	var log safeBuffer
 	p, cancel, ran := run(t, nil, watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	codes := []string{"host-not-allowed", "origin-not-allowed", "not-found", "not-found", "not-found", "method-not-allowed"}
@@ -156,7 +156,7 @@ func TestDebugLinesOfRefusedRequestsSayWhoAndWhy(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		if !strings.Contains(string(b), `"code":"`+codes[i]+`"`) {
-			t.Errorf("%v is answered with %s", c, b)
+			t.Errorf("%v gets %s", c, b)
 		}
 	}
 	cancel()
@@ -204,11 +204,11 @@ func TestRunEndsWhenTheHubIsClosed(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(patience):
-		t.Error("Run goes on")
+		t.Error("Run does not return")
 	}
 }
 
-func TestMistakesOfClientsAreNotLoggedAsErrors(t *testing.T) {
+func TestInvalidRequestsAreNotLoggedAsErrors(t *testing.T) {
 	var log safeBuffer
 	p, cancel, ran := run(t, nil, watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	p.call("GET /healthz", "", "")
@@ -227,8 +227,8 @@ func TestMistakesOfClientsAreNotLoggedAsErrors(t *testing.T) {
 	}
 }
 
-// TestAFailureThatLastsIsLoggedOnce has every POST fail, for want of groups.
-func TestAFailureThatLastsIsLoggedOnce(t *testing.T) {
+// TestLastingFailureIsLoggedOnce makes every POST fail, because there are too many groups.
+func TestLastingFailureIsLoggedOnce(t *testing.T) {
 	var log safeBuffer
 	p, _, _ := run(t, nil, watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))), watchbox.WithMaxGroups(1))
 	p.call("POST /v1/groups/foo", "x", "")
@@ -243,8 +243,8 @@ func TestAFailureThatLastsIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestAPanicOfTheProgramsHandlerIsLogged, though what else the HTTP server says is about clients.
-func TestAPanicOfTheProgramsHandlerIsLogged(t *testing.T) {
+// TestPanicOfTheProgramsHandlerIsLogged: other log lines of the HTTP server have level debug.
+func TestPanicOfTheProgramsHandlerIsLogged(t *testing.T) {
 	var log safeBuffer
 	p, _, _ := run(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a mistake of mine") }),
 		watchbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))

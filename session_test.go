@@ -21,7 +21,7 @@ func TestPresenceMessagesForEachChange(t *testing.T) {
 	_, addr := serve(t, watchbox.WithSessionTimeout(10*time.Second)) // long enough for a busy machine to reconnect
 	p := at(t, addr)
 	room, all := p.listen("/v1/groups/$presence/room?format=raw", ""), p.listen("/v1/groups/$presence/%23", "")
-	told := func(uid string, want ...string) {
+	expect := func(uid string, want ...string) {
 		t.Helper()
 		for _, w := range want {
 			event, reason, _ := strings.Cut(w, " ")
@@ -37,43 +37,43 @@ func TestPresenceMessagesForEachChange(t *testing.T) {
 		}
 	}
 	a := p.listen("/v1/groups/room", "")
-	told(a.uid, "join")
+	expect(a.uid, "join")
 	tab := p.listen("/v1/groups/room", a.secret)
 	a.cut()
 	b := p.listen("/v1/groups/room", "")
-	told(b.uid, "join")
+	expect(b.uid, "join")
 	tab.cut()
-	told(a.uid, "lost closed")
+	expect(a.uid, "lost closed")
 	again := p.listen("/v1/groups/room", a.secret)
-	told(a.uid, "back closed")
+	expect(a.uid, "back closed")
 	again.own(204, "DELETE", "/groups/room", "")
-	told(a.uid, "leave")
+	expect(a.uid, "leave")
 	again.own(204, "PUT", "/groups/room", "")
-	told(a.uid, "join")
+	expect(a.uid, "join")
 	again.own(204, "DELETE", "", "")
-	told(a.uid, "gone ended")
+	expect(a.uid, "gone ended")
 	b.cut()
-	told(b.uid, "lost closed", "gone closed")
+	expect(b.uid, "lost closed", "gone closed")
 	c := p.listen("/v1/groups/room", "")
 	p.wants(204, "DELETE /v1/sessions/"+c.uid, "")
-	told(c.uid, "join", "gone kicked")
+	expect(c.uid, "join", "gone kicked")
 	p.listen("/v1/groups/other/%2B", "")
 	if m := all.message(); m.Group != "$presence/other/+" {
 		t.Errorf("the presence of a pattern is published to %s", m.Group)
 	}
 }
 
-// TestALiveJoinLosesAndRepeatsNothing covers etcd's issue 20655: a stream joins and leaves while others publish at
+// TestJoinOnAnOpenStreamLosesAndRepeatsNothing covers etcd's issue 20655: a stream joins and leaves while others publish at
 // full speed. Messages published between the answer to the PUT and the request of the DELETE arrive once
 // and in order, after the retained message.
-func TestALiveJoinLosesAndRepeatsNothing(t *testing.T) {
-	hub, addr := serve(t, watchbox.WithMaxMemory(512<<20)) // holds all that the pace allows
+func TestJoinOnAnOpenStreamLosesAndRepeatsNothing(t *testing.T) {
+	hub, addr := serve(t, watchbox.WithMaxMemory(512<<20)) // enough for all messages that pace allows
 	p := at(t, addr)
 	p.wants(201, "POST /v1/groups/sea/state?retain=true", "calm")
-	streams := map[string]*subscriber{ // by the name of a group that only it has
+	streams := map[string]*subscriber{ // by the name of a group that only this stream has
 		"alone": p.listen("/v1/groups/alone", ""), "busy": p.listen("/v1/events?group=busy&group=noise", ""),
 	}
-	done := make([]atomic.Int64, 3) // how many messages of each publisher were answered
+	done := make([]atomic.Int64, 3) // number of answered messages of each publisher
 	pace := make([]chan bool, len(done))
 	for i := range pace {
 		pace[i] = make(chan bool, 50*41) // a value for each hundred messages
@@ -128,7 +128,7 @@ func TestALiveJoinLosesAndRepeatsNothing(t *testing.T) {
 }
 
 // joinAndLeave joins and leaves, and returns an error text if the messages in between are wrong. It calls
-// more once, so that publishers do not get further ahead than the log can hold.
+// more once, so that the publishers cannot outrun the log.
 func joinAndLeave(l *subscriber, group string, done []atomic.Int64, more func(), round int) string {
 	l.own(204, "PUT", "/groups/sea/%23", "")
 	from := counts(done)
@@ -149,13 +149,13 @@ func joinAndLeave(l *subscriber, group string, done []atomic.Int64, more func(),
 		case m.Group == "noise":
 		case first:
 			if !m.Retained || string(m.Msg) != `"calm"` {
-				return fmt.Sprintf("the retained message does not come first but %+v", m)
+				return fmt.Sprintf("the first message is not the retained one but %+v", m)
 			}
 			first = false
 		case string(m.Msg) == marker:
 			for i := range last {
 				if to[i] > from[i]+1 && last[i] < to[i] { // the first may have been under way before the PUT
-					return fmt.Sprintf("publisher %d's message %d was answered before the DELETE, the last that came is %d", i, to[i], last[i])
+					return fmt.Sprintf("publisher %d's message %d was answered before the DELETE, but the last one received is %d", i, to[i], last[i])
 				}
 			}
 			return ""
@@ -165,11 +165,11 @@ func joinAndLeave(l *subscriber, group string, done []atomic.Int64, more func(),
 				return fmt.Sprintf("%+v", m)
 			}
 			i, n := msg[0], msg[1]
-			if last[i] == 0 && n <= from[i]+2 || n == last[i]+1 && n <= after[i]+1 { // one was under way
+			if last[i] == 0 && n <= from[i]+2 || n == last[i]+1 && n <= after[i]+1 { // one may have been under way
 				last[i] = n
 				continue
 			}
-			return fmt.Sprintf("publisher %d's message %d comes behind %d; the PUT was answered at %d, the DELETE at %d", i, n, last[i], from[i], after[i])
+			return fmt.Sprintf("publisher %d's message %d comes after %d; the PUT was answered at %d, the DELETE at %d", i, n, last[i], from[i], after[i])
 		}
 	}
 }
@@ -182,7 +182,7 @@ func counts(done []atomic.Int64) []int64 {
 	return list
 }
 
-func TestOnlyItsSessionReceivesADirectMessage(t *testing.T) {
+func TestDirectMessageReachesOnlyItsSession(t *testing.T) {
 	hub, addr := serve(t)
 	p := at(t, addr)
 	a := p.listen("/v1/groups/mine", "")
@@ -226,7 +226,7 @@ func TestOnlyItsSessionReceivesADirectMessage(t *testing.T) {
 		p.wants(201, "POST /v1/groups/mine", `"end"`, "Content-Type", "application/json")
 		for m := (message{}); string(m.Msg) != `"end"`; {
 			if m = l.message(); strings.HasPrefix(m.Group, "$session") || strings.Contains(string(m.Msg), "for you") {
-				t.Errorf("somebody else got %+v", m)
+				t.Errorf("another session got %+v", m)
 			}
 		}
 	}
@@ -254,7 +254,7 @@ func TestMessagesToALostSessionWaitForItsReturn(t *testing.T) {
 	for query, want := range map[string][]string{
 		"":           {`"missed 1"`, `"missed 2"`, `"new"`},
 		"?last=1":    {`"missed 1"`, `"missed 2"`, `"meanwhile 2"`, `"new"`},
-		"?since=1ms": nil, // whatever is as new as that
+		"?since=1ms": nil, // depends on the timing
 		"?since=all": {`"got"`, `"before"`, `"missed 1"`, `"meanwhile 1"`, `"missed 2"`, `"meanwhile 2"`, `"new"`},
 		"resume":     {`"before"`, `"missed 1"`, `"meanwhile 1"`, `"missed 2"`, `"meanwhile 2"`, `"new"`},
 	} {
@@ -282,7 +282,7 @@ func TestMessagesToALostSessionWaitForItsReturn(t *testing.T) {
 				for m := (message{}); string(m.Msg) != `"new"`; texts = append(texts, string(m.Msg)) {
 					m = back.message()
 				}
-				// What it had been sent is there only if all that came later is as new, too.
+				// If the first message is new enough, all later ones are, too.
 				old := slices.Contains(texts, `"got"`) && !slices.Contains(texts, `"before"`)
 				if !slices.Contains(texts, `"missed 1"`) || !slices.Contains(texts, `"missed 2"`) || old {
 					t.Errorf("%s", texts)
@@ -290,7 +290,7 @@ func TestMessagesToALostSessionWaitForItsReturn(t *testing.T) {
 				return
 			}
 			back.gets(want...)
-			// Nothing is owed any more.
+			// All missed messages are delivered now.
 			tab := p.listen("/v1/groups/foo", l.secret)
 			publish("last")
 			tab.gets(`"last"`)
@@ -307,13 +307,13 @@ func TestMessagesToALostSessionWaitForItsReturn(t *testing.T) {
 			}
 			again := p.listen("/v1/groups/foo?since=all", l.secret)
 			if m := again.message(); strings.HasPrefix(m.Group, "$session") {
-				t.Errorf("a session got what was sent to the one before: %+v", m)
+				t.Errorf("a new session got a message to the previous one: %+v", m)
 			}
 		})
 	}
 }
 
-// lost waits until a session is.
+// lost waits until a session is lost.
 func lost(p *place, uid string) {
 	p.Helper()
 	eventually(p.T, "the session is lost", func() bool {
@@ -321,12 +321,12 @@ func lost(p *place, uid string) {
 	})
 }
 
-// eventually asks until it is so, or fails the test.
+// eventually calls ok until it returns true, or fails the test.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("timeout: %s", what)
 		}
 	}
 }
@@ -386,7 +386,7 @@ func TestStatisticsArePublishedOnlyToSubscribers(t *testing.T) {
 	}
 }
 
-func TestPresenceOfTheLongestFilter(t *testing.T) {
+func TestPresenceIsPublishedForTheLongestFilter(t *testing.T) {
 	_, addr := serve(t)
 	p := at(t, addr)
 	all := p.listen("/v1/groups/$presence/%23", "")
@@ -398,8 +398,8 @@ func TestPresenceOfTheLongestFilter(t *testing.T) {
 	}
 }
 
-// TestAKilledClientIsDisconnectedAsClosed kills curl: its kernel closes the connection.
-func TestAKilledClientIsDisconnectedAsClosed(t *testing.T) {
+// TestKilledClientIsDisconnectedAsClosed kills curl. The kernel then closes its connection.
+func TestKilledClientIsDisconnectedAsClosed(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
 	heard := newEvents(t)
 	heard.hear(h)
@@ -418,9 +418,8 @@ func TestAKilledClientIsDisconnectedAsClosed(t *testing.T) {
 	heard.are(who, "connect, join foo, disconnect closed")
 }
 
-// TestAClientWithoutHeartbeatsIsDisconnected asks for client heartbeats and sends none on an open
-// connection.
-func TestAClientWithoutHeartbeatsIsDisconnected(t *testing.T) {
+// TestClientWithoutHeartbeatsIsDisconnected requests client heartbeats and sends none on an open connection.
+func TestClientWithoutHeartbeatsIsDisconnected(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
 	heard := newEvents(t)
 	heard.hear(h)

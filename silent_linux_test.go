@@ -13,10 +13,10 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// TestALostLinkIsNoticed runs curl in a network namespace and then removes the namespace's address: no
+// TestLostLinkIsNoticed runs curl in a network namespace and then removes the namespace's address: no
 // connection is closed, and nothing answers. The kernel gives up on heartbeats that are not acknowledged
 // (TCP_USER_TIMEOUT).
-func TestALostLinkIsNoticed(t *testing.T) {
+func TestLostLinkIsNoticed(t *testing.T) {
 	far := newLink(t)
 	addr := make(chan string, 1)
 	h, err := watchbox.New(watchbox.WithOpenToAnyone(), watchbox.WithHeartbeat(200*time.Millisecond),
@@ -51,13 +51,13 @@ func TestALostLinkIsNoticed(t *testing.T) {
 	heard.are(who, "connect, join foo, disconnect timeout")
 }
 
-// link is a cable between this network namespace and another.
+// link is a network link between this network namespace and another.
 type link struct {
 	*testing.T
 	name, near, far string
 }
 
-// newLink makes a link. It needs root and skips the test without it.
+// newLink makes a link. It skips the test without root.
 func newLink(t *testing.T) *link {
 	t.Helper()
 	n := os.Getpid() % 250

@@ -59,7 +59,7 @@ func (p *place) do(call, body string, header ...string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-// wants is do, and fails unless the answer has the status.
+// wants is like do, and fails unless the answer has the status.
 func (p *place) wants(status int, call, body string, header ...string) string {
 	p.Helper()
 	got, answer := p.do(call, body, header...)
@@ -69,7 +69,7 @@ func (p *place) wants(status int, call, body string, header ...string) string {
 	return answer
 }
 
-// refused is do, and fails unless the answer is a problem with the status and code.
+// refused is like do, and fails unless the answer is a problem with the status and code.
 func (p *place) refused(status int, code, call, body string, header ...string) {
 	p.Helper()
 	if answer := p.wants(status, call, body, header...); !strings.Contains(answer, `"code":"`+code+`"`) {
@@ -155,7 +155,7 @@ func (l *subscriber) ended() {
 	}
 }
 
-// message is a message as a subscriber receives it.
+// message is a message that a subscriber receives.
 type message struct {
 	ID, Group, UID, Event string
 	Msg                   json.RawMessage
@@ -184,7 +184,7 @@ func (l *subscriber) gets(want ...string) {
 // proof returns the header that proves the session.
 func (l *subscriber) proof() []string { return []string{"Watchbox-Session", l.secret} }
 
-// own makes a call about the subscriber's own session.
+// own makes a call to the subscriber's own session.
 func (l *subscriber) own(status int, method, path, body string, header ...string) {
 	l.Helper()
 	l.wants(status, method+" /v1/sessions/"+l.uid+path, body, append(l.proof(), header...)...)

@@ -21,7 +21,7 @@ import (
 type Hub struct {
 	core   *hub.Hub
 	api    http.Handler
-	access *access.Authenticator // nil while authentication is off
+	access *access.Authenticator // nil if authentication is off
 	config config
 	logger *slog.Logger
 	calls  *callbacks
@@ -66,8 +66,8 @@ func (h *Hub) handler(g api.Guard) http.Handler {
 	})
 }
 
-// ServeHTTP serves the whole HTTP surface. The hub may be mounted anywhere: with chi's Mount or
-// behind http.StripPrefix.
+// ServeHTTP serves the whole HTTP API. The hub may be mounted under any path, with chi's Mount or behind
+// http.StripPrefix.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
 
 // Publish sends a message to a group: a string as text, a []byte as bytes, anything else as JSON. It
@@ -85,7 +85,7 @@ func (h *Hub) Publish(ctx context.Context, group string, v any) (id string, err 
 	return id, nil
 }
 
-// Send sends to one session, as Publish does to a group. It returns ErrNoSession if there is no such
+// Send sends a message to one session, as Publish does to a group. It returns ErrNoSession if there is no such
 // session, connected or lost for less than the session timeout.
 func (h *Hub) Send(ctx context.Context, uid string, v any) (id string, err error) {
 	kind, body, err := encodeFor(ctx, v)
@@ -100,9 +100,9 @@ func (h *Hub) Send(ctx context.Context, uid string, v any) (id string, err error
 	return id, nil
 }
 
-// Close ends all streams with a last event, waits a few seconds for callbacks that run, and frees
-// what the hub holds. A callback cannot wait for itself: called by one, Close does nothing and returns
-// ErrCallback. A callback may call it from a goroutine of its own.
+// Close ends all streams with a last event, waits a few seconds for running callbacks, and releases the hub's
+// resources. Called by a callback, Close does nothing and returns ErrCallback, because it would wait for that
+// callback. A callback may call Close on another goroutine.
 func (h *Hub) Close() error {
 	if h.calls.isCallback() {
 		return ErrCallback
@@ -113,8 +113,8 @@ func (h *Hub) Close() error {
 	return err
 }
 
-// ErrCallback says that a callback of the hub has called Close, which would wait for that callback.
+// ErrCallback is returned if a callback of the hub calls Close, which would wait for that callback.
 var ErrCallback = errors.New("watchbox: Close was called by a callback of the hub: call it from another goroutine")
 
-// callbacksEnd is how long Close waits for callbacks.
+// callbacksEnd is the time for which Close waits for callbacks.
 const callbacksEnd = 5 * time.Second

@@ -23,10 +23,10 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-// patience bounds what a test waits for.
+// patience is how long a test waits for one event.
 const patience = time.Minute
 
-// serve runs a hub on a port of its own for as long as the test, and returns the address.
+// serve runs a hub on its own port until the test ends, and returns the hub and its address.
 func serve(t *testing.T, opts ...watchbox.Option) (*watchbox.Hub, string) {
 	t.Helper()
 	addr := make(chan string, 1)
@@ -49,7 +49,7 @@ func serve(t *testing.T, opts ...watchbox.Option) (*watchbox.Hub, string) {
 	return h, <-addr
 }
 
-// program is one that hosts a hub.
+// program is a program that hosts a hub.
 type program struct {
 	*testing.T
 	*watchbox.Hub
@@ -97,7 +97,7 @@ func (p *program) call(call, body, secret string) string {
 	return resp.Status + " " + string(b)
 }
 
-// listener is a stream, and how to leave it.
+// listener is an open stream. leave closes it.
 type listener struct {
 	*program
 	blocks *bufio.Reader
@@ -119,7 +119,7 @@ func (p *program) listen(path, secret string) *listener {
 	return l
 }
 
-// has reads blocks until one has a text in it.
+// has reads blocks until one contains a text.
 func (l *listener) has(text string) {
 	l.Helper()
 	for seen := ""; !strings.Contains(seen, text); {
@@ -133,14 +133,14 @@ func (l *listener) has(text string) {
 	}
 }
 
-// next waits for what a callback says.
+// next returns the next text from a callback.
 func next(t *testing.T, said <-chan string) string {
 	t.Helper()
 	select {
 	case s := <-said:
 		return s
 	case <-time.After(patience):
-		t.Fatal("no callback said anything")
+		t.Fatal("timed out waiting for a callback")
 		return ""
 	}
 }
@@ -150,7 +150,7 @@ const (
 	uid    = "4347ce1e-ef2b-84d4-8ffd-935ae735b9b0"
 )
 
-func TestInvalidOptionsAreNamedInErrors(t *testing.T) {
+func TestErrorsNameTheInvalidOption(t *testing.T) {
 	for want, o := range map[string]watchbox.Option{
 		"profile":                 watchbox.WithProfile("fast"),
 		"max-memory":              watchbox.WithMaxMemory(1),
@@ -171,15 +171,15 @@ func TestInvalidOptionsAreNamedInErrors(t *testing.T) {
 		"\"tape\"":                watchbox.WithPolicy("a", watchbox.Policy{Store: "tape"}),
 	} {
 		if hub, err := watchbox.New(o); err == nil {
-			t.Errorf("%s is taken", want)
+			t.Errorf("%s: New accepts it", want)
 			_ = hub.Close()
 		} else if !strings.HasPrefix(err.Error(), "watchbox: ") || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not say %s", err, want)
+			t.Errorf("%v does not contain %s", err, want)
 		}
 	}
 }
 
-func TestTheProgramPublishesTextBytesAndJSON(t *testing.T) {
+func TestProgramPublishesTextBytesAndJSON(t *testing.T) {
 	p := host(t)
 	l := p.listen("/v1/groups/foo", secret)
 	for _, c := range []struct {
@@ -207,7 +207,7 @@ func TestTheProgramPublishesTextBytesAndJSON(t *testing.T) {
 		l.has(id)
 	}
 	if _, err := p.Send(t.Context(), "5fb22bbe-3ba4-8928-b938-4f1a2661e1dd", "x"); !errors.Is(err, watchbox.ErrNoSession) {
-		t.Errorf("sent to nobody: %v", err)
+		t.Errorf("sent to an unknown session: %v", err)
 	}
 	for group, v := range map[string]any{"$sys/stats": "x", "a/+": "x", "": "x", "foo": func() {}, "big": strings.Repeat("x", 1<<20+1)} {
 		if id, err := p.Publish(t.Context(), group, v); err == nil || id != "" || !strings.Contains(err.Error(), fmt.Sprintf("%q", group)) {
@@ -216,7 +216,7 @@ func TestTheProgramPublishesTextBytesAndJSON(t *testing.T) {
 	}
 }
 
-func TestCallbacksOfOneSessionInOrder(t *testing.T) {
+func TestCallbacksOfOneSessionRunInOrder(t *testing.T) {
 	p := host(t, watchbox.WithSessionTimeout(200*time.Millisecond))
 	said := make(chan string, 100)
 	p.OnConnect(func(s watchbox.Session) { said <- "connect " + s.UID })
@@ -230,7 +230,7 @@ func TestCallbacksOfOneSessionInOrder(t *testing.T) {
 	p.call("POST /v1/groups/foo", "hello", secret)
 	p.call("PUT /v1/sessions/"+uid+"/groups/bar", "", secret)
 	p.call("DELETE /v1/sessions/"+uid+"/groups/bar", "", secret)
-	if _, err := p.Publish(t.Context(), "foo", "my own"); err != nil { // it does not hear itself
+	if _, err := p.Publish(t.Context(), "foo", "my own"); err != nil { // OnMessage does not get it
 		t.Error(err)
 	}
 	l.leave()
@@ -241,7 +241,7 @@ func TestCallbacksOfOneSessionInOrder(t *testing.T) {
 	}
 }
 
-func TestCallbacksForAReconnectAndAKick(t *testing.T) {
+func TestReconnectAndKickCallTheirCallbacks(t *testing.T) {
 	p := host(t, watchbox.WithSessionTimeout(time.Minute))
 	said := make(chan string, 100)
 	p.OnReconnect(func(s watchbox.Session) { said <- "reconnect " + s.UID })
@@ -258,7 +258,7 @@ func TestCallbacksForAReconnectAndAKick(t *testing.T) {
 	}
 }
 
-func TestReplyToAMessage(t *testing.T) {
+func TestReplyReachesTheSender(t *testing.T) {
 	p := host(t)
 	failed := make(chan string, 1)
 	p.OnMessage(func(m watchbox.Message) {
@@ -315,11 +315,11 @@ func TestBeforePublishMayChangeOrRefuseAMessage(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	if _, err := p.Publish(t.Context(), "foo", "no"); err != nil {
-		t.Errorf("the program asked itself: %v", err)
+		t.Errorf("BeforePublish ran for the program's own message: %v", err)
 	}
 }
 
-func TestACallbackThatPanicsHarmsNothing(t *testing.T) {
+func TestPanicInACallbackIsLoggedAndTheNextCallRuns(t *testing.T) {
 	var logged safeBuffer
 	p := host(t, watchbox.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 	said := make(chan string, 1)
@@ -336,7 +336,7 @@ func TestACallbackThatPanicsHarmsNothing(t *testing.T) {
 	}
 }
 
-// safeBuffer is a bytes.Buffer for several.
+// safeBuffer is a bytes.Buffer for concurrent use.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -354,7 +354,7 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// run has a hub run on an address of its own until cancel, and returns what Run returns.
+// run runs a hub on its own address until cancel. ran gets the result of Run.
 func run(t *testing.T, root http.Handler, opts ...watchbox.Option) (p *program, cancel func(), ran chan error) {
 	t.Helper()
 	listening := make(chan net.Addr, 1)
@@ -396,7 +396,7 @@ func TestRunEndsWithItsContextAndAnswersRequestsInProgress(t *testing.T) {
 		t.Errorf("Run: %v", err)
 	}
 	if _, err := p.Publish(t.Context(), "foo", "late"); err == nil {
-		t.Error("the hub takes messages still")
+		t.Error("the hub still accepts messages")
 	}
 	for range 2 {
 		if err := p.Close(); err != nil {

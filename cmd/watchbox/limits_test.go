@@ -24,7 +24,7 @@ func TestDurationFlagsHaveLimits(t *testing.T) {
 		{flag: "body-timeout", good: []string{"100ms", "1h"}, bad: []string{"99ms", "61m", "-1s", "15000w"}, want: " is not from 100ms to 1h"},
 		{flag: "drain-delay", good: []string{"0s", "1h"}, bad: []string{"61m", "-1s", "15000w"}, want: " is not from 0s to 1h"},
 		{flag: "idle-timeout", good: []string{"1s", "1d"}, bad: []string{"999ms", "25h", "-1s", "15000w"}, want: " is not from 1s to 24h"},
-		{flag: "max-age", good: []string{"0s", "520w"}, bad: []string{"521w", "-1s", "15000w"}, want: " is not from 0s to 520w; 0 is no bound"},
+		{flag: "max-age", good: []string{"0s", "520w"}, bad: []string{"521w", "-1s", "15000w"}, want: " is not from 0s to 520w; 0 means no limit"},
 		{flag: "fsync", good: []string{"always", "never", "1ms", "1h"}, bad: []string{"999us", "61m", "-1s", "15000w"}, want: " is not from 1ms to 1h, and neither always nor never"},
 		{flag: "timeout", command: []string{"sub", "foo"}, bad: []string{"-1s"}, want: "--timeout must be 0 or more"},
 		{flag: "max-wait", command: []string{"sub", "foo"}, bad: []string{"-1s", "0s"}, want: "--max-wait must be above 0"},
