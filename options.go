@@ -400,7 +400,7 @@ func WithAllowCredentials() Option {
 }
 
 // WithIgnoreParam names query parameters that the hub ignores, because the program or a proxy around it
-// uses them: access_token, or utm_* for all that begin with utm_. Any other unknown parameter is an error.
+// uses them: ticket, or utm_* for all that begin with utm_. Any other unknown parameter is an error.
 // Parameters that the hub knows are never ignored.
 func WithIgnoreParam(names ...string) Option {
 	return func(c *config) error {

@@ -55,7 +55,7 @@ type serve struct {
 	AllowOrigin []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Access:"`
 
 	AllowCredentials bool     `help:"Let pages of the allowed origins send cookies and other credentials." group:"Access:"`
-	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: access_token, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Access:"`
+	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: ticket, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Access:"`
 
 	DrainDelay  time.Duration `help:"After SIGTERM, how long to continue to serve, while /readyz answers 503, before streams are ended." default:"0s" group:"Connections:"`
 	IdleTimeout time.Duration `help:"How long to keep a connection without requests open. Set it higher than the idle timeout of a load balancer." default:"2m" group:"Connections:"`
