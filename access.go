@@ -77,22 +77,24 @@ func WithJWT(j JWT) Option {
 // WithAnonymousSubscribe allows callers without a token to subscribe to groups that the filters match. It turns on
 // authentication.
 func WithAnonymousSubscribe(filters ...string) Option {
-	return func(c *config) (err error) {
-		c.anonymous = true
-		if c.access.Subscribe, err = access.ParseFilters(filters, false); err != nil {
+	return func(c *config) error {
+		set, err := access.ParseFilters(filters, false)
+		if err != nil {
 			return fmt.Errorf("anonymous-subscribe: %w", err)
 		}
+		c.anonymous, c.access.Subscribe = true, append(c.access.Subscribe, set...)
 		return nil
 	}
 }
 
 // WithAnonymousPublish is like WithAnonymousSubscribe, for publishing.
 func WithAnonymousPublish(filters ...string) Option {
-	return func(c *config) (err error) {
-		c.anonymous = true
-		if c.access.Publish, err = access.ParseFilters(filters, false); err != nil {
+	return func(c *config) error {
+		set, err := access.ParseFilters(filters, false)
+		if err != nil {
 			return fmt.Errorf("anonymous-publish: %w", err)
 		}
+		c.anonymous, c.access.Publish = true, append(c.access.Publish, set...)
 		return nil
 	}
 }
@@ -212,7 +214,7 @@ func (h *Hub) askProgram(r *http.Request) (g *access.Grant, err error) {
 	case err != nil:
 		return nil, &access.Denied{Err: err}
 	}
-	g, err = access.NewGrant(is.Subject, is.ID, is.Subscribe, is.Publish, is.Admin, time.Time{}, is.Expires)
+	g, err = access.NewGrant(is.Subject, is.ID, is.Subscribe, is.Publish, is.Admin, time.Now(), is.Expires)
 	if err != nil {
 		h.logger.Error("WithAuthorize returned a grant with an invalid filter", "error", err)
 		return nil, hub.ErrProgram
@@ -227,9 +229,10 @@ type Revocation struct {
 	Before  time.Time // zero: now
 }
 
-// Revoke refuses the grants of a revocation from now on, and ends their open streams. A grant without an issue
-// time counts as issued before any time. With a data directory, revocations survive restarts. To revoke an API
-// token, remove it from its file.
+// Revoke refuses the grants of a revocation from now on, and ends their open streams. A JWT without an issue
+// time counts as issued before any time. A grant of WithAuthorize is issued by each call of its function, so a
+// revocation by Subject ends the open streams, and the function decides about later requests. With a data
+// directory, revocations survive restarts. To revoke an API token, remove it from its file.
 func (h *Hub) Revoke(ctx context.Context, v Revocation) error {
 	if ctx == nil {
 		return errors.New("watchbox: revoke: the context is nil")

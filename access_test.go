@@ -265,6 +265,11 @@ func TestWithAuthorizeDecidesAboutEachRequest(t *testing.T) {
 		t.Errorf("OnMessage gets %+v", m)
 	}
 	l.message()
+	if err := hub.Revoke(t.Context(), watchbox.Revocation{Subject: "anna"}); err != nil {
+		t.Fatal(err)
+	}
+	l.bye("token-revoked")
+	l = p.listen("/v1/groups/anna", "", as("anna")...) // the program still lets anna in
 	if err := hub.Revoke(t.Context(), watchbox.Revocation{ID: "id of anna"}); err != nil {
 		t.Fatal(err)
 	}

@@ -282,8 +282,9 @@ func TestOperationsThatNeedNoTokenIgnoreIt(t *testing.T) {
 
 func TestAnonymousGrantAppliesWithoutAToken(t *testing.T) {
 	i := newIssuer(t)
-	s := serve(t, i.option(), watchbox.WithAnonymousSubscribe("public/#"), watchbox.WithAnonymousPublish("public/in"))
+	s := serve(t, i.option(), watchbox.WithAnonymousSubscribe("public/#"), watchbox.WithAnonymousSubscribe("open"), watchbox.WithAnonymousPublish("public/in"))
 	s.wants(200, "", "GET /v1/history/public/x", "")
+	s.wants(200, "", "GET /v1/history/open", "")
 	s.wants(201, "", "POST /v1/groups/public/in", "x")
 	s.wants(401, "token-missing", "POST /v1/groups/public/out", "x")
 	s.wants(401, "token-missing", "GET /v1/history/%23", "")

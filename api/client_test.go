@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -18,7 +19,10 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/api"
+	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/listen/certtest"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // tokenCookie is the name of the cookie that holds a token.
@@ -120,6 +124,22 @@ func closeAll(tr *http.Transport) func() {
 			_ = conn.Close()
 		}
 	}
+}
+
+// serveLog runs a hub on a log until the test ends. Close may fail: some logs fail on purpose.
+func serveLog(t testing.TB, log store.Store) *server {
+	t.Helper()
+	o := hub.Defaults()
+	h, err := hub.New(log, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(api.New(h, api.Options{Logger: o.Logger}))
+	t.Cleanup(func() {
+		_ = h.Close()
+		srv.Close()
+	})
+	return &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
 }
 
 // in returns the server for a subtest.

@@ -65,14 +65,7 @@ func (f *full) Append(ctx context.Context, entries []store.Entry) (store.ID, err
 // TestHubIsNotReadyWhileDiskIsFull also checks that the hub becomes ready again.
 func TestHubIsNotReadyWhileDiskIsFull(t *testing.T) {
 	log := &full{Log: memory.New(memory.Options{MaxMemory: 16 << 20}), waits: make(chan struct{}, 100), unblocked: make(chan struct{})}
-	h, err := hub.New(log, hub.Defaults())
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(api.New(h, api.Options{Logger: hub.Defaults().Logger}))
-	defer srv.Close()
-	defer func() { _ = h.Close() }()
-	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	s := serveLog(t, log)
 	for range 2 {
 		s.wants(200, "", "GET /readyz", "")
 		log.full.Store(true)
@@ -134,14 +127,7 @@ func (f *failing) Purge(name string) error {
 
 func TestHubIsReadOnlyAndNotReadyAfterDiskFailure(t *testing.T) {
 	log := &failing{Log: memory.New(memory.Options{MaxMemory: 16 << 20})}
-	h, err := hub.New(log, hub.Defaults())
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(api.New(h, api.Options{Logger: hub.Defaults().Logger}))
-	defer srv.Close()
-	defer func() { _ = h.Close() }()
-	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	s := serveLog(t, log)
 	first := s.post("/v1/groups/foo", "x")
 	s.wants(200, "", "GET /readyz", "")
 	st := s.listen("/v1/groups/foo?since=all")

@@ -95,7 +95,7 @@ func TestClosedStreamsFreeTheirReadTurns(t *testing.T) {
 		t.Error(err)
 	}
 	if n := gated.reads.Load(); n > int64(turns+max(0, gone-turns)/2) {
-		t.Errorf("%d reads for %d closed streams, of which only %d had a turn", n, gone, turns)
+		t.Errorf("%d reads for %d closed streams, though only %d had a turn", n, gone, turns)
 	}
 }
 

@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/watchbox-go/watchbox"
-	"github.com/watchbox-go/watchbox/api"
 	"github.com/watchbox-go/watchbox/internal/group"
-	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/memory"
 )
@@ -135,14 +132,7 @@ func (a appending) Find(filters group.Set, s store.Start) store.Seq {
 }
 
 func TestHistoryReturnsAtMostTheLastN(t *testing.T) {
-	h, err := hub.New(appending{memory.New(memory.Options{})}, hub.Defaults())
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(api.New(h, api.Options{Logger: hub.Defaults().Logger}))
-	defer srv.Close()
-	defer func() { _ = h.Close() }()
-	s := &server{TB: t, addr: srv.Listener.Addr().String(), client: srv.Client()}
+	s := serveLog(t, appending{memory.New(memory.Options{})})
 	for range 5 {
 		s.post("/v1/groups/foo", "x")
 	}

@@ -69,8 +69,8 @@ type memory struct {
 	other     uint64 // outside the heap: stacks and the runtime's own data
 }
 
-// percent returns the GOGC with which the heap is collected at leastHeap or at twice the live heap, whichever
-// is more.
+// percent returns the GOGC with which the heap is collected at the larger of leastHeap and twice the live
+// heap.
 func (m *memory) percent() int {
 	live := int(max(m.live, 1))
 	return min(max(100*leastHeap/live-100, leastPercent), mostPercent)
