@@ -8,7 +8,7 @@
 //
 // A Link keeps one stream to the hub open. A Watchbox is one client of it and has the callbacks and the position
 // of the last message. With the option shared, the Watchboxes of several tabs use the Link of one of them; in the other
-// tabs a Shared takes its place.
+// tabs a SharedLink takes its place.
 
 /** @typedef {import("./watchbox.d.ts").Options} Options */
 /** @typedef {import("./watchbox.d.ts").PublishOptions} PublishOptions */
@@ -23,17 +23,17 @@ const MAX_DELAY = 30_000;
 /** How long an answer, or the opening of a stream, may take, in ms. */
 const MAX_SILENCE = 30_000;
 
-/** The slowest upload that does not time out, in bytes per ms. The size of a request extends MAX_SILENCE. */
-const SLOWEST = 16;
+/** The slowest upload that does not time out, in bytes per ms: the size of a request extends MAX_SILENCE. */
+const MIN_UPLOAD_RATE = 16;
 
 /** How long after a reload the page may join its earlier filters again and resume, in ms. */
-const REJOIN = 10_000;
+const REJOIN_TIME = 10_000;
 
 /** How many messages are kept for each such filter until it is joined. */
 const MAX_BACKLOG = 10_000;
 
 /** How often the position is saved while messages come, in ms. It is also saved on pagehide. */
-const SAVE = 1000;
+const SAVE_INTERVAL = 1000;
 
 // ---- ids, groups and errors
 
@@ -43,13 +43,14 @@ const SAVE = 1000;
  * @param {string} position
  * @param {string} id
  */
-function reached(position, id) {
+function hasReached(position, id) {
   const p = position.lastIndexOf("-");
   const i = id.lastIndexOf("-");
   return p >= 0 && position.slice(0, p) === id.slice(0, i) && Number(id.slice(i + 1)) <= Number(position.slice(p + 1));
 }
 
 /**
+ * Reports whether a filter matches a group.
  * @param {string} filter
  * @param {string} group
  */
@@ -69,7 +70,7 @@ function matches(filter, group) {
  * Returns a group or filter as the end of a path, with each level encoded.
  * @param {string} group
  */
-function path(group) {
+function encodePath(group) {
   const levels = group.split("/");
   if (levels.some((level) => level === "" || level === "." || level === "..")) {
     throw new TypeError(`watchbox: "${group}" has an empty level, or a level . or .., which browsers remove`);
@@ -105,7 +106,7 @@ export class WatchboxError extends Error {
  * Returns the error for an answer that is not a success.
  * @param {Response} response
  */
-async function refusal(response) {
+async function responseError(response) {
   if (response.type === "opaqueredirect") { // a page may not see its target
     return new WatchboxError("the answer is a redirect: use the address that it leads to", { status: 307 });
   }
@@ -128,7 +129,10 @@ function mediaType(response) {
   return (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
 }
 
-/** @param {Response} response */
+/**
+ * Returns the wait that a response asks for, in ms, or 0.
+ * @param {Response} response
+ */
 function retryAfter(response) {
   const value = response.headers.get("Retry-After");
   if (!value) return 0;
@@ -143,16 +147,19 @@ const isReceipt = (answer) => typeof answer?.id === "string";
 const isBatchReceipt = (answer) => isReceipt(answer) && typeof answer.first === "string";
 
 /** @param {any} answer to a request for retained messages */
-const isList = (answer) => Array.isArray(answer?.messages);
+const isRetainedList = (answer) => Array.isArray(answer?.messages);
 
-/** @param {unknown} error of fetch, which gives no reason */
-function failure(error) {
+/**
+ * Returns an error as a WatchboxError. An error of fetch gives no reason.
+ * @param {unknown} error
+ */
+function toWatchboxError(error) {
   if (error instanceof WatchboxError) return error;
   return new WatchboxError("the hub cannot be reached: " + (error instanceof Error ? error.message : error));
 }
 
-/** Returns 128 random bits. (crypto.randomUUID does not exist on pages over plain HTTP.) */
-function random() {
+/** Returns 128 random bits, in hex. (crypto.randomUUID does not exist on pages over plain HTTP.) */
+function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
@@ -161,21 +168,21 @@ function random() {
  * once.
  * @param {number} failures in a row
  * @param {number} base in ms
- * @param {number} most in ms
+ * @param {number} max in ms
  */
-function backoff(failures, base, most) {
-  return Math.random() * Math.min(most, base * 2 ** Math.min(failures, 20));
+function backoff(failures, base, max) {
+  return Math.random() * Math.min(max, base * 2 ** Math.min(failures, 20));
 }
 
 /**
- * Waits before the next attempt, or until the signal aborts. If the hub did not ask for a wait, the browser's event
- * online ends it, too.
- * @param {number} asked by the hub, in ms
- * @param {number} ms in addition
+ * Waits before the next attempt, or until the signal aborts. If the hub did not ask for a wait, the browser's online
+ * event ends it, too.
+ * @param {number} retryAfter the wait that the hub asked for, in ms
+ * @param {number} ms the wait in addition
  * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
-function pause(asked, ms, signal) {
+function pause(retryAfter, ms, signal) {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
@@ -183,15 +190,18 @@ function pause(asked, ms, signal) {
       signal.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, asked + ms);
-    if (asked === 0) globalThis.addEventListener?.("online", done);
+    const timer = setTimeout(done, retryAfter + ms);
+    if (retryAfter === 0) globalThis.addEventListener?.("online", done);
     signal.addEventListener("abort", done);
     if (signal.aborted) done();
   });
 }
 
-/** @param {AbortSignal} signal has its reason since Chrome 98 and Safari 15.4 */
-function reason(signal) {
+/**
+ * Returns why a signal was aborted. Before Chrome 98 and Safari 15.4 a signal has no reason.
+ * @param {AbortSignal} signal
+ */
+function abortReason(signal) {
   return signal.reason ?? new DOMException("watchbox: aborted", "AbortError");
 }
 
@@ -201,15 +211,15 @@ function reason(signal) {
  * @param {AbortSignal[]} signals
  * @param {number} [ms]
  */
-function combine(signals, ms) {
-  const own = new AbortController();
-  const abort = () => own.abort(reason(signals.find((signal) => signal.aborted) ?? own.signal));
-  const late = () => own.abort(new WatchboxError("no answer came in time"));
-  const timer = ms === undefined ? undefined : setTimeout(late, ms);
+function combineSignals(signals, ms) {
+  const controller = new AbortController();
+  const abort = () => controller.abort(abortReason(signals.find((signal) => signal.aborted) ?? controller.signal));
+  const timeOut = () => controller.abort(new WatchboxError("no answer came in time"));
+  const timer = ms === undefined ? undefined : setTimeout(timeOut, ms);
   for (const signal of signals) signal.addEventListener("abort", abort);
   if (signals.some((signal) => signal.aborted)) abort();
   return {
-    signal: own.signal,
+    signal: controller.signal,
     release() {
       clearTimeout(timer);
       for (const signal of signals) signal.removeEventListener("abort", abort);
@@ -252,7 +262,7 @@ class Requests {
     this.maxDelay = options.maxDelay ?? MAX_DELAY;
     this.signal = signal;
     /** Whether the hub has answered once, so that the address is right. */
-    this.met = false;
+    this.reachedHub = false;
   }
 
   /** @returns {Promise<Record<string, string>>} */
@@ -266,9 +276,9 @@ class Requests {
    * proxy while the hub is replaced, or from a network that wants a login: it is temporary.
    * @param {WatchboxError} error
    */
-  final(error) {
+  isFinal(error) {
     if ([204, 401, 403].includes(error.status)) return true;
-    return !error.temporary && (error.code !== "" || !this.met);
+    return !error.temporary && (error.code !== "" || !this.reachedHub);
   }
 
   /**
@@ -280,22 +290,22 @@ class Requests {
    * @returns {Promise<any>}
    */
   async call(method, address, { signal, ...init } = {}, valid) {
-    const both = combine(signal ? [signal, this.signal] : [this.signal]);
+    const combined = combineSignals(signal ? [signal, this.signal] : [this.signal]);
     try {
       for (let failures = 0, renewed = false; ; failures++) {
-        const { answer, error } = await this.#once(method, address, init, both.signal, valid);
+        const { answer, error } = await this.#attempt(method, address, init, combined.signal, valid);
         if (!error) return answer;
-        if (both.signal.aborted) throw reason(both.signal);
+        if (combined.signal.aborted) throw abortReason(combined.signal);
         if (error.status === 401 && typeof this.token === "function" && !renewed) {
           renewed = true; // the token may have expired, and a newer one may exist
           continue;
         }
-        if (this.final(error)) throw error;
-        await pause(error.retryAfter, backoff(failures, 1000, this.maxDelay), both.signal);
-        if (both.signal.aborted) throw reason(both.signal);
+        if (this.isFinal(error)) throw error;
+        await pause(error.retryAfter, backoff(failures, 1000, this.maxDelay), combined.signal);
+        if (combined.signal.aborted) throw abortReason(combined.signal);
       }
     } finally {
-      both.release();
+      combined.release();
     }
   }
 
@@ -307,31 +317,31 @@ class Requests {
    * @param {(answer: any) => boolean} [valid]
    * @returns {Promise<{answer?: any, error?: WatchboxError}>}
    */
-  async #once(method, address, init, signal, valid) {
-    const limit = combine([signal], MAX_SILENCE + size(init.body) / SLOWEST);
+  async #attempt(method, address, init, signal, valid) {
+    const deadline = combineSignals([signal], MAX_SILENCE + bodySize(init.body) / MIN_UPLOAD_RATE);
     try {
       const headers = { ...init.headers, ...await this.authorization() };
       const response = await fetch(new URL(address, this.base), {
-        ...init, method, headers, redirect: "manual", signal: limit.signal,
+        ...init, method, headers, redirect: "manual", signal: deadline.signal,
       });
-      const bare = [202, 204].includes(response.status);
-      if (!response.ok || bare !== !valid || valid && mediaType(response) !== "application/json") throw await refusal(response);
+      const noContent = [202, 204].includes(response.status);
+      if (!response.ok || noContent !== !valid || valid && mediaType(response) !== "application/json") throw await responseError(response);
       const answer = valid && await response.json();
-      if (valid && !valid(answer)) throw await refusal(response);
-      this.met = true;
+      if (valid && !valid(answer)) throw await responseError(response);
+      this.reachedHub = true;
       return { answer };
     } catch (e) {
-      const error = failure(e);
-      if (error.code) this.met = true;
+      const error = toWatchboxError(e);
+      if (error.code) this.reachedHub = true;
       return { error };
     } finally {
-      limit.release();
+      deadline.release();
     }
   }
 }
 
 /** @param {any} body */
-function size(body) {
+function bodySize(body) {
   return body?.size ?? body?.byteLength ?? body?.length ?? 0;
 }
 
@@ -349,7 +359,7 @@ function size(body) {
  * @returns {(text: string) => void}
  */
 function parser(onBlock, onRetry) {
-  let rest = "";
+  let partial = "";
   let afterCR = false;
   let type = "";
   let id = "";
@@ -357,7 +367,7 @@ function parser(onBlock, onRetry) {
   let data = [];
 
   /** @param {string} line */
-  const take = (line) => {
+  const takeLine = (line) => {
     if (line === "") {
       onBlock({ type: type || "message", data: data.length ? data.join("\n") : undefined, id });
       type = "";
@@ -375,59 +385,59 @@ function parser(onBlock, onRetry) {
 
   return (text) => {
     if (text === "") return;
-    const skip = afterCR && text[0] === "\n"; // the second half of a line end
+    const skipLF = afterCR && text[0] === "\n"; // the second half of a line end
     afterCR = text.endsWith("\r");
-    const lines = (skip ? text.slice(1) : text).split(/\r\n|\r|\n/);
-    lines[0] = rest + lines[0];
-    rest = lines.pop() ?? "";
-    lines.forEach(take);
+    const lines = (skipLF ? text.slice(1) : text).split(/\r\n|\r|\n/);
+    lines[0] = partial + lines[0];
+    partial = lines.pop() ?? "";
+    lines.forEach(takeLine);
   };
 }
 
 /**
- * How a connection ended. again: reconnect at once; byFetch: and by fetch, to learn why it was refused.
- * @typedef {{error: WatchboxError, final?: boolean, again?: boolean, byFetch?: boolean}} End
+ * How a connection ended. reconnect: at once; byFetch: and by fetch, to learn why it was refused.
+ * @typedef {{error: WatchboxError, final?: boolean, reconnect?: boolean, byFetch?: boolean}} ConnectionEnd
  */
 
 /**
  * What a connection reports: received bytes, blocks, reconnection times, and its end.
- * @typedef {{alive: () => void, block: (block: Block) => void, retry: (ms: number) => void, ended: (end: End) => void}} Sink
+ * @typedef {{onBytes: () => void, onBlock: (block: Block) => void, onRetry: (ms: number) => void, onEnd: (end: ConnectionEnd) => void}} Sink
  */
 
 /**
  * Opens a stream by fetch, which sees heartbeats and the reason of a refusal.
- * @param {Requests} caller
+ * @param {Requests} requests
  * @param {URL} url
  * @param {Promise<Record<string, string>>} headers
  * @param {Sink} sink
  * @returns {() => void} closes it
  */
-function listenByFetch(caller, url, headers, sink) {
+function listenByFetch(requests, url, headers, sink) {
   const stop = new AbortController();
   const run = async () => {
     const response = await fetch(url, {
       headers: { ...await headers, Accept: "text/event-stream" }, cache: "no-store", redirect: "manual", signal: stop.signal,
     });
-    if (!response.ok) throw await refusal(response);
+    if (!response.ok) throw await responseError(response);
     const media = mediaType(response);
     if (response.status !== 200 || media !== "text/event-stream" || !response.body) {
       const what = response.status === 204 ? "the hub refuses the client for good (204)" : `the answer is not an event stream (${response.status} ${media})`;
       throw new WatchboxError(what, { status: response.status });
     }
-    const parse = parser(sink.block, sink.retry);
+    const parse = parser(sink.onBlock, sink.onRetry);
     const decoder = new TextDecoder();
     const body = response.body.getReader();
     for (;;) {
       const { value, done } = await body.read();
       if (done || stop.signal.aborted) break;
-      sink.alive();
+      sink.onBytes();
       parse(decoder.decode(value, { stream: true }));
     }
     throw new WatchboxError("the hub ended the stream");
   };
   run().catch((error) => {
-    const e = failure(error);
-    sink.ended({ error: e, final: caller.final(e) });
+    const e = toWatchboxError(error);
+    sink.onEnd({ error: e, final: requests.isFinal(e) });
   });
   return () => stop.abort();
 }
@@ -444,20 +454,20 @@ function listenByEventSource(url, names, sink) {
   const source = new EventSource(url);
   for (const type of new Set(["message", "session", "gap", "bye", ...names])) {
     source.addEventListener(type, (event) => {
-      if (event instanceof MessageEvent) sink.block({ type, data: event.data, id: event.lastEventId });
+      if (event instanceof MessageEvent) sink.onBlock({ type, data: event.data, id: event.lastEventId });
     });
   }
   source.addEventListener("error", (event) => {
     if (event instanceof MessageEvent) return; // a message with that event name
     const refused = source.readyState === EventSource.CLOSED;
     source.close(); // by itself it would reconnect with its first filters, without a random delay
-    sink.ended({ error: new WatchboxError("the stream is lost"), again: refused, byFetch: refused });
+    sink.onEnd({ error: new WatchboxError("the stream is lost"), reconnect: refused, byFetch: refused });
   });
   return () => source.close();
 }
 
 /** @param {string} s a duration in Go's format: 15s, 1m0s, 100ms */
-function milliseconds(s) {
+function parseDuration(s) {
   let ms = 0;
   for (const [, n, unit] of s.matchAll(/([\d.]+)(h|ms|m|s)/g)) {
     ms += Number(n) * ({ h: 3_600_000, m: 60_000, s: 1000 }[unit] ?? 1);
@@ -472,7 +482,7 @@ function milliseconds(s) {
  * @typedef {{kind: "state", state: State, uid: string, position: string, error?: WatchboxError, delay?: number}
  *   | {kind: "message", message: Message}
  *   | {kind: "gap", gap: Gap, id: string}
- *   | {kind: "position", id: string}} News
+ *   | {kind: "position", id: string}} LinkEvent
  */
 
 /**
@@ -482,8 +492,8 @@ function milliseconds(s) {
  */
 
 /**
- * A filter of a link. kept: it is or was on the stream, so that resuming includes it.
- * @typedef {{waiting: Done[], kept: boolean}} Entry
+ * A filter of a link. subscribed: it is or was on the stream, so that resuming includes it.
+ * @typedef {{waiting: Done[], subscribed: boolean}} Entry
  */
 
 /**
@@ -501,17 +511,17 @@ class Link {
   #filters = new Map();
   #position = "";
   #uid = "";
-  #base = 1000; // the reconnection time from the hub, in ms
+  #retryTime = 1000; // the reconnection time from the hub, in ms
   #byFetch; // whether the next connection uses fetch
-  #alone = false; // request filters one by one, because one of several was refused
+  #oneByOne = false; // request filters one by one, because one of several was refused
   /** @type {AbortController | undefined} Stops #run; undefined if it does not run. */
   #running;
   /** @type {AbortController | undefined} Ends the calls that belong to one connection. */
-  #attempt;
-  /** @type {((end: End) => void) | undefined} */
-  #end;
+  #connection;
+  /** @type {((end: ConnectionEnd) => void) | undefined} */
+  #endConnection;
   /** @type {Promise<unknown>} The last change of the open stream. Changes are made in order. */
-  #changes = Promise.resolve();
+  #lastChange = Promise.resolve();
 
   /** @type {State} */
   state = "idle";
@@ -519,18 +529,18 @@ class Link {
   error;
 
   /**
-   * @param {Requests} caller
+   * @param {Requests} requests
    * @param {Options} options
    * @param {string} secret
-   * @param {number} settle how long to wait for more filters before opening a stream, in ms
-   * @param {(news: News) => void} tell
+   * @param {number} gatherTime how long to wait for more filters before opening a stream, in ms
+   * @param {(event: LinkEvent) => void} onEvent
    */
-  constructor(caller, options, secret, settle, tell) {
-    this.caller = caller;
+  constructor(requests, options, secret, gatherTime, onEvent) {
+    this.requests = requests;
     this.options = options;
     this.secret = secret;
-    this.settle = settle;
-    this.tell = tell;
+    this.gatherTime = gatherTime;
+    this.onEvent = onEvent;
     this.#byFetch = options.transport !== "eventsource" || options.token !== undefined;
   }
 
@@ -543,7 +553,7 @@ class Link {
   add(filter, after, done) {
     if (this.error) return done(this.error);
     let f = this.#filters.get(filter);
-    if (!f) this.#filters.set(filter, f = { waiting: [], kept: false });
+    if (!f) this.#filters.set(filter, f = { waiting: [], subscribed: false });
     f.waiting.push(done);
     if (after) this.#resume(f, after);
     else if (this.state === "open") this.#change("PUT", filter); // again, if it is on the stream already, to get the retained messages
@@ -558,11 +568,11 @@ class Link {
    * @param {string} after
    */
   #resume(f, after) {
-    const behind = this.#position === "" || !reached(after, this.#position);
-    if (f.kept && !behind && this.state === "open") return settle(f);
-    f.kept = true;
+    const behind = this.#position === "" || !hasReached(after, this.#position);
+    if (f.subscribed && !behind && this.state === "open") return settle(f);
+    f.subscribed = true;
     if (behind) this.#position = after;
-    this.#end?.({ error: new WatchboxError("the stream restarts at an earlier position"), again: true });
+    this.#endConnection?.({ error: new WatchboxError("the stream restarts at an earlier position"), reconnect: true });
   }
 
   /** @param {string} filter */
@@ -579,27 +589,27 @@ class Link {
   stop() {
     this.#running?.abort();
     this.#running = undefined;
-    this.#end?.({ error: new WatchboxError("the stream was closed") });
+    this.#endConnection?.({ error: new WatchboxError("the stream was closed") });
     for (const f of this.#filters.values()) settle(f);
     this.#filters.clear();
     this.#position = "";
-    if (this.state !== "closed") this.#become("idle");
+    if (this.state !== "closed") this.#setState("idle");
   }
 
   /** Reports the current state again, for a new tab. */
-  repeat() {
-    this.#become(this.state, this.error);
+  reportState() {
+    this.#setState(this.state, this.error);
   }
 
   /** @param {AbortSignal} stopped */
   async #run(stopped) {
-    const most = this.options.maxDelay ?? MAX_DELAY;
+    const maxDelay = this.options.maxDelay ?? MAX_DELAY;
     let failures = 0;
     let renewed = false;
     for (;;) {
-      await (this.settle && pause(0, this.settle, stopped)); // more filters may be joined meanwhile
+      await (this.gatherTime && pause(0, this.gatherTime, stopped)); // more filters may be joined meanwhile
       if (stopped.aborted) return;
-      this.#become("connecting");
+      this.#setState("connecting");
       const { end, lasted } = await this.#connect();
       if (stopped.aborted) return;
       renewed &&= lasted < 0;
@@ -607,61 +617,61 @@ class Link {
         renewed = true; // the token may have expired, and a newer one may exist
         continue;
       }
-      if (end.again) continue;
-      if (this.#narrow(end.error)) {
+      if (end.reconnect) continue;
+      if (this.#handleRefusedFilter(end.error)) {
         if (stopped.aborted) return;
         continue;
       }
       if (end.final) return this.#close(end.error);
       // A connection that lasted longer than the wait for it counts as a success.
-      failures = lasted > Math.min(most, this.#base * 2 ** failures) ? 0 : failures + 1;
+      failures = lasted > Math.min(maxDelay, this.#retryTime * 2 ** failures) ? 0 : failures + 1;
       const { retryAfter } = end.error;
-      const delay = backoff(failures, this.#base, most);
-      this.#become("waiting", end.error, retryAfter + delay);
+      const delay = backoff(failures, this.#retryTime, maxDelay);
+      this.#setState("waiting", end.error, retryAfter + delay);
       await pause(retryAfter, delay, stopped);
     }
   }
 
   /**
    * Runs one connection to its end.
-   * @returns {Promise<{end: End, lasted: number}>} lasted: ms that it was open, or -1
+   * @returns {Promise<{end: ConnectionEnd, lasted: number}>} lasted: ms that it was open, or -1
    */
   async #connect() {
     const attempt = new AbortController();
-    /** @type {Deferred<End>} */
+    /** @type {Deferred<ConnectionEnd>} */
     const ended = deferred();
-    const kept = [...this.#filters].filter(([, f]) => f.kept).map(([filter]) => filter);
+    const subscribed = [...this.#filters].filter(([, f]) => f.subscribed).map(([filter]) => filter);
     // If there is nothing to resume, all filters start now. Otherwise new filters are added when the stream is open:
     // with an old id they would also get messages from before they were joined.
-    const filters = kept.length ? kept : [...this.#filters.keys()].slice(0, this.#alone ? 1 : undefined);
+    const filters = subscribed.length ? subscribed : [...this.#filters.keys()].slice(0, this.#oneByOne ? 1 : undefined);
     const byFetch = this.#byFetch;
-    /** @param {End} end */
+    /** @param {ConnectionEnd} end */
     const finish = (end) => {
       attempt.abort(); // ignore everything that still arrives
       ended.resolve(end);
     };
     const watch = watchdog(() => finish({ error: new WatchboxError("nothing was received for too long: the connection is dead") }));
     let opened = 0;
-    this.#attempt = attempt;
-    this.#end = finish;
-    const close = this.#listen(byFetch, filters, kept.length > 0, {
-      alive: () => { if (opened) watch.alive(); }, // bytes before the session event do not count
-      retry: (ms) => { this.#base = Math.max(ms, 1); },
-      ended: finish,
-      block: (block) => {
+    this.#connection = attempt;
+    this.#endConnection = finish;
+    const close = this.#listen(byFetch, filters, subscribed.length > 0, {
+      onBytes: () => { if (opened) watch.received(); }, // bytes before the session event do not count
+      onRetry: (ms) => { this.#retryTime = Math.max(ms, 1); },
+      onEnd: finish,
+      onBlock: (block) => {
         if (attempt.signal.aborted) return;
-        if (block.type !== "session") return this.#block(block);
+        if (block.type !== "session") return this.#onBlock(block);
         const { uid, heartbeat } = JSON.parse(block.data ?? "");
         opened = Date.now();
-        this.caller.met = true;
-        watch.set(byFetch ? 3 * milliseconds(heartbeat) : 0); // an EventSource does not show heartbeats
-        this.#opened(uid, block.id, filters);
+        this.requests.reachedHub = true;
+        watch.setLimit(byFetch ? 3 * parseDuration(heartbeat) : 0); // an EventSource does not show heartbeats
+        this.#onSession(uid, block.id, filters);
       },
     });
     const end = await ended.promise;
-    watch.set(0);
+    watch.setLimit(0);
     close();
-    this.#end = undefined;
+    this.#endConnection = undefined;
     this.#byFetch = end.byFetch || this.options.transport !== "eventsource" || this.options.token !== undefined;
     return { end, lasted: opened ? Date.now() - opened : -1 };
   }
@@ -674,7 +684,7 @@ class Link {
    * @returns {() => void} closes it
    */
   #listen(byFetch, filters, resumes, sink) {
-    const url = new URL("v1/events", this.caller.base);
+    const url = new URL("v1/events", this.requests.base);
     const q = url.searchParams;
     for (const f of filters) q.append("group", f);
     if (this.options.echo === false) q.set("echo", "false");
@@ -682,10 +692,10 @@ class Link {
     if (!resumes && this.options.last !== undefined) q.set("last", String(this.options.last));
     const position = resumes ? this.#position : "";
     if (byFetch) { // unlike URLs, headers are not written to logs
-      const headers = this.caller.authorization().then((h) => ({
+      const headers = this.requests.authorization().then((h) => ({
         ...h, "Watchbox-Session": this.secret, ...position && { "Last-Event-ID": position },
       }));
-      return listenByFetch(this.caller, url, headers, sink);
+      return listenByFetch(this.requests, url, headers, sink);
     }
     q.set("session", this.secret);
     if (position) q.set("last_event_id", position);
@@ -697,34 +707,34 @@ class Link {
    * @param {string} id
    * @param {string[]} filters
    */
-  #opened(uid, id, filters) {
+  #onSession(uid, id, filters) {
     this.#uid = uid;
     // After a resume this id is not the position yet: a gap before it may still be reported.
     if (this.#position === "") this.#position = id;
-    this.#alone = false;
+    this.#oneByOne = false;
     for (const filter of filters) {
       const f = this.#filters.get(filter);
       if (f) {
-        f.kept = true;
+        f.subscribed = true;
         settle(f);
       }
     }
-    this.#become("open");
+    this.#setState("open");
     for (const filter of filters) if (!this.#filters.has(filter)) this.#change("DELETE", filter); // left while the stream was opening
-    for (const [filter, f] of this.#filters) if (!f.kept) this.#change("PUT", filter);
+    for (const [filter, f] of this.#filters) if (!f.subscribed) this.#change("PUT", filter);
   }
 
   /** @param {Block} block */
-  #block({ type, data, id }) {
+  #onBlock({ type, data, id }) {
     if (type === "bye") {
       const { reason } = JSON.parse(data ?? "");
       const final = reason === "kicked" || reason === "ended"; // the session was ended on purpose
-      this.#end?.({ error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final });
+      this.#endConnection?.({ error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final });
       return;
     }
-    if (data === undefined) this.tell({ kind: "position", id });
-    else if (type === "gap") this.tell({ kind: "gap", gap: JSON.parse(data), id });
-    else this.tell({ kind: "message", message: JSON.parse(data) });
+    if (data === undefined) this.onEvent({ kind: "position", id });
+    else if (type === "gap") this.onEvent({ kind: "gap", gap: JSON.parse(data), id });
+    else this.onEvent({ kind: "message", message: JSON.parse(data) });
     this.#position = id || this.#position;
   }
 
@@ -734,30 +744,30 @@ class Link {
    * @param {string} filter
    */
   #change(method, filter) {
-    const signal = /** @type {AbortController} */ (this.#attempt).signal;
+    const signal = /** @type {AbortController} */ (this.#connection).signal;
     const change = async () => {
       const f = this.#filters.get(filter);
       if (signal.aborted || (f === undefined) === (method === "PUT")) return; // undone meanwhile
       try {
-        await this.caller.call(method, `v1/sessions/${this.#uid}/groups/${path(filter)}`, {
+        await this.requests.call(method, `v1/sessions/${this.#uid}/groups/${encodePath(filter)}`, {
           headers: { "Watchbox-Session": this.secret }, signal,
         });
         if (f && !signal.aborted) {
-          f.kept = true;
+          f.subscribed = true;
           settle(f);
         }
       } catch (e) {
-        const error = failure(e);
+        const error = toWatchboxError(e);
         if (signal.aborted) return;
         if (error.code === "no-stream" || error.code === "session-unknown") {
-          this.#end?.({ error: new WatchboxError("the hub does not know the stream") });
+          this.#endConnection?.({ error: new WatchboxError("the hub does not know the stream") });
         } else if (f) {
-          if (!f.kept) this.#filters.delete(filter);
+          if (!f.subscribed) this.#filters.delete(filter);
           settle(f, error);
         }
       }
     };
-    this.#changes = this.#changes.then(change);
+    this.#lastChange = this.#lastChange.then(change);
   }
 
   /**
@@ -766,11 +776,11 @@ class Link {
    * @param {WatchboxError} error
    * @returns {boolean} whether it handled the error
    */
-  #narrow(error) {
+  #handleRefusedFilter(error) {
     const [first, second] = this.#filters;
-    if (!error.code.startsWith("filter-") || [...this.#filters.values()].some((f) => f.kept)) return false;
-    if (!this.#alone && second) {
-      this.#alone = true;
+    if (!error.code.startsWith("filter-") || [...this.#filters.values()].some((f) => f.subscribed)) return false;
+    if (!this.#oneByOne && second) {
+      this.#oneByOne = true;
       return true;
     }
     this.#filters.delete(first[0]);
@@ -783,7 +793,7 @@ class Link {
   #close(error) {
     this.error = error;
     for (const f of this.#filters.values()) settle(f, error);
-    this.#become("closed", error);
+    this.#setState("closed", error);
   }
 
   /**
@@ -791,34 +801,34 @@ class Link {
    * @param {WatchboxError} [error]
    * @param {number} [delay]
    */
-  #become(state, error, delay) {
+  #setState(state, error, delay) {
     this.state = state;
-    this.tell({ kind: "state", state, uid: this.#uid, position: this.#position, error, delay });
+    this.onEvent({ kind: "state", state, uid: this.#uid, position: this.#position, error, delay });
   }
 }
 
 /**
- * Calls dead when alive was not called for a time.
- * @param {() => void} dead
+ * Calls onSilence when received was not called for a time.
+ * @param {() => void} onSilence
  */
-function watchdog(dead) {
-  let silence = MAX_SILENCE;
+function watchdog(onSilence) {
+  let limit = MAX_SILENCE;
   let last = Date.now();
   /** @type {ReturnType<typeof setTimeout>} */
   let timer;
-  const look = () => {
-    const left = last + silence - Date.now();
-    if (left > 0) timer = setTimeout(look, left);
-    else dead();
+  const check = () => {
+    const left = last + limit - Date.now();
+    if (left > 0) timer = setTimeout(check, left);
+    else onSilence();
   };
-  look();
+  check();
   return {
-    alive() { last = Date.now(); },
+    received() { last = Date.now(); },
     /** @param {number} ms 0: no longer */
-    set(ms) {
-      silence = ms;
+    setLimit(ms) {
+      limit = ms;
       clearTimeout(timer);
-      if (ms > 0) look();
+      if (ms > 0) check();
     },
   };
 }
@@ -826,66 +836,66 @@ function watchdog(dead) {
 // ---- one stream for several tabs
 
 /**
- * The messages between tabs. The leader announces itself, forwards news, and answers; the others ask it. after is ""
- * for a filter that starts now.
- * @typedef {{leads: string, to?: string} | {news: object} | {hello: string} | {bye: string}
- *   | {answer: number, to: string, error?: ReturnType<typeof plain>}
- *   | {ask: number, from: string, add: string, after: string} | {from: string, remove: string}} Word
+ * The messages between tabs. The leader announces itself, forwards the events of its link, and answers requests, which
+ * have numbers. after is "" for a filter that starts now.
+ * @typedef {{leader: string, to?: string} | {event: object} | {hello: string} | {bye: string}
+ *   | {answer: number, to: string, error?: ReturnType<typeof serializeError>}
+ *   | {request: number, from: string, add: string, after: string} | {from: string, remove: string}} TabMessage
  */
 
 /** @param {WatchboxError} e in a form that can be sent to another tab */
-function plain({ message, status, code, retryAfter }) {
+function serializeError({ message, status, code, retryAfter }) {
   return { message: message.replace(/^watchbox: /, ""), status, code, retryAfter };
 }
 
-/** @param {ReturnType<typeof plain>} e from another tab */
-function wrap(e) {
+/** @param {ReturnType<typeof serializeError>} e from another tab */
+function deserializeError(e) {
   return new WatchboxError(e.message, e);
 }
 
-/** Uses the link of the tab that leads, in place of an own Link. */
-class Shared {
-  #tab = random();
+/** Uses the link of the tab that leads, instead of a Link of its own. */
+class SharedLink {
+  #tabId = randomId();
   #channel;
   #resign = new AbortController();
   /** @type {Link | undefined} Set if this tab leads. */
   #link;
   /** @type {Map<string, Set<string>>} The filters of the other tabs, if this one leads. */
-  #tabs = new Map();
-  /** @type {Map<string, {waiting: Done[], after: string, had: boolean, ask: number}>} The filters of this tab. */
+  #otherTabs = new Map();
+  /** @type {Map<string, {waiting: Done[], after: string, active: boolean, request: number}>} The filters of this tab. */
   #filters = new Map();
-  #asks = 0;
+  #lastRequest = 0;
   #secret;
   /** @type {Deferred<string>} The session's secret, which the leader knows. */
-  #known = deferred();
+  #leaderSecret = deferred();
 
   /**
    * @param {string} name of the channel and the lock
    * @param {string} secret used if no tab leads yet
-   * @param {(secret: string, tell: (news: News) => void) => Link} open
-   * @param {(news: News) => void} tell
+   * @param {(secret: string, onEvent: (event: LinkEvent) => void) => Link} open
+   * @param {(event: LinkEvent) => void} onEvent
    * @param {() => string} position of the client of this tab
    */
-  constructor(name, secret, open, tell, position) {
+  constructor(name, secret, open, onEvent, position) {
     this.#secret = secret;
     this.open = open;
-    this.tell = tell;
+    this.onEvent = onEvent;
     this.position = position;
     this.#channel = new BroadcastChannel(name);
-    this.#channel.onmessage = (event) => this.#hear(event.data);
-    this.#say({ hello: this.#tab });
+    this.#channel.onmessage = (event) => this.#receive(event.data);
+    this.#send({ hello: this.#tabId });
     // The lock passes to another tab when this one closes, crashes or resigns.
     navigator.locks.request(name, { signal: this.#resign.signal }, () => this.#lead()).catch(() => {});
   }
 
   /** @returns {Promise<string>} */
   get secret() {
-    return this.#known.promise;
+    return this.#leaderSecret.promise;
   }
 
   /** Whether no other tab uses the session. */
-  get alone() {
-    return this.#link !== undefined && this.#tabs.size === 0;
+  get isOnlyTab() {
+    return this.#link !== undefined && this.#otherTabs.size === 0;
   }
 
   /**
@@ -894,52 +904,52 @@ class Shared {
    * @param {Done} done
    */
   add(filter, after, done) {
-    const f = this.#filters.get(filter) ?? { waiting: [], after, had: false, ask: 0 };
+    const f = this.#filters.get(filter) ?? { waiting: [], after, active: false, request: 0 };
     this.#filters.set(filter, f);
     f.waiting.push(done);
-    this.#ask(filter, f);
+    this.#request(filter, f);
   }
 
   /**
    * @param {string} filter
-   * @param {{after: string, had: boolean, ask: number}} f
+   * @param {{after: string, active: boolean, request: number}} f
    */
-  #ask(filter, f) {
-    const ask = f.ask = ++this.#asks;
-    if (this.#link) this.#link.add(filter, f.after, (error) => this.#answered(ask, error));
-    else this.#say({ ask, from: this.#tab, add: filter, after: f.after });
+  #request(filter, f) {
+    const request = f.request = ++this.#lastRequest;
+    if (this.#link) this.#link.add(filter, f.after, (error) => this.#answered(request, error));
+    else this.#send({ request, from: this.#tabId, add: filter, after: f.after });
   }
 
   /**
-   * @param {number} ask
+   * @param {number} request
    * @param {WatchboxError} [error]
    */
-  #answered(ask, error) {
+  #answered(request, error) {
     for (const [filter, f] of this.#filters) {
-      if (f.ask !== ask) continue;
-      f.ask = 0;
+      if (f.request !== request) continue;
+      f.request = 0;
       f.after = "";
-      f.had ||= !error;
-      if (!f.had) this.#filters.delete(filter);
+      f.active ||= !error;
+      if (!f.active) this.#filters.delete(filter);
       settle(f, error);
     }
   }
 
   /** Asks a new leader for all filters. Those that were active resume at the position. */
-  #again() {
+  #requestAll() {
     for (const [filter, f] of this.#filters) {
-      if (f.had) f.after = this.position();
-      this.#ask(filter, f);
+      if (f.active) f.after = this.position();
+      this.#request(filter, f);
     }
   }
 
   /**
-   * Handles news of the link. While a filter waits to resume after an id, the link has not gone back there yet, and
+   * Handles an event of the link. While a filter waits to resume after an id, the link has not gone back there yet, and
    * its messages until then will come again.
-   * @param {News} news
+   * @param {LinkEvent} event
    */
-  #news(news) {
-    if (news.kind === "state" || ![...this.#filters.values()].some((f) => f.ask && f.after)) this.tell(news);
+  #forward(event) {
+    if (event.kind === "state" || ![...this.#filters.values()].some((f) => f.request && f.after)) this.onEvent(event);
   }
 
   /** @param {string} filter */
@@ -948,23 +958,23 @@ class Shared {
     if (!f) return;
     this.#filters.delete(filter);
     settle(f);
-    if (this.#link) this.#drop(filter);
-    else this.#say({ from: this.#tab, remove: filter });
+    if (this.#link) this.#removeUnused(filter);
+    else this.#send({ from: this.#tabId, remove: filter });
   }
 
   /**
    * Removes a filter from the link unless a tab needs it.
    * @param {string} filter
    */
-  #drop(filter) {
-    if (this.#filters.has(filter) || [...this.#tabs.values()].some((t) => t.has(filter))) return;
+  #removeUnused(filter) {
+    if (this.#filters.has(filter) || [...this.#otherTabs.values()].some((t) => t.has(filter))) return;
     this.#link?.remove(filter);
   }
 
   /** Leaves the other tabs. One of them becomes the leader. */
   stop() {
     this.#resign.abort();
-    this.#say({ bye: this.#tab });
+    this.#send({ bye: this.#tabId });
     this.#channel.onmessage = null;
     this.#channel.close();
     this.#link?.stop();
@@ -973,57 +983,57 @@ class Shared {
 
   /** @returns {Promise<void>} resolved when this tab no longer leads */
   #lead() {
-    this.#link = this.open(this.#secret, (news) => {
+    this.#link = this.open(this.#secret, (event) => {
       if (this.#resign.signal.aborted) return; // this tab has resigned, and another leads
-      this.#say({ news: news.kind === "state" && news.error ? { ...news, error: plain(news.error) } : news });
-      this.#news(news);
+      this.#send({ event: event.kind === "state" && event.error ? { ...event, error: serializeError(event.error) } : event });
+      this.#forward(event);
     });
-    this.#known.resolve(this.#secret);
-    this.#say({ leads: this.#secret });
-    this.#again();
+    this.#leaderSecret.resolve(this.#secret);
+    this.#send({ leader: this.#secret });
+    this.#requestAll();
     return new Promise((resolve) => this.#resign.signal.addEventListener("abort", () => resolve()));
   }
 
-  /** @param {Word} word */
-  #say(word) {
-    this.#channel.postMessage(word);
+  /** @param {TabMessage} message */
+  #send(message) {
+    this.#channel.postMessage(message);
   }
 
-  /** @param {any} word a Word, distinguished by its members */
-  #hear(word) {
-    if (this.#link) this.#serve(this.#link, word);
-    else if (word.leads) {
-      this.#secret = word.leads;
-      this.#known.resolve(word.leads);
-      if (word.to === undefined || word.to === this.#tab) this.#again();
-    } else if (word.news) {
-      const { news } = word;
-      this.#news(news.error ? { ...news, error: wrap(news.error) } : news);
-    } else if (word.to === this.#tab) this.#answered(word.answer, word.error && wrap(word.error));
+  /** @param {any} message a TabMessage, distinguished by its members */
+  #receive(message) {
+    if (this.#link) this.#serve(this.#link, message);
+    else if (message.leader) {
+      this.#secret = message.leader;
+      this.#leaderSecret.resolve(message.leader);
+      if (message.to === undefined || message.to === this.#tabId) this.#requestAll();
+    } else if (message.event) {
+      const { event } = message;
+      this.#forward(event.error ? { ...event, error: deserializeError(event.error) } : event);
+    } else if (message.to === this.#tabId) this.#answered(message.answer, message.error && deserializeError(message.error));
   }
 
   /**
    * @param {Link} link
-   * @param {any} word
+   * @param {any} message
    */
-  #serve(link, word) {
-    if (word.hello) {
-      this.#tabs.set(word.hello, new Set());
-      this.#say({ leads: this.#secret, to: word.hello });
-      link.repeat();
-    } else if (word.bye) {
-      const filters = this.#tabs.get(word.bye) ?? [];
-      this.#tabs.delete(word.bye);
-      for (const filter of filters) this.#drop(filter);
-    } else if (word.remove) {
-      this.#tabs.get(word.from)?.delete(word.remove);
-      this.#drop(word.remove);
-    } else if (word.add) {
-      const filters = this.#tabs.get(word.from) ?? new Set();
-      this.#tabs.set(word.from, filters.add(word.add));
-      link.add(word.add, word.after, (error) => {
-        if (error) filters.delete(word.add);
-        this.#say({ answer: word.ask, to: word.from, error: error && plain(error) });
+  #serve(link, message) {
+    if (message.hello) {
+      this.#otherTabs.set(message.hello, new Set());
+      this.#send({ leader: this.#secret, to: message.hello });
+      link.reportState();
+    } else if (message.bye) {
+      const filters = this.#otherTabs.get(message.bye) ?? [];
+      this.#otherTabs.delete(message.bye);
+      for (const filter of filters) this.#removeUnused(filter);
+    } else if (message.remove) {
+      this.#otherTabs.get(message.from)?.delete(message.remove);
+      this.#removeUnused(message.remove);
+    } else if (message.add) {
+      const filters = this.#otherTabs.get(message.from) ?? new Set();
+      this.#otherTabs.set(message.from, filters.add(message.add));
+      link.add(message.add, message.after, (error) => {
+        if (error) filters.delete(message.add);
+        this.#send({ answer: message.request, to: message.from, error: error && serializeError(error) });
       });
     }
   }
@@ -1034,28 +1044,28 @@ class Shared {
 /** @typedef {{id: string, filters: string[], backlog: [string, Message[]][], secret?: string}} Saved */
 
 /** The keys in use on this page. A second client with the same key stores nothing. */
-const inUse = new Set();
+const keysInUse = new Set();
 
 /** The state that a client keeps in its tab's sessionStorage for the next page. */
-class Memory {
+class TabStorage {
   #key;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
   /** @param {string} key */
   constructor(key) {
-    this.#key = inUse.has(key) ? "" : key;
-    inUse.add(key);
+    this.#key = keysInUse.has(key) ? "" : key;
+    keysInUse.add(key);
   }
 
   /** @returns {Saved} */
   load() {
     /** @type {Saved} */
-    const nothing = { id: "", filters: [], backlog: [] };
+    const empty = { id: "", filters: [], backlog: [] };
     try {
-      return this.#key ? { ...nothing, ...JSON.parse(sessionStorage.getItem(this.#key) ?? "{}") } : nothing;
+      return this.#key ? { ...empty, ...JSON.parse(sessionStorage.getItem(this.#key) ?? "{}") } : empty;
     } catch {
-      return nothing; // no storage, or content of something else
+      return empty; // no storage, or content of something else
     }
   }
 
@@ -1073,13 +1083,13 @@ class Memory {
 
   /** @param {() => Saved} saved */
   saveSoon(saved) {
-    this.#timer ??= setTimeout(() => this.save(saved()), SAVE);
+    this.#timer ??= setTimeout(() => this.save(saved()), SAVE_INTERVAL);
   }
 
   clear() {
     clearTimeout(this.#timer);
     if (!this.#key) return;
-    inUse.delete(this.#key);
+    keysInUse.delete(this.#key);
     try {
       sessionStorage.removeItem(this.#key);
     } catch {
@@ -1092,20 +1102,20 @@ class Memory {
 
 /**
  * A callback and what it has received so far. backlog: messages that wait for it.
- * @typedef {{filter: string, callback: (message: any) => void, resumed: boolean, first: string,
- *   retained: Map<string, string>, backlog?: Message[]}} Join
+ * @typedef {{filter: string, callback: (message: any) => void, resumed: boolean, firstId: string,
+ *   retainedIds: Map<string, string>, backlog?: Message[]}} Join
  */
 
 /** A client of a hub, documented in watchbox.d.ts. */
 export class Watchbox extends EventTarget {
   #base;
   #options;
-  #caller;
-  #memory;
+  #requests;
+  #storage;
   #secret;
   #closed = new AbortController();
-  /** @type {Link | Shared | undefined} */
-  #hub;
+  /** @type {Link | SharedLink | undefined} */
+  #link;
   /** @type {Set<Join>} */
   #joins = new Set();
   /** @type {Map<string, Message[]>} Filters that the page before this one had joined and this one has not yet. */
@@ -1123,7 +1133,7 @@ export class Watchbox extends EventTarget {
   /** @type {Set<string>} The gaps reported at the position. */
   #gaps = new Set();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #letGo;
+  #rejoinTimer;
 
   /**
    * @param {string | URL} [url]
@@ -1135,19 +1145,19 @@ export class Watchbox extends EventTarget {
     this.#base.search = this.#base.hash = "";
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
     this.#options = options;
-    this.#caller = new Requests(this.#base, options, this.#closed.signal);
-    this.#memory = new Memory(this.#name);
-    const saved = this.#memory.load();
+    this.#requests = new Requests(this.#base, options, this.#closed.signal);
+    this.#storage = new TabStorage(this.#name);
+    const saved = this.#storage.load();
     this.#position = saved.id;
-    this.#caller.met = saved.id !== ""; // the page before this one had a stream
+    this.#requests.reachedHub = saved.id !== ""; // the page before this one had a stream
     const backlog = new Map(saved.backlog);
     for (const filter of saved.filters) this.#unclaimed.set(filter, backlog.get(filter) ?? []);
     // The secret is stored only while no page uses it. A duplicated tab copies the storage, and with the secret
     // it would change the filters of this session.
-    this.#secret = options.session ?? saved.secret ?? random();
-    if (saved.secret) this.#memory.save({ ...saved, secret: undefined });
-    globalThis.addEventListener?.("pagehide", this.#hide);
-    globalThis.addEventListener?.("pageshow", this.#show);
+    this.#secret = options.session ?? saved.secret ?? randomId();
+    if (saved.secret) this.#storage.save({ ...saved, secret: undefined });
+    globalThis.addEventListener?.("pagehide", this.#onPageHide);
+    globalThis.addEventListener?.("pageshow", this.#onPageShow);
   }
 
   /** Identifies this hub in storage and between tabs. */
@@ -1164,23 +1174,23 @@ export class Watchbox extends EventTarget {
    * @param {(message: any) => void} callback
    */
   async join(filter, callback) {
-    if (this.#closed.signal.aborted) throw reason(this.#closed.signal);
-    path(filter);
-    const hub = this.#begin();
+    if (this.#closed.signal.aborted) throw abortReason(this.#closed.signal);
+    encodePath(filter);
+    const link = this.#ensureLink();
     const backlog = this.#unclaimed.get(filter);
     /** @type {Join} */
-    const join = { filter, callback, resumed: backlog !== undefined, first: "", retained: new Map(), backlog };
+    const join = { filter, callback, resumed: backlog !== undefined, firstId: "", retainedIds: new Map(), backlog };
     this.#unclaimed.delete(filter);
     this.#joins.add(join);
-    if (backlog) queueMicrotask(() => this.#catchUp(join)); // after join has returned its promise
-    this.#memory.saveSoon(this.#saved);
+    if (backlog) queueMicrotask(() => this.#deliverBacklog(join)); // after join has returned its promise
+    this.#storage.saveSoon(this.#stateToSave);
     try {
-      await (backlog ? this.#resumes.get(filter) : added(hub, filter, ""));
+      await (backlog ? this.#resumes.get(filter) : addFilter(link, filter, ""));
     } catch (error) {
       this.#joins.delete(join);
       throw error;
     }
-    return { filter, leave: () => this.#remove(join) };
+    return { filter, leave: () => this.#removeJoin(join) };
   }
 
   /**
@@ -1189,7 +1199,7 @@ export class Watchbox extends EventTarget {
    */
   leave(filter, callback) {
     for (const join of [...this.#joins]) {
-      if (join.filter === filter && (callback === undefined || callback === join.callback)) this.#remove(join);
+      if (join.filter === filter && (callback === undefined || callback === join.callback)) this.#removeJoin(join);
     }
   }
 
@@ -1202,9 +1212,9 @@ export class Watchbox extends EventTarget {
   async publish(group, value, { event, ttl, retain, signal } = {}) {
     const q = new URLSearchParams();
     if (event !== undefined) q.set("event", event);
-    if (ttl !== undefined) q.set("ttl", String(duration(ttl)));
+    if (ttl !== undefined) q.set("ttl", String(formatDuration(ttl)));
     if (retain) q.set("retain", "true");
-    return this.#post(`v1/groups/${path(group)}?${q}`, encode(value), signal, isReceipt);
+    return this.#post(`v1/groups/${encodePath(group)}?${q}`, encodeBody(value), signal, isReceipt);
   }
 
   /**
@@ -1213,7 +1223,7 @@ export class Watchbox extends EventTarget {
    * @returns {Promise<import("./watchbox.d.ts").BatchReceipt>}
    */
   async publishBatch(messages, { signal } = {}) {
-    const lines = await Promise.all(messages.map(draft));
+    const lines = await Promise.all(messages.map(encodeMessage));
     return this.#post("v1/messages", { body: lines.map((m) => JSON.stringify(m) + "\n").join(""), type: "application/x-ndjson" }, signal, isBatchReceipt);
   }
 
@@ -1223,9 +1233,9 @@ export class Watchbox extends EventTarget {
    * @returns {Promise<Message[]>}
    */
   async retained(filter, { signal } = {}) {
-    const headers = { Accept: "application/json", "Watchbox-Session": await this.#session() };
-    const { messages } = await this.#caller.call("GET", "v1/retained/" + path(filter), { headers, signal }, isList);
-    return messages.map(decode);
+    const headers = { Accept: "application/json", "Watchbox-Session": await this.#currentSecret() };
+    const { messages } = await this.#requests.call("GET", "v1/retained/" + encodePath(filter), { headers, signal }, isRetainedList);
+    return messages.map(decodeMessage);
   }
 
   /**
@@ -1233,7 +1243,7 @@ export class Watchbox extends EventTarget {
    * @param {{signal?: AbortSignal}} [options]
    */
   async send(value, { signal } = {}) {
-    await this.#post("v1/server", encode(value), signal);
+    await this.#post("v1/server", encodeBody(value), signal);
   }
 
   /**
@@ -1243,7 +1253,7 @@ export class Watchbox extends EventTarget {
    * @returns {Promise<Receipt>}
    */
   async sendTo(uid, value, { signal } = {}) {
-    return this.#post("v1/sessions/" + encodeURIComponent(uid), encode(value), signal, isReceipt);
+    return this.#post("v1/sessions/" + encodeURIComponent(uid), encodeBody(value), signal, isReceipt);
   }
 
   /**
@@ -1253,93 +1263,93 @@ export class Watchbox extends EventTarget {
    */
   async setWill(group, value, options = {}) {
     this.#will = { group, value, options };
-    await this.#untilOpen();
+    await this.#waitUntilOpen();
     await this.#putWill();
   }
 
   async clearWill() {
     this.#will = undefined;
-    await this.#untilOpen();
-    await this.#own("DELETE", "will");
+    await this.#waitUntilOpen();
+    await this.#callSession("DELETE", "will");
   }
 
   async close() {
     if (this.#closed.signal.aborted) return;
-    const hub = this.#hub;
-    const last = hub !== undefined && (hub instanceof Link || hub.alone);
-    this.#end(undefined);
+    const link = this.#link;
+    const last = link !== undefined && (link instanceof Link || link.isOnlyTab);
+    this.#shutDown(undefined);
     this.#closed.abort(new DOMException("watchbox: closed", "AbortError"));
     if (!last || !this.#uid) return;
     try { // ends the session at the hub at once, without a will
       await fetch(new URL("v1/sessions/" + this.#uid, this.#base), {
         method: "DELETE", keepalive: true, redirect: "manual",
-        headers: { ...await this.#caller.authorization(), "Watchbox-Session": this.#secret },
+        headers: { ...await this.#requests.authorization(), "Watchbox-Session": this.#secret },
       });
     } catch {
       // The session ends by its timeout.
     }
   }
 
-  /** @returns {Link | Shared} the owner of the stream, with all filters that resume */
-  #begin() {
-    if (this.#hub) return this.#hub;
+  /** @returns {Link | SharedLink} the owner of the stream, with all filters that resume */
+  #ensureLink() {
+    if (this.#link) return this.#link;
     const filters = new Set([...this.#unclaimed.keys(), ...[...this.#joins].map((join) => join.filter)]);
-    /** @type {(news: News) => void} */
-    const tell = (news) => { if (this.#hub === hub) this.#hear(news); };
+    /** @type {(event: LinkEvent) => void} */
+    const onEvent = (event) => { if (this.#link === link) this.#onLinkEvent(event); };
     const shares = this.#options.shared && globalThis.navigator?.locks && globalThis.BroadcastChannel;
-    const hub = shares
-      ? new Shared(this.#name, this.#secret, this.#open(50), tell, () => this.#position)
-      : this.#open(0)(this.#secret, tell);
-    this.#hub = hub;
-    if (hub instanceof Shared) hub.secret.then((secret) => { this.#secret = secret; });
+    const link = shares
+      ? new SharedLink(this.#name, this.#secret, this.#linkOpener(50), onEvent, () => this.#position)
+      : this.#linkOpener(0)(this.#secret, onEvent);
+    this.#link = link;
+    if (link instanceof SharedLink) link.secret.then((secret) => { this.#secret = secret; });
     this.#resumes.clear();
     for (const filter of filters) {
-      const resumes = added(hub, filter, this.#position);
+      const resumes = addFilter(link, filter, this.#position);
       resumes.catch(() => {}); // join reports the error
       this.#resumes.set(filter, resumes);
     }
-    return hub;
+    return link;
   }
 
   /**
-   * @param {number} settle
-   * @returns {(secret: string, tell: (news: News) => void) => Link}
+   * @param {number} gatherTime
+   * @returns {(secret: string, onEvent: (event: LinkEvent) => void) => Link}
    */
-  #open(settle) {
-    return (secret, tell) => new Link(this.#caller, this.#options, secret, settle, tell);
+  #linkOpener(gatherTime) {
+    return (secret, onEvent) => new Link(this.#requests, this.#options, secret, gatherTime, onEvent);
   }
 
   /** @param {Join} join */
-  #remove(join) {
+  #removeJoin(join) {
     if (!this.#joins.delete(join) || [...this.#joins].some((j) => j.filter === join.filter)) return;
-    this.#hub?.remove(join.filter);
+    this.#link?.remove(join.filter);
     if (this.#joins.size + this.#unclaimed.size === 0) this.#position = ""; // the next join starts without a position
-    this.#memory.saveSoon(this.#saved);
+    this.#storage.saveSoon(this.#stateToSave);
   }
 
-  // ---- news of the stream
+  // ---- events of the link
 
-  /** @param {News} news */
-  #hear(news) {
-    switch (news.kind) {
+  /** @param {LinkEvent} event */
+  #onLinkEvent(event) {
+    switch (event.kind) {
       case "state":
-        return this.#become(news);
+        return this.#onState(event);
       case "gap":
-        return this.#gap(news.gap, news.id);
+        return this.#onGap(event.gap, event.id);
       case "position":
-        return this.#reach(news.id);
+        return this.#advance(event.id);
     }
-    const { message } = news;
-    if (!message.retained && reached(this.#position, message.id)) return; // delivered before
-    if (message.group.startsWith("$session/")) this.#emit("direct", decode(message));
+    const { message } = event;
+    if (!message.retained && hasReached(this.#position, message.id)) return; // delivered before
+    if (message.group.startsWith("$session/")) this.#emit("direct", decodeMessage(message));
     for (const join of [...this.#joins]) {
       if (matches(join.filter, message.group)) this.#deliver(join, message);
     }
     if (message.retained) return; // the id of a retained message is not a position
     for (const [filter, backlog] of this.#unclaimed) {
-      if (matches(filter, message.group) && backlog.push(message) > MAX_BACKLOG) this.#forget(filter);
+      if (matches(filter, message.group) && backlog.push(message) > MAX_BACKLOG) this.#forgetFilter(filter);
     }
-    this.#reach(message.id);
+    this.#advance(message.id);
   }
 
   /**
@@ -1349,68 +1359,68 @@ export class Watchbox extends EventTarget {
   #deliver(join, message) {
     if (message.retained) {
       // It is sent for a new join. Earlier joins have received it, as a retained or a live message.
-      const had = join.resumed || join.retained.get(message.group) === message.id || reached(message.id, join.first);
-      if (had) return;
-      join.retained.set(message.group, message.id);
-    } else if (!reached(message.id, join.first)) join.first = message.id; // the first message of its epoch
+      const received = join.resumed || join.retainedIds.get(message.group) === message.id || hasReached(message.id, join.firstId);
+      if (received) return;
+      join.retainedIds.set(message.group, message.id);
+    } else if (!hasReached(message.id, join.firstId)) join.firstId = message.id; // the first message of its epoch
     if (join.backlog) join.backlog.push(message);
-    else this.#call(join, message);
+    else this.#callBack(join, message);
   }
 
   /**
    * @param {Join} join
    * @param {Message} message
    */
-  #call(join, message) {
+  #callBack(join, message) {
     if (!this.#joins.has(join)) return; // left by another callback
     try {
-      join.callback(decode(message));
+      join.callback(decodeMessage(message));
     } catch (error) {
       queueMicrotask(() => { throw error; }); // report the page's error, and run the other callbacks
     }
   }
 
   /** @param {Join} join */
-  #catchUp(join) {
+  #deliverBacklog(join) {
     const backlog = join.backlog ?? [];
     join.backlog = undefined;
-    for (const message of backlog) this.#call(join, message);
+    for (const message of backlog) this.#callBack(join, message);
   }
 
   /**
    * @param {Gap} gap
    * @param {string} id
    */
-  #gap(gap, id) {
+  #onGap(gap, id) {
     const key = JSON.stringify([gap.filter, gap.after, id]);
-    if (this.#gaps.has(key) || this.#gaps.size === 0 && reached(this.#position, id)) return;
-    this.#reach(id);
+    if (this.#gaps.has(key) || this.#gaps.size === 0 && hasReached(this.#position, id)) return;
+    this.#advance(id);
     this.#gaps.add(key);
     const own = [...this.#joins].some((join) => join.filter === gap.filter) || this.#unclaimed.has(gap.filter);
     if (own) this.#emit("gap", gap);
   }
 
   /** @param {string} id */
-  #reach(id) {
+  #advance(id) {
     if (id === this.#position) return;
     this.#position = id;
     this.#gaps.clear();
-    this.#memory.saveSoon(this.#saved);
+    this.#storage.saveSoon(this.#stateToSave);
   }
 
-  /** @param {News & {kind: "state"}} news */
-  #become({ state, uid, position, error, delay }) {
+  /** @param {LinkEvent & {kind: "state"}} event */
+  #onState({ state, uid, position, error, delay }) {
     if (this.#state === "closed") return;
     this.#uid = uid || this.#uid;
     this.#position ||= position;
-    if (state === "closed") return this.#end(error);
+    if (state === "closed") return this.#shutDown(error);
     const changed = state !== this.#state;
     this.#state = state;
-    if (state === "waiting") this.#lose(error, delay);
+    if (state === "waiting") this.#reportLoss(error, delay);
     if (changed || state === "waiting") this.#emit("state", { state, error, delay });
     if (state !== "open" || !changed) return;
-    this.#caller.met = true; // also if another tab has the stream
-    this.#letGo ??= setTimeout(() => [...this.#unclaimed.keys()].forEach((filter) => this.#forget(filter)), REJOIN);
+    this.#requests.reachedHub = true; // also if another tab has the stream
+    this.#rejoinTimer ??= setTimeout(() => [...this.#unclaimed.keys()].forEach((filter) => this.#forgetFilter(filter)), REJOIN_TIME);
     if (this.#will) this.#putWill().catch(() => {}); // a restarted hub has forgotten it; setWill has reported errors
     if (this.#lost) this.#emit("reconnect", { uid: this.#uid });
     else if (!this.#wasOpen) this.#emit("open", { uid: this.#uid });
@@ -1423,7 +1433,7 @@ export class Watchbox extends EventTarget {
    * @param {WatchboxError} [error]
    * @param {number} [delay]
    */
-  #lose(error, delay) {
+  #reportLoss(error, delay) {
     if (!this.#wasOpen || this.#lost) return;
     this.#lost = true;
     this.#emit("disconnect", { error, delay });
@@ -1433,19 +1443,19 @@ export class Watchbox extends EventTarget {
    * Closes the client for good: because of an error, or by close().
    * @param {WatchboxError} [error]
    */
-  #end(error) {
+  #shutDown(error) {
     if (error) {
-      this.#lose(error);
-      this.#memory.save({ ...this.#saved(), secret: this.#secret }); // the next page may be accepted
-    } else this.#memory.clear();
-    const hub = this.#hub;
-    this.#hub = undefined;
-    hub?.stop();
+      this.#reportLoss(error);
+      this.#storage.save({ ...this.#stateToSave(), secret: this.#secret }); // the next page may be accepted
+    } else this.#storage.clear();
+    const link = this.#link;
+    this.#link = undefined;
+    link?.stop();
     this.#state = "closed";
-    clearTimeout(this.#letGo);
+    clearTimeout(this.#rejoinTimer);
     this.#joins.clear();
-    globalThis.removeEventListener?.("pagehide", this.#hide);
-    globalThis.removeEventListener?.("pageshow", this.#show);
+    globalThis.removeEventListener?.("pagehide", this.#onPageHide);
+    globalThis.removeEventListener?.("pageshow", this.#onPageShow);
     this.#emit("state", { state: "closed", error });
     this.#emit("closed", { error });
     if (error) this.#closed.abort(error);
@@ -1455,9 +1465,9 @@ export class Watchbox extends EventTarget {
    * Drops a filter that the page before this one had joined and this one has not.
    * @param {string} filter
    */
-  #forget(filter) {
+  #forgetFilter(filter) {
     this.#unclaimed.delete(filter);
-    if (![...this.#joins].some((join) => join.filter === filter)) this.#hub?.remove(filter);
+    if (![...this.#joins].some((join) => join.filter === filter)) this.#link?.remove(filter);
   }
 
   /**
@@ -1471,25 +1481,25 @@ export class Watchbox extends EventTarget {
   // ---- page lifecycle
 
   /** @returns {Saved} */
-  #saved = () => ({
+  #stateToSave = () => ({
     id: this.#position,
     filters: [...new Set([...[...this.#joins].map((join) => join.filter), ...this.#unclaimed.keys()])],
     backlog: [...this.#unclaimed].filter(([, backlog]) => backlog.length > 0),
   });
 
   /** Stops and saves the position, so that the next page, or this one if it is shown again, resumes there. */
-  #hide = () => {
-    this.#memory.save({ ...this.#saved(), secret: this.#secret });
-    const hub = this.#hub;
-    this.#hub = undefined;
-    hub?.stop();
+  #onPageHide = () => {
+    this.#storage.save({ ...this.#stateToSave(), secret: this.#secret });
+    const link = this.#link;
+    this.#link = undefined;
+    link?.stop();
   };
 
   /** @param {Event} event */
-  #show = (event) => {
+  #onPageShow = (event) => {
     if (!(/** @type {PageTransitionEvent} */ (event).persisted)) return;
-    this.#memory.save(this.#saved());
-    if (this.#joins.size > 0) this.#begin();
+    this.#storage.save(this.#stateToSave());
+    if (this.#joins.size > 0) this.#ensureLink();
   };
 
   // ---- publishing
@@ -1503,23 +1513,23 @@ export class Watchbox extends EventTarget {
   async #post(address, { body, type }, signal, valid) {
     const headers = {
       ...type && { "Content-Type": type },
-      "Idempotency-Key": random(), // makes retries safe
-      "Watchbox-Session": await this.#session(),
+      "Idempotency-Key": randomId(), // makes retries safe
+      "Watchbox-Session": await this.#currentSecret(),
     };
-    return this.#caller.call("POST", address, { body, headers, signal }, valid);
+    return this.#requests.call("POST", address, { body, headers, signal }, valid);
   }
 
   /** The session's secret: that of the leading tab, if there is one. */
-  async #session() {
-    const hub = this.#options.shared ? this.#begin() : undefined;
-    return hub instanceof Shared ? hub.secret : this.#secret;
+  async #currentSecret() {
+    const link = this.#options.shared ? this.#ensureLink() : undefined;
+    return link instanceof SharedLink ? link.secret : this.#secret;
   }
 
   async #putWill() {
     if (!this.#will) return;
     const { group, value, options: { delay, ttl, event, retain } } = this.#will;
-    const will = { ...await draft({ group, msg: value, event, retain, ttl }), delay: duration(delay) };
-    await this.#own("PUT", "will", { body: JSON.stringify(will), headers: { "Content-Type": "application/json" } });
+    const will = { ...await encodeMessage({ group, msg: value, event, retain, ttl }), delay: formatDuration(delay) };
+    await this.#callSession("PUT", "will", { body: JSON.stringify(will), headers: { "Content-Type": "application/json" } });
   }
 
   /**
@@ -1528,39 +1538,39 @@ export class Watchbox extends EventTarget {
    * @param {string} what
    * @param {{body?: string, headers?: Record<string, string>}} [init]
    */
-  async #own(method, what, init = {}) {
-    const headers = { ...init.headers, "Watchbox-Session": await this.#session() };
-    return this.#caller.call(method, `v1/sessions/${this.#uid}/${what}`, { ...init, headers });
+  async #callSession(method, what, init = {}) {
+    const headers = { ...init.headers, "Watchbox-Session": await this.#currentSecret() };
+    return this.#requests.call(method, `v1/sessions/${this.#uid}/${what}`, { ...init, headers });
   }
 
   /** @returns {Promise<void>} */
-  #untilOpen() {
+  #waitUntilOpen() {
     return new Promise((resolve, reject) => {
-      const look = () => {
+      const check = () => {
         if (this.#state !== "open" && this.#state !== "closed") return;
-        this.removeEventListener("state", look);
+        this.removeEventListener("state", check);
         if (this.#state === "open") resolve();
-        else reject(reason(this.#closed.signal));
+        else reject(abortReason(this.#closed.signal));
       };
-      this.addEventListener("state", look);
-      look();
+      this.addEventListener("state", check);
+      check();
     });
   }
 }
 
 /**
- * Adds a filter to a hub.
- * @param {Link | Shared} hub
+ * Adds a filter to a link.
+ * @param {Link | SharedLink} hub
  * @param {string} filter
  * @param {string} after
  * @returns {Promise<void>}
  */
-function added(hub, filter, after) {
-  return new Promise((resolve, reject) => hub.add(filter, after, (error) => error ? reject(error) : resolve()));
+function addFilter(link, filter, after) {
+  return new Promise((resolve, reject) => link.add(filter, after, (error) => error ? reject(error) : resolve()));
 }
 
 /** @param {number | string | undefined} d ms, or in the hub's format */
-function duration(d) {
+function formatDuration(d) {
   return typeof d === "number" ? d + "ms" : d;
 }
 
@@ -1569,7 +1579,7 @@ function duration(d) {
  * @param {any} value
  * @returns {{body?: BodyInit, type?: string}}
  */
-function encode(value) {
+function encodeBody(value) {
   if (value === undefined) return {};
   if (value instanceof Blob || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
     return { body: /** @type {BodyInit} */ (value), type: "application/octet-stream" };
@@ -1583,19 +1593,19 @@ function encode(value) {
  * Returns a message as it is sent in a batch or as a will.
  * @param {import("./watchbox.d.ts").BatchMessage} message
  */
-async function draft({ group, msg = "", event, ttl, retain }) {
-  path(group);
+async function encodeMessage({ group, msg = "", event, ttl, retain }) {
+  encodePath(group);
   /** @type {any} */
-  const m = { group, msg, event, ttl: duration(ttl), retain };
+  const m = { group, msg, event, ttl: formatDuration(ttl), retain };
   if (msg instanceof Blob || msg instanceof ArrayBuffer || ArrayBuffer.isView(msg)) {
-    m.msg = base64(new Uint8Array(await new Blob([/** @type {BlobPart} */ (msg)]).arrayBuffer()));
+    m.msg = toBase64(new Uint8Array(await new Blob([/** @type {BlobPart} */ (msg)]).arrayBuffer()));
     m.encoding = "base64";
   } else if (JSON.stringify(msg) === undefined) throw new TypeError(`watchbox: a ${typeof msg} cannot be JSON`);
   return m;
 }
 
 /** @param {Uint8Array} bytes */
-function base64(bytes) {
+function toBase64(bytes) {
   let text = "";
   for (const b of bytes) text += String.fromCharCode(b);
   return btoa(text);
@@ -1606,7 +1616,7 @@ function base64(bytes) {
  * @param {any} message
  * @returns {Message}
  */
-function decode({ encoding, ...message }) {
+function decodeMessage({ encoding, ...message }) {
   if (encoding === "base64") message.msg = Uint8Array.from(atob(message.msg), (c) => c.charCodeAt(0));
   return message;
 }
