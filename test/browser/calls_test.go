@@ -18,27 +18,27 @@ import (
 func TestJoinLeavePublishSend(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{mount: "/a/hub"})
-	heard := make(chan watchbox.Message, 10)
+	messages := make(chan watchbox.Message, 10)
 	s.hub.OnMessage(func(m watchbox.Message) {
 		if m.Group == "" {
-			heard <- m
+			messages <- m
 		}
 	})
 	s.publish("home/kitchen", "before")
-	p := test(t, s.url(), "/a/hub/")
+	p := openTestPage(t, s.url(), "/a/hub/")
 	p.do(`
 		window.wb = t.watchbox();
 		await wb.publish("home/hall", { on: true }, { retain: true });
-		window.sub = await wb.join("home/+", (m) => t.heard.push([m.group, m.msg, m.event ?? "", m.retained ?? false, m.uid === wb.uid]));
+		window.sub = await wb.join("home/+", (m) => t.received.push([m.group, m.msg, m.event ?? "", m.retained ?? false, m.uid === wb.uid]));
 		await wb.publish("home/kitchen", "hü \u2028 \ud83d\ude00");
 		await wb.publish("home/kitchen", [1, null], { event: "tick", ttl: 60000 });
 		await wb.publish("home/kitchen", new Uint8Array([0, 255, 128]));
 		await wb.publish("home/a b%%2F?", "");`)
-	p.until("t.heard.length === 5") // messages that arrive after a leave are not delivered
-	p.do(`await wb.join("other", t.hear); sub.leave(); await wb.publish("home/kitchen", "gone"); await wb.publish("other", "end")`)
-	p.until("t.heard.at(-1) === 'end'")
+	p.until("t.received.length === 5") // messages that arrive after a leave are not delivered
+	p.do(`await wb.join("other", t.receive); sub.leave(); await wb.publish("home/kitchen", "gone"); await wb.publish("other", "end")`)
+	p.until("t.received.at(-1) === 'end'")
 	var got []any
-	p.eval(&got, `return t.heard.map((h) => Array.isArray(h) && h[1] instanceof Uint8Array ? [h[0], ["bytes", ...h[1]], ...h.slice(2)] : h)`)
+	p.eval(&got, `return t.received.map((h) => Array.isArray(h) && h[1] instanceof Uint8Array ? [h[0], ["bytes", ...h[1]], ...h.slice(2)] : h)`)
 	want := []any{
 		[]any{"home/hall", map[string]any{"on": true}, "", true, true},
 		[]any{"home/kitchen", "hü \u2028 😀", "", false, true},
@@ -53,7 +53,7 @@ func TestJoinLeavePublishSend(t *testing.T) {
 
 	p.do(`await wb.send("for the program"); await wb.sendTo(wb.uid, "for me")`)
 	p.receivedEvents("direct", `"for me"`)
-	if m := receive(t, heard); m.Text() != "for the program" {
+	if m := receive(t, messages); m.Text() != "for the program" {
 		t.Errorf("the program received %q", m.Text())
 	}
 }
@@ -61,16 +61,16 @@ func TestJoinLeavePublishSend(t *testing.T) {
 func TestASecondJoinOfAGroupGetsTheRetainedMessage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	p := test(t, s.url(), "/")
+	p := openTestPage(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox();
 		await wb.publish("a", "kept", { retain: true });
-		const hear = (who) => (m) => t.heard.push(` + "`${who} ${m.msg}`" + `);
-		await wb.join("a", hear("first"));
-		await wb.join("a", hear("second"));
+		const receiveAs = (who) => (m) => t.received.push(` + "`${who} ${m.msg}`" + `);
+		await wb.join("a", receiveAs("first"));
+		await wb.join("a", receiveAs("second"));
 		await wb.publish("a", "end");`)
-	p.until("t.heard.at(-1) === 'second end'")
+	p.until("t.received.at(-1) === 'second end'")
 	var got []string
-	p.eval(&got, "return t.heard")
+	p.eval(&got, "return t.received")
 	if want := []string{"first kept", "second kept", "first end", "second end"}; !slices.Equal(got, want) {
 		t.Errorf("received %q, want %q", got, want)
 	}
@@ -79,11 +79,11 @@ func TestASecondJoinOfAGroupGetsTheRetainedMessage(t *testing.T) {
 func TestLeavingAllGroupsGoesIdleAndTheNextJoinStartsAnew(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	p := test(t, s.url(), "/")
-	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); wb.leave("a")`)
+	p := openTestPage(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive); wb.leave("a")`)
 	p.until("wb.state === 'idle'")
 	s.publish("a", 1)
-	p.do(`await wb.join("a", t.hear)`)
+	p.do(`await wb.join("a", t.receive)`)
 	s.publish("a", 2)
 	p.receivedMessages(2)
 	p.receivedEvents("disconnect")
@@ -93,13 +93,13 @@ func TestLeavingAllGroupsGoesIdleAndTheNextJoinStartsAnew(t *testing.T) {
 func TestACallbackThatThrowsDoesNotStopOthers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	p := test(t, s.url(), "/")
+	p := openTestPage(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox();
-		await Promise.all([wb.join("a", () => { throw new Error("of the page") }), wb.join("#", t.hear)])`)
+		await Promise.all([wb.join("a", () => { throw new Error("of the page") }), wb.join("#", t.receive)])`)
 	s.publish("a", 1, 2)
 	p.receivedMessages(1, 2)
-	if said := strings.Join(p.said(), "\n"); strings.Count(said, "of the page") != 2 {
-		t.Errorf("the console has %q", said)
+	if console := strings.Join(p.consoleLines(), "\n"); strings.Count(console, "of the page") != 2 {
+		t.Errorf("the console has %q", console)
 	}
 }
 
@@ -117,10 +117,10 @@ func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
 			s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(c.timeout)}})
 			gone := make(chan bool, 2)
 			s.hub.OnDisconnect(func(watchbox.Session, watchbox.Reason) { gone <- true })
-			other := test(t, s.url(), "/")
-			other.do(`window.wb = t.watchbox(); await wb.join("wills", t.hear)`)
-			p := test(t, s.url(), "/")
-			p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.setWill("wills", "gone")`)
+			other := openTestPage(t, s.url(), "/")
+			other.do(`window.wb = t.watchbox(); await wb.join("wills", t.receive)`)
+			p := openTestPage(t, s.url(), "/")
+			p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive); await wb.setWill("wills", "gone")`)
 			p.do("%s", c.end)
 			receive(t, gone)
 			s.publish("wills", "end")
@@ -129,8 +129,8 @@ func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
 	}
 }
 
-// around returns a wrapper in which f may answer a request instead of the hub.
-func around(f func(w http.ResponseWriter, r *http.Request, hub http.Handler) bool) func(http.Handler) http.Handler {
+// intercept returns a wrapper in which f may answer a request instead of the hub.
+func intercept(f func(w http.ResponseWriter, r *http.Request, hub http.Handler) bool) func(http.Handler) http.Handler {
 	return func(hub http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !f(w, r, hub) {
@@ -145,15 +145,15 @@ func isStream(r *http.Request) bool { return r.URL.Path == "/v1/events" }
 func TestAPublishIsRetriedAfterALostAnswerAndAppendedOnce(t *testing.T) {
 	t.Parallel()
 	var posts atomic.Int32
-	s := serve(t, &server{wrap: around(func(_ http.ResponseWriter, r *http.Request, hub http.Handler) bool {
+	s := serve(t, &server{wrap: intercept(func(_ http.ResponseWriter, r *http.Request, hub http.Handler) bool {
 		if r.Method != http.MethodPost || posts.Add(1) > 2 {
 			return false
 		}
 		hub.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	})})
-	p := test(t, s.url(), "/")
-	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.publish("a", 1); await wb.publish("a", 2)`)
+	p := openTestPage(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive); await wb.publish("a", 1); await wb.publish("a", 2)`)
 	p.receivedMessages(1, 2)
 	if n := posts.Load(); n < 4 {
 		t.Errorf("%d POSTs: none was repeated", n)
@@ -164,27 +164,27 @@ func TestATokenIsSentInAHeaderAndRenewed(t *testing.T) {
 	t.Parallel()
 	var good atomic.Value
 	good.Store("Bearer 1")
-	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+	s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if r.URL.Path == "/watchbox.js" || r.Header.Get("Authorization") == good.Load() {
 			return false
 		}
 		http.Error(w, "no", http.StatusUnauthorized)
 		return true
 	})})
-	net := through(t, s.addr)
-	p := test(t, net.url(), "/")
+	network := newProxy(t, s.addr)
+	p := openTestPage(t, network.url(), "/")
 	p.do(`
 		window.n = 1;
 		window.wb = t.watchbox({ transport: "eventsource", token: async () => String(n) });
-		await wb.join("a", t.hear);
+		await wb.join("a", t.receive);
 		await wb.publish("a", 1)`)
 	good.Store("Bearer 2")
-	net.cut()
+	network.cut()
 	p.receivedEvents("closed", "401")
 	p.do(`
-		window.asked = 0;
-		window.wb = t.watchbox({ token: () => String(++asked) });
-		await wb.join("a", t.hear);
+		window.tokens = 0;
+		window.wb = t.watchbox({ token: () => String(++tokens) });
+		await wb.join("a", t.receive);
 		await wb.publish("a", 2).catch(() => {});`)
 	s.publish("a", 3)
 	p.receivedMessages(1, 3) // 2 came with a token that was too new
@@ -195,26 +195,26 @@ func TestFinalAnswersCloseTheClient(t *testing.T) {
 		for _, transport := range []string{"fetch", "eventsource"} {
 			t.Run(http.StatusText(status)+" by "+transport, func(t *testing.T) {
 				t.Parallel()
-				var asked atomic.Int32
-				s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+				var requests atomic.Int32
+				s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 					if isStream(r) {
-						asked.Add(1)
+						requests.Add(1)
 						w.WriteHeader(status)
 					}
 					return isStream(r)
 				})})
-				p := test(t, s.url(), "/")
+				p := openTestPage(t, s.url(), "/")
 				var got []any
 				p.eval(&got, `
 					window.wb = t.watchbox({ transport: %q });
-					const error = await wb.join("a", t.hear).catch((e) => e);
+					const error = await wb.join("a", t.receive).catch((e) => e);
 					const later = await wb.publish("a", 1).catch((e) => e);
 					return [error.status, wb.state, later === error]`, transport)
 				if text(got) != text([]any{status, "closed", true}) {
 					t.Errorf("got %s", text(got))
 				}
 				p.receivedEvents("closed", text(status))
-				if n := asked.Load(); n > 2 { // an EventSource does not see the status
+				if n := requests.Load(); n > 2 { // an EventSource does not see the status
 					t.Errorf("the client made %d requests, want at most 2", n)
 				}
 			})
@@ -225,11 +225,11 @@ func TestFinalAnswersCloseTheClient(t *testing.T) {
 func TestARefusedFilterDoesNotAffectTheOthers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	p := test(t, s.url(), "/")
+	p := openTestPage(t, s.url(), "/")
 	var got []any
 	p.eval(&got, `
 		window.wb = t.watchbox();
-		const join = (f) => wb.join(f, t.hear).then(() => "joined", (e) => e.code ?? e.name);
+		const join = (f) => wb.join(f, t.receive).then(() => "joined", (e) => e.code ?? e.name);
 		return Promise.all(["$session/x", "a", "b/#/c", "b", "c//d", "c/../d"].map(join))`)
 	if want := []any{"filter-forbidden", "joined", "filter-invalid", "joined", "TypeError", "TypeError"}; text(got) != text(want) {
 		t.Errorf("got %s, want %s", text(got), text(want))
@@ -242,7 +242,7 @@ func TestARefusedFilterDoesNotAffectTheOthers(t *testing.T) {
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	times := make(chan time.Time, 10)
-	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+	s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if !isStream(r) {
 			return false
 		}
@@ -254,8 +254,8 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	})})
-	p := test(t, s.url(), "/")
-	p.do(`window.wb = t.watchbox({ maxDelay: 10 }); await wb.join("a", t.hear)`)
+	p := openTestPage(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox({ maxDelay: 10 }); await wb.join("a", t.receive)`)
 	if first, second := receive(t, times), receive(t, times); second.Sub(first) < time.Second {
 		t.Errorf("the client reconnected after %v", second.Sub(first))
 	}
@@ -264,8 +264,8 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 func TestAKickedSessionDoesNotReconnect(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	p := test(t, s.url(), "/")
-	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear);
+	p := openTestPage(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive);
 		await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
 	p.receivedEvents("closed", "kicked")
 	p.receivedEvents("disconnect", "kicked")
@@ -284,13 +284,13 @@ func TestAStreamIsParsedInPiecesOfAnySize(t *testing.T) {
 		"data: {\"id\":\"x-5\",\"group\":\"a\",\"msg\":\"again\"}\n\n" +
 		"data: {\"id\":\"x-6\",\"group\":\"a\",\"msg\":\"not whole\"}\n"
 	for _, size := range []int{1, 3, 1000} {
-		var asked atomic.Int32
+		var requests atomic.Int32
 		last := make(chan string, 1)
-		s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 			if !isStream(r) {
 				return false
 			}
-			if asked.Add(1) > 1 {
+			if requests.Add(1) > 1 {
 				last <- r.Header.Get("Last-Event-ID")
 				w.WriteHeader(http.StatusNoContent)
 				return true
@@ -304,8 +304,8 @@ func TestAStreamIsParsedInPiecesOfAnySize(t *testing.T) {
 			}
 			return true
 		})})
-		p := test(t, s.url(), "/")
-		p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+		p := openTestPage(t, s.url(), "/")
+		p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive)`)
 		p.receivedEvents("closed", "204")
 		p.receivedMessages("é 😀", 4, 5)
 		if id := receive(t, last); id != "x-3" && id != "x-5" {
@@ -317,16 +317,16 @@ func TestAStreamIsParsedInPiecesOfAnySize(t *testing.T) {
 func TestAClientWaitsForAHubThatIsDown(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	p := test(t, s.url(), "/")
+	p := openTestPage(t, s.url(), "/")
 	s.stop()
-	p.do(`window.wb = t.watchbox(); window.joined = wb.join("a", t.hear); window.published = wb.publish("a", 1)`)
+	p.do(`window.wb = t.watchbox(); window.joined = wb.join("a", t.receive); window.published = wb.publish("a", 1)`)
 	p.until("wb.state === 'waiting'")
 	s.start()
 	p.do("await joined; await published")
 	if _, err := s.hub.Publish(context.Background(), "a", 2); err != nil {
 		t.Fatal(err)
 	}
-	p.until("t.heard.includes(2)")
+	p.until("t.received.includes(2)")
 	p.receivedEvents("open", "uid")
 	p.receivedEvents("disconnect")
 }
@@ -334,13 +334,13 @@ func TestAClientWaitsForAHubThatIsDown(t *testing.T) {
 func TestTheEventOnlineEndsAWait(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	net := through(t, s.addr)
-	p := test(t, net.url(), "/")
-	p.do(`window.wb = t.watchbox({ maxDelay: 1e6 }); await wb.join("a", t.hear); Math.random = () => 100`)
-	net.refuse(true)
-	net.cut()
+	network := newProxy(t, s.addr)
+	p := openTestPage(t, network.url(), "/")
+	p.do(`window.wb = t.watchbox({ maxDelay: 1e6 }); await wb.join("a", t.receive); Math.random = () => 100`)
+	network.refuse(true)
+	network.cut()
 	p.receivedEvents("disconnect", "")
-	net.refuse(false)
+	network.refuse(false)
 	s.publish("a", 1)
 	p.do(`dispatchEvent(new Event("online"))`)
 	p.receivedMessages(1)
@@ -349,24 +349,24 @@ func TestTheEventOnlineEndsAWait(t *testing.T) {
 func TestThePageAfterARefusalResumes(t *testing.T) {
 	t.Parallel()
 	var shut atomic.Bool
-	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+	s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if !isStream(r) || !shut.Load() {
 			return false
 		}
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	})})
-	net := through(t, s.addr)
-	p := test(t, net.url(), "/")
-	p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+	network := newProxy(t, s.addr)
+	p := openTestPage(t, network.url(), "/")
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive)`)
 	s.publish("a", 1)
 	p.receivedMessages(1)
 	shut.Store(true)
-	net.cut()
+	network.cut()
 	p.receivedEvents("closed", "401")
 	s.publish("a", 2)
 	shut.Store(false)
 	p.run(chromedp.Reload())
-	p.ready().do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+	p.ready().do(`window.wb = t.watchbox(); await wb.join("a", t.receive)`)
 	p.receivedMessages(2)
 }

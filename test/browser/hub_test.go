@@ -13,8 +13,8 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// strict is the policy of the test pages. watchbox.js works under it.
-const strict = "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"
+// strictPolicy is the policy of the test pages. watchbox.js works under it.
+const strictPolicy = "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"
 
 // server is a program with a hub that can be restarted at its address. The test pages are below /test/.
 type server struct {
@@ -77,7 +77,7 @@ func (s *server) routes(hub *watchbox.Hub) http.Handler {
 	r := chi.NewRouter()
 	files := http.StripPrefix("/test", http.FileServerFS(os.DirFS("testdata")))
 	r.Handle("/test/*", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", strict)
+		w.Header().Set("Content-Security-Policy", strictPolicy)
 		files.ServeHTTP(w, r)
 	}))
 	var h http.Handler = hub

@@ -38,7 +38,7 @@ func TestAHundredClientsOfEachKindSurviveTenRestarts(t *testing.T) {
 					})
 				},
 			})
-			net := throughAt(t, ln, s.addr)
+			network := newProxyAt(t, ln, s.addr)
 			p := open(t, origin+"/free")
 			s.publish("room", 0)
 			p.do(`const { Watchbox } = await import("/watchbox.js");
@@ -54,13 +54,13 @@ func TestAHundredClientsOfEachKindSurviveTenRestarts(t *testing.T) {
 			}
 			all()
 			for range 10 {
-				net.refuse(true)
-				net.cut()
+				network.refuse(true)
+				network.cut()
 				for range 10 {
 					s.publish("room", n)
 					n++
 				}
-				net.refuse(false)
+				network.refuse(false)
 				all()
 				s.publish("room", n)
 				n++

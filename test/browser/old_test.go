@@ -24,30 +24,30 @@ func TestWatchboxJSWorksInTheOldestBrowsers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, &server{})
-			net := through(t, s.addr)
-			address := net.url() + testPage + "/&old"
+			network := newProxy(t, s.addr)
+			address := network.url() + testPage + "/&old"
 			p := open(t, address).ready()
 			p.do(`
 				if (AbortSignal.any || navigator.locks || window.structuredClone || [].at) throw new Error("the page has all that is new");
 				window.wb = t.watchbox(%s);
-				await wb.join("a", t.hear);
+				await wb.join("a", t.receive);
 				const stop = new AbortController();
 				await wb.publish("a", 1, { signal: stop.signal });
 				stop.abort();
 				const name = await wb.publish("a", 2, { signal: stop.signal }).catch((e) => e.name);
 				if (name !== "AbortError") throw new Error(name);
-				await wb.join("b", t.hear);
+				await wb.join("b", t.receive);
 				await wb.publishBatch([{ group: "a", msg: 3 }, { group: "b", msg: "ü" }]);
 				await wb.setWill("wills", "gone");
 				await wb.clearWill();`, options)
 			p.receivedMessages(1, 3, "ü")
-			net.cut()
+			network.cut()
 			s.publish("b", 4)
 			p.receivedMessages(1, 3, "ü", 4)
-			p.again(address, func() { s.publish("a", 5) })
-			p.do(`window.wb = t.watchbox(%s); await Promise.all([wb.join("a", t.hear), wb.join("b", t.hear)])`, options)
+			p.reopen(address, func() { s.publish("a", 5) })
+			p.do(`window.wb = t.watchbox(%s); await Promise.all([wb.join("a", t.receive), wb.join("b", t.receive)])`, options)
 			p.receivedMessages(5)
-			p.do(`await wb.close(); const error = await wb.join("a", t.hear).catch((e) => e.name); if (error !== "AbortError") throw new Error(error)`)
+			p.do(`await wb.close(); const error = await wb.join("a", t.receive).catch((e) => e.name); if (error !== "AbortError") throw new Error(error)`)
 		})
 	}
 }
@@ -59,28 +59,28 @@ func TestGroupsNamedAsObjectProperties(t *testing.T) {
 		t.Run(options, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, &server{})
-			p := test(t, s.url(), "/")
+			p := openTestPage(t, s.url(), "/")
 			join := fmt.Sprintf(`const names = ["__proto__", "constructor", "toString", "hasOwnProperty/__proto__"];
 				window.wb = t.watchbox(%s);
-				for (const name of names) await wb.join(name, (m) => t.heard.push(m.group + " " + JSON.stringify(m.msg)));`, options)
+				for (const name of names) await wb.join(name, (m) => t.received.push(m.group + " " + JSON.stringify(m.msg)));`, options)
 			p.do(`const kept = { retain: true };
 				const wb = t.watchbox(); await wb.publish("constructor", JSON.parse('{"__proto__":1}'), kept); await wb.close();`)
 			p.do("%s", join)
 			s.publish("__proto__", json.RawMessage(`{"__proto__":{"polluted":true},"constructor":2}`))
 			s.publish("toString", 3)
 			p.receivedMessages(`constructor {"__proto__":1}`, `__proto__ {"__proto__":{"polluted":true},"constructor":2}`, "toString 3")
-			p.again(s.url()+testPage+"/", func() { s.publish("hasOwnProperty/__proto__", 4); s.publish("constructor", 5) })
+			p.reopen(s.url()+testPage+"/", func() { s.publish("hasOwnProperty/__proto__", 4); s.publish("constructor", 5) })
 			p.do("%s", join)
-			p.until("t.heard.length >= 2")
+			p.until("t.received.length >= 2")
 			p.do(`if ({}.polluted !== undefined) throw new Error("Object.prototype was changed");
-				if (t.heard.slice().sort().join() !== "constructor 5,hasOwnProperty/__proto__ 4") throw new Error(t.heard.join())`)
+				if (t.received.slice().sort().join() !== "constructor 5,hasOwnProperty/__proto__ 4") throw new Error(t.received.join())`)
 			p.receivedEvents("gap")
 		})
 	}
 }
 
-// foreign has answers from servers other than a hub.
-var foreign = map[string]http.HandlerFunc{
+// foreignAnswers has answers from servers other than a hub.
+var foreignAnswers = map[string]http.HandlerFunc{
 	"404 page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such site", http.StatusNotFound) },
 	"200 page": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -97,14 +97,14 @@ var foreign = map[string]http.HandlerFunc{
 }
 
 func TestForeignAnswersAreTemporaryAfterTheHubHasAnswered(t *testing.T) {
-	for name, answer := range foreign {
+	for name, answer := range foreignAnswers {
 		for _, kind := range []string{"watchbox.js", "watchbox.js by EventSource", "watchbox.js shared"} {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				t.Parallel()
-				var away atomic.Bool
+				var replaced atomic.Bool
 				var streams, posts atomic.Int32
-				s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
-					if !away.Load() || r.URL.Path == "/watchbox.js" {
+				s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+					if !replaced.Load() || r.URL.Path == "/watchbox.js" {
 						return false
 					}
 					if isStream(r) {
@@ -115,17 +115,17 @@ func TestForeignAnswersAreTemporaryAfterTheHubHasAnswered(t *testing.T) {
 					answer(w, r)
 					return true
 				})})
-				net := through(t, s.addr)
-				p := test(t, net.url(), "/")
-				p.do("%s", kinds[kind])
-				away.Store(true)
+				network := newProxy(t, s.addr)
+				p := openTestPage(t, network.url(), "/")
+				p.do("%s", clientKinds[kind])
+				replaced.Store(true)
 				p.do(`window.published = wb.publish("a", 1)`)
-				net.cut()
+				network.cut()
 				p.until("t.events.filter(([type, d]) => type === 'state' && d.state === 'waiting').length >= 3")
 				for posts.Load() < 2 || streams.Load() < 2 {
 					p.do("await new Promise((r) => setTimeout(r, 10))")
 				}
-				away.Store(false)
+				replaced.Store(false)
 				p.do("await published")
 				p.receivedMessages(1)
 				p.receivedEvents("closed")
@@ -138,9 +138,9 @@ func TestForeignAnswersAreTemporaryAfterTheHubHasAnswered(t *testing.T) {
 // Each call is retried until the hub answers it.
 func TestNoCallAcceptsJSONThatIsNotAHubs(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex // guards asked
-	asked := map[string]int{}
-	s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+	var mu sync.Mutex // guards requests
+	requests := map[string]int{}
+	s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if !strings.HasPrefix(r.URL.Path, "/v1/") || isStream(r) {
 			return false
 		}
@@ -148,34 +148,34 @@ func TestNoCallAcceptsJSONThatIsNotAHubs(t *testing.T) {
 		call := r.Method + " " + parts[2] + " " + parts[len(parts)-1]
 		mu.Lock()
 		defer mu.Unlock()
-		asked[call]++
-		if asked[call] > 1 {
+		requests[call]++
+		if requests[call] > 1 {
 			return false
 		}
-		foreign["JSON without an id"](w, r)
+		foreignAnswers["JSON without an id"](w, r)
 		return true
 	})})
-	p := test(t, s.url(), "/")
+	p := openTestPage(t, s.url(), "/")
 	var got []any
 	p.eval(&got, `const wb = t.watchbox();
-		await wb.join("a", t.hear);
+		await wb.join("a", t.receive);
 		const id = (receipt) => typeof receipt.id;
 		const results = [
 			id(await wb.publish("a", 1)), typeof (await wb.publishBatch([{ group: "a", msg: 2 }])).first,
 			id(await wb.sendTo(wb.uid, 3)), (await wb.retained("none")).length];
 		await wb.setWill("w", 4);
 		await wb.clearWill();
-		await wb.join("b", t.hear);
+		await wb.join("b", t.receive);
 		return results`)
 	if text(got) != `["string","string","string",0]` {
 		t.Errorf("got %s", text(got))
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(asked) != 7 {
-		t.Errorf("the calls were %v, want 7 different ones", asked)
+	if len(requests) != 7 {
+		t.Errorf("the calls were %v, want 7 different ones", requests)
 	}
-	for call, n := range asked {
+	for call, n := range requests {
 		if n != 2 {
 			t.Errorf("%s was called %d times, want twice", call, n)
 		}
@@ -183,20 +183,20 @@ func TestNoCallAcceptsJSONThatIsNotAHubs(t *testing.T) {
 }
 
 func TestAWrongAddressIsAnErrorAtOnce(t *testing.T) {
-	for name, answer := range foreign {
+	for name, answer := range foreignAnswers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+			s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 				if r.URL.Path == "/watchbox.js" {
 					return false
 				}
 				answer(w, r)
 				return true
 			})})
-			p := test(t, s.url(), "/")
+			p := openTestPage(t, s.url(), "/")
 			var got []string
 			p.eval(&got, `const error = (e) => e.name + e.code;
-				return [await t.watchbox().publish("a", 1).then(String, error), await t.watchbox().join("a", t.hear).then(String, error)]`)
+				return [await t.watchbox().publish("a", 1).then(String, error), await t.watchbox().join("a", t.receive).then(String, error)]`)
 			if text(got) != text([]string{"WatchboxError", "WatchboxError"}) {
 				t.Errorf("got %q", got)
 			}
@@ -216,7 +216,7 @@ func TestSecretsDoNotFollowARedirect(t *testing.T) {
 	}))
 	t.Cleanup(other.Close)
 	for _, code := range []int{302, 307, 308} {
-		s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 			if r.URL.Path == "/watchbox.js" {
 				return false
 			}
@@ -246,10 +246,10 @@ func TestAStreamThatDoesNotOpenIsRequestedAgain(t *testing.T) {
 	} {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()
-			var asked atomic.Int32
+			var requests atomic.Int32
 			stalled := make(chan bool, 10)
-			s := serve(t, &server{wrap: around(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
-				if !isStream(r) || asked.Add(1) > 1 {
+			s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+				if !isStream(r) || requests.Add(1) > 1 {
 					return false
 				}
 				if begin != "" {
@@ -270,9 +270,9 @@ func TestAStreamThatDoesNotOpenIsRequestedAgain(t *testing.T) {
 					}
 				}
 			})})
-			p := test(t, s.url(), "/")
+			p := openTestPage(t, s.url(), "/")
 			p.do(`window.skip = t.clock(29_000);
-				window.wb = t.watchbox(); window.joined = wb.join("a", t.hear)`)
+				window.wb = t.watchbox(); window.joined = wb.join("a", t.receive)`)
 			receive(t, stalled)
 			p.do("skip(31_000); await joined")
 			s.publish("a", 1)
@@ -286,9 +286,9 @@ func TestBatchesRetainedMessagesAndRetainedWills(t *testing.T) {
 	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(200 * time.Millisecond)}})
 	gone := make(chan bool, 2)
 	s.hub.OnDisconnect(func(watchbox.Session, watchbox.Reason) { gone <- true })
-	p := test(t, s.url(), "/")
+	p := openTestPage(t, s.url(), "/")
 	p.do(`window.wb = t.watchbox();
-		const both = (m) => t.heard.push([m.group, m.msg instanceof Uint8Array ? [...m.msg] : m.msg, m.event ?? ""]);
+		const both = (m) => t.received.push([m.group, m.msg instanceof Uint8Array ? [...m.msg] : m.msg, m.event ?? ""]);
 		await wb.join("a", both); await wb.join("b/#", both);`)
 	var got []any
 	p.eval(&got, `const r = await wb.publishBatch([
@@ -303,15 +303,15 @@ func TestBatchesRetainedMessagesAndRetainedWills(t *testing.T) {
 	if text(got) != want {
 		t.Errorf("got %s, want %s", text(got), want)
 	}
-	p.until("t.heard.length >= 5")
-	p.do(`if (JSON.stringify(t.heard.slice(0, 4)) !== '[["a",{"n":1},"e"],["b/c",[0,255],""],["b/d",null,""],["b/e","",""]]') throw new Error(JSON.stringify(t.heard))`)
+	p.until("t.received.length >= 5")
+	p.do(`if (JSON.stringify(t.received.slice(0, 4)) !== '[["a",{"n":1},"e"],["b/c",[0,255],""],["b/d",null,""],["b/e","",""]]') throw new Error(JSON.stringify(t.received))`)
 
-	leaver := test(t, s.url(), "/")
-	leaver.do(`window.wb = t.watchbox(); await wb.join("x", t.hear);
+	leaver := openTestPage(t, s.url(), "/")
+	leaver.do(`window.wb = t.watchbox(); await wb.join("x", t.receive);
 		await wb.setWill("status", "offline", { retain: true, event: "status", ttl: "1h" })`)
 	leaver.do("location.href = 'about:blank'")
-	bytes := test(t, s.url(), "/")
-	bytes.do(`window.wb = t.watchbox(); await wb.join("x", t.hear); await wb.setWill("bytes", new Uint8Array([0, 255]), { retain: true })`)
+	bytes := openTestPage(t, s.url(), "/")
+	bytes.do(`window.wb = t.watchbox(); await wb.join("x", t.receive); await wb.setWill("bytes", new Uint8Array([0, 255]), { retain: true })`)
 	bytes.do("location.href = 'about:blank'")
 	receive(t, gone)
 	receive(t, gone)

@@ -50,21 +50,21 @@ func TestAPageOfAnotherOriginUsesATokenAndCookies(t *testing.T) {
 	_, hubPort, _ := net.SplitHostPort(s.addr)
 	hub := "http://hub.localhost:" + hubPort
 	p := open(t, hub+"/cookie") // sets it for the hub's host
-	p = p.beside("http://app.localhost:" + port)
+	p = p.openTab("http://app.localhost:" + port)
 	p.do(`
 		const { Watchbox } = await import("/watchbox.js");
-		window.heard = [];
+		window.received = [];
 		window.wb = new Watchbox(%q, { token: "a-token" });
-		await wb.join("a", (m) => heard.push(m.msg));
+		await wb.join("a", (m) => received.push(m.msg));
 		await wb.setWill("a", "gone");
 		await wb.publish("a", 1);`, hub)
-	p.until(`heard.length === 1 && heard[0] === 1`)
+	p.until(`received.length === 1 && received[0] === 1`)
 	p.do(`
 		window.source = new EventSource(%q, { withCredentials: true });
-		source.onmessage = (e) => heard.push(JSON.parse(e.data).msg);
+		source.onmessage = (e) => received.push(JSON.parse(e.data).msg);
 		await new Promise((open) => source.onopen = open);`, hub+"/v1/groups/b")
 	s.publish("b", 2)
-	p.until(`heard.length === 2 && heard[1] === 2`)
+	p.until(`received.length === 2 && received[1] === 2`)
 	mu.Lock()
 	defer mu.Unlock()
 	if len(cookies) == 0 || cookies[0] != "mine" {

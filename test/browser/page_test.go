@@ -58,8 +58,8 @@ func open(t *testing.T, address string) *page {
 	return p
 }
 
-// beside opens another tab in the same window.
-func (p *page) beside(address string) *page {
+// openTab opens another tab in the same window.
+func (p *page) openTab(address string) *page {
 	p.t.Helper()
 	q := attach(p.t, p.window, chromedp.WithExistingBrowserContext(p.window))
 	q.run(chromedp.Navigate(address))
@@ -70,15 +70,15 @@ func attach(t *testing.T, window cdp.BrowserContextID, opt chromedp.ContextOptio
 	ctx, cancel := chromedp.NewContext(browser, opt)
 	t.Cleanup(cancel)
 	p := &page{t: t, ctx: ctx, window: window, cancel: cancel}
-	chromedp.ListenTarget(ctx, p.hear)
+	chromedp.ListenTarget(ctx, p.onEvent)
 	if err := chromedp.Run(ctx); err != nil { // without a timeout, which would end the tab
 		t.Fatal(err)
 	}
 	return p
 }
 
-// test opens the test page, for the hub mounted at a path.
-func test(t *testing.T, base, mount string) *page {
+// openTestPage opens the test page, for the hub mounted at a path.
+func openTestPage(t *testing.T, base, mount string) *page {
 	t.Helper()
 	return open(t, base+testPage+mount).ready()
 }
@@ -93,8 +93,8 @@ func (p *page) ready() *page {
 	return p
 }
 
-// again leaves the page, calls between, and opens the page again.
-func (p *page) again(address string, between func()) {
+// reopen leaves the page, calls between, and opens the page again.
+func (p *page) reopen(address string, between func()) {
 	p.t.Helper()
 	p.run(chromedp.Navigate("about:blank"))
 	between()
@@ -102,20 +102,20 @@ func (p *page) again(address string, between func()) {
 	p.ready()
 }
 
-// hear collects the lines of the console and uncaught errors.
-func (p *page) hear(event any) {
+// onEvent collects the lines of the console and uncaught errors.
+func (p *page) onEvent(event any) {
 	var line string
 	switch e := event.(type) {
 	case *runtime.EventConsoleAPICalled:
-		var words []string
+		var values []string
 		for _, a := range e.Args {
 			var s string
 			if json.Unmarshal(a.Value, &s) != nil {
 				s = string(a.Value)
 			}
-			words = append(words, s)
+			values = append(values, s)
 		}
-		line = strings.Join(words, " ")
+		line = strings.Join(values, " ")
 	case *runtime.EventExceptionThrown:
 		line = e.ExceptionDetails.Error()
 	default:
@@ -129,14 +129,15 @@ func (p *page) hear(event any) {
 	}
 }
 
-// on sets a function that is called with each line of the console. It must not block.
-func (p *page) on(f func(string)) {
+// onConsole sets a function that is called with each line of the console. It must not block.
+func (p *page) onConsole(f func(string)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.onLine = f
 }
 
-func (p *page) said() []string {
+// consoleLines returns what the page has written to the console.
+func (p *page) consoleLines() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.console...)
@@ -184,16 +185,16 @@ func (p *page) state() string {
 	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
 	defer cancel()
 	err := chromedp.Run(ctx, chromedp.Evaluate(
-		`JSON.stringify({heard: window.t?.heard.slice(-30), events: window.t?.events.slice(-30)})`, &s))
-	return fmt.Sprint(s, err, "\nconsole: ", strings.Join(p.said(), "\n"))
+		`JSON.stringify({received: window.t?.received.slice(-30), events: window.t?.events.slice(-30)})`, &s))
+	return fmt.Sprint(s, err, "\nconsole: ", strings.Join(p.consoleLines(), "\n"))
 }
 
 // receivedMessages waits for messages and compares their payloads with want.
 func (p *page) receivedMessages(want ...any) {
 	p.t.Helper()
-	p.until("t.heard.length >= %d", len(want))
+	p.until("t.received.length >= %d", len(want))
 	var got []any
-	p.eval(&got, "return t.heard")
+	p.eval(&got, "return t.received")
 	if text(got) != text(append([]any{}, want...)) {
 		p.t.Errorf("received %s\nwant %s\n%s", text(got), text(want), p.state())
 	}

@@ -40,8 +40,8 @@ func TestTheStartPageListensAndSends(t *testing.T) {
 		p.until("document.querySelector('#sent').textContent.startsWith('Sent as')")
 		s.publish("home/hall", map[string]int{"celsius": 93})
 		p.until(`document.querySelector('#log').textContent.includes('{"celsius":93}')`)
-		if said := p.said(); len(said) > 0 {
-			t.Errorf("%s: the console has %q", mount, said)
+		if lines := p.consoleLines(); len(lines) > 0 {
+			t.Errorf("%s: the console has %q", mount, lines)
 		}
 	}
 }
@@ -89,19 +89,19 @@ func TestTheREADMEExampleRuns(t *testing.T) {
 	}
 	s := serve(t, &server{})
 	p := open(t, s.url()+"/")
-	said := make(chan string, 10)
-	p.on(func(line string) { said <- line })
+	lines := make(chan string, 10)
+	p.onConsole(func(line string) { lines <- line })
 	p.run(chromedp.Evaluate(string(example[1]), nil))
-	if line := receive(t, said); line != "the kettle is on" {
+	if line := receive(t, lines); line != "the kettle is on" {
 		t.Errorf("the console has %q", line)
 	}
 }
 
-// elsewhere is a page of another origin without a content policy.
-func elsewhere(t *testing.T) *httptest.Server {
+// otherOrigin serves a page of another origin without a content policy.
+func otherOrigin(t *testing.T) *httptest.Server {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = fmt.Fprint(w, "<!doctype html><title>elsewhere</title>")
+		_, _ = fmt.Fprint(w, "<!doctype html><title>other origin</title>")
 	}))
 	t.Cleanup(other.Close)
 	return other
@@ -110,21 +110,21 @@ func elsewhere(t *testing.T) *httptest.Server {
 func TestAPageOfAnotherOriginIsRefused(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	heard := make(chan watchbox.Session, 10)
-	s.hub.OnConnect(func(session watchbox.Session) { heard <- session })
-	p := open(t, elsewhere(t).URL)
+	connected := make(chan watchbox.Session, 10)
+	s.hub.OnConnect(func(session watchbox.Session) { connected <- session })
+	p := open(t, otherOrigin(t).URL)
 	var got []any
 	p.eval(&got, `
 		const hub = %q;
-		const ask = (init) => fetch(hub + "/v1/groups/a", init).then((r) => r.type, (e) => e.name);
+		const request = (init) => fetch(hub + "/v1/groups/a", init).then((r) => r.type, (e) => e.name);
 		const stream = () => new Promise((done) => {
 			const source = new EventSource(hub + "/v1/groups/a");
 			source.onopen = () => done("open");
 			source.onerror = () => done(source.readyState === EventSource.CLOSED ? "refused" : "lost");
 		});
 		return Promise.all([
-			ask(), ask({ mode: "no-cors" }), ask({ method: "POST", body: "x" }), ask({ method: "POST", body: "x", mode: "no-cors" }),
-			ask({ method: "DELETE" }), stream(),
+			request(), request({ mode: "no-cors" }), request({ method: "POST", body: "x" }), request({ method: "POST", body: "x", mode: "no-cors" }),
+			request({ method: "DELETE" }), stream(),
 			import(hub + "/watchbox.js").then(() => "imported", (e) => e.name),
 		])`, s.url())
 	want := []any{"TypeError", "opaque", "TypeError", "opaque", "TypeError", "refused", "TypeError"}
@@ -132,32 +132,32 @@ func TestAPageOfAnotherOriginIsRefused(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", text(got), text(want))
 	}
 	// The page cannot read an opaque answer. The request must not have had an effect, either.
-	own := test(t, s.url(), "/")
+	sameOrigin := openTestPage(t, s.url(), "/")
 	var history string
-	own.eval(&history, `return (await fetch("/v1/history/%%23")).text()`)
+	sameOrigin.eval(&history, `return (await fetch("/v1/history/%%23")).text()`)
 	if strings.Join(strings.Fields(history), "") != `{"messages":[]}` {
 		t.Errorf("the history is %s", history)
 	}
-	if n := len(heard); n != 0 {
+	if n := len(connected); n != 0 {
 		t.Errorf("%d sessions were created", n)
 	}
 }
 
 func TestAPageOfAnAllowedOriginUsesWatchboxJSFromTheHub(t *testing.T) {
 	t.Parallel()
-	other := elsewhere(t)
+	other := otherOrigin(t)
 	s := serve(t, &server{mount: "/hub", opts: []watchbox.Option{watchbox.WithAllowOrigin(other.URL)}})
-	net := through(t, s.addr)
+	network := newProxy(t, s.addr)
 	p := open(t, other.URL)
 	p.do(`
 		const { Watchbox } = await import(%q + "/hub/watchbox.js");
-		window.t = { heard: [], events: [] };
+		window.t = { received: [], events: [] };
 		window.wb = new Watchbox(undefined, { maxDelay: 200 });
-		await wb.join("a", (m) => t.heard.push(m.msg));
-		await wb.join("b", (m) => t.heard.push(m.msg));
-		await wb.publish("b", 1);`, net.url())
+		await wb.join("a", (m) => t.received.push(m.msg));
+		await wb.join("b", (m) => t.received.push(m.msg));
+		await wb.publish("b", 1);`, network.url())
 	p.receivedMessages(1)
-	net.cut() // the preflight request asks for the header Last-Event-ID, and the hub allows it
+	network.cut() // the preflight request asks for the header Last-Event-ID, and the hub allows it
 	s.publish("a", 2)
 	p.receivedMessages(1, 2)
 }

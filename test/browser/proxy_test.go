@@ -14,33 +14,33 @@ type proxy struct {
 	addr string
 	to   string
 
-	mu     sync.Mutex // guards what follows
-	conns  map[net.Conn]*line
-	closed bool
-	down   bool      // new connections are refused
-	seen   chan bool // closed when the awaited text has passed to the page
-	want   string
+	mu       sync.Mutex // guards what follows
+	conns    map[net.Conn]*connection
+	closed   bool
+	refusing bool      // new connections are refused
+	passed   chan bool // closed when the awaited text has passed to the page
+	awaited  string
 }
 
-// line is a connection through the proxy. Data sent over a dead one is lost.
-type line struct {
+// connection is a connection through the proxy. Data sent over a dead one is lost.
+type connection struct {
 	p    *proxy
 	dead atomic.Bool
 }
 
-// through starts a proxy that ends with the test.
-func through(t *testing.T, to string) *proxy {
+// newProxy starts a proxy that ends with the test.
+func newProxy(t *testing.T, to string) *proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return throughAt(t, ln, to)
+	return newProxyAt(t, ln, to)
 }
 
-// throughAt is through with a given listener.
-func throughAt(t *testing.T, ln net.Listener, to string) *proxy {
-	p := &proxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]*line{}}
+// newProxyAt is newProxy with a given listener.
+func newProxyAt(t *testing.T, ln net.Listener, to string) *proxy {
+	p := &proxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]*connection{}}
 	var work sync.WaitGroup
 	work.Go(func() {
 		for {
@@ -48,7 +48,7 @@ func throughAt(t *testing.T, ln net.Listener, to string) *proxy {
 			if err != nil {
 				return
 			}
-			work.Go(func() { p.carry(c) })
+			work.Go(func() { p.forward(c) })
 		}
 	})
 	t.Cleanup(func() {
@@ -64,28 +64,28 @@ func throughAt(t *testing.T, ln net.Listener, to string) *proxy {
 
 func (p *proxy) url() string { return "http://" + p.addr }
 
-// carry copies both ways until either end closes.
-func (p *proxy) carry(near net.Conn) {
-	defer func() { _ = near.Close() }()
-	far, err := net.Dial("tcp", p.to)
+// forward copies both ways until either end closes.
+func (p *proxy) forward(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	hub, err := net.Dial("tcp", p.to)
 	if err != nil {
 		return
 	}
-	defer func() { _ = far.Close() }()
-	l := &line{p: p}
-	if !p.add(l, near, far) {
+	defer func() { _ = hub.Close() }()
+	l := &connection{p: p}
+	if !p.add(l, client, hub) {
 		return
 	}
-	var back sync.WaitGroup
-	back.Go(func() { l.copy(near, far) })
-	l.copy(far, near)
-	back.Wait()
+	var toClient sync.WaitGroup
+	toClient.Go(func() { l.copy(client, hub) })
+	l.copy(hub, client)
+	toClient.Wait()
 }
 
-func (p *proxy) add(l *line, conns ...net.Conn) bool {
+func (p *proxy) add(l *connection, conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.down {
+	if p.closed || p.refusing {
 		return false
 	}
 	for _, c := range conns {
@@ -94,43 +94,43 @@ func (p *proxy) add(l *line, conns ...net.Conn) bool {
 	return true
 }
 
-func (l *line) copy(to, from net.Conn) {
-	_, _ = io.Copy(gate{l, to}, from) // its error does not matter
+func (l *connection) copy(to, from net.Conn) {
+	_, _ = io.Copy(lossyWriter{l, to}, from) // its error does not matter
 	_, _ = to.Close(), from.Close()
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
 	delete(l.p.conns, from)
 }
 
-// gate drops data while its line is dead.
-type gate struct {
-	*line
+// lossyWriter drops data while its connection is dead.
+type lossyWriter struct {
+	*connection
 	to io.Writer
 }
 
-func (g gate) Write(b []byte) (int, error) {
+func (g lossyWriter) Write(b []byte) (int, error) {
 	if g.dead.Load() {
 		return len(b), nil
 	}
 	n, err := g.to.Write(b)
-	g.p.passed(b)
+	g.p.checkText(b)
 	return n, err
 }
 
-// watch returns a channel that is closed when a text has passed in one piece.
-func (p *proxy) watch(text string) <-chan bool {
+// awaitText returns a channel that is closed when a text has passed in one piece.
+func (p *proxy) awaitText(text string) <-chan bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.want, p.seen = text, make(chan bool)
-	return p.seen
+	p.awaited, p.passed = text, make(chan bool)
+	return p.passed
 }
 
-func (p *proxy) passed(b []byte) {
+func (p *proxy) checkText(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.want != "" && bytes.Contains(b, []byte(p.want)) {
-		p.want = ""
-		close(p.seen)
+	if p.awaited != "" && bytes.Contains(b, []byte(p.awaited)) {
+		p.awaited = ""
+		close(p.passed)
 	}
 }
 
@@ -144,8 +144,8 @@ func (p *proxy) cut() {
 	}
 }
 
-// end closes all connections after the data that was sent.
-func (p *proxy) end() {
+// closeAll closes all connections after the data that was sent.
+func (p *proxy) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
@@ -153,8 +153,8 @@ func (p *proxy) end() {
 	}
 }
 
-// die makes all connections dead: they stay open, but their data is lost.
-func (p *proxy) die() {
+// blackhole drops the data of all connections from now on. They stay open.
+func (p *proxy) blackhole() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.conns {
@@ -163,8 +163,8 @@ func (p *proxy) die() {
 }
 
 // refuse sets whether new connections are refused.
-func (p *proxy) refuse(down bool) {
+func (p *proxy) refuse(refusing bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down = down
+	p.refusing = refusing
 }

@@ -12,21 +12,21 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
-// kinds are the ways to subscribe to the groups a and b/#.
-var kinds = map[string]string{
+// clientKinds are the ways to subscribe to the groups a and b/#.
+var clientKinds = map[string]string{
 	"EventSource":                `window.c = t.eventSource("v1/events?group=a&group=b/%23"); await new Promise((r) => c.addEventListener("session", r))`,
-	"watchbox.js":                `window.wb = t.watchbox(); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
-	"watchbox.js by EventSource": `window.wb = t.watchbox({ transport: "eventsource" }); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
-	"watchbox.js shared":         `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.hear), wb.join("b/#", t.hear)])`,
+	"watchbox.js":                `window.wb = t.watchbox(); await Promise.all([wb.join("a", t.receive), wb.join("b/#", t.receive)])`,
+	"watchbox.js by EventSource": `window.wb = t.watchbox({ transport: "eventsource" }); await Promise.all([wb.join("a", t.receive), wb.join("b/#", t.receive)])`,
+	"watchbox.js shared":         `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.receive), wb.join("b/#", t.receive)])`,
 }
 
-// own reports whether a kind uses watchbox.js.
-func own(kind string) bool { return kind != "EventSource" }
+// usesWatchboxJS reports whether a kind uses watchbox.js.
+func usesWatchboxJS(kind string) bool { return kind != "EventSource" }
 
 func eachKind(t *testing.T, f func(t *testing.T, kind, listen string)) {
 	t.Helper()
 	t.Parallel()
-	for kind, listen := range kinds {
+	for kind, listen := range clientKinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			f(t, kind, listen)
@@ -37,13 +37,13 @@ func eachKind(t *testing.T, f func(t *testing.T, kind, listen string)) {
 func TestARestartedServerCausesOneGapAndThenSendsAllItsMessages(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind, listen string) {
 		s := serve(t, &server{})
-		p := test(t, s.url(), "/")
+		p := openTestPage(t, s.url(), "/")
 		p.do("%s", listen)
 		s.publish("a", 1, 2)
 		s.publish("b/c", 3)
 		p.receivedMessages(1, 2, 3)
 		s.stop()
-		if own(kind) {
+		if usesWatchboxJS(kind) {
 			p.until("t.events.filter(([type, d]) => type === 'state' && d.state === 'waiting').length >= 3")
 		} else {
 			p.until("t.count('error') > 0")
@@ -55,7 +55,7 @@ func TestARestartedServerCausesOneGapAndThenSendsAllItsMessages(t *testing.T) {
 		s.publish("b/c", 7)
 		p.receivedMessages(1, 2, 3, 4, 5, 7)
 		p.receivedEvents("gap", `"epoch"`, `"epoch"`) // of each filter, once
-		if own(kind) {
+		if usesWatchboxJS(kind) {
 			p.receivedEvents("disconnect", "") // per loss, not per attempt
 			p.receivedEvents("reconnect", "uid")
 			p.receivedEvents("open", "uid")
@@ -67,22 +67,22 @@ func TestARestartedServerCausesOneGapAndThenSendsAllItsMessages(t *testing.T) {
 func TestACutNetworkLosesAndRepeatsNothing(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind, listen string) {
 		s := serve(t, &server{})
-		net := through(t, s.addr)
-		p := test(t, net.url(), "/")
+		network := newProxy(t, s.addr)
+		p := openTestPage(t, network.url(), "/")
 		p.do("%s", listen)
 		s.publish("a", 1)
 		p.receivedMessages(1)
-		net.refuse(true)
-		net.cut()
+		network.refuse(true)
+		network.cut()
 		s.publish("b", 2)
 		s.publish("a", 3)
 		s.publish("c", 4)
-		net.refuse(false)
+		network.refuse(false)
 		p.receivedMessages(1, 2, 3)
 		s.publish("a", 5)
 		p.receivedMessages(1, 2, 3, 5)
 		p.receivedEvents("gap")
-		if own(kind) {
+		if usesWatchboxJS(kind) {
 			p.receivedEvents("disconnect", "")
 			p.receivedEvents("reconnect", "")
 		}
@@ -93,8 +93,8 @@ func TestTenThousandMessagesArriveOnceAndInOrderOverANetworkThatIsCut(t *testing
 	const all, blocks = 10_000, 8
 	eachKind(t, func(t *testing.T, _, listen string) {
 		s := serve(t, &server{})
-		net := through(t, s.addr)
-		p := test(t, net.url(), "/")
+		network := newProxy(t, s.addr)
+		p := openTestPage(t, network.url(), "/")
 		p.do("%s", listen)
 		for block := range blocks {
 			var publishing sync.WaitGroup
@@ -105,31 +105,31 @@ func TestTenThousandMessagesArriveOnceAndInOrderOverANetworkThatIsCut(t *testing
 					}
 				}
 			})
-			p.until("t.heard.length > %d", block*all/blocks)
-			net.cut()
+			p.until("t.received.length > %d", block*all/blocks)
+			network.cut()
 			publishing.Wait()
 		}
-		p.until("t.heard.length >= %d", all)
-		p.until("t.heard.length === %d && t.heard.every((n, i) => n === i)", all)
+		p.until("t.received.length >= %d", all)
+		p.until("t.received.length === %d && t.received.every((n, i) => n === i)", all)
 		p.receivedEvents("gap")
 	})
 }
 
 func TestAReloadedPageResumes(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind, listen string) {
-		if !own(kind) {
+		if !usesWatchboxJS(kind) {
 			return // an EventSource in a reloaded page starts anew
 		}
 		s := serve(t, &server{mount: "/hub/"})
 		address := s.url() + testPage + "/hub/"
-		p := test(t, s.url(), "/hub/")
+		p := openTestPage(t, s.url(), "/hub/")
 		p.do("%s", listen)
 		s.publish("a", 1)
 		p.receivedMessages(1)
 		var before, after string
 		p.eval(&before, "return wb.uid")
 
-		p.again(address, func() { s.publish("b", 2, 3) })
+		p.reopen(address, func() { s.publish("b", 2, 3) })
 		s.publish("a", 4)
 		p.do("%s", listen)
 		p.receivedMessages(2, 3, 4)
@@ -150,16 +150,16 @@ func TestAReloadedPageResumes(t *testing.T) {
 func TestAFilterJoinedLaterAfterAReloadResumesToo(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	p := test(t, s.url(), "/")
-	p.do(`window.wb = t.watchbox(); await Promise.all([wb.join("a", t.hear), wb.join("b", t.hear)])`)
+	p := openTestPage(t, s.url(), "/")
+	p.do(`window.wb = t.watchbox(); await Promise.all([wb.join("a", t.receive), wb.join("b", t.receive)])`)
 	s.publish("a", 1)
 	p.receivedMessages(1)
 	for n := range 2 { // the second time it continues from the kept messages
-		p.again(s.url()+testPage+"/", func() { s.publish("b", 10+n); s.publish("a", 20+n) })
-		p.do(`window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+		p.reopen(s.url()+testPage+"/", func() { s.publish("b", 10+n); s.publish("a", 20+n) })
+		p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive)`)
 		p.receivedMessages(20 + n)
 	}
-	p.do(`await wb.join("b", t.hear)`)
+	p.do(`await wb.join("b", t.receive)`)
 	s.publish("b", 30)
 	p.receivedMessages(21, 10, 11, 30)
 }
@@ -167,12 +167,12 @@ func TestAFilterJoinedLaterAfterAReloadResumesToo(t *testing.T) {
 func TestADeadConnectionIsNoticedByMissingHeartbeats(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	net := through(t, s.addr)
-	p := test(t, net.url(), "/")
-	p.do(`window.skip = t.clock(40_000); window.wb = t.watchbox(); await wb.join("a", t.hear)`)
+	network := newProxy(t, s.addr)
+	p := openTestPage(t, network.url(), "/")
+	p.do(`window.skip = t.clock(40_000); window.wb = t.watchbox(); await wb.join("a", t.receive)`)
 	s.publish("a", 1)
 	p.receivedMessages(1)
-	net.die()
+	network.blackhole()
 	s.publish("a", 2)
 	p.do("skip(46_000)") // three heartbeats of 15 s
 	p.receivedMessages(1, 2)
@@ -183,22 +183,22 @@ func TestADeadConnectionIsNoticedByMissingHeartbeats(t *testing.T) {
 // quiet group therefore does not fall behind a busy log.
 func TestAHeartbeatMovesTheLastEventIDOfAnEventSource(t *testing.T) {
 	t.Parallel()
-	asked := make(chan string, 10)
+	lastEventIDs := make(chan string, 10)
 	s := serve(t, &server{
 		opts: []watchbox.Option{watchbox.WithHeartbeat(100 * time.Millisecond)},
 		wrap: func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/v1/groups/quiet" {
-					asked <- r.Header.Get("Last-Event-ID")
+					lastEventIDs <- r.Header.Get("Last-Event-ID")
 				}
 				next.ServeHTTP(w, r)
 			})
 		},
 	})
-	net := through(t, s.addr)
-	p := test(t, net.url(), "/")
+	network := newProxy(t, s.addr)
+	p := openTestPage(t, network.url(), "/")
 	p.do(`window.c = t.eventSource("v1/groups/quiet"); await new Promise((r) => c.addEventListener("session", r))`)
-	if id := receive(t, asked); id != "" {
+	if id := receive(t, lastEventIDs); id != "" {
 		t.Errorf("the first request has the Last-Event-ID %q", id)
 	}
 	var id string
@@ -208,9 +208,9 @@ func TestAHeartbeatMovesTheLastEventIDOfAnEventSource(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	receive(t, net.watch("\nid: "+id+"\n\n"))
-	net.end()
-	if got := receive(t, asked); got != id {
+	receive(t, network.awaitText("\nid: "+id+"\n\n"))
+	network.closeAll()
+	if got := receive(t, lastEventIDs); got != id {
 		t.Errorf("the EventSource reconnects with %q, want %q", got, id)
 	}
 	p.receivedMessages()

@@ -40,10 +40,10 @@ func TestTwoTabsHaveTheirOwnStreamsAndReceiveTheSame(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, &server{})
-			one := test(t, s.url(), "/")
-			two := one.beside(s.url() + testPage + "/").ready()
-			one.do("%s", kinds[kind])
-			two.do("%s", kinds[kind])
+			one := openTestPage(t, s.url(), "/")
+			two := one.openTab(s.url() + testPage + "/").ready()
+			one.do("%s", clientKinds[kind])
+			two.do("%s", clientKinds[kind])
 			s.publish("a", 1)
 			s.publish("b/c", 2)
 			one.receivedMessages(1, 2)
@@ -63,20 +63,20 @@ func TestTwoTabsHaveTheirOwnStreamsAndReceiveTheSame(t *testing.T) {
 func TestACopyOfATabHasItsOwnSession(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	one := test(t, s.url(), "/")
-	one.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.join("b", t.hear)`)
+	one := openTestPage(t, s.url(), "/")
+	one.do(`window.wb = t.watchbox(); await wb.join("a", t.receive); await wb.join("b", t.receive)`)
 	one.until(`Object.values(sessionStorage).some((v) => v.includes('"filters":["a","b"]'))`)
 	opened := chromedp.WaitNewTarget(one.ctx, func(*target.Info) bool { return true })
 	one.do(`window.open(location.href)`)
 	two := attach(t, one.window, chromedp.WithTargetID(receive(t, opened)))
 	two.until("location.href !== 'about:blank' && document.readyState === 'complete'")
 	two.ready()
-	two.do(`window.wb = t.watchbox(); await wb.join("a", t.hear); await wb.join("b", t.hear); await wb.join("c", t.hear); wb.leave("b")`)
+	two.do(`window.wb = t.watchbox(); await wb.join("a", t.receive); await wb.join("b", t.receive); await wb.join("c", t.receive); wb.leave("b")`)
 	s.publish("a", 1)
 	s.publish("b", 2)
 	s.publish("c", 3)
 	one.receivedMessages(1, 2)
-	two.until("t.heard.includes(1) && t.heard.includes(3)")
+	two.until("t.received.includes(1) && t.received.includes(3)")
 	if got := s.sessions(); len(got) != 2 {
 		t.Errorf("the sessions and their streams are %v, want two", got)
 	}
@@ -85,10 +85,10 @@ func TestACopyOfATabHasItsOwnSession(t *testing.T) {
 func TestTabsThatShareHaveOneStream(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	share := `window.wb = t.watchbox({ shared: true }); await wb.join(%q, t.hear)`
-	one := test(t, s.url(), "/")
-	two := one.beside(s.url() + testPage + "/").ready()
-	three := one.beside(s.url() + testPage + "/").ready()
+	share := `window.wb = t.watchbox({ shared: true }); await wb.join(%q, t.receive)`
+	one := openTestPage(t, s.url(), "/")
+	two := one.openTab(s.url() + testPage + "/").ready()
+	three := one.openTab(s.url() + testPage + "/").ready()
 	one.do(share, "a")
 	two.do(share, "b")
 	three.do(share, "a")
@@ -106,7 +106,7 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 		t.Errorf("the sessions and their streams are %v, want one stream of one; the tabs are %v", got, uids)
 	}
 
-	two.do(`await wb.join("a", t.hear); await wb.publish("b", 4)`)
+	two.do(`await wb.join("a", t.receive); await wb.publish("b", 4)`)
 	two.receivedMessages(2, 4) // messages that arrive after a leave are not delivered
 	two.do(`wb.leave("b")`)
 	s.publish("b", 5)
@@ -114,7 +114,7 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 	two.receivedMessages(2, 4, 6)
 	one.receivedMessages(1, 6)
 	var problem string
-	two.eval(&problem, `return wb.join("$session/x", t.hear).then(() => "", (e) => e.code)`)
+	two.eval(&problem, `return wb.join("$session/x", t.receive).then(() => "", (e) => e.code)`)
 	if problem != "filter-forbidden" {
 		t.Errorf("a filter that is refused in the leading tab: another tab gets %q", problem)
 	}
@@ -126,12 +126,12 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	tabs := []*page{test(t, s.url(), "/")}
+	tabs := []*page{openTestPage(t, s.url(), "/")}
 	for range 2 {
-		tabs = append(tabs, tabs[0].beside(s.url()+testPage+"/").ready())
+		tabs = append(tabs, tabs[0].openTab(s.url()+testPage+"/").ready())
 	}
 	for _, p := range tabs {
-		p.do(`window.wb = t.watchbox({ shared: true }); await wb.join("a", t.hear)`)
+		p.do(`window.wb = t.watchbox({ shared: true }); await wb.join("a", t.receive)`)
 	}
 	const all = 600
 	next := make(chan int)
@@ -147,16 +147,16 @@ func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	})
 	last := tabs[2]
 	next <- 0
-	last.until("t.heard.length > 10")
+	last.until("t.received.length > 10")
 	tabs[0].cancel()
 	next <- all / 3
-	last.until("t.heard.length > %d", all/3+10)
+	last.until("t.received.length > %d", all/3+10)
 	tabs[1].cancel()
 	next <- 2 * all / 3
 	close(next)
 	publishing.Wait()
-	last.until("t.heard.length >= %d", all)
-	last.until("t.heard.length === %d && t.heard.every((n, i) => n === i)", all)
+	last.until("t.received.length >= %d", all)
+	last.until("t.received.length === %d && t.received.every((n, i) => n === i)", all)
 	last.receivedEvents("gap")
 }
 
@@ -166,9 +166,9 @@ func TestAReloadedSharingTabResumes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, &server{})
-			listen := `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.hear), wb.join("b", t.hear)])`
-			leaves := test(t, s.url(), "/")
-			stays := leaves.beside(s.url() + testPage + "/").ready()
+			listen := `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.receive), wb.join("b", t.receive)])`
+			leaves := openTestPage(t, s.url(), "/")
+			stays := leaves.openTab(s.url() + testPage + "/").ready()
 			if first {
 				leaves.do("%s", listen)
 				stays.do("%s", listen)
@@ -178,7 +178,7 @@ func TestAReloadedSharingTabResumes(t *testing.T) {
 			}
 			s.publish("a", 1)
 			leaves.receivedMessages(1)
-			leaves.again(s.url()+testPage+"/", func() { s.publish("a", 2); s.publish("b", 3); stays.receivedMessages(1, 2, 3) })
+			leaves.reopen(s.url()+testPage+"/", func() { s.publish("a", 2); s.publish("b", 3); stays.receivedMessages(1, 2, 3) })
 			leaves.do("%s", listen)
 			s.publish("b", 4)
 			leaves.receivedMessages(2, 3, 4)

@@ -29,7 +29,7 @@ const hub = new URL(parameters.get("hub") ?? "/", location.href);
 const { Watchbox, WatchboxError } = await import(new URL("watchbox.js", hub).href);
 
 /** The payloads of received messages, and all other events as [event, detail]. */
-const heard = [];
+const received = [];
 const events = [];
 
 /** Listens with the browser's EventSource. */
@@ -37,7 +37,7 @@ function eventSource(path) {
   const source = new EventSource(new URL(path, hub));
   source.onopen = () => events.push(["open"]);
   source.onerror = () => events.push(["error"]);
-  source.onmessage = (event) => heard.push(JSON.parse(event.data).msg);
+  source.onmessage = (event) => received.push(JSON.parse(event.data).msg);
   source.addEventListener("gap", (event) => events.push(["gap", JSON.parse(event.data)]));
   return source;
 }
@@ -52,8 +52,8 @@ function watchbox(options) {
 }
 
 window.t = {
-  Watchbox, WatchboxError, clock, heard, events, hub, eventSource, watchbox,
-  hear: (m) => heard.push(m.msg),
+  Watchbox, WatchboxError, clock, received, events, hub, eventSource, watchbox,
+  receive: (m) => received.push(m.msg),
   count: (type) => events.filter(([t]) => t === type).length,
   ready: true,
 };
