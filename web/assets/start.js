@@ -49,7 +49,7 @@ function address(group) {
  * @param {Response} response
  * @returns {Promise<string>}
  */
-async function reason(response) {
+async function responseError(response) {
   const type = response.headers.get("Content-Type") ?? "";
   const status = `${response.status} ${response.statusText}`.trim();
   if (!type.startsWith("application/problem+json")) return status;
@@ -61,7 +61,7 @@ async function reason(response) {
  * @param {unknown} error from address, fetch or this file
  * @returns {string} a readable reason
  */
-function why(error) {
+function errorText(error) {
   if (error instanceof TypeError) return "the server cannot be reached"; // fetch gives no reason
   return error instanceof Error ? error.message : String(error);
 }
@@ -104,7 +104,7 @@ function element(tag, className, text) {
  */
 function addLine({ kind, time, group, marks = [], text, id }) {
   const row = element("div", "line " + kind, "");
-  const clock = element("time", "", clockOf(time));
+  const clock = element("time", "", timeOfDay(time));
   clock.setAttribute("datetime", time.toISOString());
   clock.title = id ? `${time.toLocaleString()} · id ${id}` : time.toLocaleString();
   const head = element("span", "head", "");
@@ -141,7 +141,7 @@ function showCount() {
  * @param {Date} time
  * @returns {string} the local time of day, with milliseconds
  */
-function clockOf(time) {
+function timeOfDay(time) {
   const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
   return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}.` +
     String(time.getMilliseconds()).padStart(3, "0");
@@ -204,9 +204,9 @@ class Listener {
       showState("open");
     };
     source.onerror = () => this.failed(source);
-    source.onmessage = (event) => this.heard(event, () => addMessage(event.data));
+    source.onmessage = (event) => this.received(event, () => addMessage(event.data));
     for (const kind of /** @type {const} */ (["session", "gap", "bye"])) {
-      source.addEventListener(kind, (event) => this.heard(event, () => addEvent(kind, event.data)));
+      source.addEventListener(kind, (event) => this.received(event, () => addEvent(kind, event.data)));
     }
     return source;
   }
@@ -215,7 +215,7 @@ class Listener {
    * @param {MessageEvent} event
    * @param {() => void} add
    */
-  heard(event, add) {
+  received(event, add) {
     this.lastId = event.lastEventId || this.lastId;
     add();
   }
@@ -224,7 +224,7 @@ class Listener {
   async failed(source) {
     showState("reconnecting");
     if (source.readyState !== EventSource.CLOSED) return; // EventSource reconnects by itself
-    const { text, retry } = await this.refusal();
+    const { text, retry } = await this.probe();
     if (this.stopped.signal.aborted) return;
     showError("listen-error", text);
     if (retry === undefined) {
@@ -238,20 +238,20 @@ class Listener {
    * Repeats the request by fetch, because an EventSource does not give the reason of a refusal.
    * @returns {Promise<{text: string, retry?: number}>} retry: ms until the next attempt; undefined for none
    */
-  async refusal() {
-    const asked = new AbortController(); // Safari before 17.4 has no AbortSignal.any
-    const abort = () => asked.abort();
+  async probe() {
+    const request = new AbortController(); // Safari before 17.4 has no AbortSignal.any
+    const abort = () => request.abort();
     this.stopped.signal.addEventListener("abort", abort);
     try {
       const response = await fetch(this.url, {
-        headers: { Accept: "text/event-stream" }, cache: "no-store", signal: asked.signal,
+        headers: { Accept: "text/event-stream" }, cache: "no-store", signal: request.signal,
       });
       const type = response.headers.get("Content-Type") ?? "";
       if (type.startsWith("text/event-stream")) return { text: "", retry: RETRY_MS }; // it works again
       if (response.ok) return { text: `the answer is not an event stream (${response.status} ${type})` };
       const after = Number(response.headers.get("Retry-After"));
       const retry = after > 0 ? after * 1000 : response.status >= 500 ? RETRY_MS : undefined;
-      return { text: await reason(response), retry };
+      return { text: await responseError(response), retry };
     } catch {
       return { text: "the server cannot be reached", retry: RETRY_MS };
     } finally {
@@ -278,7 +278,7 @@ function listen() {
     listener = new Listener(url);
   } catch (error) {
     stop();
-    showError("listen-error", why(error));
+    showError("listen-error", errorText(error));
   }
 }
 
@@ -306,12 +306,12 @@ async function send() {
     const response = await fetch(address(group()), {
       method: "POST", headers: { "Content-Type": "text/plain; charset=utf-8" }, body: message.value,
     });
-    if (!response.ok) throw new Error(await reason(response));
+    if (!response.ok) throw new Error(await responseError(response));
     const receipt = await response.json();
     sent.textContent = `Sent as ${receipt.id}` + (listener ? "" : ": listen to see it arrive");
     message.value = "";
   } catch (error) {
-    showError("send-error", why(error));
+    showError("send-error", errorText(error));
   }
   message.focus();
 }
