@@ -73,8 +73,8 @@ const expiresHeader = "Watchbox-Expires-In"
 // noReferrer keeps a browser from sending a URL with a token to other sites.
 var noReferrer = []string{"no-referrer"}
 
-// renew gives the session's streams the grant of the request's token.
-func (a *api) renew(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+// renewToken gives the session's streams the grant of the request's token.
+func (a *api) renewToken(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	uid, err := a.ownSession(r, g)
 	if err != nil {
 		return err

@@ -89,8 +89,8 @@ var guardedOperations = map[string]guarded{
 	"presence":             {"GET /v1/presence/foo", "", subscribe("foo"), false, 200},
 	"publish":              {"POST /v1/groups/foo", "x", publish("foo"), false, 201},
 	"publishBatch":         {"POST /v1/messages", oneLine, publish("foo"), false, 201},
-	"send":                 {"POST /v1/sessions/{uid}", "x", publish("$session/+"), false, 201},
-	"tell":                 {"POST /v1/server", "x", publish("$server"), false, 202},
+	"sendToSession":        {"POST /v1/sessions/{uid}", "x", publish("$session/+"), false, 201},
+	"sendToServer":         {"POST /v1/server", "x", publish("$server"), false, 202},
 	"purge":                {"DELETE /v1/groups/foo", "", administration, false, 204},
 	"policy":               {"GET /v1/policies/foo", "", administration, false, 200},
 	"setPolicy":            {"PUT /v1/policies/foo", `{}`, administration, false, 200},
@@ -99,12 +99,12 @@ var guardedOperations = map[string]guarded{
 	"metrics":              {"GET /metrics", "", administration, false, 200},
 	"revoke":               {"POST /v1/revocations", `{"jti":"unknown"}`, administration, false, 204},
 	"login":                {"POST /v1/login", "", grant{}, false, 204},
-	"joinLive":             {"PUT /v1/sessions/{uid}/groups/foo", "", subscribe("foo"), true, 204},
-	"leaveLive":            {"DELETE /v1/sessions/{uid}/groups/foo", "", grant{}, true, 204},
+	"joinGroup":            {"PUT /v1/sessions/{uid}/groups/foo", "", subscribe("foo"), true, 204},
+	"leaveGroup":           {"DELETE /v1/sessions/{uid}/groups/foo", "", grant{}, true, 204},
 	"setWill":              {"PUT /v1/sessions/{uid}/will", oneLine, publish("foo"), true, 204},
 	"clearWill":            {"DELETE /v1/sessions/{uid}/will", "", grant{}, true, 204},
 	"heartbeat":            {"POST /v1/sessions/{uid}/heartbeat", "", grant{}, true, 204},
-	"renew":                {"PUT /v1/sessions/{uid}/token", "", subscribe("home/#"), true, 204},
+	"renewToken":           {"PUT /v1/sessions/{uid}/token", "", subscribe("home/#"), true, 204},
 	"endSession":           {"DELETE /v1/sessions/{uid}", "", grant{}, true, 204},
 }
 
@@ -232,7 +232,7 @@ func (s *guardedServer) narrow(t *testing.T, name string, op guarded) {
 	if op.enough["admin"] == true {
 		narrow["admin"] = s.token("anna", grant{"subscribe": []string{"#"}, "publish": []string{"#", "$session/#", "$server"}})
 	}
-	if len(op.enough) > 0 && name != "groups" && name != "renew" {
+	if len(op.enough) > 0 && name != "groups" && name != "renewToken" {
 		for kind, header := range narrow {
 			status, code := s.try(t, op, header...)
 			if status != 403 || code != "forbidden" && !strings.HasPrefix(op.call, "HEAD") {

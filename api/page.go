@@ -26,8 +26,8 @@ func (a *api) asset(w http.ResponseWriter, r *http.Request, _ *access.Grant) err
 	return a.file(w, r, "assets/"+name)
 }
 
-// script serves the client for pages.
-func (a *api) script(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
+// browserClient serves the client for pages.
+func (a *api) browserClient(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	return a.file(w, r, "watchbox.js")
 }
 

@@ -162,8 +162,8 @@ func (a *api) endSession(w http.ResponseWriter, r *http.Request, g *access.Grant
 	return nil
 }
 
-// send publishes a message to one session.
-func (a *api) send(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+// sendToSession publishes a message to one session.
+func (a *api) sendToSession(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	uid, err := sessionUID(r)
 	if err != nil {
 		return err
@@ -177,8 +177,8 @@ func (a *api) send(w http.ResponseWriter, r *http.Request, g *access.Grant) erro
 	})
 }
 
-// tell passes a message to the embedding program.
-func (a *api) tell(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+// sendToServer passes a message to the embedding program.
+func (a *api) sendToServer(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	return a.accept(w, r, g, []string{"event"}, bodyKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.Tell(r.Context(), p)
 		if err != nil {
@@ -203,13 +203,13 @@ func (a *api) heartbeat(w http.ResponseWriter, r *http.Request, g *access.Grant)
 	return nil
 }
 
-// joinLive adds a filter to the session's newest stream.
-func (a *api) joinLive(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+// joinGroup adds a filter to the session's newest stream.
+func (a *api) joinGroup(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	return a.change(w, r, g, func(uid string, f group.Filter) error { return a.hub.JoinLive(g, uid, f) })
 }
 
-// leaveLive removes a filter from the session's streams.
-func (a *api) leaveLive(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+// leaveGroup removes a filter from the session's streams.
+func (a *api) leaveGroup(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	return a.change(w, r, g, a.hub.LeaveLive)
 }
 
