@@ -12,7 +12,7 @@ const module = "github.com/watchbox-go/watchbox"
 // layout is the table of docs/ARCHITECTURE.md: the packages of this module that each package may import.
 var layout = map[string]string{
 	"cmd/watchbox":             ". internal/access internal/duration internal/remote sse store store/disk",
-	"client":                   "internal/origin internal/remote sse",
+	"client":                   "internal/duration internal/origin internal/remote sse",
 	"examples/chat":            ".",
 	"test/browser":             ".",
 	".":                        "api internal/access internal/duration internal/group internal/hub internal/listen internal/session store store/disk store/memory store/tiered web",
@@ -33,7 +33,7 @@ var layout = map[string]string{
 	"internal/origin":          "",
 	"internal/remote":          "",
 	"internal/leak":            "",
-	"sse":                      "internal/origin",
+	"sse":                      "internal/duration internal/origin",
 	"web":                      "",
 }
 

@@ -633,10 +633,18 @@ func TestInvalidAddressesAndOptionsAreRefused(t *testing.T) {
 			t.Errorf("%q: the error %q does not say what to write", bad, err)
 		}
 	}
-	for _, bad := range []client.Option{client.WithSecret("short"), client.WithHeartbeat(1), client.WithMaxDelay(0)} {
-		if c, err := client.New("http://a", bad); err == nil {
+	for text, bad := range map[string]client.Option{
+		"secret":                         client.WithSecret("short"),
+		"from 100ms to 1h, not 2h":       client.WithHeartbeat(2 * time.Hour),
+		"answer timeout must be above 0": client.WithAnswerTimeout(0),
+		"must be above 0, not -1m30s":    client.WithMaxDelay(-90 * time.Second),
+	} {
+		c, err := client.New("http://a", bad)
+		if err == nil {
 			_ = c.Close()
-			t.Error("an invalid option is accepted")
+			t.Errorf("the option is accepted; the error has to contain %q", text)
+		} else if !strings.Contains(err.Error(), text) {
+			t.Errorf("the error is %q, want %q", err, text)
 		}
 	}
 }

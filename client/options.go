@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/duration"
 )
 
 // Option sets one property of a client.
@@ -92,7 +94,7 @@ func WithToken(f func(ctx context.Context) (string, error)) Option {
 func WithHeartbeat(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 100*time.Millisecond || d > time.Hour {
-			return fmt.Errorf("the heartbeat must be from 100ms to 1h, not %v", d)
+			return fmt.Errorf("the heartbeat must be from 100ms to 1h, not %s", duration.Format(d))
 		}
 		c.heartbeat = d
 		return nil
@@ -105,7 +107,7 @@ func WithHeartbeat(d time.Duration) Option {
 func WithAnswerTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return fmt.Errorf("the answer timeout must be above 0, not %v", d)
+			return fmt.Errorf("the answer timeout must be above 0, not %s", duration.Format(d))
 		}
 		c.answer = d
 		return nil
@@ -117,7 +119,7 @@ func WithAnswerTimeout(d time.Duration) Option {
 func WithMaxDelay(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return fmt.Errorf("the maximum delay must be above 0, not %v", d)
+			return fmt.Errorf("the maximum delay must be above 0, not %s", duration.Format(d))
 		}
 		c.maxDelay = d
 		return nil

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/origin"
 	"github.com/watchbox-go/watchbox/internal/remote"
 )
@@ -135,7 +136,7 @@ func (c *Client) authorize(r *http.Request) error {
 func (c *Client) try(ctx context.Context, r *request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	timer := time.AfterFunc(c.answer, func() { cancel(fmt.Errorf("watchbox: no answer within %v", c.answer)) })
+	timer := time.AfterFunc(c.answer, func() { cancel(fmt.Errorf("watchbox: no answer within %s", duration.Format(c.answer))) })
 	defer timer.Stop()
 	moved := func() { timer.Reset(c.answer) }
 	u := c.base + r.path

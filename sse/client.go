@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/duration"
 )
 
 // Client reads the event stream of any server. When the connection is lost it connects again and
@@ -212,7 +214,7 @@ func deadline(after time.Duration, missing string, end context.CancelCauseFunc) 
 	if after <= 0 {
 		return func() {}
 	}
-	timer := time.AfterFunc(after, func() { end(fmt.Errorf("%w: %s within %v", ErrNoAnswer, missing, after)) })
+	timer := time.AfterFunc(after, func() { end(fmt.Errorf("%w: %s within %s", ErrNoAnswer, missing, duration.Format(after))) })
 	return func() { timer.Stop() }
 }
 
