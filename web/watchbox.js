@@ -1560,7 +1560,7 @@ export class Watchbox extends EventTarget {
 
 /**
  * Adds a filter to a link.
- * @param {Link | SharedLink} hub
+ * @param {Link | SharedLink} link
  * @param {string} filter
  * @param {string} after
  * @returns {Promise<void>}
