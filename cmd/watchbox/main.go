@@ -18,7 +18,7 @@ type commands struct {
 	Sub        sub              `cmd:"" help:"Print the messages of groups."`
 	Get        get              `cmd:"" help:"Print the retained messages of groups."`
 	Top        top              `cmd:"" help:"Show groups, rates, sessions and slow listeners, once a second."`
-	Health     health           `cmd:"" help:"Check whether a hub is ready: exit status 0, or 1 with the reason."`
+	Health     health           `cmd:"" help:"Check whether a hub is ready. If it is not, print the reason and exit with status 1."`
 	Store      storeTools       `cmd:"" help:"Check, back up and restore the store of serve --data-dir."`
 	Token      tokenTools       `cmd:"" help:"Create, list and revoke API tokens."`
 	Completion completion       `cmd:"" help:"Print a shell completion script."`
@@ -74,7 +74,12 @@ func newParser(c *commands) (*kong.Kong, error) {
 	if file := os.Getenv("WATCHBOX_CONFIG"); file != "" {
 		options = append(options, kong.Configuration(loadSettings, file))
 	}
-	return kong.New(c, options...)
+	parser, err := kong.New(c, options...)
+	if err != nil {
+		return nil, err
+	}
+	parser.Model.HelpFlag.Help = "Print this help and exit."
+	return parser, nil
 }
 
 func version() string {

@@ -31,7 +31,7 @@ type pub struct {
 	Batch  bool          `help:"Send standard input to several groups, either all messages or none. Each line is a JSON object {\"group\":…,\"msg\":…} with optional event, ttl and retain." short:"b"`
 	Rate   float64       `help:"With --lines: send at most N messages a second." placeholder:"N"`
 	JSON   bool          `help:"Send the message as JSON instead of text." name:"json"`
-	Event  string        `help:"Event name." placeholder:"NAME"`
+	Event  string        `help:"Event name of the message (SSE event:)." placeholder:"NAME"`
 	TTL    time.Duration `help:"Time after which the message expires." name:"ttl" placeholder:"DURATION"`
 	Retain bool          `help:"Keep the message for later subscribers; an empty message clears it." short:"r"`
 	Print  bool          `help:"Print the id of each message." short:"p"`
@@ -51,7 +51,7 @@ func (p *pub) Run() error {
 	case p.Batch && (p.Group != "" || p.Lines || p.JSON || p.Retain || p.Event != "" || p.TTL != 0):
 		return usageError{errors.New("--batch reads groups and options from standard input: omit all other arguments")}
 	case !p.Batch && p.Group == "":
-		return usageError{errors.New(`expected "<group>"`)}
+		return usageError{errors.New(`expected "<group>" (see --help)`)}
 	case p.Lines && p.Message != nil:
 		return usageError{errors.New("--lines reads standard input: omit the message")}
 	case p.Lines:

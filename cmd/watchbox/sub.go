@@ -30,7 +30,7 @@ type sub struct {
 	Last    *int          `help:"Start with the newest N messages." placeholder:"N"`
 	Count   int           `help:"Exit after N messages." short:"n" placeholder:"N"`
 	Timeout time.Duration `help:"Exit with status 1 after this time." placeholder:"DURATION"`
-	MaxWait time.Duration `help:"Maximum random wait before a reconnect. The hub's reconnect delay is added." default:"30s" placeholder:"DURATION"`
+	MaxWait time.Duration `help:"Maximum random wait before a reconnect. The hub's reconnect delay is added." default:"30s"`
 	JSON    bool          `help:"Print each message as JSON, with id, group, time and all other members." name:"json"`
 	Resume  string        `help:"Keep the position in this file and resume from it, so that no message is repeated or missed." placeholder:"FILE" type:"path"`
 	Exec    string        `help:"Run this shell command for each message instead of printing it. The message is its standard input; WATCHBOX_ID, _GROUP, _UID, _TIME and _EVENT are set." placeholder:"COMMAND"`
