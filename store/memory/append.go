@@ -57,7 +57,7 @@ func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, f
 		if c := l.push(r, &entries[i], id, now); c != nil {
 			full = append(full, c)
 		}
-		l.enforce(r, now, holdMost)
+		l.enforce(r, now, maxHoldSteps)
 		if r.lingers {
 			l.reclaim(r, now-linger, tidySteps)
 		}
@@ -104,7 +104,7 @@ func (l *Log) open(r *ring, n int, seq store.Seq) *chunk {
 			return c
 		}
 		// A chunk with evicted messages is not copied, but followed by a new one.
-		if size := roundUp(c.size(n)); size <= r.seal() && c.evicted == 0 && c.takes(n, seq, l.clock) {
+		if size := roundUp(c.size(n)); size <= r.maxChunkSize() && c.evicted == 0 && c.takes(n, seq, l.clock) {
 			mem := l.alloc(size, history)
 			if c.ring == r {
 				r.memory += int64(len(mem.data) - len(c.mem.data))
@@ -120,7 +120,7 @@ func (l *Log) open(r *ring, n int, seq store.Seq) *chunk {
 
 // extend adds a chunk to a ring that has room for a frame of n bytes.
 func (l *Log) extend(r *ring, n int, seq store.Seq) *chunk {
-	mem := l.alloc(max(n+slotSize, r.open()), history)
+	mem := l.alloc(max(n+slotSize, r.newChunkSize()), history)
 	c := l.newChunk(r, mem, seq)
 	r.chunks = append(r.chunks, c)
 	r.memory += int64(len(mem.data))

@@ -37,10 +37,10 @@ const (
 
 // piece is memory from the arena.
 type piece struct {
-	data []byte
-	from *block // nil for a whole block or more
-	why  purpose
-	no   uint8 // its index in the block
+	data    []byte
+	from    *block // nil for a whole block or more
+	purpose purpose
+	no      uint8 // its index in the block
 }
 
 type block struct {
@@ -106,36 +106,36 @@ func (a *arena) room(n int64) bool {
 
 // alloc returns a piece of at least n bytes, or false if that would exceed the limit. With force it
 // exceeds the limit.
-func (a *arena) alloc(n int, why purpose, force bool) (piece, bool) {
+func (a *arena) alloc(n int, purpose purpose, force bool) (piece, bool) {
 	size := roundUp(n)
 	if size < blockSize {
-		return a.allocSmall(size, why, force)
+		return a.allocSmall(size, purpose, force)
 	}
 	if size == blockSize {
 		if !force && !a.blockFits(pieceCost) {
 			return piece{}, false
 		}
-		a.used[why] += blockSize + pieceCost
-		return piece{data: a.block(), why: why}, true
+		a.used[purpose] += blockSize + pieceCost
+		return piece{data: a.block(), purpose: purpose}, true
 	}
 	if !a.room(int64(size)+pieceCost) && !force {
 		return piece{}, false
 	}
-	a.used[why] += int64(size) + pieceCost
-	return piece{data: mapMemory(size), why: why}, true
+	a.used[purpose] += int64(size) + pieceCost
+	return piece{data: mapMemory(size), purpose: purpose}, true
 }
 
-func (a *arena) allocSmall(size int, why purpose, force bool) (piece, bool) {
-	list := a.partial[why][size]
+func (a *arena) allocSmall(size int, purpose purpose, force bool) (piece, bool) {
+	list := a.partial[purpose][size]
 	if list == nil {
 		list = new([]*block)
-		a.partial[why][size] = list
+		a.partial[purpose][size] = list
 	}
 	if len(*list) == 0 {
 		if !force && !a.blockFits(pieceCost+blockCost+int64(blockSize/size)) {
 			return piece{}, false
 		}
-		a.share(list, size, why)
+		a.share(list, size, purpose)
 	} else if !a.room(pieceCost) && !force {
 		return piece{}, false
 	}
@@ -144,15 +144,15 @@ func (a *arena) allocSmall(size int, why purpose, force bool) (piece, bool) {
 	if b.out == b.pieces() {
 		*list = (*list)[:len(*list)-1]
 	}
-	a.used[why] += pieceCost
+	a.used[purpose] += pieceCost
 	i := int(no)
-	return piece{b.mem[i*size : (i+1)*size : (i+1)*size], b, why, no}, true
+	return piece{b.mem[i*size : (i+1)*size : (i+1)*size], b, purpose, no}, true
 }
 
 // share adds a block that is divided into pieces of one size.
-func (a *arena) share(list *[]*block, size int, why purpose) {
+func (a *arena) share(list *[]*block, size int, purpose purpose) {
 	*list = append(*list, &block{mem: a.block(), size: size, at: len(*list)})
-	a.used[why] += blockSize + blockCost + int64(blockSize/size)
+	a.used[purpose] += blockSize + blockCost + int64(blockSize/size)
 }
 
 // blockFits reports whether another block, with its cost, is within the limit. Spare blocks are
@@ -166,21 +166,21 @@ func (a *arena) blockFits(cost int64) bool {
 
 // release frees a piece.
 func (a *arena) release(p piece) {
-	a.used[p.why] -= pieceCost
+	a.used[p.purpose] -= pieceCost
 	switch {
 	case p.from != nil:
 		a.releaseSmall(p)
 	case len(p.data) == blockSize:
-		a.used[p.why] -= blockSize
+		a.used[p.purpose] -= blockSize
 		a.keep(p.data)
 	default:
-		a.used[p.why] -= int64(len(p.data))
+		a.used[p.purpose] -= int64(len(p.data))
 		unmapMemory(p.data)
 	}
 }
 
 func (a *arena) releaseSmall(p piece) {
-	b, list := p.from, a.partial[p.why][p.from.size]
+	b, list := p.from, a.partial[p.purpose][p.from.size]
 	if b.out == b.pieces() {
 		b.at = len(*list)
 		*list = append(*list, b)
@@ -194,7 +194,7 @@ func (a *arena) releaseSmall(p piece) {
 	(*list)[b.at].at = b.at
 	(*list)[last] = nil
 	*list = (*list)[:last]
-	a.used[p.why] -= blockSize + blockCost + int64(b.pieces())
+	a.used[p.purpose] -= blockSize + blockCost + int64(b.pieces())
 	a.keep(b.mem)
 }
 

@@ -27,10 +27,10 @@ type chunk struct {
 	removed  int   // slots removed, at most those evicted
 	packed   int   // size of the compressed frames; 0: not compressed
 
-	mortal  int   // messages that have an expiry
-	expires int64 // the latest expiry, ms
-	due     int64 // its key in the queue of chunks that expire, ms
-	dueAt   int   // its place there
+	withExpiry int   // messages that have an expiry
+	expires    int64 // the latest expiry, ms
+	due        int64 // its key in the queue of chunks that expire, ms
+	dueAt      int   // its place there
 }
 
 // live returns the number of messages that are not evicted, and their bytes.

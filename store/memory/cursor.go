@@ -26,14 +26,14 @@ func newCursor(chunks []*chunk, after store.Seq, live bool) cursor {
 	if i >= 0 {
 		c.slot = chunks[i].search(after)
 	}
-	c.settle()
+	c.skipHidden()
 	return c
 }
 
 func (c *cursor) done() bool { return c.seq == noSeq }
 
-// settle moves forward to a message that the reader may see.
-func (c *cursor) settle() {
+// skipHidden moves forward to a message that the reader may see.
+func (c *cursor) skipHidden() {
 	for ; c.chunk < len(c.chunks); c.chunk, c.slot = c.chunk+1, 0 {
 		ch := c.chunks[c.chunk]
 		from := ch.evicted
@@ -57,6 +57,6 @@ func (c *cursor) run(below store.Seq) run {
 		}
 	}
 	c.slot = to
-	c.settle()
+	c.skipHidden()
 	return run{ch, from, to}
 }

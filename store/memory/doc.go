@@ -35,7 +35,7 @@
 // freed, even in the middle of its ring (expire.go).
 //
 // Only Log's methods access rings, orders and arena together. They do so under the log's lock, never
-// during I/O, and for a bounded number of steps (holdMost). A read that finds nothing within these
+// during I/O, and for a bounded number of steps (maxHoldSteps). A read that finds nothing within these
 // surveys the groups (survey.go) and merges the rings that match, or returns early. Purges, policy
 // changes, max_age and expiry release the lock in between. The store starts no goroutine; one timer
 // serves max_age, expiry and the removal of evicted messages.

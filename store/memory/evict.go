@@ -7,13 +7,13 @@ import (
 )
 
 // alloc returns memory. It evicts messages if there is not enough.
-func (l *Log) alloc(n int, why purpose) piece {
+func (l *Log) alloc(n int, purpose purpose) piece {
 	for {
-		if p, ok := l.arena.alloc(n, why, false); ok {
+		if p, ok := l.arena.alloc(n, purpose, false); ok {
 			return p
 		}
 		if !l.evictLargest() {
-			p, _ := l.arena.alloc(n, why, true) // admit makes sure that this exceeds the limit only slightly
+			p, _ := l.arena.alloc(n, purpose, true) // admit makes sure that this exceeds the limit only slightly
 			return p
 		}
 	}
@@ -43,24 +43,24 @@ func (l *Log) evictChunk(r *ring, now int64) {
 	for c.ring == r {
 		l.removeFirst(r, now)
 	}
-	l.settle(r, now)
+	l.updateQueues(r, now)
 }
 
 // enforce evicts the messages that a ring's policy no longer keeps. It takes at most left steps, and
 // returns how many remain.
 func (l *Log) enforce(r *ring, now int64, left int) int {
-	any := false
+	changed := false
 	for c := r.oldest(); c != nil && left > 0 && r.excess(c, now); c = r.oldest() {
-		if c.mortal == 0 && r.excessAll(c, now) {
+		if c.withExpiry == 0 && r.excessAll(c, now) {
 			l.evictRest(r, c, now)
 		} else {
 			l.evictFirst(r, c, now)
 		}
 		left--
-		any = true
+		changed = true
 	}
-	if any {
-		l.settle(r, now)
+	if changed {
+		l.updateQueues(r, now)
 	}
 	return left
 }
@@ -68,7 +68,7 @@ func (l *Log) enforce(r *ring, now int64, left int) int {
 // evictRest evicts all messages of the chunk that has the oldest one. It takes one step unless some of
 // them have an expiry.
 func (l *Log) evictRest(r *ring, c *chunk, now int64) {
-	for c.mortal > 0 && c.evicted < c.n {
+	for c.withExpiry > 0 && c.evicted < c.n {
 		l.evictFirst(r, c, now)
 	}
 	if c.evicted == c.n {
@@ -76,7 +76,7 @@ func (l *Log) evictRest(r *ring, c *chunk, now int64) {
 	}
 	n, bytes := c.live()
 	r.evictedTime = c.time(c.n - 1)
-	l.lose(r, evicted, c.seq(c.n-1))
+	l.recordLoss(r, evicted, c.seq(c.n-1))
 	c.evicted = c.n
 	l.uncount(r, n, bytes)
 }
@@ -86,7 +86,7 @@ func (l *Log) evictFirst(r *ring, c *chunk, now int64) {
 	s := c.slot(c.evicted)
 	if !l.expired(c, s, now, &l.scratch) {
 		r.evictedTime = s.time
-		l.lose(r, evicted, s.seq)
+		l.recordLoss(r, evicted, s.seq)
 	}
 	c.evicted++
 	l.uncount(r, 1, s.end-s.start)
@@ -114,7 +114,7 @@ func (l *Log) removeFirst(r *ring, now int64) {
 	s := c.slot(c.removed)
 	l.order.remove(s.seq)
 	if !l.expired(c, s, now, &l.scratch) {
-		l.lose(r, removed, s.seq)
+		l.recordLoss(r, removed, s.seq)
 	}
 	c.removed++
 	if c.removed < c.n {
@@ -132,8 +132,8 @@ func (l *Log) dropChunk(r *ring, c *chunk) {
 	l.bySize.fix(r)
 }
 
-// settle updates queues and lists after a ring lost messages.
-func (l *Log) settle(r *ring, now int64) {
+// updateQueues updates queues and lists after a ring lost messages.
+func (l *Log) updateQueues(r *ring, now int64) {
 	if r.policy.MaxAge > 0 {
 		l.fixAge(r)
 	}
@@ -158,8 +158,8 @@ func (l *Log) dropRing(r *ring) {
 	}
 	delete(l.rings, r.name)
 	l.names.Delete(r.name)
-	l.unlist(r, evicted)
-	l.unlist(r, removed)
+	l.unlistLoss(r, evicted)
+	l.unlistLoss(r, removed)
 	l.bySize.remove(r)
 	l.byAge.remove(r)
 	r.lingers = false // tidy drops it from the list of lingering rings

@@ -16,12 +16,12 @@ func (l *Log) noteExpiry(c *chunk, e *store.Entry) {
 		l.byExpiry.remove(c)
 		return
 	}
-	c.mortal++
+	c.withExpiry++
 	at := e.Expires.UnixMilli()
-	if c.mortal == 1 || at > c.expires {
+	if c.withExpiry == 1 || at > c.expires {
 		c.expires = at
 	}
-	if c.mortal == c.n && !l.byExpiry.has(c) {
+	if c.withExpiry == c.n && !l.byExpiry.has(c) {
 		c.due = c.expires
 		l.byExpiry.add(c)
 	}
@@ -58,8 +58,8 @@ func (l *Log) expireChunk(c *chunk, now int64) {
 	at := sort.Search(len(r.chunks), func(i int) bool { return r.chunks[i].base >= c.base })
 	r.chunks = slices.Delete(r.chunks, at, at+1)
 	l.dropChunk(r, c)
-	l.settle(r, now)
+	l.updateQueues(r, now)
 }
 
 // hasExpired reports whether all messages of the chunk have.
-func (c *chunk) hasExpired(now int64) bool { return c.mortal == c.n && c.expires <= now }
+func (c *chunk) hasExpired(now int64) bool { return c.withExpiry == c.n && c.expires <= now }

@@ -39,12 +39,12 @@ func (l *Log) Backward(filters group.Set, n int) iter.Seq[store.Seq] {
 		}
 		for i, f := range filters {
 			l.eachRing(f, func(r *ring) {
-				if len(s.rings) <= mergeMost && r.messages > 0 && f.Match(r.name) && !filters[:i].Match(r.name) {
+				if len(s.rings) <= maxMerged && r.messages > 0 && f.Match(r.name) && !filters[:i].Match(r.name) {
 					s.rings = append(s.rings, r)
 				}
 			})
 		}
-		s.merges = len(s.rings) <= mergeMost
+		s.merges = len(s.rings) <= maxMerged
 		for s.step() {
 		}
 	}
@@ -88,13 +88,13 @@ func (s *backscan) hold() (more bool) {
 	if s.l.closed {
 		return false
 	}
-	s.left = holdMost
+	s.left = maxHoldSteps
 	if s.merges {
 		more = s.byRings()
 	} else {
 		more = s.byOrder()
 	}
-	s.l.noteHold(holdMost - s.left)
+	s.l.noteHold(maxHoldSteps - s.left)
 	return more
 }
 

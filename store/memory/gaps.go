@@ -25,23 +25,23 @@ type loss struct {
 	later, earlier *ring
 }
 
-// lose records that a ring lost a message now.
-func (l *Log) lose(r *ring, kind int, seq store.Seq) {
+// recordLoss records that a ring lost a message now.
+func (l *Log) recordLoss(r *ring, kind int, seq store.Seq) {
 	x := &r.lost[kind]
 	x.Loss = store.Loss{Seq: seq, At: l.opts.Losses.Tick()}
 	l.lostMax[kind] = max(l.lostMax[kind], seq)
 	if l.lost[kind] == r {
 		return
 	}
-	l.unlist(r, kind)
+	l.unlistLoss(r, kind)
 	if x.earlier = l.lost[kind]; x.earlier != nil {
 		x.earlier.lost[kind].later = r
 	}
 	l.lost[kind] = r
 }
 
-// unlist removes a ring from the list.
-func (l *Log) unlist(r *ring, kind int) {
+// unlistLoss removes a ring from the list.
+func (l *Log) unlistLoss(r *ring, kind int) {
 	x := &r.lost[kind]
 	if x.later != nil {
 		x.later.lost[kind].earlier = x.earlier

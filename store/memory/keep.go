@@ -48,7 +48,7 @@ func (l *Log) applyTo(f group.Filter, after string) (next string, unfinished []*
 	if l.closed {
 		return "", nil
 	}
-	now, left := time.Now().UnixMilli(), holdMost
+	now, left := time.Now().UnixMilli(), maxHoldSteps
 	next = l.names.Walk(after, f.Prefix(), policyStep, func(_ string, r *ring) {
 		if !f.Match(r.name) {
 			return
@@ -58,7 +58,7 @@ func (l *Log) applyTo(f group.Filter, after string) (next string, unfinished []*
 			unfinished = append(unfinished, r)
 		}
 	})
-	l.noteHold(policyStep + holdMost - left)
+	l.noteHold(policyStep + maxHoldSteps - left)
 	l.schedule(now)
 	return next, unfinished
 }
@@ -72,8 +72,8 @@ func (l *Log) enforceOnce(r *ring) (more bool) {
 		return false
 	}
 	now := time.Now().UnixMilli()
-	left := l.enforce(r, now, holdMost)
-	l.noteHold(holdMost - left)
+	left := l.enforce(r, now, maxHoldSteps)
+	l.noteHold(maxHoldSteps - left)
 	l.schedule(now)
 	return left <= 0
 }
@@ -125,14 +125,14 @@ func (l *Log) purgeOnce(name string, through *store.Seq) (more bool, err error) 
 		*through = l.last()
 		l.clearRetained(r)
 	}
-	now, left := time.Now().UnixMilli(), holdMost
+	now, left := time.Now().UnixMilli(), maxHoldSteps
 	for len(r.chunks) > 0 && r.chunks[0].base <= *through && left > 0 {
 		left -= r.chunks[0].n
 		l.evictChunk(r, now)
 	}
 	l.tidy(now, tidySteps)
 	l.schedule(now)
-	l.noteHold(holdMost - left)
+	l.noteHold(maxHoldSteps - left)
 	return len(r.chunks) > 0 && r.chunks[0].base <= *through, nil
 }
 

@@ -110,7 +110,7 @@ func (l *Log) tidyOnce(waits func() bool) (more bool) {
 		return false
 	}
 	now := time.Now().UnixMilli()
-	if more = l.tidy(now, holdMost) && waits(); !more {
+	if more = l.tidy(now, maxHoldSteps) && waits(); !more {
 		l.schedule(now)
 	}
 	return more

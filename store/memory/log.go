@@ -31,13 +31,13 @@ type Options struct {
 
 // Log is a store.Store in memory.
 type Log struct {
-	epoch   string
-	oldest  atomic.Uint64 // no message up to here is held
-	newest  atomic.Uint64 // the last seq appended
-	nextAge atomic.Int64  // when the next message becomes too old, ms
-	longest atomic.Int64  // the longest hold of the lock so far, in steps
-	wakes   store.Watchers
-	codec   func() codec
+	epoch       string
+	oldest      atomic.Uint64 // no message up to here is held
+	newest      atomic.Uint64 // the last seq appended
+	nextAge     atomic.Int64  // when the next message becomes too old, ms
+	longestHold atomic.Int64  // the longest hold of the lock so far, in steps
+	wakes       store.Watchers
+	codec       func() codec
 
 	mu       sync.RWMutex // guards the fields below
 	opts     Options
@@ -100,8 +100,8 @@ func (l *Log) empty() {
 	l.arena = newArena(l.opts.MaxMemory)
 	l.rings, l.names = map[string]*ring{}, store.Names[*ring]{}
 	l.chunks, l.unused, l.lingers, l.idle = nil, nil, nil, nil
-	l.order = &order{arena: l.arena, why: history}
-	l.retained = &order{arena: l.arena, why: pinned}
+	l.order = &order{arena: l.arena, purpose: history}
+	l.retained = &order{arena: l.arena, purpose: pinned}
 	l.bySize, l.byAge, l.byExpiry = largest(), soonest(), expiring()
 	l.lost = [2]*ring{}
 	l.messages, l.bytes = 0, 0
@@ -123,7 +123,7 @@ func (l *Log) advance() {
 		return
 	}
 	w := l.order.after(store.Seq(l.oldest.Load()))
-	for range holdMost {
+	for range maxHoldSteps {
 		seq, at, ok := w.next()
 		if !ok {
 			l.advanced = l.evictions

@@ -17,9 +17,9 @@ const (
 // entry is the delta from the page's base (2 bytes), the slot (2), and the chunk's number + 1 (4; 0 if
 // the message was removed).
 type order struct {
-	arena *arena
-	why   purpose
-	pages []*page
+	arena   *arena
+	purpose purpose
+	pages   []*page
 }
 
 type page struct {
@@ -41,17 +41,17 @@ func (p *page) seq(e uint64) store.Seq { return p.base + store.Seq(e&0xffff) }
 func entryPlace(e uint64) place { return place{int(e>>32) - 1, int(e >> 16 & 0xffff)} }
 
 // reserve makes room for seq, which is the highest so far. alloc may remove entries.
-func (o *order) reserve(seq store.Seq, alloc func(n int, why purpose) piece) {
+func (o *order) reserve(seq store.Seq, alloc func(n int, purpose purpose) piece) {
 	if k := len(o.pages); k > 0 {
 		last := o.pages[k-1]
 		if seq-last.base < pageSpan {
 			if (last.n+1)*entrySize > len(last.mem.data) {
-				o.move(last, alloc(min(2*len(last.mem.data), pageSpan*entrySize), o.why))
+				o.move(last, alloc(min(2*len(last.mem.data), pageSpan*entrySize), o.purpose))
 			}
 			return
 		}
 	}
-	o.pages = append(o.pages, &page{base: seq, mem: alloc(minPiece, o.why)})
+	o.pages = append(o.pages, &page{base: seq, mem: alloc(minPiece, o.purpose)})
 	if k := len(o.pages); k > 1 {
 		o.shrink(k - 2) // the last page is never shrunk
 	}
@@ -123,7 +123,7 @@ func (o *order) compact(p *page) {
 		}
 	}
 	p.n = n
-	if smaller, ok := o.arena.alloc(n*entrySize, o.why, false); ok {
+	if smaller, ok := o.arena.alloc(n*entrySize, o.purpose, false); ok {
 		o.move(p, smaller)
 	}
 }

@@ -13,9 +13,9 @@ import (
 func TestOrderIsASortedList(t *testing.T) {
 	a := newArena(64 << 20)
 	defer a.close()
-	o := &order{arena: a, why: history}
-	alloc := func(n int, why purpose) piece {
-		p, _ := a.alloc(n, why, true)
+	o := &order{arena: a, purpose: history}
+	alloc := func(n int, purpose purpose) piece {
+		p, _ := a.alloc(n, purpose, true)
 		return p
 	}
 	r := rand.New(rand.NewPCG(1, 1))

@@ -6,9 +6,9 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// holdMost bounds the work of one hold of the lock, in steps. Examining, copying, evicting or removing
+// maxHoldSteps bounds the work of one hold of the lock, in steps. Examining, copying, evicting or removing
 // a message or a group is one step. That many take a fraction of a millisecond.
-const holdMost = 4096
+const maxHoldSteps = 4096
 
 // unpackSteps is how many steps decompressing a chunk counts for.
 const unpackSteps = 512
@@ -49,14 +49,14 @@ func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	if q.After >= end {
 		return true, nil
 	}
-	r.left = holdMost / 2
+	r.left = maxHoldSteps / 2
 	if !q.Retained && !l.gaps(r, b) {
 		return false, nil
 	}
-	spent := holdMost/2 - r.left
-	r.left = holdMost / 2
+	spent := maxHoldSteps/2 - r.left
+	r.left = maxHoldSteps / 2
 	l.fill(r, l.source(r), end, b)
-	l.noteHold(spent + holdMost/2 - r.left)
+	l.noteHold(spent + maxHoldSteps/2 - r.left)
 	if len(b.Frames) > 0 || b.Next >= end || r.surveyed || !l.worthSurvey(r, end-b.Next) {
 		return true, nil
 	}
@@ -128,8 +128,8 @@ func expired(frame []byte, flags store.Flags, msg int, now time.Time) bool {
 
 // noteHold records the longest hold of the lock, in steps, for tests.
 func (l *Log) noteHold(steps int) {
-	for n := l.longest.Load(); int64(steps) > n; n = l.longest.Load() {
-		if l.longest.CompareAndSwap(n, int64(steps)) {
+	for n := l.longestHold.Load(); int64(steps) > n; n = l.longestHold.Load() {
+		if l.longestHold.CompareAndSwap(n, int64(steps)) {
 			return
 		}
 	}

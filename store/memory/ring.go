@@ -79,18 +79,18 @@ func (r *ring) excessAll(c *chunk, now int64) bool {
 }
 
 const (
-	smallSeal = 4 << 10 // a ring of up to this size has one chunk
-	sealParts = 8       // a ring has about this many chunks, until each has the size of a block
-	openParts = 64      // a new chunk has this part of the ring's memory
+	smallRing     = 4 << 10 // a ring of up to this size has one chunk
+	chunkParts    = 8       // a ring has about this many chunks, until each has the size of a block
+	newChunkParts = 64      // a new chunk has this part of the ring's memory
 )
 
-// seal returns the size up to which the last chunk grows. Large chunks cost less per message; but the
+// maxChunkSize returns the size up to which the last chunk grows. Large chunks cost less per message; but the
 // unused part of the last one, and the evicted part of the first one, should be small compared to the
 // ring.
-func (r *ring) seal() int {
-	return min(max(int(r.memory/sealParts), smallSeal), blockSize)
+func (r *ring) maxChunkSize() int {
+	return min(max(int(r.memory/chunkParts), smallRing), blockSize)
 }
 
-// open returns the initial size of a new chunk. It grows with the ring, so that less is copied while
+// newChunkSize returns the initial size of a new chunk. It grows with the ring, so that less is copied while
 // the chunk grows.
-func (r *ring) open() int { return min(int(r.memory/openParts), blockSize) }
+func (r *ring) newChunkSize() int { return min(int(r.memory/newChunkParts), blockSize) }

@@ -7,9 +7,9 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// mergeMost is the most rings that a read merges. If more groups match, it scans the messages of all
+// maxMerged is the most rings that a read merges. If more groups match, it scans the messages of all
 // groups instead.
-const mergeMost = 1024
+const maxMerged = 1024
 
 // survey is the result of a walk over the groups for a reader.
 type survey struct {
@@ -60,7 +60,7 @@ func (l *Log) survey(r *reader) {
 			lost = max(lost, n)
 			if useful && !set[:i].Match(ring.name) {
 				r.rings = append(r.rings, ring)
-				r.tooMany = len(r.rings) > mergeMost
+				r.tooMany = len(r.rings) > maxMerged
 			}
 		})
 		r.lost = append(r.lost, lost)
@@ -103,8 +103,8 @@ func (l *Log) eachRing(f group.Filter, yield func(*ring)) {
 func (l *Log) eachNamed(prefix string, yield func(*ring)) {
 	for after, more := "", true; more; more = after != "" {
 		l.mu.RLock()
-		after = l.names.Walk(after, prefix, holdMost/4, func(_ string, r *ring) { yield(r) })
+		after = l.names.Walk(after, prefix, maxHoldSteps/4, func(_ string, r *ring) { yield(r) })
 		l.mu.RUnlock()
-		l.noteHold(holdMost / 4)
+		l.noteHold(maxHoldSteps / 4)
 	}
 }

@@ -22,7 +22,7 @@ func maxAge(e *env) {
 	l.add(ago(3*time.Hour, "a", "1"))
 	l.add(ago(2*time.Hour, "a", "2"), ago(2*time.Hour, "b", "3"))
 	l.add(ago(time.Hour, "a", "4"))
-	l.say("a", "5")
+	l.appendTexts("a", "5")
 	l.policy("a", store.Policy{MaxAge: 90 * time.Minute})
 	l.want("a", "4 5")
 	l.want("b", "3")
@@ -36,10 +36,10 @@ func maxAge(e *env) {
 func aging(e *env) {
 	e.bubble(Options{Server: store.Policy{MaxAge: time.Hour}}, func(t *testing.T, l *log) {
 		l.policy("short", store.Policy{MaxAge: time.Minute})
-		l.say("a", "1")
-		l.say("short", "2")
+		l.appendTexts("a", "1")
+		l.appendTexts("short", "2")
 		time.Sleep(30 * time.Second)
-		l.say("short", "3")
+		l.appendTexts("short", "3")
 		l.want("#", "1 2 3")
 		time.Sleep(31 * time.Second)
 		l.want("#", "1 3")
@@ -47,7 +47,7 @@ func aging(e *env) {
 		time.Sleep(time.Hour)
 		l.want("#", "")
 		l.wantGaps(store.Query{Select: filters("#")}, "#:3")
-		l.say("a", "4")
+		l.appendTexts("a", "4")
 		l.want("a", "4")
 		l.policy("#", store.Policy{MaxAge: store.Unbounded})
 		time.Sleep(24 * time.Hour)
@@ -58,7 +58,7 @@ func aging(e *env) {
 func agingUnseen(e *env) {
 	e.bubble(Options{}, func(t *testing.T, l *log) {
 		l.policy("a", store.Policy{MaxAge: time.Minute})
-		l.count("a", 1, 100)
+		l.appendNumbers("a", 1, 100)
 		time.Sleep(2 * time.Minute)
 		if u := l.Usage(); u.Messages != 0 || u.Bytes != 0 {
 			t.Errorf("a minute after their max_age, %d messages of %d bytes are held", u.Messages, u.Bytes)
@@ -94,12 +94,12 @@ func expiringHeld(e *env) {
 
 func expiredRoom(e *env) {
 	l := e.start(Options{})
-	l.count("a", 1, 1)
+	l.appendNumbers("a", 1, 1)
 	room := len(l.read(store.Query{Select: filters("a")}).Buf)
 	for range 20 {
 		l.add(expiring(-time.Minute, "a", "gone"))
 	}
-	l.say("a", "2")
+	l.appendTexts("a", "2")
 	b := &store.Batch{Buf: make([]byte, 0, 2*room+2)} // 22 has a digit more than 1, twice
 	if err := l.Read(store.Query{Select: filters("a")}, b); err != nil {
 		e.Fatal(err)

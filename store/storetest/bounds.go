@@ -31,7 +31,7 @@ func bounds(e *env) {
 	if old != newest || newest.Epoch == "" || newest.Seq != 0 {
 		e.Errorf("an empty log goes from %v to %v", old, newest)
 	}
-	l.count("a", 1, 10)
+	l.appendNumbers("a", 1, 10)
 	check := func(held, last store.Seq) {
 		e.Helper()
 		oldest, newest := l.Bounds()
@@ -45,7 +45,7 @@ func bounds(e *env) {
 	check(1, 10)
 	l.policy("a", store.Policy{MaxMessages: 4})
 	check(7, 10)
-	l.say("b", "11")
+	l.appendTexts("b", "11")
 	if err := l.Purge("a"); err != nil {
 		e.Fatal(err)
 	}
@@ -182,8 +182,8 @@ func (m *model) info(name string) store.GroupInfo {
 func usage(e *env) {
 	l := e.start(Options{})
 	l.policy("a", store.Policy{MaxMessages: 10})
-	l.count("a", 1, 50)
-	l.count("b", 1, 5)
+	l.appendNumbers("a", 1, 50)
+	l.appendNumbers("b", 1, 5)
 	u := l.Usage()
 	var messages, bytes int64
 	for g := range store.EachGroup(l, "") {
@@ -252,7 +252,7 @@ func fullOfRetained(e *env) {
 			if !slices.Equal(l.retained("#"), kept) || len(kept) < 10 {
 				e.Fatalf("%d messages are retained of %d", len(l.retained("#")), len(kept))
 			}
-			l.say("group/0", "still room for others")
+			l.appendTexts("group/0", "still room for others")
 			return
 		}
 		if err != nil {
@@ -285,7 +285,7 @@ func oneTooMany(e *env) {
 	} {
 		e.Run(c.name, func(t *testing.T) {
 			l := (&env{T: t, open: e.open}).start(Options{MaxGroups: 1})
-			l.say("old", "1")
+			l.appendTexts("old", "1")
 			if err := l.Purge("old"); err != nil {
 				t.Fatal(err)
 			}

@@ -49,7 +49,7 @@ func closed(e *env) {
 
 func closedQuietly(e *env) {
 	l := e.start(Options{})
-	l.count("a", 1, 100)
+	l.appendNumbers("a", 1, 100)
 	l.add(retain("b", "x"))
 	if err := l.Close(); err != nil {
 		e.Fatal(err)
@@ -71,7 +71,7 @@ func closedLeaves(e *env) {
 	before := goleak.IgnoreCurrent()
 	l := &log{e.open(e.T, Options{Server: store.Policy{MaxMessages: 1, MaxAge: time.Hour, Compress: store.Yes}}), e.T}
 	l.Watch(make(chan struct{}, 1))
-	l.count("a", 1, 100)
+	l.appendNumbers("a", 1, 100)
 	l.want("a", "100")
 	if err := l.Close(); err != nil {
 		e.Fatal(err)
@@ -81,7 +81,7 @@ func closedLeaves(e *env) {
 
 func closedUnderWay(e *env) {
 	l := e.start(Options{})
-	l.say("a", "1")
+	l.appendTexts("a", "1")
 	started := make(chan struct{}, 8)
 	var calls sync.WaitGroup
 	until := func(call func() error) {

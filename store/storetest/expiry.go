@@ -39,7 +39,7 @@ func expiredGroup(e *env) {
 			}
 			l.add(list...)
 		}
-		l.say("b", "stays")
+		l.appendTexts("b", "stays")
 		time.Sleep(time.Minute + 10*time.Second + soon)
 		if u := l.Usage(); u.Messages != 1 || u.Evicted != 1000 {
 			t.Errorf("1000 messages have expired: %+v", u)
@@ -50,7 +50,7 @@ func expiredGroup(e *env) {
 			}
 		}
 		l.want("#", "stays")
-		l.say("a", "new")
+		l.appendTexts("a", "new")
 		l.want("a", "new")
 	})
 }

@@ -77,7 +77,7 @@ func findLast(e *env) {
 
 func findLastExpired(e *env) {
 	l := e.start(Options{})
-	l.say("a", "1", "2")
+	l.appendTexts("a", "1", "2")
 	l.add(expiring(-time.Second, "a", "3"), expiring(-time.Second, "b", "4"))
 	for _, set := range []string{"a", "#", "a b"} {
 		wantTexts(e, texts(l.found(set, store.Start{Last: 1})), "2")
@@ -148,7 +148,7 @@ func findEmpty(e *env) {
 	for _, s := range []store.Start{{}, {Last: 3}, {Since: time.Now().Add(-time.Hour)}} {
 		before := l.newest()
 		pos := l.Find(filters("a"), s)
-		l.say("a", "x")
+		l.appendTexts("a", "x")
 		b := l.read(store.Query{Select: filters("a"), After: max(pos, before)})
 		if pos > before || len(b.Frames) != 1 {
 			e.Errorf("%+v leads to %d in a log that ends at %d", s, pos, before)

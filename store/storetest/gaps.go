@@ -24,7 +24,7 @@ var gapTests = []test{
 // threeOfEight returns a log in which group a had 1…8 and keeps the newest three.
 func threeOfEight(e *env) *log {
 	l := e.start(Options{})
-	l.count("a", 1, 8)
+	l.appendNumbers("a", 1, 8)
 	l.policy("a", store.Policy{MaxMessages: 3})
 	return l
 }
@@ -44,8 +44,8 @@ func exactGaps(e *env) {
 
 func namedGaps(e *env) {
 	l := threeOfEight(e) // a:5
-	l.say("b", "9", "10", "11")
-	l.say("a/x", "12")
+	l.appendTexts("b", "9", "10", "11")
+	l.appendTexts("a/x", "12")
 	l.policy("b", store.Policy{MaxMessages: 1}) // b:10
 	for set, want := range map[string]string{
 		"a":     "a:5",
@@ -70,11 +70,11 @@ func namedGaps(e *env) {
 func othersGaps(e *env) {
 	l := e.start(Options{})
 	l.policy("busy", store.Policy{MaxMessages: 1})
-	l.say("quiet", "1")
+	l.appendTexts("quiet", "1")
 	for range 1000 {
-		l.say("busy", "x")
+		l.appendTexts("busy", "x")
 	}
-	l.say("quiet", "2")
+	l.appendTexts("quiet", "2")
 	for after := range store.Seq(2) {
 		l.wantGaps(store.Query{Select: filters("quiet"), After: after}, "")
 		l.wantGaps(store.Query{Select: filters("quiet/#"), After: after}, "")
@@ -87,10 +87,10 @@ func expiredGaps(e *env) {
 	gone := text("a", "1")
 	gone.Time, gone.Expires = time.Now().Add(-time.Minute), time.Now().Add(-time.Second)
 	l.add(gone)
-	l.say("a", "2")
+	l.appendTexts("a", "2")
 	l.policy("a", store.Policy{MaxMessages: 1})
 	l.wantGaps(store.Query{Select: filters("a")}, "")
-	l.say("a", "3")
+	l.appendTexts("a", "3")
 	l.wantGaps(store.Query{Select: filters("a")}, "a:2")
 	l.want("a", "3")
 }
@@ -99,8 +99,8 @@ func expiredGaps(e *env) {
 // of the other one at a lower position.
 func gapsReportedOnce(e *env) {
 	l := e.start(Options{})
-	l.count("a", 1, 5)
-	l.count("b", 6, 10)
+	l.appendNumbers("a", 1, 5)
+	l.appendNumbers("b", 6, 10)
 	l.policy("b", store.Policy{MaxMessages: 1})
 	q := store.Query{Select: filters("a b"), After: 1}
 	l.wantGaps(q, "b:9")
@@ -112,7 +112,7 @@ func gapsReportedOnce(e *env) {
 	l.wantGaps(store.Query{Select: filters("#"), After: 1, Reported: q.Reported}, "#:3")
 	l.wantGaps(store.Query{Select: filters("a b"), After: 1}, "a:3 b:9")
 	l.wantGaps(store.Query{Select: filters("a b"), After: 3}, "b:9")
-	l.say("b", "11")
+	l.appendTexts("b", "11")
 	l.wantGaps(store.Query{Select: filters("#"), After: 1, Reported: l.read(q).Reported}, "")
 	l.wantGaps(q, "a:3 b:10")
 }

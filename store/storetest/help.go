@@ -64,9 +64,9 @@ func (e *env) start(o Options) *log {
 	return &log{s, e.T}
 }
 
-// closing is how long a Close may take. A longer one is considered to hang, so that its own test fails
+// closeTimeout is how long a Close may take. A longer one is considered to hang, so that its own test fails
 // before the whole run times out.
-const closing = 2 * time.Minute
+const closeTimeout = 2 * time.Minute
 
 func (e *env) close(s store.Store) {
 	e.Helper()
@@ -80,8 +80,8 @@ func (e *env) close(s store.Store) {
 		if err != nil && !errors.Is(err, store.ErrClosed) {
 			e.Errorf("close: %v", err)
 		}
-	case <-time.After(closing):
-		e.Errorf("close did not return within %v", closing)
+	case <-time.After(closeTimeout):
+		e.Errorf("close did not return within %v", closeTimeout)
 	}
 }
 
@@ -124,19 +124,19 @@ func (l *log) add(list ...*store.Message) store.Seq {
 	return id.Seq
 }
 
-// say appends texts to a group, each in a call of its own.
-func (l *log) say(groupName string, texts ...string) {
+// appendTexts appends texts to a group, each in a call of its own.
+func (l *log) appendTexts(groupName string, texts ...string) {
 	l.t.Helper()
 	for _, s := range texts {
 		l.add(text(groupName, s))
 	}
 }
 
-// count appends the texts from…to to a group.
-func (l *log) count(groupName string, from, to int) {
+// appendNumbers appends the texts from…to to a group.
+func (l *log) appendNumbers(groupName string, from, to int) {
 	l.t.Helper()
 	for i := from; i <= to; i++ {
-		l.say(groupName, fmt.Sprint(i))
+		l.appendTexts(groupName, fmt.Sprint(i))
 	}
 }
 

@@ -19,10 +19,10 @@ type model struct {
 	server   store.Policy
 	policies store.Policies
 
-	leastRead store.Seq                       // the constant, or 1 if messages may be compressed, which makes reads stop earlier
-	evicted   map[string]store.Seq            // by group: the newest message evicted
-	reported  map[uint64]map[string]store.Seq // by Reported of a read: evicted at that time
-	retained  map[string]store.Seq
+	minRead  store.Seq                       // the constant, or 1 if messages may be compressed, which makes reads stop earlier
+	evicted  map[string]store.Seq            // by group: the newest message evicted
+	reported map[uint64]map[string]store.Seq // by Reported of a read: evicted at that time
+	retained map[string]store.Seq
 }
 
 type stored struct {
@@ -33,7 +33,7 @@ type stored struct {
 
 func newModel(epoch string, server store.Policy) *model {
 	m := &model{
-		epoch: epoch, server: server, leastRead: leastRead,
+		epoch: epoch, server: server, minRead: minRead,
 		evicted: map[string]store.Seq{}, retained: map[string]store.Seq{},
 		reported: map[uint64]map[string]store.Seq{},
 	}
@@ -43,7 +43,7 @@ func newModel(epoch string, server store.Policy) *model {
 
 func (m *model) compress(p store.Policy) {
 	if p.Compress == store.Yes {
-		m.leastRead = 1
+		m.minRead = 1
 	}
 }
 
@@ -181,7 +181,7 @@ func (m *model) read(l *log, q store.Query, room int) *store.Batch {
 		l.t.Fatalf("epoch %q, want %q", b.Epoch, m.epoch)
 	}
 	checkFrames(l.t, q, b, want)
-	checkRoom(l.t, q, b, want, room, max(through, q.After), m.leastRead)
+	checkRoom(l.t, q, b, want, room, max(through, q.After), m.minRead)
 	m.checkGaps(l.t, q, b, through)
 	return b
 }
@@ -220,8 +220,8 @@ func checkFrames(t tb, q store.Query, b *store.Batch, want []*stored) {
 	}
 }
 
-// leastRead is how many positions a read moves forward at least if it stops with room in its batch.
-const leastRead = 100
+// minRead is how many positions a read moves forward at least if it stops with room in its batch.
+const minRead = 100
 
 // checkRoom fails unless the batch has as many whole frames as fit, at least one, or the read moved at
 // least positions forward. It also checks Next.
@@ -261,7 +261,7 @@ func (m *model) checkGaps(t tb, q store.Query, b *store.Batch, through store.Seq
 	}
 	for name, seq := range m.evicted {
 		// Evictions above the end of the read may be reported now or by a later read.
-		must := seq > m.heard(q, name) && seq <= through && set.Match(name)
+		must := seq > m.knownLoss(q, name) && seq <= through && set.Match(name)
 		if must && !slices.ContainsFunc(b.Gaps, func(g store.Gap) bool {
 			return g.Evicted >= seq && filters(g.Filter).Match(name)
 		}) {
@@ -278,8 +278,8 @@ func (m *model) checkGaps(t tb, q store.Query, b *store.Batch, through store.Seq
 	}
 }
 
-// heard returns the newest evicted message of a group that the reader knows of.
-func (m *model) heard(q store.Query, name string) store.Seq {
+// knownLoss returns the newest evicted message of a group that the reader knows of.
+func (m *model) knownLoss(q store.Query, name string) store.Seq {
 	return max(q.After, m.reported[q.Reported][name])
 }
 
@@ -287,7 +287,7 @@ func (m *model) heard(q store.Query, name string) store.Seq {
 // know of it.
 func (m *model) lost(q store.Query, g store.Gap) bool {
 	for name, seq := range m.evicted {
-		if seq == g.Evicted && seq > m.heard(q, name) && filters(g.Filter).Match(name) {
+		if seq == g.Evicted && seq > m.knownLoss(q, name) && filters(g.Filter).Match(name) {
 			return true
 		}
 	}

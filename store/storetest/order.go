@@ -130,8 +130,8 @@ func (f *follower) catchUp(e *env) {
 
 func refusedAtOnce(e *env) {
 	l := e.start(Options{MaxGroups: 2})
-	l.say("a", "x")
-	l.say("b", "x")
+	l.appendTexts("a", "x")
+	l.appendTexts("b", "x")
 	writers(4, 50, func(w, r int) {
 		if w%2 == 0 {
 			l.add(text("a", "x"), text("b", "x"))

@@ -23,9 +23,9 @@ var policyTests = []test{
 func maxMessages(e *env) {
 	l := e.start(Options{})
 	l.policy("a", store.Policy{MaxMessages: 3})
-	l.count("a", 1, 3)
+	l.appendNumbers("a", 1, 3)
 	l.want("a", "1 2 3")
-	l.count("a", 4, 10)
+	l.appendNumbers("a", 4, 10)
 	l.want("a", "8 9 10")
 	l.add(text("a", "11"), text("b", "12"), text("a", "13"), text("a", "14"), text("a", "15"))
 	l.want("#", "12 13 14 15")
@@ -33,21 +33,21 @@ func maxMessages(e *env) {
 
 func maxBytes(e *env) {
 	l := e.start(Options{})
-	l.count("a", 1, 9)
+	l.appendNumbers("a", 1, 9)
 	one := int64(len(l.read(store.Query{Select: filters("a")}).Frames[0].Bytes))
 	l.policy("a", store.Policy{MaxBytes: 3 * one})
 	l.want("a", "7 8 9")
 	l.policy("a", store.Policy{MaxBytes: 3*one - 1})
 	l.want("a", "8 9")
-	l.say("a", strings.Repeat("x", int(3*one)))
+	l.appendTexts("a", strings.Repeat("x", int(3*one)))
 	l.want("a", "")
 	l.wantGaps(store.Query{Select: filters("a")}, "a:10")
 }
 
 func serverPolicy(e *env) {
 	l := e.start(Options{Server: store.Policy{MaxMessages: 2}})
-	l.count("a", 1, 5)
-	l.count("b/c", 6, 9)
+	l.appendNumbers("a", 1, 5)
+	l.appendNumbers("b/c", 6, 9)
 	l.want("#", "4 5 8 9")
 	if p := l.Policy(filters("a")[0]); p.MaxMessages != 2 {
 		e.Errorf("the policy in force is %+v", p)
@@ -62,7 +62,7 @@ func narrowest(e *env) {
 	}
 	l.policy("a/b", store.Policy{MaxMessages: 2, MaxBytes: 1 << 20})
 	for name, n := range map[string]int{"a": 1, "a/b": 2, "a/x": 3, "a/x/y": 4, "b": 5, "$b": 6} {
-		l.count(name, 1, 9)
+		l.appendNumbers(name, 1, 9)
 		l.want(name, numbers(10-n, 9))
 		p := l.Policy(filters(name)[0])
 		if p.MaxMessages != int64(n) || (p.MaxBytes != 0) != (name == "a/b") || p.MaxAge != 0 {
@@ -73,8 +73,8 @@ func narrowest(e *env) {
 
 func changed(e *env) {
 	l := e.start(Options{})
-	l.count("a", 1, 9)
-	l.count("b", 1, 9)
+	l.appendNumbers("a", 1, 9)
+	l.appendNumbers("b", 1, 9)
 	l.policy("+", store.Policy{MaxMessages: 4})
 	l.want("a", "6 7 8 9")
 	l.policy("a", store.Policy{MaxMessages: 2})
@@ -82,10 +82,10 @@ func changed(e *env) {
 	l.want("b", "6 7 8 9")
 	l.policy("a", store.Policy{}) // removed: + holds again
 	l.want("a", "8 9")
-	l.count("a", 10, 13)
+	l.appendNumbers("a", 10, 13)
 	l.want("a", "10 11 12 13")
 	l.policy("+", store.Policy{})
-	l.count("a", 14, 20)
+	l.appendNumbers("a", 14, 20)
 	l.want("a", numbers(10, 20))
 	l.wantGaps(store.Query{Select: filters("a")}, "a:9") // 10 has the seq 19
 	l.wantGaps(store.Query{Select: filters("a"), After: 9}, "")
@@ -95,7 +95,7 @@ func laterGroups(e *env) {
 	l := e.start(Options{})
 	l.policy("log/#", store.Policy{MaxMessages: 1})
 	for i := range 10 {
-		l.count(fmt.Sprint("log/", i), 1, 3)
+		l.appendNumbers(fmt.Sprint("log/", i), 1, 3)
 	}
 	l.want("log/#", strings.Repeat("3 ", 10))
 }
@@ -103,7 +103,7 @@ func laterGroups(e *env) {
 func unbounded(e *env) {
 	l := e.start(Options{Server: store.Policy{MaxMessages: 1, MaxBytes: 1}})
 	l.policy("all/#", store.Policy{MaxMessages: store.Unbounded, MaxBytes: store.Unbounded})
-	l.count("all/a", 1, 9)
+	l.appendNumbers("all/a", 1, 9)
 	l.want("#", numbers(1, 9))
 }
 
@@ -137,11 +137,11 @@ func tooManyPolicies(e *env) {
 	if err := l.SetPolicy(filters("b")[0], one); !errors.Is(err, store.ErrTooManyPolicies) {
 		e.Errorf("one policy too many: %v", err)
 	}
-	l.count("b", 1, 2)
+	l.appendNumbers("b", 1, 2)
 	l.want("b", "1 2")
 	l.policy("a/7", store.Policy{MaxMessages: 2})
 	l.policy("a/8", store.Policy{})
 	l.policy("b", one)
-	l.count("a/7", 1, 3)
+	l.appendNumbers("a/7", 1, 3)
 	l.want("a/7 b", "2 2 3")
 }

@@ -100,7 +100,7 @@ func kept(l *log, seen map[store.ID]string) {
 
 func purgedID(e *env) {
 	l := e.start(Options{})
-	l.count("a", 1, 5)
+	l.appendNumbers("a", 1, 5)
 	if err := l.Purge("a"); err != nil {
 		e.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func purgedID(e *env) {
 func matching(e *env) {
 	l := e.start(Options{})
 	for i, name := range []string{"a", "a/b", "a/b/c", "d", "$sys/x", "a", "a/c", "d/b"} {
-		l.say(name, fmt.Sprint(i+1))
+		l.appendTexts(name, fmt.Sprint(i+1))
 	}
 	for filter, list := range map[string]string{
 		"a":              "1 6",
@@ -172,7 +172,7 @@ func wakes(e *env) {
 	defer l.Watch(one)()
 	defer l.Watch(two)()
 	for i := range 100 {
-		l.say("a", fmt.Sprint(i))
+		l.appendTexts("a", fmt.Sprint(i))
 		for _, ch := range []chan struct{}{one, two} {
 			if !woken(ch) {
 				e.Fatalf("no wake-up after append %d", i)
@@ -189,7 +189,7 @@ func fullChannel(e *env) {
 	room, none := make(chan struct{}, 1), make(chan struct{})
 	defer l.Watch(room)()
 	defer l.Watch(none)()
-	l.count("a", 1, 10)
+	l.appendNumbers("a", 1, 10)
 	if !woken(room) || woken(room) {
 		e.Error("a channel of one does not hold one wake-up after ten appends")
 	}
@@ -202,7 +202,7 @@ func stopped(e *env) {
 	defer l.Watch(here)()
 	stop()
 	stop() // a second call has no effect
-	l.say("a", "1")
+	l.appendTexts("a", "1")
 	if woken(gone) || !woken(here) {
 		e.Error("the stopped watcher was woken, or the other one was not")
 	}

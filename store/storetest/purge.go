@@ -37,7 +37,7 @@ func purge(e *env) {
 
 func purgeNothing(e *env) {
 	l := e.start(Options{})
-	l.say("a", "1")
+	l.appendTexts("a", "1")
 	for range 2 {
 		if err := l.Purge("b"); err != nil {
 			e.Error(err)
@@ -53,7 +53,7 @@ func purgeRefilled(e *env) {
 		e.Run(fmt.Sprint("round ", round), func(t *testing.T) {
 			l := &log{l.Store, t}
 			before := l.newest()
-			l.count("a", 1, 200)
+			l.appendNumbers("a", 1, 200)
 			l.want("a", numbers(1, 200))
 			if err := l.Purge("a"); err != nil {
 				t.Fatal(err)

@@ -35,11 +35,11 @@ var (
 
 // machine applies the same operations to a store and to the model.
 type machine struct {
-	log   *log
-	model *model
-	burst int           // the most messages appended by one operation
-	ago   time.Duration // messages were sent this long ago
-	press bool          // the store also evicts for memory; the model learns from Groups what
+	log    *log
+	model  *model
+	burst  int           // the most messages appended by one operation
+	ago    time.Duration // messages were sent this long ago
+	evicts bool          // the store also evicts for memory; the model learns from Groups what
 }
 
 func random(o Options, burst int) func(e *env) {
@@ -48,7 +48,7 @@ func random(o Options, burst int) func(e *env) {
 			s := e.open(e.T, o)
 			l := &log{s, t}
 			m := &machine{
-				log: l, model: newModel(l.epoch(), o.Server), burst: burst, press: o.MaxMemory > 0,
+				log: l, model: newModel(l.epoch(), o.Server), burst: burst, evicts: o.MaxMemory > 0,
 				ago: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "ago"),
 			}
 			t.Repeat(map[string]func(*rapid.T){
@@ -81,7 +81,7 @@ func (m *machine) append(t *rapid.T) {
 		for i := range list {
 			list[i] = m.message(names[r.IntN(len(names))], r, 1+r.IntN(size))
 		}
-		if err := m.model.add(l, list); err != nil && !m.press {
+		if err := m.model.add(l, list); err != nil && !m.evicts {
 			t.Fatal(err)
 		}
 	}
@@ -179,26 +179,26 @@ func (m *machine) findLast(t *rapid.T) {
 // findSince finds the time of some message. All messages of that time or later must follow the position,
 // and no older one. A gap must follow if and only if a message of that time or later was evicted.
 func (m *machine) findSince(t *rapid.T) {
-	mod := m.model
-	if mod.newest() == 0 {
+	model := m.model
+	if model.newest() == 0 {
 		return
 	}
 	l, set := m.use(t), drawFilters(t)
-	since := mod.msgs[max(m.seq(t, "since"), 1)-1].time
+	since := model.msgs[max(m.seq(t, "since"), 1)-1].time
 	pos := l.Find(set, store.Start{Since: time.UnixMilli(since)})
-	mod.read(l, store.Query{Select: set, After: pos}, drawRoom(t))
+	model.read(l, store.Query{Select: set, After: pos}, drawRoom(t))
 	lost := false
-	for name, seq := range mod.evicted {
-		if set.Match(name) && mod.msgs[seq-1].time >= since {
+	for name, seq := range model.evicted {
+		if set.Match(name) && model.msgs[seq-1].time >= since {
 			lost = true
 			if pos >= seq {
 				t.Fatalf("since %d of %v leads to %d: no gap, but %d was evicted", since, set, pos, seq)
 			}
-		} else if set.Match(name) && pos < seq && !mod.anyLost(set, since) {
+		} else if set.Match(name) && pos < seq && !model.anyLost(set, since) {
 			t.Fatalf("since %d of %v leads to %d, before %d, which is older and evicted", since, set, pos, seq)
 		}
 	}
-	for _, s := range mod.of(set, 0, mod.newest()) {
+	for _, s := range model.of(set, 0, model.newest()) {
 		if behind := s.Seq > pos; s.time >= since && !behind || s.time < since && behind && !lost {
 			t.Fatalf("since %d of %v leads to %d; %d has %d", since, set, pos, s.Seq, s.time)
 		}
@@ -215,9 +215,9 @@ func (m *model) anyLost(set group.Set, since int64) bool {
 	return false
 }
 
-// learn evicts from the model the messages that the store evicted for memory: the oldest of each group.
-func (m *machine) learn() {
-	if !m.press {
+// syncEvictions evicts from the model the messages that the store evicted for memory: the oldest of each group.
+func (m *machine) syncEvictions() {
+	if !m.evicts {
 		return
 	}
 	oldest := map[string]store.Seq{}
@@ -236,7 +236,7 @@ func (m *machine) learn() {
 // check is called after each operation.
 func (m *machine) check(t *rapid.T) {
 	l := m.use(t)
-	m.learn()
+	m.syncEvictions()
 	m.model.checkGroups(l)
 	oldest, newest := l.Bounds()
 	held := m.model.of(filters("# $sys/#"), 0, m.model.newest())

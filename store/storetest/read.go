@@ -72,7 +72,7 @@ func reusedBatch(e *env) {
 func through(e *env) {
 	l := e.start(Options{})
 	for i := 1; i <= 10; i++ {
-		l.say([]string{"b", "a"}[i%2], fmt.Sprint(i))
+		l.appendTexts([]string{"b", "a"}[i%2], fmt.Sprint(i))
 	}
 	for _, c := range []struct {
 		set            string
@@ -104,7 +104,7 @@ func nothing(e *env) {
 				e.Errorf("%s at the end, %d: %+v", set, end, b)
 			}
 		}
-		l.say("a", "1")
+		l.appendTexts("a", "1")
 	}
 	if b := l.read(store.Query{Select: filters("")}); len(b.Frames) > 0 || b.Next != l.newest() {
 		e.Errorf("no filter selects %d frames, Next %d", len(b.Frames), b.Next)
@@ -113,7 +113,7 @@ func nothing(e *env) {
 
 func nextPastOthers(e *env) {
 	l := e.start(Options{})
-	l.say("quiet", "1")
+	l.appendTexts("quiet", "1")
 	es := make([]*store.Message, 100)
 	for i := range es {
 		es[i] = text("busy", "x")
@@ -121,7 +121,7 @@ func nextPastOthers(e *env) {
 	for range 200 {
 		l.add(es...)
 	}
-	l.say("quiet", "2")
+	l.appendTexts("quiet", "2")
 	for _, set := range []string{"quiet", "quiet/#", "quiet none/#"} {
 		q := store.Query{Select: filters(set)}
 		var got []string
@@ -170,11 +170,11 @@ func fewAmongMany(e *env) {
 
 func ownBuffer(e *env) {
 	l := e.start(Options{})
-	l.count("a", 1, 50)
+	l.appendNumbers("a", 1, 50)
 	b := l.read(store.Query{Select: filters("a")})
 	if err := l.Purge("a"); err != nil {
 		e.Fatal(err)
 	}
-	l.count("b", 100, 200)
+	l.appendNumbers("b", 100, 200)
 	wantTexts(e, texts(b), numbers(1, 50))
 }

@@ -37,7 +37,7 @@ func lastRetained(e *env) {
 	l := e.start(Options{})
 	wantTexts(e, l.retained("#"), "")
 	l.add(retain("a", "1"))
-	l.say("a", "2")
+	l.appendTexts("a", "2")
 	l.add(retain("b", "3"))
 	wantTexts(e, l.retained("a"), "1")
 	l.add(retain("a", "4"), retain("a", "5"))
@@ -51,7 +51,7 @@ func keptRetained(e *env) {
 	l := e.start(Options{})
 	l.add(retain("a", "kept"))
 	l.policy("a", store.Policy{MaxMessages: 1})
-	l.count("a", 1, 100)
+	l.appendNumbers("a", 1, 100)
 	l.want("a", "100")
 	wantTexts(e, l.retained("a"), "kept")
 	l.policy("a", store.Policy{MaxBytes: 1})
@@ -64,7 +64,7 @@ func pressedRetained(e *env) {
 	l.add(retain("a", "kept"))
 	filler := fmt.Sprintf("%01000d", 0)
 	for i := range 4000 {
-		l.say([]string{"a", "b"}[i%2], filler)
+		l.appendTexts([]string{"a", "b"}[i%2], filler)
 	}
 	wantTexts(e, l.retained("#"), "kept")
 }
@@ -122,7 +122,7 @@ func pagedRetained(e *env) {
 	for i := 1; i <= n; i++ {
 		l.add(retain(fmt.Sprint("group/", (i*37)%n), fmt.Sprint(i)))
 	}
-	l.say("group/0", "later")
+	l.appendTexts("group/0", "later")
 	end := l.newest()
 	var got []string
 	q := store.Query{Select: filters("#"), Retained: true, Through: n}

@@ -30,7 +30,7 @@ type stress struct {
 	*log
 	e    *env
 	size int
-	over chan struct{} // closed when the last message is sent
+	done chan struct{} // closed when the last message is sent
 
 	mu   sync.Mutex // guards the fields below
 	sent map[store.Seq]*store.Message
@@ -40,7 +40,7 @@ func atOnce(o Options, size int, closes bool) func(e *env) {
 	return func(e *env) {
 		s := &stress{
 			log: e.start(o), e: e, size: size,
-			over: make(chan struct{}), sent: map[store.Seq]*store.Message{},
+			done: make(chan struct{}), sent: map[store.Seq]*store.Message{},
 		}
 		var others sync.WaitGroup
 		var readers []*listener
@@ -49,9 +49,9 @@ func atOnce(o Options, size int, closes bool) func(e *env) {
 			readers = append(readers, r)
 			others.Go(func() { s.listen(r) })
 		}
-		others.Go(func() { s.disturb(s.setPolicies) })
-		others.Go(func() { s.disturb(s.purges) })
-		others.Go(func() { s.disturb(s.looks) })
+		others.Go(func() { s.repeat(s.setPolicies) })
+		others.Go(func() { s.repeat(s.purge) })
+		others.Go(func() { s.repeat(s.callReaders) })
 		var sends atomic.Int64
 		writers(4, 400, func(w, _ int) {
 			s.send(w, int(sends.Add(1)))
@@ -61,7 +61,7 @@ func atOnce(o Options, size int, closes bool) func(e *env) {
 				}
 			}
 		})
-		close(s.over)
+		close(s.done)
 		others.Wait()
 		for _, r := range readers {
 			s.account(r)
@@ -69,8 +69,8 @@ func atOnce(o Options, size int, closes bool) func(e *env) {
 	}
 }
 
-// fine reports whether err is nil or store.ErrClosed, and fails on any other error.
-func (s *stress) fine(err error) bool {
+// check reports whether err is nil. It fails the test on any error but store.ErrClosed.
+func (s *stress) check(err error) bool {
 	if err != nil && !errors.Is(err, store.ErrClosed) {
 		s.e.Error(err)
 	}
@@ -86,7 +86,7 @@ func (s *stress) send(w, n int) {
 		list[i].Retain = r.IntN(10) == 0
 	}
 	id, err := s.Append(context.Background(), entries(list...))
-	if !s.fine(err) {
+	if !s.check(err) {
 		return
 	}
 	s.mu.Lock()
@@ -96,8 +96,8 @@ func (s *stress) send(w, n int) {
 	}
 }
 
-// disturb calls change after appends, until the last.
-func (s *stress) disturb(change func(r *rand.Rand)) {
+// repeat calls change after appends, until the last.
+func (s *stress) repeat(change func(r *rand.Rand)) {
 	r := rand.New(rand.NewPCG(1, 2))
 	wake := make(chan struct{}, 1)
 	defer s.Watch(wake)()
@@ -105,7 +105,7 @@ func (s *stress) disturb(change func(r *rand.Rand)) {
 		select {
 		case <-wake:
 			change(r)
-		case <-s.over:
+		case <-s.done:
 			return
 		}
 	}
@@ -113,19 +113,19 @@ func (s *stress) disturb(change func(r *rand.Rand)) {
 
 func (s *stress) setPolicies(r *rand.Rand) {
 	f := filters([]string{"a", "a/#", "+", "$e", "a/b/c"}[r.IntN(5)])[0]
-	s.fine(s.SetPolicy(f, []store.Policy{
+	s.check(s.SetPolicy(f, []store.Policy{
 		{}, {MaxMessages: 1}, {MaxMessages: 30}, {MaxBytes: 2000}, {MaxAge: 5 * time.Millisecond},
 		{Compress: store.Yes}, {MaxMessages: store.Unbounded, MaxAge: time.Hour},
 	}[r.IntN(7)]))
 }
 
-func (s *stress) purges(r *rand.Rand) {
+func (s *stress) purge(r *rand.Rand) {
 	if r.IntN(10) == 0 {
-		s.fine(s.Purge(stressGroups[r.IntN(len(stressGroups))]))
+		s.check(s.Purge(stressGroups[r.IntN(len(stressGroups))]))
 	}
 }
 
-func (s *stress) looks(r *rand.Rand) {
+func (s *stress) callReaders(r *rand.Rand) {
 	if oldest, newest := s.Bounds(); oldest.Seq > newest.Seq {
 		s.e.Errorf("the log goes from %v to %v", oldest, newest)
 	}
@@ -134,7 +134,7 @@ func (s *stress) looks(r *rand.Rand) {
 	s.Find(filters("a #"), store.Start{Last: r.IntN(20)})
 	s.Find(filters("a"), store.Start{Since: time.Now().Add(-time.Millisecond)})
 	b := &store.Batch{}
-	s.fine(s.Read(store.Query{Select: filters("#"), Retained: true}, b))
+	s.check(s.Read(store.Query{Select: filters("#"), Retained: true}, b))
 }
 
 // listener reads from its position at each wake-up, and records the result.
@@ -160,11 +160,11 @@ func (s *stress) listen(r *listener) {
 	for reported, over := uint64(0), false; !over; {
 		select {
 		case <-wake:
-		case <-s.over:
+		case <-s.done:
 			over = true
 		}
 		for end := s.newest(); r.pos < end; end = s.newest() {
-			if !s.fine(s.Read(store.Query{Select: r.set, After: r.pos, Reported: reported, Live: r.live}, b)) {
+			if !s.check(s.Read(store.Query{Select: r.set, After: r.pos, Reported: reported, Live: r.live}, b)) {
 				return
 			}
 			if len(b.Gaps) > 0 {
@@ -202,7 +202,7 @@ func (s *stress) account(r *listener) {
 	for seq, m := range s.sent {
 		switch text, ok := r.got[seq]; {
 		case !r.set.Match(m.Group) || seq > r.pos:
-		case !ok && !r.heard(seq, m.Group):
+		case !ok && !r.hasGapFor(seq, m.Group):
 			s.e.Errorf("%v, live %v: %d of %s is missing without a gap", r.set, r.live, seq, m.Group)
 		case !ok:
 			missed++
@@ -224,8 +224,8 @@ func (s *stress) account(r *listener) {
 		r.set, r.live, len(r.got), r.pos, missed, len(r.reported))
 }
 
-// heard reports whether the listener got a gap that covers a message.
-func (r *listener) heard(seq store.Seq, name string) bool {
+// hasGapFor reports whether the listener got a gap that covers a message.
+func (r *listener) hasGapFor(seq store.Seq, name string) bool {
 	for _, g := range r.reported {
 		if g.after < seq && seq <= g.Evicted && filters(g.Filter).Match(name) {
 			return true
