@@ -46,7 +46,7 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request, n need, do call
 	}
 	if secret := r.Header[sessionHeader]; len(secret) == 1 { // every request is a sign of life
 		uid := session.UID(secret[0])
-		if err := a.heard(uid, g); err != nil {
+		if err := a.signOfLife(uid, g); err != nil {
 			return err
 		}
 		g = g.For(uid)
@@ -54,10 +54,10 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request, n need, do call
 	return do(w, r, g)
 }
 
-// heard records a sign of life of a session, if there is one. It returns an error if it belongs to another
+// signOfLife records a sign of life of a session, if there is one. It returns an error if it belongs to another
 // subject.
-func (a *api) heard(uid string, g *access.Grant) error {
-	err := a.hub.Heard(uid, g)
+func (a *api) signOfLife(uid string, g *access.Grant) error {
+	err := a.hub.SignOfLife(uid, g)
 	switch {
 	case errors.Is(err, session.ErrUnknown):
 		return nil

@@ -161,14 +161,14 @@ func (a *api) readObject(w http.ResponseWriter, r *http.Request, s shape, to any
 		return err
 	}
 	defer body.free()
-	return hub.DecodeObject(body.Bytes(), s.looks, to)
+	return hub.DecodeObject(body.Bytes(), s.example, to)
 }
 
 // shape describes a JSON object that a call expects.
 type shape struct {
-	name  string // "a policy"
-	most  int    // bytes
-	looks string // its members, for error messages
+	name    string // "a policy"
+	most    int    // bytes
+	example string // its members, for error messages
 }
 
 // Header values of every answer, allocated once.

@@ -207,8 +207,8 @@ func TestBeforePublishRunsForEachMessageOfABatch(t *testing.T) {
 
 func TestOnMessageGetsBatchesInOrderForEachGroup(t *testing.T) {
 	s := serve(t)
-	heard := make(chan watchbox.Message, 1000)
-	s.hub.OnMessage(func(m watchbox.Message) { heard <- m })
+	received := make(chan watchbox.Message, 1000)
+	s.hub.OnMessage(func(m watchbox.Message) { received <- m })
 	const rounds = 50
 	for i := range rounds {
 		s.batch(fmt.Sprintf(`{"group":"a","msg":%d}`, 2*i), fmt.Sprintf(`{"group":"b","msg":%d}`, 2*i), fmt.Sprintf(`{"group":"a","msg":%d}`, 2*i+1))
@@ -216,10 +216,10 @@ func TestOnMessageGetsBatchesInOrderForEachGroup(t *testing.T) {
 	}
 	next := map[string]int{}
 	for range 4 * rounds {
-		m := <-heard
+		m := <-received
 		var n int
 		if err := m.Decode(&n); err != nil || n != next[m.Group] || m.ID == "" {
-			t.Fatalf("group %s: heard %s, want %d", m.Group, m.Data, next[m.Group])
+			t.Fatalf("group %s: received %s, want %d", m.Group, m.Data, next[m.Group])
 		}
 		next[m.Group]++
 	}

@@ -63,7 +63,7 @@ var known = []struct {
 	{session.ErrTooManySessions, http.StatusServiceUnavailable, "too-many-sessions", true},
 	{hub.ErrMismatch, http.StatusUnprocessableEntity, "idempotency-mismatch", false},
 	{hub.ErrForbidden, http.StatusForbidden, "filter-forbidden", false},
-	{hub.ErrNobody, http.StatusNotFound, "nobody-listens", false},
+	{hub.ErrNobodyListens, http.StatusNotFound, "nobody-listens", false},
 	{hub.ErrBusy, http.StatusServiceUnavailable, "program-busy", true},
 	{hub.ErrProgram, http.StatusInternalServerError, "program-failed", false},
 	{session.ErrUnknown, http.StatusNotFound, "session-unknown", false},

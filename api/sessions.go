@@ -46,7 +46,7 @@ func (a *api) ownSession(r *http.Request, g *access.Grant) (string, error) {
 		return "", &problem{status: http.StatusForbidden, code: "session-mismatch", parameter: sessionHeader,
 			detail: "this is the secret of another session"}
 	}
-	if err := a.heard(uid, g); err != nil { // authorized reads the secret only from the header
+	if err := a.signOfLife(uid, g); err != nil { // authorized reads the secret only from the header
 		return "", err
 	}
 	return uid, nil
@@ -148,7 +148,7 @@ func (a *api) endSession(w http.ResponseWriter, r *http.Request, g *access.Grant
 	}
 	why := session.Kicked
 	if secret != "" && session.UID(secret) == uid {
-		why, err = session.Ended, a.heard(uid, g)
+		why, err = session.Ended, a.signOfLife(uid, g)
 	} else {
 		err = g.CheckAdmin()
 	}
@@ -180,7 +180,7 @@ func (a *api) sendToSession(w http.ResponseWriter, r *http.Request, g *access.Gr
 // sendToServer passes a message to the embedding program.
 func (a *api) sendToServer(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	return a.accept(w, r, g, []string{"event"}, bodyKind, func(p *hub.Publication) error {
-		receipt, err := a.hub.Tell(r.Context(), p)
+		receipt, err := a.hub.SendToServer(r.Context(), p)
 		if err != nil {
 			return err
 		}
@@ -196,7 +196,7 @@ func (a *api) heartbeat(w http.ResponseWriter, r *http.Request, g *access.Grant)
 	if err != nil {
 		return err
 	}
-	if err := a.hub.Heard(uid, g); err != nil {
+	if err := a.hub.SignOfLife(uid, g); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -205,12 +205,12 @@ func (a *api) heartbeat(w http.ResponseWriter, r *http.Request, g *access.Grant)
 
 // joinGroup adds a filter to the session's newest stream.
 func (a *api) joinGroup(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
-	return a.change(w, r, g, func(uid string, f group.Filter) error { return a.hub.JoinLive(g, uid, f) })
+	return a.change(w, r, g, func(uid string, f group.Filter) error { return a.hub.JoinGroup(g, uid, f) })
 }
 
 // leaveGroup removes a filter from the session's streams.
 func (a *api) leaveGroup(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
-	return a.change(w, r, g, a.hub.LeaveLive)
+	return a.change(w, r, g, a.hub.LeaveGroup)
 }
 
 func (a *api) change(w http.ResponseWriter, r *http.Request, g *access.Grant, change func(uid string, f group.Filter) error) error {

@@ -202,13 +202,13 @@ func TestInvalidWillIsRefused(t *testing.T) {
 
 func TestMessageToTheProgramIsNotStored(t *testing.T) {
 	s := serve(t, watchbox.WithMaxMessageSize(1000))
-	heard := make(chan watchbox.Message, 10)
-	s.hub.OnMessage(func(m watchbox.Message) { heard <- m })
+	received := make(chan watchbox.Message, 10)
+	s.hub.OnMessage(func(m watchbox.Message) { received <- m })
 	st := s.listen("/v1/groups/%23")
 	for range 2 {
 		s.wants(202, "", "POST /v1/server?event=ask", "hello", append(st.proof(), "Idempotency-Key", "k")...)
 	}
-	m := <-heard
+	m := <-received
 	if m.Group != "" || m.ID != "" || m.Event != "ask" || m.UID != st.uid || m.Text() != "hello" {
 		t.Errorf("%+v", m)
 	}
@@ -218,8 +218,8 @@ func TestMessageToTheProgramIsNotStored(t *testing.T) {
 	if _, _, data := parseBlock(st.block()); !strings.HasSuffix(data, `"msg":{"answer":42}}`) {
 		t.Errorf("%s", data)
 	}
-	if len(heard) > 0 {
-		t.Errorf("it is delivered again: %+v", <-heard)
+	if len(received) > 0 {
+		t.Errorf("it is delivered again: %+v", <-received)
 	}
 	if h := s.history("%23"); len(h.Messages) > 0 {
 		t.Errorf("it was appended: %v", h.Messages)

@@ -45,8 +45,8 @@ func revocationNote(v access.Revocation) store.Note {
 	return store.Note{Key: key, Value: value}
 }
 
-// recallRevocation puts a revocation in force that an earlier process stored.
-func (h *Hub) recallRevocation(n store.Note) error {
+// restoreRevocation puts a revocation in force that an earlier process stored.
+func (h *Hub) restoreRevocation(n store.Note) error {
 	var v access.Revocation
 	if err := json.Unmarshal(n.Value, &v); err != nil || !strings.HasPrefix(n.Key, revocationNotes) {
 		return errRevocationNote

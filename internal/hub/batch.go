@@ -21,7 +21,7 @@ func (p *Publication) draft(k Kind, data []byte) Draft {
 // encodeBatch adds the messages of a batch: the drafts that the embedding program passed, or the lines of a body.
 func (e *encoder) encodeBatch(p *Publication) error {
 	if !p.Program {
-		return e.encodeLines(p, "such as "+batchLooks, func(line []byte) (Draft, error) {
+		return e.encodeLines(p, "such as "+batchExample, func(line []byte) (Draft, error) {
 			d, err := parseLine(p.UID, line)
 			d.Subject = p.Grant.Subject
 			return d, err
@@ -52,12 +52,12 @@ type MessageObject struct {
 	Retain   bool            `json:"retain"`
 }
 
-const batchLooks = `{"group":"foo","msg":…}, with event, ttl, retain and encoding if you need them`
+const batchExample = `{"group":"foo","msg":…}, with event, ttl, retain and encoding if you need them`
 
 // parseLine parses a line of a batch. The message's sender is the session uid.
 func parseLine(uid string, line []byte) (Draft, error) {
 	var in MessageObject
-	if err := DecodeObject(line, "a line is an object such as "+batchLooks, &in); err != nil {
+	if err := DecodeObject(line, "a line is an object such as "+batchExample, &in); err != nil {
 		return Draft{}, err
 	}
 	return in.Draft(uid)
@@ -132,20 +132,20 @@ func decodeBytes(encoding string, msg []byte) ([]byte, error) {
 // DecodeObject decodes a JSON object into a struct, whose members are named in lower case. A member
 // without a field in the struct is an error, and so is one that appears twice. The error is a *BodyError
 // or an *ObjectError, and ends with looks, which shows a valid object.
-func DecodeObject(b []byte, looks string, to any) error {
+func DecodeObject(b []byte, example string, to any) error {
 	if !json.Valid(b) || !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
-		return &BodyError{"not a JSON object; " + looks}
+		return &BodyError{"not a JSON object; " + example}
 	}
 	if !utf8.Valid(b) { // encoding/json would replace bytes, and so change the name of a group
-		return &BodyError{"not valid JSON: it is not UTF-8; " + looks}
+		return &BodyError{"not valid JSON: it is not UTF-8; " + example}
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
-		return &ObjectError{err, looks}
+		return &ObjectError{err, example}
 	}
 	if err := checkNames(b); err != nil {
-		return &ObjectError{err, looks}
+		return &ObjectError{err, example}
 	}
 	return nil
 }
@@ -179,13 +179,13 @@ func checkNames(b []byte) error {
 
 // ObjectError reports an unknown or repeated member of a JSON object, or a member of the wrong type.
 type ObjectError struct {
-	err   error
-	looks string
+	err     error
+	example string
 }
 
 func (e *ObjectError) Error() string {
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](e.err); ok {
-		return fmt.Sprintf("%s cannot be a %s; %s", t.Field, t.Value, e.looks)
+		return fmt.Sprintf("%s cannot be a %s; %s", t.Field, t.Value, e.example)
 	}
-	return strings.TrimPrefix(e.err.Error(), "json: ") + "; " + e.looks
+	return strings.TrimPrefix(e.err.Error(), "json: ") + "; " + e.example
 }

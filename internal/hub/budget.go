@@ -17,8 +17,8 @@ const (
 	SmallBytes = 64 << 10 // the largest request that counts as small
 )
 
-// budgetPatience is how long a request waits for memory that other requests hold.
-const budgetPatience = 10 * time.Second
+// budgetTimeout is how long a request waits for memory that other requests hold.
+const budgetTimeout = 10 * time.Second
 
 // ErrOverloaded reports that the requests in progress left no memory for another one.
 var ErrOverloaded = errors.New("the requests in progress have reached their common memory limit (--max-request-memory): retry later")
@@ -106,7 +106,7 @@ func (l *lane) take(ctx context.Context, n int64) error {
 	w := &waiter{n, make(chan struct{})}
 	l.waiting = append(l.waiting, w)
 	l.mu.Unlock()
-	timeout := time.NewTimer(budgetPatience)
+	timeout := time.NewTimer(budgetTimeout)
 	defer timeout.Stop()
 	select {
 	case <-w.admitted:

@@ -20,9 +20,9 @@ type fullness struct {
 	last time.Time // when the store last refused a message
 }
 
-// fullQuiet is how long the store must refuse nothing before it counts as no longer full. A disk that
+// fullLogInterval is how long the store must refuse nothing before it counts as no longer full. A disk that
 // is nearly full accepts some messages and refuses others.
-const fullQuiet = 10 * time.Second
+const fullLogInterval = 10 * time.Second
 
 // appended records the result of an append.
 func (f *fullness) appended(err error) {
@@ -38,7 +38,7 @@ func (f *fullness) appended(err error) {
 		if !f.full.Swap(true) {
 			f.logger.Error("the store is full: messages are refused", "reason", err)
 		}
-	case time.Since(f.last) >= fullQuiet && f.full.Swap(false):
+	case time.Since(f.last) >= fullLogInterval && f.full.Swap(false):
 		f.logger.Info("the store accepts messages again")
 	}
 }

@@ -24,13 +24,13 @@ func TestAFullStoreIsLoggedOnceAndItsRecoveryOnce(t *testing.T) {
 				f.appended(full)
 				f.appended(errors.New("something else"))
 				f.appended(nil) // a small message that still fits
-				time.Sleep(fullQuiet / 2)
+				time.Sleep(fullLogInterval / 2)
 			}
 			if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "the disk is full") {
 				t.Errorf("the log of a full store is\n%s", text)
 			}
 			log.Reset()
-			time.Sleep(fullQuiet)
+			time.Sleep(fullLogInterval)
 			for range 1000 {
 				f.appended(nil)
 			}

@@ -130,7 +130,7 @@ func New(log store.Store, o Options) (*Hub, error) {
 			return nil, errors.Join(err, h.Close())
 		}
 	}
-	if err := h.recall(); err != nil {
+	if err := h.restore(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	if o.Access != nil {

@@ -35,7 +35,7 @@ type answer struct {
 	first       store.ID
 	time        int64  // Unix time in milliseconds
 	count       uint32 // number of messages
-	moved       string // the group that a hook chose instead of the request's; "" if none did
+	movedTo     string // the group that a hook chose instead of the request's; "" if none did
 }
 
 // claim belongs to the first request with a key, while it runs. Later requests with the key wait for it.
@@ -148,8 +148,8 @@ func (k *keys) put(slot int, a answer) {
 	k.slots[a.key] = slot
 }
 
-// recall restores the answers that an earlier process stored, by slot.
-func (k *keys) recall(stored map[int]answer) {
+// restore restores the answers that an earlier process stored, by slot.
+func (k *keys) restore(stored map[int]answer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	newest := store.Seq(0)
@@ -181,7 +181,7 @@ func (k *keys) size() int {
 func (c *claim) answer(p *Publication, r *Receipt) answer {
 	a := answer{key: c.key, fingerprint: c.fingerprint, first: r.First, time: r.Time.UnixMilli(), count: uint32(r.Count)}
 	if r.Group != p.Group && p.Kind != Batch {
-		a.moved = r.Group
+		a.movedTo = r.Group
 	}
 	return a
 }
@@ -195,8 +195,8 @@ func (a *answer) replay(p *Publication, fingerprint digest) (Receipt, error) {
 	if a.count > 0 {
 		r.ID.Seq += store.Seq(a.count) - 1
 	}
-	if a.moved != "" {
-		r.Group = a.moved
+	if a.movedTo != "" {
+		r.Group = a.movedTo
 	}
 	return r, nil
 }

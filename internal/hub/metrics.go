@@ -85,7 +85,7 @@ func (t *ticker) run(h *Hub, stop chan struct{}) {
 			return
 		}
 		m := store.Message{Group: statsGroup, Msg: h.statsJSON()}
-		h.lostOwn(m, h.appendOwn(m))
+		h.logLost(m, h.appendOwn(m))
 	}
 }
 

@@ -32,7 +32,7 @@ func (a *answer) note(slot int) store.Note {
 	b := append(append(make([]byte, 0, 64), a.key[:]...), a.fingerprint[:]...)
 	b = binary.AppendUvarint(b, uint64(a.time))
 	b = binary.AppendUvarint(b, uint64(a.count))
-	return store.Note{Key: answerNotes + strconv.Itoa(slot), Value: append(b, a.moved...)}
+	return store.Note{Key: answerNotes + strconv.Itoa(slot), Value: append(b, a.movedTo...)}
 }
 
 var errAnswerNote = errors.New("the stored note of an idempotency key is corrupt")
@@ -53,7 +53,7 @@ func readAnswer(n store.Note, epoch string) (slot int, a answer, err error) {
 	if more <= 0 {
 		return 0, a, errAnswerNote
 	}
-	a.time, a.count, a.moved = int64(at), uint32(count), string(b[size+more:])
+	a.time, a.count, a.movedTo = int64(at), uint32(count), string(b[size+more:])
 	a.first = store.ID{Epoch: epoch, Seq: n.Seq}
 	return slot, a, nil
 }
@@ -124,16 +124,16 @@ func (h *Hub) forgetWill(uid string) {
 	})
 }
 
-// recall restores what an earlier process noted in the store: the answers to requests with a key, and
+// restore restores what an earlier process noted in the store: the answers to requests with a key, and
 // the sessions that had filters, a will or messages. The sessions have the session timeout to return.
-func (h *Hub) recall() error {
+func (h *Hub) restore() error {
 	if h.notes == nil {
 		return nil
 	}
 	_, newest := h.log.Bounds()
 	wills := map[string]*session.Will{}
 	filters := map[string][]group.Filter{} // by uid
-	know := func(uid string) {             // a session may be known though it had no filters
+	remember := func(uid string) {         // a session may be known though it had no filters
 		if _, ok := filters[uid]; !ok {
 			filters[uid] = nil
 		}
@@ -146,7 +146,7 @@ func (h *Hub) recall() error {
 		case willNotes:
 			w := &session.Will{}
 			wills[rest] = w
-			know(rest)
+			remember(rest)
 			err := json.Unmarshal(n.Value, w)
 			subjects[rest] = &w.Subject
 			return err
@@ -157,7 +157,7 @@ func (h *Hub) recall() error {
 			subjects[uid] = &subject
 			return err
 		case revocationNotes:
-			return h.recallRevocation(n)
+			return h.restoreRevocation(n)
 		case answerNotes:
 			slot, a, err := readAnswer(n, newest.Epoch)
 			answers[slot] = a
@@ -168,13 +168,13 @@ func (h *Hub) recall() error {
 	if err != nil {
 		return fmt.Errorf("reading the notes of the store: %w", err)
 	}
-	h.keys.recall(answers)
+	h.keys.restore(answers)
 	for g := range store.EachGroup(h.log, delivery.SessionPrefix) {
-		know(strings.TrimPrefix(g.Group, delivery.SessionPrefix))
+		remember(strings.TrimPrefix(g.Group, delivery.SessionPrefix))
 	}
 	for uid, list := range filters {
 		h.wills.Add(willSize(wills[uid]))
-		h.sessions.Recall(uid, subjects[uid], list, wills[uid])
+		h.sessions.Restore(uid, subjects[uid], list, wills[uid])
 	}
 	return nil
 }

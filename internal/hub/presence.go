@@ -10,8 +10,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// presenceWords maps the kinds of session events to the names that presence messages use.
-var presenceWords = map[session.Kind]string{
+// presenceEvents maps the kinds of session events to the names that presence messages use.
+var presenceEvents = map[session.Kind]string{
 	session.Join: "join", session.Leave: "leave", session.Lost: "lost", session.Back: "back", session.Gone: "gone",
 }
 
@@ -39,12 +39,12 @@ func (h *Hub) announce(events []session.Event) {
 		return
 	}
 	for i := range list { // one by one: the store may refuse only some, for too many groups
-		h.lostOwn(list[i].message, h.appendAll(list[i:i+1]))
+		h.logLost(list[i].message, h.appendAll(list[i:i+1]))
 	}
 }
 
 func announcementOf(e session.Event) announcement {
-	msg := store.AppendQuote([]byte(`{"event":`), presenceWords[e.Kind])
+	msg := store.AppendQuote([]byte(`{"event":`), presenceEvents[e.Kind])
 	msg = store.AppendQuote(append(msg, `,"uid":`...), e.UID)
 	if e.Reason != "" {
 		msg = store.AppendQuote(append(msg, `,"reason":`...), string(e.Reason))

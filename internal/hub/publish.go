@@ -70,19 +70,19 @@ func (h *Hub) PublishBatch(ctx context.Context, p *Publication) (Receipt, error)
 	return r, err
 }
 
-// bracket calls do between steps of its own. It returns do's error or its own.
-type bracket func(do func() error) error
+// wrapper calls do between steps of its own. It returns do's error or its own.
+type wrapper func(do func() error) error
 
 // publish appends a publication, or returns the answer of an earlier request with the same key. The
-// append runs within the bracket, unless that is nil.
-func (h *Hub) publish(ctx context.Context, p *Publication, within bracket) (Receipt, error) {
+// wrapper runs the append, unless it is nil.
+func (h *Hub) publish(ctx context.Context, p *Publication, wrap wrapper) (Receipt, error) {
 	if p.Key == "" {
-		return h.encodeAndAppend(ctx, p, nil, within) // the same as keys.once, without a closure
+		return h.encodeAndAppend(ctx, p, nil, wrap) // the same as keys.once, without a closure
 	}
-	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) { return h.encodeAndAppend(ctx, p, c, within) })
+	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) { return h.encodeAndAppend(ctx, p, c, wrap) })
 }
 
-func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, within bracket) (r Receipt, err error) {
+func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wrap wrapper) (r Receipt, err error) {
 	held, err := h.takeEncoding(ctx, p)
 	if err != nil {
 		return Receipt{}, err
@@ -98,10 +98,10 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wit
 		return Receipt{}, err
 	}
 	notes := h.answerNotes(p, c, e)
-	if within == nil {
+	if wrap == nil {
 		r, err = h.append(ctx, e, notes)
 	} else {
-		r, err = h.appendWithin(ctx, e, notes, within)
+		r, err = h.appendWrapped(ctx, e, notes, wrap)
 	}
 	if err != nil {
 		return Receipt{}, err
@@ -127,9 +127,9 @@ func (h *Hub) passMessages(list []Message) {
 	}
 }
 
-// appendWithin is append within a bracket.
-func (h *Hub) appendWithin(ctx context.Context, e *encoder, notes []store.Note, within bracket) (r Receipt, err error) {
-	err = within(func() (err error) {
+// appendWrapped is append, called by a wrapper.
+func (h *Hub) appendWrapped(ctx context.Context, e *encoder, notes []store.Note, wrap wrapper) (r Receipt, err error) {
+	err = wrap(func() (err error) {
 		r, err = h.append(ctx, e, notes)
 		return err
 	})

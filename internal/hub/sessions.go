@@ -35,9 +35,9 @@ var systemPolicies = map[string]store.Policy{
 
 // Errors of calls about sessions.
 var (
-	ErrForbidden = errors.New("only the session itself can receive messages that were sent to it")
-	ErrNobody    = errors.New("no program embeds this hub, or the program did not ask for messages")
-	ErrBusy      = errors.New("the embedding program is too slow to accept the message: retry later")
+	ErrForbidden     = errors.New("only the session itself can receive messages that were sent to it")
+	ErrNobodyListens = errors.New("no program embeds this hub, or the program did not ask for messages")
+	ErrBusy          = errors.New("the embedding program is too slow to accept the message: retry later")
 )
 
 // direct reports whether a group holds the messages to one session.
@@ -68,7 +68,7 @@ func readable(f group.Filter) error {
 func (h *Hub) onSession(list []session.Event) {
 	var presence []session.Event
 	for _, e := range list {
-		if _, ok := presenceWords[e.Kind]; ok {
+		if _, ok := presenceEvents[e.Kind]; ok {
 			presence = append(presence, e)
 		} else if len(presence) > 0 {
 			h.announce(presence)
@@ -97,7 +97,7 @@ func (h *Hub) onEvent(e session.Event) {
 }
 
 // forget purges the messages that were sent to a session that is gone. It does not retry, because a new
-// session with the uid may begin. If it fails, the next start recalls the session, lets it end, and
+// session with the uid may begin. If it fails, the next start restores the session, lets it end, and
 // purges again.
 func (h *Hub) forget(uid string) {
 	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
@@ -113,7 +113,7 @@ func (h *Hub) notifyObserver(e session.Event) {
 
 const (
 	presenceParts = 8           // makeRoom purges the stalest 1/presenceParts of the presence groups
-	noRoomFor     = time.Second // how long makeRoom does nothing after it found no presence group
+	noRoomPause   = time.Second // how long makeRoom does nothing after it found no presence group
 )
 
 // makeRoom purges the stalest presence groups: those whose newest message is the oldest. It reports
@@ -130,7 +130,7 @@ func (h *Hub) makeRoom() bool {
 		}
 	}
 	if len(list) == 0 {
-		h.noRoomUntil.Store(time.Now().Add(noRoomFor).UnixNano())
+		h.noRoomUntil.Store(time.Now().Add(noRoomPause).UnixNano())
 	}
 	return len(list) > 0
 }
@@ -156,7 +156,7 @@ func (h *Hub) sendWill(e session.Event) {
 			}
 			return send(store.Note{Key: note})
 		},
-		failed: func(err error) { h.lostOwn(m, err) },
+		failed: func(err error) { h.logLost(m, err) },
 		done:   func() { h.wills.Add(-willSize(w)) },
 	})
 }
@@ -176,9 +176,9 @@ func (h *Hub) appendEntries(entries []store.Entry, notes []store.Note) error {
 	return err
 }
 
-// lostOwn logs that appending a message of the server's own failed. It does not log a full store, which
+// logLost logs that appending a message of the server's own failed. It does not log a full store, which
 // fullness logs.
-func (h *Hub) lostOwn(m store.Message, err error) {
+func (h *Hub) logLost(m store.Message, err error) {
 	if err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
 		h.opts.Logger.Error("appending a message of the server's own failed", "group", m.Group, "error", err)
 	}
@@ -198,8 +198,8 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 	})
 }
 
-// Tell passes a message to the embedding program only. The receipt sets only Replayed.
-func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
+// SendToServer passes a message to the embedding program only. The receipt sets only Replayed.
+func (h *Hub) SendToServer(ctx context.Context, p *Publication) (Receipt, error) {
 	if h.closing.Load() {
 		return Receipt{}, ErrClosed
 	}
@@ -207,13 +207,13 @@ func (h *Hub) Tell(ctx context.Context, p *Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	if o := h.opts.Observer; o == nil || !o.Listens() {
-		return Receipt{}, ErrNobody
+		return Receipt{}, ErrNobodyListens
 	}
-	return h.keys.once(ctx, p, func(*claim) (Receipt, error) { return Receipt{}, h.encodeAndTell(ctx, p) })
+	return h.keys.once(ctx, p, func(*claim) (Receipt, error) { return Receipt{}, h.encodeAndPass(ctx, p) })
 }
 
-// encodeAndTell passes the messages of a publication to the embedding program.
-func (h *Hub) encodeAndTell(ctx context.Context, p *Publication) error {
+// encodeAndPass passes the messages of a publication to the embedding program.
+func (h *Hub) encodeAndPass(ctx context.Context, p *Publication) error {
 	held, err := h.takeEncoding(ctx, p)
 	if err != nil {
 		return err
@@ -234,13 +234,15 @@ func (h *Hub) encodeAndTell(ctx context.Context, p *Publication) error {
 	return nil
 }
 
-// Heard records a sign of life of a session. It returns session.ErrUnknown if there is none, and
+// SignOfLife records a sign of life of a session. It returns session.ErrUnknown if there is none, and
 // session.ErrOfAnother if it belongs to another subject.
-func (h *Hub) Heard(uid string, g *access.Grant) error { return h.sessions.Heard(uid, g.Subject) }
+func (h *Hub) SignOfLife(uid string, g *access.Grant) error {
+	return h.sessions.SignOfLife(uid, g.Subject)
+}
 
-// JoinLive adds a filter to the session's newest stream, which stays open. Both the caller's grant and the
+// JoinGroup adds a filter to the session's newest stream, which stays open. Both the caller's grant and the
 // stream's must cover it.
-func (h *Hub) JoinLive(g *access.Grant, uid string, f group.Filter) error {
+func (h *Hub) JoinGroup(g *access.Grant, uid string, f group.Filter) error {
 	if err := checkRead(g.For(uid), f); err != nil {
 		return err
 	}
@@ -253,8 +255,8 @@ func (h *Hub) JoinLive(g *access.Grant, uid string, f group.Filter) error {
 	return nil
 }
 
-// LeaveLive removes a filter from all streams of the session.
-func (h *Hub) LeaveLive(uid string, f group.Filter) error { return h.sessions.Leave(uid, f) }
+// LeaveGroup removes a filter from all streams of the session.
+func (h *Hub) LeaveGroup(uid string, f group.Filter) error { return h.sessions.Leave(uid, f) }
 
 // SetWill sets the session's last will. The message d is published when the session ends without a
 // request of its own or, with a delay, when the session has been lost that long. BeforePublish runs
@@ -275,16 +277,16 @@ func (h *Hub) SetWill(ctx context.Context, g *access.Grant, uid string, d *Draft
 	case len(m.Msg) > MaxWill:
 		return &SizeError{"a will", MaxWill}
 	}
-	return h.keepWill(uid, &session.Will{
+	return h.storeWill(uid, &session.Will{
 		Group: m.Group, Subject: g.Subject, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
 		Retain: m.Retain, Clear: m.Clear, TTL: d.TTL, Delay: delay,
 	})
 }
 
 // ClearWill removes the session's last will.
-func (h *Hub) ClearWill(uid string) error { return h.keepWill(uid, nil) }
+func (h *Hub) ClearWill(uid string) error { return h.storeWill(uid, nil) }
 
-func (h *Hub) keepWill(uid string, w *session.Will) error {
+func (h *Hub) storeWill(uid string, w *session.Will) error {
 	return h.sessions.SetWill(uid, w, func(old *session.Will) error {
 		more := willSize(w) - willSize(old)
 		if n := h.wills.Add(more); more > 0 && n > maxWills {

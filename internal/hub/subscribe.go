@@ -144,7 +144,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	if err != nil {
 		return err
 	}
-	closed = h.uncounted(s, h.closed(s, uid))
+	closed = h.clientLeft(s, h.closed(s, uid))
 	if reached, ok := attachment.Missed(); ok && (s.From.Resume == "" || start.Unknown != "") {
 		stream.DeliverMissed(store.Seq(reached))
 	}
@@ -176,8 +176,8 @@ func (h *Hub) closed(s *Subscription, uid string) func(delivery.Reason) {
 	}
 }
 
-// uncounted adds to the end of a stream that it no longer counts for its client.
-func (h *Hub) uncounted(s *Subscription, closed func(delivery.Reason)) func(delivery.Reason) {
+// clientLeft adds to the end of a stream that it no longer counts for its client.
+func (h *Hub) clientLeft(s *Subscription, closed func(delivery.Reason)) func(delivery.Reason) {
 	if h.perClient.limit == 0 {
 		return closed
 	}

@@ -55,7 +55,7 @@ func (s *Session) next() (next moment) {
 
 // silentAt returns the time at which the session counts as silent if it gives no sign of life before.
 func (a *Attachment) silentAt(s *Session) moment {
-	return moment(s.heard.Load()).add(a.heartbeat + a.heartbeat/2)
+	return moment(s.lastSign.Load()).add(a.heartbeat + a.heartbeat/2)
 }
 
 // onTimer ends streams that are silent or whose token expires, sends a will whose delay has passed, and ends memberships and the session
@@ -66,7 +66,7 @@ func (s *Session) onTimer() {
 	if s.gone {
 		return
 	}
-	now := rightNow()
+	now := monotonicNow()
 	s.endSilentStreams(now)
 	s.endExpiredStreams(now)
 	if s.lost != 0 {

@@ -52,7 +52,7 @@ func (r *Registry) Renew(uid string, g *access.Grant) error {
 		if len(s.streams) == 0 {
 			return ErrNoStream
 		}
-		now := rightNow()
+		now := monotonicNow()
 		for _, a := range s.streams {
 			s.renew(a, g, now)
 		}
@@ -71,7 +71,7 @@ func (r *Registry) Recheck(current func(*access.Grant) (*access.Grant, error)) {
 func (s *Session) recheck(current func(*access.Grant) (*access.Grant, error)) {
 	s.mu.Lock()
 	defer s.unlock()
-	now := rightNow()
+	now := monotonicNow()
 	for _, a := range s.streams {
 		g, err := current(a.grant)
 		switch {

@@ -134,7 +134,7 @@ func TestASessionBelongsToItsSubject(t *testing.T) {
 		anna, otto := newGrant(t, "anna", "x", time.Hour), newGrant(t, "otto", "x", time.Hour)
 		w.openWith("u", "x", anna).close(Closed)
 		for what, err := range map[string]error{
-			"admit": w.Admit("u", "otto", parse("x")), "hear": w.Heard("u", "otto"), "renew": w.Renew("u", otto),
+			"admit": w.Admit("u", "otto", parse("x")), "hear": w.SignOfLife("u", "otto"), "renew": w.Renew("u", otto),
 			"attach": func() error { _, err := w.Attach("u", &Opening{Grant: otto, Stream: &stream{}}); return err }(),
 		} {
 			if err != ErrOfAnother {
@@ -152,17 +152,17 @@ func TestASessionBelongsToItsSubject(t *testing.T) {
 
 func TestARecalledSessionWithoutASubjectGetsThatOfItsFirstStream(t *testing.T) {
 	inABubble(t, func(w *world) {
-		w.Recall("u", nil, parse("x"), nil)
-		if err := w.Heard("u", "otto"); err != nil {
+		w.Restore("u", nil, parse("x"), nil)
+		if err := w.SignOfLife("u", "otto"); err != nil {
 			t.Error(err)
 		}
 		w.openWith("u", "x", newGrant(t, "anna", "x", time.Hour))
-		if err := w.Heard("u", "otto"); err != ErrOfAnother {
+		if err := w.SignOfLife("u", "otto"); err != ErrOfAnother {
 			t.Error(err)
 		}
 		subject := "anna"
-		w.Recall("v", &subject, parse("x"), nil)
-		if err := w.Heard("v", "otto"); err != ErrOfAnother {
+		w.Restore("v", &subject, parse("x"), nil)
+		if err := w.SignOfLife("v", "otto"); err != ErrOfAnother {
 			t.Error(err)
 		}
 	})

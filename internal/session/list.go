@@ -71,7 +71,7 @@ func (s *Session) info(wanted func(group.Filter) bool) (i Info, ok bool) {
 func (s *Session) describe(wanted func(group.Filter) bool) Info {
 	i := Info{UID: s.uid, Subject: s.owner(), Client: s.client, Since: time.Unix(0, s.since)}
 	if s.lost != 0 {
-		i.Lost = time.Now().Add(-time.Duration(rightNow() - s.lost))
+		i.Lost = time.Now().Add(-time.Duration(monotonicNow() - s.lost))
 	}
 	for _, m := range s.members {
 		if wanted == nil || wanted(m.filter) {

@@ -27,7 +27,7 @@ type model struct {
 	will      *Will
 	lost      int
 	why       Reason
-	heard     int
+	lastSign  int
 	events    []string
 }
 
@@ -56,7 +56,7 @@ func (m *model) open(filters []string, heartbeat int) {
 	case !m.connected:
 		m.record("reconnect %s", m.why)
 	}
-	m.connected, m.why, m.heard = true, "", m.now
+	m.connected, m.why, m.lastSign = true, "", m.now
 	m.streams = append(m.streams, &modelStream{filters: filters, heartbeat: heartbeat})
 	for _, f := range filters {
 		m.enter(f)
@@ -163,7 +163,7 @@ func (m *model) due() {
 		})
 	}
 	for _, s := range slices.Clone(m.streams) {
-		if s.heartbeat > 0 && m.now >= m.heard+s.heartbeat*3/2 {
+		if s.heartbeat > 0 && m.now >= m.lastSign+s.heartbeat*3/2 {
 			m.close(s, Heartbeat)
 		}
 	}
@@ -197,7 +197,7 @@ func (s step) String() string {
 
 var steps = rapid.Custom(func(t *rapid.T) step {
 	s := step{do: rapid.SampledFrom([]string{
-		"open", "open", "open", "close", "close", "pass", "pass", "pass", "join", "leave", "will", "clear", "end", "kick", "heard",
+		"open", "open", "open", "close", "close", "pass", "pass", "pass", "join", "leave", "will", "clear", "end", "kick", "sign of life",
 	}).Draw(t, "do")}
 	s.n = rapid.IntRange(0, 3).Draw(t, "n")
 	switch s.do {
@@ -297,9 +297,9 @@ func play(w *world, list []step) string {
 		case "kick":
 			_ = w.End("u", Kicked)
 			m.end(Kicked)
-		case "heard":
-			_ = w.Heard("u", "")
-			m.heard = m.now
+		case "sign of life":
+			_ = w.SignOfLife("u", "")
+			m.lastSign = m.now
 		case "pass":
 			time.Sleep(time.Duration(s.n) * tick)
 			m.pass(s.n)

@@ -58,7 +58,7 @@ func (w *world) useStream(uid string, r *rand.Rand) {
 	case 1:
 		_ = w.Leave(uid, f)
 	case 2:
-		_ = w.Heard(uid, "")
+		_ = w.SignOfLife(uid, "")
 	}
 	runtime.Gosched()
 	s.close(Closed)

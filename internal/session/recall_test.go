@@ -64,10 +64,10 @@ func (w *world) must(err error) {
 func TestARecalledSessionHasTheTimeoutToReturn(t *testing.T) {
 	inABubble(t, func(w *world) {
 		delay := timeout / 2
-		w.Recall("stays away", nil, nil, &Will{Group: "g", Msg: []byte("1")})
-		w.Recall("returns", nil, nil, &Will{Group: "g", Msg: []byte("2")})
-		w.Recall("soon", nil, nil, &Will{Group: "g", Msg: []byte("3"), Delay: &delay})
-		w.Recall("none", nil, nil, nil)
+		w.Restore("stays away", nil, nil, &Will{Group: "g", Msg: []byte("1")})
+		w.Restore("returns", nil, nil, &Will{Group: "g", Msg: []byte("2")})
+		w.Restore("soon", nil, nil, &Will{Group: "g", Msg: []byte("3"), Delay: &delay})
+		w.Restore("none", nil, nil, nil)
 		time.Sleep(timeout - time.Second)
 		s := w.open("returns", "x", 0)
 		time.Sleep(2 * time.Second)
@@ -85,9 +85,9 @@ func TestARecalledSessionHasTheTimeoutToReturn(t *testing.T) {
 // and that one that does not return is gone from them.
 func TestARecalledSessionStillHasItsFilters(t *testing.T) {
 	inABubble(t, func(w *world) {
-		w.Recall("stays away", nil, parse("x y"), &Will{Group: "g", Msg: []byte("1")})
-		w.Recall("returns", nil, parse("x"), nil)
-		w.Recall("changes", nil, parse("x y"), nil)
+		w.Restore("stays away", nil, parse("x y"), &Will{Group: "g", Msg: []byte("1")})
+		w.Restore("returns", nil, parse("x"), nil)
+		w.Restore("changes", nil, parse("x y"), nil)
 		time.Sleep(timeout - time.Second)
 		w.open("returns", "x", 0)
 		w.open("changes", "x", 0)

@@ -156,9 +156,9 @@ func (r *Registry) Len() int {
 	return len(r.byUID)
 }
 
-// Heard records a sign of life. It returns ErrUnknown if there is no such session, and ErrOfAnother if it
+// SignOfLife records a sign of life. It returns ErrUnknown if there is no such session, and ErrOfAnother if it
 // belongs to another subject.
-func (r *Registry) Heard(uid, subject string) error {
+func (r *Registry) SignOfLife(uid, subject string) error {
 	s := r.find(uid)
 	switch {
 	case s == nil:
@@ -166,7 +166,7 @@ func (r *Registry) Heard(uid, subject string) error {
 	case !s.belongsTo(subject):
 		return ErrOfAnother
 	}
-	s.heard.Store(int64(rightNow()))
+	s.lastSign.Store(int64(monotonicNow()))
 	return nil
 }
 
@@ -202,18 +202,18 @@ func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) erro
 			return err
 		}
 		s.will = w
-		s.schedule(rightNow())
+		s.schedule(monotonicNow())
 		return nil
 	})
 }
 
-// Recall adds a lost session that an earlier process of the server stored, with its subject, which is nil
+// Restore adds a lost session that an earlier process of the server stored, with its subject, which is nil
 // if it was not stored, its filters and its will, which may be nil. It must be called before any stream is attached.
-func (r *Registry) Recall(uid string, subject *string, filters []group.Filter, w *Will) {
+func (r *Registry) Restore(uid string, subject *string, filters []group.Filter, w *Will) {
 	s := r.session(uid, subject, Client{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begun, s.will, s.why, s.lost = true, w, Closed, rightNow()
+	s.begun, s.will, s.why, s.lost = true, w, Closed, monotonicNow()
 	for _, f := range filters {
 		s.members = append(s.members, member{filter: f, lost: s.lost, why: s.why})
 	}

@@ -17,7 +17,7 @@ type Session struct {
 	subject  atomic.Pointer[string] // that it belongs to; nil: its first stream decides
 	no       uint64                 // its number in the registry's order
 	registry *Registry
-	heard    atomic.Int64 // moment of the client's last sign of life
+	lastSign atomic.Int64 // moment of the client's last sign of life
 
 	mu      sync.Mutex // guards what follows
 	client  Client     // of the newest stream
@@ -39,9 +39,9 @@ type Session struct {
 // could be gone at once.
 type moment int64
 
-var began = time.Now()
+var processStart = time.Now()
 
-func rightNow() moment { return moment(time.Since(began)) + 1 }
+func monotonicNow() moment { return moment(time.Since(processStart)) + 1 }
 
 // add returns the moment d later, or the last possible moment if the sum overflows. d must not be negative.
 func (m moment) add(d time.Duration) moment {
@@ -116,8 +116,8 @@ func (s *Session) attach(o *Opening) *Attachment {
 		return nil
 	}
 	s.subject.CompareAndSwap(nil, &o.Grant.Subject)
-	now := rightNow()
-	s.heard.Store(int64(now))
+	now := monotonicNow()
+	s.lastSign.Store(int64(now))
 	s.client = o.Client
 	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat}
 	a.setGrant(o.Grant, now)
@@ -170,7 +170,7 @@ func (a *Attachment) Detach(why Reason, reached uint64) {
 		return // the session has ended already
 	}
 	s.streams = slices.Delete(s.streams, i, i+1)
-	now := rightNow()
+	now := monotonicNow()
 	for _, f := range a.filters {
 		s.lose(f, now, why)
 	}

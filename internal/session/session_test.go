@@ -460,7 +460,7 @@ func TestSilenceForOneAndAHalfHeartbeatsIsNoticed(t *testing.T) {
 		a, b := w.open("u", "x", d), w.open("u", "y", 0)
 		for range 20 {
 			time.Sleep(d)
-			if w.Heard("u", "") != nil {
+			if w.SignOfLife("u", "") != nil {
 				t.Error("unknown")
 			}
 		}
@@ -478,8 +478,8 @@ func TestSilenceForOneAndAHalfHeartbeatsIsNoticed(t *testing.T) {
 		w.wantEvents("u", "lost y closed, reconnect closed, join x")
 		time.Sleep(d + d/2 + timeout)
 		w.wantEvents("u", "lost x heartbeat, gone y heartbeat, gone x heartbeat, disconnect heartbeat")
-		if w.Heard("u", "") == nil {
-			t.Error("Heard reports true for a session that is gone")
+		if w.SignOfLife("u", "") == nil {
+			t.Error("SignOfLife reports true for a session that is gone")
 		}
 	})
 }
