@@ -46,7 +46,7 @@ func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Time{}) // a server's timeouts must not end streams
-	if _, err := conn.Write(append(head(header), first...)); err != nil {
+	if _, err := conn.Write(head(header, first)); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
@@ -87,14 +87,16 @@ func (c *hijacked) take(sc syscall.Conn) error {
 	return nil
 }
 
-// head returns the response's status line and header. The body ends with the connection.
-func head(header http.Header) []byte {
-	var b bytes.Buffer
+// head returns the response's status line and header, and the first bytes of its body, which ends with the
+// connection.
+func head(header http.Header, first []byte) []byte {
+	b := bytes.NewBuffer(make([]byte, 0, 512+len(first)))
 	b.WriteString("HTTP/1.1 200 OK\r\n")
 	header.Set("Connection", "close")
 	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	_ = header.Write(&b) // a Buffer takes everything
+	_ = header.Write(b) // a Buffer takes everything
 	b.WriteString("\r\n")
+	b.Write(first)
 	return b.Bytes()
 }
 
