@@ -51,7 +51,7 @@ func newKeySet(source string, now func() time.Time) *keySet {
 	return &keySet{source: source, remote: remote, now: now}
 }
 
-// named returns the keys that may have signed a token with a kid: the key with that kid, or all keys if
+// named returns the keys that may have signed a token with a kid: those with that kid, or all keys if
 // the kid is "". For an unknown kid it fetches the set again, at most once a minute.
 func (s *keySet) named(ctx context.Context, id string) ([]*setKey, error) {
 	if found := s.find(id); len(found) > 0 {
@@ -69,12 +69,13 @@ func (s *keySet) find(id string) []*setKey {
 	if id == "" {
 		return s.keys
 	}
+	var found []*setKey
 	for _, k := range s.keys {
-		if k.id == id {
-			return []*setKey{k}
+		if k.id == id { // keys of different types may share a kid (RFC 7517, section 4.5)
+			found = append(found, k)
 		}
 	}
-	return nil
+	return found
 }
 
 // refetch reads the source again, unless the last fetch was less than after ago.

@@ -332,6 +332,40 @@ func jwks(t *testing.T, keys map[string]ed25519.PrivateKey) []byte {
 	return b
 }
 
+func TestKeysOfASetMayShareAKid(t *testing.T) {
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set jwkset.JWKSMarshal
+	for _, public := range []any{curve.Public(), edwards.Public()} {
+		j, err := jwkset.NewJWKFromKey(public, jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: "same"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Keys = append(set.Keys, j.Marshal())
+	}
+	b, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, i := newClock(), newIssuer(t)
+	i.serve(b)
+	a := open(t, access.Options{Now: c.now, JWT: &access.JWT{KeySet: i.URL}})
+	for _, token := range []string{
+		sign(t, jwt.SigningMethodES256, curve, good(c), "kid", "same"),
+		sign(t, jwt.SigningMethodEdDSA, edwards, good(c), "kid", "same"),
+	} {
+		if _, err := a.Authenticate(t.Context(), token); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAKeySetIsRefreshedAndKeptWhileItsSourceFails(t *testing.T) {
 	keys := map[string]ed25519.PrivateKey{}
 	for _, id := range []string{"one", "two", "three"} {
