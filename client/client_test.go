@@ -25,10 +25,10 @@ func TestPublishedMessagesAreDelivered(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	got := make(chan client.Message, 10)
-	if _, err := c.Join(r.soon(), "home/#", func(m client.Message) { got <- m }); err != nil {
+	if _, err := c.Join(r.timeout(), "home/#", func(m client.Message) { got <- m }); err != nil {
 		t.Fatal(err)
 	}
-	id, err := c.Publish(r.soon(), "home/kitchen", map[string]int{"celsius": 93}, client.Event("reading"))
+	id, err := c.Publish(r.timeout(), "home/kitchen", map[string]int{"celsius": 93}, client.Event("reading"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestPublishedMessagesAreDelivered(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for _, sent := range []any{"text", []byte{0xff, 0}, "", 7} {
-		if _, err := c.Publish(r.soon(), "home/kitchen", sent); err != nil {
+		if _, err := c.Publish(r.timeout(), "home/kitchen", sent); err != nil {
 			t.Fatal(err)
 		}
 		want := fmt.Sprint(sent)
@@ -56,21 +56,21 @@ func TestPublishedMessagesAreDelivered(t *testing.T) {
 func TestAHundredClientsSurviveTenRestarts(t *testing.T) {
 	r := newRig(t)
 	lost, back := new(atomic.Int64), new(atomic.Int64)
-	var all []*heard
+	var all []*recorder
 	for range 100 {
 		c := r.client(client.OnDisconnect(func(error) { lost.Add(1) }), client.OnReconnect(func() { back.Add(1) }),
 			client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }))
 		_, h := r.join(c, "room/#")
 		all = append(all, h)
 	}
-	ctx, stop := context.WithCancel(r.soon())
+	ctx, stop := context.WithCancel(r.timeout())
 	var senders sync.WaitGroup
 	var sent [4]int
 	for n := range sent {
 		c := r.client()
 		senders.Go(func() {
 			for ; ctx.Err() == nil; sent[n]++ {
-				if _, err := c.Publish(r.soon(), fmt.Sprint("room/", n), fmt.Sprint(n, " ", sent[n])); err != nil {
+				if _, err := c.Publish(r.timeout(), fmt.Sprint("room/", n), fmt.Sprint(n, " ", sent[n])); err != nil {
 					t.Error(err)
 					return
 				}
@@ -158,64 +158,64 @@ func (r *rig) session(c *client.Client) (p present) {
 
 func TestAllJoinsShareOneStream(t *testing.T) {
 	r := newRig(t)
-	states := newHeard(t)
+	states := newRecorder(t)
 	c := r.client(client.OnState(func(s client.State) { states.note("%v", s) }))
-	a, heardA := r.join(c, "a/#")
-	again, heardAgain := r.join(c, "a/#")
-	_, heardAB := r.join(c, "a/b")
+	a, messagesA := r.join(c, "a/#")
+	again, messagesAgain := r.join(c, "a/#")
+	_, messagesAB := r.join(c, "a/b")
 	if got := r.session(c); got.Streams != 1 || !slices.Equal(got.Filters, []string{"a/#", "a/b"}) {
 		t.Errorf("%+v", got)
 	}
 	r.publish("a/b", 1)
 	r.publish("a", 2)
-	heardA.are("1", "2")
-	heardAgain.are("1", "2")
-	heardAB.are("1")
-	if err := a.Leave(r.soon()); err != nil {
+	messagesA.want("1", "2")
+	messagesAgain.want("1", "2")
+	messagesAB.want("1")
+	if err := a.Leave(r.timeout()); err != nil {
 		t.Fatal(err)
 	}
 	r.publish("a", 3)
-	heardAgain.are("1", "2", "3")
-	if err := again.Leave(r.soon()); err != nil {
+	messagesAgain.want("1", "2", "3")
+	if err := again.Leave(r.timeout()); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.session(c); got.Streams != 1 || !slices.Equal(got.Filters, []string{"a/b"}) {
 		t.Errorf("%+v", got)
 	}
 	r.publish("a/b", 4)
-	heardAB.are("1", "4")
-	heardA.are("1", "2")
-	heardAgain.are("1", "2", "3")
-	states.are("connecting", "open")
+	messagesAB.want("1", "4")
+	messagesA.want("1", "2")
+	messagesAgain.want("1", "2", "3")
+	states.want("connecting", "open")
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	states.are("connecting", "open", "closed")
-	if _, err := c.Join(r.soon(), "x", ignore); !errors.Is(err, client.ErrClosed) {
+	states.want("connecting", "open", "closed")
+	if _, err := c.Join(r.timeout(), "x", ignore); !errors.Is(err, client.ErrClosed) {
 		t.Errorf("%v", err)
 	}
-	if _, err := c.Publish(r.soon(), "x", 1); !errors.Is(err, client.ErrClosed) {
+	if _, err := c.Publish(r.timeout(), "x", 1); !errors.Is(err, client.ErrClosed) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestLastLeaveClosesTheStream(t *testing.T) {
 	r := newRig(t)
-	states := newHeard(t)
+	states := newRecorder(t)
 	c := r.client(client.OnState(func(s client.State) { states.note("%v", s) }))
 	for range 2 {
 		sub, h := r.join(c, "a")
 		r.publish("a", 1)
-		h.are("1")
-		if err := sub.Leave(r.soon()); err != nil {
+		h.want("1")
+		if err := sub.Leave(r.timeout()); err != nil {
 			t.Fatal(err)
 		}
-		if err := sub.Leave(r.soon()); err != nil {
+		if err := sub.Leave(r.timeout()); err != nil {
 			t.Fatal(err)
 		}
 		r.publish("a", 2)
 	}
-	states.are("connecting", "open", "idle", "connecting", "open", "idle")
+	states.want("connecting", "open", "idle", "connecting", "open", "idle")
 }
 
 // TestJoinOnAnOpenStreamMissesNothing joins and leaves while others publish and the network is cut.
@@ -223,13 +223,13 @@ func TestJoinOnAnOpenStreamMissesNothing(t *testing.T) {
 	r := newRig(t)
 	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }))
 	_, steady := r.join(c, "steady")
-	ctx, stop := context.WithCancel(r.soon())
+	ctx, stop := context.WithCancel(r.timeout())
 	var sent atomic.Int64
 	var sender sync.WaitGroup
 	other := r.client()
 	sender.Go(func() {
 		for n := int64(1); ctx.Err() == nil; n++ {
-			if _, err := other.Publish(r.soon(), "busy", n); err != nil {
+			if _, err := other.Publish(r.timeout(), "busy", n); err != nil {
 				t.Error(err)
 				return
 			}
@@ -245,7 +245,7 @@ func TestJoinOnAnOpenStreamMissesNothing(t *testing.T) {
 		h.until("a hundred more", func(list []string) bool {
 			return len(list) > 0 && number(t, list[len(list)-1]) >= from+100
 		})
-		if err := sub.Leave(r.soon()); err != nil {
+		if err := sub.Leave(r.timeout()); err != nil {
 			t.Fatal(err)
 		}
 		list, _ := h.all()
@@ -262,7 +262,7 @@ func TestJoinOnAnOpenStreamMissesNothing(t *testing.T) {
 	stop()
 	sender.Wait()
 	r.publish("steady", "end")
-	steady.are("end")
+	steady.want("end")
 }
 
 func number(t *testing.T, text string) int64 {
@@ -278,59 +278,59 @@ func TestRetainedMessagesAreDeliveredOnce(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	set := func(v string) {
-		if _, err := c.Publish(r.soon(), "home/temp", v, client.Retain()); err != nil {
+		if _, err := c.Publish(r.timeout(), "home/temp", v, client.Retain()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	set("20")
 	_, all := r.join(c, "home/#")
-	all.are("20")
+	all.want("20")
 	set("21")
-	all.are("20", "21")
+	all.want("20", "21")
 	_, temp := r.join(c, "home/temp") // live
-	temp.are("21")
+	temp.want("21")
 	_, again := r.join(c, "home/temp")
-	again.are("21")
+	again.want("21")
 	r.cut()
 	set("22")
-	temp.are("21", "22")
-	again.are("21", "22")
-	all.are("20", "21", "22")
+	temp.want("21", "22")
+	again.want("21", "22")
+	all.want("20", "21", "22")
 }
 
 func TestNewLogIsReportedAsAGap(t *testing.T) {
 	r := newRig(t)
-	gaps := newHeard(t)
+	gaps := newRecorder(t)
 	c := r.client(client.OnGap(func(g client.Gap) { gaps.note("%s %s", g.Filter, g.Reason) }))
 	_, a := r.join(c, "a")
 	_, b := r.join(c, "b")
 	r.publish("a", 1)
-	a.are("1")
+	a.want("1")
 	r.down()
 	r.stop()
 	r.start()
 	r.publish("b", 2)
 	r.leadsTo(r.srv.Listener.Addr().String())
 	r.up(t)
-	b.are("2")
-	gaps.are("a epoch", "b epoch")
+	b.want("2")
+	gaps.want("a epoch", "b epoch")
 	r.publish("a", 3)
-	a.are("1", "3")
+	a.want("1", "3")
 }
 
 func TestKickClosesTheClient(t *testing.T) {
 	r := newRig(t)
-	calls := newHeard(t)
+	calls := newRecorder(t)
 	c := r.client(client.OnDisconnect(func(err error) { calls.note("%v", err) }), client.OnState(func(s client.State) { calls.note("%v", s) }))
 	r.join(c, "a")
-	req, _ := http.NewRequestWithContext(r.soon(), http.MethodDelete, r.srv.URL+"/v1/sessions/"+c.UID(), nil)
+	req, _ := http.NewRequestWithContext(r.timeout(), http.MethodDelete, r.srv.URL+"/v1/sessions/"+c.UID(), nil)
 	resp, err := r.srv.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	calls.are("connecting", "open", "watchbox: the hub ended the session (kicked)", "closed")
-	_, err = c.Join(r.soon(), "b", ignore)
+	calls.want("connecting", "open", "watchbox: the hub ended the session (kicked)", "closed")
+	_, err = c.Join(r.timeout(), "b", ignore)
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "kicked" {
 		t.Errorf("%v", err)
 	}
@@ -341,7 +341,7 @@ func TestRefusedJoinDoesNotAffectOthers(t *testing.T) {
 	c := r.client()
 	refused := func() {
 		t.Helper()
-		_, err := c.Join(r.soon(), "a//b", func(client.Message) { t.Error("a message") })
+		_, err := c.Join(r.timeout(), "a//b", func(client.Message) { t.Error("a message") })
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != 400 || e.Code != "filter-invalid" || e.Detail == "" {
 			t.Errorf("%v", err)
 		}
@@ -353,15 +353,15 @@ func TestRefusedJoinDoesNotAffectOthers(t *testing.T) {
 	_, h := r.join(c, "a")
 	refused()
 	r.publish("a", 1)
-	h.are("1")
-	_, err := c.Publish(r.soon(), "a/+", 1)
+	h.want("1")
+	_, err := c.Publish(r.timeout(), "a/+", 1)
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "group-invalid" {
 		t.Errorf("%v", err)
 	}
-	if _, err := c.Join(r.soon(), "", ignore); err == nil {
+	if _, err := c.Join(r.timeout(), "", ignore); err == nil {
 		t.Error("a join of an empty filter succeeds")
 	}
-	if _, err := c.Join(r.soon(), "a", nil); err == nil {
+	if _, err := c.Join(r.timeout(), "a", nil); err == nil {
 		t.Error("a join without a function succeeds")
 	}
 }
@@ -369,21 +369,21 @@ func TestRefusedJoinDoesNotAffectOthers(t *testing.T) {
 // TestFinalAnswersCloseTheClient uses servers that are not hubs.
 func TestFinalAnswersCloseTheClient(t *testing.T) {
 	for name, c := range map[string]struct {
-		status int
-		media  string
-		asked  int64
+		status   int
+		media    string
+		requests int64
 	}{
 		"204": {204, "", 1}, "401": {401, "text/plain", 2}, "403": {403, "text/plain", 1}, "another media type": {200, "text/html", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var asked atomic.Int64
+			var requests atomic.Int64
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				asked.Add(1)
+				requests.Add(1)
 				w.Header().Set("Content-Type", c.media)
 				w.WriteHeader(c.status)
 			}))
 			defer srv.Close()
-			lost := newHeard(t)
+			lost := newRecorder(t)
 			cl, err := client.New(srv.URL, client.OnDisconnect(func(error) { lost.note("lost") }),
 				client.WithToken(func(context.Context) (string, error) { return "token", nil }))
 			if err != nil {
@@ -394,11 +394,11 @@ func TestFinalAnswersCloseTheClient(t *testing.T) {
 			if e, ok := errors.AsType[*client.Error](err); c.status != 200 && (!ok || e.Status != c.status) || err == nil {
 				t.Errorf("%v", err)
 			}
-			if asked.Load() != c.asked {
-				t.Errorf("asked %d times, want %d", asked.Load(), c.asked)
+			if requests.Load() != c.requests {
+				t.Errorf("%d requests, want %d", requests.Load(), c.requests)
 			}
 			if c.status != 200 {
-				lost.are("lost")
+				lost.want("lost")
 				if cl.State() != client.StateClosed {
 					t.Errorf("%v", cl.State())
 				}
@@ -426,10 +426,10 @@ func TestRefusedTokenIsRenewed(t *testing.T) {
 	}))
 	_, h := r.join(c, "a")
 	valid.Store(1)
-	if _, err := c.Publish(r.soon(), "a", "x"); err != nil {
+	if _, err := c.Publish(r.timeout(), "a", "x"); err != nil {
 		t.Fatal(err)
 	}
-	h.are("x")
+	h.want("x")
 	valid.Store(2)
 	r.cut()
 	h.until("a return", func([]string) bool {
@@ -446,7 +446,7 @@ func TestSlowCallbackPausesTheStream(t *testing.T) {
 	release, n := make(chan struct{}), 0
 	done := make(chan struct{})
 	const messages = 3000
-	if _, err := c.Join(r.soon(), "a", func(client.Message) {
+	if _, err := c.Join(r.timeout(), "a", func(client.Message) {
 		<-release
 		if n++; n == messages {
 			close(done)
@@ -464,7 +464,7 @@ func TestSlowCallbackPausesTheStream(t *testing.T) {
 	close(release)
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Errorf("%d messages", n)
 	}
 }
@@ -472,8 +472,8 @@ func TestSlowCallbackPausesTheStream(t *testing.T) {
 func TestCallbackMayJoinAndPublish(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
-	inner := newHeard(t)
-	if _, err := c.Join(r.soon(), "a", func(m client.Message) {
+	inner := newRecorder(t)
+	if _, err := c.Join(r.timeout(), "a", func(m client.Message) {
 		if _, err := c.Join(context.Background(), "b", func(m client.Message) { inner.note("%s", m.Text()) }); err != nil {
 			t.Error(err)
 		}
@@ -484,7 +484,7 @@ func TestCallbackMayJoinAndPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.publish("a", 1)
-	inner.are("from 1")
+	inner.want("from 1")
 }
 
 func TestCallsEndWithTheirContext(t *testing.T) {
@@ -502,13 +502,13 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	r.up(t)
 	_, h := r.join(c, "a")
 	r.publish("a", 2)
-	h.are("2")
+	h.want("2")
 }
 
 func TestLoopOverMessages(t *testing.T) {
 	r := newRig(t)
 	c, sender := r.client(), r.client()
-	ctx, cancel := context.WithCancel(r.soon())
+	ctx, cancel := context.WithCancel(r.timeout())
 	defer cancel()
 	go func() {
 		for n := 0; ctx.Err() == nil; n++ {
@@ -528,7 +528,7 @@ func TestLoopOverMessages(t *testing.T) {
 	for range c.Messages(ctx, "a") {
 		cancel()
 	}
-	for _, err := range c.Messages(r.soon(), "a//b") {
+	for _, err := range c.Messages(r.timeout(), "a//b") {
 		if _, ok := errors.AsType[*client.Error](err); !ok {
 			t.Errorf("%v", err)
 		}
@@ -544,11 +544,11 @@ func TestWillIsSentUnlessTheClientIsClosed(t *testing.T) {
 	_, h := r.join(watch, "wills")
 	for _, name := range []string{"closed", "lost"} {
 		c := r.client()
-		if err := c.SetWill(r.soon(), "wills", name, 0); err != nil { // before it is connected
+		if err := c.SetWill(r.timeout(), "wills", name, 0); err != nil { // before it is connected
 			t.Fatal(err)
 		}
 		r.join(c, "a")
-		if err := c.SetWill(r.soon(), "wills", "it was "+name, 0); err != nil {
+		if err := c.SetWill(r.timeout(), "wills", "it was "+name, 0); err != nil {
 			t.Fatal(err)
 		}
 		if name == "closed" {
@@ -563,7 +563,7 @@ func TestWillIsSentUnlessTheClientIsClosed(t *testing.T) {
 		t.Errorf("%q", held)
 	}
 	r.up(t)
-	h.are("it was lost")
+	h.want("it was lost")
 }
 
 func TestProgramMayReplyToSend(t *testing.T) {
@@ -573,18 +573,18 @@ func TestProgramMayReplyToSend(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	direct := newHeard(t)
+	direct := newRecorder(t)
 	c := r.client(client.OnDirect(func(m client.Message) { direct.note("%s", m.Text()) }))
 	r.join(c, "a")
-	if id, err := c.Send(r.soon(), "hello"); err != nil || id == "" {
+	if id, err := c.Send(r.timeout(), "hello"); err != nil || id == "" {
 		t.Fatal(id, err)
 	}
-	direct.are("you said hello")
+	direct.want("you said hello")
 	other := r.client()
-	if _, err := other.SendTo(r.soon(), c.UID(), "psst"); err != nil {
+	if _, err := other.SendTo(r.timeout(), c.UID(), "psst"); err != nil {
 		t.Fatal(err)
 	}
-	direct.are("you said hello", "psst")
+	direct.want("you said hello", "psst")
 }
 
 func TestCloseMayRunDuringOtherCalls(t *testing.T) {
@@ -593,11 +593,11 @@ func TestCloseMayRunDuringOtherCalls(t *testing.T) {
 		c := r.client()
 		var all sync.WaitGroup
 		for n := range 5 {
-			all.Go(func() { _, _ = c.Join(r.soon(), fmt.Sprint("a/", n), func(client.Message) {}) })
-			all.Go(func() { _, _ = c.Publish(r.soon(), fmt.Sprint("a/", n), n) })
+			all.Go(func() { _, _ = c.Join(r.timeout(), fmt.Sprint("a/", n), func(client.Message) {}) })
+			all.Go(func() { _, _ = c.Publish(r.timeout(), fmt.Sprint("a/", n), n) })
 		}
 		all.Go(func() {
-			for range c.Messages(r.soon(), "a/#") {
+			for range c.Messages(r.timeout(), "a/#") {
 				return
 			}
 		})
@@ -618,7 +618,7 @@ func TestAddressMayBeAHostAndAPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	if _, err := c.Publish(r.soon(), "a", 1); err != nil {
+	if _, err := c.Publish(r.timeout(), "a", 1); err != nil {
 		t.Error(err)
 	}
 }
