@@ -324,6 +324,19 @@ func TestTokenIsReadFromHeaderCookieAndQuery(t *testing.T) {
 	s.wants(401, "token-missing", "POST /v1/login", "", "Cookie", cookie) // the cookie does not renew itself
 }
 
+func TestLoginCookieIsSecureBehindAProxyThatEndsTLS(t *testing.T) {
+	s := serveGuarded(t)
+	token := strings.TrimPrefix(s.token("anna", subscribe("foo"))[1], "Bearer ")
+	proxied := []string{"X-Forwarded-Proto", "https"}
+	set := s.wants(204, "", "POST /v1/login", "", append(proxied, "Authorization", "Bearer "+token)...).header.Get("Set-Cookie")
+	if !strings.HasPrefix(set, "__Host-watchbox_token=") || !strings.Contains(set, "; Secure") || !strings.Contains(set, "; Path=/;") {
+		t.Errorf("the cookie is %s", set)
+	}
+	cookie, _, _ := strings.Cut(set, ";")
+	s.wants(200, "", "GET /v1/history/foo", "", append(proxied, "Cookie", cookie)...)
+	s.wants(401, "token-missing", "GET /v1/history/foo", "", append(proxied, "Cookie", "watchbox_token="+token)...) // anyone on the network could set it
+}
+
 func TestForbiddenCallNamesTheMissingGrant(t *testing.T) {
 	s := serveGuarded(t)
 	for _, c := range []struct{ call, body, action, filter string }{

@@ -12,7 +12,7 @@ import (
 // Besides the header Authorization, a token may be in a cookie or a query parameter (RFC 6750, 2.3).
 const (
 	tokenCookie       = "watchbox_token"
-	secureTokenCookie = "__Host-watchbox_token" // over TLS; RFC 6265bis, 4.1.3.2
+	secureTokenCookie = "__Host-watchbox_token" // over TLS, also that of a proxy; RFC 6265bis, 4.1.3.2
 	tokenParameter    = "access_token"
 )
 
@@ -73,8 +73,14 @@ func withoutToken(r *http.Request) *http.Request {
 	return &r2
 }
 
+// isSecure reports whether the client uses TLS, up to the hub or up to a proxy that says so. A client that lies
+// about it affects only its own cookie.
+func isSecure(r *http.Request) bool {
+	return r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+}
+
 func cookieName(r *http.Request) string {
-	if r.TLS != nil {
+	if isSecure(r) {
 		return secureTokenCookie
 	}
 	return tokenCookie
@@ -114,6 +120,6 @@ func (a *api) logout(w http.ResponseWriter, r *http.Request, _ *access.Grant) er
 
 func newCookie(r *http.Request, value string) *http.Cookie {
 	return &http.Cookie{
-		Name: cookieName(r), Value: value, Path: "/", HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode,
+		Name: cookieName(r), Value: value, Path: "/", HttpOnly: true, Secure: isSecure(r), SameSite: http.SameSiteStrictMode,
 	}
 }

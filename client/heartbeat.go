@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// sendHeartbeats sends heartbeats while the stream is open. It ends with the stream.
-func (c *Client) sendHeartbeats(s *stream) {
+// beat sends heartbeats while the stream is open. It ends with the stream.
+func (c *Client) beat(s *stream) {
 	tick := time.NewTicker(c.heartbeat)
 	defer tick.Stop()
 	for {

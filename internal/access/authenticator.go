@@ -31,6 +31,7 @@ type Authenticator struct {
 	anonymous *Grant
 	jwt       *verifier // or nil
 	files     []*watched
+	refresh   sync.Mutex // held during Refresh, which changes files
 	keys      atomic.Pointer[[]*key]
 	tokens    atomic.Pointer[apiTokens]
 	cache     cache
@@ -171,15 +172,21 @@ func (a *Authenticator) run(ctx context.Context) {
 // Refresh reads changed files again, and the key set if it was not fetched lately. If that fails, it logs the
 // error and keeps the tokens and keys that it has.
 func (a *Authenticator) Refresh(ctx context.Context) {
+	a.refresh.Lock()
+	defer a.refresh.Unlock()
 	changed := false
 	for _, f := range a.files {
-		if !f.changed() {
+		if !f.changed() && f.failed == "" {
 			continue
 		}
-		if err := f.load(); err != nil {
-			a.opts.Logger.Error("access: reading a changed file failed: its earlier content stays in use", "error", err)
+		if err := f.load(); err != nil { // try again: the reason may be another than the content, such as permissions
+			if text := err.Error(); text != f.failed {
+				f.failed = text
+				a.opts.Logger.Error("access: reading a changed file failed: its earlier content stays in use", "error", err)
+			}
 			continue
 		}
+		f.failed = ""
 		changed = true
 	}
 	if v := a.jwt; v != nil && v.set != nil && v.set.remote {

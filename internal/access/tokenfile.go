@@ -109,7 +109,8 @@ func editTokens(path string, edit func([]APIToken) ([]APIToken, error)) error {
 	return nil
 }
 
-// replaceFile writes a file with mode 0600 in the same directory, syncs it and renames it to path.
+// replaceFile writes a file with mode 0600 in the same directory, syncs it and renames it to path. The file keeps its
+// owner: a hub that runs as another user could not read it otherwise, and would keep a revoked token.
 func replaceFile(path string, b []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // of mode 0600
 	if err != nil {
@@ -121,7 +122,7 @@ func replaceFile(path string, b []byte) (err error) {
 		}
 	}()
 	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, keepOwner(f, path), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

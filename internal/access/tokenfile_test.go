@@ -1,8 +1,10 @@
 package access_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,6 +98,40 @@ func TestAChangeOfTheTokenFileIsNoticed(t *testing.T) {
 	a.Refresh(t.Context())
 	if _, err := a.Authenticate(t.Context(), tablet); err != nil {
 		t.Errorf("a token became invalid because the file is missing: %v", err)
+	}
+}
+
+// A file that cannot be read may become readable without a visible change, for example by chown.
+func TestATokenFileThatCannotBeReadIsTriedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.json")
+	mint(t, path, access.APIToken{Name: "phone"})
+	var log strings.Builder
+	a := open(t, access.Options{TokenFile: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	tablet := mint(t, path, access.APIToken{Name: "tablet"})
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(content []byte) { // the size and the time of the file do not change
+		t.Helper()
+		past := time.Now().Add(-time.Hour).Truncate(time.Hour)
+		if err := errors.Join(os.WriteFile(path, content, 0o600), os.Chtimes(path, past, past)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(bytes.Repeat([]byte("x"), len(good)))
+	a.Refresh(t.Context())
+	a.Refresh(t.Context())
+	put(good)
+	a.Refresh(t.Context())
+	if _, err := a.Authenticate(t.Context(), tablet); err != nil {
+		t.Errorf("the file was not read again: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(log.String(), "invalid character"); n != 1 {
+		t.Errorf("the failure was logged %d times:\n%s", n, log.String())
 	}
 }
 

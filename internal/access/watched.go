@@ -11,6 +11,8 @@ type watched struct {
 	load func() error
 	seen os.FileInfo
 	miss bool
+
+	failed string // the error of the last load; "" if it succeeded
 }
 
 // changed reports whether the file may have changed since the last call.

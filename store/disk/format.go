@@ -63,8 +63,9 @@ func makeFormat(fs filesystem, dir string) error {
 	return writeFormat(fs, dir)
 }
 
-// early lists the files that a folder may hold before it becomes a store.
-var early = []string{"lost+found", idsFile, idsFile + ".new", formatFile + ".new"}
+// early lists the files that a folder may hold before it becomes a store. A hub keeps its certificates there, and
+// operators keep its token file there (docs/DEPLOYING.md).
+var early = []string{"lost+found", "acme", "tokens.json", "tokens.json.lock", idsFile, idsFile + ".new", formatFile + ".new"}
 
 // writeFormat turns a folder into a store.
 func writeFormat(fs filesystem, dir string) error {

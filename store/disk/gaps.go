@@ -99,7 +99,7 @@ func (l *Log) eachGroup(prefix string, yield func(*group)) {
 			yield(g)
 		})
 		l.mu.RUnlock()
-		l.maxHeld.note(steps)
+		l.mostHeld.note(steps)
 	}
 }
 
@@ -150,7 +150,7 @@ func (r *reading) gaps() (complete bool) {
 		i++
 		return seq
 	})
-	r.l.maxHeld.note(maxHold - left)
+	r.l.mostHeld.note(maxHold - left)
 	return complete
 }
 
