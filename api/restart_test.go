@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox"
 )
@@ -115,6 +116,18 @@ func TestWillIsPublishedAfterRestartUnlessItsSessionReturns(t *testing.T) {
 	s.listen("/v1/groups/foo")
 	if h := s.history("wills"); h.bodies() != `"gone"` {
 		t.Errorf("the wills are %s", h.bodies())
+	}
+}
+
+func TestSessionsThatSurviveRestartAreListed(t *testing.T) {
+	opt := watchbox.WithDataDir(t.TempDir())
+	s := serve(t, opt)
+	st := s.listen("/v1/groups/foo")
+	s = s.again(opt, watchbox.WithSessionTimeout(time.Hour))
+	for _, path := range []string{"/v1/sessions", "/v1/sessions/" + st.uid, "/v1/presence/foo"} {
+		if a := s.wants(200, "", "GET "+path, ""); !strings.Contains(a.body, `"uid":"`+st.uid+`"`) || !strings.Contains(a.body, `"state":"lost"`) {
+			t.Errorf("%s is %s", path, a.body)
+		}
 	}
 }
 

@@ -210,7 +210,7 @@ func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) erro
 // Restore adds a lost session that an earlier process of the server stored, with its subject, which is nil
 // if it was not stored, its filters and its will, which may be nil. It must be called before any stream is attached.
 func (r *Registry) Restore(uid string, subject *string, filters []group.Filter, w *Will) {
-	s := r.session(uid, subject, Client{})
+	s := r.session(uid, subject, Client{UserAgent: unique.Make("")}) // a zero Handle has no value
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begun, s.will, s.why, s.lost = true, w, Closed, monotonicNow()
