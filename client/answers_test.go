@@ -98,13 +98,13 @@ func TestJoinRetriesWhenTheAnswerStalls(t *testing.T) {
 			{[]client.Option{client.WithAnswerTimeout(7 * time.Second)}, 7 * time.Second},
 		} {
 			t.Run(fmt.Sprint(stage, " ", test.wait), func(t *testing.T) {
-				var asked atomic.Int32
+				var requests atomic.Int32
 				timed(t, func(w http.ResponseWriter, r *http.Request) {
 					switch {
 					case r.Method == http.MethodDelete:
 						w.WriteHeader(http.StatusNoContent)
 						return
-					case asked.Add(1) <= 2:
+					case requests.Add(1) <= 2:
 						stall(w, r)
 					default:
 						write(w, session)
@@ -154,10 +154,10 @@ func TestUnansweredJoinEndsWithItsContextOrWithClose(t *testing.T) {
 }
 
 func TestUnansweredCallIsRetried(t *testing.T) {
-	var asked atomic.Int32
+	var requests atomic.Int32
 	timed(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		switch asked.Add(1) {
+		switch requests.Add(1) {
 		case 1:
 			<-r.Context().Done()
 		case 2:
@@ -180,10 +180,10 @@ func TestUnansweredCallIsRetried(t *testing.T) {
 
 // A large message on a slow network may take longer than the answer timeout, which restarts with each progress.
 func TestSlowUploadDoesNotTimeOut(t *testing.T) {
-	var asked atomic.Int32
+	var requests atomic.Int32
 	const size = 100 << 10
 	timed(t, func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
+		requests.Add(1)
 		n := 0
 		for buf := make([]byte, 4<<10); ; {
 			got, err := io.ReadFull(r.Body, buf)
@@ -196,8 +196,8 @@ func TestSlowUploadDoesNotTimeOut(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `{"id":"x-%d"}`, n)
 	}, func(t *testing.T, c *client.Client) {
 		id, err := c.Publish(t.Context(), "a", strings.Repeat("x", size))
-		if id != fmt.Sprint("x-", size) || err != nil || asked.Load() != 1 {
-			t.Errorf("asked %d times: %q, %v", asked.Load(), id, err)
+		if id != fmt.Sprint("x-", size) || err != nil || requests.Load() != 1 {
+			t.Errorf("%d requests: %q, %v", requests.Load(), id, err)
 		}
 	})
 }
@@ -217,8 +217,8 @@ func (r *rig) front(answers *atomic.Pointer[http.HandlerFunc]) *httptest.Server 
 	return srv
 }
 
-// foreign are answers that do not come from a hub.
-var foreign = map[string]http.HandlerFunc{
+// foreignAnswers are answers that do not come from a hub.
+var foreignAnswers = map[string]http.HandlerFunc{
 	"404 page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such site", http.StatusNotFound) },
 	"200 page": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -241,12 +241,12 @@ var foreign = map[string]http.HandlerFunc{
 
 // A proxy answers while the hub is replaced, and some networks answer every request with a login page.
 func TestForeignAnswersAreTemporaryOnceTheHubHasAnswered(t *testing.T) {
-	for name, answer := range foreign {
+	for name, answer := range foreignAnswers {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			var answers atomic.Pointer[http.HandlerFunc]
 			r.front(&answers)
-			lost := newHeard(t)
+			lost := newRecorder(t)
 			c := r.client(client.OnDisconnect(func(err error) { lost.note("lost") }), client.OnReconnect(func() { lost.note("back") }))
 			_, h := r.join(c, "a")
 			seen := make(chan string, 1000)
@@ -260,12 +260,12 @@ func TestForeignAnswersAreTemporaryOnceTheHubHasAnswered(t *testing.T) {
 			answers.Store(&busy)
 			published, joined := make(chan error, 1), make(chan error, 1)
 			go func() {
-				_, err := c.Publish(r.soon(), "a", "published meanwhile")
+				_, err := c.Publish(r.timeout(), "a", "published meanwhile")
 				published <- err
 			}()
 			r.cut()
 			go func() {
-				_, err := c.Join(r.soon(), "b", ignore)
+				_, err := c.Join(r.timeout(), "b", ignore)
 				joined <- err
 			}()
 			counts := map[string]int{}
@@ -273,7 +273,7 @@ func TestForeignAnswersAreTemporaryOnceTheHubHasAnswered(t *testing.T) {
 				select {
 				case s := <-seen:
 					counts[s]++
-				case <-time.After(patience):
+				case <-time.After(testTimeout):
 					t.Fatalf("asked %v, want each twice", counts)
 				}
 			}
@@ -283,8 +283,8 @@ func TestForeignAnswersAreTemporaryOnceTheHubHasAnswered(t *testing.T) {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
-			h.are("published meanwhile")
-			lost.are("lost", "back")
+			h.want("published meanwhile")
+			lost.want("lost", "back")
 		})
 	}
 }
@@ -303,35 +303,35 @@ func TestJSONFromSomethingElseIsNoSuccess(t *testing.T) {
 		name string
 		make func() error
 	}{
-		{"Publish", func() error { return named(c.Publish(r.soon(), "a", 1)) }},
+		{"Publish", func() error { return named(c.Publish(r.timeout(), "a", 1)) }},
 		{"PublishBatch", func() error {
-			first, last, err := c.PublishBatch(r.soon(), []client.Draft{{Group: "a", Msg: 2}})
+			first, last, err := c.PublishBatch(r.timeout(), []client.Draft{{Group: "a", Msg: 2}})
 			return errors.Join(named(first, err), named(last, err))
 		}},
-		{"SendTo", func() error { return named(c.SendTo(r.soon(), other.UID(), "direct")) }},
-		{"SetWill", func() error { return c.SetWill(r.soon(), "a", "gone", 0) }},
-		{"ClearWill", func() error { return c.ClearWill(r.soon()) }},
-		{"Join", func() error { _, err := c.Join(r.soon(), "b", ignore); return err }},
-		{"Leave", func() error { return sub.Leave(r.soon()) }},
+		{"SendTo", func() error { return named(c.SendTo(r.timeout(), other.UID(), "direct")) }},
+		{"SetWill", func() error { return c.SetWill(r.timeout(), "a", "gone", 0) }},
+		{"ClearWill", func() error { return c.ClearWill(r.timeout()) }},
+		{"Join", func() error { _, err := c.Join(r.timeout(), "b", ignore); return err }},
+		{"Leave", func() error { return sub.Leave(r.timeout()) }},
 		{"Retained", func() error {
-			for _, err := range c.Retained(r.soon(), "a") {
+			for _, err := range c.Retained(r.timeout(), "a") {
 				return err
 			}
 			return nil
 		}},
 	} {
-		var asked atomic.Int32
+		var requests atomic.Int32
 		page := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if asked.Add(1) == 2 {
+			if requests.Add(1) == 2 {
 				answers.Store(nil)
 			}
-			foreign["JSON without an id"](w, req)
+			foreignAnswers["JSON without an id"](w, req)
 		})
 		answers.Store(&page)
 		if err := call.make(); err != nil {
 			t.Errorf("%s: %v", call.name, err)
 		}
-		if n := asked.Load(); n < 2 {
+		if n := requests.Load(); n < 2 {
 			t.Errorf("%s accepted the answer", call.name)
 			answers.Store(nil)
 		}
@@ -354,7 +354,7 @@ func named(id string, err error) error {
 
 // Before the first answer of the hub, the address may be wrong, and retries would only hide that.
 func TestWrongAddressIsAnImmediateError(t *testing.T) {
-	for name, answer := range foreign {
+	for name, answer := range foreignAnswers {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(answer)
 			defer srv.Close()
@@ -382,7 +382,7 @@ func TestRefusalOfTheHubIsFinalAfterTheStreamWasOpen(t *testing.T) {
 	r := newRig(t)
 	var answers atomic.Pointer[http.HandlerFunc]
 	r.front(&answers)
-	lost := newHeard(t)
+	lost := newRecorder(t)
 	c := r.client(client.OnDisconnect(func(err error) { lost.note("%v", err) }))
 	r.join(c, "a")
 	gone := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -395,7 +395,7 @@ func TestRefusalOfTheHubIsFinalAfterTheStreamWasOpen(t *testing.T) {
 	lost.until("the refusal", func(list []string) bool {
 		return strings.Contains(strings.Join(list, " "), "watchbox: this hub is closed for good (moved-away)")
 	})
-	_, err := c.Publish(r.soon(), "a", 1)
+	_, err := c.Publish(r.timeout(), "a", 1)
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "moved-away" {
 		t.Errorf("Publish: %v", err)
 	}
@@ -442,10 +442,10 @@ func TestRedirectsWithinTheHostAreFollowed(t *testing.T) {
 	r.leadsTo(srv.Listener.Addr().String())
 	c := r.client()
 	_, h := r.join(c, "a")
-	if _, err := c.Publish(r.soon(), "a", "x"); err != nil {
+	if _, err := c.Publish(r.timeout(), "a", "x"); err != nil {
 		t.Fatal(err)
 	}
-	h.are("x")
+	h.want("x")
 }
 
 // If a redirect turned the POST into a GET, the client would subscribe to the group.
@@ -460,7 +460,7 @@ func TestRedirectDoesNotTurnPublishIntoAGET(t *testing.T) {
 	}))
 	defer srv.Close()
 	r.leadsTo(srv.Listener.Addr().String())
-	_, err := r.client().Publish(r.soon(), "a", "x")
+	_, err := r.client().Publish(r.timeout(), "a", "x")
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusMovedPermanently {
 		t.Errorf("%v", err)
 	}

@@ -23,7 +23,7 @@ func TestPublishBatchToSeveralGroups(t *testing.T) {
 	r := newRig(t)
 	c := r.client()
 	got := make(chan client.Message, 10)
-	if _, err := c.Join(r.soon(), "#", func(m client.Message) { got <- m }); err != nil {
+	if _, err := c.Join(r.timeout(), "#", func(m client.Message) { got <- m }); err != nil {
 		t.Fatal(err)
 	}
 	batch := []client.Draft{
@@ -33,11 +33,11 @@ func TestPublishBatchToSeveralGroups(t *testing.T) {
 		{Group: "b", Msg: "not \xff UTF-8"},
 		{Group: "a", Msg: nil},
 	}
-	first, last, err := c.PublishBatch(r.soon(), batch, client.IdempotencyKey("once"))
+	first, last, err := c.PublishBatch(r.timeout(), batch, client.IdempotencyKey("once"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _, err := c.PublishBatch(r.soon(), batch, client.IdempotencyKey("once"))
+	again, _, err := c.PublishBatch(r.timeout(), batch, client.IdempotencyKey("once"))
 	if err != nil || again != first {
 		t.Errorf("sent again: %q, %v, want %q", again, err, first)
 	}
@@ -54,14 +54,14 @@ func TestPublishBatchToSeveralGroups(t *testing.T) {
 		}
 	}
 
-	_, _, err = c.PublishBatch(r.soon(), []client.Draft{{Group: "a", Msg: 1}, {Group: "a/+", Msg: 2}})
+	_, _, err = c.PublishBatch(r.timeout(), []client.Draft{{Group: "a", Msg: 1}, {Group: "a/+", Msg: 2}})
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusBadRequest {
 		t.Errorf("%v", err)
 	}
 	if n := len(r.history("#")); n != len(batch) {
 		t.Errorf("%d messages are in the log, want %d: a batch is appended as a whole or refused", n, len(batch))
 	}
-	if _, _, err := c.PublishBatch(r.soon(), []client.Draft{{Group: "a", Msg: func() {}}}); err == nil {
+	if _, _, err := c.PublishBatch(r.timeout(), []client.Draft{{Group: "a", Msg: func() {}}}); err == nil {
 		t.Error("a function is published")
 	}
 }
@@ -71,12 +71,12 @@ func TestRetainedReturnsAllValuesOfManyGroups(t *testing.T) {
 	c := r.client()
 	const groups = 250
 	for n := range groups {
-		if _, err := c.Publish(r.soon(), fmt.Sprint("many/", n), n, client.Retain()); err != nil {
+		if _, err := c.Publish(r.timeout(), fmt.Sprint("many/", n), n, client.Retain()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	next := 0
-	for m, err := range c.Retained(r.soon(), "many/+") {
+	for m, err := range c.Retained(r.timeout(), "many/+") {
 		if err != nil || m.Text() != fmt.Sprint(next) || m.Group != fmt.Sprint("many/", next) || !m.Retained {
 			t.Fatalf("message %d: %+v, %v", next, m, err)
 		}
@@ -85,13 +85,13 @@ func TestRetainedReturnsAllValuesOfManyGroups(t *testing.T) {
 	if next != groups {
 		t.Errorf("%d messages, want %d", next, groups)
 	}
-	for range c.Retained(r.soon(), "many/+") {
+	for range c.Retained(r.timeout(), "many/+") {
 		break
 	}
-	for m := range c.Retained(r.soon(), "none") {
+	for m := range c.Retained(r.timeout(), "none") {
 		t.Errorf("%+v", m)
 	}
-	for _, err := range c.Retained(r.soon(), "a//b") {
+	for _, err := range c.Retained(r.timeout(), "a//b") {
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "filter-invalid" {
 			t.Errorf("%v", err)
 		}
@@ -103,15 +103,15 @@ func TestWillMayBeRetained(t *testing.T) {
 	c, watch := r.client(), r.client()
 	_, h := r.join(watch, "status")
 	r.join(c, "a")
-	if err := c.SetWill(r.soon(), "status", "offline", 0, client.Retain(), client.Event("status"), client.TTL(time.Hour)); err != nil {
+	if err := c.SetWill(r.timeout(), "status", "offline", 0, client.Retain(), client.Event("status"), client.TTL(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	r.down()
 	for held := r.history("status"); len(held) == 0; held = r.history("status") {
 	}
 	r.up(t)
-	h.are("offline")
-	for m, err := range watch.Retained(r.soon(), "status") {
+	h.want("offline")
+	for m, err := range watch.Retained(r.timeout(), "status") {
 		if err != nil || m.Text() != "offline" || m.Event != "status" || m.Expires.IsZero() {
 			t.Errorf("%+v, %v", m, err)
 		}
@@ -157,7 +157,7 @@ func (g *gate) crowd(c *client.Client, n int, group func(i int) string) (ids []s
 	ids, errs = make([]string, n), make([]error, n)
 	var callers sync.WaitGroup
 	for i := range n {
-		callers.Go(func() { ids[i], errs[i] = c.Publish(g.soon(), group(i), fmt.Sprint("message ", i)) })
+		callers.Go(func() { ids[i], errs[i] = c.Publish(g.timeout(), group(i), fmt.Sprint("message ", i)) })
 	}
 	for range 4 {
 		<-g.arrived
@@ -255,8 +255,8 @@ func TestRefusedMessageIsFoundByHalvingTheBatch(t *testing.T) {
 	if n := len(g.history("a")); n != 4+waiting-1 {
 		t.Errorf("%d messages are in the log, want %d", n, 4+waiting-1)
 	}
-	if got, most := g.requests.Load(), int32(4+1+2*6); got > most {
-		t.Errorf("%d requests, want at most %d: two for each of the 6 times that %d is halved", got, most, waiting)
+	if got, limit := g.requests.Load(), int32(4+1+2*6); got > limit {
+		t.Errorf("%d requests, want at most %d: two for each of the 6 times that %d is halved", got, limit, waiting)
 	}
 }
 
@@ -399,10 +399,10 @@ func TestWaitingPublishEndsWithItsContextOrWithClose(t *testing.T) {
 	c := g.client()
 	var callers sync.WaitGroup
 	for range 4 {
-		callers.Go(func() { _, _ = c.Publish(g.soon(), "a", "first") })
+		callers.Go(func() { _, _ = c.Publish(g.timeout(), "a", "first") })
 		<-g.arrived
 	}
-	ctx, cancel := context.WithCancel(g.soon())
+	ctx, cancel := context.WithCancel(g.timeout())
 	ended := make(chan error, 2)
 	publish := func(ctx context.Context) {
 		_, err := c.Publish(ctx, "a", "waits")
@@ -419,7 +419,7 @@ func TestWaitingPublishEndsWithItsContextOrWithClose(t *testing.T) {
 	if n := c.Waiting(); n != 0 {
 		t.Errorf("%d messages still wait after their calls have ended", n)
 	}
-	go publish(g.soon())
+	go publish(g.timeout())
 	for c.Waiting() < 1 {
 		runtime.Gosched()
 	}
@@ -443,7 +443,7 @@ func TestMessagesOfEachCallerStayInOrder(t *testing.T) {
 	for caller := range n {
 		callers.Go(func() {
 			for i := range each {
-				if _, err := c.Publish(r.soon(), fmt.Sprint("c/", caller), i); err != nil {
+				if _, err := c.Publish(r.timeout(), fmt.Sprint("c/", caller), i); err != nil {
 					t.Error(err)
 				}
 			}

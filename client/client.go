@@ -20,28 +20,28 @@ type Client struct {
 	base string // the hub's address, without a slash at its end
 	uid  string
 
-	life  context.Context // ends when the client is closed, with the reason as its cause
-	end   context.CancelCauseFunc
-	wg    sync.WaitGroup // the goroutines
-	calls *queue[call]   // pending calls of callbacks
-	own   *http.Transport
+	lifetime     context.Context // ends when the client is closed, with the reason as its cause
+	end          context.CancelCauseFunc
+	wg           sync.WaitGroup // the goroutines
+	calls        *queue[call]   // pending calls of callbacks
+	ownTransport *http.Transport
 
 	// Semaphores of size one: joins and leaves reach the hub one after another, and so do changes of the will.
-	joining, willing chan struct{}
+	joinLock, willLock chan struct{}
 
-	mu         sync.Mutex // guards the fields below
-	state      State
-	answered   bool                   // the hub has answered once, so the address is right
-	known      bool                   // the session has had an open stream, so the hub knows it
-	joined     map[string]*membership // by filter
-	subs       []*Subscription        // in the order of their joins
-	will       *wireDraft
-	sending    int           // number of requests under way with messages to groups
-	posts      []*post       // messages that wait for one of these requests to end
-	aloneUntil time.Time     // until then messages are sent separately, because a proxy refused a batch
-	stream     *stream       // nil if nothing is joined
-	last       *stream       // the newest stream; it may have ended
-	changed    chan struct{} // closed and replaced on each change that await waits for
+	mu           sync.Mutex // guards the fields below
+	state        State
+	answered     bool                   // the hub has answered once, so the address is right
+	hasSession   bool                   // the session has had an open stream, so the hub knows it
+	joined       map[string]*membership // by filter
+	subs         []*Subscription        // in the order of their joins
+	will         *wireDraft
+	sending      int           // number of requests under way with messages to groups
+	posts        []*post       // messages that wait for one of these requests to end
+	noBatchUntil time.Time     // until then messages are sent separately, because a proxy refused a batch
+	stream       *stream       // nil if nothing is joined
+	last         *stream       // the newest stream; it may have ended
+	changed      chan struct{} // closed and replaced on each change that await waits for
 }
 
 // ErrClosed is returned by calls of a closed client.
@@ -58,7 +58,7 @@ func New(address string, opts ...Option) (*Client, error) {
 	c := &Client{
 		config: defaults(), base: base,
 		calls: newQueue[call](), changed: make(chan struct{}),
-		joining: make(chan struct{}, 1), willing: make(chan struct{}, 1), joined: map[string]*membership{},
+		joinLock: make(chan struct{}, 1), willLock: make(chan struct{}, 1), joined: map[string]*membership{},
 	}
 	for _, o := range opts {
 		if err := o(&c.config); err != nil {
@@ -66,13 +66,13 @@ func New(address string, opts ...Option) (*Client, error) {
 		}
 	}
 	if c.http == nil {
-		c.own = newTransport()
-		c.http = &http.Client{Transport: c.own}
+		c.ownTransport = newTransport()
+		c.http = &http.Client{Transport: c.ownTransport}
 	}
 	c.http = withinHost(c.http)
 	c.secret = cmp.Or(c.secret, rand.Text())
 	c.uid = uidOf(c.secret)
-	c.life, c.end = context.WithCancelCause(context.Background())
+	c.lifetime, c.end = context.WithCancelCause(context.Background())
 	c.wg.Go(c.dispatch)
 	return c, nil
 }
@@ -108,11 +108,11 @@ func (c *Client) UID() string { return c.uid }
 func (c *Client) Close() error {
 	c.end(ErrClosed)
 	c.mu.Lock()
-	known := c.known
-	c.known = false
+	hasSession := c.hasSession
+	c.hasSession = false
 	c.mu.Unlock()
 	var err error
-	if known {
+	if hasSession {
 		err = c.endSession()
 	}
 	c.mu.Lock()
@@ -120,12 +120,12 @@ func (c *Client) Close() error {
 		s.end(ErrClosed)
 	}
 	c.calls.finish() // drop pending calls, but not the last change of state
-	c.become(StateClosed)
+	c.setState(StateClosed)
 	c.mu.Unlock()
 	c.calls.close()
 	c.wg.Wait()
-	if c.own != nil {
-		c.own.CloseIdleConnections()
+	if c.ownTransport != nil {
+		c.ownTransport.CloseIdleConnections()
 	}
 	return err
 }
@@ -149,7 +149,7 @@ func (c *Client) fail(err error) {
 	c.end(err)
 	c.mu.Lock()
 	c.calls.put(call{disconnect: err})
-	c.become(StateClosed)
+	c.setState(StateClosed)
 	c.mu.Unlock()
 }
 
@@ -167,14 +167,14 @@ func (c *Client) await(ctx context.Context, done func() (bool, error)) error {
 		changed := c.changed
 		c.mu.Unlock()
 		switch {
-		case c.life.Err() != nil:
-			return context.Cause(c.life)
+		case c.lifetime.Err() != nil:
+			return context.Cause(c.lifetime)
 		case over || err != nil:
 			return err
 		}
 		select {
 		case <-changed:
-		case <-c.life.Done():
+		case <-c.lifetime.Done():
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -37,10 +37,10 @@ func Example() {
 	}
 	defer c.Close()
 	ctx := context.Background()
-	heard := make(chan bool)
+	received := make(chan bool)
 	sub, err := c.Join(ctx, "home/#", func(m client.Message) {
 		fmt.Println(m.Group, m.Text())
-		close(heard)
+		close(received)
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -48,7 +48,7 @@ func Example() {
 	if _, err := c.Publish(ctx, "home/kitchen", "the kettle is on"); err != nil {
 		log.Fatal(err)
 	}
-	<-heard
+	<-received
 	if err := sub.Leave(ctx); err != nil {
 		log.Fatal(err)
 	}

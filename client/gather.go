@@ -24,8 +24,8 @@ const (
 	// because it would delay the others on a slow network.
 	maxGathered = 16 << 10
 
-	// aloneFor is how long messages are sent separately after a proxy has refused a batch.
-	aloneFor = time.Minute
+	// noBatchFor is how long messages are sent separately after a proxy has refused a batch.
+	noBatchFor = time.Minute
 )
 
 // post is a message to a group from one call of Publish.
@@ -55,7 +55,7 @@ func (c *Client) send(p *post) (id string, err error) {
 		return c.sendAlone(p)
 	}
 	c.mu.Lock()
-	if time.Now().Before(c.aloneUntil) {
+	if time.Now().Before(c.noBatchUntil) {
 		c.mu.Unlock()
 		return c.sendAlone(p)
 	}
@@ -80,8 +80,8 @@ func (c *Client) send(p *post) (id string, err error) {
 	case <-p.ctx.Done():
 		c.withdraw(p)
 		return "", context.Cause(p.ctx)
-	case <-c.life.Done():
-		return "", context.Cause(c.life)
+	case <-c.lifetime.Done():
+		return "", context.Cause(c.lifetime)
 	}
 }
 
@@ -104,7 +104,7 @@ func (c *Client) sendAlone(p *post) (id string, err error) {
 func (c *Client) handOver() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.posts) == 0 || c.life.Err() != nil {
+	if len(c.posts) == 0 || c.lifetime.Err() != nil {
 		c.sending--
 		return
 	}
@@ -125,7 +125,7 @@ func (c *Client) takePosts() []*post {
 		bytes += len(c.posts[n].req.body)
 		n++
 	}
-	if n == 0 || c.life.Err() != nil {
+	if n == 0 || c.lifetime.Err() != nil {
 		c.sending--
 		return nil
 	}
@@ -182,10 +182,10 @@ func (e *Error) noBatches() bool {
 }
 
 // stopGathering makes the callers of a batch and of all waiting messages send their messages separately. The same applies
-// to later callers for aloneFor.
+// to later callers for noBatchFor.
 func (c *Client) stopGathering(batch []*post) {
 	c.mu.Lock()
-	c.aloneUntil = time.Now().Add(aloneFor)
+	c.noBatchUntil = time.Now().Add(noBatchFor)
 	batch = slices.Concat(batch, c.posts)
 	c.posts = nil
 	c.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// beat sends heartbeats while the stream is open. It ends with the stream.
-func (c *Client) beat(s *stream) {
+// sendHeartbeats sends heartbeats while the stream is open. It ends with the stream.
+func (c *Client) sendHeartbeats(s *stream) {
 	tick := time.NewTicker(c.heartbeat)
 	defer tick.Stop()
 	for {

@@ -21,7 +21,7 @@ func (c *Client) Messages(ctx context.Context, filter string) iter.Seq2[Message,
 			select {
 			case messages <- m:
 			case <-ctx.Done():
-			case <-c.life.Done():
+			case <-c.lifetime.Done():
 			}
 		})
 		if err != nil {
@@ -44,8 +44,8 @@ func (c *Client) Messages(ctx context.Context, filter string) iter.Seq2[Message,
 				}
 			case <-ctx.Done():
 				return
-			case <-c.life.Done():
-				if why := context.Cause(c.life); !errors.Is(why, ErrClosed) {
+			case <-c.lifetime.Done():
+				if why := context.Cause(c.lifetime); !errors.Is(why, ErrClosed) {
 					yield(Message{}, why)
 				}
 				return

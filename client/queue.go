@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// most is the number of bytes in a queue from which push blocks.
-const most = 1 << 20
+// maxQueued is the number of bytes in a queue from which push blocks.
+const maxQueued = 1 << 20
 
-// overhead is added to the size of each item.
-const overhead = 256
+// itemOverhead is added to the size of each item.
+const itemOverhead = 256
 
 // queue passes items from one goroutine to another.
 type queue[T any] struct {
@@ -17,7 +17,7 @@ type queue[T any] struct {
 	moved            sync.Cond
 	items            []T
 	bytes            int
-	relaxed          int // number of calls that need the queue to be unbounded
+	unbounded        int // number of calls that need the queue to be unbounded
 	finished, closed bool
 }
 
@@ -32,11 +32,11 @@ func newQueue[T any]() *queue[T] {
 func (q *queue[T]) push(item T, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.bytes >= most && q.relaxed == 0 && !q.finished {
+	for q.bytes >= maxQueued && q.unbounded == 0 && !q.finished {
 		q.moved.Wait()
 	}
 	if !q.finished {
-		q.items, q.bytes = append(q.items, item), q.bytes+bytes+overhead
+		q.items, q.bytes = append(q.items, item), q.bytes+bytes+itemOverhead
 		q.moved.Broadcast()
 	}
 }
@@ -45,7 +45,7 @@ func (q *queue[T]) push(item T, bytes int) {
 func (q *queue[T]) relax(by int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.relaxed += by
+	q.unbounded += by
 	q.moved.Broadcast()
 }
 

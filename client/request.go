@@ -52,7 +52,7 @@ type request struct {
 func (c *Client) call(ctx context.Context, r *request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(c.life, func() { cancel(context.Cause(c.life)) })()
+	defer context.AfterFunc(c.lifetime, func() { cancel(context.Cause(c.lifetime)) })()
 	renewed := c.token == nil
 	for failures := 0; ; failures++ {
 		err := c.try(ctx, r)
@@ -60,7 +60,7 @@ func (c *Client) call(ctx context.Context, r *request) error {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return gaveUp(ctx, err)
+			return giveUpError(ctx, err)
 		case refused && e.Status == http.StatusUnauthorized && !renewed:
 			renewed = true
 			continue
@@ -102,12 +102,12 @@ func (c *Client) pause(ctx context.Context, why error, wait time.Duration) error
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return gaveUp(ctx, why)
+		return giveUpError(ctx, why)
 	}
 }
 
-// gaveUp returns the reason why a call was given up, and the last error before.
-func gaveUp(ctx context.Context, last error) error {
+// giveUpError returns the reason why a call was given up, and the last error before.
+func giveUpError(ctx context.Context, last error) error {
 	cause := context.Cause(ctx)
 	if errors.Is(last, cause) || errors.Is(last, ctx.Err()) {
 		return cause
@@ -173,12 +173,12 @@ func (c *Client) try(ctx context.Context, r *request) error {
 	defer func() { _ = resp.Body.Close() }() // the body has been read
 	r.lost = r.lost || sent > 1+redirects(resp)
 	answer, err := io.ReadAll(io.LimitReader(progress{resp.Body, moved}, cmp.Or(r.largest, maxAnswer)))
-	return c.judge(r, resp, answer, err)
+	return c.checkAnswer(r, resp, answer, err)
 }
 
-// judge returns the error for an answer, or nil for a success. A success of the hub has the JSON that the request takes,
+// checkAnswer returns the error for an answer, or nil for a success. A success of the hub has the JSON that the request takes,
 // or no body if the request takes none. A refusal of the hub is a problem with a code.
-func (c *Client) judge(r *request, resp *http.Response, answer []byte, cut error) error {
+func (c *Client) checkAnswer(r *request, resp *http.Response, answer []byte, cut error) error {
 	bare := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusAccepted
 	full := resp.StatusCode/100 == 2 && !bare && remote.MediaType(resp.Header) == "application/json"
 	switch {
@@ -220,8 +220,8 @@ func (p progress) Read(b []byte) (int, error) {
 // withinHost returns a copy of an http.Client that does not follow redirects to another host or redirects
 // that turn a request into a GET.
 func withinHost(h *http.Client) *http.Client {
-	own, next := *h, h.CheckRedirect
-	own.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+	limited, next := *h, h.CheckRedirect
+	limited.CheckRedirect = func(r *http.Request, via []*http.Request) error {
 		switch first := via[0]; {
 		case !origin.Trusts(first.URL, r.URL), r.Method != first.Method, len(via) >= maxRedirects:
 			return http.ErrUseLastResponse
@@ -230,5 +230,5 @@ func withinHost(h *http.Client) *http.Client {
 		}
 		return nil
 	}
-	return &own
+	return &limited
 }

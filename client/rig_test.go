@@ -20,13 +20,13 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-// patience is how long a test waits for anything.
-const patience = 2 * time.Minute
+// testTimeout is how long a test waits for anything.
+const testTimeout = 2 * time.Minute
 
 // rig is a hub behind a network that a test can cut.
 type rig struct {
 	*testing.T
-	*wire
+	*proxy
 	hub *watchbox.Hub
 	srv *httptest.Server
 }
@@ -35,7 +35,7 @@ func newRig(t *testing.T, opts ...watchbox.Option) *rig {
 	t.Helper()
 	r := &rig{T: t}
 	r.start(opts...)
-	r.wire = newWire(t, r.srv.Listener.Addr().String())
+	r.proxy = newProxy(t, r.srv.Listener.Addr().String())
 	t.Cleanup(r.stop)
 	return r
 }
@@ -68,10 +68,10 @@ func (r *rig) client(opts ...client.Option) *client.Client {
 }
 
 // join joins a filter and returns the messages that arrive.
-func (r *rig) join(c *client.Client, filter string) (*client.Subscription, *heard) {
+func (r *rig) join(c *client.Client, filter string) (*client.Subscription, *recorder) {
 	r.Helper()
-	h := newHeard(r.T)
-	sub, err := c.Join(r.soon(), filter, func(m client.Message) { h.note("%s", m.Text()) })
+	h := newRecorder(r.T)
+	sub, err := c.Join(r.timeout(), filter, func(m client.Message) { h.note("%s", m.Text()) })
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -81,68 +81,68 @@ func (r *rig) join(c *client.Client, filter string) (*client.Subscription, *hear
 func (r *rig) publish(group string, values ...any) {
 	r.Helper()
 	for _, v := range values {
-		if _, err := r.hub.Publish(r.soon(), group, v); err != nil {
+		if _, err := r.hub.Publish(r.timeout(), group, v); err != nil {
 			r.Fatal(err)
 		}
 	}
 }
 
-// soon returns a context that ends after patience.
-func (r *rig) soon() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// timeout returns a context that ends after patience.
+func (r *rig) timeout() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	r.Cleanup(cancel)
 	return ctx
 }
 
-// heard collects the values that callbacks get.
-type heard struct {
-	t    *testing.T
-	mu   sync.Mutex
-	news chan struct{}
-	list []string
+// recorder collects the values that callbacks get.
+type recorder struct {
+	t       *testing.T
+	mu      sync.Mutex
+	changed chan struct{}
+	list    []string
 }
 
-func newHeard(t *testing.T) *heard { return &heard{t: t, news: make(chan struct{})} }
+func newRecorder(t *testing.T) *recorder { return &recorder{t: t, changed: make(chan struct{})} }
 
-func (h *heard) note(format string, args ...any) {
+func (h *recorder) note(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.list = append(h.list, fmt.Sprintf(format, args...))
-	close(h.news)
-	h.news = make(chan struct{})
+	close(h.changed)
+	h.changed = make(chan struct{})
 }
 
-func (h *heard) all() ([]string, chan struct{}) {
+func (h *recorder) all() ([]string, chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.list), h.news
+	return slices.Clone(h.list), h.changed
 }
 
 // until waits until ok accepts the list.
-func (h *heard) until(what string, ok func([]string) bool) []string {
+func (h *recorder) until(what string, ok func([]string) bool) []string {
 	h.t.Helper()
-	late := time.After(patience)
+	timeout := time.After(testTimeout)
 	for {
-		list, news := h.all()
+		list, changed := h.all()
 		if ok(list) {
 			return list
 		}
 		select {
-		case <-news:
-		case <-late:
+		case <-changed:
+		case <-timeout:
 			h.t.Fatalf("got %q, want %s", list, what)
 		}
 	}
 }
 
-// are waits until the list is equal to want.
-func (h *heard) are(want ...string) {
+// want waits until the list is equal to want.
+func (h *recorder) want(want ...string) {
 	h.t.Helper()
 	h.until(strings.Join(want, ", "), func(list []string) bool { return slices.Equal(list, want) })
 }
 
-// wire is a network between clients and a server: a port that forwards connections.
-type wire struct {
+// proxy is a network between clients and a server: a port that forwards connections.
+type proxy struct {
 	addr string
 
 	mu    sync.Mutex // guards the fields below
@@ -152,16 +152,16 @@ type wire struct {
 	wg    sync.WaitGroup
 }
 
-func newWire(t *testing.T, to string) *wire {
+func newProxy(t *testing.T, to string) *proxy {
 	t.Helper()
-	w := &wire{to: to, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	w := &proxy{to: to, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
 	w.up(t)
 	t.Cleanup(w.down)
 	return w
 }
 
 // up accepts connections, on the same port each time.
-func (w *wire) up(t *testing.T) {
+func (w *proxy) up(t *testing.T) {
 	t.Helper()
 	ln, err := net.Listen("tcp", w.addr)
 	if err != nil {
@@ -189,7 +189,7 @@ func (w *wire) up(t *testing.T) {
 	})
 }
 
-func (w *wire) pass(near net.Conn, to string) {
+func (w *proxy) pass(near net.Conn, to string) {
 	defer func() { _ = near.Close() }()
 	far, err := net.Dial("tcp", to)
 	if err != nil {
@@ -215,7 +215,7 @@ func (w *wire) pass(near net.Conn, to string) {
 }
 
 // cut closes all connections.
-func (w *wire) cut() {
+func (w *proxy) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.conns {
@@ -225,7 +225,7 @@ func (w *wire) cut() {
 }
 
 // down refuses connections and closes the existing ones.
-func (w *wire) down() {
+func (w *proxy) down() {
 	w.mu.Lock()
 	if w.ln != nil {
 		_ = w.ln.Close()
@@ -237,7 +237,7 @@ func (w *wire) down() {
 }
 
 // leadsTo changes the target of new connections.
-func (w *wire) leadsTo(to string) {
+func (w *proxy) leadsTo(to string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.to = to

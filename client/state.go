@@ -24,8 +24,8 @@ func (c *Client) State() State {
 	return c.state
 }
 
-// become changes the state unless it is closed, and queues the call of OnState. The mutex is held.
-func (c *Client) become(s State) {
+// setState changes the state unless it is closed, and queues the call of OnState. The mutex is held.
+func (c *Client) setState(s State) {
 	if c.state == s || c.state == StateClosed {
 		return
 	}

@@ -20,21 +20,21 @@ var errLeft = errors.New("watchbox: nothing is joined")
 // stream is the event stream that all joins share. Its goroutine runs sse.Client and turns events into calls of
 // callbacks, in order.
 type stream struct {
-	client *Client
-	sse    sse.Client
-	ctx    context.Context
-	end    context.CancelCauseFunc
-	before *stream       // the previous stream; its calls are queued first
-	done   chan struct{} // closed when the goroutine has ended
+	client   *Client
+	sse      sse.Client
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	previous *stream       // the previous stream; its calls are queued first
+	done     chan struct{} // closed when the goroutine has ended
 
 	// Used by its goroutine only.
-	asked   []string // the filters of the attempt
-	ever    bool     // it has been open once
-	open    bool
-	renewed bool               // a new token was requested after a 401
-	renewal context.CancelFunc // ends the renewing of the open stream's token
-	epoch   string
-	seq     uint64 // of the newest message delivered
+	requested []string // the filters of the attempt
+	wasOpen   bool     // it has been open once
+	open      bool
+	renewed   bool               // a new token was requested after a 401
+	renewal   context.CancelFunc // ends the renewing of the open stream's token
+	epoch     string
+	seq       uint64 // of the newest message delivered
 
 	// The client's mutex guards these.
 	attempt int
@@ -43,9 +43,9 @@ type stream struct {
 
 // newStream returns a stream that is not running yet. The mutex is held.
 func newStream(c *Client) *stream {
-	s := &stream{client: c, before: c.last, done: make(chan struct{})}
+	s := &stream{client: c, previous: c.last, done: make(chan struct{})}
 	c.last = s
-	s.ctx, s.end = context.WithCancelCause(c.life)
+	s.ctx, s.end = context.WithCancelCause(c.lifetime)
 	s.sse = sse.Client{
 		URL: c.base + "/v1/events", HTTPClient: c.http, MaxBackoff: c.maxDelay,
 		AnswerTimeout: c.answer, FirstEventTimeout: c.answer, Final: s.final,
@@ -60,11 +60,11 @@ func (s *stream) run() {
 	defer close(s.done)
 	defer s.end(nil)
 	if s.client.heartbeat > 0 {
-		s.client.wg.Go(func() { s.client.beat(s) })
+		s.client.wg.Go(func() { s.client.sendHeartbeats(s) })
 	}
-	if s.before != nil {
-		<-s.before.done
-		s.before = nil
+	if s.previous != nil {
+		<-s.previous.done
+		s.previous = nil
 	}
 	for {
 		err := s.sse.Run(s.ctx)
@@ -74,7 +74,7 @@ func (s *stream) run() {
 		case refused && status.Code == http.StatusUnauthorized && s.client.token != nil && !s.renewed:
 			s.renewed = true
 		default:
-			s.client.lose(s, streamError(err))
+			s.client.onFinalError(s, streamError(err))
 			return
 		}
 	}
@@ -90,11 +90,11 @@ func (s *stream) final(err error) bool {
 	return errors.Is(err, sse.ErrRequest) || errors.Is(err, sse.ErrMediaType) && !s.client.answered
 }
 
-// lose handles the final error of a stream. It closes the client if the stream was open once or
+// onFinalError handles the final error of a stream. It closes the client if the stream was open once or
 // if the hub refuses the client as a whole. Any other error is returned by the Join that opened the stream.
-func (c *Client) lose(s *stream, err error) {
+func (c *Client) onFinalError(s *stream, err error) {
 	e, refused := errors.AsType[*Error](err)
-	if s.ever || refused && (e.Status == http.StatusNoContent || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden) {
+	if s.wasOpen || refused && (e.Status == http.StatusNoContent || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden) {
 		c.fail(err)
 		return
 	}
@@ -102,7 +102,7 @@ func (c *Client) lose(s *stream, err error) {
 	s.failed = err
 	if c.stream == s {
 		c.stream = nil
-		c.become(StateIdle)
+		c.setState(StateIdle)
 	}
 	c.signal()
 	c.mu.Unlock()
@@ -113,12 +113,12 @@ func (s *stream) beforeAttempt(r *http.Request) error {
 	c := s.client
 	c.mu.Lock()
 	s.attempt++
-	s.asked = c.filters()
+	s.requested = c.filters()
 	if c.stream == s {
-		c.become(StateConnecting)
+		c.setState(StateConnecting)
 	}
 	c.mu.Unlock()
-	q := url.Values{"group": s.asked}
+	q := url.Values{"group": s.requested}
 	if c.heartbeat > 0 {
 		q.Set("heartbeat", c.heartbeat.String())
 	}
@@ -141,7 +141,7 @@ func (s *stream) onDisconnect(err error, wait time.Duration) {
 		c.calls.put(call{disconnect: streamError(err)})
 	}
 	if c.stream == s {
-		c.become(StateWaiting)
+		c.setState(StateWaiting)
 	}
 }
 
@@ -171,12 +171,12 @@ func (s *stream) onSession(ev sse.Event) {
 		s.sse.IdleTimeout = 2*every + time.Second // one heartbeat may be late
 	}
 	c := s.client
-	again := s.ever
-	s.ever, s.open, s.renewed = true, true, false
+	again := s.wasOpen
+	s.wasOpen, s.open, s.renewed = true, true, false
 	c.mu.Lock()
-	c.answered, c.known = true, true
+	c.answered, c.hasSession = true, true
 	var leftover []string
-	for _, f := range s.asked {
+	for _, f := range s.requested {
 		if m := c.joined[f]; m != nil {
 			m.live = true
 		} else {
@@ -187,7 +187,7 @@ func (s *stream) onSession(ev sse.Event) {
 		c.calls.put(call{reconnect: true})
 	}
 	if c.stream == s {
-		c.become(StateOpen)
+		c.setState(StateOpen)
 	}
 	will := c.will != nil
 	c.mu.Unlock()
@@ -205,7 +205,7 @@ func (s *stream) onSession(ev sse.Event) {
 // restarted hub may have lost it.
 func (c *Client) settle(ctx context.Context, leftover []string, will bool) {
 	for _, f := range leftover {
-		if err := c.part(ctx, f); err != nil {
+		if err := c.leaveFilter(ctx, f); err != nil {
 			c.logger.Debug("cannot remove a filter from the stream", "filter", f, "error", err)
 		}
 	}

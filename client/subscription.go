@@ -39,7 +39,7 @@ func (c *Client) Join(ctx context.Context, filter string, f func(Message)) (*Sub
 	case f == nil:
 		return nil, errors.New("watchbox: Join needs a function that takes the messages, not nil")
 	}
-	done, err := c.alone(ctx, c.joining)
+	done, err := c.acquire(ctx, c.joinLock)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *Subscription) Leave(ctx context.Context) error {
 	if !c.remove(s) {
 		return nil // another join has the filter, or there is no stream
 	}
-	done, err := c.alone(ctx, c.joining)
+	done, err := c.acquire(ctx, c.joinLock)
 	if err != nil {
 		return err
 	}
@@ -76,11 +76,11 @@ func (s *Subscription) Leave(ctx context.Context) error {
 	if needed {
 		return nil // joined again in the meantime
 	}
-	return c.part(ctx, s.filter)
+	return c.leaveFilter(ctx, s.filter)
 }
 
-// part removes a filter from the stream at the hub.
-func (c *Client) part(ctx context.Context, filter string) error {
+// leaveFilter removes a filter from the stream at the hub.
+func (c *Client) leaveFilter(ctx context.Context, filter string) error {
 	err := c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/groups/" + escape(filter))})
 	if e, ok := errors.AsType[*Error](err); ok && (e.Status == http.StatusNotFound || e.Status == http.StatusConflict) {
 		return nil // the hub has no such filter or no stream; the stream resumes without the filter
@@ -88,13 +88,13 @@ func (c *Client) part(ctx context.Context, filter string) error {
 	return err
 }
 
-// alone acquires a semaphore of size one, so that changes reach the hub in their order.
-func (c *Client) alone(ctx context.Context, turn chan struct{}) (done func(), err error) {
+// acquire acquires a semaphore of size one, so that changes reach the hub in their order.
+func (c *Client) acquire(ctx context.Context, turn chan struct{}) (done func(), err error) {
 	select {
 	case turn <- struct{}{}:
 		return func() { <-turn }, nil
-	case <-c.life.Done():
-		return nil, context.Cause(c.life)
+	case <-c.lifetime.Done():
+		return nil, context.Cause(c.lifetime)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -105,7 +105,7 @@ func (c *Client) alone(ctx context.Context, turn chan struct{}) (done func(), er
 func (c *Client) add(sub *Subscription) (s *stream, again bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := context.Cause(c.life); err != nil {
+	if err := context.Cause(c.lifetime); err != nil {
 		return nil, false, err
 	}
 	m := c.joined[sub.filter]
@@ -117,7 +117,7 @@ func (c *Client) add(sub *Subscription) (s *stream, again bool, err error) {
 	c.subs = append(slices.Clip(c.subs), sub)
 	if c.stream == nil {
 		c.stream = newStream(c)
-		c.become(StateConnecting)
+		c.setState(StateConnecting)
 		c.wg.Go(c.stream.run)
 	}
 	return c.stream, again, nil
@@ -141,7 +141,7 @@ func (c *Client) remove(sub *Subscription) bool {
 	if len(c.joined) == 0 && c.stream != nil {
 		c.stream.end(errLeft)
 		c.stream = nil
-		c.become(StateIdle)
+		c.setState(StateIdle)
 	}
 	return c.state == StateOpen && m.live
 }

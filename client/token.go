@@ -11,8 +11,8 @@ import (
 // streams only in the last twentieth.
 const renewPart = 10
 
-// leastWait is the shortest wait between two attempts to renew a token.
-const leastWait = 100 * time.Millisecond
+// minRenewWait is the shortest wait between two attempts to renew a token.
+const minRenewWait = 100 * time.Millisecond
 
 // renew prevents the end of the open stream with its token: before the token expires, it sends the token that
 // WithToken's function then returns. If that is the same token, or the call fails, it tries again until the token
@@ -22,7 +22,7 @@ func (c *Client) renew(ctx context.Context, left time.Duration) {
 	end := time.Now().Add(left)
 	wait := left - left/renewPart
 	for {
-		timer := time.NewTimer(max(wait, leastWait))
+		timer := time.NewTimer(max(wait, minRenewWait))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -48,17 +48,17 @@ func TestOpenStreamGetsNewTokensAndLosesNoMessage(t *testing.T) {
 			return fmt.Sprint(time.Now().Add(4 * time.Second).UnixMilli()), nil
 		}))
 	_, h := r.join(c, "a")
-	tick, late := time.NewTicker(10*time.Millisecond), time.After(patience)
+	tick, timeout := time.NewTicker(10*time.Millisecond), time.After(testTimeout)
 	defer tick.Stop()
 	var want []string
 	for i := 0; e.renewals() < 2; i++ {
 		select {
 		case <-tick.C:
-		case <-late:
+		case <-timeout:
 			t.Fatalf("only %d tokens reached the stream", e.renewals())
 		}
 		r.publish("a", fmt.Sprint(i))
 		want = append(want, fmt.Sprint(i))
-		h.are(want...)
+		h.want(want...)
 	}
 }

@@ -37,9 +37,9 @@ func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Du
 func (c *Client) ClearWill(ctx context.Context) error {
 	c.mu.Lock()
 	c.will = nil
-	known := c.known
+	hasSession := c.hasSession
 	c.mu.Unlock()
-	if !known {
+	if !hasSession {
 		return nil
 	}
 	return c.sendWill(ctx)
@@ -48,7 +48,7 @@ func (c *Client) ClearWill(ctx context.Context) error {
 // sendWill sends the current will to the hub, one call at a time, so that an older will cannot replace a newer
 // one.
 func (c *Client) sendWill(ctx context.Context) error {
-	done, err := c.alone(ctx, c.willing)
+	done, err := c.acquire(ctx, c.willLock)
 	if err != nil {
 		return err
 	}

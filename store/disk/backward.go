@@ -118,7 +118,7 @@ func (s *backscan) byOrder() (more bool, err error) {
 			s.found = append(s.found, s.below)
 		}
 	}
-	s.l.mostLooked.note(looked)
+	s.l.maxExamined.note(looked)
 	return ok, closeCursor(c)
 }
 
@@ -142,7 +142,7 @@ func (s *backscan) byIndex() (more bool, err error) {
 	for ; looked < maxLooked && len(s.found) < s.n; looked++ {
 		c := m.newest()
 		if c == nil {
-			s.l.mostLooked.note(looked)
+			s.l.maxExamined.note(looked)
 			return false, nil
 		}
 		value, err := c.ValueAndErr()
@@ -158,7 +158,7 @@ func (s *backscan) byIndex() (more bool, err error) {
 		}
 		c.Prev()
 	}
-	s.l.mostLooked.note(looked)
+	s.l.maxExamined.note(looked)
 	return true, nil
 }
 

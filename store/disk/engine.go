@@ -182,7 +182,7 @@ func (e *engine) open(o *pebble.Options) error {
 			e.db = r.db
 			_ = e.close()
 		}
-	case <-time.After(patience):
+	case <-time.After(stopTimeout):
 	}
 	return e.err()
 }
@@ -200,8 +200,8 @@ func (e *engine) merge(ctx context.Context, from, below []byte) error {
 	return e.db.Compact(ctx, from, below, false)
 }
 
-// bePatient lets writes wait for room while the disk is full.
-func (e *engine) bePatient() { e.fs.patient.Store(true) }
+// waitForRoom lets writes wait for room while the disk is full.
+func (e *engine) waitForRoom() { e.fs.waits.Store(true) }
 
 // fail ends writing, and records the first reason.
 func (e *engine) fail(err error) {
@@ -322,8 +322,8 @@ func (e *engine) congested() bool {
 // stuck reports whether the engine waits for room.
 func (e *engine) stuck() bool { return isClosed(e.fs.full()) }
 
-// patience is how long to wait for a failed engine to stop. It may deadlock.
-const patience = 5 * time.Second
+// stopTimeout is how long to wait for a failed engine to stop. It may deadlock.
+const stopTimeout = 5 * time.Second
 
 // close closes the engine. It does not return an earlier failure, which was reported already.
 func (e *engine) close() (err error) {
@@ -347,7 +347,7 @@ func (e *engine) close() (err error) {
 		}
 		select {
 		case <-ended:
-		case <-time.After(patience):
+		case <-time.After(stopTimeout):
 		}
 	})
 	return err

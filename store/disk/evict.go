@@ -91,7 +91,7 @@ func (l *Log) storedAfter(g *group, after store.Seq, t *turn) (m item, err error
 		return m, err
 	}
 	found := false
-	if t.of == g.no && t.at.seq == after && after > 0 {
+	if t.indexGroup == g.no && t.indexItem.seq == after && after > 0 {
 		found = t.index.Next()
 	} else {
 		found = t.index.SeekGE(indexKey(g.no, after+1))
@@ -110,7 +110,7 @@ func (l *Log) storedAfter(g *group, after store.Seq, t *turn) (m item, err error
 		return m, err
 	}
 	m, err = readIndex(t.index.Key(), value)
-	t.at, t.of = m, g.no
+	t.indexItem, t.indexGroup = m, g.no
 	return m, err
 }
 

@@ -119,7 +119,7 @@ func (l *Log) indexed(t *turn, g *group, seq store.Seq) (m item, err error) {
 	if err := l.openIndex(t); err != nil {
 		return m, err
 	}
-	t.of, t.at = 0, item{} // the index is elsewhere now
+	t.indexGroup, t.indexItem = 0, item{} // the index is elsewhere now
 	key := indexKey(g.no, seq)
 	if !t.index.SeekGE(key) || string(t.index.Key()) != string(key) {
 		return m, t.index.Error()
@@ -133,7 +133,7 @@ func (l *Log) indexed(t *turn, g *group, seq store.Seq) (m item, err error) {
 
 // storedBefore returns the seq of a group's last message on disk before another. There must be one.
 func (l *Log) storedBefore(g *group, seq store.Seq, t *turn) (store.Seq, error) {
-	t.of, t.at = 0, item{}
+	t.indexGroup, t.indexItem = 0, item{}
 	found := t.index.SeekLT(indexKey(g.no, seq))
 	for found && t.isExpired(seqOf(t.index.Key())) {
 		found = t.index.Prev()

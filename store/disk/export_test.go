@@ -25,17 +25,17 @@ func (o Options) Watched(changed func()) Options {
 // Full returns a channel that is closed while writers wait for room on disk.
 func (l *Log) Full() <-chan struct{} { return l.engine.fs.full() }
 
-// The bounds of MostHeld and MostLooked.
+// The bounds of MaxHeld and MaxExamined.
 const (
 	MaxHold   = maxHold
 	MaxLooked = maxLooked
 )
 
-// MostHeld returns the most groups that one hold of the lock, or one turn that applies policies, examined.
-func (l *Log) MostHeld() int64 { return l.mostHeld.Load() }
+// MaxHeld returns the most groups that one hold of the lock, or one turn that applies policies, examined.
+func (l *Log) MaxHeld() int64 { return l.maxHeld.Load() }
 
-// MostLooked returns the most messages that one step backward through the log examined.
-func (l *Log) MostLooked() int64 { return l.mostLooked.Load() }
+// MaxExamined returns the most messages that one step backward through the log examined.
+func (l *Log) MaxExamined() int64 { return l.maxExamined.Load() }
 
 // Recalling sets how many bytes of recent messages the log keeps in memory. With few, tests read from
 // disk.

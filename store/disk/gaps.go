@@ -99,7 +99,7 @@ func (l *Log) eachGroup(prefix string, yield func(*group)) {
 			yield(g)
 		})
 		l.mu.RUnlock()
-		l.mostHeld.note(steps)
+		l.maxHeld.note(steps)
 	}
 }
 
@@ -150,7 +150,7 @@ func (r *reading) gaps() (complete bool) {
 		i++
 		return seq
 	})
-	r.l.mostHeld.note(maxHold - left)
+	r.l.maxHeld.note(maxHold - left)
 	return complete
 }
 

@@ -23,7 +23,7 @@ type guard struct {
 	err     func() error
 	changed func() // called when a writer begins or ends to wait for room
 
-	patient atomic.Bool // writes wait for room
+	waits   atomic.Bool // writes wait for room
 	late    atomic.Bool // syncs of the engine's log are skipped
 	reading bool        // read-only
 	dir     string
@@ -60,7 +60,7 @@ func newGuard(eo engineOptions, e *engine) *guard {
 
 // stopWaiting lets writes fail instead of waiting for room.
 func (g *guard) stopWaiting() {
-	g.patient.Store(false)
+	g.waits.Store(false)
 	g.endWaiting.Do(func() { close(g.waitingEnds) })
 }
 
@@ -95,11 +95,11 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	return f, err
 }
 
-// whenThereIsRoom calls do. If the disk is full and the guard is patient, it repeats the call until there is
+// whenThereIsRoom calls do. If the disk is full and the guard waits, it repeats the call until there is
 // room.
 func (g *guard) whenThereIsRoom(do func() error) error {
 	err := do()
-	if !isFull(err) || !g.patient.Load() {
+	if !isFull(err) || !g.waits.Load() {
 		return err
 	}
 	g.wait(1)

@@ -33,8 +33,8 @@ var scale = func() int {
 	return n
 }()
 
-// patience is how long tests wait for an event. It only bounds a test that fails.
-const patience = 5 * time.Minute
+// testTimeout is how long tests wait for an event. It only bounds a test that fails.
+const testTimeout = 5 * time.Minute
 
 // waker returns a function that sends a wake-up to a channel of size one without blocking.
 func waker(wake chan<- struct{}) func() {
@@ -49,11 +49,11 @@ func waker(wake chan<- struct{}) func() {
 // until calls ok at once and after each wake-up, until it returns true.
 func until(t *testing.T, wake <-chan struct{}, what string, ok func() bool) {
 	t.Helper()
-	for late := time.After(patience); !ok(); {
+	for timeout := time.After(testTimeout); !ok(); {
 		select {
 		case <-wake:
-		case <-late:
-			t.Fatalf("timed out after %v: %s", patience, what)
+		case <-timeout:
+			t.Fatalf("timed out after %v: %s", testTimeout, what)
 		}
 	}
 }

@@ -29,10 +29,10 @@ func TestNoCallHoldsTheLockForLong(t *testing.T) {
 	}()
 	check := func(what string) {
 		t.Helper()
-		if n := l.MostHeld(); n > disk.MaxHold {
+		if n := l.MaxHeld(); n > disk.MaxHold {
 			t.Errorf("%s: one hold or turn examines %d groups, want at most %d", what, n, disk.MaxHold)
 		}
-		if n := l.MostLooked(); n > disk.MaxLooked {
+		if n := l.MaxExamined(); n > disk.MaxLooked {
 			t.Errorf("%s: one step examines %d messages, want at most %d", what, n, disk.MaxLooked)
 		}
 	}

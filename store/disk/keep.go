@@ -29,7 +29,7 @@ func (l *Log) SetPolicy(f names.Filter, p store.Policy) error {
 		if err != nil {
 			return err
 		}
-		t.promise = true
+		t.awaited = true
 		t.sets = append(t.sets, func(b *batch) error {
 			if p == (store.Policy{}) {
 				return b.Delete(key, nil)
@@ -70,7 +70,7 @@ func (l *Log) applyPolicies(t *turn) error {
 		}
 		l.changed = l.changed[1:]
 	}
-	l.mostHeld.note(len(matched))
+	l.maxHeld.note(len(matched))
 	for _, g := range matched {
 		g.policy = l.policies.Effective(names.Exact(g.name), l.opts.Server)
 		if err := l.enforce(g, t); err != nil {
@@ -99,7 +99,7 @@ func (l *Log) Purge(name string) error {
 			return nil
 		}
 		t.touch(g)
-		t.promise = true
+		t.awaited = true
 		g.purge = g.next.newest
 		l.retain(&g.next, item{})
 		return l.enforce(g, t)

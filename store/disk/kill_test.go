@@ -144,7 +144,7 @@ func kill(t *testing.T, dir, fsync string, r *record) {
 		t.Fatal(err)
 	}
 	var late atomic.Bool
-	watchdog := time.AfterFunc(patience, func() { late.Store(true); _ = cmd.Process.Kill() })
+	watchdog := time.AfterFunc(testTimeout, func() { late.Store(true); _ = cmd.Process.Kill() })
 	defer watchdog.Stop()
 	in := bufio.NewReader(out)
 	open, lines := false, 1+rand.IntN(1500)

@@ -100,8 +100,8 @@ type Log struct {
 	parked parking
 
 	deletedBytes atomic.Int64 // bytes that deleted messages may still use on disk
-	mostHeld     most         // groups that one hold of mu, or one turn that applies policies, examined
-	mostLooked   most         // messages that one step of backward examined
+	maxHeld      most         // groups that one hold of mu, or one turn that applies policies, examined
+	maxExamined  most         // messages that one step of backward examined
 	reclaims     atomic.Bool  // tables are being merged to free deletedBytes
 	closing      context.Context
 	stopMerging  context.CancelFunc // ends closing
@@ -214,7 +214,7 @@ func (l *Log) open() (err error) {
 		_ = l.engine.close() // the load error is returned
 		return describe(err)
 	}
-	l.engine.bePatient()
+	l.engine.waitForRoom()
 	if o.InMemory != nil {
 		l.memory = o.InMemory(l.epoch, l.last)
 		for f, p := range l.policies.All() {
