@@ -3,38 +3,22 @@
 package watchbox_test
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/freeport"
 )
 
 // These tests run the examples of docs/EMBEDDING.md unchanged except for the port.
 
-// freeAddr returns an address on which nothing listens. Its port is below the ephemeral ports of the system, so that
-// no other test gets it before the program listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
-		if err == nil {
-			_ = ln.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 // startExample runs a program of docs/EMBEDDING.md and returns its place.
 func startExample(t *testing.T, has, ready string) (*exec.Cmd, *place) {
 	t.Helper()
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	cmd := exec.Command(build(t, strings.ReplaceAll(exampleIn(t, "docs/EMBEDDING.md", "go", has), "127.0.0.1:8080", addr)))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -33,6 +33,7 @@ var layout = map[string]string{
 	"internal/origin":          "",
 	"internal/remote":          "",
 	"internal/leak":            "",
+	"internal/freeport":        "",
 	"sse":                      "internal/duration internal/origin",
 	"web":                      "",
 }

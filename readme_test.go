@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/freeport"
 )
 
 // These tests run the examples of the README unchanged except for the port. The one for browsers is in
@@ -111,7 +113,7 @@ func TestReadmeScripts(t *testing.T) {
 }
 
 func TestReadmeGo(t *testing.T) {
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	command(t, build(t, strings.ReplaceAll(example(t, "go", "hub.Run"), "127.0.0.1:8080", addr)))
 	for deadline := time.Now().Add(patience); ; {
 		body, err := fetch("http://" + addr + "/hub/v1/history/home/kitchen")

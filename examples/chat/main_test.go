@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -15,6 +13,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+	"github.com/watchbox-go/watchbox/internal/freeport"
 	"github.com/watchbox-go/watchbox/internal/leak"
 )
 
@@ -72,25 +71,10 @@ func another(t *testing.T, window context.Context) (context.Context, context.Can
 	return chromedp.NewContext(window, chromedp.WithTargetID(tab))
 }
 
-// freeAddr returns an address without a listener. Its port is below those that the system assigns, so that no
-// other test gets it before the program listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
-		if err == nil {
-			_ = ln.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 // start runs the chat and returns its address.
 func start(t *testing.T) string {
 	t.Helper()
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, addr) }()
