@@ -30,7 +30,7 @@ type callbacks struct {
 	disconnect []func(Session, Reason)
 	before     []func(context.Context, *Message) error
 
-	wrong error // nil callbacks that were registered
+	mistaken error // nil callbacks that were registered
 
 	running map[uint64]bool     // numbers of the goroutines that run callbacks
 	waiting map[string][]queued // by session; the first of each is running
@@ -108,7 +108,7 @@ func on[F any](c *callbacks, name string, list *[]F, f F, isNil bool) {
 	defer c.mu.Unlock()
 	if isNil {
 		err := fmt.Errorf("watchbox: %s was given a nil function", name)
-		c.wrong = errors.Join(c.wrong, err)
+		c.mistaken = errors.Join(c.mistaken, err)
 		c.logger.Error(err.Error())
 		return
 	}
@@ -133,7 +133,7 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 	}
 	defer c.enter()()
 	for _, f := range hooks {
-		if err := c.ask(ctx, f, &m); err != nil {
+		if err := c.runHook(ctx, f, &m); err != nil {
 			return err
 		}
 	}
@@ -144,8 +144,8 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 	return nil
 }
 
-// ask calls a hook with a message. A panic is a failure of the program, not a refusal.
-func (c *callbacks) ask(ctx context.Context, f func(context.Context, *Message) error, m *Message) (err error) {
+// runHook calls a hook with a message. A panic is a failure of the program, not a refusal.
+func (c *callbacks) runHook(ctx context.Context, f func(context.Context, *Message) error, m *Message) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.logPanic("BeforePublish panicked", r)
@@ -153,6 +153,9 @@ func (c *callbacks) ask(ctx context.Context, f func(context.Context, *Message) e
 		}
 	}()
 	if err := f(ctx, m); err != nil {
+		if over := ctx.Err(); over != nil && errors.Is(err, over) {
+			return over // the request was given up: this is no refusal
+		}
 		_ = err.Error() // panics here, not later, if the error is a nil pointer in an interface
 		return &hub.Refusal{Err: err}
 	}
@@ -174,11 +177,11 @@ func (c *callbacks) Messages(list []hub.Message) bool {
 	}
 	calls := make([]func(func(Message)), len(list))
 	for i, m := range list {
-		heard := Message{
+		message := Message{
 			ID: m.ID, Group: m.Group, UID: m.UID, Subject: m.Subject, Event: m.Event, Time: m.Time, Data: m.Data,
 			json: m.Kind == hub.JSON, hub: c.hub,
 		}
-		calls[i] = func(f func(Message)) { f(heard) }
+		calls[i] = func(f func(Message)) { f(message) }
 	}
 	bytes := make([]int, len(list))
 	for i := range list {
@@ -204,9 +207,9 @@ func (c *callbacks) Session(e session.Event) {
 	}
 }
 
-// enqueue queues each of the calls for each callback of a list, unless most calls wait already. It does nothing if
+// enqueue queues each of the calls for each callback of a list, unless limit calls wait already. It does nothing if
 // there is no callback.
-func enqueue[F any](c *callbacks, list *[]F, key string, most int, bytes []int, calls ...func(F)) bool {
+func enqueue[F any](c *callbacks, list *[]F, key string, limit int, bytes []int, calls ...func(F)) bool {
 	callbacks := get(c, list)
 	if len(callbacks) == 0 {
 		return true
@@ -222,7 +225,7 @@ func enqueue[F any](c *callbacks, list *[]F, key string, most int, bytes []int, 
 			}
 		}
 	}
-	ok, dropped := c.post(key, most, posts)
+	ok, dropped := c.post(key, limit, posts)
 	if before := dropped - uint64(len(calls)); dropped > 0 && (before == 0 || dropped/1000 > before/1000) {
 		c.logger.Error("callbacks are too slow: events are dropped", "dropped", dropped, "of", key)
 	}
@@ -231,14 +234,14 @@ func enqueue[F any](c *callbacks, list *[]F, key string, most int, bytes []int, 
 
 // post queues a list of calls behind those with the same key. If a bound is reached, it returns the number
 // of calls dropped since the start.
-func (c *callbacks) post(key string, most int, list []queued) (ok bool, dropped uint64) {
+func (c *callbacks) post(key string, limit int, list []queued) (ok bool, dropped uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	queue := c.waiting[key]
 	switch {
 	case c.closed:
 		return false, 0
-	case c.count >= most, most == maxMessages && (len(queue) >= maxOwnMessages || c.bytes >= maxBytes || c.ownBytes(queue) >= maxOwnBytes):
+	case c.count >= limit, limit == maxMessages && (len(queue) >= maxOwnMessages || c.bytes >= maxBytes || c.ownBytes(queue) >= maxOwnBytes):
 		c.dropped += uint64(len(list))
 		return false, c.dropped
 	}
@@ -308,7 +311,7 @@ func (c *callbacks) isCallback() bool {
 func (c *callbacks) mistakes() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.wrong
+	return c.mistaken
 }
 
 // next removes the call that has run, and returns the next one with the same key, or nil.
@@ -355,18 +358,18 @@ func (c *callbacks) Waiting() int64 {
 
 // close stops taking events, and waits until no callback waits or runs, but no longer than timeout.
 func (c *callbacks) close(timeout time.Duration) {
-	over := false
-	late := time.AfterFunc(timeout, func() {
+	timedOut := false
+	timer := time.AfterFunc(timeout, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		over = true
+		timedOut = true
 		c.idle.Broadcast()
 	})
-	defer late.Stop()
+	defer timer.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	for c.count > 0 && !over {
+	for c.count > 0 && !timedOut {
 		c.idle.Wait()
 	}
 	if c.count > 0 {

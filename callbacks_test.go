@@ -47,8 +47,8 @@ func (l *logged) option() watchbox.Option {
 func TestCallbacksRunInOrderForEachSession(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(time.Hour)) // no session ends on a slow machine
 	p := at(t, addr)
-	heard := newEvents(t)
-	heard.hear(h)
+	events := newEvents(t)
+	events.register(h)
 	var all sync.WaitGroup
 	for n := range 30 {
 		all.Go(func() {
@@ -72,7 +72,7 @@ func TestCallbacksRunInOrderForEachSession(t *testing.T) {
 				p.wants(204, "DELETE /v1/sessions/"+l.uid, "")
 				want += ", disconnect kicked"
 			}
-			heard.are(l.uid, want)
+			events.want(l.uid, want)
 		})
 	}
 	all.Wait()
@@ -81,7 +81,7 @@ func TestCallbacksRunInOrderForEachSession(t *testing.T) {
 func TestSlowCallbackDelaysNoOtherSession(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
-	heard := newEvents(t)
+	events := newEvents(t)
 	release := make(chan struct{})
 	blocked := make(chan string, 1)
 	var second atomic.Bool
@@ -91,7 +91,7 @@ func TestSlowCallbackDelaysNoOtherSession(t *testing.T) {
 			<-release
 		}
 	})
-	heard.hear(h)
+	events.register(h)
 	slow := p.listen("/v1/groups/foo", "")
 	if uid := <-blocked; uid != slow.uid {
 		t.Fatalf("%s, want %s", uid, slow.uid)
@@ -101,18 +101,18 @@ func TestSlowCallbackDelaysNoOtherSession(t *testing.T) {
 	p.wants(201, "POST /v1/groups/foo", "2", other.proof()...)
 	p.wants(201, "POST /v1/groups/foo", "3")
 	slow.gets(`"1"`, `"2"`, `"3"`)
-	heard.are(other.uid, "connect, join foo, message 2")
-	heard.are("", "message 3")
-	heard.are(slow.uid, "")
+	events.want(other.uid, "connect, join foo, message 2")
+	events.want("", "message 3")
+	events.want(slow.uid, "")
 	close(release)
-	heard.are(slow.uid, "connect, join foo, message 1")
+	events.want(slow.uid, "connect, join foo, message 1")
 }
 
 func TestCallbackMayPanicOrExitItsGoroutine(t *testing.T) {
 	var log logged
 	h, addr := serve(t, log.option())
 	p := at(t, addr)
-	heard := newEvents(t)
+	events := newEvents(t)
 	h.OnMessage(func(m watchbox.Message) {
 		switch m.Text() {
 		case "panic":
@@ -121,12 +121,12 @@ func TestCallbackMayPanicOrExitItsGoroutine(t *testing.T) {
 			runtime.Goexit()
 		}
 	})
-	heard.hear(h)
+	events.register(h)
 	l := p.listen("/v1/groups/foo", "")
 	for _, text := range []string{"panic", "exit", "fine"} {
 		p.wants(201, "POST /v1/groups/foo", text, l.proof()...)
 	}
-	heard.are(l.uid, "connect, join foo, message panic, message fine")
+	events.want(l.uid, "connect, join foo, message panic, message fine")
 	if !log.has("a callback panicked") || !log.has("so it goes") {
 		t.Error("the log does not mention it")
 	}
@@ -139,14 +139,14 @@ func TestEventsDroppedForASlowCallbackAreCounted(t *testing.T) {
 	release := make(chan struct{})
 	blocked := make(chan struct{})
 	var once sync.Once
-	heard := newEvents(t)
-	h.OnConnect(func(s watchbox.Session) { heard.note(s.UID, "connect") })
-	h.OnDisconnect(func(s watchbox.Session, _ watchbox.Reason) { heard.note(s.UID, "disconnect") })
+	events := newEvents(t)
+	h.OnConnect(func(s watchbox.Session) { events.note(s.UID, "connect") })
+	h.OnDisconnect(func(s watchbox.Session, _ watchbox.Reason) { events.note(s.UID, "disconnect") })
 	l, other := p.listen("/v1/groups/bar", ""), p.listen("/v1/groups/bar", "")
 	n := 0
 	h.OnMessage(func(m watchbox.Message) {
 		if m.UID == other.uid {
-			heard.note(m.UID, "%s", m.Text())
+			events.note(m.UID, "%s", m.Text())
 			return
 		}
 		once.Do(func() { close(blocked); <-release })
@@ -159,7 +159,7 @@ func TestEventsDroppedForASlowCallbackAreCounted(t *testing.T) {
 	<-blocked
 	p.refused(503, "program-busy", "POST /v1/server", "hello?", l.proof()...)
 	p.wants(202, "POST /v1/server", "hello", other.proof()...)
-	heard.are(other.uid, "connect, hello")
+	events.want(other.uid, "connect, hello")
 	if body := p.wants(200, "GET /metrics", ""); !strings.Contains(body, "watchbox_callbacks_dropped_total 601\n") {
 		t.Errorf("%s", body[strings.Index(body, "watchbox_callbacks"):][:200])
 	}
@@ -168,11 +168,27 @@ func TestEventsDroppedForASlowCallbackAreCounted(t *testing.T) {
 	}
 	l.cut()
 	other.cut()
-	heard.are(other.uid, "connect, hello, disconnect")
+	events.want(other.uid, "connect, hello, disconnect")
 	close(release)
-	heard.are(l.uid, "connect, disconnect") // disconnects are not dropped with the messages
+	events.want(l.uid, "connect, disconnect") // disconnects are not dropped with the messages
 	if n != 1200 {
 		t.Errorf("OnMessage ran %d times, want 1200", n)
+	}
+}
+
+// A client that has given up, or middleware with a deadline, is not told that the program refuses the message.
+func TestAHookThatReturnsTheErrorOfItsContextDoesNotRefuseTheMessage(t *testing.T) {
+	h, _ := serve(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	h.BeforePublish(func(ctx context.Context, _ *watchbox.Message) error {
+		cancel()
+		<-ctx.Done()
+		return fmt.Errorf("lookup: %w", ctx.Err())
+	})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("POST", "http://localhost/v1/groups/foo", strings.NewReader("x")).WithContext(ctx))
+	if w.Code != 503 || !strings.Contains(w.Body.String(), `"given-up"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
@@ -183,6 +199,10 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 		switch m.Text() {
 		case "damn":
 			return errors.New("mind your words, please")
+		case "canceled": // by the program itself
+			return fmt.Errorf("lookup: %w", context.Canceled)
+		case "late":
+			return fmt.Errorf("lookup: %w", context.DeadlineExceeded)
 		case "a":
 			m.Group = "elsewhere"
 		case "b":
@@ -204,17 +224,19 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 		}
 		return nil
 	})
-	asked := 0
-	h.BeforePublish(func(context.Context, *watchbox.Message) error { asked++; return nil })
+	calls := 0
+	h.BeforePublish(func(context.Context, *watchbox.Message) error { calls++; return nil })
 	l := p.listen("/v1/groups/%23", "")
-	refusals := map[string]string{"damn": "mind your words, please"}
+	refusals := map[string]string{
+		"damn": "mind your words, please", "canceled": "lookup: context canceled", "late": "lookup: context deadline exceeded",
+	}
 	for text, detail := range refusals {
 		p.refused(403, "refused", "POST /v1/groups/foo", text)
 		if answer := p.wants(403, "POST /v1/groups/foo", text); !strings.Contains(answer, `"detail":"`+detail+`"`) {
 			t.Error(answer)
 		}
 	}
-	if asked != 0 {
+	if calls != 0 {
 		t.Error("the second hook ran for a message that the first one had refused")
 	}
 	p.refused(403, "refused", "POST /v1/groups/foo", `"damn"`, "Content-Type", "application/json")
@@ -254,27 +276,27 @@ func TestBeforePublishRefusesAndRewrites(t *testing.T) {
 	// BeforePublish runs for a will when it is set.
 	w := p.listen("/v1/groups/foo", "")
 	w.own(204, "PUT", "/will", `{"group":"foo","msg":"b"}`, "Content-Type", "application/json")
-	before := asked
+	before := calls
 	p.wants(204, "DELETE /v1/sessions/"+w.uid, "")
-	if m := l.message(); string(m.Msg) != `"b"` || m.Event != "alarm" || m.UID != w.uid || asked != before {
-		t.Errorf("the will is %+v, and BeforePublish ran %d times", m, asked-before)
+	if m := l.message(); string(m.Msg) != `"b"` || m.Event != "alarm" || m.UID != w.uid || calls != before {
+		t.Errorf("the will is %+v, and BeforePublish ran %d times", m, calls-before)
 	}
 }
 
 func TestOnMessageGetsTheGroupThatBeforePublishSet(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
-	heard := make(chan watchbox.Message, 10)
-	h.OnMessage(func(m watchbox.Message) { heard <- m })
+	messages := make(chan watchbox.Message, 10)
+	h.OnMessage(func(m watchbox.Message) { messages <- m })
 	h.BeforePublish(func(_ context.Context, m *watchbox.Message) error { m.Group = "moved"; return nil })
 	l := p.listen("/v1/groups/%23", "")
 	p.wants(202, "POST /v1/server", "for the program") // has no group to change
-	if m := <-heard; m.Group != "" || m.ID != "" || m.Text() != "for the program" {
+	if m := <-messages; m.Group != "" || m.ID != "" || m.Text() != "for the program" {
 		t.Errorf("%+v", m)
 	}
 	for _, call := range []string{"POST /v1/sessions/" + l.uid, "POST /v1/groups/foo"} {
 		p.wants(201, call, "x")
-		m, sent := <-heard, l.message()
+		m, sent := <-messages, l.message()
 		if sent.Group != "moved" || m.Group != "moved" || m.ID != sent.ID || m.Text() != "x" {
 			t.Errorf("%s: OnMessage gets %+v, the group %+v", call, m, sent)
 		}
@@ -303,9 +325,9 @@ func TestHookMayKeepData(t *testing.T) {
 func TestOnMessageGetsOnlyMessagesOfClients(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
-	heard := make(chan watchbox.Message, 10)
+	messages := make(chan watchbox.Message, 10)
 	p.refused(404, "nobody-listens", "POST /v1/server", "hello")
-	h.OnMessage(func(m watchbox.Message) { heard <- m })
+	h.OnMessage(func(m watchbox.Message) { messages <- m })
 	l := p.listen("/v1/groups/foo", "")
 	if _, err := h.Publish(t.Context(), "foo", "the program's own"); err != nil {
 		t.Fatal(err)
@@ -314,7 +336,7 @@ func TestOnMessageGetsOnlyMessagesOfClients(t *testing.T) {
 	p.wants(201, "POST /v1/groups/foo?event=alarm", `{"n":1}`, append(l.proof(), "Content-Type", "application/json")...)
 	l.gets(`"the program's own"`, `"for another session"`)
 	sent := l.next()
-	m := <-heard
+	m := <-messages
 	var v struct{ N int }
 	if err := m.Decode(&v); err != nil || v.N != 1 || m.ID != sent.ID || m.Group != "foo" || m.Event != "alarm" || m.UID != l.uid ||
 		m.Text() != `{"n":1}` || time.Since(m.Time) > patience {
@@ -326,12 +348,12 @@ func TestOnMessageGetsOnlyMessagesOfClients(t *testing.T) {
 	l.gets("[1,2]")
 	p.wants(201, "POST /v1/groups/foo", "1\n2", "Content-Type", "application/x-ndjson")
 	for range 2 {
-		if m, ev := <-heard, l.next(); m.ID != ev.ID || m.UID != "" {
+		if m, ev := <-messages, l.next(); m.ID != ev.ID || m.UID != "" {
 			t.Errorf("%+v, want the id %s", m, ev.ID)
 		}
 	}
 	p.wants(202, "POST /v1/server", "ho\xffw")
-	m = <-heard
+	m = <-messages
 	var b []byte
 	if err := m.Decode(&b); err != nil || string(b) != "ho\xffw" || m.Group != "" || m.ID != "" {
 		t.Errorf("%+v, %v", m, err)
@@ -339,8 +361,8 @@ func TestOnMessageGetsOnlyMessagesOfClients(t *testing.T) {
 	if _, err := m.Reply(t.Context(), "who are you?"); !errors.Is(err, watchbox.ErrNoSession) {
 		t.Errorf("a reply without a session: %v, want ErrNoSession", err)
 	}
-	if len(heard) > 0 {
-		t.Errorf("OnMessage also got %+v", <-heard)
+	if len(messages) > 0 {
+		t.Errorf("OnMessage also got %+v", <-messages)
 	}
 }
 
@@ -350,8 +372,8 @@ func TestTextAndDecodeForEachKindOfMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = h.Close() }()
-	heard := make(chan watchbox.Message, 1)
-	h.OnMessage(func(m watchbox.Message) { heard <- m })
+	messages := make(chan watchbox.Message, 1)
+	h.OnMessage(func(m watchbox.Message) { messages <- m })
 	for _, c := range []struct{ kind, body, text string }{
 		{"", "plain", "plain"},
 		{"", `"quoted"`, `"quoted"`},
@@ -368,7 +390,7 @@ func TestTextAndDecodeForEachKindOfMessage(t *testing.T) {
 		if w.Code != http.StatusAccepted {
 			t.Fatal(w.Body)
 		}
-		m := <-heard
+		m := <-messages
 		var s string
 		if err := m.Decode(&s); err != nil || s != c.text || m.Text() != c.text {
 			t.Errorf("%s %s: %q, %q, %v", c.kind, c.body, m.Text(), s, err)
@@ -386,7 +408,7 @@ func TestCloseEndsStreamsCallbacksAndGoroutines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heard := newEvents(t)
+	events := newEvents(t)
 	srv := httptest.NewServer(h)
 	defer srv.Close()
 	p := at(t, strings.TrimPrefix(srv.URL, "http://"))
@@ -396,7 +418,7 @@ func TestCloseEndsStreamsCallbacksAndGoroutines(t *testing.T) {
 		begun <- struct{}{}
 		<-release
 	})
-	heard.hear(h)
+	events.register(h)
 	a, b := p.listen("/v1/groups/foo", ""), p.listen("/v1/groups/%23?heartbeat=1h", "")
 	gone := p.listen("/v1/groups/$sys/stats", "")
 	gone.cut()
@@ -449,7 +471,7 @@ func TestCloseEndsStreamsCallbacksAndGoroutines(t *testing.T) {
 			t.Errorf("the last event is %s %s", ev.Type, ev.Data)
 		}
 		l.ended()
-		got, _ := heard.of(l.uid)
+		got, _ := events.of(l.uid)
 		if !strings.HasSuffix(got, "disconnect shutdown") {
 			t.Errorf("when Close returned, the callbacks were: %s", got)
 		}
@@ -492,13 +514,13 @@ func TestCloseWaitsForCallbacksForALimitedTime(t *testing.T) {
 func TestMessagesForASlowCallbackAreBoundedInBytes(t *testing.T) {
 	h, addr := serve(t)
 	p := at(t, addr)
-	release, heard := make(chan struct{}), make(chan string, 100)
+	release, messages := make(chan struct{}), make(chan string, 100)
 	l, other := p.listen("/v1/groups/bar", ""), p.listen("/v1/groups/bar", "")
 	h.OnMessage(func(m watchbox.Message) {
 		if m.UID == l.uid {
 			<-release
 		}
-		heard <- m.UID
+		messages <- m.UID
 	})
 	defer close(release)
 	large := strings.Repeat("x", 1<<20)
@@ -513,7 +535,7 @@ func TestMessagesForASlowCallbackAreBoundedInBytes(t *testing.T) {
 	}
 	p.refused(503, "program-busy", "POST /v1/server", "hello?", l.proof()...)
 	p.wants(202, "POST /v1/server", large, other.proof()...)
-	if uid := <-heard; uid != other.uid {
+	if uid := <-messages; uid != other.uid {
 		t.Errorf("OnMessage got a message of %s first", uid)
 	}
 }

@@ -25,8 +25,8 @@ func TestAppWithMiddlewareAndAllCallbacks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			heard := newEvents(t)
-			heard.hear(hub)
+			events := newEvents(t)
+			events.register(hub)
 			hub.OnMessage(func(m watchbox.Message) {
 				if m.Group == "" {
 					if _, err := m.Reply(context.Background(), "you said "+m.Text()); err != nil {
@@ -62,7 +62,7 @@ func TestAppWithMiddlewareAndAllCallbacks(t *testing.T) {
 			l.gets(`"hello"`, `"you said anybody?"`)
 			l.own(204, "DELETE", "/groups/bar/%23", "")
 			sofar := "connect, join foo, join bar/#, message hello, message anybody?, leave bar/#"
-			heard.are(l.uid, sofar)
+			events.want(l.uid, sofar)
 
 			if _, err := hub.Publish(t.Context(), "foo", 1); err != nil {
 				t.Fatal(err)
@@ -83,12 +83,12 @@ func TestAppWithMiddlewareAndAllCallbacks(t *testing.T) {
 			back := p.listen("/v1/groups/foo", l.secret, "Last-Event-ID", last)
 			back.gets("2", "3")
 			sofar += ", reconnect"
-			heard.are(l.uid, sofar)
+			events.want(l.uid, sofar)
 
 			other := p.listen("/v1/groups/foo", "")
 			back.cut()
 			other.gets(`"gone"`)
-			heard.are(l.uid, sofar+", disconnect closed")
+			events.want(l.uid, sofar+", disconnect closed")
 
 			if err := hub.Close(); err != nil {
 				t.Error(err)

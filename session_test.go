@@ -235,8 +235,8 @@ func TestDirectMessageReachesOnlyItsSession(t *testing.T) {
 func TestMessagesToALostSessionWaitForItsReturn(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(time.Minute))
 	p := at(t, addr)
-	heard := newEvents(t)
-	heard.hear(h)
+	events := newEvents(t)
+	events.register(h)
 	send := func(uid, text string) string {
 		t.Helper()
 		id, err := h.Send(t.Context(), uid, text)
@@ -401,8 +401,8 @@ func TestPresenceIsPublishedForTheLongestFilter(t *testing.T) {
 // TestKilledClientIsDisconnectedAsClosed kills curl. The kernel then closes its connection.
 func TestKilledClientIsDisconnectedAsClosed(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
-	heard := newEvents(t)
-	heard.hear(h)
+	events := newEvents(t)
+	events.register(h)
 	uid := make(chan string, 1)
 	h.OnConnect(func(s watchbox.Session) { uid <- s.UID })
 	cmd := exec.Command("curl", "-sN", "http://"+addr+"/v1/groups/foo")
@@ -411,18 +411,18 @@ func TestKilledClientIsDisconnectedAsClosed(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	who := <-uid
-	heard.are(who, "connect, join foo")
+	events.want(who, "connect, join foo")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	heard.are(who, "connect, join foo, disconnect closed")
+	events.want(who, "connect, join foo, disconnect closed")
 }
 
 // TestClientWithoutHeartbeatsIsDisconnected requests client heartbeats and sends none on an open connection.
 func TestClientWithoutHeartbeatsIsDisconnected(t *testing.T) {
 	h, addr := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
-	heard := newEvents(t)
-	heard.hear(h)
+	events := newEvents(t)
+	events.register(h)
 	l := at(t, addr).listen("/v1/groups/foo?heartbeat=100ms", "")
-	heard.are(l.uid, "connect, join foo, disconnect heartbeat")
+	events.want(l.uid, "connect, join foo, disconnect heartbeat")
 }

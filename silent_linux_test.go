@@ -36,8 +36,8 @@ func TestLostLinkIsNoticed(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	heard := newEvents(t)
-	heard.hear(h)
+	events := newEvents(t)
+	events.register(h)
 	uid := make(chan string, 1)
 	h.OnConnect(func(s watchbox.Session) { uid <- s.UID })
 	curl := exec.Command("ip", "netns", "exec", far.name, "curl", "-sN", "http://"+<-addr+"/v1/groups/foo")
@@ -46,9 +46,9 @@ func TestLostLinkIsNoticed(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = curl.Process.Kill(); _ = curl.Wait() })
 	who := <-uid
-	heard.are(who, "connect, join foo")
+	events.want(who, "connect, join foo")
 	far.silence()
-	heard.are(who, "connect, join foo, disconnect timeout")
+	events.want(who, "connect, join foo, disconnect timeout")
 }
 
 // link is a network link between this network namespace and another.

@@ -216,8 +216,8 @@ func (e *events) of(uid string) (got string, news chan struct{}) {
 	return strings.Join(e.list[uid], ", "), e.news
 }
 
-// are waits until the callbacks of a session are exactly want, separated by commas.
-func (e *events) are(uid, want string) {
+// want waits until the callbacks of a session are exactly want, separated by commas.
+func (e *events) want(uid, want string) {
 	e.Helper()
 	late := time.After(patience)
 	for {
@@ -233,8 +233,8 @@ func (e *events) are(uid, want string) {
 	}
 }
 
-// hear records the callbacks of a hub.
-func (e *events) hear(h *watchbox.Hub) {
+// register records the callbacks of a hub.
+func (e *events) register(h *watchbox.Hub) {
 	h.OnConnect(func(s watchbox.Session) { e.note(s.UID, "connect") })
 	h.OnJoin(func(s watchbox.Session, filter string) { e.note(s.UID, "join %s", filter) })
 	h.OnLeave(func(s watchbox.Session, filter string) { e.note(s.UID, "leave %s", filter) })

@@ -95,6 +95,9 @@ func problemOf(err error) *problem {
 	if l, ok := errors.AsType[*hub.LimitError](err); ok {
 		return &problem{status: http.StatusTooManyRequests, code: l.Code, detail: l.Text, retry: true, after: l.Retry}
 	}
+	if _, ok := errors.AsType[*hub.Refusal](err); ok { // before the others, since it may wrap any error of the program
+		return &problem{status: http.StatusForbidden, code: "refused", detail: err.Error()}
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		// The client canceled and does not read this, or middleware canceled.
 		return &problem{status: http.StatusServiceUnavailable, code: "given-up", retry: true,
@@ -111,9 +114,6 @@ func problemOf(err error) *problem {
 	}
 	if _, ok := errors.AsType[*hub.ObjectError](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: err.Error()}
-	}
-	if _, ok := errors.AsType[*hub.Refusal](err); ok {
-		return &problem{status: http.StatusForbidden, code: "refused", detail: err.Error()}
 	}
 	if _, ok := errors.AsType[*hub.SizeError](err); ok {
 		return &problem{status: http.StatusRequestEntityTooLarge, code: "message-too-large", detail: err.Error()}
