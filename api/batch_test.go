@@ -226,7 +226,8 @@ func TestOnMessageGetsBatchesInOrderForEachGroup(t *testing.T) {
 }
 
 func TestBatchAcrossMemoryAndDiskIsAtomicAndAdjacent(t *testing.T) {
-	s := serve(t, watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever), watchbox.WithMaxMemory(16<<20))
+	s := serve(t, watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever), watchbox.WithMaxMemory(16<<20),
+		watchbox.WithMaxRequestMemory(256<<20)) // enough for all writers: on a slow machine one might wait too long for the others
 	s.wants(200, "", "PUT /v1/policies/memory/%23", `{"store":"memory"}`, "Content-Type", "application/json")
 	const writers, batches = 4, 10
 	var wg sync.WaitGroup
