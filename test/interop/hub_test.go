@@ -81,6 +81,14 @@ func (s *server) publish(group string, v any) {
 	}
 }
 
+// retain publishes a message that clients without a position get first.
+func (s *server) retain(group string, v any) {
+	s.t.Helper()
+	if _, _, err := s.hub.PublishBatch(context.Background(), []watchbox.Draft{{Group: group, Msg: v, Retain: true}}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *server) url(path string) string { return "http://" + s.addr + path }
 
 // listener keeps a duplicate descriptor of each connection, because the hub takes over the socket and closes the

@@ -89,7 +89,7 @@ func (c *crowd) await(n int) {
 func survive(t *testing.T, s *server, listen func(*crowd)) {
 	t.Helper()
 	c := newCrowd(t)
-	s.publish("a", 0) // a client that receives it is connected
+	s.retain("a", 0) // a client that receives it is connected
 	listen(c)
 	c.await(1)
 	n := 1

@@ -26,7 +26,7 @@ func snippet(t *testing.T, language, has string, s *server) string {
 			return s.url("/v1/groups/a?since=all")
 		})
 		return strings.NewReplacer(
-			`"orders"`, `"a"`, "sleep 1\n", "sleep 0.1\n", "time.Sleep(time.Second)", "time.Sleep(20 * time.Millisecond)",
+			"http://127.0.0.1:1234", s.url(""), `"orders"`, `"a"`, "sleep 1\n", "sleep 0.1\n", "time.Sleep(time.Second)", "time.Sleep(20 * time.Millisecond)",
 		).Replace(code)
 	}
 	t.Fatalf("docs/CLIENTS.md has no %s code with %q", language, has)
