@@ -237,6 +237,9 @@ func TestStreamStartsAtTheRequestedPosition(t *testing.T) {
 			}
 			st := s.listen("/v1/groups/foo?"+fill(c.query), header...)
 			want := c.want
+			if id := st.id; (id == "") != strings.HasPrefix(want, "gap ") {
+				t.Errorf("the session event has the id %q: a client that is cut off now must keep an unknown id, and no other", id)
+			}
 			if id, ok := strings.CutPrefix(want, "gap "); ok {
 				after, _ := json.Marshal(fill(id))
 				st.gets("event: gap\nid: " + position(one.ID, -1) + "\ndata: {\"filter\":\"foo\",\"after\":" + string(after) +

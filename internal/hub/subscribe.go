@@ -145,7 +145,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 		return err
 	}
 	closed = h.clientLeft(s, h.closed(s, uid))
-	if reached, ok := attachment.Missed(); ok && (s.From.Resume == "" || start.Unknown != "") {
+	if reached, ok := attachment.Missed(); ok && s.From.Resume == "" {
 		stream.DeliverMissed(store.Seq(reached))
 	}
 	if h.opts.Access != nil { // the token may have been revoked meanwhile

@@ -194,3 +194,20 @@ func TestRecheckEndsAndAdjustsStreams(t *testing.T) {
 		}
 	})
 }
+
+func TestAStreamWithoutExpiryEndsWithItsNewToken(t *testing.T) {
+	inABubble(t, func(w *world) {
+		forever, err := access.NewGrant("anna", "", []string{"x"}, nil, false, time.Time{}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := w.openWith("u", "x", forever)
+		if err := w.Renew("u", newGrant(t, "anna", "x", time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if why := s.reasons(); !slices.Equal(why, []Reason{Expired}) {
+			t.Errorf("the reasons are %v", why)
+		}
+	})
+}

@@ -1,0 +1,70 @@
+package session
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// Stopping a timer does not stop a call that has begun.
+func TestASessionEndsOnceThoughItsTimerHasFired(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.open("u", "x", 0).close(Closed)
+		s := w.find("u")
+		time.Sleep(timeout - 1)
+		if err := w.End("u", Kicked); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1)
+		s.onTimer()
+		w.wantEvents("u", "connect, join x, lost x closed, gone x kicked, disconnect kicked")
+	})
+}
+
+func TestSessionsThatAreGoneDoNotCountAsLost(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.MaxLost = 1
+		for _, end := range []func(){
+			func() { time.Sleep(timeout) },
+			func() { _ = w.End("u", Kicked) },
+			func() { w.open("u", "x", 0); _ = w.End("u", Ended) },
+		} {
+			w.open("u", "x", 0).close(Closed)
+			if err := w.Admit("v", "", nil); err != ErrTooManySessions {
+				t.Errorf("a session that is lost: %v", err)
+			}
+			end()
+			synctest.Wait()
+			if err := w.Admit("v", "", nil); err != nil {
+				t.Errorf("a session that is gone: %v", err)
+			}
+		}
+	})
+}
+
+// refusing is a stream that refuses to leave a filter.
+type refusing struct{ *stream }
+
+var errRefused = errors.New("too many changes")
+
+func (refusing) Leave(group.Filter) error { return errRefused }
+
+func TestALeaveThatFailsHalfwayKeepsTheOtherStreamsMembership(t *testing.T) {
+	inABubble(t, func(w *world) {
+		w.open("u", "x", 0)
+		s := refusing{&stream{attached: make(chan struct{})}}
+		s.Attachment = w.attach("u", parse("x"), 0, s)
+		close(s.attached)
+		if err := w.Leave("u", group.Exact("x")); err != errRefused {
+			t.Fatal(err)
+		}
+		w.wantEvents("u", "connect, join x")
+		s.close(Closed)
+		w.wantEvents("u", "lost x closed")
+		time.Sleep(timeout)
+		w.wantEvents("u", "leave x closed") // the session is connected
+	})
+}
