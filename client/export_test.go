@@ -6,3 +6,6 @@ func (c *Client) Waiting() int {
 	defer c.mu.Unlock()
 	return len(c.posts)
 }
+
+// RenewIn returns the wait before a token is renewed that expires after left.
+var RenewIn = renewIn

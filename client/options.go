@@ -83,8 +83,8 @@ func WithHTTPClient(h *http.Client) Option {
 // WithToken sends the token that f returns as Authorization: Bearer with every request. f is called for each
 // request, by several goroutines concurrently, so it should cache a valid token. When the hub refuses
 // a token with 401, f is called once more before the refusal is final. f is also called before the token of the
-// open stream expires, and the stream continues with the new token. In the last tenth of a token's lifetime, f should
-// return the next one.
+// open stream expires, and the stream continues with the new token. In the last tenth of a token's lifetime, and in its
+// last minute, f should return the next one.
 func WithToken(f func(ctx context.Context) (string, error)) Option {
 	return func(c *config) error { c.token = f; return nil }
 }

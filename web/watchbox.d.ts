@@ -2,7 +2,13 @@
 
 /** Options of a client. All have defaults. */
 export interface Options {
-  /** A token, or a function that returns one. It is called before each request, and again after a 401. */
+  /**
+   * A token, or a function that returns one. The function is called before each request, and again after a 401. It is
+   * also called before the token of the open stream expires, and the stream continues with the new token: in the last
+   * tenth of a token's lifetime, and in its last minute, return the next one. If the function throws, the client tries
+   * again later; if it returns "", the request has no token. Without this option the browser's cookies are renewed in the
+   * same way: the client tells the hub to read them again.
+   */
   token?: string | (() => string | Promise<string>);
 
   /** Uses one stream for all tabs that set this. It needs Web Locks and BroadcastChannel; without them the tab has its own stream. */
@@ -152,6 +158,12 @@ export interface EventMap {
   direct: CustomEvent<Message>;
   /** The client is closed: by close(), or because of the error. */
   closed: CustomEvent<{ error?: WatchboxError }>;
+  /**
+   * The open stream could not get a new token: the function of the option token failed, or the hub refused the token or
+   * did not answer. The next attempt is in delay ms. If none succeeds, the stream ends with its old token, and
+   * reconnects and resumes with the token of that time.
+   */
+  unrenewed: CustomEvent<{ error: WatchboxError; delay: number }>;
   /** The state has changed. */
   state: CustomEvent<{ state: State; error?: WatchboxError; delay?: number }>;
 }

@@ -35,6 +35,18 @@ const MAX_BACKLOG = 10_000;
 /** How often the position is saved while messages come, in ms. It is also saved on pagehide. */
 const SAVE_INTERVAL = 1000;
 
+/** The hub ends a stream up to 30 s before its token expires. The rest is time for another attempt to renew it. */
+const RENEW_BEFORE = 45_000;
+
+/** The shortest wait between two attempts to renew a token, in ms. */
+const MIN_RENEW_WAIT = 100;
+
+/** The longest time that setTimeout can wait, in ms. */
+const MAX_TIMER = 2 ** 31 - 1;
+
+/** How long the last request of close() may take, in ms. */
+const MAX_GOODBYE = 5000;
+
 // ---- ids, groups and errors
 
 /**
@@ -152,10 +164,11 @@ const isRetainedList = (answer) => Array.isArray(answer?.messages);
 /**
  * Returns an error as a WatchboxError. An error of fetch gives no reason.
  * @param {unknown} error
+ * @param {string} [what] failed
  */
-function toWatchboxError(error) {
+function toWatchboxError(error, what = "the hub cannot be reached") {
   if (error instanceof WatchboxError) return error;
-  return new WatchboxError("the hub cannot be reached: " + (error instanceof Error ? error.message : error));
+  return new WatchboxError(what + ": " + (error instanceof Error ? error.message : error));
 }
 
 /** Returns 128 random bits, in hex. (crypto.randomUUID does not exist on pages over plain HTTP.) */
@@ -206,6 +219,22 @@ function abortReason(signal) {
 }
 
 /**
+ * Returns the result of a promise, or fails with the reason of the signal if that aborts first.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ */
+function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(abortReason(signal));
+    signal.addEventListener("abort", abort);
+    if (signal.aborted) abort();
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+/**
  * Returns a signal that aborts with the first of several, as AbortSignal.any does in newer browsers, or after a
  * time. Call release when the signal is no longer needed.
  * @param {AbortSignal[]} signals
@@ -246,6 +275,15 @@ function deferred() {
 
 // ---- requests
 
+/** @param {() => string | Promise<string>} token */
+async function callToken(token) {
+  try {
+    return await token();
+  } catch (error) {
+    throw toWatchboxError(error, "the page's token function failed");
+  }
+}
+
 /**
  * Makes requests, with a token if there is one. It does not follow redirects, because they would carry the session's
  * secret and the token to other hosts.
@@ -265,10 +303,14 @@ class Requests {
     this.reachedHub = false;
   }
 
-  /** @returns {Promise<Record<string, string>>} */
-  async authorization() {
-    const token = typeof this.token === "function" ? await this.token() : this.token;
-    return token ? { Authorization: "Bearer " + token } : {};
+  /**
+   * @param {AbortSignal} signal ends the wait for a token function that does not return
+   * @returns {Promise<Record<string, string>>}
+   */
+  async authorization(signal) {
+    const { token } = this;
+    const value = typeof token === "function" ? await unlessAborted(callToken(token), signal) : token;
+    return value ? { Authorization: "Bearer " + value } : {};
   }
 
   /**
@@ -293,7 +335,7 @@ class Requests {
     const combined = combineSignals(signal ? [signal, this.signal] : [this.signal]);
     try {
       for (let failures = 0, renewed = false; ; failures++) {
-        const { answer, error } = await this.#attempt(method, address, init, combined.signal, valid);
+        const { answer, error } = await this.attempt(method, address, init, combined.signal, valid);
         if (!error) return answer;
         if (combined.signal.aborted) throw abortReason(combined.signal);
         if (error.status === 401 && typeof this.token === "function" && !renewed) {
@@ -310,17 +352,18 @@ class Requests {
   }
 
   /**
+   * Makes a request once. It never throws.
    * @param {string} method
    * @param {string} address
    * @param {{body?: BodyInit, headers?: Record<string, string>}} init
    * @param {AbortSignal} signal
    * @param {(answer: any) => boolean} [valid]
-   * @returns {Promise<{answer?: any, error?: WatchboxError}>}
+   * @returns {Promise<{answer?: any, headers?: Headers, error?: WatchboxError}>}
    */
-  async #attempt(method, address, init, signal, valid) {
+  async attempt(method, address, init, signal, valid) {
     const deadline = combineSignals([signal], MAX_SILENCE + bodySize(init.body) / MIN_UPLOAD_RATE);
     try {
-      const headers = { ...init.headers, ...await this.authorization() };
+      const headers = { ...init.headers, ...await this.authorization(deadline.signal) };
       const response = await fetch(new URL(address, this.base), {
         ...init, method, headers, redirect: "manual", signal: deadline.signal,
       });
@@ -329,7 +372,7 @@ class Requests {
       const answer = valid && await response.json();
       if (valid && !valid(answer)) throw await responseError(response);
       this.reachedHub = true;
-      return { answer };
+      return { answer, headers: response.headers };
     } catch (e) {
       const error = toWatchboxError(e);
       if (error.code) this.reachedHub = true;
@@ -408,7 +451,7 @@ function parser(onBlock, onRetry) {
  * Opens a stream by fetch, which sees heartbeats and the reason of a refusal.
  * @param {Requests} requests
  * @param {URL} url
- * @param {Promise<Record<string, string>>} headers
+ * @param {Record<string, string>} headers
  * @param {Sink} sink
  * @returns {() => void} closes it
  */
@@ -416,7 +459,7 @@ function listenByFetch(requests, url, headers, sink) {
   const stop = new AbortController();
   const run = async () => {
     const response = await fetch(url, {
-      headers: { ...await headers, Accept: "text/event-stream" }, cache: "no-store", redirect: "manual", signal: stop.signal,
+      headers: { ...headers, ...await requests.authorization(stop.signal), Accept: "text/event-stream" }, cache: "no-store", redirect: "manual", signal: stop.signal,
     });
     if (!response.ok) throw await responseError(response);
     const media = mediaType(response);
@@ -482,7 +525,8 @@ function parseDuration(s) {
  * @typedef {{kind: "state", state: State, uid: string, position: string, error?: WatchboxError, delay?: number}
  *   | {kind: "message", message: Message}
  *   | {kind: "gap", gap: Gap, id: string}
- *   | {kind: "position", id: string}} LinkEvent
+ *   | {kind: "position", id: string}
+ *   | {kind: "unrenewed", error: WatchboxError, delay: number}} LinkEvent
  */
 
 /**
@@ -661,11 +705,12 @@ class Link {
       onBlock: (block) => {
         if (attempt.signal.aborted) return;
         if (block.type !== "session") return this.#onBlock(block);
-        const { uid, heartbeat } = JSON.parse(block.data ?? "");
+        const { uid, heartbeat, expires_in: left } = JSON.parse(block.data ?? "");
         opened = Date.now();
         this.requests.reachedHub = true;
         watch.setLimit(byFetch ? 3 * parseDuration(heartbeat) : 0); // an EventSource does not show heartbeats
         this.#onSession(uid, block.id, filters);
+        if (left > 0 && typeof this.options.token !== "string") this.#renew(1000 * left, attempt.signal);
       },
     });
     const end = await ended.promise;
@@ -692,9 +737,7 @@ class Link {
     if (!resumes && this.options.last !== undefined) q.set("last", String(this.options.last));
     const position = resumes ? this.#position : "";
     if (byFetch) { // unlike URLs, headers are not written to logs
-      const headers = this.requests.authorization().then((h) => ({
-        ...h, "Watchbox-Session": this.secret, ...position && { "Last-Event-ID": position },
-      }));
+      const headers = { "Watchbox-Session": this.secret, ...position && { "Last-Event-ID": position } };
       return listenByFetch(this.requests, url, headers, sink);
     }
     q.set("session", this.secret);
@@ -722,6 +765,34 @@ class Link {
     this.#setState("open");
     for (const filter of filters) if (!this.#filters.has(filter)) this.#change("DELETE", filter); // left while the stream was opening
     for (const [filter, f] of this.#filters) if (!f.subscribed) this.#change("PUT", filter);
+  }
+
+  /**
+   * Prevents the end of the open stream with its token: before the token expires, it sends the one that the page's
+   * function then returns, or lets the browser send its cookie. If that fails or gives no more time, it tries again until
+   * the token expires. Then the stream ends and resumes with the token of that time.
+   * @param {number} left ms until the token expires
+   * @param {AbortSignal} signal of the connection
+   */
+  async #renew(left, signal) {
+    const address = `v1/sessions/${this.#uid}/token`;
+    let end = Date.now() + left;
+    let wait = renewIn(left);
+    while (wait > 0) {
+      await waitUntil(Date.now() + Math.max(wait, MIN_RENEW_WAIT), signal);
+      if (signal.aborted) return;
+      const asked = Date.now();
+      const { headers, error } = await this.requests.attempt("PUT", address, { headers: { "Watchbox-Session": this.secret } }, signal);
+      if (signal.aborted) return;
+      const seconds = headers?.get("Watchbox-Expires-In");
+      if (!error && !seconds) return; // the new token does not expire
+      const next = error ? 0 : asked + 1000 * Number(seconds);
+      const renewed = next > end + 1000; // the hub rounds to seconds
+      end = Math.max(end, next);
+      left = end - Date.now();
+      wait = renewed ? renewIn(left) : Math.max(left / 2, error?.retryAfter ?? 0);
+      if (error) this.onEvent({ kind: "unrenewed", error, delay: wait });
+    }
   }
 
   /** @param {Block} block */
@@ -805,6 +876,24 @@ class Link {
     this.state = state;
     this.onEvent({ kind: "state", state, uid: this.#uid, position: this.#position, error, delay });
   }
+}
+
+/**
+ * Returns the wait before a token is renewed. A stream may have been opened late in the life of its token, whose end is
+ * then near.
+ * @param {number} left ms until it expires
+ */
+function renewIn(left) {
+  return Math.max(left / 2, Math.min(0.9 * left, left - RENEW_BEFORE));
+}
+
+/**
+ * Waits until a time, or until the signal aborts.
+ * @param {number} time
+ * @param {AbortSignal} signal
+ */
+async function waitUntil(time, signal) {
+  for (let left; (left = time - Date.now()) > 0 && !signal.aborted;) await pause(Math.min(left, MAX_TIMER), 0, signal);
 }
 
 /**
@@ -985,7 +1074,7 @@ class SharedLink {
   #lead() {
     this.#link = this.open(this.#secret, (event) => {
       if (this.#resign.signal.aborted) return; // this tab has resigned, and another leads
-      this.#send({ event: event.kind === "state" && event.error ? { ...event, error: serializeError(event.error) } : event });
+      this.#send({ event: "error" in event && event.error ? { ...event, error: serializeError(event.error) } : event });
       this.#forward(event);
     });
     this.#leaderSecret.resolve(this.#secret);
@@ -1280,13 +1369,16 @@ export class Watchbox extends EventTarget {
     this.#shutDown(undefined);
     this.#closed.abort(new DOMException("watchbox: closed", "AbortError"));
     if (!last || !this.#uid) return;
+    const deadline = combineSignals([], MAX_GOODBYE);
     try { // ends the session at the hub at once, without a will
       await fetch(new URL("v1/sessions/" + this.#uid, this.#base), {
-        method: "DELETE", keepalive: true, redirect: "manual",
-        headers: { ...await this.#requests.authorization(), "Watchbox-Session": this.#secret },
+        method: "DELETE", keepalive: true, redirect: "manual", signal: deadline.signal,
+        headers: { ...await this.#requests.authorization(deadline.signal), "Watchbox-Session": this.#secret },
       });
     } catch {
       // The session ends by its timeout.
+    } finally {
+      deadline.release();
     }
   }
 
@@ -1338,6 +1430,8 @@ export class Watchbox extends EventTarget {
         return this.#onGap(event.gap, event.id);
       case "position":
         return this.#advance(event.id);
+      case "unrenewed":
+        return this.#emit("unrenewed", { error: event.error, delay: event.delay });
     }
     const { message } = event;
     if (!message.retained && hasReached(this.#position, message.id)) return; // delivered before

@@ -84,11 +84,28 @@ func patientTransport() *http.Transport {
 }
 
 // do makes a request and decodes the JSON of its answer. If the answer is no success, or if valid reports that it does
-// not come from a hub, the error is a *remote.Refusal.
+// not come from a hub, the error is a *remote.Refusal. If the token is refused and the file has another one by then, do
+// repeats the request once.
 func (s *Server) do(req *http.Request, to any, valid func() bool) error {
 	if err := s.authorize(req); err != nil {
 		return err
 	}
+	used := req.Header.Get("Authorization")
+	err := try(req, to, valid)
+	refused, ok := errors.AsType[*remote.Refusal](err)
+	if !ok || refused.Status != http.StatusUnauthorized || s.authorize(req) != nil || req.Header.Get("Authorization") == used {
+		return err
+	}
+	if req.GetBody != nil {
+		if req.Body, err = req.GetBody(); err != nil {
+			return err
+		}
+	}
+	return try(req, to, valid)
+}
+
+// try makes a request once.
+func try(req *http.Request, to any, valid func() bool) error {
 	res, err := hubClient.Do(req)
 	if err != nil {
 		return err

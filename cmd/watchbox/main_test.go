@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/watchbox-go/watchbox/internal/listen/certtest"
@@ -39,7 +40,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cert": cert, "front": front, "serve": start, "end": end, "log": logged, "waitfor": waitFor,
+			"cert": cert, "front": front, "jwt": token, "serve": start, "end": end, "log": logged, "waitfor": waitFor,
 		},
 	})
 }
@@ -103,6 +104,21 @@ func cert(ts *testscript.TestScript, _ bool, args []string) {
 	p, err := certtest.Make(time.Now().Add(time.Hour))
 	ts.Check(err)
 	ts.Check(p.Write(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
+}
+
+// token is the command jwt: it replaces a file by a JWT for a subject, which allows everything and expires after
+// a time. The key is in the file secret.
+func token(ts *testscript.TestScript, _ bool, args []string) {
+	life, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	now := time.Now()
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": args[0], "iat": now.Unix(), "exp": now.Add(life).Unix(),
+		"watchbox": map[string]any{"subscribe": []string{"#"}, "publish": []string{"#"}, "admin": true},
+	}).SignedString([]byte(strings.TrimSpace(ts.ReadFile("secret"))))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("next"), []byte(signed), 0o600))
+	ts.Check(os.Rename(ts.MkAbs("next"), ts.MkAbs(args[2])))
 }
 
 // proxy is a proxy between a script's commands and its hub. While it has a page, it answers with that.

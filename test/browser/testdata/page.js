@@ -45,7 +45,7 @@ function eventSource(path) {
 /** Makes a Watchbox whose events are logged. */
 function watchbox(options) {
   const wb = new Watchbox(undefined, { maxDelay: 200, ...options });
-  for (const type of ["open", "disconnect", "reconnect", "gap", "direct", "closed", "state"]) {
+  for (const type of ["open", "disconnect", "reconnect", "gap", "direct", "closed", "unrenewed", "state"]) {
     wb.addEventListener(type, ({ detail }) => events.push([type, { ...detail, error: detail.error?.message, status: detail.error?.status }]));
   }
   return wb;
