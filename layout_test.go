@@ -28,7 +28,7 @@ var layout = map[string]string{
 	"store/memory":             "internal/group store",
 	"store/tiered":             "internal/group store store/disk store/memory",
 	"store/storetest":          "internal/group internal/leak store",
-	"internal/listen":          "",
+	"internal/listen":          "sse",
 	"internal/listen/certtest": "",
 	"internal/origin":          "",
 	"internal/remote":          "",

@@ -135,6 +135,65 @@ func TestNewCertificateIsUsedAndStreamsContinue(t *testing.T) {
 	}
 }
 
+// TestIdleStreamsOverTLSEndWithBye closes a hub with idle streams.
+func TestIdleStreamsOverTLSEndWithBye(t *testing.T) {
+	cert, key, pool := certtest.Files(t)
+	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
+		t.Run(name, func(t *testing.T) {
+			hub, addr := runAt(t, "127.0.0.1:0", watchbox.WithTLS(cert, key))
+			trust := &tls.Config{RootCAs: pool, MaxVersion: version}
+			p := through(t, "https://"+addr.String(), &http.Transport{TLSClientConfig: trust})
+			var streams []*subscriber
+			for range 20 {
+				streams = append(streams, p.listen("/v1/groups/foo", ""))
+			}
+			p.wants(http.StatusCreated, "POST /v1/groups/foo", "hello")
+			for _, l := range streams {
+				l.gets(`"hello"`)
+			}
+			if err := hub.Close(); err != nil {
+				t.Error(err)
+			}
+			for _, l := range streams {
+				if ev := l.next(); ev.Type != "bye" {
+					t.Errorf("the last event is %s", ev.Type)
+				}
+				l.ended()
+			}
+		})
+	}
+}
+
+// TestUnreadHTTP2StreamDelaysNoOther has two streams on one connection, and reads only one of them.
+func TestUnreadHTTP2StreamDelaysNoOther(t *testing.T) {
+	cert, key, pool := certtest.Files(t)
+	_, addr := runAt(t, "127.0.0.1:0", watchbox.WithTLS(cert, key))
+	dials := 0
+	tr := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool}, Protocols: speaks((*http.Protocols).SetHTTP2),
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 1 << 20},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials++
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}
+	p := through(t, "https://"+addr.String(), tr)
+	unread, err := p.try(t.Context(), "GET /v1/groups/unread", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unread.Body.Close()
+	l := p.listen("/v1/groups/read", "")
+	for range 20 {
+		p.wants(http.StatusCreated, "POST /v1/groups/unread", strings.Repeat("x", 100<<10))
+		p.wants(http.StatusCreated, "POST /v1/groups/read", "hello")
+		l.gets(`"hello"`)
+	}
+	if dials != 1 {
+		t.Errorf("the streams use %d connections, want 1", dials)
+	}
+}
+
 func TestBrokenCertificateIsRefusedAtStartAndLoggedOnReload(t *testing.T) {
 	cert, key, pool := certtest.Files(t)
 	broken := filepath.Join(t.TempDir(), "broken.pem")

@@ -31,6 +31,7 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 	}
 	o := h.config.listen
 	o.Logger = h.logger
+	o.PingAfter, o.PingTimeout = h.config.hub.Heartbeat, max(h.config.hub.SessionTimeout, time.Second) // as for other streams
 	sockets, err := listen.Open(ctx, addr, o)
 	if err != nil {
 		return fmt.Errorf("watchbox: %w", err)

@@ -1,9 +1,7 @@
 package watchbox_test
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,44 +9,46 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/internal/listen/certtest"
 )
 
 // TestLostLinkIsNoticed runs curl in a network namespace and then removes the namespace's address: no
-// connection is closed, and nothing answers. The kernel gives up on heartbeats that are not acknowledged
-// (TCP_USER_TIMEOUT).
+// connection is closed, and nothing answers. Over HTTP/1.1 the hub finds heartbeats that are not acknowledged, and
+// over HTTP/2 a ping without an answer.
 func TestLostLinkIsNoticed(t *testing.T) {
-	far := newLink(t)
-	addr := make(chan string, 1)
-	h, err := watchbox.New(watchbox.WithOpenToAnyone(), watchbox.WithHeartbeat(200*time.Millisecond),
-		watchbox.WithSessionTimeout(500*time.Millisecond), watchbox.WithListening(func(a net.Addr) { addr <- a.String() }))
-	if err != nil {
-		t.Fatal(err)
+	for _, wire := range []struct {
+		name, scheme, curl, reason string
+	}{
+		{"HTTP/1.1", "http", "--http1.1", "timeout"},
+		{"TLS, HTTP/1.1", "https", "--http1.1", "timeout"},
+		{"TLS, HTTP/2", "https", "--http2", "closed"},
+		{"h2c", "http", "--http2-prior-knowledge", "closed"},
+	} {
+		t.Run(wire.name, func(t *testing.T) {
+			far := newLink(t)
+			opts := []watchbox.Option{watchbox.WithOpenToAnyone(), watchbox.WithHeartbeat(200 * time.Millisecond), watchbox.WithSessionTimeout(500 * time.Millisecond)}
+			if wire.scheme == "https" {
+				cert, key, _ := certtest.Files(t)
+				opts = append(opts, watchbox.WithTLS(cert, key))
+			} else {
+				opts = append(opts, watchbox.WithH2C())
+			}
+			connected := make(chan string, 1)
+			h, addr := runAt(t, far.near+":0", opts...)
+			events := newEvents(t)
+			events.register(h)
+			h.OnConnect(func(s watchbox.Session) { connected <- s.UID })
+			curl := exec.Command("ip", "netns", "exec", far.name, "curl", "-skN", wire.curl, wire.scheme+"://"+addr.String()+"/v1/groups/foo")
+			if err := curl.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = curl.Process.Kill(); _ = curl.Wait() })
+			who := <-connected
+			events.want(who, "connect, join foo")
+			far.silence()
+			events.want(who, "connect, join foo, disconnect "+wire.reason)
+		})
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- h.Run(ctx, far.near+":0", nil) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	events := newEvents(t)
-	events.register(h)
-	uid := make(chan string, 1)
-	h.OnConnect(func(s watchbox.Session) { uid <- s.UID })
-	curl := exec.Command("ip", "netns", "exec", far.name, "curl", "-sN", "http://"+<-addr+"/v1/groups/foo")
-	if err := curl.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = curl.Process.Kill(); _ = curl.Wait() })
-	who := <-uid
-	events.want(who, "connect, join foo")
-	far.silence()
-	events.want(who, "connect, join foo, disconnect timeout")
 }
 
 // link is a network link between this network namespace and another.

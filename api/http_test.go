@@ -207,7 +207,7 @@ func TestRequestPipelinedAfterASubscriptionIsDropped(t *testing.T) {
 	if got := s.history("foo").bodies(); got != `"good"` {
 		t.Errorf("the log has %s", got)
 	}
-	if wire != "" {
+	if wire == "h2" {
 		return // net/http owns the connection and does not read the additional requests
 	}
 	_, _ = io.WriteString(c, strings.Repeat(post, 100)) // too many pipelined bytes close the connection

@@ -12,10 +12,10 @@ var ErrClosed = errors.New("sse: the connection is closed")
 // Close may be called at any time.
 type Conn interface {
 	// TryWrite writes as much of p as it can without waiting and returns the number of bytes. If
-	// Blocking is true it writes nothing.
+	// Blocking is true it writes nothing. Over TLS it may keep the rest of a record, which is sent as soon as possible.
 	TryWrite(p []byte) (int, error)
 
-	// Write writes all of p and waits while the connection does not accept more. A Conn whose writes cannot
+	// Write writes all of p and waits until the connection has accepted everything. A Conn whose writes cannot
 	// be interrupted may still use p after Close.
 	Write(p []byte) (int, error)
 
@@ -41,16 +41,17 @@ type Conn interface {
 // Open answers a request with an event stream: it sends w's header, completed by SetHeader, and the
 // first bytes of the body. Then p, which may be nil, watches the connection.
 //
-// A plain HTTP/1 connection is hijacked: an idle stream then costs no goroutine and no buffer. All
-// others are written through w: TLS, HTTP/2, a ResponseWriter that cannot be hijacked, and one whose
-// header has a Content-Encoding, because middleware has announced that it compresses the body.
+// An HTTP/1 connection is hijacked: an idle stream then costs no goroutine and no buffer. (Over TLS this needs
+// Listener. Without it, an idle stream costs two goroutines.) All others are written through w: HTTP/2, a
+// ResponseWriter that cannot be hijacked, and one whose header has a Content-Encoding, because middleware has
+// announced that it compresses the body.
 //
 // If w cannot flush either, Open returns an error that is http.ErrNotSupported and writes nothing, so
 // that the handler can still send an error response. After any other error it cannot.
 func Open(w http.ResponseWriter, r *http.Request, p *Poller, first []byte) (Conn, error) {
 	SetHeader(w.Header())
 	encoded := w.Header().Get("Content-Encoding") != ""
-	if h, ok := w.(http.Hijacker); ok && p != nil && r.TLS == nil && r.ProtoMajor == 1 && !encoded {
+	if h, ok := w.(http.Hijacker); ok && p != nil && r.ProtoMajor == 1 && !encoded {
 		c, err := p.hijack(h, w.Header(), first)
 		if !errors.Is(err, http.ErrNotSupported) {
 			return c, err

@@ -29,14 +29,15 @@ type hijacked struct {
 	poller *Poller
 	gone   func(error) // nil until Watch
 	slot   int32       // in the poller
-	early  int32       // bytes that the client has sent; used by the poller's goroutine only
 
 	mu      sync.Mutex // guards what follows; held while the descriptor is used, since its number may be reused after Close
 	fd      int32      // -1: closed
+	early   int32      // bytes that the client has sent
 	errno   int32      // the error of a write: the kernel reports it only once
+	secure  *secure    // nil without TLS, and after Close
 	checked bool       // it is on the poller's list of connections with unacknowledged data
 	silent  int8       // checks in a row that found the peer silent
-	failed  error      // why it was closed, if the poller heard of it before Watch
+	left    bool       // the other side is gone, because of errno
 }
 
 // hijack hijacks the connection and sends the header and the first bytes of the body.
@@ -51,8 +52,9 @@ func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn
 		return nil, err
 	}
 	early := buffered.Reader.Buffered() // sent with the request: dropped
+	layer, place, accepted := secured(conn)
 	var socket syscall.Conn
-	switch known := conn.(type) {
+	switch known := accepted.(type) {
 	case *net.TCPConn:
 		socket = known
 	case *net.UnixConn:
@@ -60,10 +62,17 @@ func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn
 	default: // a wrapper: it may change what is written, even if it gives access to the socket
 		return newPiped(conn, early), nil
 	}
-	defer conn.Close() // c has a descriptor of its own: the socket stays open
+	defer accepted.Close() // c has a descriptor of its own: the socket stays open
 	c := &hijacked{poller: p, early: int32(early)}
+	if layer != nil {
+		c.secure = &secure{hijacked: c, layer: layer}
+		place.Conn = c.secure
+	}
 	if err := c.take(socket); err != nil {
 		return nil, err
+	}
+	if layer != nil { // it may have read more than the request
+		c.heard(unix.EPOLLIN, make([]byte, bytes.MinRead))
 	}
 	return c, nil
 }
@@ -103,11 +112,27 @@ func head(header http.Header, first []byte) []byte {
 func (c *hijacked) Blocking() bool { return false }
 
 func (c *hijacked) TryWrite(p []byte) (int, error) {
+	n, _, err := c.tryWrite(p)
+	return n, err
+}
+
+// tryWrite also reports whether the kernel has all bytes of p.
+func (c *hijacked) tryWrite(p []byte) (n int, all bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd < 0 {
-		return 0, ErrClosed
+		return 0, false, ErrClosed
 	}
+	if c.secure != nil {
+		n, err = c.secure.encrypt(p)
+		return n, n == len(p) && len(c.secure.unsent) == 0, err
+	}
+	n, err = c.send(p)
+	return n, n == len(p), err
+}
+
+// send writes to the socket as much as it accepts without waiting.
+func (c *hijacked) send(p []byte) (int, error) {
 	for {
 		switch n, err := syscall.Write(int(c.fd), p); err {
 		case nil:
@@ -128,8 +153,8 @@ func (c *hijacked) TryWrite(p []byte) (int, error) {
 func (c *hijacked) Write(p []byte) (int, error) {
 	written := 0
 	for {
-		n, err := c.TryWrite(p[written:])
-		if written += n; err != nil || written == len(p) {
+		n, all, err := c.tryWrite(p[written:])
+		if written += n; err != nil || all {
 			return written, err
 		}
 		if err := c.poller.wait(c); err != nil {
@@ -142,11 +167,11 @@ func (c *hijacked) Serve() {}
 
 func (c *hijacked) Watch(gone func(error)) {
 	c.mu.Lock()
-	failed := c.failed
+	left, why := c.left, c.cause()
 	c.gone = gone
 	c.mu.Unlock()
-	if failed != nil {
-		gone(failed)
+	if left {
+		gone(why)
 	}
 }
 
@@ -160,17 +185,19 @@ func (c *hijacked) heard(events uint32, junk []byte) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
 		return
 	}
-	c.ended(c.reason())
+	c.ended(0)
 }
 
-// ended closes the connection after the other side has left, and calls gone with the reason.
-func (c *hijacked) ended(why error) {
+// ended closes the connection after the other side has left, and calls gone with the reason: errno or, if it is 0,
+// the error of the socket.
+func (c *hijacked) ended(errno syscall.Errno) {
 	c.mu.Lock()
-	first := c.failed == nil
+	first := !c.left
 	if first {
-		c.failed = why
+		c.left = true
+		c.fail(errno)
 	}
-	gone := c.gone
+	gone, why := c.gone, c.cause()
 	c.mu.Unlock()
 	if !first {
 		return
@@ -181,17 +208,20 @@ func (c *hijacked) ended(why error) {
 	}
 }
 
-// reason returns why the connection is closed: the error of the socket, or io.EOF.
-func (c *hijacked) reason() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := int(c.errno)
-	if c.fd >= 0 {
-		if now, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && now != 0 {
-			e = now
+// fail sets errno.
+func (c *hijacked) fail(errno syscall.Errno) {
+	if errno != 0 {
+		c.errno = int32(errno)
+	} else if c.fd >= 0 {
+		if e, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && e != 0 {
+			c.errno = int32(e)
 		}
 	}
-	switch errno := syscall.Errno(e); errno {
+}
+
+// cause returns the error that errno stands for.
+func (c *hijacked) cause() error {
+	switch errno := syscall.Errno(c.errno); errno {
 	case 0:
 		return io.EOF
 	case syscall.EHOSTUNREACH, syscall.ENETUNREACH: // the reason why nothing was acknowledged
@@ -209,12 +239,28 @@ func (c *hijacked) drop(junk []byte) bool {
 	if c.fd < 0 {
 		return true // closed meanwhile
 	}
-	n, err := syscall.Read(int(c.fd), junk)
-	if err == syscall.EAGAIN || err == syscall.EINTR {
-		return true
+	if c.secure != nil {
+		return c.secure.drop(junk)
 	}
-	c.early += int32(max(n, 0))
-	return n > 0 && c.early <= maxEarly
+	_, err := c.receive(junk)
+	return err == nil || err == syscall.EAGAIN
+}
+
+// receive reads from the socket what the client sent. Its error is EAGAIN if there is nothing, and another at the
+// end of the input, or if the client has sent more than maxEarly bytes.
+func (c *hijacked) receive(p []byte) (int, error) {
+	n, err := syscall.Read(int(c.fd), p)
+	switch {
+	case err == syscall.EINTR:
+		return 0, syscall.EAGAIN
+	case err != nil:
+		return 0, err
+	}
+	c.early += int32(n)
+	if n == 0 || c.early > maxEarly {
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 func (c *hijacked) Close() error {
@@ -222,6 +268,10 @@ func (c *hijacked) Close() error {
 	defer c.mu.Unlock()
 	if c.fd < 0 {
 		return nil
+	}
+	if c.secure != nil {
+		c.secure.end()
+		c.secure = nil
 	}
 	fd := int(c.fd)
 	c.fd = -1

@@ -22,10 +22,9 @@ import (
 
 func TestAHijackedConnectionAnswers(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/1.0"} {
-		t.Run(version, func(t *testing.T) {
-			leavesNothing(t)
-			o := openAll(t, poller(t, 0))
-			p := dial(t, o.Listener.Addr(), "GET / "+version+"\r\nHost: a\r\n\r\n")
+		run := func(t *testing.T, w wire) {
+			o := openOver(t, w, poller(t, 0))
+			p := o.dial(t, w, "GET / "+version+"\r\nHost: a\r\n\r\n")
 			lines := p.header()
 			date, err := http.ParseTime(strings.TrimSpace(strings.TrimPrefix(lines[4], "Date: ")))
 			if err != nil || time.Since(date).Abs() > 10*time.Minute {
@@ -58,7 +57,8 @@ func TestAHijackedConnectionAnswers(t *testing.T) {
 					t.Errorf("Write after Close: %v", err)
 				}
 			}
-		})
+		}
+		t.Run(version, func(t *testing.T) { each(t, run) })
 	}
 }
 
@@ -122,76 +122,75 @@ func TestARequestBodyIsDropped(t *testing.T) {
 
 func TestAClosedConnectionIsNoticed(t *testing.T) {
 	for how, test := range map[string]struct {
-		leave func(*net.TCPConn)
+		leave func(*peer)
 		why   error
 	}{
-		"close":               {func(c *net.TCPConn) { _ = c.Close() }, io.EOF},
-		"reset":               {func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() }, syscall.ECONNRESET},
-		"shutdown of sending": {func(c *net.TCPConn) { _ = c.CloseWrite() }, io.EOF},
-		"bytes, and close":    {func(c *net.TCPConn) { _, _ = c.Write([]byte("x")); _ = c.Close() }, io.EOF},
+		"close":               {func(p *peer) { _ = p.Close() }, io.EOF},
+		"close of the socket": {func(p *peer) { _ = p.socket().Close() }, io.EOF},
+		"reset":               {func(p *peer) { _ = p.socket().SetLinger(0); _ = p.socket().Close() }, syscall.ECONNRESET},
+		"shutdown of sending": {func(p *peer) { _ = p.socket().CloseWrite() }, io.EOF},
+		"end of sending":      {func(p *peer) { _ = p.Conn.(interface{ CloseWrite() error }).CloseWrite() }, io.EOF},
+		"bytes, and close":    {func(p *peer) { _, _ = p.Write([]byte("x")); _ = p.Close() }, io.EOF},
 	} {
 		t.Run(how+"/while it is served", func(t *testing.T) {
-			leavesNothing(t)
-			o := openAll(t, poller(t, 0))
-			p := dial(t, o.Listener.Addr(), request)
-			p.header()
-			c := <-o.conns
-			<-o.returned
-			test.leave(p.Conn.(*net.TCPConn))
-			if err := <-o.gone; err != test.why {
-				t.Errorf("gone: %v, want %v", err, test.why)
-			}
-			if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
-				t.Errorf("TryWrite: %v, want ErrClosed", err)
-			}
+			each(t, func(t *testing.T, w wire) {
+				o := openOver(t, w, poller(t, 0))
+				p := o.dial(t, w, request)
+				p.header()
+				c := <-o.conns
+				<-o.returned
+				test.leave(p)
+				if err := <-o.gone; err != test.why {
+					t.Errorf("gone: %v, want %v", err, test.why)
+				}
+				if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
+					t.Errorf("TryWrite: %v, want ErrClosed", err)
+				}
+			})
 		})
 		t.Run(how+"/before Serve", func(t *testing.T) {
-			leavesNothing(t)
-			c, p := taken(t, poller(t, 0))
-			p.header() // unread data would turn the close into a reset
-			test.leave(p.Conn.(*net.TCPConn))
-			settle(t, "the end is not noticed", func() bool {
-				_, err := c.TryWrite(nil)
-				return err != nil
+			each(t, func(t *testing.T, w wire) {
+				c, p := taken(t, poller(t, 0), w)
+				p.header() // unread data would turn the close into a reset
+				test.leave(p)
+				settle(t, "the end is not noticed", func() bool {
+					_, err := c.TryWrite(nil)
+					return err != nil
+				})
+				gone := make(chan error, 2)
+				c.Watch(func(err error) { gone <- err })
+				c.Serve()
+				if err := <-gone; err != test.why {
+					t.Errorf("gone: %v, want %v", err, test.why)
+				}
+				_ = c.Close()
+				if len(gone) > 0 {
+					t.Errorf("gone was called again: %v", <-gone)
+				}
 			})
-			gone := make(chan error, 2)
-			c.Watch(func(err error) { gone <- err })
-			c.Serve()
-			if err := <-gone; err != test.why {
-				t.Errorf("gone: %v, want %v", err, test.why)
-			}
-			_ = c.Close()
-			if len(gone) > 0 {
-				t.Errorf("gone was called again: %v", <-gone)
-			}
 		})
 	}
 }
 
-// taken returns a hijacked connection that is not served yet, and its client.
-func taken(t testing.TB, p *Poller) (Conn, *peer) {
+// taken returns a hijacked connection that is not served yet, and its client, whose receive window is small.
+func taken(t testing.TB, p *Poller, w wire) (Conn, *peer) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	conns := make(chan Conn)
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := Open(w, r, p, []byte(hello))
+	addr := w.serve(t, func(rw http.ResponseWriter, r *http.Request) {
+		c, err := Open(rw, r, p, []byte(hello))
 		if err != nil {
 			t.Error(err)
 		}
 		conns <- c
-	})}
-	go func() { _ = srv.Serve(ln) }()
-	t.Cleanup(func() { _ = srv.Close() })
-	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error { // a small window
+	})
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10) })
 	}}
-	conn, err := dialer.Dial("tcp", ln.Addr().String())
+	conn, err := dialer.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	conn = w.client(conn)
 	t.Cleanup(func() { _ = conn.Close() })
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
@@ -203,17 +202,19 @@ func taken(t testing.TB, p *Poller) (Conn, *peer) {
 }
 
 func TestGoneIsNotCalledAfterClose(t *testing.T) {
-	leavesNothing(t)
-	c, p := taken(t, poller(t, 0))
-	_ = c.Close()
-	_ = p.Close()
-	c.Watch(func(err error) { t.Errorf("gone: %v", err) })
-	c.Serve()
+	each(t, func(t *testing.T, w wire) {
+		c, p := taken(t, poller(t, 0), w)
+		_ = c.Close()
+		_ = p.Close()
+		c.Watch(func(err error) { t.Errorf("gone: %v", err) })
+		c.Serve()
+	})
 }
 
-func TestTryWriteWritesAsMuchAsTheSocketAccepts(t *testing.T) {
-	leavesNothing(t)
-	c, p := taken(t, poller(t, 0))
+func TestTryWriteWritesAsMuchAsTheSocketAccepts(t *testing.T) { each(t, tryWriteUntilFull) }
+
+func tryWriteUntilFull(t *testing.T, w wire) {
+	c, p := taken(t, poller(t, 0), w)
 	var sent, chunk = 0, bytes.Repeat([]byte("0123456789abcdef"), 1<<8)
 	for {
 		n, err := c.TryWrite(chunk[sent%16:])
@@ -255,16 +256,17 @@ func TestCloseEndsAWaitingWrite(t *testing.T) {
 		"the poller's, then its own": func(c Conn, _ *peer) { _ = c.(*hijacked).poller.Close(); _ = c.Close() },
 	} {
 		t.Run(how, func(t *testing.T) {
-			leavesNothing(t)
-			c, p := taken(t, poller(t, 0))
-			c.Watch(func(error) {})
-			c.Serve()
-			ended := stuck(c, nil)
-			settle(t, "Write does not wait", func() bool { return waits(c) })
-			end(c, p)
-			if err := <-ended; err == nil {
-				t.Error("Write succeeds")
-			}
+			each(t, func(t *testing.T, w wire) {
+				c, p := taken(t, poller(t, 0), w)
+				c.Watch(func(error) {})
+				c.Serve()
+				ended := stuck(c, nil)
+				settle(t, "Write does not wait", func() bool { return waits(c) })
+				end(c, p)
+				if err := <-ended; err == nil {
+					t.Error("Write succeeds")
+				}
+			})
 		})
 	}
 }
@@ -280,7 +282,7 @@ func waits(c Conn) bool {
 func TestAnEventForAnEarlierConnectionOfASlotIsDropped(t *testing.T) {
 	leavesNothing(t)
 	p := poller(t, 0)
-	first, _ := taken(t, p)
+	first, _ := taken(t, p, plainHTTP)
 	slot := first.(*hijacked).slot
 	stale := unix.EpollEvent{Fd: slot, Pad: p.slots[slot].turn}
 	if p.conn(stale) != first {
@@ -290,7 +292,7 @@ func TestAnEventForAnEarlierConnectionOfASlotIsDropped(t *testing.T) {
 	if p.conn(stale) != nil {
 		t.Error("an event reaches a connection that was closed")
 	}
-	second, _ := taken(t, p)
+	second, _ := taken(t, p, plainHTTP)
 	if second.(*hijacked).slot != slot {
 		t.Fatal("the slot is not used again")
 	}
@@ -314,16 +316,23 @@ func TestAClosedPollerRefusesConnections(t *testing.T) {
 	}
 }
 
-// TestRandomConnectionsReportTheirOwnEndOnce opens 2,000 connections, writes to them, and has either side
+// TestRandomConnectionsReportTheirOwnEndOnce opens many connections, writes to them, and has either side
 // close them at random. gone is called for the end of each connection, and for no other's.
 func TestRandomConnectionsReportTheirOwnEndOnce(t *testing.T) {
-	leavesNothing(t)
+	on(t, randomConnections, plainHTTP, tls13)
+}
+
+func randomConnections(t *testing.T, w wire) {
 	before := descriptors(t)
 	p, err := NewPoller(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const workers, each = 20, 100
+	const workers = 20
+	each := 100
+	if w != plainHTTP {
+		each = 20 // handshakes take long
+	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	conns := make([]chan Conn, workers*each)
@@ -347,7 +356,7 @@ func TestRandomConnectionsReportTheirOwnEndOnce(t *testing.T) {
 		c.Watch(func(error) { gone[i].Add(1) })
 		c.Serve()
 	})}
-	go func() { _ = srv.Serve(ln) }()
+	go func() { _ = srv.Serve(w.listener(ln)) }()
 
 	var all sync.WaitGroup
 	for worker := range workers {
@@ -356,7 +365,7 @@ func TestRandomConnectionsReportTheirOwnEndOnce(t *testing.T) {
 			var open []func()
 			for n := range each {
 				i := worker*each + n
-				open = append(open, openOne(t, ln.Addr(), i, conns[i], &gone[i], r.IntN(6)))
+				open = append(open, openOne(t, w, ln.Addr(), i, conns[i], &gone[i], r.IntN(6)))
 				if r.IntN(3) > 0 {
 					k := r.IntN(len(open))
 					open[k]()
@@ -381,12 +390,13 @@ func TestRandomConnectionsReportTheirOwnEndOnce(t *testing.T) {
 }
 
 // openOne opens connection i. way selects how the returned function ends it.
-func openOne(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic.Int32, way int) (leave func()) {
-	conn, err := net.Dial("tcp", addr.String())
+func openOne(t *testing.T, w wire, addr net.Addr, i int, conns <-chan Conn, gone *atomic.Int32, way int) (leave func()) {
+	socket, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Error(err)
 		return func() {}
 	}
+	conn := w.client(socket)
 	_, _ = fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
 	wantGone := func(c Conn) {
 		settle(t, "gone is not called", func() bool { return gone.Load() > 0 })
@@ -418,8 +428,8 @@ func openOne(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic
 			_ = conn.Close()
 			wantGone(c)
 		case 2:
-			_ = conn.(*net.TCPConn).SetLinger(0)
-			_ = conn.Close()
+			_ = socket.(*net.TCPConn).SetLinger(0)
+			_ = socket.Close()
 			wantGone(c)
 		case 3: // both sides at once
 			go func() { _ = conn.Close() }()
@@ -436,12 +446,16 @@ func openOne(t *testing.T, addr net.Addr, i int, conns <-chan Conn, gone *atomic
 }
 
 func BenchmarkTryWrite(b *testing.B) {
-	for _, size := range []int{100, 4 << 10} {
-		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
-			c, p := taken(b, poller(b, 0))
+	for _, bench := range []struct {
+		wire
+		size int
+	}{{plainHTTP, 100}, {plainHTTP, 4 << 10}, {plainHTTP, 64 << 10}, {tls13, 100}, {tls13, 4 << 10}, {tls13, 64 << 10}} {
+		size := bench.size
+		b.Run(fmt.Sprintf("%v/%dB", bench.wire, size), func(b *testing.B) {
+			c, p := taken(b, poller(b, 0), bench.wire)
 			read := make(chan struct{})
 			go func() {
-				_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{p.Conn}, make([]byte, 256<<10))
+				_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{p.socket()}, make([]byte, 256<<10))
 				close(read)
 			}()
 			event := make([]byte, size)

@@ -142,7 +142,7 @@ func (p *Poller) remove(c *hijacked) {
 
 // wait returns when the connection can be written to, or is closed.
 func (p *Poller) wait(c *hijacked) error {
-	writable, err := p.watchWritable(c)
+	writable, err := p.writable(c)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (p *Poller) wait(c *hijacked) error {
 	return nil
 }
 
-func (p *Poller) watchWritable(c *hijacked) (<-chan struct{}, error) {
+func (p *Poller) writable(c *hijacked) (<-chan struct{}, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd < 0 {
@@ -158,32 +158,46 @@ func (p *Poller) watchWritable(c *hijacked) (<-chan struct{}, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := &p.slots[c.slot]
-	ev := unix.EpollEvent{Events: heardEvents | unix.EPOLLOUT, Fd: c.slot, Pad: s.turn}
-	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, int(c.fd), &ev); err != nil {
+	if err := p.watch(c, heardEvents|unix.EPOLLOUT); err != nil {
 		return nil, err
 	}
+	s := &p.slots[c.slot]
 	if s.writable == nil {
 		s.writable = make(chan struct{})
 	}
 	return s.writable, nil
 }
 
-// wake wakes the Write that waits for the connection.
+// watchWritable makes the poller call wake when the connection can be written to. The caller holds the
+// connection's lock.
+func (p *Poller) watchWritable(c *hijacked) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.watch(c, heardEvents|unix.EPOLLOUT)
+}
+
+// watch changes the events that the connection is watched for. The caller holds the connection's lock and p.mu.
+func (p *Poller) watch(c *hijacked, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: c.slot, Pad: p.slots[c.slot].turn}
+	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, int(c.fd), &ev)
+}
+
+// wake sends the connection's unsent bytes, and wakes the Write that waits for the connection.
 func (p *Poller) wake(c *hijacked) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd < 0 {
 		return // closed: no Write waits any more
 	}
+	if c.secure != nil && c.secure.flush() == nil && len(c.secure.unsent) > 0 {
+		return // it is still watched
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := &p.slots[c.slot]
-	ev := unix.EpollEvent{Events: heardEvents, Fd: c.slot, Pad: s.turn}
-	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, int(c.fd), &ev); err != nil {
+	if err := p.watch(c, heardEvents); err != nil {
 		return // it will be woken again
 	}
-	if s.writable != nil {
+	if s := &p.slots[c.slot]; s.writable != nil {
 		close(s.writable)
 		s.writable = nil
 	}

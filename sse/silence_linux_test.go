@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"testing"
 	"time"
 
@@ -50,24 +49,25 @@ func info(t *testing.T, c Conn) *unix.TCPInfo {
 func TestAClientThatPausesIsKept(t *testing.T) {
 	for name, unread := range map[string]int{"60 kB": 60 << 10, "as much as the kernel takes": 64 << 20} {
 		t.Run(name, func(t *testing.T) {
-			leavesNothing(t)
-			c, p := taken(t, poller(t, testTimeout))
-			c.Watch(func(err error) { t.Errorf("the connection was closed: %v", err) })
-			c.Serve()
-			p.header()
-			written := fill(t, c, unread)
-			settle(t, "the window is not closed", func() bool {
-				i := info(t, c)
-				return i == nil || i.Notsent_bytes > 0 && (i.Unacked == 0 || i.Retransmits > 0)
-			})
-			if i := info(t, c); i != nil {
-				begin := i.Segs_in
-				settle(t, "the kernel does not probe the window", func() bool { i := info(t, c); return i == nil || i.Segs_in >= begin+3 })
-			}
-			if n, err := io.CopyN(io.Discard, p.r, int64(written)); err != nil {
-				t.Errorf("received %d bytes of %d: %v", n, written, err)
-			}
-			_ = c.Close()
+			on(t, func(t *testing.T, w wire) {
+				c, p := taken(t, poller(t, testTimeout), w)
+				c.Watch(func(err error) { t.Errorf("the connection was closed: %v", err) })
+				c.Serve()
+				p.header()
+				written := fill(t, c, unread)
+				settle(t, "the window is not closed", func() bool {
+					i := info(t, c)
+					return i == nil || i.Notsent_bytes > 0 && (i.Unacked == 0 || i.Retransmits > 0)
+				})
+				if i := info(t, c); i != nil {
+					begin := i.Segs_in
+					settle(t, "the kernel does not probe the window", func() bool { i := info(t, c); return i == nil || i.Segs_in >= begin+3 })
+				}
+				if n, err := io.CopyN(io.Discard, p.r, int64(written)); err != nil {
+					t.Errorf("received %d bytes of %d: %v", n, written, err)
+				}
+				_ = c.Close()
+			}, plainHTTP, tls13)
 		})
 	}
 }
@@ -77,7 +77,7 @@ func TestAClientThatPausesIsKept(t *testing.T) {
 func (p *peer) deafen() {
 	p.t.Helper()
 	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
-	raw, err := p.Conn.(*net.TCPConn).SyscallConn()
+	raw, err := p.socket().SyscallConn()
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -92,25 +92,26 @@ func (p *peer) deafen() {
 func TestAClientThatAcknowledgesNothingIsGone(t *testing.T) {
 	for name, unread := range map[string]int{"that has read everything": 0, "whose window is closed": 64 << 20} {
 		t.Run(name, func(t *testing.T) {
-			leavesNothing(t)
-			c, p := taken(t, poller(t, testTimeout))
-			gone := make(chan error, 1)
-			c.Watch(func(err error) { gone <- err })
-			c.Serve()
-			p.header()
-			fill(t, c, unread)
-			p.deafen()
-			_, _ = c.TryWrite([]byte("data: is anybody there?\n\n"))
-			timeout, ok := errors.AsType[interface {
-				error
-				Timeout() bool
-			}](<-gone)
-			if !ok || !timeout.Timeout() {
-				t.Errorf("gone: %v, want a timeout", timeout)
-			}
-			if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
-				t.Errorf("TryWrite: %v, want ErrClosed", err)
-			}
+			on(t, func(t *testing.T, w wire) {
+				c, p := taken(t, poller(t, testTimeout), w)
+				gone := make(chan error, 1)
+				c.Watch(func(err error) { gone <- err })
+				c.Serve()
+				p.header()
+				fill(t, c, unread)
+				p.deafen()
+				_, _ = c.TryWrite([]byte("data: is anybody there?\n\n"))
+				timeout, ok := errors.AsType[interface {
+					error
+					Timeout() bool
+				}](<-gone)
+				if !ok || !timeout.Timeout() {
+					t.Errorf("gone: %v, want a timeout", timeout)
+				}
+				if _, err := c.TryWrite([]byte("x")); err != ErrClosed {
+					t.Errorf("TryWrite: %v, want ErrClosed", err)
+				}
+			}, plainHTTP, tls13)
 		})
 	}
 }
@@ -120,7 +121,7 @@ func TestAClientThatAcknowledgesNothingIsGone(t *testing.T) {
 func TestAcknowledgedConnectionsAreNotChecked(t *testing.T) {
 	leavesNothing(t)
 	pl := poller(t, testTimeout)
-	c, p := taken(t, pl)
+	c, p := taken(t, pl, plainHTTP)
 	c.Watch(func(error) {})
 	c.Serve()
 	p.header()

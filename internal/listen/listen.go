@@ -10,8 +10,11 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/watchbox-go/watchbox/sse"
 )
 
 // Options configures how a server listens. The zero value is plain HTTP/1.1.
@@ -22,6 +25,10 @@ type Options struct {
 	H2C               bool        // also HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3)
 	SocketMode        fs.FileMode // permissions of a Unix socket
 	Logger            *slog.Logger
+
+	// An HTTP/2 client that sends nothing for PingAfter gets a ping, and its connection is closed if it does not
+	// answer within PingTimeout. 0: no pings.
+	PingAfter, PingTimeout time.Duration
 }
 
 // TLS reports whether the server speaks TLS.
@@ -53,6 +60,7 @@ type Sockets struct {
 	main  net.Listener
 	tls   *tls.Config // nil for plain HTTP
 	h2c   bool
+	http2 *http.HTTP2Config
 	files *files // nil without certificate files
 
 	orders     *orders      // nil without ACME
@@ -67,7 +75,9 @@ func Open(ctx context.Context, addr string, o Options) (_ *Sockets, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	s := &Sockets{h2c: o.H2C, logger: o.Logger}
+	s := &Sockets{h2c: o.H2C, logger: o.Logger, http2: &http.HTTP2Config{
+		MaxConcurrentStreams: maxStreams, SendPingTimeout: o.PingAfter, PingTimeout: o.PingTimeout,
+	}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -113,13 +123,13 @@ func (s *Sockets) Serve(srv *http.Server) error {
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(s.tls != nil)
 	srv.Protocols.SetUnencryptedHTTP2(s.h2c)
-	srv.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams}
+	srv.HTTP2 = s.http2
 	if s.tls == nil {
 		return srv.Serve(s.main)
 	}
 	srv.TLSConfig = s.tls
 	s.begin()
-	return srv.ServeTLS(s.main, "", "")
+	return srv.ServeTLS(sse.Listener(s.main), "", "")
 }
 
 // begin starts the redirect server, and orders certificates.
