@@ -415,3 +415,27 @@ func ExampleHub_OnDisconnect() {
 	<-done
 	// Output: gone: closed
 }
+
+// A revocation refuses the grants with an ID and ends their streams.
+func ExampleHub_Revoke() {
+	hub, err := watchbox.New(watchbox.WithAuthorize(func(*http.Request) (*watchbox.Grant, error) {
+		return &watchbox.Grant{Subject: "anna", ID: "phone", Subscribe: []string{"#"}}, nil
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close()
+	srv := httptest.NewServer(hub)
+	defer srv.Close()
+
+	fmt.Println(exampleCall("GET", srv.URL+"/v1/groups", ""))
+	if err := hub.Revoke(context.Background(), watchbox.Revocation{ID: "phone"}); err != nil {
+		log.Fatal(err)
+	}
+	status, _, _ := strings.Cut(exampleCall("GET", srv.URL+"/v1/groups", ""), " ")
+	fmt.Println(status)
+	// Output:
+	// 200 {"groups":[]}
+	//
+	// 401
+}
