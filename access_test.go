@@ -374,6 +374,8 @@ func TestTrustedProxyProvidesTheClientAddress(t *testing.T) {
 		{[]string{"127.0.0.1", "10.0.0.0/8"}, []string{"X-Forwarded-For", "6.6.6.6,1.2.3.4, 10.1.2.3"}, "1.2.3.4"},
 		{[]string{"127.0.0.1", "10.0.0.0/8"}, []string{"X-Forwarded-For", "10.9.9.9"}, "10.9.9.9"},
 		{[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "1.2.3.4, nonsense"}, none},
+		{[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "1.2.3.4, ,"}, "1.2.3.4"},
+		{[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "", "Forwarded", "for=1.2.3.4"}, "1.2.3.4"},
 		{[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "2001:db8::7"}, "2001:db8::7"},
 		{[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "[2001:db8::7]:4711"}, "2001:db8::7"},
 		{[]string{"127.0.0.1"}, []string{"Forwarded", `for=6.6.6.6, for="[2001:db8::7]:4711";proto=https`}, "2001:db8::7"},

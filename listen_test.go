@@ -237,6 +237,8 @@ func TestInvalidListenOptionsAreRefused(t *testing.T) {
 		"\"hub\"":                  {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"hub"}})},
 		"*.example.org":            {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"*.example.org"}})},
 		"192.0.2.1":                {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"192.0.2.1"}})},
+		"hub.example.org.":         {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"hub.example.org."}})},
+		"acme-url":                 {watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"hub.example.org"}, URL: "acme.example.org"})},
 		"acme-dir":                 {watchbox.WithACME(watchbox.ACME{Domains: []string{"hub.example.org"}})},
 		"acme-domain and tls-cert": {watchbox.WithTLS("cert.pem", "key.pem"), watchbox.WithACME(watchbox.ACME{Dir: "x", Domains: []string{"hub.example.org"}})},
 		"http-redirect":            {watchbox.WithHTTPRedirect(":80")},

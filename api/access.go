@@ -24,6 +24,9 @@ const (
 // authorized calls do with the grant of the request's caller, if that grant meets the need n. A refused
 // request has no effect.
 func (a *api) authorized(w http.ResponseWriter, r *http.Request, n need, do call) error {
+	if a.opts.Authorize != nil {
+		w.Header()["Referrer-Policy"] = noReferrer
+	}
 	if n == nothing {
 		return do(w, r, nil)
 	}
@@ -33,7 +36,6 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request, n need, do call
 		if g, err = a.opts.Authorize(r); err != nil {
 			return err
 		}
-		w.Header()["Referrer-Policy"] = noReferrer
 		r = withoutToken(r)
 		switch {
 		case g.Anonymous && (n == ownToken || g.IsEmpty()):

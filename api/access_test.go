@@ -206,6 +206,9 @@ func TestEveryOperationChecksTheToken(t *testing.T) {
 				if strings.HasPrefix(op.call, "HEAD") {
 					c.code = ""
 				}
+				if name == "login" && c.name == "two tokens" {
+					continue // it replaces the cookie
+				}
 				if status, code := s.try(t, op, c.header...); status != c.status || code != c.code {
 					t.Errorf("%s: %d %s, want %d %s", c.name, status, code, c.status, c.code)
 				}
@@ -320,8 +323,35 @@ func TestTokenIsReadFromHeaderCookieAndQuery(t *testing.T) {
 		t.Errorf("logging out sets %q", out)
 	}
 	s.wants(400, "parameter-unknown", "DELETE /v1/login?a=b", "")
-	s.wants(400, "parameter-unknown", "POST /v1/login?a=b", "", "Cookie", cookie)
+	s.wants(400, "parameter-unknown", "POST /v1/login?a=b", "", "Authorization", "Bearer "+token)
 	s.wants(401, "token-missing", "POST /v1/login", "", "Cookie", cookie) // the cookie does not renew itself
+}
+
+// A page cannot keep the browser from sending the cookie that it wants to replace.
+func TestLoginReplacesTheCookie(t *testing.T) {
+	s := serveGuarded(t)
+	again := s.token("anna", subscribe("foo"))
+	for _, old := range []string{strings.TrimPrefix(s.token("anna", subscribe("foo"))[1], "Bearer "), "expired"} {
+		set := s.wants(204, "", "POST /v1/login", "", append(again, "Cookie", tokenCookie+"="+old)...).header.Get("Set-Cookie")
+		if !strings.HasPrefix(set, tokenCookie+"="+strings.TrimPrefix(again[1], "Bearer ")+";") {
+			t.Errorf("the cookie is %s", set)
+		}
+	}
+	s.wants(400, "token-ambiguous", "POST /v1/login?access_token=other", "", again...)
+	s.wants(400, "token-ambiguous", "GET /v1/groups", "", append(again, "Cookie", tokenCookie+"=other")...)
+}
+
+func TestEveryAnswerKeepsTheTokenOutOfReferer(t *testing.T) {
+	s := serveGuarded(t)
+	token := strings.TrimPrefix(s.token("anna", subscribe("foo"))[1], "Bearer ")
+	for call, status := range map[string]int{
+		"GET /v1/history/foo?access_token=" + token: 200, "GET /v1/history/foo?access_token=wrong": 401, "GET /nothing?access_token=" + token: 404,
+		"PATCH /v1/groups?access_token=" + token: 405, "GET /openapi.yaml?access_token=" + token: 200, "GET /?access_token=" + token: 200,
+	} {
+		if a := s.do(call, ""); a.status != status || a.header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("%s: %d, Referrer-Policy %q", call, a.status, a.header.Get("Referrer-Policy"))
+		}
+	}
 }
 
 func TestLoginCookieIsSecureBehindAProxyThatEndsTLS(t *testing.T) {
@@ -354,6 +384,23 @@ func TestForbiddenCallNamesTheMissingGrant(t *testing.T) {
 	}
 	if h := s.in(t).wants(200, "", "GET /v1/history/%23", "", s.token("x", subscribe("#"))...); strings.Contains(h.body, "group") {
 		t.Errorf("messages of a refused batch are stored: %s", h.body)
+	}
+}
+
+func TestReplayedAnswerNeedsTheGrantToo(t *testing.T) {
+	s := serveGuarded(t)
+	key := []string{"Idempotency-Key", "once"}
+	wide, narrow := s.token("anna", publish("foo")), s.token("anna", publish("bar"))
+	for call, body := range map[string]string{"POST /v1/groups/foo": "x", "POST /v1/messages": oneLine, "POST /v1/server": "x"} {
+		header, status := wide, 201
+		if call == "POST /v1/server" {
+			header, status = s.token("anna", publish("$server")), 202
+		}
+		s.wants(status, "", call, body, append(header, key...)...)
+		s.wants(403, "forbidden", call, body, append(narrow, key...)...)
+		if a := s.wants(status, "", call, body, append(header, key...)...); a.header.Get("Idempotency-Replayed") != "true" {
+			t.Errorf("%s: the answer is not replayed", call)
+		}
 	}
 }
 
@@ -423,17 +470,24 @@ func TestClientOverItsLimitsIsRefused(t *testing.T) {
 		s.wants(429, "too-many-client-streams", call, "")
 	}
 	for _, call := range []string{"POST /v1/groups/foo", "POST /v1/messages", "POST /v1/server"} {
-		if a := s.wants(429, "rate-limited", call, strings.Repeat(oneLine+"\n", 1001), "Content-Type", "application/x-ndjson"); a.header.Get("Retry-After") != "1" {
+		if a := s.wants(429, "batch-over-rate", call, strings.Repeat(oneLine+"\n", 1001), "Content-Type", "application/x-ndjson"); a.header.Get("Retry-After") != "1" {
 			t.Errorf("%s: Retry-After is %q", call, a.header.Get("Retry-After"))
 		}
 	}
 	s.wants(201, "", "POST /v1/groups/foo", strings.Repeat("1\n", 1000), "Content-Type", "application/x-ndjson")
 }
 
-func TestMessageToASessionCountsTowardsThePublishRate(t *testing.T) {
+func TestEachWayToPublishCountsTowardsThePublishRate(t *testing.T) {
 	s := serve(t, watchbox.WithPublishRate(1))
+	s.hub.OnMessage(func(watchbox.Message) {})
 	st := s.listen("/v1/groups/foo")
-	s.wants(429, "rate-limited", "POST /v1/sessions/"+st.uid, "1\n2\n", "Content-Type", "application/x-ndjson")
+	for _, call := range []string{"POST /v1/groups/foo", "POST /v1/messages", "POST /v1/server", "POST /v1/sessions/" + st.uid} {
+		eventually(t, call+" is refused", func() bool { // the second one within a second
+			a := s.do(call, oneLine)
+			return a.code() == "rate-limited" && a.status == 429 && a.header.Get("Retry-After") == "1"
+		})
+	}
+	s.wants(429, "batch-over-rate", "POST /v1/sessions/"+st.uid, "1\n2\n", "Content-Type", "application/x-ndjson")
 }
 
 func TestTokenRenewalNeedsTheSessionsSecret(t *testing.T) {

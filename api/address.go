@@ -53,11 +53,13 @@ func clientAddress(r *http.Request, trusted []netip.Prefix) (client netip.Addr, 
 	return client, ok
 }
 
-// splitList returns the elements of a header that is a list.
+// splitList returns the elements of a header that is a list. Empty elements do not count (RFC 9110, section 5.6.1.2).
 func splitList(lines []string) (out []string) {
 	for _, line := range lines {
 		for element := range strings.SplitSeq(line, ",") {
-			out = append(out, strings.TrimSpace(element))
+			if element = strings.TrimSpace(element); element != "" {
+				out = append(out, element)
+			}
 		}
 	}
 	return out

@@ -41,7 +41,7 @@ func presented(r *http.Request) (list []string, err error) {
 		}
 		list = append(list, token)
 	}
-	if len(r.Header["Cookie"]) > 0 {
+	if len(r.Header["Cookie"]) > 0 && !replacesCookie(r) {
 		for _, c := range r.CookiesNamed(cookieName(r)) {
 			if c.Value != "" {
 				list = append(list, c.Value)
@@ -55,6 +55,15 @@ func presented(r *http.Request) (list []string, err error) {
 		return nil, access.ErrInvalid
 	}
 	return list, nil
+}
+
+// loginPath is the path that sets the cookie.
+const loginPath = "/v1/login"
+
+// replacesCookie reports whether a request sets the cookie anew. The old one does not count then: a page logs in
+// again when its token is about to expire, or was revoked, and cannot keep the browser from sending the cookie.
+func replacesCookie(r *http.Request) bool {
+	return r.Method == http.MethodPost && routePath(r) == loginPath
 }
 
 func hasTokenParameter(r *http.Request) bool {

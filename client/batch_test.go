@@ -129,8 +129,8 @@ type gate struct {
 	open     chan struct{}
 }
 
-func newGate(t *testing.T, fail func(w http.ResponseWriter, r *http.Request) bool) *gate {
-	g := &gate{rig: newRig(t), arrived: make(chan bool, 1000), open: make(chan struct{})}
+func newGate(t *testing.T, fail func(w http.ResponseWriter, r *http.Request) bool, opts ...watchbox.Option) *gate {
+	g := &gate{rig: newRig(t, opts...), arrived: make(chan bool, 1000), open: make(chan struct{})}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			g.requests.Add(1)
@@ -190,6 +190,26 @@ func TestConcurrentPublishesAreSentTogether(t *testing.T) {
 	}
 	if got := g.requests.Load(); got > 10 {
 		t.Errorf("%d requests for %d messages: all but 4 should be sent together", got, n)
+	}
+}
+
+// A batch with more messages than a client may publish in a second would be refused for ever.
+func TestMessagesThatWaitTogetherStayWithinThePublishRate(t *testing.T) {
+	g := newGate(t, nil, watchbox.WithPublishRate(40))
+	_, errs := g.crowd(g.client(), 100, func(int) string { return "a" })
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	if n := len(g.history("a")); n != 100 {
+		t.Errorf("%d messages are in the log, want 100", n)
+	}
+	drafts := make([]client.Draft, 41)
+	for i := range drafts {
+		drafts[i] = client.Draft{Group: "b", Msg: i}
+	}
+	_, _, err := g.client().PublishBatch(g.timeout(), drafts)
+	if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "batch-over-rate" {
+		t.Errorf("a batch that is larger than the rate: %v", err)
 	}
 }
 

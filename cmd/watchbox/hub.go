@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/watchbox-go/watchbox/internal/origin"
 	"github.com/watchbox-go/watchbox/internal/remote"
 	"github.com/watchbox-go/watchbox/sse"
 )
@@ -66,11 +67,12 @@ func (s *Server) url(resource, name string) string {
 }
 
 // hubClient makes requests to hubs. It does not follow a redirect that turns a POST into a GET, which would
-// subscribe to the group.
+// subscribe to the group, or one that would take the token to another server.
 var hubClient = &http.Client{
 	Transport: patientTransport(),
 	CheckRedirect: func(r *http.Request, via []*http.Request) error {
-		if r.Method != via[0].Method || len(via) >= 10 {
+		first := via[0]
+		if r.Method != first.Method || len(via) >= 10 || first.Header.Get("Authorization") != "" && !origin.Trusts(first.URL, r.URL) {
 			return http.ErrUseLastResponse
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,6 +43,9 @@ func parseTokens(b []byte) ([]APIToken, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
 		return nil, fmt.Errorf("not a token file: %w", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("not a token file: it has more than one JSON document")
 	}
 	if f.Version != tokenFileVersion {
 		return nil, fmt.Errorf("version %d is not supported: this program reads version %d", f.Version, tokenFileVersion)
@@ -85,8 +89,12 @@ func RemoveToken(path, name string) error {
 }
 
 // editTokens replaces the tokens in a file with the result of edit. The replacement is atomic: a reader sees
-// either the old file or the new one. Processes that edit the file at the same time wait for each other.
+// either the old file or the new one. Processes that edit the file at the same time wait for each other. If path
+// is a link, the file that it leads to is edited: a hub that reads that file directly must see the change.
 func editTokens(path string, edit func([]APIToken) ([]APIToken, error)) error {
+	if file, err := filepath.EvalSymlinks(path); err == nil {
+		path = file
+	}
 	unlock, err := lockFile(path + ".lock")
 	if err != nil {
 		return fmt.Errorf("token file: %w", err)

@@ -158,6 +158,8 @@ func TestInvalidTokenFilesAreRefused(t *testing.T) {
 		"no sum":        `{"version":1,"tokens":[{"name":"a","sha256":"x"}]}`,
 		"a bad filter":  `{"version":1,"tokens":[{"name":"a","sha256":"` + sum + `","publish":["a//b"]}]}`,
 		"a bad name":    `{"version":1,"tokens":[{"name":"a b","sha256":"` + sum + `"}]}`,
+		"two documents": `{"version":1,"tokens":[]}{"version":1,"tokens":[]}`,
+		"half a second": `{"version":1,"tokens":[]}{`,
 		"a name twice":  `{"version":1,"tokens":[{"name":"a","sha256":"` + sum + `"},{"name":"a","sha256":"` + sum + `"}]}`,
 	} {
 		if _, err := access.New(t.Context(), access.Options{TokenFile: write(t, "tokens.json", []byte(content))}); err == nil || strings.Contains(err.Error(), "\n") {
@@ -166,6 +168,26 @@ func TestInvalidTokenFilesAreRefused(t *testing.T) {
 	}
 	if _, err := access.New(t.Context(), access.Options{TokenFile: filepath.Join(t.TempDir(), "missing")}); err == nil {
 		t.Error("a file that does not exist is accepted")
+	}
+}
+
+func TestEditThroughALinkReachesTheFile(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "tokens.json"), filepath.Join(dir, "link.json")
+	phone := mint(t, file, access.APIToken{Name: "phone"})
+	a := open(t, access.Options{TokenFile: file})
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := access.RemoveToken(link, "phone"); err != nil {
+		t.Fatal(err)
+	}
+	a.Refresh(t.Context())
+	if _, err := a.Authenticate(t.Context(), phone); !errors.Is(err, access.ErrRevoked) {
+		t.Errorf("a token that was revoked through a link: %v", err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != os.ModeSymlink {
+		t.Errorf("the link was replaced: %v, %v", info, err)
 	}
 }
 

@@ -42,6 +42,21 @@ func (e *encoder) encodeBatch(p *Publication) error {
 	return nil
 }
 
+// checkGroups returns an error if the grant does not allow each group of a batch. The answer to an earlier request
+// does not show it, because that may have had another grant of the sender.
+func (p *Publication) checkGroups() error {
+	return lines(p.Body, func(n int, line []byte) error {
+		d, err := parseLine(p.UID, line)
+		if err == nil {
+			err = p.Grant.CheckPublish(d.Group)
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		return nil
+	})
+}
+
 // MessageObject is a message as a JSON object, as it appears in a line of a batch.
 type MessageObject struct {
 	Group    string          `json:"group"`

@@ -50,7 +50,7 @@ func (r *rates) of(p *Publication, n int) error {
 // take takes n messages from a client's rate, all or none.
 func (r *rates) take(client string, n int, now time.Time) error {
 	if n > r.limit {
-		return &LimitError{"rate-limited", fmt.Sprintf("a batch of %d messages is more than the %d that a client may publish in a second: send smaller ones", n, r.limit), time.Second}
+		return &LimitError{"batch-over-rate", fmt.Sprintf("a batch of %d messages is more than the %d that a client may publish in a second: send smaller ones", n, r.limit), time.Second}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

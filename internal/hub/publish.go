@@ -66,8 +66,14 @@ func (h *Hub) PublishBatch(ctx context.Context, p *Publication) (Receipt, error)
 		return Receipt{}, ErrClosed
 	}
 	r, err := h.publish(ctx, p, nil)
+	if err == nil && r.Replayed {
+		err = p.checkGroups()
+	}
+	if err != nil {
+		return Receipt{}, err
+	}
 	r.Group = ""
-	return r, err
+	return r, nil
 }
 
 // wrapper calls do between steps of its own. It returns do's error or its own.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -37,9 +38,12 @@ func (a *ACME) check() error {
 		return nil
 	}
 	for _, d := range a.Domains {
-		if strings.Contains(d, "*") || !strings.Contains(strings.Trim(d, "."), ".") || strings.ContainsAny(d, ":/@ ") || net.ParseIP(d) != nil {
+		if strings.Contains(d, "*") || strings.HasSuffix(d, ".") || !strings.Contains(strings.Trim(d, "."), ".") || strings.ContainsAny(d, ":/@ ") || net.ParseIP(d) != nil {
 			return fmt.Errorf("acme-domain: %q is not a full name such as hub.example.org", d)
 		}
+	}
+	if u, err := url.Parse(a.URL); a.URL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
+		return fmt.Errorf("acme-url: %q is not a URL such as https://acme.example.org/directory", a.URL)
 	}
 	if a.Dir == "" {
 		return errors.New("acme-dir: name a folder to keep the certificates in")

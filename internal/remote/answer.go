@@ -51,8 +51,10 @@ func (r *Refusal) Error() string {
 // Temporary reports whether a retry may succeed.
 func (r *Refusal) Temporary() bool {
 	switch r.Status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+	case http.StatusRequestTimeout, http.StatusTooEarly:
 		return true
+	case http.StatusTooManyRequests:
+		return r.Code != "batch-over-rate" // the next attempt would have as many messages
 	case http.StatusInternalServerError:
 		return r.Code != "program-failed" // BeforePublish panicked: it would again
 	case http.StatusNotImplemented, http.StatusInsufficientStorage:
