@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GO_TEST     = go test -race -timeout 30m
 
-.PHONY: all test lint fuzz bench needs build
+.PHONY: all test lint fuzz bench needs build traefik
 
 all: lint test
 
@@ -11,6 +11,7 @@ build: ## the binary, in bin/
 	go build -o bin/watchbox ./cmd/watchbox
 
 test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes the random and crash tests of store/disk longer
+	@test -x bin/traefik || echo 'test/proxies: Traefik is not tested ("make traefik" builds it)'
 	$(GO_TEST) ./...
 	@# -count=1: go test does not notice that these variables differ, and would repeat the result above
 	WATCHBOX_TEST_STORE=disk $(GO_TEST) -count=1 ./api
@@ -38,8 +39,11 @@ bench: build ## the table of docs/PERFORMANCE.md; takes a quarter of an hour on 
 	cd bench && go build -o ../bin/ ./cmd/... && cd peers && go build -o ../../bin/ ./...
 	bin/compare -bin bin
 
+traefik: ## Traefik, in bin/, for test/proxies; takes several minutes
+	cd test/proxies/traefik && go build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/traefik/traefik/v3/cmd/traefik
+
 needs: # installs what the tests need besides Go
-	@for p in chromium:chromium curl:curl ip:iproute2 node:nodejs npm:npm; do \
+	@for p in caddy:caddy chromium:chromium curl:curl ip:iproute2 nginx:nginx-light node:nodejs npm:npm; do \
 		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
 	done; \
 	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; }

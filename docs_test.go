@@ -3,11 +3,17 @@
 package watchbox_test
 
 import (
+	"bufio"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/watchbox-go/watchbox/internal/freeport"
 )
 
 // TestDocs runs the sh blocks of each page in one shell. A json block is the output of the sh block before it;
@@ -35,6 +41,75 @@ func TestDocs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDeploying runs the commands of docs/DEPLOYING.md that create tokens, and starts a hub with each of its settings.
+func TestDeploying(t *testing.T) {
+	const page = "docs/DEPLOYING.md"
+	dir := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "watchbox"), "./cmd/watchbox").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	here := func(text string) string {
+		return strings.NewReplacer("/var/lib/watchbox", dir, "/run/watchbox", dir,
+			"LISTEN=:443", "LISTEN="+freeport.Addr(t), "REDIRECT=:80", "REDIRECT="+freeport.Addr(t)).Replace(text)
+	}
+	create := "sudo() { shift 2; \"$@\"; }\n" + exampleIn(t, page, "sh", "create admin") + exampleIn(t, page, "sh", "thermometer")
+	if out, err := exec.Command("bash", "-ec", here(create)).CombinedOutput(); err != nil || strings.Count(string(out), "wb_") != 5 {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, has := range []string{"ACME_DOMAIN", "TRUSTED_PROXY"} {
+		settings := here(exampleIn(t, page, "sh", has))
+		if has == "ACME_DOMAIN" {
+			settings += "WATCHBOX_ACME_URL=https://127.0.0.1:1/\n" // test/acme has a real one
+		}
+		out, _ := command(t, "sh", "-c", "set -a\n"+settings+"exec watchbox serve --data-dir "+dir+"/"+has+" 2>&1")
+		expect(t, bufio.NewReader(out), "watchbox listens on")
+	}
+}
+
+// TestLinks checks the links of all pages to files and to headings.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "README.md", "CHANGELOG.md") {
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(read(t, page), -1) {
+			file, heading, _ := strings.Cut(m[1], "#")
+			if strings.Contains(file, "://") {
+				continue
+			}
+			to := page
+			if file != "" {
+				to = filepath.Join(filepath.Dir(page), file)
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: %v", page, err)
+			} else if heading != "" && !slices.Contains(headings(read(t, to)), heading) {
+				t.Errorf("%s: %s has no heading #%s", page, to, heading)
+			}
+		}
+	}
+}
+
+func read(t *testing.T, page string) string {
+	t.Helper()
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// headings returns the anchors of a page's headings, as GitHub makes them.
+func headings(page string) (list []string) {
+	for _, m := range regexp.MustCompile("(?m)^#+ (.*)$").FindAllStringSubmatch(page, -1) {
+		text := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		list = append(list, strings.ReplaceAll(text, " ", "-"))
+	}
+	return list
 }
 
 // transcript returns the sh blocks of a page and their expected output.
