@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,8 @@ import (
 
 // health checks a hub, for example as the health check of a container.
 type health struct {
-	URL     hubURL        `arg:"" optional:"" help:"Address of the hub." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
+	URL     hubURL        `arg:"" optional:"" help:"Address of the hub: a URL, HOST:PORT, or unix:/PATH for a Unix socket." default:"http://127.0.0.1:1234" env:"WATCHBOX_URL"`
+	Connect socketAddress `help:"Connect to this address, HOST:PORT or unix:/PATH, instead of the URL's. The certificate must still be valid for the name in the URL." placeholder:"ADDR"`
 	Live    bool          `help:"Check only that the hub answers (/healthz), not that it is ready for messages (/readyz)."`
 	Timeout time.Duration `help:"How long to wait for the answer." default:"5s"`
 }
@@ -30,11 +32,12 @@ func (h *health) Run() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.Timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, string(h.URL)+path, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL.base()+path, nil)
 	if err != nil {
 		return usageError{err}
 	}
-	resp, err := http.DefaultClient.Do(r)
+	client := &http.Client{Transport: cmp.Or(h.Connect, h.URL.socket()).transport()}
+	resp, err := client.Do(r)
 	if err != nil {
 		return err
 	}

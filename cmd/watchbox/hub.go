@@ -18,19 +18,11 @@ import (
 
 // Server is the hub that a command talks to.
 type Server struct {
-	URL       hubURL `help:"Address of the hub." default:"http://127.0.0.1:1234" name:"url"`
+	URL       hubURL `help:"Address of the hub: a URL, HOST:PORT, or unix:/PATH for a Unix socket." default:"http://127.0.0.1:1234" name:"url"`
 	Token     string `help:"Token to present. It is visible in the process list: prefer WATCHBOX_TOKEN or --token-file." placeholder:"TOKEN"`
 	TokenFile string `help:"File with the token to present. It is read for each request, so it may be replaced at any time." placeholder:"FILE" env:"-"`
-}
 
-// hubURL is the URL of a hub without a slash at its end.
-type hubURL string
-
-// UnmarshalText accepts a URL or HOST:PORT.
-func (u *hubURL) UnmarshalText(text []byte) error {
-	address, err := remote.Address(string(text))
-	*u = hubURL(address)
-	return err
+	client *http.Client // of do; nil before the first request
 }
 
 // token returns the token to present, or "".
@@ -57,32 +49,27 @@ func (s *Server) authorize(r *http.Request) error {
 // url returns the URL of a resource. It keeps slashes in the name.
 func (s *Server) url(resource, name string) string {
 	if name == "" {
-		return string(s.URL) + resource
+		return s.URL.base() + resource
 	}
 	levels := strings.Split(name, "/")
 	for i, l := range levels {
 		levels[i] = url.PathEscape(l)
 	}
-	return string(s.URL) + resource + strings.Join(levels, "/")
+	return s.URL.base() + resource + strings.Join(levels, "/")
 }
 
-// hubClient makes requests to hubs. It does not follow a redirect that turns a POST into a GET, which would
-// subscribe to the group, or one that would take the token to another server.
-var hubClient = &http.Client{
-	Transport: patientTransport(),
-	CheckRedirect: func(r *http.Request, via []*http.Request) error {
+// newHubClient returns a client for requests to a hub. It does not follow a redirect that turns a POST into a GET,
+// which would subscribe to the group, or one that would take the token to another server.
+func newHubClient(u hubURL) *http.Client {
+	t := u.socket().transport()
+	t.ResponseHeaderTimeout = answerTimeout
+	return &http.Client{Transport: t, CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		first := via[0]
 		if r.Method != first.Method || len(via) >= 10 || first.Header.Get("Authorization") != "" && !origin.Trusts(first.URL, r.URL) {
 			return http.ErrUseLastResponse
 		}
 		return nil
-	},
-}
-
-func patientTransport() *http.Transport {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ResponseHeaderTimeout = answerTimeout
-	return t
+	}}
 }
 
 // do makes a request and decodes the JSON of its answer. If the answer is no success, or if valid reports that it does
@@ -93,7 +80,7 @@ func (s *Server) do(req *http.Request, to any, valid func() bool) error {
 		return err
 	}
 	used := req.Header.Get("Authorization")
-	err := try(req, to, valid)
+	err := s.try(req, to, valid)
 	refused, ok := errors.AsType[*remote.Refusal](err)
 	if !ok || refused.Status != http.StatusUnauthorized || s.authorize(req) != nil || req.Header.Get("Authorization") == used {
 		return err
@@ -103,12 +90,15 @@ func (s *Server) do(req *http.Request, to any, valid func() bool) error {
 			return err
 		}
 	}
-	return try(req, to, valid)
+	return s.try(req, to, valid)
 }
 
 // try makes a request once.
-func try(req *http.Request, to any, valid func() bool) error {
-	res, err := hubClient.Do(req)
+func (s *Server) try(req *http.Request, to any, valid func() bool) error {
+	if s.client == nil {
+		s.client = newHubClient(s.URL)
+	}
+	res, err := s.client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -130,6 +120,7 @@ func (s *Server) listen(ctx context.Context, stream *sse.Client) error {
 		return err
 	}
 	stream.BeforeAttempt = s.authorize
+	stream.HTTPClient = &http.Client{Transport: s.URL.socket().transport()}
 	for last := ""; ; {
 		err := stream.Run(ctx)
 		switch cause := context.Cause(ctx); {

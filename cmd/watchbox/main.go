@@ -22,6 +22,8 @@ type commands struct {
 	Store      storeTools       `cmd:"" help:"Check, back up and restore the store of serve --data-dir."`
 	Token      tokenTools       `cmd:"" help:"Create, list and revoke API tokens."`
 	Completion completion       `cmd:"" help:"Print a shell completion script."`
+	Man        man              `cmd:"" help:"Write manual pages, one for each command."`
+	Settings   example          `cmd:"" help:"Print the settings of serve, with their defaults, as an environment file."`
 	Version    kong.VersionFlag `help:"Print the version and exit." env:"-"`
 }
 

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -40,7 +42,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cert": cert, "front": front, "jwt": token, "serve": start, "end": end, "log": logged, "waitfor": waitFor,
+			"cert": cert, "front": front, "jwt": token, "serve": start, "end": end, "log": logged, "notify": notified, "waitfor": waitFor,
 		},
 	})
 }
@@ -69,8 +71,10 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	h := &hub{cmd: exec.Command(exe, append([]string{"serve"}, args...)...), eof: make(chan struct{})}
 	h.cmd.Dir = ts.MkAbs(".")
 	h.cmd.Env = append(os.Environ(), "GORACE="+noNap)
-	if age := ts.Getenv("WATCHBOX_MAX_AGE"); age != "" {
-		h.cmd.Env = append(h.cmd.Env, "WATCHBOX_MAX_AGE="+age)
+	for _, name := range []string{"WATCHBOX_MAX_AGE", "NOTIFY_SOCKET"} {
+		if value := ts.Getenv(name); value != "" {
+			h.cmd.Env = append(h.cmd.Env, name+"="+value)
+		}
 	}
 	stderr, err := h.cmd.StderrPipe()
 	ts.Check(err)
@@ -99,9 +103,9 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// cert is the command that makes a certificate: it writes two files.
+// cert is the command that makes a certificate: it writes two files. More arguments are more names.
 func cert(ts *testscript.TestScript, _ bool, args []string) {
-	p, err := certtest.Make(time.Now().Add(time.Hour))
+	p, err := certtest.Make(time.Now().Add(time.Hour), args[2:]...)
 	ts.Check(err)
 	ts.Check(p.Write(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
 }
@@ -249,6 +253,35 @@ func end(ts *testscript.TestScript, _ bool, args []string) {
 // logged is the command log: it prints the log of the hub after end.
 func logged(ts *testscript.TestScript, _ bool, _ []string) {
 	_, _ = fmt.Fprint(ts.Stdout(), hubOf(ts).log.String())
+}
+
+// managers has the socket of each script's service manager by its folder.
+var managers sync.Map
+
+// notified is the command notify. Without an argument it opens the socket of a service manager and sets
+// NOTIFY_SOCKET. With one it waits for the next message, which must match the pattern.
+func notified(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) == 0 {
+		path := ts.MkAbs("notify.sock")
+		conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+		ts.Check(err)
+		ts.Defer(func() { _ = conn.Close() })
+		managers.Store(ts.Getenv("WORK"), conn)
+		ts.Setenv("NOTIFY_SOCKET", path)
+		return
+	}
+	known, ok := managers.Load(ts.Getenv("WORK"))
+	if !ok {
+		ts.Fatalf("the script has not opened the socket")
+	}
+	conn := known.(*net.UnixConn)
+	ts.Check(conn.SetReadDeadline(time.Now().Add(patience)))
+	b := make([]byte, 4096)
+	n, err := conn.Read(b)
+	ts.Check(err)
+	if !regexp.MustCompile(args[0]).Match(b[:n]) {
+		ts.Fatalf("the service manager was told %q, want %q", b[:n], args[0])
+	}
 }
 
 // waitFor is the command that runs a command, mostly curl, until its output contains a text.

@@ -109,25 +109,42 @@ func (s *serve) Run() error {
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP) // sent to reload a service's files, and when a terminal closes
+	tell := s.teller()
 	listening := false
-	hub, err := watchbox.New(append(s.options(), watchbox.WithListening(func(a net.Addr) {
+	var hub *watchbox.Hub
+	var err error
+	hub, err = watchbox.New(append(s.options(), watchbox.WithListening(func(a net.Addr) {
 		listening = true
 		fmt.Fprintf(os.Stderr, "watchbox listens on %s\n", s.url(a))
+		tell("READY=1")
+		go func() {
+			for range reload {
+				tell(reloading())
+				hub.Reload()
+				tell("READY=1")
+			}
+		}()
 	}))...)
 	if err != nil {
 		return usageError{err}
 	}
+	context.AfterFunc(ctx, func() { tell(stopping(s.DrainDelay)) })
 	go trim(ctx)
-	go func() {
-		for range reload {
-			hub.Reload()
-		}
-	}()
 	err = hub.Run(ctx, s.Listen, nil)
 	if err != nil && !listening {
 		err = usageError{err}
 	}
 	return errors.Join(err, hub.Close())
+}
+
+// teller returns a function that tells the service manager about the state, and logs why it cannot.
+func (s *serve) teller() func(state string) {
+	logger := s.logger()
+	return func(state string) {
+		if err := notify(state); err != nil {
+			logger.Warn(err.Error())
+		}
+	}
 }
 
 // url returns the address that the hub listens on in the form that clients use.

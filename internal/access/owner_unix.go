@@ -6,14 +6,19 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
-// keepOwner gives f the owner and the group of the file at path, if there is one.
+// keepOwner gives f, a new file, the owner and the group of the file at path. If there is none and the process is
+// root's, f gets those of the directory: root creates the token file of a hub that runs as another user.
 func keepOwner(f *os.File, path string) error {
 	old, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		if os.Geteuid() != 0 {
+			return nil
+		}
+		old, err = os.Stat(filepath.Dir(path))
 	}
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func editTokens(path string, edit func([]APIToken) ([]APIToken, error)) error {
 	if file, err := filepath.EvalSymlinks(path); err == nil {
 		path = file
 	}
-	unlock, err := lockFile(path + ".lock")
+	unlock, err := lockFile(path)
 	if err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}
