@@ -190,11 +190,10 @@ func (a *Authenticator) Refresh(ctx context.Context) {
 		changed = true
 	}
 	if v := a.jwt; v != nil && v.set != nil && v.set.remote {
-		was := v.set.versionNow()
 		if err := v.set.refetch(ctx, refreshAfter); err != nil {
 			a.opts.Logger.Warn("access: fetching the key set failed: the known keys stay in use", "error", err)
 		}
-		changed = changed || v.set.versionNow() != was
+		changed = v.set.takeChange() || changed // also if a token with an unknown kid caused the fetch
 	}
 	if changed {
 		a.notify()

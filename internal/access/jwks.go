@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,8 +36,9 @@ type keySet struct {
 
 	mu      sync.RWMutex // guards what follows
 	keys    []*setKey
+	content []byte    // the JSON of the keys
+	changed bool      // the keys were replaced since the last call of takeChange
 	asked   time.Time // time of the last fetch
-	version uint64    // rises when the keys change
 }
 
 // setKey is a key of a set and its kid.
@@ -57,7 +59,8 @@ func (s *keySet) named(ctx context.Context, id string) ([]*setKey, error) {
 	if found := s.find(id); len(found) > 0 {
 		return found, nil
 	}
-	if err := s.refetch(ctx, refetchAfter); err != nil {
+	// A caller that disconnects must not cancel the fetch: it would be the only one of this minute.
+	if err := s.refetch(context.WithoutCancel(ctx), refetchAfter); err != nil {
 		return nil, err
 	}
 	return s.find(id), nil
@@ -99,16 +102,50 @@ func (s *keySet) refetch(ctx context.Context, after time.Duration) error {
 func (s *keySet) load(ctx context.Context) error {
 	b, err := s.read(ctx)
 	if err != nil {
-		return fmt.Errorf("jwks %s: %w", s.source, err)
+		return fmt.Errorf("jwks %s: %w", s.name(), err)
 	}
 	keys, err := parseKeySet(b)
 	if err != nil {
-		return fmt.Errorf("jwks %s: %w", s.source, err)
+		return fmt.Errorf("jwks %s: %w", s.name(), err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keys = keys
-	s.version++
+	if bytes.Equal(b, s.content) {
+		return nil
+	}
+	s.changed = s.keys != nil
+	s.keys, s.content = keys, b
+	return nil
+}
+
+// name returns the source as errors show it, without a password.
+func (s *keySet) name() string {
+	if u, err := url.Parse(s.source); err == nil && s.remote {
+		return u.Redacted()
+	}
+	return s.source
+}
+
+// takeChange reports whether the keys were replaced since the last call.
+func (s *keySet) takeChange() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := s.changed
+	s.changed = false
+	return changed
+}
+
+// keySetClient fetches key sets.
+var keySetClient = &http.Client{CheckRedirect: checkRedirect}
+
+// checkRedirect refuses a redirect from https to http, where anyone on the way could replace the keys.
+func checkRedirect(r *http.Request, via []*http.Request) error {
+	switch {
+	case via[0].URL.Scheme == "https" && r.URL.Scheme != "https":
+		return errors.New("the redirect leads away from https")
+	case len(via) >= 5:
+		return errors.New("there are too many redirects")
+	}
 	return nil
 }
 
@@ -123,7 +160,7 @@ func (s *keySet) read(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	res, err := http.DefaultClient.Do(req)
+	res, err := keySetClient.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -170,10 +207,4 @@ func parseKeySet(b []byte) ([]*setKey, error) {
 		return nil, errors.New("the set has no key for RS256, PS256, ES256 or EdDSA")
 	}
 	return keys, nil
-}
-
-func (s *keySet) versionNow() uint64 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.version
 }
