@@ -341,6 +341,23 @@ func TestServeOnAUnixSocket(t *testing.T) {
 		}
 		through(t, "http://localhost", toSocket(path)).works("HTTP/1.1")
 	})
+	t.Run("leaves the socket of the next server", func(t *testing.T) {
+		t.Run("old", func(t *testing.T) {
+			runAt(t, "unix:"+path)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			next, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next.(*net.UnixListener).SetUnlinkOnClose(false)
+			_ = next.Close()
+		})
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("behind a trusted proxy", func(t *testing.T) {
 		runAt(t, "unix:"+path, watchbox.WithTrustedProxy("127.0.0.1"))
 		p := through(t, "http://localhost", toSocket(path))

@@ -17,7 +17,15 @@ var ErrNoAccess = errors.New("authentication is off, so there is no token to rev
 func (h *Hub) recheck() { h.sessions.Recheck(h.opts.Access.Current) }
 
 // Renew replaces the grant of all streams of a session. They leave filters that it does not cover.
-func (h *Hub) Renew(uid string, g *access.Grant) error { return h.sessions.Renew(uid, g.For(uid)) }
+func (h *Hub) Renew(uid string, g *access.Grant) error {
+	err := h.sessions.Renew(uid, g.For(uid))
+	if err == nil && h.opts.Access != nil {
+		if _, refused := h.opts.Access.Current(g); refused != nil { // the token was revoked meanwhile
+			h.recheck()
+		}
+	}
+	return err
+}
 
 // Revoke puts a revocation in force: at once, for open streams too. A persistent store keeps it over a
 // restart.

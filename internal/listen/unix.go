@@ -8,11 +8,31 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 )
 
 // socketPath returns the path of an address such as unix:/run/watchbox.sock.
 func socketPath(addr string) (path string, ok bool) { return strings.CutPrefix(addr, "unix:") }
+
+// socket is a listener on a Unix socket.
+type socket struct {
+	*net.UnixListener
+	path   string
+	file   fs.FileInfo // of the socket
+	remove sync.Once
+}
+
+// Close removes the socket's file and closes the listener. It leaves the file of another server, which was started
+// after somebody had removed the file of this one.
+func (s *socket) Close() error {
+	s.remove.Do(func() {
+		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+			_ = os.Remove(s.path)
+		}
+	})
+	return s.UnixListener.Close()
+}
 
 // listenUnix listens on a Unix socket. Closing it removes its file.
 func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
@@ -29,10 +49,16 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listene
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	file, err := os.Lstat(path)
+	if err == nil {
+		err = os.Chmod(path, mode)
+	}
+	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	return ln, nil
+	s := &socket{UnixListener: ln.(*net.UnixListener), path: path, file: file}
+	s.SetUnlinkOnClose(false) // Close removes the file
+	return s, nil
 }
 
 // removeStale removes a stale socket: one that no process listens on, because its process did not shut down
