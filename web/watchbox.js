@@ -109,8 +109,12 @@ export class WatchboxError extends Error {
 
   /** Whether a retry may succeed. */
   get temporary() {
-    return this.status === 0 || [408, 425, 429].includes(this.status) || this.status >= 500 && this.status !== 501 && this.status !== 507 &&
-      this.code !== "program-failed"; // BeforePublish panicked: it would again
+    switch (this.code) {
+      case "program-failed": // BeforePublish panicked: it would again
+      case "batch-over-rate": // the next attempt would have as many messages
+        return false;
+    }
+    return this.status === 0 || [408, 425, 429].includes(this.status) || this.status >= 500 && this.status !== 501 && this.status !== 507;
   }
 }
 

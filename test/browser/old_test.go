@@ -281,6 +281,19 @@ func TestAStreamThatDoesNotOpenIsRequestedAgain(t *testing.T) {
 	}
 }
 
+// Such a batch has too many messages at every attempt.
+func TestBatchOverThePublishRateIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithPublishRate(2)}})
+	p := openTestPage(t, s.url(), "/")
+	var got string
+	p.eval(&got, `const m = { group: "a", msg: 1 };
+		return await t.watchbox().publishBatch([m, m, m]).then(() => "published", (e) => e.status + " " + e.code)`)
+	if got != "429 batch-over-rate" {
+		t.Errorf("the batch is answered with %s", got)
+	}
+}
+
 func TestBatchesRetainedMessagesAndRetainedWills(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(200 * time.Millisecond)}})
