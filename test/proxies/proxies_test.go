@@ -163,17 +163,17 @@ func TestTheHubNoticesThatAClientHasLeft(t *testing.T) {
 func TestHeartbeatsKeepAStreamOpen(t *testing.T) {
 	each(t, func(t *testing.T, k *kind) {
 		r := k.rig(t, []string{"--heartbeat", "100ms"}, k.idle...)
-		for _, http2 := range []bool{true, false} {
-			c := r.clientAt(t, "127.0.0.1", http2)
-			s, _ := c.listen("/v1/groups/a")
-			heartbeats := 0
-			s.events.OnComment = func(string) {
-				if heartbeats++; heartbeats == 45 { // longer than three seconds
-					c.call(http.StatusCreated, "POST", "/v1/groups/a", "m")
-				}
+		c := r.clientAt(t, "127.0.0.1", true)
+		first, _ := c.listen("/v1/groups/a")
+		second, _ := r.clientAt(t, "127.0.0.1", false).listen("/v1/groups/a")
+		heartbeats := 0
+		first.events.OnComment = func(string) {
+			if heartbeats++; heartbeats == 45 { // longer than three seconds
+				c.call(http.StatusCreated, "POST", "/v1/groups/a", "m")
 			}
-			s.next("message")
 		}
+		first.next("message")
+		second.next("message")
 	})
 }
 
