@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -42,7 +43,7 @@ func parseTokens(b []byte) ([]APIToken, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
-		return nil, fmt.Errorf("not a token file: %w", err)
+		return nil, fmt.Errorf("not a token file: %w", plain(err))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, errors.New("not a token file: it has more than one JSON document")
@@ -65,6 +66,17 @@ func parseTokens(b []byte) ([]APIToken, error) {
 		names[t.Name] = true
 	}
 	return f.Tokens, nil
+}
+
+// plain returns an error of encoding/json in words for the operator, who does not know the program's types.
+func plain(err error) error {
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("%s cannot be a JSON %s", cmp.Or(t.Field, "the document"), t.Value)
+	}
+	if err == io.EOF {
+		return errors.New("it is empty")
+	}
+	return err
 }
 
 // AddToken adds a token to a file. It creates the file with mode 0600 if it does not exist.
