@@ -1,7 +1,7 @@
 # The targets install what they need (Debian, as root).
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GO_TEST     = go test -race -timeout 30m
+GO_TEST     = go test -race -timeout 60m
 
 .PHONY: all test lint fuzz bench needs build traefik
 
@@ -15,8 +15,8 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 	$(GO_TEST) ./...
 	@# -count=1: go test does not notice that these variables differ, and would repeat the result above
 	WATCHBOX_TEST_STORE=disk $(GO_TEST) -count=1 ./api
-	WATCHBOX_TEST_WIRE=tls go test -count=1 -timeout 30m ./api
-	WATCHBOX_TEST_WIRE=h2 go test -count=1 -timeout 30m ./api
+	WATCHBOX_TEST_WIRE=tls go test -count=1 -timeout 60m ./api
+	WATCHBOX_TEST_WIRE=h2 go test -count=1 -timeout 60m ./api
 	cd test/interop && $(GO_TEST) ./...
 	cd test/middleware && $(GO_TEST) ./...
 	cd test/acme && $(GO_TEST) ./...
