@@ -1,9 +1,12 @@
 package watchbox_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/watchbox-go/watchbox"
 	"github.com/watchbox-go/watchbox/internal/listen/certtest"
+	"github.com/watchbox-go/watchbox/sse"
 )
 
 // runAt runs a hub at an address until the test ends. It returns the hub and the address that it listens on.
@@ -161,6 +165,68 @@ func TestIdleStreamsOverTLSEndWithBye(t *testing.T) {
 				l.ended()
 			}
 		})
+	}
+}
+
+// TestStreamsThatAreNotRead publishes more than the sockets hold to a client that does not read. It loses nothing, or is
+// disconnected if the policy says so.
+func TestStreamsThatAreNotRead(t *testing.T) {
+	const messages = 100
+	cert, key, pool := certtest.Files(t)
+	for name, version := range map[string]uint16{"plain": 0, "TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
+		for _, policy := range []string{"catch-up", "disconnect"} {
+			t.Run(name+" "+policy, func(t *testing.T) {
+				opts, trust := []watchbox.Option{watchbox.WithSessionTimeout(100 * time.Millisecond)}, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", MaxVersion: version}
+				if version != 0 {
+					opts = append(opts, watchbox.WithTLS(cert, key))
+				}
+				hub, addr := runAt(t, "127.0.0.1:0", opts...)
+				events := newEvents(t)
+				events.register(hub)
+				p := at(t, addr.String())
+				if version != 0 {
+					p = through(t, "https://"+addr.String(), &http.Transport{TLSClientConfig: trust})
+				}
+				p.wants(http.StatusOK, "PUT /v1/policies/foo", `{"slow":"`+policy+`"}`, "Content-Type", "application/json")
+				conn, err := net.Dial("tcp", addr.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if version != 0 {
+					conn = tls.Client(conn, trust)
+				}
+				if _, err := fmt.Fprintf(conn, "GET /v1/groups/foo HTTP/1.1\r\nHost: %s\r\n\r\n", addr); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				stream := sse.NewReader(resp.Body)
+				hello, err := stream.Read()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range messages {
+					p.wants(http.StatusCreated, "POST /v1/groups/foo", fmt.Sprint(i, strings.Repeat(" ", 100<<10)))
+				}
+				if policy == "disconnect" {
+					var session struct{ UID string }
+					if err := json.Unmarshal(hello.Data, &session); err != nil {
+						t.Fatal(err)
+					}
+					events.want(session.UID, "connect, join foo, disconnect slow")
+					return
+				}
+				for i := range messages {
+					ev, err := stream.Read()
+					if err != nil || !strings.Contains(string(ev.Data), fmt.Sprintf(`"msg":"%d `, i)) {
+						t.Fatalf("message %d is %.100s, %v", i, ev.Data, err)
+					}
+				}
+			})
+		}
 	}
 }
 

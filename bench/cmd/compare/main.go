@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"math"
@@ -16,9 +17,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bench/internal/selfsigned"
 )
 
-// server is a server to measure. In its fields, {addr} stands for the address that it listens on.
+// server is a server to measure. In its fields, {addr} stands for the address that it listens on, and {cert} and {key}
+// for files with a certificate and its key.
 type server struct {
 	command   []string
 	subscribe string
@@ -32,6 +36,11 @@ var servers = map[string]server{
 		subscribe: "http://{addr}/v1/groups/{group}", publish: "http://{addr}/v1/groups/{group}",
 		replay: "?since=all",
 	},
+	"watchbox-tls": {
+		command:   []string{"watchbox", "serve", "--listen", "{addr}", "--log-level", "error", "--tls-cert", "{cert}", "--tls-key", "{key}"},
+		subscribe: "https://{addr}/v1/groups/{group}", publish: "https://{addr}/v1/groups/{group}",
+		replay: "?since=all",
+	},
 	"limit":       {command: []string{"limit", "-addr", "{addr}", "-keep", "1000"}, subscribe: "http://{addr}/{group}", publish: "http://{addr}/{group}", replay: "?replay"},
 	"limit-batch": {command: []string{"limit", "-addr", "{addr}", "-batch"}, subscribe: "http://{addr}/{group}", publish: "http://{addr}/{group}"},
 	"bare":        {command: []string{"bare", "-addr", "{addr}"}, subscribe: "http://{addr}/{group}", publish: "http://{addr}/{group}"},
@@ -41,6 +50,7 @@ var servers = map[string]server{
 // scenario is a load to measure on the hub and on the servers it is compared with.
 type scenario struct {
 	name, what string
+	hub        string // the server to measure; "" for watchbox
 	load       []string
 	figures    []figure
 	also       []string // metrics that are shown for the hub alone
@@ -65,25 +75,29 @@ func scenarios(dur string) []scenario {
 	lat := []string{"lat_p50_ms", "lat_p99_ms", "lost"}
 	groups := []string{"--subs", "5000", "--groups", "5000", "--src-ips", "2"}
 	return []scenario{
-		{"S1", "1,000 listeners, 20 messages/s", fanout("--subs", "1000", "--rate", "20"),
+		{"S1", "1,000 listeners, 20 messages/s", "", fanout("--subs", "1000", "--rate", "20"),
 			[]figure{{perDelivery, delivery, "limit", "≤ 1.10"}}, lat},
-		{"S2", "1,000 listeners, 4 publishers as fast as answered", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "4"),
+		{"S1t", "S1 over TLS", "watchbox-tls", fanout("--subs", "1000", "--rate", "20"),
+			[]figure{{perDelivery, delivery, "watchbox", "≤ 2"}}, lat},
+		{"S2", "1,000 listeners, 4 publishers as fast as answered", "", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "4"),
 			[]figure{{"deliveries/s", "deliveries_per_s", "limit-batch", ""}}, lat},
-		{"S2c", "the same with 64 publishers", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"),
+		{"S2c", "the same with 64 publishers", "", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"),
 			[]figure{{"deliveries/s", "deliveries_per_s", "limit-batch", "≥ 0.6"}, {"p99 ms", "lat_p99_ms", "limit-batch", "≤ 150 ms"}}, lat},
-		{"S3", "10,000 listeners, 2 messages/s", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"),
+		{"S3", "10,000 listeners, 2 messages/s", "", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"),
 			[]figure{{perDelivery, delivery, "limit", "≤ 1.10"}}, lat},
-		{"S4", "10,000 idle listeners", []string{"idle", "--subs", "10000", "--src-ips", "4"},
+		{"S4", "10,000 idle listeners", "", []string{"idle", "--subs", "10000", "--src-ips", "4"},
 			[]figure{{"bytes per connection after one message", "rss_per_conn_touched", "limit", "≤ 2,000 bytes"}}, []string{"idle_cores"}},
-		{"S5", "16 publishers, no listener", []string{"publish", "--dur", dur, "--subs", "0", "--pub-conns", "16"},
+		{"S5", "16 publishers, no listener", "", []string{"publish", "--dur", dur, "--subs", "0", "--pub-conns", "16"},
 			[]figure{{"CPU µs per POST", "server_cpu_us_per_post", "bare", "≤ 1.35"}, {"CPU µs per POST", "server_cpu_us_per_post", "r3labs", ""}}, []string{"posts_per_s"}},
-		{"S6", "1,000 messages replayed to 1,000 listeners at once", []string{"replay", "--subs", "1000", "--messages", "1000", "--pub-conns", "1"},
+		{"S6", "1,000 messages replayed to 1,000 listeners at once", "", []string{"replay", "--subs", "1000", "--messages", "1000", "--pub-conns", "1"},
 			[]figure{{perDelivery, delivery, "limit", "≤ 4"}}, []string{"replay_s", "full"}},
-		{"S7c", "5,000 groups with one listener each, 4 publishers as fast as answered", fanout(append(groups, "--rate", "max", "--pub-conns", "4")...),
+		{"S6t", "S6 over TLS", "watchbox-tls", []string{"replay", "--subs", "1000", "--messages", "1000", "--pub-conns", "1"},
+			[]figure{{perDelivery, delivery, "watchbox", ""}}, []string{"replay_s", "full"}},
+		{"S7c", "5,000 groups with one listener each, 4 publishers as fast as answered", "", fanout(append(groups, "--rate", "max", "--pub-conns", "4")...),
 			[]figure{{perDelivery, delivery, "r3labs", "≤ 1.1"}, {"p99 ms", "lat_p99_ms", "r3labs", "≤ 1"}}, append(lat, "deliveries_per_s")},
-		{"S7", "the same, 2,000 messages/s", fanout(append(groups, "--rate", "2000")...),
+		{"S7", "the same, 2,000 messages/s", "", fanout(append(groups, "--rate", "2000")...),
 			[]figure{{"p50 ms", "lat_p50_ms", "r3labs", "≤ 1"}, {"p99 ms", "lat_p99_ms", "r3labs", "≤ 1"}, {perDelivery, delivery, "r3labs", ""}, {perDelivery, delivery, "limit", ""}}, lat},
-		{"S8", "500 listeners replaced a second", []string{"churn", "--dur", dur, "--subs", "1000", "--churn-rate", "500"},
+		{"S8", "500 listeners replaced a second", "", []string{"churn", "--dur", dur, "--subs", "1000", "--churn-rate", "500"},
 			[]figure{{"CPU µs per turn", "server_cpu_us_per_turn", "r3labs", "≤ 1.15"}, {"CPU µs per turn", "server_cpu_us_per_turn", "limit", ""}}, []string{"rss_growth"}},
 	}
 }
@@ -97,6 +111,14 @@ func main() {
 	flag.Parse()
 	wanted := func(name string) bool {
 		return *only == "" || slices.Contains(strings.Split(*only, ","), name)
+	}
+	dir, err := os.MkdirTemp("", "compare")
+	if err != nil {
+		fail("certificate", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := certify(dir); err != nil {
+		fail("certificate", err)
 	}
 	fmt.Println("| scenario | watchbox | reference | ratio | target | |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")
@@ -125,6 +147,16 @@ func main() {
 	}
 }
 
+// certify creates a certificate in a folder, and completes the command of the server that uses it.
+func certify(dir string) error {
+	cert, key, err := selfsigned.Write(dir)
+	command := servers["watchbox-tls"].command
+	for i := range command {
+		command[i] = strings.NewReplacer("{cert}", cert, "{key}", key).Replace(command[i])
+	}
+	return err
+}
+
 func fail(name string, err error) {
 	fmt.Fprintln(os.Stderr, name+":", err)
 	os.Exit(1)
@@ -132,13 +164,13 @@ func fail(name string, err error) {
 
 // measure runs a scenario on the hub and on each reference in turn, and prints a row for each figure.
 func (s *scenario) measure(bin string, rounds int, query string) error {
-	hub := servers["watchbox"]
+	hub := servers[s.subject()]
 	hub.subscribe += query
 	runs := map[string][]map[string]float64{} // by server, one a round
 	for range rounds {
 		for _, name := range s.servers() {
 			srv := servers[name]
-			if name == "watchbox" {
+			if name == s.subject() {
 				srv = hub
 			}
 			got, err := s.run(bin, srv)
@@ -150,10 +182,10 @@ func (s *scenario) measure(bin string, rounds int, query string) error {
 	}
 	var also []string
 	for _, metric := range s.also {
-		also = append(also, fmt.Sprintf("%s %.4g", metric, median(values(runs["watchbox"], metric))))
+		also = append(also, fmt.Sprintf("%s %.4g", metric, median(values(runs[s.subject()], metric))))
 	}
 	for i, f := range s.figures {
-		ours, theirs := values(runs["watchbox"], f.metric), values(runs[f.reference], f.metric)
+		ours, theirs := values(runs[s.subject()], f.metric), values(runs[f.reference], f.metric)
 		if len(ours) < rounds || len(theirs) < rounds {
 			return fmt.Errorf("loadgen did not measure %s", f.metric)
 		}
@@ -171,9 +203,12 @@ func (s *scenario) measure(bin string, rounds int, query string) error {
 	return nil
 }
 
+// subject returns the name of the server that the scenario measures.
+func (s *scenario) subject() string { return cmp.Or(s.hub, "watchbox") }
+
 // servers returns the names of the servers that the scenario runs on, the hub first.
 func (s *scenario) servers() []string {
-	list := []string{"watchbox"}
+	list := []string{s.subject()}
 	for _, f := range s.figures {
 		if !slices.Contains(list, f.reference) {
 			list = append(list, f.reference)

@@ -1,5 +1,5 @@
 // Command listeners measures how much memory of a hub an idle listener takes: over plain HTTP/1.1, over TLS with
-// HTTP/1.1, and over HTTP/2 with a connection for each listener or for a hundred. It starts a new hub for
+// HTTP/1.1, and over HTTP/2 with a connection for each listener or for fifty. It starts a new hub for
 // each. The memory is the resident memory of the process, so it includes stacks and the runtime's reserves.
 //
 //	listeners -hub bin/watchbox -n 2000
@@ -7,25 +7,18 @@ package main
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"flag"
 	"fmt"
 	"log"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"bench/internal/selfsigned"
 )
 
 // way is one way to reach the hub.
@@ -33,14 +26,16 @@ type way struct {
 	name  string
 	tls   bool
 	http2 bool
-	share int // listeners of one connection
+	share int           // listeners of one connection
+	keys  []tls.CurveID // for the key exchange; nil for Go's default
 }
 
 var ways = []way{
-	{"plain HTTP/1.1", false, false, 1},
-	{"TLS, HTTP/1.1", true, false, 1},
-	{"TLS, HTTP/2, a connection each", true, true, 1},
-	{"TLS, HTTP/2, 100 on a connection", true, true, 100},
+	{"plain HTTP/1.1", false, false, 1, nil},
+	{"TLS, HTTP/1.1", true, false, 1, nil},
+	{"TLS, HTTP/1.1, without post-quantum keys", true, false, 1, []tls.CurveID{tls.X25519}},
+	{"TLS, HTTP/2, a connection each", true, true, 1, nil},
+	{"TLS, HTTP/2, 50 on a connection", true, true, 50, nil},
 }
 
 func main() {
@@ -54,23 +49,25 @@ func main() {
 		log.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := writePair(dir); err != nil {
+	cert, key, err := selfsigned.Write(dir)
+	if err != nil {
 		log.Fatal(err)
 	}
+	secure := []string{"--tls-cert", cert, "--tls-key", key}
 	for _, w := range ways {
-		bytes, err := measure(*hub, dir, w, *n, *settle)
+		bytes, err := measure(*hub, secure, w, *n, *settle)
 		if err != nil {
 			log.Fatalf("%s: %v", w.name, err)
 		}
-		fmt.Printf("%-34s %6.1f KB a listener\n", w.name, float64(bytes)/float64(*n)/1000)
+		fmt.Printf("%-40s %6.1f KB a listener\n", w.name, float64(bytes)/float64(*n)/1000)
 	}
 }
 
 // measure returns how much the hub's resident memory grows by n listeners.
-func measure(hub, dir string, w way, n int, settle time.Duration) (int64, error) {
+func measure(hub string, secure []string, w way, n int, settle time.Duration) (int64, error) {
 	args := []string{"serve", "--listen", "127.0.0.1:0", "--heartbeat", "1h"}
 	if w.tls {
-		args = append(args, "--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"))
+		args = append(args, secure...)
 	}
 	cmd := exec.Command(hub, args...)
 	stderr, err := cmd.StderrPipe()
@@ -108,7 +105,7 @@ func (w way) listen(url string, n int) error {
 	for i := range n {
 		if i%w.share == 0 {
 			client = &http.Client{Transport: &http.Transport{
-				TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the certificate is our own, on the loopback interface
+				TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, CurvePreferences: w.keys}, // the certificate is our own, on the loopback interface
 				ForceAttemptHTTP2: w.http2, ReadBufferSize: 512, WriteBufferSize: 512,
 			}}
 		}
@@ -139,30 +136,4 @@ func resident(pid int) (int64, error) {
 	var size, pages int64
 	_, err = fmt.Sscan(string(text), &size, &pages)
 	return pages * int64(syscall.Getpagesize()), err
-}
-
-// writePair writes a certificate for 127.0.0.1 and its key.
-func writePair(dir string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
 }
