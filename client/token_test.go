@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,6 +60,57 @@ func TestOpenStreamGetsNewTokensAndLosesNoMessage(t *testing.T) {
 		}
 		r.publish("a", fmt.Sprint(i))
 		want = append(want, fmt.Sprint(i))
+		h.want(want...)
+	}
+}
+
+// The hub ends the streams shortly before the common expiry, and they return while messages are published.
+func TestClientsWhoseTokensExpireAtOnceLoseNoMessage(t *testing.T) {
+	const clients = 100
+	e := &expiring{renewed: map[string]bool{}}
+	r := newRig(t, watchbox.WithAuthorize(e.authorize))
+	long := fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
+	var returned atomic.Int64
+	var recorders []*recorder
+	var secrets []string
+	for i := range clients {
+		secret := fmt.Sprintf("the-secret-of-client-%d", i)
+		c := r.client(client.WithSecret(secret), client.WithToken(func(context.Context) (string, error) { return long, nil }),
+			client.OnReconnect(func() { returned.Add(1) }), client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }))
+		_, h := r.join(c, "a")
+		recorders, secrets = append(recorders, h), append(secrets, secret+" "+c.UID())
+	}
+	short := fmt.Sprint(time.Now().Add(6 * time.Second).UnixMilli())
+	for _, x := range secrets {
+		secret, uid, _ := strings.Cut(x, " ")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+r.addr+"/v1/sessions/"+uid+"/token", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+short)
+		req.Header.Set("Watchbox-Session", secret)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusNoContent {
+			t.Fatal(resp.Status)
+		}
+	}
+	tick, timeout := time.NewTicker(20*time.Millisecond), time.After(testTimeout)
+	defer tick.Stop()
+	var want []string
+	for i := 0; returned.Load() < clients; i++ {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("only %d of %d clients returned", returned.Load(), clients)
+		}
+		r.publish("a", fmt.Sprint(i))
+		want = append(want, fmt.Sprint(i))
+	}
+	for _, h := range recorders {
 		h.want(want...)
 	}
 }
