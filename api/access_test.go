@@ -295,6 +295,10 @@ func TestAnonymousGrantAppliesWithoutAToken(t *testing.T) {
 	s.wants(401, "token-missing", "POST /v1/login", "")
 	s.wants(401, "token-invalid", "GET /v1/history/public/x", "", "Authorization", "Bearer wrong")
 	s.wants(403, "forbidden", "GET /v1/history/public/x", "", i.token("anna", subscribe("home"))...)
+	for _, query := range []string{"access_token=wrong", "access_token=", "access_token=%zz", "access_token=wrong;x", "x=%zz&access_token=wrong"} {
+		s.wants(401, "token-invalid", "GET /v1/history/public/x?"+query, "")
+	}
+	s.wants(400, "parameter-unknown", "GET /v1/history/public/x?%61ccess_token=wrong", "")
 }
 
 func TestTokenIsReadFromHeaderCookieAndQuery(t *testing.T) {

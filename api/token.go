@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +50,11 @@ func presented(r *http.Request) (list []string, err error) {
 		}
 	}
 	if hasTokenParameter(r) {
-		list = append(list, r.URL.Query()[tokenParameter]...)
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			return nil, access.ErrInvalid // otherwise a caller with a malformed token would count as an anonymous one
+		}
+		list = append(list, query[tokenParameter]...)
 	}
 	if slices.Contains(list, "") {
 		return nil, access.ErrInvalid

@@ -2,7 +2,10 @@ package access
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -22,11 +25,40 @@ const skew = time.Minute
 // claims holds the members of a JWT that are used.
 type claims struct {
 	jwt.RegisteredClaims
-	Watchbox struct {
-		Subscribe []string `json:"subscribe"`
-		Publish   []string `json:"publish"`
-		Admin     bool     `json:"admin"`
-	} `json:"watchbox"`
+	Watchbox grantClaim `json:"watchbox"`
+}
+
+type grantClaim struct {
+	Subscribe []string `json:"subscribe"`
+	Publish   []string `json:"publish"`
+	Admin     bool     `json:"admin"`
+}
+
+// UnmarshalJSON reads claims by their exact names. encoding/json would also take "Sub" and "WATCHBOX", which an issuer
+// may let its users choose.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	type plain claims
+	return unmarshalExactly(b, (*plain)(c), "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "watchbox")
+}
+
+// UnmarshalJSON is the same for the members of the grant.
+func (g *grantClaim) UnmarshalJSON(b []byte) error {
+	type plain grantClaim
+	return unmarshalExactly(b, (*plain)(g), "subscribe", "publish", "admin")
+}
+
+// unmarshalExactly decodes the members of an object that have one of the names.
+func unmarshalExactly(b []byte, to any, names ...string) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool { return !slices.Contains(names, name) })
+	exact, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(exact, to)
 }
 
 // verifier checks JWTs with the configured keys.
