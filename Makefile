@@ -1,9 +1,10 @@
 # The targets install what they need (Debian, as root).
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.1
 GO_TEST     = go test -race -timeout 60m
 
-.PHONY: all test lint fuzz bench needs build traefik
+.PHONY: all test lint fuzz bench needs build traefik snapshot test-packages
 
 all: lint test
 
@@ -20,6 +21,17 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 	cd test/interop && $(GO_TEST) ./...
 	cd test/middleware && $(GO_TEST) ./...
 	cd test/acme && $(GO_TEST) ./...
+	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
+
+snapshot: ## everything of a release, in dist/, without publishing; the first run takes about ten minutes
+	go run $(GORELEASER) release --snapshot --clean
+
+test-packages: snapshot ## checks the packages in a Debian system; also part of: make test WATCHBOX_TEST_PACKAGES=1
+	@for p in debootstrap:debootstrap rpm:rpm systemd-nspawn:systemd-container; do \
+		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
+	done; \
+	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; }
+	test/packages/run dist
 
 lint: ## formatting, vet for three systems, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

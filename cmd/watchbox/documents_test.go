@@ -255,6 +255,29 @@ func TestTheExampleHasAllSettingsWithTheirDefaults(t *testing.T) {
 	}
 }
 
+func TestTheSettingsOfThePackageAreSettingsOfServe(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/watchbox.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := []string{}
+	for _, f := range commandLine(t).Children[0].Flags {
+		known = append(known, f.Envs...)
+	}
+	lines := 0
+	for line := range strings.Lines(string(text)) {
+		if name, _, ok := strings.Cut(line, "="); ok && strings.HasPrefix(line, "#WATCHBOX_") {
+			lines++
+			if name = strings.TrimPrefix(name, "#"); !slices.Contains(known, name) {
+				t.Errorf("%s is not a setting", name)
+			}
+		}
+	}
+	if lines < 3 {
+		t.Errorf("there are %d settings", lines)
+	}
+}
+
 // parse parses the command line of a hub without flags.
 func parse(t *testing.T, c *commands) {
 	t.Helper()
