@@ -128,9 +128,13 @@ func (s *serve) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
-	context.AfterFunc(ctx, func() { tell(stopping(s.DrainDelay)) })
+	told := make(chan struct{})
+	context.AfterFunc(ctx, func() { tell(stopping(s.DrainDelay)); close(told) })
 	go trim(ctx)
 	err = hub.Run(ctx, s.Listen, nil)
+	if ctx.Err() != nil {
+		<-told
+	}
 	if err != nil && !listening {
 		err = usageError{err}
 	}
