@@ -31,7 +31,7 @@ type Authenticator struct {
 	anonymous *Grant
 	jwt       *verifier // or nil
 	files     []*watched
-	refresh   sync.Mutex // held during Refresh, which changes files
+	refresh   sync.Mutex // held during refreshFiles, which changes files
 	keys      atomic.Pointer[[]*key]
 	tokens    atomic.Pointer[apiTokens]
 	cache     cache
@@ -40,8 +40,8 @@ type Authenticator struct {
 	mu      sync.Mutex // guards what follows
 	changed []func()   // called when a grant may have become invalid
 
-	stop context.CancelFunc
-	done chan struct{}
+	stop    context.CancelFunc
+	running sync.WaitGroup // the goroutines
 }
 
 // apiTokens holds the valid API tokens, and those that were removed since the start, by SHA-256.
@@ -64,7 +64,7 @@ func New(ctx context.Context, o Options) (*Authenticator, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Authenticator{opts: o, anonymous: &Grant{Subscribe: o.Subscribe, Publish: o.Publish, Anonymous: true}, done: make(chan struct{})}
+	a := &Authenticator{opts: o, anonymous: &Grant{Subscribe: o.Subscribe, Publish: o.Publish, Anonymous: true}}
 	a.tokens.Store(&apiTokens{})
 	if o.TokenFile != "" {
 		a.watch(o.TokenFile, a.loadTokens)
@@ -81,7 +81,8 @@ func New(ctx context.Context, o Options) (*Authenticator, error) {
 		}
 	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
-	go a.run(ctx)
+	a.running.Go(func() { a.run(ctx, a.refreshFiles) })
+	a.running.Go(func() { a.run(ctx, a.refreshKeySet) }) // a source that hangs must not delay the files
 	return a, nil
 }
 
@@ -154,9 +155,8 @@ func (a *Authenticator) loadTokens() error {
 	return nil
 }
 
-// run calls Refresh every checkEvery until Close.
-func (a *Authenticator) run(ctx context.Context) {
-	defer close(a.done)
+// run calls refresh every checkEvery until Close.
+func (a *Authenticator) run(ctx context.Context, refresh func(context.Context)) {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for {
@@ -164,7 +164,7 @@ func (a *Authenticator) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			a.Refresh(ctx)
+			refresh(ctx)
 		}
 	}
 }
@@ -172,6 +172,11 @@ func (a *Authenticator) run(ctx context.Context) {
 // Refresh reads changed files again, and the key set if it was not fetched lately. If that fails, it logs the
 // error and keeps the tokens and keys that it has.
 func (a *Authenticator) Refresh(ctx context.Context) {
+	a.refreshFiles(ctx)
+	a.refreshKeySet(ctx)
+}
+
+func (a *Authenticator) refreshFiles(context.Context) {
 	a.refresh.Lock()
 	defer a.refresh.Unlock()
 	changed := false
@@ -189,13 +194,20 @@ func (a *Authenticator) Refresh(ctx context.Context) {
 		f.failed = ""
 		changed = true
 	}
-	if v := a.jwt; v != nil && v.set != nil && v.set.remote {
-		if err := v.set.refetch(ctx, refreshAfter); err != nil {
-			a.opts.Logger.Warn("access: fetching the key set failed: the known keys stay in use", "error", err)
-		}
-		changed = v.set.takeChange() || changed // also if a token with an unknown kid caused the fetch
-	}
 	if changed {
+		a.notify()
+	}
+}
+
+func (a *Authenticator) refreshKeySet(ctx context.Context) {
+	v := a.jwt
+	if v == nil || v.set == nil || !v.set.remote {
+		return
+	}
+	if err := v.set.refetch(ctx, refreshAfter); err != nil && ctx.Err() == nil {
+		a.opts.Logger.Warn("access: fetching the key set failed: the known keys stay in use", "error", err)
+	}
+	if v.set.takeChange() { // also if a token with an unknown kid caused the fetch
 		a.notify()
 	}
 }
@@ -225,7 +237,7 @@ func (a *Authenticator) Close() error {
 		return nil
 	}
 	a.stop()
-	<-a.done
+	a.running.Wait()
 	return nil
 }
 

@@ -5,9 +5,13 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,6 +111,41 @@ func TestAKeySetFromABrokenSourceIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAKeySetWhoseSourceHangsDoesNotDelayAChangeOfTheTokenFile(t *testing.T) {
+	t.Parallel()
+	_, only := newKeys(t, "one")
+	var ready, hanging atomic.Bool
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !ready.Load() {
+			_, _ = w.Write(only("one"))
+			return
+		}
+		hanging.Store(true)
+		defer hanging.Store(false)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(source.Close)
+	c, path := newClock(), filepath.Join(t.TempDir(), "tokens.json")
+	mint(t, path, access.APIToken{Name: "first"})
+	a := open(t, access.Options{Now: c.now, TokenFile: path, JWT: &access.JWT{KeySet: source.URL}})
+	ready.Store(true)
+	for i := range 10 { // a slow machine may need several attempts
+		for late := time.Now().Add(time.Minute); !hanging.Load(); runtime.Gosched() {
+			if c.add(11 * time.Minute); time.Now().After(late) {
+				t.Fatal("the key set is not fetched again")
+			}
+		}
+		token := mint(t, path, access.APIToken{Name: fmt.Sprint("token", i)})
+		for hanging.Load() {
+			if _, err := a.Authenticate(t.Context(), token); err == nil && hanging.Load() {
+				return
+			}
+			runtime.Gosched()
+		}
+	}
+	t.Error("a new token was never noticed while the source hung")
 }
 
 func TestAKeySetIsNotFetchedOverPlainHTTPAfterHTTPS(t *testing.T) {
