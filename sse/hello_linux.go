@@ -10,6 +10,10 @@ const (
 	recordHeader    = 5   // type, version (2 bytes), length (2 bytes): RFC 8446, section 5.1
 	handshakeRecord = 22  // the type of a record with a ClientHello
 	longHello       = 600 // a longer record with a ClientHello is divided
+
+	// maxHello is the longest record that is allowed before the handshake. A longer one is not divided, so that the tls.Conn
+	// refuses it.
+	maxHello = 1 << 14
 )
 
 // helloConn is a client's connection before its TLS handshake. If the ClientHello comes in a long record, helloConn divides it
@@ -52,7 +56,7 @@ func (h *helloConn) first(p []byte) (int, error) {
 		return n, err
 	}
 	h.later = int(binary.BigEndian.Uint16(p[len(h.kind):]))
-	if h.later <= longHello {
+	if h.later <= longHello || h.later > maxHello {
 		h.later = 0
 		return n, err
 	}

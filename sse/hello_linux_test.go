@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // bytewise is a connection that returns a few bytes at a time.
@@ -20,7 +21,7 @@ type bytewise struct {
 func (c bytewise) Read(p []byte) (int, error) { return c.bytes.Read(p[:min(c.most, len(p))]) }
 
 func TestALongClientHelloIsDivided(t *testing.T) {
-	for _, length := range []int{0, 1, longHello, longHello + 1, 1500, 4097, 1 << 14, 1<<16 - 1} {
+	for _, length := range []int{0, 1, longHello, longHello + 1, 1500, 4097, maxHello} {
 		for _, most := range []int{recordHeader, 7, 1 << 20} {
 			sent := bytes.Repeat([]byte("0123456789"), length/10+1)[:length]
 			input := append([]byte{handshakeRecord, 3, 1, byte(length >> 8), byte(length)}, sent...)
@@ -56,13 +57,40 @@ func TestALongClientHelloIsDivided(t *testing.T) {
 func TestInputThatIsNoHandshakeIsNotChanged(t *testing.T) {
 	for _, input := range []string{
 		"", "\x16\x03", "GET / HTTP/1.1\r\n\r\n", "\x17\x03\x03\x08\x00" + strings.Repeat("x", 1<<11),
-		"\x80\x2e\x01\x00\x02" + strings.Repeat("x", 100),
+		"\x16\x03\x01\x40\x01" + strings.Repeat("x", 1<<14+1), "\x80\x2e\x01\x00\x02" + strings.Repeat("x", 100),
 	} {
 		for _, most := range []int{1, 4, 1 << 20} {
 			got, err := io.ReadAll(&helloConn{Conn: bytewise{bytes: bytes.NewReader([]byte(input)), most: most}})
 			if err != nil || string(got) != input {
 				t.Errorf("%d bytes at a time, %q becomes %q, %v", most, input, got, err)
 			}
+		}
+	}
+}
+
+// TestAFirstRecordThatIsTooLongIsRefused: RFC 8446, section 5.1, requires the alert record_overflow.
+func TestAFirstRecordThatIsTooLongIsRefused(t *testing.T) {
+	leavesNothing(t)
+	o := openOver(t, tls13, poller(t, 0))
+	for _, length := range []int{maxHello + 1, maxHello + 2048} {
+		socket, err := net.Dial("tcp", o.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+		_ = socket.SetDeadline(time.Now().Add(time.Minute))
+		const clientHello, body = 1, 0xff00 // the length of the ClientHello
+		record := append([]byte{handshakeRecord, 3, 1, byte(length >> 8), byte(length)}, make([]byte, length)...)
+		copy(record[recordHeader:], []byte{clientHello, 0, body >> 8, body & 0xff})
+		if _, err := socket.Write(record); err != nil {
+			t.Fatal(err)
+		}
+		alert := make([]byte, recordHeader+2)
+		if _, err := io.ReadFull(socket, alert); err != nil {
+			t.Fatal(err)
+		}
+		if got := tls.AlertError(alert[recordHeader+1]); alert[0] != 21 || got != 22 {
+			t.Errorf("a record of %d bytes is answered with %x: %v", length, alert, got)
 		}
 	}
 }
