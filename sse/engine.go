@@ -56,7 +56,7 @@ func (e *engine) RoundTrip(asked *http.Request) (*http.Response, error) {
 	}
 	e.idle.wait()
 	resp, err := e.client.Do(req)
-	e.idle.heard()
+	e.idle.endWait()
 	if err == nil {
 		err = check(resp)
 	}
@@ -71,7 +71,7 @@ func (e *engine) RoundTrip(asked *http.Request) (*http.Response, error) {
 }
 
 func (e *engine) frames(body io.ReadCloser) io.ReadCloser {
-	r := NewReader(heardReader{body, e.idle})
+	r := NewReader(timedReader{body, e.idle})
 	r.MaxEventSize, r.LastEventID = e.maxEventSize, e.lastEventID
 	return &frames{Closer: body, reader: r, failed: func(err error) { e.err = err }}
 }
@@ -80,15 +80,15 @@ func (e *engine) dispatched(ev *r3labs.Event) {
 	e.out <- unframe(ev.Event, ev.ID, ev.Data, ev.Retry)
 }
 
-// heardReader reports to idle when it starts and stops waiting for the network.
-type heardReader struct {
+// timedReader reports to idle when it starts and stops waiting for the network.
+type timedReader struct {
 	src  io.Reader
 	idle *idle
 }
 
-func (r heardReader) Read(p []byte) (int, error) {
+func (r timedReader) Read(p []byte) (int, error) {
 	r.idle.wait()
-	defer r.idle.heard()
+	defer r.idle.endWait()
 	return r.src.Read(p)
 }
 

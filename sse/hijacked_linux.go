@@ -72,7 +72,7 @@ func (p *Poller) hijack(h http.Hijacker, header http.Header, first []byte) (Conn
 		return nil, err
 	}
 	if layer != nil { // it may have read more than the request
-		c.heard(unix.EPOLLIN, make([]byte, bytes.MinRead))
+		c.handle(unix.EPOLLIN, make([]byte, bytes.MinRead))
 	}
 	return c, nil
 }
@@ -175,13 +175,13 @@ func (c *hijacked) Watch(gone func(error)) {
 	}
 }
 
-// heard is called by the poller when the connection is readable or closed.
+// handle is called by the poller when the connection is readable or closed.
 //
 // The end of the input counts as closed. HTTP would let a client close its sending half and go on
 // reading, but a client that has left looks the same until something is written to it. net/http (which
 // ends the request's context) and nginx (499) do the same. "printf … | nc" does not close its sending
 // half by default (nc -N does; ncat does unless --no-shutdown is given).
-func (c *hijacked) heard(events uint32, junk []byte) {
+func (c *hijacked) handle(events uint32, junk []byte) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
 		return
 	}

@@ -88,15 +88,15 @@ func TestInputOnAStreamIsDropped(t *testing.T) {
 	sent := len(second)
 	p.send(second)
 	sent += len(second)
-	heard := func() int32 {
+	received := func() int32 {
 		h := c.(*hijacked)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return h.early
 	}
-	settle(t, "the poller does not read it", func() bool { return heard() == int32(sent) })
+	settle(t, "the poller does not read it", func() bool { return received() == int32(sent) })
 	p.send(strings.Repeat("x", maxEarly-sent))
-	settle(t, "the poller does not read it", func() bool { return heard() == maxEarly })
+	settle(t, "the poller does not read it", func() bool { return received() == maxEarly })
 	write(t, c, "data: a\n\n")
 	p.expect("data: a\n\n") // and no second response
 	if len(o.conns) > 0 {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// idle calls expired when a wait, from wait to heard, takes longer than the timeout. The time that
+// idle calls expired when a wait, from wait to endWait, takes longer than the timeout. The time that
 // callbacks take does not count.
 type idle struct {
 	expired func()
@@ -32,9 +32,9 @@ func (i *idle) wait() {
 	i.arm()
 }
 
-// heard ends the wait. It leaves the timer running, because stopping it costs more than letting it fire
+// endWait ends the wait. It leaves the timer running, because stopping it costs more than letting it fire
 // without effect.
-func (i *idle) heard() {
+func (i *idle) endWait() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.waiting = false

@@ -63,7 +63,8 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 }
 
 // Close ends the poller's goroutine and waits for it. Connections stay open, but the poller does not
-// watch them any more, and a Write to a full one waits until it is closed.
+// watch them any more: a Write that waits continues to wait until the connection is closed, and a later one to a full
+// connection fails.
 func (p *Poller) Close() error { return p.close() }
 
 func (p *Poller) end() error {
@@ -99,13 +100,13 @@ func (p *Poller) run(ep syscall.RawConn) {
 			if ev.Events&unix.EPOLLOUT != 0 {
 				p.wake(c)
 			}
-			c.heard(ev.Events, junk)
+			c.handle(ev.Events, junk)
 		}
 	}
 }
 
-// heardEvents are the events that every connection is watched for.
-const heardEvents = unix.EPOLLIN | unix.EPOLLRDHUP
+// watchedEvents are the events that every connection is watched for.
+const watchedEvents = unix.EPOLLIN | unix.EPOLLRDHUP
 
 // add starts to watch a connection's descriptor.
 func (p *Poller) add(c *hijacked, fd int) error {
@@ -117,7 +118,7 @@ func (p *Poller) add(c *hijacked, fd int) error {
 	}
 	c.slot = p.free[len(p.free)-1]
 	s := &p.slots[c.slot]
-	ev := unix.EpollEvent{Events: heardEvents, Fd: c.slot, Pad: s.turn}
+	ev := unix.EpollEvent{Events: watchedEvents, Fd: c.slot, Pad: s.turn}
 	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func (p *Poller) writable(c *hijacked) (<-chan struct{}, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.watch(c, heardEvents|unix.EPOLLOUT); err != nil {
+	if err := p.watch(c, watchedEvents|unix.EPOLLOUT); err != nil {
 		return nil, err
 	}
 	s := &p.slots[c.slot]
@@ -173,7 +174,7 @@ func (p *Poller) writable(c *hijacked) (<-chan struct{}, error) {
 func (p *Poller) watchWritable(c *hijacked) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.watch(c, heardEvents|unix.EPOLLOUT)
+	return p.watch(c, watchedEvents|unix.EPOLLOUT)
 }
 
 // watch changes the events that the connection is watched for. The caller holds the connection's lock and p.mu.
@@ -194,7 +195,7 @@ func (p *Poller) wake(c *hijacked) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.watch(c, heardEvents); err != nil {
+	if err := p.watch(c, watchedEvents); err != nil {
 		return // it will be woken again
 	}
 	if s := &p.slots[c.slot]; s.writable != nil {

@@ -77,7 +77,7 @@ func parked(t *testing.T, w wire) (*hijacked, *peer, *tapped, <-chan error) {
 	return c.(*hijacked), p, tap, o.gone
 }
 
-func (c *hijacked) heardBytes() int {
+func (c *hijacked) receivedBytes() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return int(c.early)
@@ -268,7 +268,7 @@ func TestInputOnATLSStream(t *testing.T) {
 					}
 					return
 				}
-				settle(t, "the poller does not read it", func() bool { return c.heardBytes() == len(test.send) })
+				settle(t, "the poller does not read it", func() bool { return c.receivedBytes() == len(test.send) })
 				write(t, c, "data: a\n\n")
 				p.expect("data: a\n\n")
 				_ = p.Close() // within a record
@@ -291,7 +291,7 @@ func TestDataOfATLSClientIsDropped(t *testing.T) {
 			if _, err := tap.Conn.Write(tap.sent[i : i+1]); err != nil {
 				t.Fatal(err)
 			}
-			settle(t, "the poller does not read it", func() bool { return c.heardBytes() == i+1 })
+			settle(t, "the poller does not read it", func() bool { return c.receivedBytes() == i+1 })
 		}
 		write(t, c, "data: a\n\n")
 		p.expect("data: a\n\n")
@@ -335,9 +335,9 @@ func TestAClientUpdatesItsKeys(t *testing.T) {
 	p.header()
 	c := (<-o.conns).(*hijacked)
 	for i, command := range []string{"K\n", "k\n", "K\n", "data\n", "k\n", "data\n"} {
-		heard := c.heardBytes()
+		received := c.receivedBytes()
 		send(command)
-		settle(t, "the poller does not read it", func() bool { return c.heardBytes() > heard })
+		settle(t, "the poller does not read it", func() bool { return c.receivedBytes() > received })
 		event := "data: " + strings.Repeat(string(rune('a'+i)), 10<<10) + "\n\n"
 		write(t, c, event)
 		p.expect(event)
