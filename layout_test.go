@@ -11,7 +11,7 @@ const module = "github.com/watchbox-go/watchbox"
 
 // layout is the table of docs/ARCHITECTURE.md: the packages of this module that each package may import.
 var layout = map[string]string{
-	"cmd/watchbox":             ". internal/access internal/duration internal/remote sse store store/disk",
+	"cmd/watchbox":             ". internal/access internal/duration internal/origin internal/remote sse store store/disk",
 	"client":                   "internal/duration internal/origin internal/remote sse",
 	"examples/chat":            ".",
 	"test/browser":             ".",

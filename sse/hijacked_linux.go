@@ -222,7 +222,7 @@ func (c *hijacked) fail(errno syscall.Errno) {
 // cause returns the error that errno stands for.
 func (c *hijacked) cause() error {
 	switch errno := syscall.Errno(c.errno); errno {
-	case 0:
+	case 0, syscall.EPIPE: // EPIPE: it was reset after the other side had closed it
 		return io.EOF
 	case syscall.EHOSTUNREACH, syscall.ENETUNREACH: // the reason why nothing was acknowledged
 		return syscall.ETIMEDOUT

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package proxies_test runs the proxy configurations of docs/DEPLOYING.md with nginx, Caddy and Traefik in front of a
 // hub.
 package proxies_test
