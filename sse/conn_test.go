@@ -223,6 +223,9 @@ func TestAConnOnAResponseWriter(t *testing.T) {
 			}
 			body.ended()
 			<-o.returned
+			if err := c.Close(); err != nil {
+				t.Errorf("a second Close: %v", err)
+			}
 			if n, err := c.Write([]byte("late")); n != 0 || err != ErrClosed {
 				t.Errorf("a late Write: %d, %v, want ErrClosed", n, err)
 			}

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	"errors"
 	"net"
 )
 
@@ -38,8 +39,11 @@ func (c *piped) Serve() {
 	_ = c.Close()
 }
 
-// Close also ends the goroutine that reads.
+// Close also ends the goroutine that reads. A second Close has no effect: Serve closes the connection, too.
 func (c *piped) Close() error {
 	_ = c.response.Close()
-	return c.conn.Close()
+	if err := c.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
