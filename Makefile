@@ -55,7 +55,7 @@ traefik: ## Traefik, in bin/, for test/proxies; takes several minutes
 	cd test/proxies/traefik && go build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/traefik/traefik/v3/cmd/traefik
 
 needs: # installs what the tests need besides Go
-	@for p in caddy:caddy chromium:chromium curl:curl fish:fish ip:iproute2 mandoc:mandoc nginx:nginx-light node:nodejs npm:npm zsh:zsh; do \
+	@for p in caddy:caddy chromium:chromium curl:curl fish:fish ip:iproute2 mandoc:mandoc nginx:nginx-light node:nodejs npm:npm openssl:openssl zsh:zsh; do \
 		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
 	done; \
 	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; }

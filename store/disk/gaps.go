@@ -131,8 +131,8 @@ func (m *most) note(n int) {
 	}
 }
 
-// gaps adds the gaps to the batch. It returns false if so many groups have losses that a survey is needed
-// first.
+// gaps adds the gaps to the batch. It returns false if too many groups have losses to look at each: then a survey is
+// needed first.
 func (r *reading) gaps() (complete bool) {
 	now := &r.l.now
 	newest := now.lostMax

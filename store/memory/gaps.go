@@ -54,7 +54,7 @@ func (l *Log) unlistLoss(r *ring, kind int) {
 	x.later, x.earlier = nil, nil
 }
 
-// gaps adds the gaps to the batch. It returns false if so many groups have losses that a survey is
+// gaps adds the gaps to the batch. It returns false if too many groups have losses to look at each: then a survey is
 // needed first.
 func (l *Log) gaps(r *reader, b *store.Batch) (complete bool) {
 	q := &r.query
