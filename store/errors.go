@@ -13,6 +13,23 @@ var (
 	ErrClosed        = errors.New("the store is closed")
 )
 
+// Errors of a Shared log.
+var (
+	// ErrConflict is returned by AppendNoted if a guarded note has another newest version. The log is
+	// unchanged.
+	ErrConflict = errors.New("the note was changed by another hub meanwhile")
+
+	// ErrUnknownOutcome is returned by Append if the log could not find out in time whether it holds
+	// the entries.
+	ErrUnknownOutcome = errors.New("it is not known whether the message was stored: send it again with the same idempotency key")
+
+	// ErrAway is returned while the log cannot be reached. The log is unchanged.
+	ErrAway = errors.New("the log that the hubs share cannot be reached")
+
+	// ErrNoHub is returned by Hubs.Call if the hub does not answer because it is gone.
+	ErrNoHub = errors.New("there is no such hub")
+)
+
 // ErrTooManyPolicies is returned by SetPolicy if there are MaxPolicies already.
 var ErrTooManyPolicies = fmt.Errorf("the store holds %d policies, which is the limit: remove one, or set one for a pattern instead of many for single groups", MaxPolicies)
 

@@ -149,6 +149,19 @@ type Note struct {
 	Key   string
 	Value []byte // nil removes the note
 	Seq   Seq    // of the first entry stored with it; set by the store
+
+	// At is the position of this version of the note. A Shared log sets it in the notes that it
+	// passes to its callers; other logs leave it 0.
+	At Seq
+
+	// Guarded makes AppendNoted compare and set: it stores nothing and returns ErrConflict unless the
+	// newest version of the note is At, or there is no such note if At is 0. Only a Shared log needs
+	// it. Other logs have one hub, which knows what it wrote, and ignore it.
+	Guarded bool
+
+	// Brief says that the note may be forgotten once the first entry stored with it is evicted. A
+	// Shared log then keeps it with that entry, which is cheaper.
+	Brief bool
 }
 
 // Failing is a Log that may be unable to take messages, while those that it holds can be read.

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Shared is a log that several hubs use at once. All of them read the same messages and notes, in the
+// same order. Its AppendNoted checks notes that are Guarded.
+type Shared interface {
+	Noter
+
+	// Follow calls f with each note that exists, and then with each note that a hub stores or removes,
+	// this one too, in the order of the log. A removed note has no Value, and At is the position of its
+	// removal. f is called with a note before messages after it can be read, and before the AppendNoted
+	// that stored it returns. Follow returns when f has been called with all notes that existed. It is
+	// called at most once. f must not block and must not call the log.
+	Follow(f func(Note)) error
+
+	// Hubs returns the hubs that share the log.
+	Hubs() Hubs
+}
+
+// Hubs are the hubs that share a log. Its methods may be called concurrently.
+type Hubs interface {
+	// Self returns the id of this hub. Each start of a hub has an id of its own, and so has a hub after
+	// Renew.
+	Self() string
+
+	// Alive reports whether a hub has given a sign of life within SilentFor. While this hub
+	// cannot reach the others, it keeps its last answer.
+	Alive(id string) bool
+
+	// List returns the hubs that are alive, this one too, sorted by id.
+	List() []Hub
+
+	// Call sends a request to a hub and returns its reply. It returns ErrNoHub if there is no such hub,
+	// and the error of ctx if the reply does not arrive in time. The request may have been
+	// carried out even if Call returns an error.
+	Call(ctx context.Context, hub string, request []byte) ([]byte, error)
+
+	// Serve sets the function that answers calls of other hubs. It may be called concurrently. Calls before Serve
+	// return ErrNoHub.
+	Serve(f func(ctx context.Context, request []byte) []byte)
+
+	// Down sets the function that is called once for each hub that has given no sign of life for
+	// SilentFor, on a goroutine of its own. The time in which this hub could not reach the others does not
+	// count. f must return soon after the log is closed.
+	Down(f func(id string))
+
+	// Renew gives this hub a new id, because the others have given up the old one.
+	Renew()
+}
+
+// SilentFor is how long a hub may be silent before the others give it up.
+const SilentFor = 6 * time.Second
+
+// Hub describes one of the hubs that share a log.
+type Hub struct {
+	ID      string
+	Name    string // for people, such as a host's name
+	Version string // of the program
+	Address string // where it serves its API, if it is known
+	Since   time.Time
+}
