@@ -82,6 +82,7 @@ var guardedOperations = map[string]guarded{
 	"subscribe":            {"GET /v1/groups/foo", "", subscribe("foo"), false, 200},
 	"checkSubscribe":       {"HEAD /v1/groups/foo", "", subscribe("foo"), false, 200},
 	"subscribeEvents":      {"GET /v1/events?group=foo&group=bar", "", subscribe("foo", "ba+", "bar"), false, 200},
+	"subscribeByPost":      {"POST /v1/events", "group=foo&group=bar", subscribe("foo", "bar"), false, 200},
 	"checkSubscribeEvents": {"HEAD /v1/events?group=foo", "", subscribe("foo"), false, 200},
 	"history":              {"GET /v1/history/foo", "", subscribe("#"), false, 200},
 	"retained":             {"GET /v1/retained/foo", "", subscribe("foo/#"), false, 200},
@@ -153,17 +154,17 @@ func (s *guardedServer) try(t *testing.T, op guarded, header ...string) (status 
 		header = append(header, "Watchbox-Session", s.anna.secret)
 	}
 	call := strings.ReplaceAll(op.call, "{uid}", s.anna.uid)
-	if strings.HasPrefix(call, "GET ") && op.status == 200 && (strings.Contains(call, "/v1/groups/") || strings.Contains(call, "/v1/events")) {
-		return s.tryStream(t, strings.TrimPrefix(call, "GET "), header)
+	if !strings.HasPrefix(call, "HEAD ") && op.status == 200 && (strings.HasPrefix(call, "GET /v1/groups/") || strings.Contains(call, "/v1/events")) {
+		return s.tryStream(t, call, op.body, header)
 	}
 	a := s.in(t).do(call, op.body, header...)
 	return a.status, a.code()
 }
 
 // tryStream opens a stream, and closes it at once.
-func (s *guardedServer) tryStream(t *testing.T, target string, header []string) (int, string) {
+func (s *guardedServer) tryStream(t *testing.T, call, body string, header []string) (int, string) {
 	t.Helper()
-	r := s.request("GET "+target, "", header...)
+	r := s.request(call, body, header...)
 	resp, err := s.client.Do(r.WithContext(t.Context()))
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +173,7 @@ func (s *guardedServer) tryStream(t *testing.T, target string, header []string) 
 	if resp.StatusCode == 200 {
 		return 200, ""
 	}
-	a := s.in(t).do("GET "+target, "", header...)
+	a := s.in(t).do(call, body, header...)
 	return a.status, a.code()
 }
 
@@ -470,7 +471,7 @@ func TestClientOverItsLimitsIsRefused(t *testing.T) {
 	s := serve(t, watchbox.WithPublishRate(1000), watchbox.WithMaxStreamsPerClient(1))
 	s.hub.OnMessage(func(watchbox.Message) {})
 	s.listen("/v1/groups/foo")
-	for _, call := range []string{"GET /v1/groups/foo", "GET /v1/events?group=foo"} {
+	for _, call := range []string{"GET /v1/groups/foo", "GET /v1/events?group=foo", "POST /v1/events?group=foo"} {
 		s.wants(429, "too-many-client-streams", call, "")
 	}
 	for _, call := range []string{"POST /v1/groups/foo", "POST /v1/messages", "POST /v1/server"} {

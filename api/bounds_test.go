@@ -408,8 +408,8 @@ func TestNumberOfLostSessionsIsBounded(t *testing.T) {
 		eventually(t, "the stream closes", func() bool { return s.figure("streams") == 0 })
 		lost = append(lost, st)
 	}
-	for _, path := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
-		s.wants(503, "too-many-sessions", "GET "+path, "")
+	for _, call := range []string{"GET /v1/groups/foo", "GET /v1/events?group=foo", "POST /v1/events?group=foo"} {
+		s.wants(503, "too-many-sessions", call, "")
 	}
 	s.listen("/v1/groups/foo", lost[0].proof()...) // a lost session may return
 }

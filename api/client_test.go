@@ -321,7 +321,12 @@ type stream struct {
 // listen opens a stream and reads its session event.
 func (s *server) listen(target string, header ...string) *stream {
 	s.Helper()
-	st := s.open(target, header...)
+	return s.begin(s.open(target, header...))
+}
+
+// begin reads the session event of a stream.
+func (s *server) begin(st *stream) *stream {
+	s.Helper()
 	name, id, data := parseBlock(strings.TrimPrefix(st.block(), "retry: 1000\n"))
 	var hello struct{ UID, Secret, Heartbeat string }
 	if err := json.Unmarshal([]byte(data), &hello); err != nil || name != "session" {
@@ -334,9 +339,16 @@ func (s *server) listen(target string, header ...string) *stream {
 // open opens a stream and reads only its header.
 func (s *server) open(target string, header ...string) *stream {
 	s.Helper()
-	r := s.request("GET "+target, "", header...)
+	return s.openBy("GET "+target, "", header...)
+}
+
+// openBy is open, for any call that opens a stream.
+func (s *server) openBy(call, body string, header ...string) *stream {
+	s.Helper()
+	_, target, _ := strings.Cut(call, " ")
+	r := s.request(call, body, header...)
 	if s.tls != nil && wire == "h2" {
-		return s.openHTTP2(r)
+		return s.openHTTP2(r, body)
 	}
 	st := &stream{socket: s.dial(), raw: strings.Contains(target, "format=raw")}
 	var b bytes.Buffer
@@ -350,15 +362,15 @@ func (s *server) open(target string, header ...string) *stream {
 	}
 	if resp.StatusCode != 200 {
 		body, _ := io.ReadAll(resp.Body)
-		s.Fatalf("GET %s: %s: %s", target, resp.Status, body)
+		s.Fatalf("%s: %s: %s", call, resp.Status, body)
 	}
-	theContract.check(s, r, nil, resp.StatusCode, resp.Header, []byte("a stream"))
+	theContract.check(s, r, []byte(body), resp.StatusCode, resp.Header, []byte("a stream"))
 	st.header, st.in = resp.Header, bufio.NewReader(resp.Body)
 	return st
 }
 
 // openHTTP2 is like open, for a stream that shares its connection with other requests.
-func (s *server) openHTTP2(r *http.Request) *stream {
+func (s *server) openHTTP2(r *http.Request, body string) *stream {
 	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	conn := &sharedConn{late: time.AfterFunc(patience, cancel), cut: cancel}
@@ -369,9 +381,9 @@ func (s *server) openHTTP2(r *http.Request) *stream {
 	}
 	if resp.StatusCode != 200 || resp.ProtoMajor != 2 {
 		body, _ := io.ReadAll(resp.Body)
-		s.Fatalf("GET %s: %s %s: %s", r.URL, resp.Proto, resp.Status, body)
+		s.Fatalf("%s %s: %s %s: %s", r.Method, r.URL, resp.Proto, resp.Status, body)
 	}
-	theContract.check(s, r, nil, resp.StatusCode, resp.Header, []byte("a stream"))
+	theContract.check(s, r, []byte(body), resp.StatusCode, resp.Header, []byte("a stream"))
 	in := bufio.NewReader(resp.Body)
 	return &stream{socket: &socket{s.TB, conn, in}, raw: strings.Contains(r.URL.RawQuery, "format=raw"), header: resp.Header}
 }

@@ -189,10 +189,24 @@ func typed(r *http.Request, op *openapi3.Operation) *http.Request {
 	if op.RequestBody == nil || t != "" && t != "application/x-www-form-urlencoded" {
 		return r
 	}
-	if content := op.RequestBody.Value.Content; len(content) == 1 {
+	content := op.RequestBody.Value.Content
+	switch {
+	case len(content) == 1:
 		r.Header.Set("Content-Type", slices.Collect(maps.Keys(content))[0])
+	case content["application/x-www-form-urlencoded"] == nil:
+	case isObject(r):
+		r.Header.Set("Content-Type", "application/json")
+	default:
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	return r
+}
+
+// isObject reports whether a body is a JSON object. r.Body is a copy.
+func isObject(r *http.Request) bool {
+	body, _ := io.ReadAll(r.Body) // of a buffer, which cannot fail
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
 }
 
 func copyOf(r *http.Request, body []byte) *http.Request {

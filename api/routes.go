@@ -26,6 +26,7 @@ func (a *api) routes() []route {
 	return []route{
 		{"GET", "/v1/groups/*", a.listening},
 		{"GET", "/v1/events", a.serve(subscribes, a.subscribeEvents)},
+		{"POST", "/v1/events", a.inBody(a.serve(subscribes, a.subscribeEvents))},
 		{"POST", "/v1/groups/*", a.publishing},
 		{"POST", "/v1/messages", a.receive(publishes, a.publishBatch)},
 		{"GET", "/v1/history/*", a.serve(subscribes, a.history)},

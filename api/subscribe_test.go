@@ -435,8 +435,8 @@ func TestHEADChecksASubscriptionWithoutOpeningIt(t *testing.T) {
 func TestMaxStreamsRefusesNewStreamsAndKeepsOldOnes(t *testing.T) {
 	s := serve(t, watchbox.WithMaxStreams(2))
 	a, b := s.listen("/v1/groups/foo"), s.listen("/v1/events?group=foo")
-	for _, target := range []string{"/v1/groups/foo", "/v1/events?group=foo"} {
-		refused := s.wants(503, "too-many-streams", "GET "+target, "")
+	for _, call := range []string{"GET /v1/groups/foo", "GET /v1/events?group=foo", "POST /v1/events?group=foo"} {
+		refused := s.wants(503, "too-many-streams", call, "")
 		if refused.header.Get("Retry-After") == "" {
 			t.Error("no Retry-After")
 		}
