@@ -2,6 +2,7 @@
 package freeport
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -12,13 +13,21 @@ import (
 // assigns, so that no other test gets it before the program listens.
 func Addr(t testing.TB) string {
 	t.Helper()
+	addr, err := Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// Find is Addr for programs that are not tests.
+func Find() (string, error) {
 	for range 1000 {
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
 		if err == nil {
 			_ = ln.Close()
-			return ln.Addr().String()
+			return ln.Addr().String(), nil
 		}
 	}
-	t.Fatal("no port is free")
-	return ""
+	return "", errors.New("no port is free")
 }
