@@ -1,9 +1,6 @@
 package session
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // schedule sets the timer to the next time at which something is due. If nothing is, no timer runs.
 func (s *Session) schedule(now moment) {
@@ -30,9 +27,17 @@ func (s *Session) next() (next moment) {
 			next = t
 		}
 	}
+	if h := s.shared; h != nil {
+		if h.retry != 0 {
+			return h.retry
+		}
+		if h.repair != 0 {
+			due(h.repair)
+		}
+	}
 	if s.lost == 0 {
 		for i := range s.members {
-			if m := &s.members[i]; m.streams == 0 {
+			if m := &s.members[i]; m.lost != 0 {
 				due(m.lost.add(s.registry.timeout))
 			}
 		}
@@ -61,47 +66,26 @@ func (a *Attachment) silentAt(s *Session) moment {
 // onTimer ends streams that are silent or whose token expires, sends a will whose delay has passed, and ends memberships and the session
 // if they have been lost for the session timeout.
 func (s *Session) onTimer() {
-	s.mu.Lock()
-	defer s.unlock()
-	if s.gone {
+	if !s.registry.enter() {
 		return
 	}
+	defer s.registry.running.Done()
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	s.endStreams()
+	_ = s.change(cause{due: true}) // ErrUnknown: it has ended meanwhile. Other errors: it is tried again later
+}
+
+// endStreams ends the streams whose clients promised heartbeats and sent none in time, and those whose token expires.
+func (s *Session) endStreams() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now := monotonicNow()
-	s.endSilentStreams(now)
+	for _, a := range s.streams {
+		if a.heartbeat != 0 && now >= a.silentAt(s) {
+			a.heartbeat = 0 // end the stream only once
+			a.stream.End(Heartbeat)
+		}
+	}
 	s.endExpiredStreams(now)
-	if s.lost != 0 {
-		if s.will != nil && s.will.Delay != nil && now >= s.lost.add(*s.will.Delay) {
-			s.sendWill()
-		}
-		if now >= s.lost.add(s.registry.timeout) {
-			s.finish(s.why)
-			return
-		}
-	}
-	if s.lost == 0 {
-		s.endLostMemberships(now)
-	}
-	s.schedule(now)
-}
-
-// endSilentStreams ends the streams whose clients promised heartbeats and sent none in time.
-func (s *Session) endSilentStreams(now moment) {
-	for _, a := range slices.Clone(s.streams) {
-		if a.heartbeat == 0 || now < a.silentAt(s) {
-			continue
-		}
-		a.heartbeat = 0 // end the stream only once
-		a.stream.End(Heartbeat)
-	}
-}
-
-// endLostMemberships ends the memberships of a connected session that have been lost for the session timeout.
-func (s *Session) endLostMemberships(now moment) {
-	s.members = slices.DeleteFunc(s.members, func(m member) bool {
-		over := m.streams == 0 && now >= m.lost.add(s.registry.timeout)
-		if over {
-			s.record(Leave, m.filter, m.why)
-		}
-		return over
-	})
 }

@@ -21,6 +21,9 @@ const (
 	Expired   Reason = "token-expired"
 	Revoked   Reason = "token-revoked"
 	Forbidden Reason = "forbidden" // the token's grant has changed and covers no filter of the stream any more
+
+	// Partitioned is the reason if the hub with the streams died, or was cut off from the other hubs.
+	Partitioned Reason = "partitioned"
 )
 
 // Kind is the kind of an Event.

@@ -49,15 +49,7 @@ func (r *Registry) Renew(uid string, g *access.Grant) error {
 		if !s.belongsTo(g.Subject) {
 			return ErrOfAnother
 		}
-		if len(s.streams) == 0 {
-			return ErrNoStream
-		}
-		now := monotonicNow()
-		for _, a := range s.streams {
-			s.renew(a, g, now)
-		}
-		s.schedule(now)
-		return nil
+		return s.regrant(func(a *Attachment) (*access.Grant, error) { return g, nil })
 	})
 }
 
@@ -69,19 +61,35 @@ func (r *Registry) Recheck(current func(*access.Grant) (*access.Grant, error)) {
 }
 
 func (s *Session) recheck(current func(*access.Grant) (*access.Grant, error)) {
-	s.mu.Lock()
-	defer s.unlock()
-	now := monotonicNow()
-	for _, a := range s.streams {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	_ = s.regrant(func(a *Attachment) (*access.Grant, error) {
 		g, err := current(a.grant)
-		switch {
+		if err != nil || g == a.grant {
+			return nil, err
+		}
+		return g.For(s.uid), nil
+	}) // ErrNoStream: there is nothing to check
+}
+
+// regrant asks for the grant that each stream has now; nil: the same. On an error, the stream ends.
+func (s *Session) regrant(current func(*Attachment) (*access.Grant, error)) error {
+	var left []group.Filter
+	s.mu.Lock()
+	n, now := len(s.streams), monotonicNow()
+	for _, a := range s.streams {
+		switch g, err := current(a); {
 		case err != nil:
 			a.stream.End(ReasonOf(err))
-		case g != a.grant:
-			s.renew(a, g.For(s.uid), now)
+		case g != nil:
+			left = append(left, a.renew(g, now)...)
 		}
 	}
-	s.schedule(now)
+	s.mu.Unlock()
+	if n == 0 {
+		return ErrNoStream
+	}
+	return s.change(cause{left: left, leftFor: Forbidden})
 }
 
 // ReasonOf returns the reason for which a stream ends whose token is refused with an error.
@@ -92,8 +100,8 @@ func ReasonOf(err error) Reason {
 	return Revoked
 }
 
-// renew replaces the grant of one stream.
-func (s *Session) renew(a *Attachment, g *access.Grant, now moment) {
+// renew replaces the grant of one stream. It returns the filters that the stream has left.
+func (a *Attachment) renew(g *access.Grant, now moment) (left []group.Filter) {
 	a.setGrant(g, now)
 	for _, f := range a.filters {
 		if g.Covers(f) {
@@ -101,22 +109,14 @@ func (s *Session) renew(a *Attachment, g *access.Grant, now moment) {
 		}
 		if a.stream.Leave(f) != nil { // too many changes are waiting: the client resumes with what it may receive
 			a.stream.End(Forbidden)
-			return
+			return left
 		}
 		k := slices.Index(a.filters, f)
 		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
-		s.drop(f)
+		left = append(left, f)
 	}
 	if len(a.filters) == 0 {
 		a.stream.End(Forbidden)
 	}
-}
-
-// drop removes one stream from the membership of a filter that it may no longer receive.
-func (s *Session) drop(f group.Filter) {
-	i := s.member(f)
-	if s.members[i].streams--; s.members[i].streams == 0 {
-		s.members = slices.Delete(s.members, i, i+1)
-		s.record(Leave, f, Forbidden)
-	}
+	return left
 }

@@ -15,7 +15,8 @@ type Info struct {
 	Since   time.Time
 	Lost    time.Time // when it was lost; zero while it is connected
 	Filters []group.Filter
-	Streams []Stream
+	Streams []Stream // open at this hub
+	Hubs    []string // ids of the hubs where streams are open, if several hubs share the log
 }
 
 // List yields the sessions that have a wanted filter, with only their wanted filters. If wanted is nil,
@@ -45,17 +46,21 @@ func (r *Registry) Listens(wanted func(group.Filter) bool) bool {
 func (s *Session) listens(wanted func(group.Filter) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.members, func(m member) bool { return m.streams > 0 && wanted(m.filter) })
+	return slices.ContainsFunc(s.members, func(m member) bool { return m.lost == 0 && wanted(m.filter) })
 }
 
 // Get returns the session uid, or ErrUnknown.
 func (r *Registry) Get(uid string) (Info, error) {
 	var i Info
-	err := r.do(uid, func(s *Session) error {
-		i = s.describe(nil)
-		return nil
-	})
-	return i, err
+	s := r.find(uid)
+	if s == nil {
+		return i, ErrUnknown
+	}
+	i, ok := s.info(nil)
+	if !ok {
+		return i, ErrUnknown
+	}
+	return i, nil
 }
 
 func (s *Session) info(wanted func(group.Filter) bool) (i Info, ok bool) {
@@ -71,7 +76,7 @@ func (s *Session) info(wanted func(group.Filter) bool) (i Info, ok bool) {
 func (s *Session) describe(wanted func(group.Filter) bool) Info {
 	i := Info{UID: s.uid, Subject: s.owner(), Client: s.client, Since: time.Unix(0, s.since)}
 	if s.lost != 0 {
-		i.Lost = time.Now().Add(-time.Duration(monotonicNow() - s.lost))
+		i.Lost = time.Unix(0, s.lostAt)
 	}
 	for _, m := range s.members {
 		if wanted == nil || wanted(m.filter) {
@@ -81,5 +86,6 @@ func (s *Session) describe(wanted func(group.Filter) bool) Info {
 	for _, a := range s.streams {
 		i.Streams = append(i.Streams, a.stream)
 	}
+	i.Hubs = s.hubs()
 	return i
 }

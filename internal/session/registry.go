@@ -26,23 +26,43 @@ var (
 type Registry struct {
 	timeout time.Duration
 	watch   func([]Event)
+	commit  func(*Change) error // stores a change
 
 	// Limits that Admit checks; 0: no limit.
 	MaxLost    int // lost sessions
 	MaxFilters int // filters of one session: of all its streams and lost memberships
 
-	lost atomic.Int64 // number of lost sessions
+	lost    atomic.Int64 // number of lost sessions
+	running sync.WaitGroup
+
+	// With several hubs; see Sharing.
+	self        atomic.Pointer[string]
+	committed   func(*Change)
+	willChanged func(old, new *Will)
 
 	mu     sync.RWMutex // guards what follows
 	byUID  map[string]*Session
 	order  order
 	closed bool
+	down   map[string]Reason // hubs that are down, and why
+	ended  map[string]ending // documents of sessions that have ended, by uid
 }
 
 // NewRegistry returns an empty registry. A session that has been lost for the timeout is gone. watch is
-// called with the events of each change under the session's lock, so it must not call the registry.
+// called with the events of each change during the session's turn, so it must not call the registry.
 func NewRegistry(timeout time.Duration, watch func([]Event)) *Registry {
-	return &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}}
+	r := &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}}
+	r.commit = r.report
+	return r
+}
+
+// report commits a change that nobody else knows: it cannot fail.
+func (r *Registry) report(x *Change) error {
+	x.Apply()
+	if len(x.Events) > 0 {
+		r.watch(x.Events)
+	}
+	return nil
 }
 
 // Stream is a stream of a session. Join and Leave change nothing if they return an error.
@@ -80,8 +100,8 @@ func (r *Registry) Attach(uid string, o *Opening) (*Attachment, error) {
 		case !s.belongsTo(o.Grant.Subject):
 			return nil, ErrOfAnother
 		}
-		if a := s.attach(o); a != nil {
-			return a, nil
+		if a, err := s.attach(o); a != nil || err != nil {
+			return a, err
 		}
 	}
 }
@@ -124,7 +144,11 @@ func (r *Registry) session(uid string, subject *string, c Client) *Session {
 	defer r.mu.Unlock()
 	s := r.byUID[uid]
 	if s == nil && !r.closed {
-		s = &Session{uid: uid, registry: r, client: c, since: time.Now().UnixNano()}
+		s = &Session{uid: uid, registry: r}
+		s.client = c
+		if r.sharing() {
+			s.shared = &shared{version: r.ended[uid].version}
+		}
 		s.subject.Store(subject)
 		r.byUID[uid] = s
 		s.no = r.order.add(s)
@@ -170,18 +194,24 @@ func (r *Registry) SignOfLife(uid, subject string) error {
 	return nil
 }
 
-// do calls f with the session uid under the session's lock.
+// do calls f with the session uid during the session's turn.
 func (r *Registry) do(uid string, f func(*Session) error) error {
 	s := r.find(uid)
 	if s == nil {
 		return ErrUnknown
 	}
-	s.mu.Lock()
-	defer s.unlock()
-	if s.gone || !s.begun {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if !s.exists() {
 		return ErrUnknown
 	}
 	return f(s)
+}
+
+func (s *Session) exists() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun && !s.gone
 }
 
 // Join adds a filter to the session's newest stream. A stream has at most maxFilters filters.
@@ -198,12 +228,13 @@ func (r *Registry) Leave(uid string, f group.Filter) error {
 // that the caller can store the new one. If note fails, the will is not changed.
 func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) error {
 	return r.do(uid, func(s *Session) error {
-		if err := note(s.will); err != nil {
+		s.mu.Lock()
+		old := s.will
+		s.mu.Unlock()
+		if err := note(old); err != nil {
 			return err
 		}
-		s.will = w
-		s.schedule(monotonicNow())
-		return nil
+		return s.change(cause{newWill: true, will: w})
 	})
 }
 
@@ -213,20 +244,18 @@ func (r *Registry) Restore(uid string, subject *string, filters []group.Filter, 
 	s := r.session(uid, subject, Client{UserAgent: unique.Make("")}) // a zero Handle has no value
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begun, s.will, s.why, s.lost = true, w, Closed, monotonicNow()
+	now := time.Now().UnixNano()
+	d := document{begun: true, client: s.client, since: now, will: w, why: Closed, lost: monotonicNow(), lostAt: now}
 	for _, f := range filters {
-		s.members = append(s.members, member{filter: f, lost: s.lost, why: s.why})
+		d.members = append(d.members, member{filter: f, lost: d.lost, lostAt: now, why: d.why})
 	}
-	r.lost.Add(1)
-	s.schedule(s.lost)
+	s.set(&d)
+	s.schedule(d.lost)
 }
 
 // End ends a session and its streams at once. Its will is sent unless the reason is Ended.
 func (r *Registry) End(uid string, why Reason) error {
-	return r.do(uid, func(s *Session) error {
-		s.end(why)
-		return nil
-	})
+	return r.do(uid, func(s *Session) error { return s.change(cause{end: why}) })
 }
 
 // Close ends all sessions and refuses new ones. It sends no wills, since the server is the one that leaves.
@@ -237,6 +266,18 @@ func (r *Registry) Close() {
 	for s := range r.all() {
 		s.close()
 	}
+	r.running.Wait()
+}
+
+// enter reports whether work may begin, and not end before Close does. It must be followed by running.Done.
+func (r *Registry) enter() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return false
+	}
+	r.running.Add(1)
+	return true
 }
 
 // pageSize is how many sessions are read while the registry's lock is held once.

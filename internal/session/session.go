@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -19,19 +20,14 @@ type Session struct {
 	registry *Registry
 	lastSign atomic.Int64 // moment of the client's last sign of life
 
-	mu      sync.Mutex // guards what follows
-	client  Client     // of the newest stream
-	since   int64      // wall-clock time when it began, in Unix nanoseconds
-	begun   bool       // whether it has had a stream
+	turn sync.Mutex // held during a change, also while it is committed, which may take long
+
+	mu sync.Mutex // guards what follows; taken within turn, and held briefly
+	document
 	gone    bool
-	lost    moment // when its last stream closed; zero while it is connected
-	reached uint64 // position of the stream that closed last
-	why     Reason // why it was lost
-	streams []*Attachment
-	members []member
-	events  []Event // of the change in progress; unlock reports them
-	will    *Will
+	streams []*Attachment // open at this hub
 	timer   *time.Timer
+	shared  *shared // nil: no other hub shares the log
 }
 
 // moment is a time in nanoseconds since the start of the process; 0: never. It takes a third of the
@@ -49,14 +45,6 @@ func (m moment) add(d time.Duration) moment {
 		return sum
 	}
 	return math.MaxInt64
-}
-
-// member is the session's membership of a filter.
-type member struct {
-	filter  group.Filter
-	streams int    // open streams with the filter
-	lost    moment // when the last of them closed
-	why     Reason // why it was lost
 }
 
 // Attachment is a stream that is part of a session.
@@ -89,109 +77,83 @@ func (s *Session) owner() string {
 	return ""
 }
 
-// record adds an event to those of the change in progress.
-func (s *Session) record(k Kind, f group.Filter, why Reason) {
-	s.events = append(s.events, Event{Kind: k, UID: s.uid, Subject: s.owner(), Filter: f, Reason: why})
-}
-
-// unlock ends a change: it reports the recorded events to the watcher and unlocks the session. It removes
-// a session that is gone from the registry after that, so that a new session with the same uid begins
-// only after the watcher knows of the end of the old one.
-func (s *Session) unlock() {
-	if events := s.events; len(events) > 0 {
-		s.events = nil
-		s.registry.watch(events)
-	}
-	if s.gone {
-		s.registry.forget(s)
-	}
-	s.mu.Unlock()
-}
-
 // attach adds a stream to the session. It returns nil if the session is gone.
-func (s *Session) attach(o *Opening) *Attachment {
+func (s *Session) attach(o *Opening) (*Attachment, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.shared.failed(s) {
+		_ = s.change(cause{}) // so that the loss of an earlier stream is told before
+	}
+	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat}
+	if !s.add(a, o) {
+		return nil, nil
+	}
+	err := s.change(cause{opened: a, by: o})
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return nil, nil // another hub has ended it
+	case errors.Is(err, ErrOfAnother), errors.Is(err, ErrClosed):
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.remove(a)
+		return nil, err
+	}
+	return a, nil // after another error, the change is tried again later
+}
+
+// add adds a stream to the open ones. It reports false if the session is gone.
+func (s *Session) add(a *Attachment, o *Opening) bool {
 	s.mu.Lock()
-	defer s.unlock()
+	defer s.mu.Unlock()
 	if s.gone {
-		return nil
+		return false
 	}
 	s.subject.CompareAndSwap(nil, &o.Grant.Subject)
+	if s.begun && len(s.streams) == 0 && !s.shared.elsewhere() {
+		a.returned, a.reached = true, s.shared.reached(s)
+	}
 	now := monotonicNow()
 	s.lastSign.Store(int64(now))
-	s.client = o.Client
-	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat}
 	a.setGrant(o.Grant, now)
 	s.streams = append(s.streams, a)
-	switch {
-	case !s.begun:
-		s.begun = true
-		s.record(Connect, group.Filter{}, "")
-	case s.lost != 0:
-		a.returned, a.reached = true, s.reached
-		s.registry.lost.Add(-1)
-		s.record(Reconnect, group.Filter{}, s.why)
-	}
-	s.lost, s.why = 0, ""
-	for _, f := range o.Filters {
-		s.enter(f)
-	}
-	s.schedule(now)
-	return a
+	return true
 }
 
-// enter adds a stream to the membership of a filter.
-func (s *Session) enter(f group.Filter) {
-	i := s.member(f)
+// remove removes a stream from the open ones. It reports whether it was one.
+func (s *Session) remove(a *Attachment) bool {
+	i := slices.Index(s.streams, a)
 	if i < 0 {
-		s.members = append(s.members, member{filter: f, streams: 1})
-		s.record(Join, f, "")
-		return
+		return false
 	}
-	m := &s.members[i]
-	m.streams++
-	if m.streams == 1 {
-		m.lost = 0
-		s.record(Back, f, m.why)
-	}
-}
-
-func (s *Session) member(f group.Filter) int {
-	return slices.IndexFunc(s.members, func(m member) bool { return m.filter == f })
+	s.streams = slices.Delete(s.streams, i, i+1)
+	return true
 }
 
 // Detach removes the stream from its session. It must be called when the stream has ended, with the
 // position in the log that the stream reached.
 func (a *Attachment) Detach(why Reason, reached uint64) {
 	s := a.session
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	s.mu.Lock()
-	defer s.unlock()
-	i := slices.Index(s.streams, a)
-	if i < 0 {
-		return // the session has ended already
-	}
-	s.streams = slices.Delete(s.streams, i, i+1)
-	now := monotonicNow()
-	for _, f := range a.filters {
-		s.lose(f, now, why)
-	}
-	if len(s.streams) == 0 {
-		s.lost, s.why, s.reached = now, why, reached
-		s.registry.lost.Add(1)
-	}
-	s.schedule(now)
-}
-
-// lose removes a stream from the membership of a filter.
-func (s *Session) lose(f group.Filter, now moment, why Reason) {
-	m := &s.members[s.member(f)]
-	m.streams--
-	if m.streams == 0 {
-		m.lost, m.why = now, why
-		s.record(Lost, f, why)
+	was := s.remove(a)
+	s.mu.Unlock()
+	if was { // otherwise the session has ended already
+		_ = s.change(cause{why: why, reached: reached}) // an error: it is tried again later
 	}
 }
 
+// join adds a filter to the newest stream.
 func (s *Session) join(f group.Filter, maxFilters int) error {
+	if err := s.joinStream(f, maxFilters); err != nil {
+		return err
+	}
+	return s.change(cause{})
+}
+
+func (s *Session) joinStream(f group.Filter, maxFilters int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.streams) == 0 {
 		return ErrNoStream
 	}
@@ -209,17 +171,22 @@ func (s *Session) join(f group.Filter, maxFilters int) error {
 		return err
 	}
 	a.filters = append(slices.Clip(a.filters), f)
-	s.enter(f)
 	return nil
 }
 
+// leave removes a filter from all streams.
 func (s *Session) leave(f group.Filter) error {
-	if len(s.streams) == 0 {
-		return ErrNoStream
+	if err := s.leaveStreams(f); err != nil {
+		return err
 	}
-	i := s.member(f)
-	if i < 0 {
-		return nil
+	return s.change(cause{left: []group.Filter{f}})
+}
+
+func (s *Session) leaveStreams(f group.Filter) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.streams) == 0 && !s.shared.elsewhere() {
+		return ErrNoStream
 	}
 	for _, a := range s.streams {
 		k := slices.Index(a.filters, f)
@@ -230,62 +197,22 @@ func (s *Session) leave(f group.Filter) error {
 			return err // earlier streams have left the filter; the next call continues here
 		}
 		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
-		s.members[i].streams--
 	}
-	s.members = slices.Delete(s.members, i, i+1)
-	s.record(Leave, f, "")
 	return nil
 }
 
-// close ends the session because the server shuts down. A session without a stream yet can no longer begin.
+// close ends the session because the server shuts down. A session without a stream yet can no longer begin. If other
+// hubs share the log, the session goes on.
 func (s *Session) close() {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	s.mu.Lock()
-	defer s.unlock()
-	switch {
-	case s.gone:
-	case s.begun:
-		s.end(Shutdown)
-	default:
-		s.gone = true
+	begun := s.begun && s.shared == nil
+	if !begun && !s.gone {
+		s.finish(Shutdown)
 	}
-}
-
-// end ends the session and its streams.
-func (s *Session) end(why Reason) {
-	for _, a := range s.streams {
-		a.stream.End(why)
-	}
-	s.finish(why)
-}
-
-// finish makes the session gone and records the events of its end.
-func (s *Session) finish(why Reason) {
-	s.gone = true
-	if s.lost != 0 {
-		s.registry.lost.Add(-1)
-	}
-	s.streams = nil
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-	for _, m := range s.members {
-		s.record(Gone, m.filter, why)
-	}
-	s.members = nil
-	switch {
-	case why == Shutdown: // keep the will: the next start sends it if the session does not return
-	case why != Ended:
-		s.sendWill()
-	case s.will != nil:
-		s.events = append(s.events, Event{Kind: WillDone, UID: s.uid, Will: s.will})
-	}
-	s.record(Disconnect, group.Filter{}, why)
-}
-
-// sendWill records that the will must be sent, and drops it so that it is sent only once.
-func (s *Session) sendWill() {
-	if s.will != nil {
-		s.events = append(s.events, Event{Kind: SendWill, UID: s.uid, Will: s.will})
-		s.will = nil
+	s.mu.Unlock()
+	if begun {
+		_ = s.change(cause{end: Shutdown}) // ErrUnknown: it has ended meanwhile
 	}
 }

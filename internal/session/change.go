@@ -1,0 +1,212 @@
+package session
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// Change is a change of a session's document, with the events that it means. A registry commits it: with
+// the log that several hubs share, it either happens as a whole, or not at all because another hub has
+// changed the document first.
+type Change struct {
+	UID    string
+	Events []Event
+
+	session *Session
+	cause   cause
+	doc     document
+	copied  bool   // doc.members may be changed
+	gone    Reason // why the session ends; "": it does not
+	applied bool
+
+	// With several hubs.
+	version uint64         // of the document that the change is based on; 0: there is none
+	rewrite bool           // the document has to be written though there may be no event
+	here    []group.Filter // filters of the streams that are open here
+	beats   bool           // a stream that is open here has promised heartbeats
+	streams bool           // streams are open here
+	nodes   []node         // streams that are open at other hubs
+	next    uint64         // the version that the document has with the change, once it is committed
+	self    string         // the id of this hub
+	number  uint64         // tells apart the changes of this hub
+}
+
+// ErrConflict is returned by the function that commits changes if the document has another version than the
+// change is based on. The newer document reaches Registry.Adopt.
+var ErrConflict = errors.New("the session was changed by another hub meanwhile")
+
+// changes keeps the memory of changes for the next ones.
+var changes = sync.Pool{New: func() any { return new(Change) }}
+
+// begin prepares x for another attempt at its cause.
+func (x *Change) begin(s *Session) {
+	clear(x.Events)
+	*x = Change{UID: s.uid, session: s, doc: s.document, cause: x.cause, Events: x.Events[:0]}
+}
+
+// change brings the document in line with the open streams and the cause, and commits that. If another hub
+// has changed the document meanwhile, it starts again from the newer one. The session's turn must be held.
+func (s *Session) change(c cause) error {
+	x := changes.Get().(*Change)
+	x.cause = c
+	s.resume(&x.cause)
+	err := s.try(x)
+	if err == nil || s.shared == nil {
+		clear(x.Events)
+		*x = Change{Events: x.Events[:0]}
+		changes.Put(x)
+	}
+	return err
+}
+
+func (s *Session) try(x *Change) error {
+	for {
+		if needed, err := s.prepare(x); err != nil || !needed {
+			return err
+		}
+		err := s.registry.commit(x)
+		switch {
+		case err == nil:
+			if x.gone != "" {
+				s.registry.forget(s)
+			}
+			return nil
+		case errors.Is(err, ErrConflict) && s.shared.await(s, x.version):
+		case s.shared.happened(s, x):
+			return nil
+		default:
+			s.postpone(&x.cause, err)
+			return err
+		}
+	}
+}
+
+// prepare plans a change, and reports whether there is something to commit.
+func (s *Session) prepare(x *Change) (needed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.gone:
+		return false, ErrUnknown
+	case x.cause.opened != nil && !s.belongsTo(x.cause.by.Grant.Subject):
+		return false, ErrOfAnother
+	}
+	now := monotonicNow()
+	s.plan(x, now)
+	if len(x.Events) > 0 || x.cause.newWill || x.rewrite {
+		return true, nil
+	}
+	s.set(&x.doc) // a session without filters may be lost, and its client may be another
+	s.schedule(now)
+	return false, nil
+}
+
+// Apply makes the change visible. The registry applies a committed change itself, unless it was applied before.
+func (x *Change) Apply() {
+	s := x.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x.applied || s.gone {
+		return
+	}
+	x.applied = true
+	if a := x.cause.opened; a != nil && len(x.Events) > 0 && x.Events[0].Kind == Reconnect {
+		a.returned, a.reached = true, x.doc.reached
+	}
+	if !s.shared.apply(s, x) {
+		return // a newer document was adopted already
+	}
+	if x.gone != "" {
+		s.finish(x.gone)
+		return
+	}
+	s.set(&x.doc)
+	s.schedule(monotonicNow())
+}
+
+// set replaces the document. mu must be held.
+func (s *Session) set(d *document) {
+	switch {
+	case s.lost == 0 && d.lost != 0:
+		s.registry.lost.Add(1)
+	case s.lost != 0 && d.lost == 0:
+		s.registry.lost.Add(-1)
+	}
+	if s.will != d.will && s.registry.willChanged != nil {
+		s.registry.willChanged(s.will, d.will)
+	}
+	s.document = *d
+}
+
+// finish makes the session gone and ends its streams, unless why is a reason for which it was lost before.
+// mu must be held.
+func (s *Session) finish(why Reason) {
+	for _, a := range s.streams {
+		a.stream.End(why)
+	}
+	s.gone, s.streams = true, nil
+	s.set(&document{})
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}
+
+// open returns the filters that are open, at this hub or another. A filter may be there twice. The result
+// must not be changed.
+func (s *Session) open() []group.Filter {
+	others := s.shared.others()
+	if len(s.streams) == 1 && len(others) == 0 {
+		return s.streams[0].filters
+	}
+	return slices.Concat(s.openHere(), others)
+}
+
+// openHere returns the filters that are open at this hub.
+func (s *Session) openHere() (list []group.Filter) {
+	for _, a := range s.streams {
+		list = append(list, a.filters...)
+	}
+	return list
+}
+
+// retryAfter is the time after which a change that failed is tried again.
+const retryAfter = time.Second
+
+// postpone keeps what a change that could not be committed was to say of streams that have closed, so that a
+// timer tries again.
+func (s *Session) postpone(c *cause, err error) {
+	if s.shared == nil || errors.Is(err, ErrClosed) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := monotonicNow()
+	s.shared.pending = &cause{why: c.why, reached: c.reached, left: c.left, leftFor: c.leftFor}
+	s.shared.retry = now.add(retryAfter)
+	s.schedule(now)
+}
+
+// resume adds to a cause what was postponed.
+func (s *Session) resume(c *cause) {
+	if s.shared == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.shared.pending
+	s.shared.pending, s.shared.retry = nil, 0
+	if old == nil {
+		return
+	}
+	if c.why == "" {
+		c.why, c.reached = old.why, old.reached
+	}
+	if old.left != nil {
+		c.left, c.leftFor = append(slices.Clip(old.left), c.left...), cmp.Or(c.leftFor, old.leftFor)
+	}
+}

@@ -1,0 +1,229 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// document is what is known of a session beside the streams that are open here. If several hubs share the
+// log, all of them know the same document.
+type document struct {
+	begun   bool // whether it has had a stream; false: there is no session
+	client  Client
+	since   int64 // wall-clock time when it began, in Unix nanoseconds
+	members []member
+	lost    moment // when its last stream closed; zero while it is connected
+	lostAt  int64  // the same as wall-clock time, in Unix nanoseconds
+	why     Reason // why it was lost
+	reached uint64 // position of the stream that closed last
+	will    *Will
+}
+
+// member is the session's membership of a filter.
+type member struct {
+	filter group.Filter
+	lost   moment // when the last stream with the filter closed; zero while one is open
+	lostAt int64  // the same as wall-clock time, in Unix nanoseconds
+	why    Reason // why it was lost
+}
+
+// cause says why a document has to change, beside the streams that are open.
+type cause struct {
+	why     Reason         // why streams closed: memberships without a stream are lost
+	reached uint64         // position of the stream that closed last
+	left    []group.Filter // filters that the session leaves, instead of losing them,
+	leftFor Reason         // for this reason
+	due     bool           // end what has been lost for the session timeout, and send a will whose delay has passed
+	end     Reason         // end the session; "": do not
+	newWill bool
+	will    *Will       // with newWill
+	opened  *Attachment // a stream that has opened,
+	by      *Opening    // with this
+
+}
+
+// plan computes the document that follows from the newest document, the open streams, the cause and the
+// time, with the events that this means. It changes nothing but x. The session's mu must be held.
+func (s *Session) plan(x *Change, now moment) {
+	x.begin(s)
+	s.shared.base(x)
+	d, c := &x.doc, &x.cause
+	if c.newWill {
+		d.will = c.will
+	}
+	if c.opened != nil {
+		d.client = c.by.Client
+	}
+	if c.end != "" {
+		x.finish(c.end)
+		return
+	}
+	if c.due && x.endDue(now) {
+		return
+	}
+	open := s.open()
+	here := len(s.streams) > 0 || s.shared.elsewhere()
+	switch {
+	case here && !d.begun:
+		d.begun, d.since = true, time.Now().UnixNano()
+		x.record(Connect, group.Filter{}, "")
+	case here && d.lost != 0:
+		x.record(Reconnect, group.Filter{}, d.why)
+		d.lost, d.lostAt, d.why = 0, 0, ""
+	case !d.begun:
+		return
+	}
+	x.enter(open)
+	x.lose(open, now)
+	if !here && d.lost == 0 {
+		d.lost, d.lostAt, d.why, d.reached = now, time.Now().UnixNano(), x.whyLost(), c.reached
+	}
+}
+
+// few is how many filters are searched one by one rather than with a map.
+const few = 32
+
+// enter makes the session a member of the open filters.
+func (x *Change) enter(open []group.Filter) {
+	find := x.doc.member
+	var index map[group.Filter]int
+	if len(x.doc.members)+len(open) > few {
+		index = make(map[group.Filter]int, len(x.doc.members)+len(open))
+		for i, m := range x.doc.members {
+			index[m.filter] = i
+		}
+		find = func(f group.Filter) int {
+			if i, ok := index[f]; ok {
+				return i
+			}
+			return -1
+		}
+	}
+	for _, f := range open {
+		i := find(f)
+		switch {
+		case i < 0:
+			if index != nil {
+				index[f] = len(x.doc.members)
+			}
+			if !x.copied {
+				x.copied, x.doc.members = true, slices.Clip(x.doc.members) // the append copies it
+			}
+			x.doc.members = append(x.doc.members, member{filter: f})
+			x.record(Join, f, "")
+		case x.doc.members[i].lost != 0:
+			m := &x.ownMembers()[i]
+			x.record(Back, f, m.why)
+			m.lost, m.lostAt, m.why = 0, 0, ""
+		}
+	}
+}
+
+// lose ends or suspends the memberships of filters that are no longer open.
+func (x *Change) lose(open []group.Filter, now moment) {
+	isOpen := func(f group.Filter) bool { return slices.Contains(open, f) }
+	if len(x.doc.members)+len(open) > few {
+		set := make(map[group.Filter]bool, len(open))
+		for _, f := range open {
+			set[f] = true
+		}
+		isOpen = func(f group.Filter) bool { return set[f] }
+	}
+	for i := 0; i < len(x.doc.members); i++ {
+		f, lost := x.doc.members[i].filter, x.doc.members[i].lost != 0
+		if lost && x.cause.left == nil || isOpen(f) {
+			continue
+		}
+		switch {
+		case slices.Contains(x.cause.left, f):
+			x.doc.members = slices.Delete(x.ownMembers(), i, i+1)
+			x.record(Leave, f, x.cause.leftFor)
+			i--
+		case !lost:
+			m := &x.ownMembers()[i]
+			m.lost, m.lostAt, m.why = now, time.Now().UnixNano(), x.whyLost()
+			x.record(Lost, f, m.why)
+		}
+	}
+}
+
+// endDue ends the session, or memberships of a connected session, if they have been lost for the session
+// timeout, and sends a will whose delay has passed. It reports whether the session has ended.
+func (x *Change) endDue(now moment) bool {
+	d := &x.doc
+	timeout := x.session.registry.timeout
+	if d.lost != 0 {
+		if d.will != nil && d.will.Delay != nil && now >= d.lost.add(*d.will.Delay) {
+			x.sendWill()
+		}
+		if now >= d.lost.add(timeout) {
+			x.finish(d.why)
+			return true
+		}
+		return false
+	}
+	over := func(m member) bool { return m.lost != 0 && now >= m.lost.add(timeout) }
+	if slices.ContainsFunc(d.members, over) {
+		d.members = slices.DeleteFunc(x.ownMembers(), func(m member) bool {
+			if over(m) {
+				x.record(Leave, m.filter, m.why)
+				return true
+			}
+			return false
+		})
+	}
+	return false
+}
+
+// finish ends the session.
+func (x *Change) finish(why Reason) {
+	x.gone = why
+	for _, m := range x.doc.members {
+		x.record(Gone, m.filter, why)
+	}
+	switch {
+	case why == Shutdown: // keep the will: the next start sends it if the session does not return
+	case why != Ended:
+		x.sendWill()
+	case x.doc.will != nil:
+		x.Events = append(x.Events, Event{Kind: WillDone, UID: x.UID, Will: x.doc.will})
+	}
+	x.record(Disconnect, group.Filter{}, why)
+	x.doc = document{}
+}
+
+// sendWill records that the will must be sent, and drops it so that it is sent only once.
+func (x *Change) sendWill() {
+	if w := x.doc.will; w != nil {
+		x.Events = append(x.Events, Event{Kind: SendWill, UID: x.UID, Will: w})
+		x.doc.will = nil
+	}
+}
+
+func (x *Change) record(k Kind, f group.Filter, why Reason) {
+	x.Events = append(x.Events, Event{Kind: k, UID: x.UID, Subject: x.session.owner(), Filter: f, Reason: why})
+}
+
+// whyLost returns the reason for which memberships without a stream are lost.
+func (x *Change) whyLost() Reason {
+	if why := x.session.shared.whyStale(); why != "" && x.cause.why == "" {
+		return why
+	}
+	return x.cause.why
+}
+
+// ownMembers returns the memberships to be changed in place: a copy, since readers may use the others.
+func (x *Change) ownMembers() []member {
+	if !x.copied {
+		x.copied = true
+		x.doc.members = slices.Clone(x.doc.members)
+	}
+	return x.doc.members
+}
+
+// member returns the index of the membership of a filter, or -1.
+func (d *document) member(f group.Filter) int {
+	return slices.IndexFunc(d.members, func(m member) bool { return m.filter == f })
+}
