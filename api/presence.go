@@ -31,8 +31,8 @@ func (a *api) presence(w http.ResponseWriter, r *http.Request, g *access.Grant) 
 		return err
 	}
 	begin := string(store.AppendQuote([]byte(`{"filter":`), f.String())) + `,"presence":[`
-	return a.writeList(w, r, begin, func(add func(any) error) error {
-		return a.hub.Presence(f, func(s *session.Info) error {
+	return a.writeList(w, r, begin, func(add func(any) error) (string, error) {
+		return "", a.hub.Presence(f, func(s *session.Info) error {
 			return add(presentJSON{s.UID, state(s.Lost), shown(s.Since), lostTime(s.Lost), texts(s.Filters)})
 		})
 	})

@@ -109,6 +109,9 @@ func problemOf(err error) *problem {
 	if _, ok := errors.AsType[*hub.BodyError](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: err.Error()}
 	}
+	if _, ok := errors.AsType[*hub.CursorError](err); ok {
+		return &problem{status: http.StatusBadRequest, code: "parameter-invalid", detail: "after: " + err.Error(), parameter: "after"}
+	}
 	if _, ok := errors.AsType[*hub.EventError](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "event-invalid", detail: err.Error(), parameter: "event"}
 	}

@@ -111,8 +111,8 @@ func (a *api) sessions(w http.ResponseWriter, r *http.Request, g *access.Grant) 
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	return a.writeList(w, r, `{"sessions":[`, func(add func(any) error) error {
-		return a.hub.Sessions(func(s *hub.Session) error { return add(sessionToJSON(s)) })
+	return a.writeList(w, r, `{"sessions":[`, func(add func(any) error) (string, error) {
+		return "", a.hub.Sessions(func(s *hub.Session) error { return add(sessionToJSON(s)) })
 	})
 }
 

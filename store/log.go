@@ -180,6 +180,15 @@ type GroupQuery struct {
 	Prefix string // only names with this prefix
 	After  string // only names that sort after this one
 	Limit  int    // how many groups to examine; above 0
+	Time   int64  // rates are those of this time, in ms; 0: now
+}
+
+// Now returns the time of the rates.
+func (q *GroupQuery) Now() int64 {
+	if q.Time != 0 {
+		return q.Time
+	}
+	return time.Now().UnixMilli()
 }
 
 // groupPage is how many groups EachGroup examines per call.

@@ -3,44 +3,11 @@ package hub
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 
-	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
-
-// Group describes a group and the number of streams that would get a message published to it now.
-type Group struct {
-	store.GroupInfo
-	Subscribers int
-}
-
-// groupPage is how many groups are read while the store's lock is held once.
-const groupPage = 512
-
-// Groups yields the groups that f matches, that hold messages and that the grant covers, in the order of their
-// names. It stops at the first error of yield and returns it. It reads page by page, so it takes the memory of
-// one page.
-func (h *Hub) Groups(a *access.Grant, f group.Filter, yield func(*Group) error) error {
-	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: groupPage}); ; {
-		infos, next := h.log.Groups(q)
-		infos = slices.DeleteFunc(infos, func(g store.GroupInfo) bool { return !f.Match(g.Group) || !a.Covers(group.Exact(g.Group)) })
-		names := make([]string, len(infos))
-		for i := range infos {
-			names[i] = infos[i].Group
-		}
-		for i, n := range h.set.Listeners(names) {
-			if err := yield(&Group{infos[i], n}); err != nil {
-				return err
-			}
-		}
-		if q.After = next; next == "" {
-			return nil
-		}
-	}
-}
 
 // Epoch returns the epoch of the log's ids.
 func (h *Hub) Epoch() string {

@@ -56,6 +56,14 @@ func checkRead(g *access.Grant, f group.Filter) error {
 // Readable returns ErrForbidden for a filter that matches messages to sessions, and nil for others.
 func (h *Hub) Readable(f group.Filter) error { return readable(f) }
 
+// ReadablePrefix is Readable for a prefix of groups' names.
+func (h *Hub) ReadablePrefix(prefix string) error {
+	if direct(prefix) {
+		return ErrForbidden
+	}
+	return nil
+}
+
 func readable(f group.Filter) error {
 	if name := f.String(); name+"/" == delivery.SessionPrefix || direct(name) {
 		return ErrForbidden

@@ -2,7 +2,6 @@ package disk
 
 import (
 	"encoding/json"
-	"time"
 
 	names "github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -112,11 +111,11 @@ func (l *Log) Purge(name string) error {
 func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	now := time.Now().UnixMilli()
+	at := q.Now()
 	next = l.names.Walk(q.After, q.Prefix, q.Limit, func(_ string, g *group) {
 		if s := &g.now; !s.empty() {
 			page = append(page, store.GroupInfo{
-				Group: g.name, Messages: s.messages, Bytes: s.bytes, Rate: g.now.rate.At(now),
+				Group: g.name, Messages: s.messages, Bytes: s.bytes, Rate: g.now.rate.At(at),
 				Oldest: s.head.seq, Newest: s.newest, Retained: s.retained > 0,
 			})
 		}

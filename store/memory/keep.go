@@ -140,19 +140,20 @@ func (l *Log) purgeOnce(name string, through *store.Seq) (more bool, err error) 
 func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	now := time.Now().UnixMilli()
+	now, at := time.Now().UnixMilli(), q.Now()
 	next = l.names.Walk(q.After, q.Prefix, q.Limit, func(_ string, r *ring) {
-		if g := r.info(now); g.Messages > 0 || g.Retained {
+		if g := r.info(now, at); g.Messages > 0 || g.Retained {
 			page = append(page, g)
 		}
 	})
 	return page, next
 }
 
-func (r *ring) info(now int64) store.GroupInfo {
+// info describes the ring now, with the rate at another time.
+func (r *ring) info(now, at int64) store.GroupInfo {
 	g := store.GroupInfo{
 		Group: r.name, Messages: r.messages, Bytes: r.bytes,
-		Rate: r.rate.At(now), Retained: r.retained != nil && !r.retained.hasExpired(now),
+		Rate: r.rate.At(at), Retained: r.retained != nil && !r.retained.hasExpired(now),
 	}
 	if c := r.oldest(); c != nil {
 		t := r.tail()

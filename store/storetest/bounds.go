@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -137,6 +138,12 @@ func groupPages(e *env) {
 			if !slices.Equal(got, want) {
 				e.Errorf("prefix %q in pages of %d: %d groups, want %d", prefix, limit, len(got), len(want))
 			}
+		}
+	}
+	for _, at := range []time.Duration{0, 24 * time.Hour} {
+		page, _ := l.Groups(store.GroupQuery{Limit: 1, Prefix: "b/", Time: time.Now().Add(at).UnixMilli()})
+		if len(page) != 1 || (page[0].Rate > 0) != (at == 0) {
+			e.Errorf("%v later: %+v", at, page)
 		}
 	}
 }
