@@ -10,7 +10,13 @@ import (
 // MaxMemory.
 const groupCost = 424
 
-func (r *ring) cost() int64 { return groupCost + int64(len(r.name)) }
+func (r *ring) cost() int64 {
+	n := groupCost + int64(len(r.name))
+	if r.spill != nil {
+		n += spillCost
+	}
+	return n
+}
 
 // admit makes sure that all entries can be stored, and puts their rings into targets.
 func (l *Log) admit(entries []store.Entry, first store.ID) error {
@@ -52,7 +58,7 @@ func (l *Log) affordable(entries []store.Entry, first store.ID) error {
 		if e.Retain && !e.Clear && !l.replaces(e.Group, roundUp(n)) {
 			keep += int64(roundUp(n)) + pieceCost
 		}
-		if n-slotSize-len(e.Tail)+e.Msg > maxMsg {
+		if !describable(e, n-slotSize) {
 			return store.ErrFull
 		}
 	}
@@ -98,18 +104,22 @@ func (l *Log) addRings(entries []store.Entry) error {
 	return nil
 }
 
-func (l *Log) addRing(name string, now int64) {
+func (l *Log) addRing(name string, now int64) *ring {
 	lost := l.forgotten
 	l.ringNo++
 	r := &ring{
 		no: l.ringNo, name: name, rate: store.NewRate(now),
 		lost: [2]loss{evicted: {Loss: lost.Loss}, removed: {Loss: lost.Loss}}, evictedTime: lost.time,
 	}
+	if l.opts.Behind {
+		l.addSpilled(r)
+	}
 	l.rings[name] = r
 	l.names.Put(name, r)
 	l.charge(r.cost())
 	l.bySize.add(r)
 	l.apply(r)
+	return r
 }
 
 // lostGroup is the newest message evicted from any group that was dropped.
@@ -118,9 +128,14 @@ type lostGroup struct {
 	time int64
 }
 
-// noteIdle lists a ring that holds nothing as one to drop if another group needs its place.
+// noteIdle lists a ring that holds nothing in memory as one to drop if another group needs its place.
 func (l *Log) noteIdle(r *ring) {
-	if !r.idle && r.empty() {
+	switch {
+	case r.idle || !r.empty():
+	case r.spilled():
+		r.idle = true
+		l.outside = append(l.outside, r)
+	default:
 		r.idle = true
 		l.idle = append(l.idle, r)
 	}
@@ -142,6 +157,8 @@ func (l *Log) dropIdle(groups int, bytes int64, needed map[string]bool) bool {
 		switch {
 		case !r.empty():
 			r.idle = false
+		case r.spilled():
+			l.outside = append(l.outside, r)
 		case isNeeded:
 			stay = append(stay, r)
 		default:

@@ -14,7 +14,13 @@ func (l *Log) Append(_ context.Context, entries []store.Entry) (store.ID, error)
 
 // Place appends entries with the given seqs, which rise and are above all that were used. It stores
 // all or none. A log is used either with Place or with Append.
+//
+// With Options.Behind it fails only after Close: entries without room are spilled, and those that were placed
+// before are ignored.
 func (l *Log) Place(entries []store.Entry, seqs []store.Seq) error {
+	if l.opts.Behind {
+		return l.placeAll(entries, seqs)
+	}
 	_, err := l.place(entries, seqs)
 	return err
 }
@@ -40,7 +46,7 @@ const tidySteps = 256
 func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, full []*chunk, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	first = store.ID{Epoch: l.epoch, Seq: l.last() + 1}
+	first = store.ID{Epoch: l.life.Load().epoch, Seq: l.last() + 1}
 	if seqs != nil {
 		first.Seq = seqs[0]
 	}
@@ -63,7 +69,7 @@ func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, f
 		}
 		id.Seq++
 	}
-	l.newest.Store(uint64(id.Seq) - 1)
+	l.life.Load().newest.Store(uint64(id.Seq) - 1)
 	l.tidy(now, tidySteps)
 	l.schedule(now)
 	return first, full, nil

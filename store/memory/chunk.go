@@ -117,3 +117,6 @@ func (c *chunk) slot(i int) slot {
 func (c *chunk) search(after store.Seq) int {
 	return sort.Search(c.n, func(i int) bool { return c.seq(i) > after })
 }
+
+// describable reports whether a slot can describe an entry's frame of n bytes.
+func describable(e *store.Entry, n int) bool { return n-len(e.Tail)+e.Msg <= maxMsg }

@@ -34,6 +34,23 @@
 // Expired messages take space until all messages of their chunk have expired. Then the chunk is
 // freed, even in the middle of its ring (expire.go).
 //
+// With Options.Behind, another log holds every message, and this one as many of the newest as it has room
+// for. A message that it has no room for is spilled, which is no loss:
+//
+//	group home/temp   1 … floor │ … horizon │ …
+//	                  evicted   │ spilled   │ in memory
+//
+// All messages of a group after its horizon are in memory, and those up to its floor are evicted. A
+// message that memory does not take therefore spills all of its group. Read returns a SpilledError instead of
+// skipping a spilled message. The user then reads the log behind up to the position in that error, shows
+// what is above Floor, and adds Gaps.
+//
+// A policy is enforced here only as far as the messages in memory alone exceed it; all spilled messages
+// of the group go first. Otherwise the user evicts: Excesses yields the groups, and Evict applies it. Counts
+// include spilled messages except those that expire. Retained messages are always in memory, even above
+// MaxMemory; Admit keeps them to half of it. Groups whose messages are all spilled lose their names when
+// groups take half of MaxMemory (unnamed.go).
+//
 // Only Log's methods access rings, orders and arena together. They do so under the log's lock, never
 // during I/O, and for a bounded number of steps (maxHoldSteps). A read that finds nothing within these
 // surveys the groups (survey.go) and merges the rings that match, or returns early. Purges, policy

@@ -26,13 +26,17 @@ func (l *Log) charge(n int64) {
 	l.arena.used[pinned] += n
 }
 
-// evictLargest evicts the oldest chunk of the largest group, if there is one.
+// evictLargest evicts or spills the oldest chunk of the largest group, if there is one.
 func (l *Log) evictLargest() bool {
 	r := l.bySize.first()
 	if r == nil || r.memory == 0 {
 		return false
 	}
-	l.evictChunk(r, time.Now().UnixMilli())
+	if now := time.Now().UnixMilli(); r.spill != nil {
+		l.spillChunk(r, now)
+	} else {
+		l.evictChunk(r, now)
+	}
 	return true
 }
 
@@ -77,6 +81,7 @@ func (l *Log) evictRest(r *ring, c *chunk, now int64) {
 	n, bytes := c.live()
 	r.evictedTime = c.time(c.n - 1)
 	l.recordLoss(r, evicted, c.seq(c.n-1))
+	l.noteEvicted(r, c.seq(c.n-1), n, bytes)
 	c.evicted = c.n
 	l.uncount(r, n, bytes)
 }
@@ -87,6 +92,11 @@ func (l *Log) evictFirst(r *ring, c *chunk, now int64) {
 	if !l.expired(c, s, now, &l.scratch) {
 		r.evictedTime = s.time
 		l.recordLoss(r, evicted, s.seq)
+		if s.flags&store.HasExpiry != 0 {
+			l.noteEvicted(r, s.seq, 0, 0)
+		} else {
+			l.noteEvicted(r, s.seq, 1, s.end-s.start)
+		}
 	}
 	c.evicted++
 	l.uncount(r, 1, s.end-s.start)
@@ -150,8 +160,11 @@ func (l *Log) fixAge(r *ring) {
 	l.byAge.fix(r)
 }
 
-// dropRing removes a ring that holds nothing.
+// dropRing removes a ring that holds nothing in memory.
 func (l *Log) dropRing(r *ring) {
+	if r.spill != nil {
+		l.unname(r)
+	}
 	if lost := r.lost[evicted].Seq; lost > 0 { // from now on its losses count for all groups without a ring
 		newest := store.Loss{Seq: max(lost, l.forgotten.Seq), At: l.opts.Losses.Tick()}
 		l.forgotten = lostGroup{newest, max(r.evictedTime, l.forgotten.time)}

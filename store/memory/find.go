@@ -189,6 +189,9 @@ func (l *Log) findSince(filters group.Set, since int64) store.Seq {
 			if lost := r.lost[evicted].Seq; lost > 0 && lost-1 < pos && r.evictedTime >= since && f.Match(r.name) {
 				pos = lost - 1
 			}
+			if r.spilled() && r.spill.newest >= since && f.Match(r.name) {
+				pos = min(pos, r.spill.horizon-1) // the log behind has a message of that time
+			}
 		})
 	}
 	return pos
@@ -204,6 +207,9 @@ func (l *Log) firstSince(filters group.Set, since int64) store.Seq {
 	}
 	if lost := l.forgotten; lost.Seq > 0 && lost.time >= since && l.anyUnknown(filters) {
 		pos = min(pos, lost.Seq-1)
+	}
+	if u := &l.unnamed; u.horizon > 0 && u.newest >= since && l.anyUnknown(filters) {
+		pos = min(pos, u.horizon-1)
 	}
 	return pos
 }

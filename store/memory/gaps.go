@@ -79,11 +79,11 @@ func (l *Log) lostOf(sel store.Selector, r *reader, i int) (lost store.Seq, ok b
 	q, kind := &r.query, lossKind(r.query.Live)
 	if f, ok := sel.(group.Filter); ok && !f.Wild() {
 		if ring := l.rings[f.String()]; ring != nil {
-			return ring.lost[kind].News(q), true
+			return max(ring.lost[kind].News(q), l.missing.News(q)), true
 		}
-		return l.forgotten.News(q), true
+		return max(l.forgotten.News(q), l.missing.News(q)), true
 	}
-	lost, since := l.forgotten.News(q), q.Reported
+	lost, since := max(l.forgotten.News(q), l.missing.News(q)), q.Reported
 	if r.surveyed {
 		lost, since = max(lost, r.lost[i]), max(since, r.since)
 	}

@@ -31,6 +31,14 @@ func soonest() *queue[*ring] {
 	}
 }
 
+// furthest has the ring in front with the newest spilled message.
+func furthest() *queue[*ring] {
+	return &queue[*ring]{
+		less:  func(a, b *ring) bool { return a.spill.horizon > b.spill.horizon },
+		place: func(r *ring) *int { return &r.spill.at },
+	}
+}
+
 // expiring has the chunk in front that expires next.
 func expiring() *queue[*chunk] {
 	return &queue[*chunk]{

@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-func parse(t testing.TB, filters ...string) (set group.Set) {
+func parse(t tester, filters ...string) (set group.Set) {
 	t.Helper()
 	for _, s := range filters {
 		f, err := group.ParseFilter(s)

@@ -118,6 +118,9 @@ func (l *Log) purgeOnce(name string, through *store.Seq) (more bool, err error) 
 		return false, store.ErrClosed
 	}
 	r := l.rings[name]
+	if r == nil && l.unnamed.horizon > 0 {
+		r = l.addRing(name, time.Now().UnixMilli()) // its messages may be among those without a name
+	}
 	if r == nil {
 		return false, nil
 	}
@@ -126,6 +129,9 @@ func (l *Log) purgeOnce(name string, through *store.Seq) (more bool, err error) 
 		l.clearRetained(r)
 	}
 	now, left := time.Now().UnixMilli(), maxHoldSteps
+	if r.spilled() {
+		l.evictSpilled(r, r.spill.newest)
+	}
 	for len(r.chunks) > 0 && r.chunks[0].base <= *through && left > 0 {
 		left -= r.chunks[0].n
 		l.evictChunk(r, now)
@@ -158,6 +164,9 @@ func (r *ring) info(now, at int64) store.GroupInfo {
 	if c := r.oldest(); c != nil {
 		t := r.tail()
 		g.Oldest, g.Newest = c.seq(c.evicted), t.seq(t.n-1)
+	}
+	if r.spilled() {
+		r.spill.addTo(&g)
 	}
 	return g
 }

@@ -16,6 +16,8 @@ const unpackSteps = 512
 // Read implements store.Log. For one hold of the lock it scans the order of all messages, or merges the
 // rings if the query names groups. If that finds nothing, or if too many groups have losses to determine
 // the gaps, it surveys the groups and reads again with the result.
+//
+// If a message that the query may select is spilled, Read returns a *SpilledError instead.
 func (l *Log) Read(q store.Query, b *store.Batch) error {
 	now := time.Now()
 	l.age(now.UnixMilli())
@@ -36,7 +38,7 @@ func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	q := &r.query
-	b.Reset(l.epoch)
+	b.Reset(l.life.Load().epoch)
 	b.Reported = l.opts.Losses.Now()
 	if l.closed {
 		return true, store.ErrClosed
@@ -48,6 +50,11 @@ func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	b.Next = max(end, q.After)
 	if q.After >= end {
 		return true, nil
+	}
+	if !q.Retained {
+		if seq := l.horizon(q.Select, q.After); seq > 0 {
+			return true, &SpilledError{seq}
+		}
 	}
 	r.left = maxHoldSteps / 2
 	if !q.Retained && !l.gaps(r, b) {

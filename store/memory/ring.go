@@ -9,7 +9,10 @@ import (
 
 // ring holds the messages of one group, in chunks, the oldest first.
 type ring struct {
-	no     int // a number of its own
+	no      uint32 // differs from those of most other rings
+	lingers bool   // it is in the log's list of rings with evicted bytes
+	idle    bool   // it is in the log's list of rings that hold nothing in memory
+
 	name   string
 	policy store.Policy
 	chunks []*chunk
@@ -20,15 +23,13 @@ type ring struct {
 	lost        [2]loss // by kind
 	evictedTime int64   // of the newest message evicted
 
-	retained *chunk // has one frame
+	retained *chunk   // has one frame
+	spill    *spilled // nil without Options.Behind
 
 	rate   store.Rate
 	due    int64 // when its oldest message becomes too old, ms; set if its policy has a MaxAge
 	ageAt  int   // its places in the queues
 	sizeAt int
-
-	lingers bool // it is in the log's list of rings with evicted bytes
-	idle    bool // it is in the log's list of rings that hold nothing
 }
 
 func (r *ring) tail() *chunk {
@@ -50,6 +51,7 @@ func (r *ring) oldest() *chunk {
 	return r.chunks[i]
 }
 
+// empty reports whether the ring holds nothing in memory.
 func (r *ring) empty() bool { return len(r.chunks) == 0 && r.retained == nil }
 
 // expires returns when the oldest message becomes too old, in ms.

@@ -166,7 +166,7 @@ type selection struct {
 }
 
 func (s *selection) has(r *ring) bool {
-	x := &s.recent[r.no%len(s.recent)]
+	x := &s.recent[r.no%uint32(len(s.recent))]
 	if x.ring != r {
 		x.ring, x.has = r, s.sel.Match(r.name)
 	}

@@ -1,0 +1,329 @@
+package memory
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// What the log behind this one needs (Options.Behind).
+
+// SpilledError is returned by Read if messages after the position are spilled. They are read from the log
+// behind, like all others from the position up to Through. Reads after Through need no other log, unless
+// further messages are spilled.
+type SpilledError struct {
+	Through store.Seq
+}
+
+func (e *SpilledError) Error() string {
+	return fmt.Sprintf("messages up to %d are not in memory", e.Through)
+}
+
+// Horizon returns the newest spilled message after a position that s may select, or 0 if there is none. It may
+// be too high, but not too low. While nothing after the position is spilled it costs one atomic load.
+//
+// An answer of Find below Horizon(filters, 0) is only a lower bound: the log behind has the exact one.
+func (l *Log) Horizon(s store.Selector, after store.Seq) store.Seq {
+	if store.Seq(l.spilledTo.Load()) <= after {
+		return 0
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.horizon(s, after)
+}
+
+func (l *Log) horizon(s store.Selector, after store.Seq) store.Seq {
+	if store.Seq(l.spilledTo.Load()) <= after {
+		return 0
+	}
+	now := time.Now().UnixMilli()
+	most := after
+	set, ok := s.(group.Set)
+	if ok && !set.Wild() {
+		unknown := false
+		for _, f := range set {
+			if r := l.rings[f.String()]; r == nil {
+				unknown = true
+			} else if r.spilled() {
+				most = max(most, r.spill.reach(now))
+			}
+		}
+		if unknown {
+			most = max(most, l.unnamed.horizon)
+		}
+	} else {
+		left := maxHoldSteps / 4
+		most = l.furthest(s, 0, max(most, l.unnamed.horizon), now, &left)
+	}
+	if most <= after {
+		return 0
+	}
+	return most
+}
+
+// furthest returns the newest spilled message of the selected rings from an item of the queue on, or most
+// if that is higher. If no steps are left it assumes that all are selected.
+func (l *Log) furthest(s store.Selector, item int, most store.Seq, now int64, left *int) store.Seq {
+	if item >= len(l.bySpill.items) {
+		return most
+	}
+	r := l.bySpill.items[item]
+	if r.spill.horizon <= most {
+		return most // and those behind it are not higher
+	}
+	if *left--; *left < 0 {
+		return r.spill.horizon
+	}
+	if s.Match(r.name) {
+		most = max(most, r.spill.reach(now))
+	}
+	most = l.furthest(s, 2*item+1, most, now, left)
+	return l.furthest(s, 2*item+2, most, now, left)
+}
+
+// Floor returns the newest message evicted from a group, or 0. A message that is read from the log behind is
+// shown only if it is above the floor.
+func (l *Log) Floor(name string) store.Seq {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if r := l.rings[name]; r != nil {
+		return r.spill.floor
+	}
+	return l.floorUnnamed()
+}
+
+// Gaps sets the epoch of b, its gaps and what they report, as Read does, for messages that were read from the
+// log behind. It is called after Floor was asked for each of them: a message that is evicted meanwhile is
+// then both delivered and reported, but never neither.
+func (l *Log) Gaps(q store.Query, b *store.Batch) error {
+	r := readerOf(b)
+	q.Live = false // messages that linger here were not read
+	r.begin(q, time.Now())
+	done, err := l.gapsOnce(r, b)
+	if err != nil || done {
+		return err
+	}
+	l.survey(r)
+	_, err = l.gapsOnce(r, b)
+	return err
+}
+
+// gapsOnce returns false if a survey is needed.
+func (l *Log) gapsOnce(r *reader, b *store.Batch) (done bool, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return true, store.ErrClosed
+	}
+	b.Epoch, b.Gaps, b.Reported = l.life.Load().epoch, b.Gaps[:0], l.opts.Losses.Now()
+	r.left = maxHoldSteps / 2
+	return l.gaps(r, b), nil
+}
+
+// Admit returns the error with which Append would refuse the entries. It is asked before they are published:
+// Place takes all.
+func (l *Log) Admit(entries []store.Entry) error {
+	known, err := l.admitKnown(entries)
+	if err != nil || known {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fresh := map[string]bool{}
+	groups := len(l.rings) - l.opts.MaxGroups
+	for i := range entries {
+		name := entries[i].Group
+		if _, seen := fresh[name]; !seen {
+			if fresh[name] = l.rings[name] == nil; fresh[name] {
+				groups++
+			}
+		}
+	}
+	if !l.dropIdle(groups, 0, fresh) {
+		return store.ErrTooManyGroups
+	}
+	return nil
+}
+
+// admitKnown is Admit, unless a group is not known.
+func (l *Log) admitKnown(entries []store.Entry) (known bool, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return false, store.ErrClosed
+	}
+	life := l.life.Load()
+	if err := l.affordable(entries, store.ID{Epoch: life.epoch, Seq: l.last() + 1}); err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(entries, func(e store.Entry) bool { return l.rings[e.Group] == nil }), nil
+}
+
+// Eviction says that a group's messages up to Through are evicted.
+type Eviction struct {
+	Group   string
+	Through store.Seq
+	Time    time.Time // when the message Through was sent
+	Next    time.Time // when the oldest message that is left was sent; zero: not known
+
+	// How many messages are evicted that no eviction before has told. Those with an expiry are not counted.
+	Messages, Bytes int64
+}
+
+// Evict evicts messages, spilled ones too, as all logs in front of the same log behind do at the same
+// position. It releases the lock in between. An eviction that is known before its messages are placed may be
+// told then: Place ignores them.
+func (l *Log) Evict(e Eviction) error {
+	for first := true; ; first = false {
+		more, err := l.evictOnce(&e, first)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// evictOnce evicts for one hold of the lock, and reports whether there is more.
+func (l *Log) evictOnce(e *Eviction, first bool) (more bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false, store.ErrClosed
+	}
+	now := time.Now().UnixMilli()
+	r := l.rings[e.Group]
+	if r == nil {
+		r = l.addRing(e.Group, now)
+	}
+	s := r.spill
+	if first {
+		s.marked = max(s.marked, e.Through)
+		l.evictBehind(r, e)
+	}
+	left := maxHoldSteps
+	for c := r.oldest(); c != nil && c.seq(c.evicted) <= e.Through && left > 0; c = r.oldest() {
+		l.evictFirst(r, c, now)
+		left--
+	}
+	l.updateQueues(r, now)
+	l.schedule(now)
+	l.noteHold(maxHoldSteps - left)
+	if left <= 0 {
+		return true, nil
+	}
+	s.tell(e)
+	return false, nil
+}
+
+// evictBehind evicts spilled messages.
+func (l *Log) evictBehind(r *ring, e *Eviction) {
+	s := r.spill
+	if e.Through <= s.floor {
+		return
+	}
+	switch {
+	case s.horizon == 0:
+	case e.Through >= s.horizon:
+		l.evictSpilled(r, e.Time.UnixMilli())
+	default:
+		n := counts{
+			min(max(e.Messages-s.ahead.messages, 0), s.messages),
+			min(max(e.Bytes-s.ahead.bytes, 0), s.bytes),
+		}
+		s.ahead.messages += n.messages
+		s.ahead.bytes += n.bytes
+		l.uncountSpilled(s, n)
+		s.oldest, s.time = e.Through+1, max(s.time, e.Time.UnixMilli())
+		if !e.Next.IsZero() {
+			s.time = e.Next.UnixMilli()
+		}
+	}
+	s.floor = e.Through
+	l.lose(r, evicted, e.Through, e.Time.UnixMilli())
+	if c := r.oldest(); c == nil || c.seq(c.evicted) > e.Through {
+		l.lose(r, removed, e.Through, e.Time.UnixMilli()) // it is not in memory, where live readers could still get it
+	}
+}
+
+// tell subtracts the messages of an eviction from those that none has told.
+func (s *spilled) tell(e *Eviction) {
+	s.ahead.messages = max(s.ahead.messages-e.Messages, 0)
+	s.ahead.bytes = max(s.ahead.bytes-e.Bytes, 0)
+	if s.floor == e.Through {
+		s.ahead = counts{}
+	}
+}
+
+// Lose records that messages up to a seq may be missing in every group. None is evicted.
+func (l *Log) Lose(through store.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.missing = store.Loss{Seq: max(through, l.missing.Seq), At: l.opts.Losses.Tick()}
+	for kind := range l.lostMax {
+		l.lostMax[kind] = max(l.lostMax[kind], through)
+	}
+}
+
+// Excess is a group with messages that its policy does not keep.
+type Excess struct {
+	Group           string
+	Policy          store.Policy
+	Messages, Bytes int64     // held, including spilled ones, except those of them that expire
+	Floor, Horizon  store.Seq // messages after Floor up to Horizon are spilled; Horizon is 0 if none is
+
+	// Told is what has been evicted here since the last Evict of the group, for example because the messages in
+	// memory alone exceeded the policy. Its Through is 0 if there is nothing to tell.
+	Told Eviction
+}
+
+// excessStep is how many groups are examined in one hold of the lock.
+const excessStep = 1024
+
+// Excesses yields the groups whose policy is exceeded because of spilled messages, and those where messages
+// were evicted of which Evict has not told. It holds no lock while it yields.
+func (l *Log) Excesses() iter.Seq[Excess] {
+	return func(yield func(Excess) bool) {
+		var page []Excess
+		for after, more := "", true; more; more = after != "" {
+			page = page[:0]
+			now := time.Now().UnixMilli()
+			l.mu.RLock()
+			after = l.names.Walk(after, "", excessStep, func(_ string, r *ring) {
+				if x, ok := r.over(now); ok {
+					page = append(page, x)
+				}
+			})
+			l.mu.RUnlock()
+			for _, x := range page {
+				if !yield(x) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// over describes the ring if Excesses yields it.
+func (r *ring) over(now int64) (x Excess, ok bool) {
+	s, p := r.spill, &r.policy
+	n, bytes := r.messages+s.messages, r.bytes+s.bytes
+	exceeds := s.messages > 0 && (p.MaxMessages > 0 && n > p.MaxMessages ||
+		p.MaxBytes > 0 && bytes > p.MaxBytes ||
+		p.MaxAge > 0 && s.time+p.MaxAge.Milliseconds() <= now)
+	if !exceeds && s.floor <= s.marked {
+		return x, false
+	}
+	x = Excess{
+		Group: r.name, Policy: *p, Messages: n, Bytes: bytes, Floor: s.floor, Horizon: s.reach(now),
+	}
+	if s.floor > s.marked {
+		x.Told = Eviction{
+			Group: r.name, Through: s.floor, Time: time.UnixMilli(r.evictedTime),
+			Messages: s.ahead.messages, Bytes: s.ahead.bytes,
+		}
+	}
+	return x, true
+}

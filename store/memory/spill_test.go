@@ -1,0 +1,380 @@
+package memory_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// front is a log in front of another, as its users see it.
+type front interface {
+	Place(entries []store.Entry, seqs []store.Seq) error
+	Read(q store.Query, b *store.Batch) error
+	Floor(name string) store.Seq
+	Gaps(q store.Query, b *store.Batch) error
+	Evict(e memory.Eviction) error
+	store.Keeper
+}
+
+// tester has the methods of *testing.T and *rapid.T that the judge needs.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// behind is the log behind, as a slice. It judges what readers get from both.
+type behind struct {
+	t      tester
+	log    front
+	names  []string
+	msgs   []held
+	epoch  string
+	newest store.Seq
+
+	server  store.Policy
+	allowed map[string]store.Seq // by group: the newest message that policies and purges evict
+	kept    map[string]store.Seq // by group: the retained message
+}
+
+type held struct {
+	store.Frame
+	expires bool
+}
+
+// place places a batch in which seqs skip numbers. Some entries were placed before.
+func (x *behind) place(r *rand.Rand, list []store.Entry) {
+	x.t.Helper()
+	var entries []store.Entry
+	var seqs []store.Seq
+	if n := len(x.msgs); n > 0 && r.IntN(4) == 0 {
+		m := &x.msgs[r.IntN(n)]
+		entries, seqs = append(entries, entry(m.Group, 5)), append(seqs, m.Seq)
+	}
+	for i := range list {
+		e := &list[i]
+		x.newest += store.Seq(1 + r.IntN(2)*r.IntN(100))
+		entries, seqs = append(entries, *e), append(seqs, x.newest)
+		frame, msg := e.AppendFrame(nil, store.ID{Epoch: x.epoch, Seq: x.newest})
+		x.msgs = append(x.msgs, held{
+			store.Frame{Seq: x.newest, Group: e.Group, Flags: e.Flags(), Msg: msg, Bytes: frame}, !e.Expires.IsZero(),
+		})
+		if e.Retain {
+			x.kept[e.Group] = x.newest
+		}
+		if e.Clear {
+			delete(x.kept, e.Group)
+		}
+	}
+	for _, name := range x.names {
+		x.allow(name)
+	}
+	if err := x.log.Place(entries, seqs); err != nil {
+		x.t.Fatalf("place: %v", err)
+	}
+}
+
+// allow notes what the group's policy now evicts.
+func (x *behind) allow(name string) { x.allowed[name] = max(x.allowed[name], x.excess(name)) }
+
+// excess returns the newest message that the group's policy does not keep.
+func (x *behind) excess(name string) store.Seq {
+	p := x.log.Policy(group.Exact(name))
+	if p.MaxMessages == 0 && p.MaxBytes == 0 {
+		return 0
+	}
+	n, size := int64(0), int64(0)
+	for i := range slices.Backward(x.msgs) {
+		m := &x.msgs[i]
+		if m.Group != name {
+			continue
+		}
+		n++
+		size += int64(len(m.Bytes))
+		if p.MaxMessages > 0 && n > p.MaxMessages || p.MaxBytes > 0 && size > p.MaxBytes {
+			return m.Seq
+		}
+	}
+	return 0
+}
+
+// janitor evicts by Evict what policies do not keep, and tells of what was evicted already. Then all policies
+// hold exactly.
+func (x *behind) janitor(over []memory.Excess) {
+	x.t.Helper()
+	for _, o := range over {
+		e := o.Told
+		if e.Through == 0 {
+			e = memory.Eviction{Group: o.Group}
+		}
+		n, size := o.Messages, o.Bytes
+		for _, m := range x.msgs {
+			if m.Group != o.Group || m.Seq <= o.Floor {
+				continue
+			}
+			if (o.Policy.MaxMessages == 0 || n <= o.Policy.MaxMessages) && (o.Policy.MaxBytes == 0 || size <= o.Policy.MaxBytes) {
+				break
+			}
+			e.Through = m.Seq
+			n--
+			size -= int64(len(m.Bytes))
+			e.Messages++
+			e.Bytes += int64(len(m.Bytes))
+		}
+		if err := x.log.Evict(e); err != nil {
+			x.t.Fatalf("evict: %v", err)
+		}
+	}
+}
+
+// read reads from a position to the end, from both logs.
+func (x *behind) read(set store.Selector, after store.Seq, room int, live bool) {
+	x.t.Helper()
+	q := store.Query{Select: set, After: after, Live: live}
+	b := &store.Batch{Buf: make([]byte, 0, room)}
+	var got []store.Seq
+	gaps := store.Seq(0)
+	for q.After < x.newest {
+		var elsewhere *memory.SpilledError
+		switch err := x.log.Read(q, b); {
+		case errors.As(err, &elsewhere):
+			x.readBehind(q, b, elsewhere.Through)
+		case err != nil:
+			x.t.Fatalf("read: %v", err)
+		}
+		for _, f := range b.Frames {
+			i, found := slices.BinarySearchFunc(x.msgs, f.Seq, func(m held, seq store.Seq) int { return int(m.Seq) - int(seq) })
+			if !found || !bytes.Equal(f.Bytes, x.msgs[i].Bytes) || f.Group != x.msgs[i].Group {
+				x.t.Fatalf("message %d of %s is not the one placed", f.Seq, f.Group)
+			}
+			got = append(got, f.Seq)
+		}
+		for _, g := range b.Gaps {
+			gaps = max(gaps, g.Evicted)
+		}
+		if b.Next <= q.After {
+			x.t.Fatalf("a read after %d does not advance", q.After)
+		}
+		q.After, q.Reported = b.Next, b.Reported
+	}
+	x.judge(set, after, got, gaps, live)
+}
+
+// readBehind reads from the log behind.
+func (x *behind) readBehind(q store.Query, b *store.Batch, through store.Seq) {
+	if through <= q.After || through > x.newest {
+		x.t.Fatalf("a read after %d should go up to %d of %d", q.After, through, x.newest)
+	}
+	b.Reset(x.epoch)
+	for _, m := range x.msgs {
+		if m.Seq > q.After && m.Seq <= through && q.Select.Match(m.Group) && m.Seq > x.log.Floor(m.Group) {
+			b.Frames = append(b.Frames, m.Frame)
+		}
+	}
+	if err := x.log.Gaps(q, b); err != nil {
+		x.t.Fatalf("gaps: %v", err)
+	}
+	b.Next = through
+}
+
+// judge fails unless each message was delivered once, or is evicted and reported as a gap.
+func (x *behind) judge(set store.Selector, after store.Seq, got []store.Seq, gap store.Seq, live bool) {
+	x.t.Helper()
+	if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) < len(got) {
+		x.t.Fatalf("after %d: not in order, or twice: %v", after, got)
+	}
+	for i := range x.msgs {
+		m := &x.msgs[i]
+		if m.Seq <= after || !set.Match(m.Group) {
+			continue
+		}
+		_, found := slices.BinarySearch(got, m.Seq)
+		switch floor := x.log.Floor(m.Group); {
+		case found && !live && m.Seq <= floor:
+			x.t.Fatalf("after %d: %d of %s was delivered, but the floor is %d", after, m.Seq, m.Group, floor)
+		case found:
+		case m.Seq > floor:
+			x.t.Fatalf("after %d: %d of %s is above the floor %d, but was not delivered", after, m.Seq, m.Group, floor)
+		case m.Seq > gap:
+			x.t.Fatalf("after %d: %d of %s was neither delivered nor reported (gap up to %d)", after, m.Seq, m.Group, gap)
+		}
+	}
+}
+
+// check compares floors, counts and retained messages. With exact, policies hold exactly.
+func (x *behind) check(exact bool) {
+	x.t.Helper()
+	info, want := map[string]store.GroupInfo{}, map[string]store.GroupInfo{}
+	for g := range store.EachGroup(x.log, "") {
+		info[g.Group] = g
+	}
+	floors := map[string]store.Seq{}
+	for _, name := range x.names {
+		floor := x.log.Floor(name)
+		if floor > x.allowed[name] || exact && floor < x.excess(name) {
+			x.t.Fatalf("the floor of %s is %d, want %d to %d", name, floor, x.excess(name), x.allowed[name])
+		}
+		floors[name] = floor
+		x.checkRetained(name)
+	}
+	for i := range x.msgs {
+		if m := &x.msgs[i]; m.Seq > floors[m.Group] {
+			g := want[m.Group]
+			g.Messages++
+			g.Bytes += int64(len(m.Bytes))
+			if g.Oldest == 0 {
+				g.Oldest = m.Seq
+			}
+			want[m.Group] = g
+		}
+	}
+	for _, name := range x.names {
+		g, w := info[name], want[name]
+		if g.Messages != w.Messages || g.Bytes != w.Bytes || g.Oldest > w.Oldest || g.Oldest == 0 && w.Messages > 0 {
+			x.t.Fatalf("%s has %+v, want %d messages, %d bytes, the oldest %d", name, g, w.Messages, w.Bytes, w.Oldest)
+		}
+	}
+}
+
+func (x *behind) checkRetained(name string) {
+	x.t.Helper()
+	b := &store.Batch{}
+	if err := x.log.Read(store.Query{Select: group.Set{group.Exact(name)}, Retained: true}, b); err != nil {
+		x.t.Fatalf("retained of %s: %v", name, err)
+	}
+	var got store.Seq
+	if len(b.Frames) > 0 {
+		got = b.Frames[0].Seq
+	}
+	if got != x.kept[name] {
+		x.t.Fatalf("the retained message of %s is %d, want %d", name, got, x.kept[name])
+	}
+}
+
+func (x *behind) purge(name string) {
+	if err := x.log.Purge(name); err != nil {
+		x.t.Fatalf("purge: %v", err)
+	}
+	delete(x.kept, name)
+	for _, m := range x.msgs {
+		if m.Group == name {
+			x.allowed[name] = m.Seq
+		}
+	}
+}
+
+func newBehind(t tester, l *memory.Log, f front) *behind {
+	_, newest := l.Bounds()
+	return &behind{
+		t: t, log: f, epoch: newest.Epoch, names: []string{"a", "a/b", "a/c", "d", "d/b", "$sys/x"},
+		allowed: map[string]store.Seq{}, kept: map[string]store.Seq{},
+	}
+}
+
+var spillFilters = []string{"#", "a/#", "+/b", "+", "a", "d/b", "$sys/#", "a d", "none", "a/+ none"}
+
+// TestSpilledMessagesAreReadOrReported compares random operations on a tiny log with a slice that keeps all.
+func TestSpilledMessagesAreReadOrReported(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { runBehind(t, func(l *memory.Log) front { return l }) })
+}
+
+func runBehind(t *rapid.T, wrap func(*memory.Log) front) {
+	l := memory.New(memory.Options{MaxMemory: memory.MinMaxMemory, Behind: true, MaxGroups: 3})
+	defer l.Close()
+	x := newBehind(t, l, wrap(l))
+	draw := func(list []string) string { return rapid.SampledFrom(list).Draw(t, "of") }
+	t.Repeat(map[string]func(*rapid.T){
+		"place": func(t *rapid.T) {
+			x.t = t
+			r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+			size := rapid.SampledFrom([]int{10, 100, 100, 3000, 70_000, 600_000}).Draw(t, "size")
+			names := rapid.SliceOfN(rapid.SampledFrom(x.names), 1, 3).Draw(t, "groups")
+			for range rapid.IntRange(1, 5).Draw(t, "batches") {
+				list := make([]store.Entry, 1+r.IntN(30_000/(size+100)+2))
+				for i := range list {
+					m := store.Message{
+						Group: names[r.IntN(len(names))], Time: time.Now(), Retain: size <= 3000 && r.IntN(40) == 0,
+						Msg: store.AppendQuote(nil, fmt.Sprint(r.Uint64(), strings.Repeat("x", 1+r.IntN(size)))),
+					}
+					m.Clear = m.Retain && r.IntN(2) == 0
+					list[i] = m.Entry(nil)
+				}
+				x.place(r, list)
+			}
+		},
+		"policy": func(t *rapid.T) {
+			x.t = t
+			p := store.Policy{
+				MaxMessages: rapid.SampledFrom([]int64{0, 0, 1, 20, 500}).Draw(t, "messages"),
+				MaxBytes:    rapid.SampledFrom([]int64{0, 0, 5000, 400_000, 1_200_000}).Draw(t, "bytes"),
+				Compress:    rapid.SampledFrom([]store.Choice{store.Yes, store.No}).Draw(t, "compress"),
+			}
+			if err := x.log.SetPolicy(parse(t, draw(spillFilters[:6]))[0], p); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range x.names {
+				x.allow(name)
+			}
+		},
+		"purge": func(t *rapid.T) { x.t = t; x.purge(draw(x.names)) },
+		"janitor": func(t *rapid.T) {
+			x.t = t
+			x.janitor(slices.Collect(l.Excesses()))
+			x.check(true)
+		},
+		"read": func(t *rapid.T) {
+			x.t = t
+			after := store.Seq(rapid.Uint64Range(0, uint64(x.newest)).Draw(t, "after"))
+			room := rapid.SampledFrom([]int{0, 3000, 1 << 20}).Draw(t, "room")
+			x.read(parse(t, strings.Fields(draw(spillFilters))...), after, room, rapid.Bool().Draw(t, "live"))
+		},
+		"read by an index": func(t *rapid.T) { x.t = t; x.read(some(draw([]string{"a", "b", "", "x"})), 0, 1<<20, false) },
+		"":                 func(t *rapid.T) { x.t = t; x.check(false) },
+	})
+}
+
+// TestSpilledMessagesOfGroupsWithoutNames has more groups than memory has room for names.
+func TestSpilledMessagesOfGroupsWithoutNames(t *testing.T) {
+	const groups = 5000
+	r := rand.New(rand.NewPCG(1, 1))
+	l := memory.New(memory.Options{MaxMemory: memory.MinMaxMemory, Behind: true})
+	defer l.Close()
+	x := newBehind(t, l, l)
+	name := func() string { return fmt.Sprintf("g/%d", r.IntN(groups)) }
+	for i := range 300 {
+		list := make([]store.Entry, 1+r.IntN(100))
+		for i := range list {
+			m := store.Message{Group: name(), Time: time.Now(), Msg: []byte(`1`), Retain: r.IntN(100) == 0}
+			list[i] = m.Entry(nil)
+		}
+		x.place(r, list)
+		if i%20 == 7 {
+			x.purge(name())
+		}
+		if i%3 > 0 {
+			continue
+		}
+		after := store.Seq(r.IntN(int(x.newest) + 1))
+		x.read(parse(t, name(), name()), after, 1<<20, false)
+		x.read(parse(t, "+/"+strconv.Itoa(r.IntN(groups))), after, 1<<20, false)
+		x.read(parse(t, "#"), after, 1<<20, false)
+		if u := l.Usage(); u.Memory > memory.MinMaxMemory || u.Messages < int64(len(x.msgs))/2 {
+			t.Fatalf("after %d messages: %+v", len(x.msgs), u)
+		}
+	}
+	for name := range x.kept {
+		x.checkRetained(name)
+	}
+}
