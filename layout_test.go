@@ -28,6 +28,7 @@ var layout = map[string]string{
 	"store/disk":               "internal/duration internal/group store",
 	"store/memory":             "internal/group store",
 	"store/tiered":             "internal/group store store/disk store/memory",
+	"store/jetstream":          "internal/group store store/memory",
 	"store/storetest":          "internal/group internal/leak store",
 	"internal/listen":          "sse",
 	"internal/listen/certtest": "",

@@ -26,6 +26,9 @@ var (
 	// ErrAway is returned while the log cannot be reached. The log is unchanged.
 	ErrAway = errors.New("the log that the hubs share cannot be reached")
 
+	// ErrTooLarge is returned by Append for more entries or bytes than the log takes at once.
+	ErrTooLarge = errors.New("the message or batch is larger than the log can take at once: split it")
+
 	// ErrNoHub is returned by Hubs.Call if the hub does not answer because it is gone.
 	ErrNoHub = errors.New("there is no such hub")
 )

@@ -1,0 +1,195 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// maxBatches is how many batches of a hub may be in flight. The servers allow 50 for a stream.
+const maxBatches = 16
+
+// Repetitions of an append.
+const (
+	repeatUnanswered = time.Second            // when no server answers
+	repeatRefused    = 100 * time.Millisecond // when the servers cannot take it at the moment
+)
+
+// publication is an append on its way: its messages, with the headers that say how they belong together.
+type publication struct {
+	number  uint64
+	records []record
+	msgs    []*nats.Msg
+	bodies  []byte
+	answers chan answer
+	sent    int // attempts that no server has refused
+	stored  bool
+	first   store.Seq // if stored
+}
+
+// Append implements store.Log.
+func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, error) {
+	return l.AppendNoted(ctx, entries)
+}
+
+// AppendNoted implements store.Noter.
+func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...store.Note) (store.ID, error) {
+	if err := l.admit(entries); err != nil {
+		return store.ID{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.opts.Times.Patience)
+	defer cancel()
+	records, noted := l.recordsOf(entries, list)
+	if len(records) > maxBatch {
+		return store.ID{}, store.ErrTooLarge
+	}
+	p := l.pending.add(records)
+	defer l.pending.remove(p)
+	for {
+		if err := l.notes.guard(noted, p.records[len(p.records)-len(noted):]); err != nil {
+			return store.ID{}, err
+		}
+		err := l.commit(ctx, p)
+		var changed *changedError
+		switch {
+		case err == nil:
+			return store.ID{Epoch: l.epoch(), Seq: p.first}, nil
+		case !errors.As(err, &changed):
+			return store.ID{}, err
+		}
+		// Another hub has changed a note. Its change arrives by the tail; then the guards are checked again.
+		if err := l.catchUp(ctx, p, changed); err != nil {
+			return store.ID{}, err
+		}
+		if p.stored {
+			return store.ID{Epoch: l.epoch(), Seq: p.first}, nil
+		}
+	}
+}
+
+// admit returns why the entries cannot be stored.
+func (l *Log) admit(entries []store.Entry) error {
+	if l.closed.Load() {
+		return store.ErrClosed
+	}
+	return nil
+}
+
+// recordsOf returns the records of an append: the entries, and then the notes that are records of their own,
+// which it also returns.
+func (l *Log) recordsOf(entries []store.Entry, list []store.Note) (records []record, noted []store.Note) {
+	records = make([]record, len(entries), len(entries)+len(list))
+	for i := range entries {
+		records[i] = record{flags: messageFlags(&entries[i].Message), entry: entries[i]}
+	}
+	for _, n := range list {
+		if n.Brief && len(entries) > 0 {
+			records[0].brief = append(records[0].brief, n)
+			continue
+		}
+		r := record{flags: isNote, key: n.Key, value: n.Value}
+		if n.Value == nil {
+			r.flags |= isRemoval
+		}
+		records = append(records, r)
+		noted = append(noted, n)
+	}
+	for i := range records {
+		records[i].index = i
+		if i < len(records)-1 {
+			records[i].flags |= hasMore
+		}
+	}
+	return records, noted
+}
+
+// commit publishes the records until they are stored and the tail has placed them, or the servers refuse them.
+func (l *Log) commit(ctx context.Context, p *publication) error {
+	if len(p.records) > 1 {
+		select {
+		case l.batches <- struct{}{}:
+			defer func() { <-l.batches }()
+		case <-ctx.Done():
+			return l.expired(ctx, p)
+		}
+	}
+	l.encode(p)
+	repeat := time.NewTimer(repeatUnanswered)
+	defer repeat.Stop()
+	acked := false
+	for attempt := 1; ; attempt++ {
+		if err := l.send(p, attempt); err != nil {
+			if !errors.Is(err, errNotSent) {
+				return err
+			}
+			repeat.Reset(repeatRefused)
+		}
+		for again := false; !again; {
+			select {
+			case a := <-p.answers:
+				switch {
+				case a.placed:
+					p.stored, p.first = true, a.first
+					return nil
+				case a.err == nil:
+					acked = true
+				case errors.Is(a.err, errBusy):
+					p.sent--
+					repeat.Reset(repeatRefused)
+				default:
+					p.sent--
+					return a.err
+				}
+			case <-repeat.C:
+				repeat.Reset(repeatUnanswered)
+				if again = !acked; acked {
+					l.tail.restart() // it is stored, and the consumer does not deliver it
+				}
+			case <-ctx.Done():
+				return l.expired(ctx, p)
+			case <-l.blocked.Done():
+				return l.expired(l.blocked, p)
+			}
+		}
+	}
+}
+
+// expired returns the error of an append whose outcome cannot be waited for.
+func (l *Log) expired(ctx context.Context, p *publication) error {
+	switch {
+	case l.closed.Load():
+		return store.ErrClosed
+	case p.sent > 0:
+		return store.ErrUnknownOutcome
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) || ctx == l.blocked:
+		return store.ErrAway
+	}
+	return ctx.Err()
+}
+
+// catchUp waits until the tail has read what another hub changed.
+func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError) error {
+	if changed.seq == 0 {
+		l.notes.forgetRemovals(p.records) // the servers have forgotten the removal of a note
+		return nil
+	}
+	err := l.tail.waitFor(ctx, changed.seq)
+	for {
+		select {
+		case a := <-p.answers:
+			if a.placed {
+				p.stored, p.first = true, a.first
+			}
+			continue
+		default:
+		}
+		if err != nil {
+			return l.expired(ctx, p)
+		}
+		return nil
+	}
+}

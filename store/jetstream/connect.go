@@ -1,0 +1,49 @@
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+)
+
+// connect connects to the servers. Once it has succeeded, the connection is renewed for ever.
+func (l *Log) connect() error {
+	o := []nats.Option{
+		nats.Name("watchbox " + l.opts.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), // an append fails while there is no connection, and is not sent later without notice
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectWait, reconnectWait),
+		nats.PingInterval(5 * l.opts.Times.Beat),
+		nats.MaxPingsOutstanding(2),
+		nats.NoEcho(),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				l.opts.Logger.Warn("the connection to NATS is lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			l.opts.Logger.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
+			l.tail.restart()
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			l.opts.Logger.Warn("an error of NATS", "error", err)
+		}),
+	}
+	if l.opts.Creds != "" {
+		o = append(o, nats.UserCredentials(l.opts.Creds))
+	}
+	if l.opts.Dialer != nil {
+		o = append(o, nats.SetCustomDialer(l.opts.Dialer))
+	}
+	nc, err := nats.Connect(l.opts.URL, o...)
+	switch {
+	case errors.Is(err, nats.ErrNoServers):
+		return fmt.Errorf("no NATS server answers at %s: start one, or correct the URL", l.opts.URL)
+	case err != nil:
+		return fmt.Errorf("connecting to NATS at %s: %w", l.opts.URL, err)
+	}
+	l.nc = nc
+	return nil
+}

@@ -1,0 +1,35 @@
+// Package jetstream keeps the log in a stream of NATS JetStream, which several hubs share.
+//
+//	wb.<stream>.m.<group>   messages
+//	wb.<stream>.r.<group>   messages with Retain, so that the last one of a group is easy to keep
+//	wb.<stream>.n.<key>     notes: only the newest version of each is kept (Nats-Rollup: sub)
+//	wb.<stream>.hub.…       signs of life and calls of the hubs; not in the stream
+//
+// The levels of a group or key are tokens of its subject. Letters, digits, - and _ stand for themselves, other
+// bytes are written =XX. The seq of a message is its sequence in the stream. Notes use up seqs, too, so that
+// the ids of messages have holes.
+//
+// # The tail
+//
+// Each hub reads the whole stream with one consumer, in order (tail.go), into a log in memory (store/memory) with
+// the ids of the stream. Everything that clients read comes from there, so all hubs show one order. Policies, purges
+// and evictions are notes, which all hubs apply at the same position. A message for which memory has no room is
+// read from the stream (replay.go).
+//
+// An append publishes one message, or an atomic batch. It returns when its own tail has placed it: it is stored
+// then, since a consumer delivers only what is, and this hub's readers can see it. The acknowledgement of the server
+// is needed only for errors.
+//
+// # A record
+//
+// A record is the body of a message of the stream. Numbers are little-endian; v marks varints, and a text or
+// value is preceded by its length, a varint, unless it is the last one.
+//
+//	version (1) | flags (1) | log (8) | number of the append (8) | index in the append (2)
+//	  message:  time, ms (v) | expiry, ms or 0 (v) | group | event | uid | notes (v) | key, value, … | offset of msg (v) | tail
+//	  note:     replaced version (v) | key | value
+//	CRC-32C (4)
+//
+// The entries of an append are adjacent, and its notes follow. All records but the last of an append have the flag
+// hasMore; readers see them together.
+package jetstream

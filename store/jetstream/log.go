@@ -1,0 +1,158 @@
+package jetstream
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// reconnectWait is how long to wait between two attempts to reach a server.
+const reconnectWait = 250 * time.Millisecond
+
+// Log is a store.Store that shares its messages with other hubs. The zero value is not usable.
+type Log struct {
+	opts     Options
+	subjects subjects
+	self     uint64 // random: distinguishes the appends of this log from those of others
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	stream   jetstream.Stream
+
+	mem   atomic.Pointer[memory.Log]
+	base  atomic.Uint64 // the log had reached this position when it was opened
+	wakes store.Watchers
+	notes noteTable
+	tail  *tail
+
+	pending pending
+	batches chan struct{} // a token for each batch in flight
+
+	ctx     context.Context // ends with Close
+	stop    context.CancelFunc
+	blocked context.Context // ends with Unblock
+	unblock context.CancelFunc
+	running sync.WaitGroup
+	closed  atomic.Bool
+}
+
+var (
+	_ store.Store   = (*Log)(nil)
+	_ store.Noter   = (*Log)(nil)
+	_ store.Failing = (*Log)(nil)
+)
+
+// Open opens the log, and creates its stream if it does not exist. It returns once everything that the stream
+// has is read. ctx is only for Open.
+func Open(ctx context.Context, o Options) (*Log, error) {
+	l := &Log{opts: o.withDefaults(), self: random(), batches: make(chan struct{}, maxBatches)}
+	l.subjects = subjectsOf(l.opts.Stream)
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.blocked, l.unblock = context.WithCancel(l.ctx)
+	l.notes.init()
+	l.pending.init()
+	l.tail = newTail(l)
+	if err := l.open(ctx); err != nil {
+		_ = l.Close() // the error of open says more
+		return nil, err
+	}
+	return l, nil
+}
+
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+func (l *Log) open(ctx context.Context) (err error) {
+	if err = l.connect(); err != nil {
+		return err
+	}
+	if l.js, err = jetstream.New(l.nc); err != nil {
+		return err
+	}
+	if l.stream, err = ensureStream(ctx, l.js, l.opts.Stream, l.opts.Replicas); err != nil {
+		return err
+	}
+	if err = l.listenForReplies(); err != nil {
+		return err
+	}
+	epoch, err := l.findEpoch(ctx)
+	if err != nil {
+		return fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
+	}
+	l.mem.Store(l.newMemory(epoch))
+	return l.tail.start(ctx)
+}
+
+// newMemory returns an empty log in memory.
+func (l *Log) newMemory(epoch string) *memory.Log {
+	return memory.New(memory.Options{
+		MaxMemory: l.opts.MaxMemory, MaxGroups: l.opts.MaxGroups, Server: l.opts.Server.Or(store.Policy{Store: store.Disk}),
+		Part: true, Epoch: epoch,
+	})
+}
+
+// Bounds implements store.Log.
+func (l *Log) Bounds() (oldest, newest store.ID) {
+	base := store.Seq(l.base.Load())
+	oldest, newest = l.mem.Load().Bounds()
+	if oldest.Seq == newest.Seq && newest.Seq < base {
+		oldest.Seq = base // no message is held
+	}
+	newest.Seq = max(newest.Seq, base)
+	return oldest, newest
+}
+
+// Watch implements store.Log.
+func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.wakes.Add(wake) }
+
+// Find implements store.Log.
+func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
+	return l.mem.Load().Find(filters, s)
+}
+
+// Read implements store.Log.
+func (l *Log) Read(q store.Query, b *store.Batch) error { return l.mem.Load().Read(q, b) }
+
+// Unblock implements store.Failing.
+func (l *Log) Unblock() { l.unblock() }
+
+// Err implements store.Failing.
+func (l *Log) Err() error {
+	switch {
+	case l.closed.Load():
+		return store.ErrClosed
+	case !l.nc.IsConnected() || !l.tail.following():
+		return store.ErrAway
+	}
+	return nil
+}
+
+// Close implements store.Log.
+func (l *Log) Close() error {
+	if l.closed.Swap(true) {
+		return nil
+	}
+	l.stop()
+	if l.nc != nil {
+		l.tail.detach()
+		l.nc.Close()
+	}
+	l.running.Wait()
+	if mem := l.mem.Load(); mem != nil {
+		return mem.Close()
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package jetstream
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Keys of the notes that are the log's own.
+const (
+	epochKey   = "epoch"
+	policyKeys = "policy/" // by filter
+	evictKeys  = "evict/"  // by group
+)
+
+// isOwn reports whether a note is the log's own, and not the hub's.
+func isOwn(key string) bool {
+	return key == epochKey || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
+}
+
+// maxBrief is how many notes that may be forgotten are kept. A hub that starts reads the newest of them.
+const maxBrief = 1 << 16
+
+// noteTable has the newest version of each note.
+type noteTable struct {
+	mu       sync.Mutex // guards the fields below; the tail changes them
+	notes    map[string]version
+	brief    []store.Note // a ring once it has maxBrief
+	next     int          // where the next brief note goes, if it is a ring
+	follow   func(store.Note)
+	policies int
+}
+
+// version is the newest version of a note.
+type version struct {
+	value   []byte
+	first   store.Seq // of the append
+	at      store.Seq
+	removed bool
+}
+
+func (t *noteTable) init() { t.notes = map[string]version{} }
+
+// set records the newest version of a note.
+func (t *noteTable) set(r *record, first store.Seq) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := strings.Clone(r.key)
+	v := version{value: bytes.Clone(r.value), first: first, at: r.seq, removed: r.is(isRemoval)}
+	if v.value == nil && !v.removed {
+		v.value = []byte{}
+	}
+	if strings.HasPrefix(key, policyKeys) {
+		if old, ok := t.notes[key]; ok && !old.removed {
+			t.policies--
+		}
+		if !v.removed {
+			t.policies++
+		}
+	}
+	t.notes[key] = v
+	if t.follow != nil && !isOwn(key) {
+		t.follow(v.note(key))
+	}
+}
+
+func (v version) note(key string) store.Note {
+	n := store.Note{Key: key, Seq: v.first, At: v.at}
+	if !v.removed {
+		n.Value = v.value
+	}
+	return n
+}
+
+// addBrief records a note that is kept with a message.
+func (t *noteTable) addBrief(n store.Note, seq store.Seq) {
+	n = store.Note{Key: strings.Clone(n.Key), Value: append([]byte{}, n.Value...), Seq: seq, At: seq, Brief: true}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.brief) < maxBrief {
+		t.brief = append(t.brief, n)
+	} else {
+		t.brief[t.next] = n
+		t.next = (t.next + 1) % maxBrief
+	}
+	if t.follow != nil {
+		t.follow(n)
+	}
+}
+
+// all returns the notes of the hub: those by key, sorted, and then the brief ones in the order of the log.
+func (t *noteTable) all() []store.Note {
+	var out []store.Note
+	for key, v := range t.notes {
+		if !v.removed && !isOwn(key) {
+			out = append(out, v.note(key))
+		}
+	}
+	slices.SortFunc(out, func(a, b store.Note) int { return strings.Compare(a.Key, b.Key) })
+	out = append(out, t.brief[t.next:]...)
+	return append(out, t.brief[:t.next]...)
+}
+
+// Notes implements store.Noter.
+func (l *Log) Notes(yield func(store.Note) error) error {
+	if l.closed.Load() {
+		return store.ErrClosed
+	}
+	l.notes.mu.Lock()
+	list := l.notes.all()
+	l.notes.mu.Unlock()
+	for _, n := range list {
+		if err := yield(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Follow implements store.Shared.
+func (l *Log) Follow(f func(store.Note)) error {
+	if l.closed.Load() {
+		return store.ErrClosed
+	}
+	l.notes.mu.Lock()
+	defer l.notes.mu.Unlock()
+	for _, n := range l.notes.all() {
+		f(n)
+	}
+	l.notes.follow = f
+	return nil
+}
+
+// guard fills in which versions the records replace. It returns store.ErrConflict if a note that is guarded has
+// another version than its caller knows.
+func (t *noteTable) guard(list []store.Note, records []record) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, n := range list {
+		v := t.notes[n.Key]
+		if n.Guarded && n.At != v.at && !(v.removed && n.At == 0) {
+			return store.ErrConflict
+		}
+		records[i].prev = v.at
+	}
+	return nil
+}
+
+// forgetRemovals forgets those removals that the records replace.
+func (t *noteTable) forgetRemovals(records []record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range records {
+		if r := &records[i]; r.is(isNote) && t.notes[r.key].removed {
+			delete(t.notes, r.key)
+		}
+	}
+}
+
+// apply does what a note says. The tail calls it.
+func (l *Log) apply(r *record, first store.Seq) {
+	l.notes.set(r, first)
+	switch {
+	case strings.HasPrefix(r.key, policyKeys):
+		l.applyPolicy(r)
+	case strings.HasPrefix(r.key, evictKeys):
+		l.applyEviction(r)
+	}
+}

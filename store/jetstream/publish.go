@@ -1,0 +1,249 @@
+package jetstream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Headers of the servers.
+const (
+	headerID       = "Nats-Msg-Id"
+	headerTTL      = "Nats-TTL"
+	headerRollup   = "Nats-Rollup"
+	headerGuard    = "Nats-Expected-Last-Subject-Sequence"
+	headerBatch    = "Nats-Batch-Id"
+	headerNumber   = "Nats-Batch-Sequence"
+	headerCommit   = "Nats-Batch-Commit"
+	headerStatus   = "Status"
+	noResponders   = "503"
+	ttlOfRemovals  = time.Hour // how long the stream keeps the removal of a note
+	ttlAfterExpiry = time.Hour // how long it keeps an expired message, so that no hub finds a hole
+)
+
+// encode makes the messages of a publication.
+func (l *Log) encode(p *publication) {
+	p.msgs, p.bodies = p.msgs[:0], p.bodies[:0]
+	now := time.Now()
+	var ends []int
+	for i := range p.records {
+		p.records[i].by = appendID{l.self, p.number}
+		p.bodies = p.records[i].encode(p.bodies)
+		ends = append(ends, len(p.bodies))
+	}
+	from := 0
+	for i := range p.records {
+		r := &p.records[i]
+		m := &nats.Msg{Header: nats.Header{}, Data: p.bodies[from:ends[i]]}
+		from = ends[i]
+		switch {
+		case r.is(isNote):
+			m.Subject = l.subjects.note(r.key)
+			m.Header[headerRollup] = []string{"sub"}
+			m.Header[headerGuard] = []string{strconv.FormatUint(uint64(r.prev), 10)}
+			if r.is(isRemoval) {
+				m.Header[headerTTL] = []string{seconds(ttlOfRemovals)}
+			}
+		default:
+			m.Subject = l.subjects.message(r.entry.Group, r.entry.Retain)
+			if !r.entry.Expires.IsZero() {
+				m.Header[headerTTL] = []string{seconds(max(r.entry.Expires.Sub(now), 0) + ttlAfterExpiry)}
+			}
+		}
+		p.msgs = append(p.msgs, m)
+	}
+	p.msgs[0].Header[headerID] = []string{strconv.FormatUint(l.self, 36) + "-" + strconv.FormatUint(p.number, 36)}
+}
+
+// seconds formats a TTL, rounded up.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+// errNotSent is returned by send if no byte was sent.
+var errNotSent = errors.New("there is no connection to NATS")
+
+// send publishes the messages once.
+func (l *Log) send(p *publication, attempt int) error {
+	last := len(p.msgs) - 1
+	reply := l.pending.inbox + strconv.FormatUint(p.number, 36)
+	for i, m := range p.msgs {
+		if i == 0 || i == last {
+			m.Reply = reply
+		}
+		if last > 0 {
+			m.Header[headerBatch] = []string{reply[len(reply)-min(len(reply), 40):] + "-" + strconv.Itoa(attempt)}
+			m.Header[headerNumber] = []string{strconv.Itoa(i + 1)}
+			if i == last {
+				m.Header[headerCommit] = []string{"1"}
+			}
+		}
+	}
+	for i, m := range p.msgs {
+		err := l.nc.PublishMsg(m)
+		switch {
+		case err == nil:
+		case errors.Is(err, nats.ErrMaxPayload):
+			return store.ErrTooLarge // a batch of which only a part was sent is dropped by the servers
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return store.ErrClosed
+		case i == last && last > 0, errors.Is(err, nats.ErrReconnectBufExceeded):
+			return errNotSent
+		default:
+			return fmt.Errorf("publishing to NATS: %w", err)
+		}
+	}
+	p.sent++
+	return nil
+}
+
+// pending has the publications that are not finished, by number.
+type pending struct {
+	inbox string // prefix of the subjects for answers
+
+	mu   sync.Mutex // guards the fields below
+	list map[uint64]*publication
+	next uint64
+}
+
+// answer is what a publication learns of itself. Without an error and placed, a server has acknowledged it.
+type answer struct {
+	placed bool
+	first  store.Seq // if placed
+	err    error
+}
+
+// Errors of answers.
+var errBusy = errors.New("the servers cannot take it at the moment")
+
+// changedError says that a note has another newest version than was expected.
+type changedError struct {
+	seq store.Seq // of a newest version; 0: there is none
+}
+
+func (e *changedError) Error() string {
+	return fmt.Sprintf("the newest version of the note is %d", e.seq)
+}
+
+func (t *pending) init() {
+	t.list = map[uint64]*publication{}
+	t.inbox = nats.NewInbox() + "."
+}
+
+func (t *pending) add(records []record) *publication {
+	p := &publication{records: records, answers: make(chan answer, 4)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next++
+	p.number = t.next
+	t.list[p.number] = p
+	return p
+}
+
+func (t *pending) remove(p *publication) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.list, p.number)
+}
+
+func (t *pending) get(number uint64) *publication {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.list[number]
+}
+
+// placed tells a publication that it can be read.
+func (t *pending) placed(number uint64, first store.Seq) {
+	if p := t.get(number); p != nil {
+		p.tell(answer{placed: true, first: first})
+	}
+}
+
+// tell passes an answer on. If there are unread ones, the oldest gives way.
+func (p *publication) tell(a answer) {
+	for {
+		select {
+		case p.answers <- a:
+			return
+		default:
+		}
+		select {
+		case <-p.answers:
+		default:
+		}
+	}
+}
+
+// listenForReplies receives the acknowledgements of the servers.
+func (l *Log) listenForReplies() error {
+	sub, err := l.nc.Subscribe(l.pending.inbox+"*", func(m *nats.Msg) {
+		number, err := strconv.ParseUint(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], 36, 64)
+		if err != nil {
+			return
+		}
+		if p := l.pending.get(number); p != nil {
+			l.answered(p, m)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return sub.SetPendingLimits(-1, -1)
+}
+
+// answered handles the answer of a server.
+func (l *Log) answered(p *publication, m *nats.Msg) {
+	switch {
+	case len(m.Data) > 0 && !strings.Contains(string(m.Data), `"error"`):
+		p.tell(answer{})
+	case len(m.Data) > 0:
+		a, known := refusal(m.Data)
+		if !known {
+			l.opts.Logger.Error("NATS refuses a message", "error", a.err)
+		}
+		p.tell(a)
+	case m.Header.Get(headerStatus) == noResponders:
+		p.tell(answer{err: errBusy})
+	}
+	// An empty answer says that a batch has begun.
+}
+
+// refusal returns the error of an answer, and whether it is one that occurs in normal operation.
+func refusal(data []byte) (a answer, known bool) {
+	var body struct {
+		Error struct {
+			Code        int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(data, &body); err != nil {
+		return answer{err: err}, false
+	}
+	switch e := body.Error; e.Code {
+	case 10201: // the batch contains an id that is known: it was stored before
+		return answer{}, true
+	case 10071, 10164: // wrong last sequence: 5
+		at := e.Description[strings.LastIndexByte(e.Description, ' ')+1:]
+		seq, err := strconv.ParseUint(at, 10, 64)
+		if err != nil {
+			return answer{err: store.ErrConflict}, true
+		}
+		return answer{err: &changedError{store.Seq(seq)}}, true
+	case 10077, 10047: // the store failed, insufficient storage
+		return answer{err: store.ErrFull}, true
+	case 10023, 10167, 10176, 10210: // insufficient resources, too many requests, incomplete batch, too many batches
+		return answer{err: errBusy}, true
+	case 10199:
+		return answer{err: store.ErrTooLarge}, true
+	default:
+		return answer{err: fmt.Errorf("NATS refuses the message: %s (%d)", e.Description, e.Code)}, false
+	}
+}

@@ -1,0 +1,98 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// duplicates is how long the servers remember the ids of appends. An append is repeated for a few seconds.
+const duplicates = 2 * time.Minute
+
+// maxBatch is the most messages of an atomic batch.
+const maxBatch = 1000
+
+func streamConfig(name string, replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:               name,
+		Description:        "messages of Watchbox",
+		Subjects:           subjectsOf(name).stored(),
+		Retention:          jetstream.LimitsPolicy,
+		Storage:            jetstream.FileStorage,
+		Replicas:           replicas,
+		Discard:            jetstream.DiscardOld,
+		Duplicates:         duplicates,
+		AllowDirect:        true,
+		AllowMsgTTL:        true,
+		AllowAtomicPublish: true,
+		AllowRollup:        true,
+		DenyDelete:         true,
+		Metadata:           map[string]string{"watchbox": "1"},
+	}
+}
+
+// verify returns an error that says what to change if a stream's configuration breaks a promise. An operator
+// may set limits, number of replicas and compression.
+func verify(c *jetstream.StreamConfig) error {
+	want := subjectsOf(c.Name).stored()
+	for _, s := range []struct {
+		bad  bool
+		what string
+	}{
+		{c.Metadata["watchbox"] != "1", "it is not a stream of Watchbox (its metadata has no watchbox: 1): choose another name with --nats-stream, or remove the stream"},
+		{!sameSubjects(c.Subjects, want), fmt.Sprintf("its subjects must be %q", want)},
+		{c.Retention != jetstream.LimitsPolicy, "its retention must be limits"},
+		{c.Storage != jetstream.FileStorage, "its storage must be file: with memory storage, messages are lost when the servers restart"},
+		{c.Discard != jetstream.DiscardOld, "its discard policy must be old"},
+		{c.PersistMode != jetstream.DefaultPersistMode, "its persist mode must be default: async loses acknowledged messages"},
+		{c.NoAck, "it must acknowledge: no_ack must be false"},
+		{c.Sealed, "it is sealed"},
+		{c.DenyPurge, "deny_purge must be false: the hubs remove what policies no longer keep"},
+		{!c.AllowDirect, "allow_direct must be true"},
+		{!c.AllowMsgTTL, "allow_msg_ttl must be true"},
+		{!c.AllowAtomicPublish, "allow_atomic must be true"},
+		{!c.AllowRollup, "allow_rollup_hdrs must be true"},
+		{c.MaxMsgsPerSubject > 0, "max_msgs_per_subject must not be set: use the policies of Watchbox"},
+		{c.Duplicates < time.Minute, "its duplicate window must be at least a minute"},
+		{c.Mirror != nil || len(c.Sources) > 0 || c.RePublish != nil || c.SubjectTransform != nil, "it must have no mirror, sources, republish or subject transform"},
+	} {
+		if s.bad {
+			return fmt.Errorf("the stream %s cannot be used: %s", c.Name, s.what)
+		}
+	}
+	return nil
+}
+
+func sameSubjects(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	set := map[string]bool{}
+	for _, s := range a {
+		set[s] = true
+	}
+	for _, s := range b {
+		if !set[s] {
+			return false
+		}
+	}
+	return true
+}
+
+// ensureStream returns the stream, which it creates if it does not exist.
+func ensureStream(ctx context.Context, js jetstream.JetStream, name string, replicas int) (jetstream.Stream, error) {
+	s, err := js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = js.CreateStream(ctx, streamConfig(name, replicas))
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another hub was faster, with other replicas
+			s, err = js.Stream(ctx, name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the stream %s: %w", name, err)
+	}
+	return s, verify(&s.CachedInfo().Config)
+}

@@ -1,0 +1,100 @@
+package jetstream
+
+import "strings"
+
+// The subjects of a stream begin with the prefix of subjects, and continue with one of these, and then with the
+// name of the group or the key of the note.
+const (
+	messages = "m." // messages
+	retained = "r." // messages with Retain
+	notes    = "n." // notes
+)
+
+// subjects are the names that a stream's hubs use on the NATS servers.
+type subjects struct{ prefix string }
+
+func subjectsOf(stream string) subjects { return subjects{"wb." + stream + "."} }
+
+// stored returns the subjects of the stream.
+func (s subjects) stored() []string {
+	return []string{s.prefix + messages + ">", s.prefix + retained + ">", s.prefix + notes + ">"}
+}
+
+// message returns the subject of a message.
+func (s subjects) message(group string, retain bool) string {
+	kind := messages
+	if retain {
+		kind = retained
+	}
+	return s.prefix + kind + escape(group)
+}
+
+// note returns the subject of a note.
+func (s subjects) note(key string) string { return s.prefix + notes + escape(key) }
+
+// plain reports whether a byte stands for itself in a subject. The others have a meaning in NATS, or are not
+// allowed everywhere.
+func plain(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// escape writes a name of levels as tokens of a subject: a/b.c becomes a.b=2Ec. An empty level becomes "=".
+func escape(name string) string {
+	n := 0
+	for i := range len(name) {
+		if c := name[i]; !plain(c) && c != '/' {
+			n++
+		}
+	}
+	if n == 0 && !strings.Contains(name, "/") && name != "" {
+		return name
+	}
+	b := make([]byte, 0, len(name)+2*n+1)
+	level := 0 // where the current level begins
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '/':
+			if len(b) == level {
+				b = append(b, '=')
+			}
+			b = append(b, '.')
+			level = len(b)
+		case plain(c):
+			b = append(b, c)
+		default:
+			b = append(b, '=', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	if len(b) == level {
+		b = append(b, '=')
+	}
+	return string(b)
+}
+
+// unescape is the inverse of escape. It reports whether the tokens are a name.
+func unescape(tokens string) (name string, ok bool) {
+	b := make([]byte, 0, len(tokens))
+	for i := 0; i < len(tokens); i++ {
+		switch c := tokens[i]; {
+		case c == '.':
+			b = append(b, '/')
+		case plain(c):
+			b = append(b, c)
+		case c != '=':
+			return "", false
+		case i+1 == len(tokens) || tokens[i+1] == '.': // an empty level
+		case i+2 < len(tokens):
+			high, low := strings.IndexByte(hexDigits, tokens[i+1]), strings.IndexByte(hexDigits, tokens[i+2])
+			if high < 0 || low < 0 {
+				return "", false
+			}
+			b = append(b, byte(high<<4|low))
+			i += 2
+		default:
+			return "", false
+		}
+	}
+	return string(b), true
+}

@@ -1,0 +1,425 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// maxUnplaced is how many messages, and bytes of messages, the tail collects before it places them.
+const (
+	maxUnplaced      = 512
+	maxUnplacedBytes = 1 << 20
+)
+
+// tail reads the stream in order, and gives everything to the log. A push consumer delivers the messages. If the
+// consumer is lost or skips something, another one continues.
+type tail struct {
+	l     *Log
+	again chan struct{} // wakes run to make a new consumer
+	heard atomic.Int64  // when the consumer last gave a sign of life, Unix ms
+
+	mu       sync.Mutex // guards the fields below
+	sub      *nats.Subscription
+	consumer string
+	life     int       // of the consumer: what an earlier one delivers is ignored
+	last     uint64    // the consumer's number of the last message
+	at       store.Seq // the last message that was received
+	reached  store.Seq // everything up to here is placed
+	waiting  []arrival
+
+	unfinished []record // of an append that is not complete
+	placing    placing
+	names      map[string]string // groups
+}
+
+// placing collects whole appends, to place them together.
+type placing struct {
+	entries []store.Entry
+	seqs    []store.Seq
+	bytes   int
+	done    []placed
+}
+
+// placed is an append of this log that will be placed.
+type placed struct {
+	number uint64
+	first  store.Seq
+}
+
+// arrival waits until the tail has reached a position.
+type arrival struct {
+	at   store.Seq
+	done chan struct{}
+}
+
+func newTail(l *Log) *tail {
+	return &tail{l: l, again: make(chan struct{}, 1), names: map[string]string{}}
+}
+
+// start reads the stream up to its end, and then follows it until the log is closed.
+func (t *tail) start(ctx context.Context) error {
+	info, err := t.attach(ctx)
+	if err != nil {
+		return err
+	}
+	end := store.Seq(info.State.LastSeq)
+	t.l.running.Go(t.run)
+	if err := t.waitFor(ctx, end); err != nil {
+		return fmt.Errorf("reading the stream %s: %w", t.l.opts.Stream, err)
+	}
+	t.l.base.Store(uint64(end))
+	return nil
+}
+
+// run keeps a consumer alive until the log is closed.
+func (t *tail) run() {
+	tick := time.NewTicker(t.l.opts.Times.Beat)
+	defer tick.Stop()
+	for attached := true; ; {
+		select {
+		case <-t.l.ctx.Done():
+			return
+		case <-t.again:
+			attached = false
+		case <-tick.C:
+			attached = attached && t.alive()
+		}
+		if attached {
+			continue
+		}
+		t.detach()
+		if _, err := t.attach(t.l.ctx); err != nil {
+			if t.l.ctx.Err() == nil {
+				t.l.opts.Logger.Debug("the stream cannot be followed", "error", err)
+			}
+			continue // the next tick tries again
+		}
+		attached = true
+	}
+}
+
+// alive reports whether the consumer has given a sign of life lately.
+func (t *tail) alive() bool {
+	return time.Now().UnixMilli()-t.heard.Load() < t.l.opts.Times.Beat.Milliseconds()*5/2
+}
+
+// following reports whether the tail has a consumer.
+func (t *tail) following() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sub != nil && t.alive()
+}
+
+// restart makes a new consumer, which continues where the old one was.
+func (t *tail) restart() {
+	select {
+	case t.again <- struct{}{}:
+	default:
+	}
+}
+
+// attachTimeout bounds an attempt to make a consumer.
+const attachTimeout = 3 * time.Second
+
+// attach makes a consumer that continues after the last message received.
+func (t *tail) attach(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	info, err := t.l.stream.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inbox := nats.NewInbox()
+	sub, from, err := t.subscribe(inbox)
+	if err != nil {
+		return nil, err
+	}
+	c := jetstream.ConsumerConfig{
+		Name: "hub-" + inbox[strings.LastIndexByte(inbox, '.')+1:], Description: t.l.opts.Name,
+		DeliverSubject: inbox, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: uint64(from),
+		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, FlowControl: true, IdleHeartbeat: t.l.opts.Times.Beat,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
+	}
+	if _, err := t.l.js.CreatePushConsumer(ctx, t.l.opts.Stream, c); err != nil {
+		_ = sub.Unsubscribe() // it may be gone with the connection
+		return nil, err
+	}
+	t.mu.Lock()
+	t.consumer = c.Name
+	t.mu.Unlock()
+	return info, nil
+}
+
+// subscribe begins a new life.
+func (t *tail) subscribe(inbox string) (sub *nats.Subscription, from store.Seq, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.life++
+	t.last = 0
+	t.heard.Store(time.Now().UnixMilli())
+	life := t.life
+	sub, err = t.l.nc.Subscribe(inbox, func(m *nats.Msg) { t.receive(life, m) })
+	if err != nil {
+		return nil, 0, err
+	}
+	t.sub = sub
+	return sub, t.at + 1, sub.SetPendingLimits(-1, -1) // flow control bounds it
+}
+
+// detach ends the current life.
+func (t *tail) detach() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sub == nil {
+		return
+	}
+	t.life++
+	_ = t.sub.Unsubscribe() // fails if the connection is closed
+	// Without an answer: the servers remove a consumer without listener anyway, but later.
+	_ = t.l.nc.Publish("$JS.API.CONSUMER.DELETE."+t.l.opts.Stream+"."+t.consumer, nil)
+	t.sub = nil
+}
+
+// receive is called for each message of a consumer, in order.
+func (t *tail) receive(life int, m *nats.Msg) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if life != t.life || t.l.closed.Load() {
+		return
+	}
+	t.heard.Store(time.Now().UnixMilli())
+	if !strings.HasPrefix(m.Reply, "$JS.ACK.") {
+		t.control(m)
+	} else if err := t.message(m); err != nil {
+		t.l.opts.Logger.Debug("the consumer is replaced", "error", err)
+		t.life++
+		t.restart()
+		return
+	}
+	if n, _, err := t.sub.Pending(); err != nil || n <= 1 { // this one still counts
+		t.flush()
+	}
+}
+
+// control handles heartbeats and flow control.
+func (t *tail) control(m *nats.Msg) {
+	reply := m.Reply
+	if reply == "" {
+		reply = m.Header.Get("Nats-Consumer-Stalled")
+	}
+	if reply != "" {
+		_ = t.l.nc.Publish(reply, nil) // without a connection the consumer is replaced anyway
+	}
+	if last := m.Header.Get("Nats-Last-Consumer"); last != "" && last != strconv.FormatUint(t.last, 10) {
+		t.life++ // the end of what it sent did not arrive
+		t.restart()
+		return
+	}
+	if m.Reply == "" && reply == "" {
+		t.idle(m)
+	}
+}
+
+// idle handles a heartbeat of a consumer that has delivered everything.
+func (t *tail) idle(m *nats.Msg) {
+	if len(t.unfinished) > 0 {
+		t.finish() // the end of the append was removed from the stream
+	}
+	if n, err := strconv.ParseUint(m.Header.Get("Nats-Last-Stream"), 10, 64); err == nil {
+		t.at = max(t.at, store.Seq(n)) // the end of the stream may have been removed, too
+	}
+}
+
+var errSkipped = errors.New("the consumer skipped a message")
+
+// message takes a message of the stream.
+func (t *tail) message(m *nats.Msg) error {
+	seq, number, err := position(m.Reply)
+	if err != nil {
+		return err
+	}
+	if number != t.last+1 {
+		return errSkipped
+	}
+	t.last = number
+	if seq <= t.at {
+		return nil
+	}
+	t.at = seq
+	var r record
+	if err := r.decode(m.Data); err != nil {
+		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq, "error", err)
+		return nil
+	}
+	t.take(&r, seq)
+	if len(t.placing.entries) >= maxUnplaced || t.placing.bytes >= maxUnplacedBytes {
+		t.flush()
+	}
+	return nil
+}
+
+// position parses the reply subject of a message of a consumer:
+//
+//	$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time>.<pending>[.<random>]
+func position(reply string) (seq store.Seq, number uint64, err error) {
+	const (
+		short = 9 // tokens without a domain
+		at    = 5 // token of the stream seq
+	)
+	from := at
+	if strings.Count(reply, ".")+1 > short {
+		from += 2
+	}
+	rest := reply
+	for range from {
+		_, rest, _ = strings.Cut(rest, ".")
+	}
+	a, rest, _ := strings.Cut(rest, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	s, err := strconv.ParseUint(a, 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%q is no position of a consumer", reply)
+	}
+	n, err := strconv.ParseUint(b, 10, 64)
+	return store.Seq(s), n, err
+}
+
+// take adds a record to what is placed next.
+func (t *tail) take(r *record, seq store.Seq) {
+	if n := len(t.unfinished); n > 0 && t.unfinished[0].by != r.by { // the rest of it was removed from the stream
+		t.finish()
+	}
+	r.seq = seq
+	t.unfinished = append(t.unfinished, *r)
+	if !r.is(hasMore) {
+		t.finish()
+	}
+}
+
+// finish takes the records of an append as complete.
+func (t *tail) finish() {
+	p := &t.placing
+	own := false
+	first := &t.unfinished[0]
+	for i := range t.unfinished {
+		r := &t.unfinished[i]
+		own = own || r.by.log == t.l.self
+		if r.is(isNote) {
+			t.place()
+			t.l.apply(r, first.seq)
+			continue
+		}
+		r.entry.Group = t.name(r.entry.Group)
+		p.entries = append(p.entries, r.entry)
+		p.seqs = append(p.seqs, r.seq)
+		p.bytes += len(r.entry.Tail)
+		for _, n := range r.brief {
+			t.l.notes.addBrief(n, r.seq)
+		}
+	}
+	if own {
+		p.done = append(p.done, placed{first.by.number, first.seq})
+	}
+	clear(t.unfinished)
+	t.unfinished = t.unfinished[:0]
+}
+
+// maxNames bounds the table of names.
+const maxNames = 1 << 17
+
+// name returns the string, not as part of a message.
+func (t *tail) name(s string) string {
+	if known, ok := t.names[s]; ok {
+		return known
+	}
+	if len(t.names) >= maxNames {
+		clear(t.names)
+	}
+	s = strings.Clone(s)
+	t.names[s] = s
+	return s
+}
+
+// place makes the collected messages readable.
+func (t *tail) place() {
+	p := &t.placing
+	if len(p.entries) == 0 {
+		return
+	}
+	if err := t.l.mem.Load().Place(p.entries, p.seqs); err != nil && !errors.Is(err, store.ErrClosed) {
+		t.l.opts.Logger.Error("messages of the stream are not placed", "error", err)
+	}
+	clear(p.entries)
+	p.entries, p.seqs, p.bytes = p.entries[:0], p.seqs[:0], 0
+	t.l.wakes.Wake()
+}
+
+// flush places everything that is complete, and tells those that wait for it.
+func (t *tail) flush() {
+	t.place()
+	for _, d := range t.placing.done {
+		t.l.pending.placed(d.number, d.first)
+	}
+	t.placing.done = t.placing.done[:0]
+	if len(t.unfinished) > 0 {
+		return
+	}
+	t.reached = t.at
+	t.l.arrived(t)
+}
+
+// arrived tells those who wait for a position that the tail has reached.
+func (l *Log) arrived(t *tail) {
+	if len(t.waiting) == 0 {
+		return
+	}
+	rest := t.waiting[:0]
+	for _, a := range t.waiting {
+		if a.at <= t.reached {
+			close(a.done)
+		} else {
+			rest = append(rest, a)
+		}
+	}
+	clear(t.waiting[len(rest):])
+	t.waiting = rest
+}
+
+// waitFor waits until the tail has reached a position.
+func (t *tail) waitFor(ctx context.Context, at store.Seq) error {
+	done := t.arrival(at)
+	if done == nil {
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.l.ctx.Done():
+		return store.ErrClosed
+	}
+}
+
+// arrival returns a channel that is closed when the tail has reached a position, or nil if it has.
+func (t *tail) arrival(at store.Seq) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reached >= at {
+		return nil
+	}
+	a := arrival{at, make(chan struct{})}
+	t.waiting = append(t.waiting, a)
+	return a.done
+}
