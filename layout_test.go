@@ -35,6 +35,7 @@ var layout = map[string]string{
 	"internal/origin":          "",
 	"internal/remote":          "",
 	"internal/leak":            "",
+	"internal/sharedtest":      "internal/group store store/memory",
 	"internal/freeport":        "",
 	"sse":                      "internal/duration internal/origin",
 	"web":                      "",

@@ -6,15 +6,19 @@ import (
 )
 
 // Shared is a log that several hubs use at once. All of them read the same messages and notes, in the
-// same order. Its AppendNoted checks notes that are Guarded.
+// same order.
+//
+// Its AppendNoted checks notes that are Guarded. The notes that are not Brief have positions, too: those
+// behind the entries, in their order. Without entries, the id that AppendNoted returns is the position of the
+// first note.
 type Shared interface {
 	Noter
 
 	// Follow calls f with each note that exists, and then with each note that a hub stores or removes,
 	// this one too, in the order of the log. A removed note has no Value, and At is the position of its
-	// removal. f is called with a note before messages after it can be read, and before the AppendNoted
-	// that stored it returns. Follow returns when f has been called with all notes that existed. It is
-	// called at most once. f must not block and must not call the log.
+	// removal. f is called with a note before messages that were stored with it, or after it, can be
+	// read. Follow returns when f has been called with all notes that existed. It is called at most
+	// once. f must not block and must not call the log.
 	Follow(f func(Note)) error
 
 	// Hubs returns the hubs that share the log.
