@@ -73,10 +73,13 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 
 // admit returns why the entries cannot be stored.
 func (l *Log) admit(entries []store.Entry) error {
-	if l.closed.Load() {
+	switch {
+	case l.closed.Load():
 		return store.ErrClosed
+	case len(entries) == 0:
+		return nil
 	}
-	return nil
+	return l.mem.Admit(entries)
 }
 
 // recordsOf returns the records of an append: the entries, and then the notes that are records of their own,

@@ -17,7 +17,6 @@ func (l *Log) connect() error {
 		nats.ReconnectJitter(reconnectWait, reconnectWait),
 		nats.PingInterval(5 * l.opts.Times.Beat),
 		nats.MaxPingsOutstanding(2),
-		nats.NoEcho(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				l.opts.Logger.Warn("the connection to NATS is lost", "error", err)

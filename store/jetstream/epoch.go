@@ -13,7 +13,7 @@ import (
 
 // epoch returns the epoch of the log.
 func (l *Log) epoch() string {
-	_, newest := l.mem.Load().Bounds()
+	_, newest := l.mem.Bounds()
 	return newest.Epoch
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 // SetPolicy implements store.Keeper. The policy is a note, which all hubs apply at the same position.
@@ -39,7 +41,7 @@ func (l *Log) applyPolicy(r *record) {
 		err = json.Unmarshal(r.value, &p)
 	}
 	if err == nil {
-		err = l.mem.Load().SetPolicy(f, p)
+		err = l.mem.SetPolicy(f, p)
 	}
 	if err != nil && !l.closed.Load() {
 		l.opts.Logger.Error("a policy of the stream is not applied", "note", r.key, "error", err)
@@ -47,37 +49,36 @@ func (l *Log) applyPolicy(r *record) {
 }
 
 // Policy implements store.Keeper.
-func (l *Log) Policy(f group.Filter) store.Policy { return l.mem.Load().Policy(f) }
+func (l *Log) Policy(f group.Filter) store.Policy { return l.mem.Policy(f) }
 
 // Purge implements store.Keeper. It is a note, which all hubs apply at the same position.
 func (l *Log) Purge(name string) error {
 	if l.closed.Load() {
 		return store.ErrClosed
 	}
-	if !l.holds(name) {
+	g := l.group(name)
+	if g.Messages == 0 && !g.Retained {
 		return nil
 	}
-	_, err := l.AppendNoted(context.Background(), nil, store.Note{Key: evictKeys + name, Value: []byte(`{"through":0}`)})
-	return err
+	now := time.Now()
+	return l.mark(context.Background(), mark{
+		Eviction: memory.Eviction{Group: name, Through: g.Newest, Time: now}, Retained: l.tail.position(), Written: now,
+	})
 }
 
-// holds reports whether a group has messages, or a retained one.
-func (l *Log) holds(name string) bool {
-	page, _ := l.mem.Load().Groups(store.GroupQuery{Prefix: name, Limit: 1})
-	return len(page) > 0 && page[0].Group == name
-}
-
-func (l *Log) applyEviction(r *record) {
-	name := strings.Clone(r.key[len(evictKeys):])
-	if err := l.mem.Load().Purge(name); err != nil && !l.closed.Load() {
-		l.opts.Logger.Error("a purge is not applied", "group", name, "error", err)
+// group describes a group.
+func (l *Log) group(name string) store.GroupInfo {
+	page, _ := l.mem.Groups(store.GroupQuery{Prefix: name, Limit: 1})
+	if len(page) == 0 || page[0].Group != name {
+		return store.GroupInfo{Group: name}
 	}
+	return page[0]
 }
 
 // Groups implements store.Keeper.
 func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
-	return l.mem.Load().Groups(q)
+	return l.mem.Groups(q)
 }
 
 // Usage implements store.Keeper.
-func (l *Log) Usage() store.Usage { return l.mem.Load().Usage() }
+func (l *Log) Usage() store.Usage { return l.mem.Usage() }

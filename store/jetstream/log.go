@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/memory"
 )
@@ -29,11 +28,11 @@ type Log struct {
 	js       jetstream.JetStream
 	stream   jetstream.Stream
 
-	mem   atomic.Pointer[memory.Log]
+	mem   *memory.Log
 	base  atomic.Uint64 // the log had reached this position when it was opened
-	wakes store.Watchers
 	notes noteTable
 	tail  *tail
+	hubs  *hubs
 
 	pending pending
 	batches chan struct{} // a token for each batch in flight
@@ -48,8 +47,8 @@ type Log struct {
 
 var (
 	_ store.Store   = (*Log)(nil)
-	_ store.Noter   = (*Log)(nil)
 	_ store.Failing = (*Log)(nil)
+	_ store.Shared  = (*Log)(nil)
 )
 
 // Open opens the log, and creates its stream if it does not exist. It returns once everything that the stream
@@ -62,6 +61,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	l.notes.init()
 	l.pending.init()
 	l.tail = newTail(l)
+	l.hubs = newHubs(l)
 	if err := l.open(ctx); err != nil {
 		_ = l.Close() // the error of open says more
 		return nil, err
@@ -92,22 +92,25 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
 	}
-	l.mem.Store(l.newMemory(epoch))
-	return l.tail.start(ctx)
+	l.mem = l.newMemory(epoch)
+	if err = l.tail.start(ctx); err != nil {
+		return err
+	}
+	return l.hubs.start()
 }
 
 // newMemory returns an empty log in memory.
 func (l *Log) newMemory(epoch string) *memory.Log {
 	return memory.New(memory.Options{
 		MaxMemory: l.opts.MaxMemory, MaxGroups: l.opts.MaxGroups, Server: l.opts.Server.Or(store.Policy{Store: store.Disk}),
-		Part: true, Epoch: epoch,
+		Behind: true, Part: true, Epoch: epoch,
 	})
 }
 
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) {
 	base := store.Seq(l.base.Load())
-	oldest, newest = l.mem.Load().Bounds()
+	oldest, newest = l.mem.Bounds()
 	if oldest.Seq == newest.Seq && newest.Seq < base {
 		oldest.Seq = base // no message is held
 	}
@@ -116,15 +119,7 @@ func (l *Log) Bounds() (oldest, newest store.ID) {
 }
 
 // Watch implements store.Log.
-func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.wakes.Add(wake) }
-
-// Find implements store.Log.
-func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
-	return l.mem.Load().Find(filters, s)
-}
-
-// Read implements store.Log.
-func (l *Log) Read(q store.Query, b *store.Batch) error { return l.mem.Load().Read(q, b) }
+func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.mem.Watch(wake) }
 
 // Unblock implements store.Failing.
 func (l *Log) Unblock() { l.unblock() }
@@ -147,12 +142,13 @@ func (l *Log) Close() error {
 	}
 	l.stop()
 	if l.nc != nil {
+		l.hubs.give(true)
 		l.tail.detach()
 		l.nc.Close()
 	}
 	l.running.Wait()
-	if mem := l.mem.Load(); mem != nil {
-		return mem.Close()
+	if l.mem == nil {
+		return nil
 	}
-	return nil
+	return l.mem.Close()
 }

@@ -75,6 +75,14 @@ func (v version) note(key string) store.Note {
 	return n
 }
 
+// get returns the newest version of a note.
+func (t *noteTable) get(key string) (v version, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v, ok = t.notes[key]
+	return v, ok && !v.removed
+}
+
 // addBrief records a note that is kept with a message.
 func (t *noteTable) addBrief(n store.Note, seq store.Seq) {
 	n = store.Note{Key: strings.Clone(n.Key), Value: append([]byte{}, n.Value...), Seq: seq, At: seq, Brief: true}
@@ -167,6 +175,6 @@ func (l *Log) apply(r *record, first store.Seq) {
 	case strings.HasPrefix(r.key, policyKeys):
 		l.applyPolicy(r)
 	case strings.HasPrefix(r.key, evictKeys):
-		l.applyEviction(r)
+		l.applyMark(r)
 	}
 }

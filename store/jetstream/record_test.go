@@ -75,12 +75,12 @@ func TestThePositionOfAMessageIsReadFromItsReplySubject(t *testing.T) {
 		"$JS.ACK._.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.0.x",
 		"$JS.ACK.hub.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.0",
 	} {
-		if seq, number, err := position(reply); seq != 42 || number != 7 || err != nil {
+		if seq, number, err := positionOf(reply); seq != 42 || number != 7 || err != nil {
 			t.Errorf("%s: %d, %d, %v", reply, seq, number, err)
 		}
 	}
 	for _, reply := range []string{"", "$JS.ACK.", "$JS.ACK.a.b.c.d.e.f.g"} {
-		if _, _, err := position(reply); err == nil {
+		if _, _, err := positionOf(reply); err == nil {
 			t.Errorf("%q is taken for a position", reply)
 		}
 	}

@@ -121,6 +121,13 @@ func (t *tail) following() bool {
 	return t.sub != nil && t.alive()
 }
 
+// position returns the last position that was placed.
+func (t *tail) position() store.Seq {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reached
+}
+
 // restart makes a new consumer, which continues where the old one was.
 func (t *tail) restart() {
 	select {
@@ -245,7 +252,7 @@ var errSkipped = errors.New("the consumer skipped a message")
 
 // message takes a message of the stream.
 func (t *tail) message(m *nats.Msg) error {
-	seq, number, err := position(m.Reply)
+	seq, number, err := positionOf(m.Reply)
 	if err != nil {
 		return err
 	}
@@ -269,10 +276,10 @@ func (t *tail) message(m *nats.Msg) error {
 	return nil
 }
 
-// position parses the reply subject of a message of a consumer:
+// positionOf parses the reply subject of a message of a consumer:
 //
 //	$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time>.<pending>[.<random>]
-func position(reply string) (seq store.Seq, number uint64, err error) {
+func positionOf(reply string) (seq store.Seq, number uint64, err error) {
 	const (
 		short = 9 // tokens without a domain
 		at    = 5 // token of the stream seq
@@ -307,17 +314,18 @@ func (t *tail) take(r *record, seq store.Seq) {
 	}
 }
 
-// finish takes the records of an append as complete.
+// finish takes the records of an append as complete. Its notes take effect before its messages can be read.
 func (t *tail) finish() {
 	p := &t.placing
-	own := false
 	first := &t.unfinished[0]
 	for i := range t.unfinished {
+		if r := &t.unfinished[i]; r.is(isNote) {
+			t.note(r, first.seq)
+		}
+	}
+	for i := range t.unfinished {
 		r := &t.unfinished[i]
-		own = own || r.by.log == t.l.self
 		if r.is(isNote) {
-			t.place()
-			t.l.apply(r, first.seq)
 			continue
 		}
 		r.entry.Group = t.name(r.entry.Group)
@@ -325,14 +333,22 @@ func (t *tail) finish() {
 		p.seqs = append(p.seqs, r.seq)
 		p.bytes += len(r.entry.Tail)
 		for _, n := range r.brief {
-			t.l.notes.addBrief(n, r.seq)
+			t.l.notes.addBrief(n, first.seq)
 		}
 	}
-	if own {
+	if first.by.log == t.l.self {
 		p.done = append(p.done, placed{first.by.number, first.seq})
 	}
 	clear(t.unfinished)
 	t.unfinished = t.unfinished[:0]
+}
+
+// note applies a note. One that changes what the log keeps does so behind the messages before it.
+func (t *tail) note(r *record, first store.Seq) {
+	if isOwn(r.key) {
+		t.place()
+	}
+	t.l.apply(r, first)
 }
 
 // maxNames bounds the table of names.
@@ -357,12 +373,11 @@ func (t *tail) place() {
 	if len(p.entries) == 0 {
 		return
 	}
-	if err := t.l.mem.Load().Place(p.entries, p.seqs); err != nil && !errors.Is(err, store.ErrClosed) {
+	if err := t.l.mem.Place(p.entries, p.seqs); err != nil && !errors.Is(err, store.ErrClosed) {
 		t.l.opts.Logger.Error("messages of the stream are not placed", "error", err)
 	}
 	clear(p.entries)
 	p.entries, p.seqs, p.bytes = p.entries[:0], p.seqs[:0], 0
-	t.l.wakes.Wake()
 }
 
 // flush places everything that is complete, and tells those that wait for it.

@@ -1,0 +1,263 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// hubs are the hubs that share the stream. They find each other by signs of life, which are messages of NATS that are
+// not in the stream.
+type hubs struct {
+	l     *Log
+	signs string // subject of the signs of life; calls go to it with the hub's id behind it
+
+	mu     sync.Mutex // guards the fields below
+	self   store.Hub
+	others map[string]*peer
+	echoed bool // a sign of this hub came back since the last tick
+	serve  func(context.Context, []byte) []byte
+	calls  *nats.Subscription // for self.ID
+	down   func(string)
+}
+
+// peer is another hub.
+type peer struct {
+	store.Hub
+	silent time.Duration // since its last sign of life, without the time in which this hub heard nothing at all
+	down   bool          // down was called
+}
+
+// sign is a sign of life.
+type sign struct {
+	store.Hub
+	Bye bool `json:",omitempty"` // it is the last one
+}
+
+// forgetAfter is how long a hub that is gone stays known.
+const forgetAfter = 10 * time.Minute
+
+func newHubs(l *Log) *hubs {
+	h := &hubs{l: l, signs: l.subjects.prefix + "hub", others: map[string]*peer{}}
+	h.self = store.Hub{Name: l.opts.Name, Version: l.opts.Version, Address: l.opts.Address}
+	h.rename()
+	return h
+}
+
+func (h *hubs) rename() {
+	h.self.ID, h.self.Since = fmt.Sprintf("%016x", random()), time.Now()
+}
+
+// Hubs implements store.Shared.
+func (l *Log) Hubs() store.Hubs { return l.hubs }
+
+// start begins to give and to hear signs of life.
+func (h *hubs) start() error {
+	if _, err := h.l.nc.Subscribe(h.signs, h.hear); err != nil {
+		return err
+	}
+	h.give(false)
+	h.l.running.Go(h.run)
+	return nil
+}
+
+// give gives a sign of life.
+func (h *hubs) give(bye bool) {
+	h.mu.Lock()
+	b, err := json.Marshal(sign{h.self, bye})
+	h.mu.Unlock()
+	if err == nil {
+		_ = h.l.nc.Publish(h.signs, b) // fails without a connection, which the others will notice
+	}
+}
+
+func (h *hubs) run() {
+	tick := time.NewTicker(h.l.opts.Times.Sign)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-h.l.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		// After a pause of this process, the signs that came meanwhile may still be on their way.
+		h.count(min(now.Sub(last), 2*h.l.opts.Times.Sign))
+		last = now
+		h.give(false)
+	}
+}
+
+// count adds to the silence of the others, unless this hub hears nothing at all.
+func (h *hubs) count(passed time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.echoed {
+		return
+	}
+	h.echoed = false
+	for id, p := range h.others {
+		p.silent += passed
+		if p.silent >= h.l.opts.Times.Silent {
+			h.giveUp(p)
+		}
+		if p.silent >= forgetAfter {
+			delete(h.others, id)
+		}
+	}
+}
+
+// giveUp calls down for a hub.
+func (h *hubs) giveUp(p *peer) {
+	if p.down || h.down == nil {
+		return
+	}
+	p.down = true
+	f, id := h.down, p.ID
+	h.l.running.Go(func() { f(id) })
+}
+
+// hear hears a sign of life.
+func (h *hubs) hear(m *nats.Msg) {
+	var s sign
+	if err := json.Unmarshal(m.Data, &s); err != nil || s.ID == "" {
+		return
+	}
+	if h.heard(&s) {
+		h.give(false) // so that the new hub knows this one at once
+	}
+}
+
+// heard reports whether the hub was not known.
+func (h *hubs) heard(s *sign) (isNew bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.ID == h.self.ID {
+		h.echoed = true
+		return false
+	}
+	p := h.others[s.ID]
+	if isNew = p == nil; isNew {
+		p = &peer{}
+		h.others[s.ID] = p
+	}
+	p.Hub, p.silent = s.Hub, 0
+	if s.Bye {
+		p.silent = h.l.opts.Times.Silent
+		h.giveUp(p)
+	}
+	return isNew && !s.Bye
+}
+
+// Self implements store.Hubs.
+func (h *hubs) Self() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.self.ID
+}
+
+// Alive implements store.Hubs.
+func (h *hubs) Alive(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.others[id]
+	return id == h.self.ID || p != nil && h.alive(p)
+}
+
+func (h *hubs) alive(p *peer) bool { return p.silent < h.l.opts.Times.Silent }
+
+// List implements store.Hubs.
+func (h *hubs) List() []store.Hub {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := []store.Hub{h.self}
+	for _, p := range h.others {
+		if h.alive(p) {
+			list = append(list, p.Hub)
+		}
+	}
+	slices.SortFunc(list, func(a, b store.Hub) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Call implements store.Hubs.
+func (h *hubs) Call(ctx context.Context, hub string, request []byte) ([]byte, error) {
+	h.mu.Lock()
+	self, serve := h.self.ID, h.serve
+	h.mu.Unlock()
+	if hub == self && serve != nil {
+		return serve(ctx, request), nil
+	}
+	m, err := h.l.nc.RequestWithContext(ctx, h.signs+"."+hub, request)
+	switch {
+	case err == nil:
+		return m.Data, nil
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, store.ErrNoHub
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return nil, store.ErrClosed
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		return nil, store.ErrAway
+	}
+	return nil, err
+}
+
+// Serve implements store.Hubs.
+func (h *hubs) Serve(f func(context.Context, []byte) []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.serve = f
+	h.listen()
+}
+
+// listen listens for calls of the current id.
+func (h *hubs) listen() {
+	if h.calls != nil {
+		_ = h.calls.Unsubscribe() // it fails if the connection is closed
+	}
+	if h.serve == nil {
+		return
+	}
+	f := h.serve
+	calls, err := h.l.nc.Subscribe(h.signs+"."+h.self.ID, func(m *nats.Msg) {
+		h.l.running.Go(func() {
+			if err := m.Respond(f(h.l.ctx, m.Data)); err != nil {
+				h.l.opts.Logger.Warn("a call of another hub is not answered", "error", err)
+			}
+		})
+	})
+	if err != nil && !h.l.closed.Load() {
+		h.l.opts.Logger.Error("calls of other hubs are not answered", "error", err)
+	}
+	h.calls = calls
+}
+
+// Down implements store.Hubs.
+func (h *hubs) Down(f func(id string)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down = f
+	for _, p := range h.others {
+		if !h.alive(p) {
+			h.giveUp(p)
+		}
+	}
+}
+
+// Renew implements store.Hubs.
+func (h *hubs) Renew() {
+	h.mu.Lock()
+	h.rename()
+	h.listen()
+	h.mu.Unlock()
+	h.give(false)
+}

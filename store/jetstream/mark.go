@@ -1,0 +1,70 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// everyGroup stands for all groups in the key of a mark.
+const everyGroup = "#"
+
+// mark is the value of a note that says what a group has lost. All hubs apply it at its position. The newest one of
+// a group says everything that the earlier ones said, since only that one is kept.
+type mark struct {
+	memory.Eviction
+	Retained store.Seq `json:",omitempty"` // a retained message up to here is dropped
+	Written  time.Time
+}
+
+// mark writes the mark of a group.
+func (l *Log) mark(ctx context.Context, m mark) error {
+	key := evictKeys + m.Group
+	if v, ok := l.notes.get(key); ok {
+		var old mark
+		if err := json.Unmarshal(v.value, &old); err == nil {
+			m.Through, m.Retained = max(m.Through, old.Through), max(m.Retained, old.Retained)
+		}
+	}
+	value, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = l.AppendNoted(ctx, nil, store.Note{Key: key, Value: value})
+	return err
+}
+
+// applyMark does what a mark says.
+func (l *Log) applyMark(r *record) {
+	var m mark
+	err := json.Unmarshal(r.value, &m)
+	m.Group = strings.Clone(r.key[len(evictKeys):])
+	switch {
+	case err != nil:
+	case m.Group == everyGroup:
+		l.mem.Lose(m.Through)
+	default:
+		if m.Retained > 0 && l.retainedSeq(m.Group) <= m.Retained {
+			l.mem.Forget(m.Group)
+		}
+		if m.Through > 0 {
+			err = l.mem.Evict(m.Eviction)
+		}
+	}
+	if err != nil && !l.closed.Load() {
+		l.opts.Logger.Error("an eviction of the stream is not applied", "note", r.key, "error", err)
+	}
+}
+
+// retainedSeq returns the seq of a group's retained message, or 0.
+func (l *Log) retainedSeq(name string) store.Seq {
+	b := &store.Batch{}
+	if err := l.mem.Read(store.Query{Select: exactly(name), Retained: true}, b); err != nil || len(b.Frames) == 0 {
+		return 0
+	}
+	return b.Frames[0].Seq
+}
