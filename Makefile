@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.1
 GO_TEST     = go test -race -timeout 60m
 
-.PHONY: all test lint fuzz bench needs build traefik snapshot test-packages
+.PHONY: all test lint fuzz bench bench-cluster needs build traefik snapshot test-packages
 
 all: lint test
 
@@ -41,6 +41,7 @@ lint: ## formatting, vet for three systems, staticcheck
 	GOOS=windows go vet ./...
 	go run $(STATICCHECK) ./...
 	cd bench && go vet ./...
+	cd bench/cluster && go vet ./...
 	cd test/interop && go vet ./...
 	cd test/middleware && go vet ./...
 	cd test/acme && go vet ./...
@@ -52,6 +53,9 @@ fuzz: ## each fuzz target for 20s, or as in: make fuzz FUZZTIME=5m
 bench: build ## the table of docs/PERFORMANCE.md; takes a quarter of an hour on an idle machine
 	cd bench && go build -o ../bin/ ./cmd/... && cd peers && go build -o ../../bin/ ./...
 	bin/compare -bin bin
+
+bench-cluster: ## the table for hubs with NATS; takes ten minutes on an idle machine
+	cd bench/cluster && go run .
 
 traefik: ## Traefik, in bin/, for test/proxies; takes several minutes
 	cd test/proxies/traefik && go build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/traefik/traefik/v3/cmd/traefik

@@ -35,6 +35,7 @@ func TestInvalidOptionsAreErrors(t *testing.T) {
 		"ignored param":  {watchbox.WithIgnoreParam(""), "ignore-param"},
 		"profile":        {watchbox.WithProfile("fast"), "fast"},
 		"no data folder": {watchbox.WithDataDir(""), "data-dir"},
+		"no NATS server": {watchbox.WithNATS(watchbox.NATS{}), "nats"},
 	} {
 		hub, err := watchbox.New(watchbox.WithMaxGroups(10), c.option)
 		if err == nil {

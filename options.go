@@ -1,6 +1,7 @@
 package watchbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/listen"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/disk"
+	"github.com/watchbox-go/watchbox/store/jetstream"
 	"github.com/watchbox-go/watchbox/store/memory"
 	"github.com/watchbox-go/watchbox/store/tiered"
 )
@@ -32,6 +34,7 @@ type config struct {
 	maxMemory int64
 	maxGroups int
 	disk      disk.Options
+	nats      jetstream.Options // URL is "": the log is not shared
 	profile   Profile
 	server    Policy
 	policies  []filterPolicy
@@ -464,15 +467,19 @@ func (c *config) store() (store.Store, error) {
 	if c.maxMemory == 0 {
 		c.maxMemory = p.maxMemory
 	}
-	if c.disk.Dir == "" && (c.disk.MaxDisk != 0 || c.disk.Fsync != FsyncAlways) {
+	switch {
+	case c.disk.Dir != "" && c.nats.URL != "":
+		return nil, errors.New("data-dir and nats exclude each other: with nats, the messages are kept by the NATS servers")
+	case c.disk.Dir == "" && (c.disk.MaxDisk != 0 || c.disk.Fsync != FsyncAlways):
 		return nil, errors.New("max-disk and fsync have no effect without data-dir")
-	}
-	if c.disk.Dir != "" {
+	case c.nats.URL != "":
+		c.hub.Stores = []store.Kind{StoreDisk}
+	case c.disk.Dir != "":
 		c.hub.Stores = append(c.hub.Stores, StoreDisk)
 	}
 	for _, fp := range c.policies {
 		if k := fp.policy.Store; k != "" && !slices.Contains(c.hub.Stores, k) {
-			return nil, fmt.Errorf("the policy of %s: store %q is not available: store disk needs data-dir", fp.filter, k)
+			return nil, fmt.Errorf("the policy of %s: store %q is not available: store disk needs data-dir or nats, and store memory excludes nats", fp.filter, k)
 		}
 	}
 	log, err := c.open(c.server.Or(p.policy))
@@ -489,6 +496,15 @@ func (c *config) store() (store.Store, error) {
 
 func (c *config) open(server Policy) (store.Store, error) {
 	memoryFor := history(c.maxMemory)
+	if c.nats.URL != "" {
+		o := c.nats
+		o.MaxMemory, o.MaxGroups, o.Server, o.Logger = memoryFor, c.maxGroups, server, c.hub.Logger
+		log, err := jetstream.Open(context.Background(), o)
+		if err != nil {
+			return nil, fmt.Errorf("nats: %w", err)
+		}
+		return log, nil
+	}
 	if c.disk.Dir == "" {
 		return memory.New(memory.Options{MaxMemory: memoryFor, MaxGroups: c.maxGroups, Server: server}), nil
 	}

@@ -77,6 +77,11 @@ type serve struct {
 	MaxDisk size   `help:"Maximum size of the folder; the oldest messages are evicted first; 0: no limit." default:"0" group:"Disk:"`
 	Fsync   fsync  `help:"When to sync messages to disk: always (before a POST is answered), never (left to the operating system), or an interval such as 100ms." default:"always" group:"Disk:"`
 
+	Nats         string `help:"NATS servers whose JetStream keeps the messages: hubs with the same servers and stream act as one. It excludes --data-dir." placeholder:"URL[,URL]" group:"Several hubs:"`
+	NatsCreds    string `help:"File with the credentials of the NATS account." placeholder:"FILE" group:"Several hubs:"`
+	NatsStream   string `help:"Name of the JetStream stream. The hub creates it if it does not exist." default:"WATCHBOX" placeholder:"NAME" group:"Several hubs:"`
+	NatsReplicas int    `help:"On how many NATS servers a new stream is kept." default:"3" group:"Several hubs:"`
+
 	MaxMessageSize size `help:"Maximum size of a message." default:"1MiB" group:"Messages:"`
 	MaxGroups      int  `help:"Maximum number of groups." default:"100000" group:"Messages:"`
 
@@ -177,6 +182,9 @@ func (s *serve) options() []watchbox.Option {
 	o = append(o, s.listenOptions()...)
 	if s.DataDir != "" {
 		o = append(o, watchbox.WithDataDir(s.DataDir))
+	}
+	if s.Nats != "" {
+		o = append(o, watchbox.WithNATS(watchbox.NATS{URL: s.Nats, Creds: s.NatsCreds, Stream: s.NatsStream, Replicas: s.NatsReplicas}))
 	}
 	o = append(o, watchbox.WithMaxDisk(int64(s.MaxDisk)), watchbox.WithFsync(watchbox.Fsync(s.Fsync)))
 	if len(s.AllowHost) > 0 {

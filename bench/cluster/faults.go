@@ -1,0 +1,240 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// fault is a figure of a cluster in which something is killed.
+type fault struct {
+	name, what, reach string
+	do                func(context.Context, *cluster) (seconds float64, also string, err error)
+}
+
+// measure runs the fault on a new cluster in each round and prints the worst.
+func (f *fault) measure(dir string, rounds int) error {
+	worst, text := 0.0, ""
+	for range rounds {
+		c, err := startCluster(dir)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		s, also, err := f.do(ctx, c)
+		cancel()
+		c.kill()
+		if err != nil {
+			return err
+		}
+		if s >= worst {
+			worst, text = s, also
+		}
+	}
+	fmt.Printf("| %s: %s | %.3g | | | %s | %s |\n", f.name, f.what, worst, f.reach, text)
+	return nil
+}
+
+// listener is a session that moves to the next hub when its stream ends, as behind a load balancer.
+type listener struct {
+	got     atomic.Int64 // messages
+	last    atomic.Int64 // the number in the newest message
+	skipped atomic.Int64 // messages whose number was not the next
+	opened  atomic.Int64 // streams
+	gaps    atomic.Int64
+	back    chan struct{} // gets a value for each stream after the first
+}
+
+func (l *listener) run(ctx context.Context, c *cluster, first int) {
+	at := first
+	url := func() string { return c.hubs[at%len(c.hubs)].url + "/v1/groups/g" }
+	client := sse.Client{URL: url(), Retry: 100 * time.Millisecond, MaxBackoff: time.Second}
+	client.OnOpen = func(http.Header) {
+		if l.opened.Add(1) > 1 {
+			select {
+			case l.back <- struct{}{}:
+			default:
+			}
+		}
+	}
+	client.OnDisconnect = func(error, time.Duration) {
+		at++
+		client.URL = url()
+	}
+	client.OnEvent = func(e sse.Event) {
+		var n int64
+		switch {
+		case e.Type == "gap":
+			l.gaps.Add(1)
+		case e.Type == "message":
+			_, text, _ := strings.Cut(string(e.Data), `"msg":`)
+			if _, err := fmt.Sscan(strings.TrimSuffix(text, "}"), &n); err != nil {
+				return
+			}
+			if before := l.last.Swap(n); before != 0 && n != before+1 {
+				l.skipped.Add(1)
+			}
+			l.got.Add(1)
+		}
+	}
+	_ = client.Run(ctx)
+}
+
+// post publishes the numbers from 1 until the context is done, each until it is acknowledged, at any hub. It
+// returns how many, and the longest time between two acknowledgements.
+func post(ctx context.Context, c *cluster, every time.Duration) (n int64, longest time.Duration) {
+	client := &http.Client{Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	at, last := 1, time.Now()
+	for ctx.Err() == nil {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, c.hubs[at%len(c.hubs)].url+"/v1/groups/g", strings.NewReader(fmt.Sprint(n+1)))
+		if err != nil {
+			return n, longest
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Idempotency-Key", fmt.Sprint("n", n+1)) // the same at each hub
+		res, err := client.Do(req)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+		if err != nil || res.StatusCode != http.StatusCreated {
+			at++
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		n++
+		longest = max(longest, time.Since(last))
+		last = time.Now()
+		time.Sleep(every)
+	}
+	return n, longest
+}
+
+// killHub kills the hub of n sessions while messages are published, and returns how long it takes until each of them
+// has a stream at another hub.
+func killHub(ctx context.Context, c *cluster, n int) (float64, string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	list := make([]listener, n)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	for i := range list {
+		list[i].back = make(chan struct{}, 1)
+		running.Go(func() { list[i].run(ctx, c, 0) })
+	}
+	if err := until(ctx, "every session is open", func() bool { return every(list, func(l *listener) bool { return l.opened.Load() > 0 }) }); err != nil {
+		return 0, "", err
+	}
+	posting, stop := context.WithCancel(ctx)
+	defer stop()
+	var sent int64
+	posted := make(chan struct{})
+	go func() {
+		sent, _ = post(posting, c, 20*time.Millisecond)
+		close(posted)
+	}()
+	if err := until(ctx, "every session gets messages", func() bool { return every(list, func(l *listener) bool { return l.got.Load() > 0 }) }); err != nil {
+		return 0, "", err
+	}
+	killed := time.Now()
+	c.hubs[0].Kill()
+	for i := range list {
+		select {
+		case <-list[i].back:
+		case <-ctx.Done():
+			return 0, "", fmt.Errorf("session %d is not back: %w", i, ctx.Err())
+		}
+	}
+	took := time.Since(killed)
+	stop()
+	<-posted
+	if err := until(ctx, "every session has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= sent }) }); err != nil {
+		return 0, "", err
+	}
+	return took.Seconds(), lost(list, sent), nil
+}
+
+// killLeader kills the leader of the stream while messages are published one after the other, and returns the
+// longest time between two answers.
+func killLeader(ctx context.Context, c *cluster) (float64, string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	list := make([]listener, len(c.hubs))
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	for i := range list {
+		running.Go(func() { list[i].run(ctx, c, i) })
+	}
+	if err := until(ctx, "every listener is open", func() bool { return every(list, func(l *listener) bool { return l.opened.Load() > 0 }) }); err != nil {
+		return 0, "", err
+	}
+	posting, stop := context.WithCancel(ctx)
+	defer stop()
+	var sent int64
+	var longest time.Duration
+	posted := make(chan struct{})
+	go func() {
+		sent, longest = post(posting, c, 0)
+		close(posted)
+	}()
+	moves := func(by int64) error {
+		from := list[0].got.Load()
+		return until(ctx, "messages arrive", func() bool { return list[0].got.Load() >= from+by })
+	}
+	err := moves(500)
+	if err == nil {
+		leader, e := c.servers.Leader(ctx, "WATCHBOX")
+		if e != nil {
+			return 0, "", e
+		}
+		leader.Kill()
+		err = moves(500)
+	}
+	stop()
+	<-posted
+	if err == nil {
+		err = until(ctx, "every listener has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= sent }) })
+	}
+	return longest.Seconds(), lost(list, sent), err
+}
+
+// lost describes what was lost or repeated.
+func lost(list []listener, sent int64) string {
+	var skipped, gaps int64
+	for i := range list {
+		skipped += list[i].skipped.Load()
+		gaps += list[i].gaps.Load()
+	}
+	return fmt.Sprintf("%d messages, %d lost or repeated, %d gaps", sent, skipped, gaps)
+}
+
+func every(list []listener, is func(*listener) bool) bool {
+	for i := range list {
+		if !is(&list[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// until polls until the condition holds.
+func until(ctx context.Context, what string, holds func() bool) error {
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w", what, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return nil
+}
