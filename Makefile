@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.1
 GO_TEST     = go test -race -timeout 60m
 
-.PHONY: all test lint fuzz bench bench-cluster needs build traefik snapshot test-packages
+.PHONY: all test lint fuzz bench bench-cluster needs web-tools build traefik snapshot test-packages
 
 all: lint test
 
@@ -16,7 +16,6 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 	$(GO_TEST) ./...
 	@# -count=1: go test does not notice that these variables differ, and would repeat the result above
 	WATCHBOX_TEST_STORE=disk $(GO_TEST) -count=1 ./api
-	WATCHBOX_TEST_STORE=sparse go test -count=1 -timeout 60m ./api
 	WATCHBOX_TEST_WIRE=tls go test -count=1 -timeout 60m ./api
 	WATCHBOX_TEST_WIRE=h2 go test -count=1 -timeout 60m ./api
 	cd test/interop && $(GO_TEST) ./...
@@ -35,7 +34,7 @@ test-packages: snapshot ## checks the packages in a Debian system; also part of:
 	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; }
 	test/packages/run dist
 
-lint: ## formatting, vet for three systems, staticcheck
+lint: web-tools ## formatting, vet for three systems, staticcheck, the types of the page's scripts
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	GOOS=darwin go vet ./...
@@ -47,6 +46,7 @@ lint: ## formatting, vet for three systems, staticcheck
 	cd test/middleware && go vet ./...
 	cd test/acme && go vet ./...
 	cd test/cluster && go vet ./...
+	cd test/web && node_modules/.bin/tsc -p .
 
 fuzz: ## each fuzz target for 20s, or as in: make fuzz FUZZTIME=5m
 	.ci/fuzz $(or $(FUZZTIME),20s)
@@ -61,9 +61,14 @@ bench-cluster: ## the table for hubs with NATS; takes ten minutes on an idle mac
 traefik: ## Traefik, in bin/, for test/proxies; takes several minutes
 	cd test/proxies/traefik && go build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/traefik/traefik/v3/cmd/traefik
 
+web-tools: # installs what checks the page; users need none of it
+	@command -v npm >/dev/null || { apt-get update -qq && apt-get install -y -qq npm >/dev/null; }
+	@cd test/web && { test node_modules -nt package-lock.json || { npm ci --silent --no-fund --no-audit && touch node_modules; }; }
+
 needs: # installs what the tests need besides Go
 	@for p in caddy:caddy chromium:chromium curl:curl fish:fish ip:iproute2 mandoc:mandoc nginx:nginx-light node:nodejs npm:npm openssl:openssl zsh:zsh; do \
 		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
 	done; \
 	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; }
+	@$(MAKE) --no-print-directory web-tools
 	@cd test/interop/testdata && { test node_modules -nt package-lock.json || { npm ci --silent --no-fund --no-audit && touch node_modules; }; }

@@ -37,7 +37,6 @@ var layout = map[string]string{
 	"internal/leak":            "",
 	"internal/sharedtest":      "internal/group store store/memory",
 	"internal/freeport":        "",
-	"internal/sparse":          "store store/memory",
 	"sse":                      "internal/duration internal/origin",
 	"web":                      "",
 }

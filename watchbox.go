@@ -61,7 +61,7 @@ func New(opts ...Option) (_ *Hub, err error) {
 
 func (h *Hub) handler(g api.Guard) http.Handler {
 	return api.New(h.core, api.Options{
-		Guard: g, Ignore: h.config.ignore, Spec: openapi, Web: web.New(), Logger: h.logger,
+		Guard: g, Ignore: h.config.ignore, Spec: openapi, Web: web.New(!h.config.noDashboard), Logger: h.logger,
 		Authorize: h.grants(), OpenMetrics: h.config.openMetrics, TrustedProxies: h.config.trusted,
 	})
 }

@@ -274,7 +274,7 @@ func unsigned(t *testing.T, claims jwt.MapClaims) string {
 func TestOperationsThatNeedNoTokenIgnoreIt(t *testing.T) {
 	s := serve(t, newIssuer(t).option(), watchbox.WithOpenMetrics())
 	for _, call := range []string{
-		"DELETE /v1/login", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /", "GET /assets/start.js", "GET /watchbox.js", "GET /metrics",
+		"DELETE /v1/login", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /", "GET /assets/app.js", "GET /watchbox.js", "GET /metrics",
 	} {
 		for _, header := range [][]string{nil, {"Authorization", "Bearer wrong"}, {"Cookie", tokenCookie + "=wrong"}} {
 			if a := s.do(call, "", header...); a.status/100 != 2 {

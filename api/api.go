@@ -19,7 +19,7 @@ type Options struct {
 	Guard  Guard
 	Ignore []string // names of query parameters to ignore, such as utm_*
 	Spec   []byte   // openapi.yaml
-	Web    Files    // the start page, its files and the client for pages
+	Web    Files    // the dashboard's files and the client for pages
 	Logger *slog.Logger
 
 	// Authorize returns the grant of a caller. Its errors are those of package access or of the

@@ -123,7 +123,7 @@ func trimPort(host, scheme string) string {
 	return host
 }
 
-// opensPage reports whether a browser follows a link to the start page, which contains no data of the hub.
+// opensPage reports whether a browser follows a link to the dashboard, whose page contains no data of the hub.
 func opensPage(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Method == http.MethodGet && !strings.HasPrefix(routePath(r), "/v1/")
 }

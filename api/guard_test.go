@@ -18,7 +18,7 @@ var calls = []string{
 	"GET /v1/sessions/" + unknownUID, "POST /v1/sessions/" + unknownUID, "DELETE /v1/sessions/" + unknownUID, "PUT /v1/sessions/" + unknownUID + "/groups/foo",
 	"DELETE /v1/sessions/" + unknownUID + "/groups/foo", "PUT /v1/sessions/" + unknownUID + "/will", "DELETE /v1/sessions/" + unknownUID + "/will",
 	"POST /v1/sessions/" + unknownUID + "/heartbeat", "PUT /v1/sessions/" + unknownUID + "/token", "POST /v1/login", "DELETE /v1/login", "POST /v1/revocations", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
-	"GET /assets/start.js", "GET /watchbox.js",
+	"GET /assets/app.js", "GET /watchbox.js",
 }
 
 // unknownUID is a uid that no session has.

@@ -21,7 +21,7 @@ var methods = map[string]string{
 	"/v1/sessions/x/will": "PUT, DELETE, OPTIONS", "/v1/sessions/x/heartbeat": "POST, OPTIONS", "/v1/sessions/x/token": "PUT, OPTIONS",
 	"/v1/login": "POST, DELETE, OPTIONS", "/v1/revocations": "POST, OPTIONS", "/v1/server": "POST, OPTIONS",
 	"/openapi.yaml": "GET, HEAD, OPTIONS", "/healthz": "GET, HEAD, OPTIONS", "/readyz": "GET, HEAD, OPTIONS", "/metrics": "GET, HEAD, OPTIONS",
-	"/": "GET, HEAD, OPTIONS", "/assets/start.js": "GET, HEAD, OPTIONS", "/watchbox.js": "GET, HEAD, OPTIONS",
+	"/": "GET, HEAD, OPTIONS", "/assets/app.js": "GET, HEAD, OPTIONS", "/watchbox.js": "GET, HEAD, OPTIONS",
 }
 
 func TestMethodsOfEachPath(t *testing.T) {
@@ -47,7 +47,7 @@ func TestMethodsOfEachPath(t *testing.T) {
 
 func TestUnknownPathsAreNotFound(t *testing.T) {
 	s := serve(t)
-	for _, path := range []string{"/v1", "/v1/", "/v2/groups/foo", "/v1//groups/foo", "/v1/group/foo", "/v1%2Fgroups/foo", "/healthz/", "/x", "/assets", "/assets/", "/assets/none", "/assets/start.js/", "/v1/sessions/x/y", "/assets/../index.html", "/index.html"} {
+	for _, path := range []string{"/v1", "/v1/", "/v2/groups/foo", "/v1//groups/foo", "/v1/group/foo", "/v1%2Fgroups/foo", "/healthz/", "/x", "/assets", "/assets/", "/assets/none", "/assets/app.js/", "/v1/sessions/x/y", "/assets/../index.html", "/index.html"} {
 		for _, m := range []string{"GET", "POST", "OPTIONS", "FOO"} {
 			if m == "FOO" && path == "/v1/" || m != "GET" && strings.HasPrefix(path, "/assets/") {
 				continue
@@ -63,7 +63,7 @@ func TestHEADIsGETWithoutABody(t *testing.T) {
 	st := s.listen("/v1/groups/foo")
 	for _, path := range []string{
 		"/v1/history/foo", "/v1/groups", "/v1/policies/foo", "/v1/presence/foo", "/v1/sessions", "/v1/sessions/" + st.uid,
-		"/openapi.yaml", "/healthz", "/readyz", "/metrics", "/", "/assets/start.js", "/watchbox.js", "/v1/history/a//b", "/v1/sessions/x", "/nothing",
+		"/openapi.yaml", "/healthz", "/readyz", "/metrics", "/", "/assets/app.js", "/watchbox.js", "/v1/history/a//b", "/v1/sessions/x", "/nothing",
 	} {
 		get, head := s.do("GET "+path, ""), s.do("HEAD "+path, "")
 		if head.status != get.status || head.body != "" || head.header.Get("Content-Type") != get.header.Get("Content-Type") || get.body == "" {

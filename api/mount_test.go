@@ -192,7 +192,7 @@ func (m *mountedHub) answers() {
 func (m *mountedHub) hasAPage() {
 	m.Helper()
 	m.wants(200, "<!doctype html>", "GET /", "")
-	m.wants(200, "text/javascript", "GET /assets/start.js", "")
+	m.wants(200, "text/javascript", "GET /assets/app.js", "")
 	m.wants(200, "openapi: 3", "GET /openapi.yaml", "")
 	for _, query := range []string{"", "?x=y"} {
 		resp := m.do(m.Context(), "GET "+query, "")
@@ -350,7 +350,7 @@ func TestStatusDoesNotDependOnTheWritersDefault(t *testing.T) {
 		})
 	})
 	for _, path := range []string{
-		"/", "/assets/start.js", "/watchbox.js", "/openapi.yaml", "/healthz", "/readyz", "/metrics", "/v1/groups", "/v1/sessions",
+		"/", "/assets/app.js", "/watchbox.js", "/openapi.yaml", "/healthz", "/readyz", "/metrics", "/v1/groups", "/v1/sessions",
 		"/v1/history/foo", "/v1/retained/foo", "/v1/policies/foo", "/v1/presence/foo",
 	} {
 		s.wants(200, "", "GET "+path, "", "Accept", "*/*")

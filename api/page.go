@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 )
 
-// file answers with a file of the page.
+// file answers with a file of the dashboard.
 func (a *api) file(w http.ResponseWriter, r *http.Request, name string) error {
 	if !a.opts.Web.Serve(w, r, name) {
 		return notFound(w, r, nil)
@@ -17,7 +17,7 @@ func (a *api) file(w http.ResponseWriter, r *http.Request, name string) error {
 	return nil
 }
 
-// asset serves a file that the start page needs.
+// asset serves a file that the dashboard needs.
 func (a *api) asset(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	name, err := rest(r)
 	if err != nil {
@@ -31,7 +31,7 @@ func (a *api) browserClient(w http.ResponseWriter, r *http.Request, _ *access.Gr
 	return a.file(w, r, "watchbox.js")
 }
 
-// page serves the start page. The page's links are relative, so a request without the / at the end of the
+// page serves the dashboard. The page's links are relative, so a request without the / at the end of the
 // mount path is redirected.
 func (a *api) page(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	asked, err := url.ParseRequestURI(r.RequestURI) // r.URL may have been stripped

@@ -48,7 +48,7 @@ func TestContractIsServed(t *testing.T) {
 
 func TestPageIsServedWithETags(t *testing.T) {
 	s := serve(t)
-	for _, path := range []string{"/", "/assets/start.js", "/assets/style.css", "/assets/favicon.svg", "/watchbox.js"} {
+	for _, path := range []string{"/", "/assets/app.js", "/assets/css/base.css", "/assets/favicon.svg", "/watchbox.js"} {
 		a := s.wants(200, "", "GET "+path, "")
 		s.wants(304, "", "GET "+path, "", "If-None-Match", a.header.Get("ETag"))
 	}

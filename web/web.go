@@ -1,6 +1,6 @@
-// Package web has the files that the hub serves to browsers: watchbox.js, the client for pages, and the start
-// page. Both use only the public HTTP API, by relative URLs, so that they work wherever the hub is mounted. The
-// folder is also the npm package of the client.
+// Package web has the files that the hub serves to browsers: watchbox.js, the client for pages, and the dashboard.
+// Both use only the public HTTP API, by relative URLs, so that they work wherever the hub is mounted. The folder is
+// also the npm package of the client.
 package web
 
 import (
@@ -14,13 +14,12 @@ import (
 	"time"
 )
 
-//go:embed index.html watchbox.js assets
+//go:embed index.html links.html watchbox.js assets
 var files embed.FS
 
-// policy lets the page use its own scripts, styles and server only, so that the content of a message cannot run
-// as code.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+// policy lets the page use files and calls of its own server only, so that the content of a message cannot run as
+// code.
+const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 // mediaTypes has the media types by extension. The system's table may differ.
 var mediaTypes = map[string]string{
@@ -28,6 +27,7 @@ var mediaTypes = map[string]string{
 	".js":   "text/javascript; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
 	".svg":  "image/svg+xml",
+	".txt":  "text/plain; charset=utf-8",
 }
 
 // file is a file and the headers of its response.
@@ -41,8 +41,9 @@ type file struct {
 type Files map[string]file
 
 // New returns index.html, watchbox.js and the files below assets/ that the page uses. The page's URLs are
-// relative: index.html has to be served at a path that ends in /, and the other files next to it.
-func New() Files {
+// relative: index.html has to be served at a path that ends in /, and the other files next to it. Without the
+// dashboard, index.html has only links.
+func New(dashboard bool) Files {
 	h := Files{}
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -55,6 +56,11 @@ func New() Files {
 	})
 	if err != nil {
 		panic("web: " + err.Error()) // the files are part of the program
+	}
+	links := h["links.html"]
+	delete(h, "links.html")
+	if !dashboard {
+		return Files{"index.html": links, "watchbox.js": h["watchbox.js"], "assets/favicon.svg": h["assets/favicon.svg"]}
 	}
 	return h
 }

@@ -19,7 +19,7 @@ func get(t *testing.T, method, name string, header ...string) *http.Response {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	if !New().Serve(w, r, name) {
+	if !New(true).Serve(w, r, name) {
 		t.Errorf("there is no %s", name)
 	}
 	return w.Result()
@@ -34,11 +34,11 @@ func body(t *testing.T, r *http.Response) string {
 	return string(b)
 }
 
-// eachFile calls f with the name and text of each file that is served.
+// eachFile calls f with the name and text of each file of the dashboard.
 func eachFile(t *testing.T, f func(name, text string)) {
 	t.Helper()
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || name == "links.html" {
 			return err
 		}
 		b, err := files.ReadFile(name)
@@ -73,22 +73,22 @@ func TestEachFileIsServedWithAStrictHeader(t *testing.T) {
 }
 
 func TestOtherNamesAreNotServed(t *testing.T) {
-	for _, name := range []string{"", "/", "assets", "assets/", "assets/none.js", "web.go", "assets/../web.go", "/index.html", "assets/start.js/"} {
+	for _, name := range []string{"", "/", "assets", "assets/", "assets/none.js", "web.go", "assets/../web.go", "/index.html", "links.html", "assets/app.js/"} {
 		w := httptest.NewRecorder()
-		if New().Serve(w, httptest.NewRequest("GET", "/", nil), name) || len(w.Header()) > 0 || w.Body.Len() > 0 {
+		if New(true).Serve(w, httptest.NewRequest("GET", "/", nil), name) || len(w.Header()) > 0 || w.Body.Len() > 0 {
 			t.Errorf("%q is answered with %v %s", name, w.Header(), w.Body)
 		}
 	}
 }
 
 func TestThePolicyAllowsNoInlineCodeAndNoForeignSources(t *testing.T) {
-	if !strings.HasPrefix(policy, "default-src 'none';") {
-		t.Errorf("the policy does not start with default-src none: %s", policy)
+	if !strings.HasPrefix(policy, "default-src 'self';") {
+		t.Errorf("the policy does not start with default-src self: %s", policy)
 	}
 	if m := regexp.MustCompile(`unsafe|\*|https?:|data:|blob:`).FindString(policy); m != "" {
 		t.Errorf("the policy has %q: %s", m, policy)
 	}
-	for _, directive := range []string{"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+	for _, directive := range []string{"object-src 'none'", "require-trusted-types-for 'script'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
 		if !strings.Contains(policy, directive) { // default-src does not cover these
 			t.Errorf("the policy lacks %s", directive)
 		}
@@ -126,20 +126,31 @@ func TestHEADIsGETWithoutTheBody(t *testing.T) {
 }
 
 func TestThePageLinksOnlyToExistingFilesByRelativeURLs(t *testing.T) {
-	page := body(t, get(t, "GET", "index.html"))
+	for _, dashboard := range []bool{true, false} {
+		w := httptest.NewRecorder()
+		if !New(dashboard).Serve(w, httptest.NewRequest("GET", "/", nil), "index.html") {
+			t.Fatal("there is no page")
+		}
+		linksOnlyToExistingFiles(t, New(dashboard), w.Body.String())
+	}
+}
+
+func linksOnlyToExistingFiles(t *testing.T, files Files, page string) {
+	t.Helper()
 	list := regexp.MustCompile(`\b(?:src|href|action|srcset|poster)\s*=\s*"([^"]*)"`).FindAllStringSubmatch(page, -1)
 	if len(list) < 5 {
 		t.Fatalf("only %d addresses found", len(list))
 	}
 	for _, m := range list {
 		switch address := m[1]; {
+		case strings.HasPrefix(address, "#/"): // a page of the dashboard
 		case !regexp.MustCompile(`^[a-z]`).MatchString(address) || strings.Contains(address, ":"):
 			t.Errorf("%q is not relative to the page", address)
 		case strings.HasPrefix(address, "assets/"):
-			if r := get(t, "GET", address); r.StatusCode != http.StatusOK {
-				t.Errorf("%q: status %d", address, r.StatusCode)
+			if _, ok := files[address]; !ok {
+				t.Errorf("%q does not exist", address)
 			}
-		case address != "openapi.yaml" && address != "metrics" && address != "readyz" && address != "v1/groups":
+		case address != "watchbox.js" && address != "openapi.yaml" && address != "metrics" && address != "readyz" && address != "v1/groups":
 			t.Errorf("%q is not a path of the HTTP API", address)
 		}
 	}
@@ -149,8 +160,9 @@ func TestThePageLinksOnlyToExistingFilesByRelativeURLs(t *testing.T) {
 func TestFilesHaveNoInlineCodeAndNeverParseDataAsHTML(t *testing.T) {
 	never := map[string]*regexp.Regexp{
 		".html": regexp.MustCompile(`(?i)<style|\sstyle\s*=|\son[a-z]+\s*=|javascript:|<script(?:\s+[^>]*)?>\s*[^<\s]`),
+		".txt":  regexp.MustCompile(`<`),
 		".js": regexp.MustCompile(`(?i)innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|setHTML` +
-			`|DOMParser|\beval\b|new Function|https?://|\.style\b`),
+			`|DOMParser|\beval\b|new Function|https?://|cssText|setAttribute\("(?:style|on)`),
 		".css": regexp.MustCompile(`(?i)@import|url\(|https?://`),
 		".svg": regexp.MustCompile(`(?i)<script|<style|\son[a-z]+\s*=|href`),
 	}
@@ -159,8 +171,31 @@ func TestFilesHaveNoInlineCodeAndNeverParseDataAsHTML(t *testing.T) {
 		if re == nil || mediaTypes[path.Ext(name)] == "" {
 			t.Fatalf("%s: files of this type have no rule or no media type here", name)
 		}
+		if name == "assets/vendor/uplot/uPlot.esm.js" { // has addresses in comments, and is tested in a browser
+			text = regexp.MustCompile(`https?://`).ReplaceAllString(text, "")
+		}
 		if m := re.FindString(text); m != "" {
 			t.Errorf("%s has %q", name, m)
 		}
 	})
+}
+
+func TestWithoutTheDashboardThePageHasOnlyLinks(t *testing.T) {
+	files := New(false)
+	w := httptest.NewRecorder()
+	files.Serve(w, httptest.NewRequest("GET", "/", nil), "index.html")
+	if page := w.Body.String(); !strings.Contains(page, `href="openapi.yaml"`) || strings.Contains(page, "<script") {
+		t.Errorf("the page is %s", page)
+	}
+	if w.Header().Get("Content-Security-Policy") != policy {
+		t.Errorf("the policy is %q", w.Header().Get("Content-Security-Policy"))
+	}
+	for _, name := range []string{"assets/app.js", "assets/pages/live.js", "links.html"} {
+		if files.Serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), name) {
+			t.Errorf("%s is served", name)
+		}
+	}
+	if !files.Serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), "watchbox.js") {
+		t.Error("watchbox.js is not served")
+	}
 }

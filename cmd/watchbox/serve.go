@@ -55,6 +55,7 @@ type serve struct {
 	AllowOrigin []string `help:"Origin whose pages may use the hub: https://example.org, https://*.example.org, http://localhost:* or * (every page). May be repeated." placeholder:"ORIGIN" group:"Access:"`
 
 	AllowCredentials bool     `help:"Let pages of the allowed origins send cookies and other credentials." group:"Access:"`
+	Dashboard        string   `help:"Whether the hub's page is the dashboard (on) or only has links (off)." enum:"on,off" default:"on" group:"Access:"`
 	IgnoreParam      []string `help:"Query parameter to ignore, because a proxy uses it: ticket, or utm_* for all that begin with utm_. May be repeated." placeholder:"NAME" group:"Access:"`
 
 	DrainDelay  time.Duration `help:"After SIGTERM, how long to continue to serve, while /readyz answers 503, before streams are ended." default:"0s" group:"Connections:"`
@@ -174,7 +175,7 @@ func (s *serve) options() []watchbox.Option {
 		watchbox.WithMaxRequestMemory(int64(s.MaxRequestMemory)), watchbox.WithBodyTimeout(s.BodyTimeout),
 		watchbox.WithMaxGroups(s.MaxGroups), watchbox.WithMaxStreams(s.MaxStreams),
 		watchbox.WithMaxFilters(s.MaxFilters), watchbox.WithMaxUnsent(int64(s.MaxUnsent)), watchbox.WithAllowOrigin(s.AllowOrigin...),
-		watchbox.WithIgnoreParam(s.IgnoreParam...),
+		watchbox.WithIgnoreParam(s.IgnoreParam...), watchbox.WithDashboard(s.Dashboard == "on"),
 		watchbox.WithDrainDelay(s.DrainDelay), watchbox.WithIdleTimeout(s.IdleTimeout),
 		watchbox.WithMaxMessages(s.MaxMessages), watchbox.WithMaxBytes(int64(s.MaxBytes)), watchbox.WithMaxAge(s.MaxAge),
 	}

@@ -1,4 +1,4 @@
-// Package browser_test tests the hub in Debian's Chromium: with EventSource, watchbox.js and the start page.
+// Package browser_test tests the hub in Debian's Chromium: with EventSource, watchbox.js and the dashboard.
 package browser_test
 
 import (

@@ -1,0 +1,113 @@
+// A row of the live list: a message, or a gap.
+
+import { bytes as formatBytes } from "./format.js";
+
+/** @typedef {import("../../watchbox.d.ts").Message} Message */
+/** @typedef {import("../../watchbox.d.ts").Gap} Gap */
+
+/** How many characters of a payload the list shows. */
+const PREVIEW = 400;
+
+/** A message with what the page computes about it, when it is needed. */
+export class MessageRow {
+  /** @type {string | undefined} */
+  #text;
+  /** @type {string | undefined} */
+  #preview;
+
+  /** @param {Message & {retain?: true}} message its msg is a JSON value, or a Uint8Array for bytes that are not UTF-8 */
+  constructor(message) {
+    this.message = message;
+    this.time = new Date(message.time);
+  }
+
+  get isBinary() { return this.message.msg instanceof Uint8Array; }
+
+  /** The payload as text: a string as it is, any other JSON as JSON. */
+  get text() {
+    const { msg } = this.message;
+    if (msg instanceof Uint8Array) return this.#text ??= hexLine(msg, PREVIEW);
+    return this.#text ??= typeof msg === "string" ? msg : JSON.stringify(msg);
+  }
+
+  /** The payload in one line, cut. */
+  get preview() {
+    return this.#preview ??= this.text.slice(0, PREVIEW).replace(/\s+/g, " ");
+  }
+
+  /** The payload in bytes. */
+  get bytes() {
+    const { msg } = this.message;
+    return msg instanceof Uint8Array ? msg : new TextEncoder().encode(this.text);
+  }
+
+  get size() { return formatBytes(this.bytes.length); }
+
+  /** The message as the hub's API writes it. */
+  toJSON() {
+    const { msg, ...others } = this.message;
+    return msg instanceof Uint8Array ? { ...others, encoding: "base64", msg: base64(msg) } : { ...others, msg };
+  }
+}
+
+/** Messages that the hub no longer has. */
+export class GapRow {
+  time = new Date();
+
+  /** @param {Gap} gap */
+  constructor(gap) {
+    this.gap = gap;
+  }
+
+  get text() {
+    const { filter, after, oldest, reason } = this.gap;
+    const why = { evicted: "they were evicted", epoch: "the hub started a new log", slow: "the listener was too slow" }[reason] ?? reason;
+    return `Gap: messages to ${filter} after ${after} are missing, because ${why}.` + (oldest ? ` The next one is ${oldest}.` : "");
+  }
+
+  toJSON() { return { gap: this.gap }; }
+}
+
+/** @typedef {MessageRow | GapRow} Row */
+
+/** @param {Uint8Array} bytes */
+export function base64(bytes) {
+  let text = "";
+  for (const b of bytes) text += String.fromCharCode(b);
+  return btoa(text);
+}
+
+/**
+ * Decodes a message of an answer of the API.
+ * @param {any} message
+ * @returns {Message}
+ */
+export function decode({ encoding, ...message }) {
+  if (encoding === "base64") message.msg = Uint8Array.from(atob(message.msg), (c) => c.charCodeAt(0));
+  return message;
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @param {number} most
+ */
+function hexLine(bytes, most) {
+  return Array.from(bytes.subarray(0, most), (b) => b.toString(16).padStart(2, "0")).join(" ");
+}
+
+/**
+ * Returns bytes as lines of 16, each with its offset, hex and ASCII.
+ * @param {Uint8Array} bytes
+ * @param {number} [most] bytes
+ */
+export function hexDump(bytes, most = 16_384) {
+  const lines = [];
+  for (let at = 0; at < Math.min(bytes.length, most); at += 16) {
+    const part = bytes.subarray(at, at + 16);
+    const hex = Array.from(part, (b) => b.toString(16).padStart(2, "0"));
+    const ascii = Array.from(part, (b) => b >= 32 && b < 127 ? String.fromCharCode(b) : ".").join("");
+    lines.push(`${at.toString(16).padStart(6, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${ascii}`);
+  }
+  if (bytes.length > most) lines.push(`… and ${bytes.length - most} more bytes`);
+  return lines.join("\n");
+}

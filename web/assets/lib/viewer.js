@@ -1,0 +1,84 @@
+// Who looks at the page, and what the grant allows.
+
+import { ApiError, get, request } from "./api.js";
+import { hub } from "./hub.js";
+import { filterMatches } from "./filter.js";
+
+/**
+ * @typedef {object} Grant
+ * @property {string[]} subscribe
+ * @property {string[]} publish
+ * @property {boolean} admin
+ * @property {string} [subject]
+ * @property {boolean} [anonymous]
+ * @property {string} [expires]
+ */
+
+/** Events: change. */
+class Viewer extends EventTarget {
+  /** @type {Grant} */
+  grant = { subscribe: [], publish: [], admin: false };
+  /** @type {"loading" | "known" | "login" | "error"} login: the hub wants a token */
+  state = "loading";
+  /** @type {unknown} */
+  error;
+
+  get isAdmin() { return this.grant.admin; }
+
+  /** Whether the hub knows who this is, so that a logout makes sense. */
+  get hasToken() { return this.grant.subject !== undefined && !this.grant.anonymous; }
+
+  /** Whether the hub distinguishes callers: without authentication everyone may do everything. */
+  get needsTokens() { return this.hasToken || this.grant.anonymous === true; }
+
+  /** Whether anything may be published. */
+  get mayPublish() { return this.grant.publish.length > 0; }
+
+  /** @param {string} group */
+  mayPublishTo(group) {
+    return this.grant.publish.some((filter) => filterMatches(filter, group));
+  }
+
+  /** What Live shows if nothing else is asked for. */
+  get defaultFilters() {
+    const { subscribe } = this.grant;
+    return subscribe.length === 0 ? ["#"] : subscribe.filter((filter) => !filter.includes("{") && !filter.startsWith("$")).slice(0, 8);
+  }
+
+  async load() {
+    try {
+      this.grant = await get("v1/explain", { query: { action: "admin" } });
+      this.state = "known";
+      this.error = undefined;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) { // a hub without this call
+        this.grant = { subscribe: ["#"], publish: ["#"], admin: true };
+        this.state = "known";
+        this.dispatchEvent(new Event("change"));
+        return;
+      }
+      this.state = error instanceof ApiError && error.status === 401 ? "login" : "error";
+      this.error = error;
+    }
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /**
+   * Puts a token into a cookie that scripts cannot read.
+   * @param {string} token
+   */
+  async login(token) {
+    if (!/^[\x21-\x7e]+$/.test(token)) throw new ApiError("a token has no spaces and only ASCII characters");
+    await request("v1/login", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
+    await this.load();
+    if (hub.state === "closed") hub.open();
+  }
+
+  async logout() {
+    await hub.close();
+    await request("v1/login", { method: "DELETE" });
+    location.reload(); // so that nothing of what was shown stays
+  }
+}
+
+export const viewer = new Viewer();

@@ -1,0 +1,186 @@
+// Listeners: who is connected, the slowest first.
+
+import { errorText, get } from "../lib/api.js";
+import { append, button, fill, h, notice, select, setText } from "../lib/dom.js";
+import { ago, bytes, count, plural, shortCount } from "../lib/format.js";
+import { hub } from "../lib/hub.js";
+import { setParams } from "../lib/router.js";
+import { afterPause, whileVisible } from "../lib/schedule.js";
+import { List } from "../widgets/list.js";
+import { SessionPanel } from "../widgets/session.js";
+
+/**
+ * @typedef {{uid: string, subject?: string, state: "here" | "lost", since: string, lost?: string, address: string,
+ *   user_agent: string, protocol?: string, filters: string[], streams: number, lag: Amount, sent: Amount,
+ *   disconnects?: {time: string, reason: string}[]}} Session
+ */
+/** @typedef {{messages: number, bytes: number}} Amount */
+
+const PAGE = 200;
+const MAX_REFRESH = 1000;
+const REFRESH_EVERY = 3000;
+
+/** The hub counts lag up to about this many bytes. */
+const MAX_LAG = 1 << 20;
+
+/** @type {[sort: string, text: string][]} */
+const SORTS = [["lag", "Slowest first"], ["sent", "Most sent first"], ["since", "Oldest first"]];
+
+/** @param {HTMLElement} view @param {URLSearchParams} params */
+export function mount(view, params) {
+  const page = new Listeners(view);
+  page.update(params);
+  return page;
+}
+
+class Listeners {
+  /** @type {Session[]} */
+  #sessions = [];
+  #next = "";
+  #wanted = PAGE;
+  #loaded = false;
+  /** @type {unknown} */
+  #error;
+  #stop = () => {};
+
+  /** @param {HTMLElement} view */
+  constructor(view) {
+    this.sort = select(SORTS, { "aria-label": "Order", change: () => { setParams({ sort: this.sort.value === "lag" ? undefined : this.sort.value }); this.#restart(); } });
+    this.search = h("input", {
+      type: "search", "data-search": true, "aria-label": "Find listeners", placeholder: "Find: address, subject, filter, agent", autocomplete: "off", spellcheck: "false",
+      input: afterPause(() => { setParams({ q: this.search.value }); this.#show(); }, 150),
+    });
+    this.summary = h("p", { class: "sub" });
+    this.panel = new SessionPanel(() => { this.list.select(undefined); setParams({ uid: undefined }); this.#showPanel(undefined); this.list.element.focus(); }, () => this.#refresh());
+    /** @type {List<Session>} */
+    this.list = new List({
+      label: "Listeners", create: newRow, render: renderRow,
+      onSelect: (session) => {
+        if (!session) return;
+        setParams({ uid: session.uid });
+        this.#showPanel(session.uid, session);
+      },
+    });
+    this.over = h("div", { class: "over" });
+    this.more = button("Show more", () => this.#more(), { class: "small", hidden: true });
+    this.split = h("div", { class: "split" },
+      h("div", { class: "list-box" },
+        h("div", { class: "columns session-row", "aria-hidden": "true" }, ...["Listener", "Address", "Filters", "Protocol", "Since", "Sent", "Behind", "Last end"].map((title, i) => h("span", { class: i === 5 || i === 6 ? "number" : "" }, title))),
+        this.list.element, this.over),
+      this.panel.element);
+    append(view,
+      h("div", { class: "head" }, h("h1", {}, "Listeners"), h("div", { class: "bar find" }, this.search, this.sort), this.summary),
+      this.split, h("div", { class: "foot bar" }, this.more));
+  }
+
+  /** @param {URLSearchParams} params */
+  update(params) {
+    const sort = params.get("sort") ?? "lag";
+    this.sort.value = SORTS.some(([name]) => name === sort) ? sort : "lag";
+    this.search.value = params.get("q") ?? "";
+    this.#restart();
+    this.#showPanel(params.get("uid") ?? undefined);
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    if (event.key === "Escape") this.panel.close();
+  }
+
+  end() {
+    this.#stop();
+    this.panel.end();
+    this.list.remove();
+  }
+
+  #restart() {
+    this.#stop();
+    this.#wanted = PAGE;
+    this.#stop = whileVisible((signal) => this.#refresh(signal), REFRESH_EVERY);
+  }
+
+  /** @param {AbortSignal} [signal] */
+  async #refresh(signal) {
+    try {
+      const { sessions, next = "" } = await get("v1/sessions", { query: { sort: this.sort.value, limit: Math.min(this.#wanted, MAX_REFRESH) }, signal });
+      if (this.#wanted <= MAX_REFRESH) {
+        this.#sessions = sessions;
+        this.#next = next;
+      } else {
+        const fresh = new Map(sessions.map((/** @type {Session} */ s) => [s.uid, s]));
+        this.#sessions = this.#sessions.map((s) => fresh.get(s.uid) ?? s);
+      }
+      this.#loaded = true;
+      this.#error = undefined;
+    } catch (error) {
+      if (signal?.aborted) return;
+      this.#error = error;
+    }
+    this.#show();
+  }
+
+  async #more() {
+    try {
+      const { sessions, next = "" } = await get("v1/sessions", { query: { sort: this.sort.value, limit: PAGE, after: this.#next } });
+      const known = new Set(this.#sessions.map((s) => s.uid));
+      this.#sessions = [...this.#sessions, ...sessions.filter((/** @type {Session} */ s) => !known.has(s.uid))];
+      this.#next = next;
+      this.#wanted = this.#sessions.length;
+    } catch (error) {
+      this.#error = error;
+    }
+    this.#show();
+  }
+
+  #show() {
+    const q = this.search.value.trim().toLowerCase();
+    const found = q === "" ? this.#sessions : this.#sessions.filter((s) => [s.uid, s.subject ?? "", s.address, s.user_agent, s.protocol ?? "", ...s.filters].some((text) => text.toLowerCase().includes(q)));
+    const chosen = found.find((s) => s.uid === this.panel.uid);
+    this.list.items = found;
+    if (chosen) this.list.select(chosen);
+    const behind = this.#sessions.filter((s) => s.lag.messages > 0).length;
+    const lost = this.#sessions.filter((s) => s.state === "lost").length;
+    setText(this.summary, this.#loaded ? `${plural(this.#sessions.length, "session")}${this.#next ? " and more" : ""} · ${count(behind)} behind · ${count(lost)} lost${q ? ` · ${count(found.length)} found` : ""}` : "");
+    this.more.hidden = !this.#next;
+    this.over.hidden = found.length > 0 && !this.#error;
+    if (this.over.hidden) return;
+    if (this.#error) fill(this.over, notice("error", "The listeners cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
+    else if (!this.#loaded) fill(this.over, notice("loading", "Loading"));
+    else fill(this.over, notice("empty", q ? "No listener matches" : "Nobody listens"));
+  }
+
+  /** @param {string | undefined} uid @param {Session} [session] */
+  #showPanel(uid, session) {
+    this.panel.show(uid, session ?? this.#sessions.find((s) => s.uid === uid));
+    this.split.classList.toggle("inspecting", uid !== undefined);
+  }
+}
+
+function newRow() {
+  return h("div", { class: "session-row" }, h("span", { class: "name" }), h("span", { class: "cut" }), h("span", { class: "cut mono" }), h("span"), h("span"), h("span", { class: "number" }), h("span", { class: "number" }), h("span"));
+}
+
+/** @param {Amount} lag */
+export function lagText(lag) {
+  if (lag.messages === 0) return "0";
+  return `${lag.bytes >= MAX_LAG ? "over " : ""}${shortCount(lag.messages)} · ${bytes(lag.bytes)}`;
+}
+
+/** @param {HTMLElement} row @param {Session} s */
+function renderRow(row, s) {
+  const [name, address, filters, protocol, since, sent, lag, last] = /** @type {HTMLElement[]} */ ([...row.children]);
+  fill(name,
+    h("span", { class: `dot ${s.state}`, title: s.state }),
+    h("span", { class: `cut${s.subject ? "" : " mono"}` }, s.subject || s.uid.slice(0, 8)),
+    s.uid === hub.uid && h("span", { class: "badge info" }, "this page"),
+    s.state === "lost" && h("span", { class: "badge warn" }, "lost"));
+  row.title = `${s.uid}\n${s.user_agent}`;
+  setText(address, s.address);
+  setText(filters, s.filters.join("  "));
+  setText(protocol, s.protocol ?? "");
+  setText(since, ago(new Date(s.since)));
+  setText(sent, shortCount(s.sent.messages));
+  setText(lag, lagText(s.lag));
+  lag.classList.toggle("behind", s.lag.messages > 0);
+  fill(last, s.disconnects && h("span", { class: "badge", title: `${s.disconnects[0].reason}, ${ago(new Date(s.disconnects[0].time))}` }, s.disconnects[0].reason));
+}

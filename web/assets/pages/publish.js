@@ -1,0 +1,241 @@
+// Publish: sends a message, once or again and again, and keeps drafts in the browser.
+
+import { errorText, request } from "../lib/api.js";
+import { append, button, copy, field, fill, h, iconButton, select, setText } from "../lib/dom.js";
+import { clock, plural } from "../lib/format.js";
+import { link, setParams } from "../lib/router.js";
+import { asCurl, publicationURL } from "../lib/snippets.js";
+import { viewer } from "../lib/viewer.js";
+
+/** @typedef {{group: string, kind: "text" | "json" | "base64", payload: string, event: string, ttl: string, retain: boolean, key: string}} Draft */
+
+/** @type {Draft} */
+const EMPTY = { group: "demo", kind: "text", payload: "hello", event: "", ttl: "", retain: false, key: "" };
+
+/** @type {[value: string, text: string][]} */
+const KINDS = [["text", "Text"], ["json", "JSON"], ["base64", "Bytes, as base64"]];
+
+const DRAFT = "watchbox draft";
+const SAVED = "watchbox saved publications";
+const MAX_SAVED = 50;
+
+/** How many results are shown. */
+const MAX_RESULTS = 50;
+
+/** @param {HTMLElement} view @param {URLSearchParams} params */
+export function mount(view, params) {
+  const page = new Publish(view);
+  page.update(params);
+  return page;
+}
+
+class Publish {
+  /** @type {ReturnType<typeof setTimeout> | undefined} Set while it repeats. */
+  #timer;
+  #sent = 0;
+
+  /** @param {HTMLElement} view */
+  constructor(view) {
+    const input = () => this.#changed();
+    const text = (/** @type {import("../lib/dom.js").Attributes} */ more) => h("input", { type: "text", autocomplete: "off", autocapitalize: "none", spellcheck: "false", input, ...more });
+    this.group = text({ required: true, maxlength: 255, class: "mono", "data-search": true });
+    this.kind = select(KINDS, { change: input });
+    this.payload = h("textarea", { rows: 8, spellcheck: "false", input, keydown: (/** @type {KeyboardEvent} */ event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#submit(event); } });
+    this.event = text({ placeholder: "none" });
+    this.ttl = text({ placeholder: "for ever, or 10m" });
+    this.idempotency = text({ placeholder: "none" });
+    this.retain = h("input", { type: "checkbox", change: input });
+    this.repeat = h("input", { type: "checkbox" });
+    this.every = h("input", { type: "number", min: 0.1, max: 3600, step: 0.1, value: 1, class: "every", "aria-label": "Seconds between two messages" });
+    this.check = h("p", { class: "help", role: "status" });
+    this.error = h("p", { class: "error-text", role: "alert" });
+    this.send = h("button", { class: "main" }, "Publish");
+    this.curl = h("pre", { class: "code", tabindex: 0, "aria-label": "The same with curl" });
+    this.results = h("ul", { class: "lines results", "aria-label": "Results" });
+    this.saved = h("ul", { class: "stack saved" });
+    append(view, h("div", { class: "head" }, h("h1", {}, "Publish")),
+      h("div", { class: "body columns-2" },
+        h("form", { class: "panel stack", submit: (event) => this.#submit(event) },
+          field("Group", this.group),
+          h("div", { class: "field" }, h("div", { class: "bar spread" }, h("label", { for: (this.payload.id = "payload") }, "Payload"), this.kind), this.payload, this.check),
+          h("div", { class: "fields" }, field("Event name", this.event), field("Expires after", this.ttl), field("Idempotency key", this.idempotency)),
+          h("label", { class: "check" }, this.retain, "Retain: keep it for listeners that join later"),
+          h("div", { class: "bar" }, h("label", { class: "check" }, this.repeat, "Repeat every"), this.every, "s"),
+          this.error,
+          h("div", { class: "bar" }, this.send, button("Save", () => this.#save(), { icon: "save" }), h("a", { class: "button", href: "#/live", click: (/** @type {Event} */ event) => { event.preventDefault(); location.hash = link("live", { filter: this.group.value }); } }, "Watch it live"))),
+        h("div", { class: "stack" },
+          h("section", { class: "panel stack", "aria-label": "curl" }, h("div", { class: "bar spread" }, h("h2", {}, "The same with curl"), button("Copy", (event) => copy(this.curl.textContent ?? "", /** @type {HTMLElement} */ (event.currentTarget)), { icon: "copy", class: "small" })), this.curl),
+          h("section", { class: "panel stack", "aria-label": "Results" }, h("h2", {}, "Results"), this.results),
+          h("section", { class: "panel stack", "aria-label": "Saved" }, h("h2", {}, "Saved in this browser"), this.saved))));
+    this.kind.setAttribute("aria-label", "Format of the payload");
+    fill(this.results, h("li", { class: "soft" }, "Nothing was sent yet."));
+    this.#showSaved();
+  }
+
+  /** @param {URLSearchParams} params */
+  update(params) {
+    const group = params.get("group");
+    const draft = { ...EMPTY, ...read(DRAFT, EMPTY) };
+    this.#fill(group === null ? draft : { ...draft, group });
+  }
+
+  end() {
+    clearTimeout(this.#timer);
+  }
+
+  /** @returns {Draft} */
+  get #draft() {
+    return {
+      group: this.group.value, kind: /** @type {Draft["kind"]} */ (this.kind.value), payload: this.payload.value,
+      event: this.event.value.trim(), ttl: this.ttl.value.trim(), retain: this.retain.checked, key: this.idempotency.value.trim(),
+    };
+  }
+
+  /** @param {Draft} draft */
+  #fill(draft) {
+    for (const name of /** @type {const} */ (["group", "kind", "payload", "event", "ttl"])) this[name].value = String(draft[name]);
+    this.idempotency.value = String(draft.key);
+    this.retain.checked = draft.retain === true;
+    this.#changed();
+  }
+
+  #changed() {
+    const draft = this.#draft;
+    setParams({ group: draft.group });
+    write(DRAFT, draft);
+    setText(this.error, "");
+    let text = "";
+    try {
+      text = asCurl({ ...draft, msg: decodePayload(draft) });
+      const size = body(draft).size;
+      setText(this.check, draft.kind === "json" ? `Valid JSON, ${plural(size, "byte")}` : plural(size, "byte"));
+      this.check.className = "help";
+      this.payload.removeAttribute("aria-invalid");
+    } catch (error) {
+      setText(this.check, errorText(error));
+      this.check.className = "error-text";
+      this.payload.setAttribute("aria-invalid", "true");
+    }
+    setText(this.curl, text || "The message is not complete.");
+    if (draft.group && !/[+#]/.test(draft.group) && !viewer.mayPublishTo(draft.group)) setText(this.error, `Your grant does not allow to publish to ${draft.group}.`);
+  }
+
+  /** @param {Event} event */
+  #submit(event) {
+    event.preventDefault();
+    if (this.#timer !== undefined) return this.#stop();
+    if (this.repeat.checked) {
+      setText(this.send, "Stop");
+      this.#sent = 0;
+      this.#loop();
+    } else this.#publish();
+  }
+
+  async #loop() {
+    this.#timer = setTimeout(() => {}, 0);
+    const ok = await this.#publish();
+    if (this.#timer === undefined) return;
+    if (!ok) return this.#stop();
+    setText(this.send, `Stop (${++this.#sent} sent)`);
+    this.#timer = setTimeout(() => this.#loop(), Math.max(100, 1000 * Number(this.every.value) || 1000));
+  }
+
+  #stop() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    setText(this.send, "Publish");
+  }
+
+  /** @returns {Promise<boolean>} whether the hub has stored the message */
+  async #publish() {
+    const draft = this.#draft;
+    const began = performance.now();
+    try {
+      const content = body(draft);
+      const headers = { "Content-Type": TYPES[draft.kind], ...draft.key && { "Idempotency-Key": draft.key } };
+      const response = await request(publicationURL(/** @type {any} */ (draft)), { method: "POST", body: content, headers });
+      const receipt = await response.json();
+      const replayed = response.headers.get("Idempotency-Replayed") === "true";
+      this.#result("good", `${receipt.id} ${replayed ? "was sent before with this key" : "stored"} in ${Math.round(performance.now() - began)} ms`);
+      return true;
+    } catch (error) {
+      this.#result("bad", errorText(error));
+      return false;
+    }
+  }
+
+  /** @param {"good" | "bad"} kind @param {string} text */
+  #result(kind, text) {
+    if (!this.results.querySelector("time")) this.results.replaceChildren();
+    this.results.prepend(h("li", {}, h("time", {}, clock(new Date())), h("span", { class: `badge ${kind}` }, kind === "good" ? "sent" : "refused"), h("span", { class: "grow" }, text)));
+    while (this.results.childElementCount > MAX_RESULTS) this.results.lastElementChild?.remove();
+  }
+
+  #save() {
+    const draft = this.#draft;
+    const others = this.#list().filter((d) => JSON.stringify(d) !== JSON.stringify(draft));
+    write(SAVED, [draft, ...others].slice(0, MAX_SAVED));
+    this.#showSaved();
+  }
+
+  /** @returns {Draft[]} */
+  #list() {
+    const list = read(SAVED, /** @type {Draft[]} */ ([]));
+    return Array.isArray(list) ? list : [];
+  }
+
+  #showSaved() {
+    const list = this.#list();
+    if (list.length === 0) return fill(this.saved, h("li", { class: "soft" }, "None"));
+    fill(this.saved, ...list.map((draft) => h("li", { class: "bar" },
+      h("button", { type: "button", class: "quiet grow saved-draft", click: () => this.#fill({ ...EMPTY, ...draft }) }, h("span", { class: "cut" }, String(draft.group)), draft.event && h("span", { class: "badge" }, String(draft.event)), h("span", { class: "cut mono soft" }, String(draft.payload).slice(0, 80))),
+      iconButton("clear", `Delete ${draft.group}`, () => { write(SAVED, list.filter((d) => d !== draft)); this.#showSaved(); }))));
+  }
+}
+
+const TYPES = { text: "text/plain; charset=utf-8", json: "application/json", base64: "application/octet-stream" };
+
+/** @param {Draft} draft @returns {unknown} what the message's msg will be */
+function decodePayload({ kind, payload }) {
+  if (kind === "json") return JSON.parse(payload);
+  return kind === "base64" ? decodeBase64(payload) : payload;
+}
+
+/** @param {Draft} draft */
+function body(draft) {
+  if (draft.kind === "json") JSON.parse(draft.payload);
+  return new Blob([draft.kind === "base64" ? decodeBase64(draft.payload) : draft.payload]);
+}
+
+/** @param {string} text */
+function decodeBase64(text) {
+  try {
+    return Uint8Array.from(atob(text.replace(/\s+/g, "")), (c) => c.charCodeAt(0));
+  } catch {
+    throw new Error("this is not base64");
+  }
+}
+
+/**
+ * Reads what the browser keeps under a key.
+ * @template T
+ * @param {string} key
+ * @param {T} otherwise
+ * @returns {T}
+ */
+function read(key, otherwise) {
+  try {
+    return JSON.parse(localStorage.getItem(key) ?? "null") ?? otherwise;
+  } catch {
+    return otherwise;
+  }
+}
+
+/** @param {string} key @param {unknown} value */
+function write(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // There is no storage, or it is full: nothing is kept.
+  }
+}

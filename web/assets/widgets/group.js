@@ -1,0 +1,205 @@
+// One group: what it holds, its policy, retained message, listeners and history.
+
+import { encodePath, errorText, get, request } from "../lib/api.js";
+import { announce, button, confirm, field, fill, h, iconButton, select, setText } from "../lib/dom.js";
+import { bytes, clock, count, plural, rate } from "../lib/format.js";
+import { link } from "../lib/router.js";
+import { decode, MessageRow } from "../lib/row.js";
+import { viewer } from "../lib/viewer.js";
+import { pairs } from "./inspector.js";
+
+/** How many messages of the history are shown. */
+const HISTORY = 20;
+
+/** How many listeners are shown. */
+const LISTENERS = 20;
+
+export class GroupPanel {
+  /** @type {string | undefined} */
+  #group;
+  #request = new AbortController();
+
+  /**
+   * @param {() => void} close
+   * @param {() => void} onChange called when the group was changed here
+   */
+  constructor(close, onChange) {
+    this.close = close;
+    this.onChange = onChange;
+    this.element = h("section", { class: "inspector", "aria-label": "Group", hidden: true });
+  }
+
+  end() {
+    this.#request.abort();
+  }
+
+  /** @param {string | undefined} group undefined closes it */
+  show(group) {
+    if (group === this.#group) return;
+    this.#group = group;
+    this.element.hidden = group === undefined;
+    if (group !== undefined) this.#load(group);
+    else this.#request.abort();
+  }
+
+  /** @param {string} group */
+  async #load(group) {
+    this.#request.abort();
+    const { signal } = this.#request = new AbortController();
+    fill(this.element, this.#head(group));
+    const path = encodePath(group);
+    const part = async (/** @type {string} */ title, /** @type {() => Promise<Node | null>} */ load) => {
+      const box = h("div", { class: "stack" });
+      this.element.append(box);
+      try {
+        const content = await load();
+        if (!signal.aborted && content) fill(box, title && h("h3", {}, title), content);
+      } catch (error) {
+        if (!signal.aborted) fill(box, h("h3", {}, title), h("p", { class: "error-text" }, errorText(error)));
+      }
+    };
+    part("", async () => figures(await get("v1/groups", { query: { filter: group }, signal })));
+    part("Retained message", async () => this.#retained(group, await get("v1/retained/" + path, { signal })));
+    part("Newest messages", async () => messages(group, await get("v1/history/" + path, { query: { last: HISTORY }, signal })));
+    part("Listeners", async () => listeners(await get("v1/presence/" + path, { signal })));
+    if (viewer.isAdmin) {
+      part("Policy", async () => this.#policy(group, signal));
+      part("Purge", async () => this.#purge(group));
+    }
+  }
+
+  /** @param {string} group */
+  #head(group) {
+    return h("div", { class: "stack" },
+      h("div", { class: "bar spread" }, h("h2", { class: "grow cut", title: group }, group), iconButton("close", "Close (Escape)", this.close)),
+      h("div", { class: "bar" },
+        h("a", { class: "button", href: link("live", { filter: group }) }, "Live"),
+        h("a", { class: "button", href: link("live", { filter: `${group}/#` }) }, "Live, all below"),
+        viewer.mayPublishTo(group) && h("a", { class: "button", href: link("publish", { group }) }, "Publish")));
+  }
+
+  /** @param {string} group @param {{messages: any[]}} answer */
+  #retained(group, answer) {
+    if (answer.messages.length === 0) return h("p", { class: "soft" }, "None");
+    const row = new MessageRow(decode(answer.messages[0]));
+    return h("div", { class: "stack" }, h("pre", { class: "code short", tabindex: 0, "aria-label": "Retained message" }, row.text.slice(0, 5000)),
+      h("div", { class: "bar spread" }, h("span", { class: "help" }, `${clock(row.time)} · ${row.size}`),
+        viewer.mayPublishTo(group) && button("Clear", () => this.#change("Clear the retained message?", `Listeners that join ${group} later get no value until the next retained message.`, "Clear", "Cleared",
+          () => request("v1/groups/" + encodePath(group), { method: "POST", query: { retain: true } })), { icon: "clear", class: "small danger" })));
+  }
+
+  /** @param {string} group */
+  #purge(group) {
+    const purge = (/** @type {string} */ filter, /** @type {string} */ what) => this.#change("Purge?", `All messages of ${what} are deleted for everyone, its retained messages too. This cannot be undone.`, "Purge", "Purged",
+      () => request("v1/groups/" + encodePath(filter), { method: "DELETE" }));
+    return h("div", { class: "bar" },
+      button("Purge this group", () => purge(group, group), { icon: "clear", class: "small danger" }),
+      button("And all below", () => purge(`${group}/#`, `${group} and all groups below it`), { icon: "clear", class: "small danger" }));
+  }
+
+  /**
+   * Asks, changes something, and shows the group again.
+   * @param {string} title
+   * @param {string} text
+   * @param {string} yes
+   * @param {string} done
+   * @param {() => Promise<unknown>} change
+   */
+  async #change(title, text, yes, done, change) {
+    if (!await confirm(title, text, yes)) return;
+    try {
+      await change();
+      announce(done);
+    } catch (error) {
+      announce(errorText(error), "error");
+    }
+    if (this.#group !== undefined) this.#load(this.#group);
+    this.onChange();
+  }
+
+  /** @param {string} group @param {AbortSignal} signal */
+  async #policy(group, signal) {
+    const [own, wider] = await Promise.all([group, parent(group)].map((filter) => get("v1/policies/" + encodePath(filter), { signal })));
+    const error = h("p", { class: "error-text", role: "alert" });
+    const fields = PROPERTIES.map((p) => ({ ...p, control: control(p, own[p.name], wider[p.name]) }));
+    const submit = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      setText(error, "");
+      const policy = Object.fromEntries(fields.filter((f) => f.control.value.trim() !== "").map((f) => [f.name, f.read(f.control.value.trim())]));
+      try {
+        await request("v1/policies/" + encodePath(group), { method: "PUT", json: policy });
+        announce("Policy saved");
+        this.#load(group);
+      } catch (e) {
+        setText(error, errorText(e));
+      }
+    };
+    return h("form", { class: "stack", submit },
+      h("p", { class: "help" }, `An empty field is inherited from ${parent(group)}. 0 means no limit.`),
+      h("div", { class: "fields" }, ...fields.map((f) => field(f.title, f.control))),
+      error, h("div", { class: "bar" }, h("button", { class: "small" }, "Save the policy")));
+  }
+}
+
+/** @param {string} group @returns {string} the filter whose policy a group inherits */
+function parent(group) {
+  const levels = group.split("/");
+  return levels.length === 1 ? "#" : [...levels.slice(0, -1), "#"].join("/");
+}
+
+/** @typedef {{name: string, title: string, values?: string[], read: (text: string) => unknown}} Property */
+
+/** @type {Property[]} */
+const PROPERTIES = [
+  { name: "max_messages", title: "Messages at most", read: number },
+  { name: "max_bytes", title: "Bytes at most", read: number },
+  { name: "max_age", title: "Age at most, as 24h", read: String },
+  { name: "coalesce", title: "Coalesce, as 100ms", read: String },
+  { name: "store", title: "Store", values: ["memory", "disk"], read: String },
+  { name: "slow", title: "Slow listeners", values: ["catch-up", "skip", "disconnect"], read: String },
+  { name: "compress", title: "Compress", values: ["true", "false"], read: (text) => text === "true" },
+];
+
+/** @param {string} text @returns {number | string} a number, or what the hub should refuse */
+function number(text) {
+  return /^\d+$/.test(text) ? Number(text) : text;
+}
+
+/**
+ * Returns the control of a property: empty if its value is the inherited one.
+ * @param {Property} p
+ * @param {unknown} own
+ * @param {unknown} wider
+ */
+function control(p, own, wider) {
+  const value = own === wider ? "" : String(own);
+  if (p.values) return select([["", `inherited: ${wider}`], ...p.values.map((v) => /** @type {[string, string]} */ ([v, v]))], { value });
+  return h("input", { type: "text", value, placeholder: String(wider), autocomplete: "off", spellcheck: "false" });
+}
+
+/** @param {{groups: import("../pages/groups.js").Group[]}} answer */
+function figures({ groups: [group] }) {
+  if (!group) return h("p", { class: "soft" }, "This group holds no messages.");
+  return pairs([
+    ["Messages", count(group.messages)], ["Size", bytes(group.bytes)], ["Rate", rate(group.rate)], ["Listeners", count(group.subscribers)],
+    ["Oldest", group.oldest], ["Newest", group.newest],
+  ]);
+}
+
+/** @param {string} group @param {{messages: any[]}} answer */
+function messages(group, answer) {
+  if (answer.messages.length === 0) return h("p", { class: "soft" }, "None");
+  const rows = answer.messages.map((m) => new MessageRow(decode(m))).reverse();
+  return h("div", { class: "stack" },
+    h("ul", { class: "lines" }, ...rows.map((row) => h("li", {}, h("time", {}, clock(row.time)), h("span", { class: "mono cut" }, row.preview)))),
+    h("a", { href: link("live", { filter: group, start: "last=10000" }) }, "All of them in Live"));
+}
+
+/** @param {{presence: {uid: string, state: string}[]}} answer */
+function listeners({ presence }) {
+  if (presence.length === 0) return h("p", { class: "soft" }, "Nobody listens.");
+  const list = presence.slice(0, LISTENERS).map(({ uid, state }) => h("li", {},
+    viewer.isAdmin ? h("a", { href: link("listeners", { uid }), class: "mono" }, uid) : h("span", { class: "mono" }, uid), state === "lost" && h("span", { class: "badge warn" }, "lost")));
+  const more = presence.length - list.length;
+  return h("ul", { class: "lines" }, ...list, more > 0 && h("li", { class: "soft" }, `and ${plural(more, "other")}`));
+}
