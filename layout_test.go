@@ -37,6 +37,7 @@ var layout = map[string]string{
 	"internal/leak":            "",
 	"internal/sharedtest":      "internal/group store store/memory",
 	"internal/freeport":        "",
+	"internal/sparse":          "store store/memory",
 	"sse":                      "internal/duration internal/origin",
 	"web":                      "",
 }

@@ -20,6 +20,7 @@ func TestInvalidOptionsAreErrors(t *testing.T) {
 		"nil option":     {nil, "option 2 of New is nil"},
 		"nil logger":     {watchbox.WithLogger(nil), "logger"},
 		"nil listening":  {watchbox.WithListening(nil), "listening"},
+		"nil store":      {watchbox.WithStore(nil), "store"},
 		"filter":         {watchbox.WithPolicy("a//b", watchbox.Policy{}), "policy"},
 		"max messages":   {policy(watchbox.Policy{MaxMessages: -2}), "max_messages"},
 		"max bytes":      {policy(watchbox.Policy{MaxBytes: -5}), "max_bytes"},

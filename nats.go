@@ -31,6 +31,7 @@ func WithNATS(n NATS) Option {
 		case strings.ContainsAny(n.Stream, " .*>/\\\t\r\n"):
 			return fmt.Errorf("nats-stream: %q is no name of a stream: it must not contain spaces or any of . * > / \\", n.Stream)
 		}
+		c.open = nil
 		c.nats = jetstream.Options{URL: n.URL, Creds: n.Creds, Stream: n.Stream, Replicas: n.Replicas}
 		return nil
 	}

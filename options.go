@@ -1,7 +1,6 @@
 package watchbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,8 +20,6 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/disk"
 	"github.com/watchbox-go/watchbox/store/jetstream"
-	"github.com/watchbox-go/watchbox/store/memory"
-	"github.com/watchbox-go/watchbox/store/tiered"
 )
 
 // Option sets one property of a hub. Its name is the same as that of the flag of watchbox serve.
@@ -34,7 +31,8 @@ type config struct {
 	maxMemory int64
 	maxGroups int
 	disk      disk.Options
-	nats      jetstream.Options // URL is "": the log is not shared
+	nats      jetstream.Options                       // URL is "": the log is not shared
+	open      func(StoreOptions) (store.Store, error) // nil: a store of the hub's own
 	profile   Profile
 	server    Policy
 	policies  []filterPolicy
@@ -138,13 +136,6 @@ func WithMaxMemory(bytes int64) Option {
 
 const minMemory = 1 << 20
 
-// history returns the part of the memory for history. The rest is for the process itself, half of it for the
-// pages of the binary.
-func history(maxMemory int64) int64 {
-	const process = 40 << 20
-	return max(maxMemory-process, maxMemory/4)
-}
-
 // WithMaxMessages limits the number of messages that a group keeps, unless a policy overrides it; 0: no limit.
 func WithMaxMessages(n int64) Option {
 	return func(c *config) error { return bound("max-messages", n, &c.server.MaxMessages) }
@@ -186,57 +177,6 @@ func WithPolicy(filter string, p Policy) Option {
 			return fmt.Errorf("the policy of %s: %w", filter, err)
 		}
 		c.policies = append(c.policies, filterPolicy{f, p})
-		return nil
-	}
-}
-
-// WithDataDir keeps messages on disk, except those of groups with the policy StoreMemory. The folder is
-// created if it does not exist. Messages, ids, policies, retained messages, idempotency keys, last wills
-// and presence survive a restart. One process at a time may use the folder.
-func WithDataDir(dir string) Option {
-	return func(c *config) error {
-		if dir == "" {
-			return errors.New("data-dir: the name of the folder is empty")
-		}
-		c.disk.Dir = dir
-		return nil
-	}
-}
-
-// Fsync determines when messages are synced to disk. A value above 0 is the interval between two syncs.
-type Fsync = disk.Fsync
-
-// Values of Fsync that are not an interval.
-const (
-	FsyncAlways = disk.Always // before a POST is answered: nothing is lost, even in a power cut
-	FsyncNever  = disk.Never  // left to the operating system
-)
-
-// ParseFsync reads "always", "never" or a duration such as "100ms".
-func ParseFsync(s string) (Fsync, error) { return disk.ParseFsync(s) }
-
-// WithFsync sets when messages are synced to disk; the default is FsyncAlways. With any other value the
-// newest messages may be lost when the machine fails. Listeners then get a gap event.
-func WithFsync(f Fsync) Option {
-	return func(c *config) error {
-		if err := disk.Intervals.Check(time.Duration(f)); err != nil && f != FsyncAlways && f != FsyncNever {
-			return fmt.Errorf("fsync: %w, and neither FsyncAlways nor FsyncNever", err)
-		}
-		c.disk.Fsync = f
-		return nil
-	}
-}
-
-// leastDisk is the smallest disk, in bytes, that a store works with.
-const leastDisk = 64 << 20
-
-// WithMaxDisk limits the size of the data directory, in bytes; the oldest messages are evicted first. 0: no limit.
-func WithMaxDisk(bytes int64) Option {
-	return func(c *config) error {
-		if bytes != 0 && bytes < leastDisk {
-			return fmt.Errorf("max-disk: %d bytes are too few; the minimum is %d (64MiB)", bytes, leastDisk)
-		}
-		c.disk.MaxDisk = bytes
 		return nil
 	}
 }
@@ -460,60 +400,4 @@ func WithDrainDelay(d time.Duration) Option {
 // balancer sends a request on it.
 func WithIdleTimeout(d time.Duration) Option {
 	return within("idle-timeout", d, duration.Range{Least: time.Second, Most: 24 * time.Hour}, func(c *config) *time.Duration { return &c.idleTimeout })
-}
-
-// store opens the log.
-func (c *config) store() (store.Store, error) {
-	p := presets[c.profile]
-	if c.maxMemory == 0 {
-		c.maxMemory = p.maxMemory
-	}
-	switch {
-	case c.disk.Dir != "" && c.nats.URL != "":
-		return nil, errors.New("data-dir and nats exclude each other: with nats, the messages are kept by the NATS servers")
-	case c.disk.Dir == "" && (c.disk.MaxDisk != 0 || c.disk.Fsync != FsyncAlways):
-		return nil, errors.New("max-disk and fsync have no effect without data-dir")
-	case c.nats.URL != "":
-		c.hub.Stores = []store.Kind{StoreDisk}
-	case c.disk.Dir != "":
-		c.hub.Stores = append(c.hub.Stores, StoreDisk)
-	}
-	for _, fp := range c.policies {
-		if k := fp.policy.Store; k != "" && !slices.Contains(c.hub.Stores, k) {
-			return nil, fmt.Errorf("the policy of %s: store %q is not available: store disk needs data-dir or nats, and store memory excludes nats", fp.filter, k)
-		}
-	}
-	log, err := c.open(c.server.Or(p.policy))
-	if err != nil {
-		return nil, err
-	}
-	for _, fp := range c.policies {
-		if err := log.SetPolicy(fp.filter, fp.policy); err != nil {
-			return nil, errors.Join(err, log.Close())
-		}
-	}
-	return log, nil
-}
-
-func (c *config) open(server Policy) (store.Store, error) {
-	memoryFor := history(c.maxMemory)
-	if c.nats.URL != "" {
-		o := c.nats
-		o.MaxMemory, o.MaxGroups, o.Server, o.Logger = memoryFor, c.maxGroups, server, c.hub.Logger
-		log, err := jetstream.Open(context.Background(), o)
-		if err != nil {
-			return nil, fmt.Errorf("nats: %w", err)
-		}
-		return log, nil
-	}
-	if c.disk.Dir == "" {
-		return memory.New(memory.Options{MaxMemory: memoryFor, MaxGroups: c.maxGroups, Server: server}), nil
-	}
-	o := c.disk
-	o.MaxMemory, o.MaxGroups, o.Server = memoryFor, c.maxGroups, server
-	log, err := tiered.Open(o)
-	if err != nil {
-		return nil, err
-	}
-	return log, nil
 }

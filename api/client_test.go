@@ -22,7 +22,9 @@ import (
 	"github.com/watchbox-go/watchbox/api"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/listen/certtest"
+	"github.com/watchbox-go/watchbox/internal/sparse"
 	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 // tokenCookie is the name of the cookie that holds a token.
@@ -48,18 +50,28 @@ type server struct {
 // TLS, or "h2" for HTTP/2. The API's promises are the same for each.
 var wire = os.Getenv("WATCHBOX_TEST_WIRE")
 
-// onDisk makes the tests' hubs keep their messages on disk. The API's promises are the same there.
-var onDisk = os.Getenv("WATCHBOX_TEST_STORE") == "disk"
+// stores are the options for the tests' hubs by storeName: in memory, on disk, or with ids that are skipped, as in a
+// log that several hubs share. The API's promises are the same for each.
+var stores = map[string]func(testing.TB) []watchbox.Option{
+	"": func(testing.TB) []watchbox.Option { return nil },
+	"disk": func(t testing.TB) []watchbox.Option {
+		return []watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever)}
+	},
+	"sparse": func(testing.TB) []watchbox.Option {
+		return []watchbox.Option{watchbox.WithStore(func(o watchbox.StoreOptions) (store.Store, error) {
+			return sparse.New(memory.Options{MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server}), nil
+		})}
+	},
+}
+
+var storeName = os.Getenv("WATCHBOX_TEST_STORE")
 
 // newHub makes a hub with the store under test. Its session timeout is long, so that no session ends because
 // the machine is slow.
 func newHub(t testing.TB, opts ...watchbox.Option) *watchbox.Hub {
 	t.Helper()
 	opts = append([]watchbox.Option{watchbox.WithSessionTimeout(time.Hour)}, opts...)
-	if onDisk {
-		opts = append([]watchbox.Option{watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever)}, opts...)
-	}
-	return newMemoryHub(t, opts...)
+	return newMemoryHub(t, append(stores[storeName](t), opts...)...)
 }
 
 // newMemoryHub makes a hub that keeps its messages in memory unless opts say otherwise. Tests in a

@@ -163,7 +163,7 @@ func TestPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
 
 // kind returns the default store of the tests' hubs.
 func kind() store.Kind {
-	if onDisk {
+	if storeName == "disk" {
 		return store.Disk
 	}
 	return store.Memory
@@ -175,7 +175,7 @@ func TestPolicyChoosesTheStore(t *testing.T) {
 		t.Helper()
 		return s.wants(status, code, "PUT /v1/policies/foo", `{"store":"`+kind+`"}`, "Content-Type", "application/json").body
 	}
-	if !onDisk {
+	if kind() != store.Disk {
 		put(422, "policy-invalid", "disk")
 	}
 	s = serve(t, watchbox.WithDataDir(t.TempDir()))

@@ -333,10 +333,11 @@ func TestGapNamesTheFilterThatLostMessages(t *testing.T) {
 	s := serve(t, watchbox.WithPolicy("foo", watchbox.Policy{MaxMessages: 2}))
 	seen := s.post("/v1/groups/foo", "0")
 	kept := s.post("/v1/groups/bar", "kept")
+	var ids []string
 	for i := range 4 {
-		s.post("/v1/groups/foo", fmt.Sprint(i+1))
+		ids = append(ids, s.post("/v1/groups/foo", fmt.Sprint(i+1)).ID)
 	}
-	oldest := position(kept.ID, 3)
+	oldest := ids[2]
 	want := "event: gap\nid: " + position(oldest, -1) + "\ndata: {\"filter\":\"foo\",\"after\":\"" + seen.ID +
 		"\",\"oldest\":\"" + oldest + "\",\"reason\":\"evicted\"}\n\n"
 	st := s.listen("/v1/groups/foo", "Last-Event-ID", seen.ID)
@@ -347,14 +348,14 @@ func TestGapNamesTheFilterThatLostMessages(t *testing.T) {
 	s.listen("/v1/groups/bar?last_event_id=" + seen.ID).gets(frame(kept, "", `"kept"`))
 
 	both := s.listen("/v1/events?group=bar&group=foo&last_event_id=" + seen.ID)
-	both.gets("event: gap\nid: " + seen.ID + "\ndata: {\"filter\":\"foo\",\"after\":\"" + seen.ID +
+	both.gets("event: gap\nid: " + position(kept.ID, -1) + "\ndata: {\"filter\":\"foo\",\"after\":\"" + seen.ID +
 		"\",\"oldest\":\"" + kept.ID + "\",\"reason\":\"evicted\"}\n\n" + frame(kept, "", `"kept"`))
 
 	s.wants(204, "", "DELETE /v1/groups/foo", "")
-	nothing := s.listen("/v1/groups/foo?last_event_id=" + position(kept.ID, 4)) // this stream has missed nothing
+	nothing := s.listen("/v1/groups/foo?last_event_id=" + ids[3]) // this stream has missed nothing
 	gone := s.listen("/v1/groups/foo?last_event_id=" + oldest)
 	_, id, data := parseBlock(gone.block())
-	if want := `{"filter":"foo","after":"` + oldest + `","reason":"evicted"}`; data != want || seq(id) < seq(kept.ID)+4 {
+	if want := `{"filter":"foo","after":"` + oldest + `","reason":"evicted"}`; data != want || seq(id) < seq(ids[3]) {
 		t.Errorf("a gap without later messages is %s %s, want %s", id, data, want)
 	}
 	f := frame(s.post("/v1/groups/foo", "marker"), "", `"marker"`)

@@ -17,8 +17,9 @@
 // What every store promises (storetest has a test for each number):
 //
 //   - I1 a message that Append accepted can be read until a policy evicts it or it expires
-//   - I2 ids rise by one per message over all groups; an Append that returned before another
-//     began has the lower ids; the entries of one Append are adjacent, all or none
+//   - I2 ids rise over all groups; the entries of one Append have consecutive ids, all or none; an
+//     Append that returned before another began has the lower ids. Between two Appends a store may
+//     skip ids
 //   - I3 an id never names two contents, across restarts too
 //   - I4 Read returns each matching message once, in order, and nothing that was not appended
 //   - I5 Read never skips an evicted message silently: it reports a Gap if and only if a message

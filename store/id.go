@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Seq is a message's number within an epoch. It begins at 1 and rises by one with each message of any
-// group. As a position it means that everything up to it has been seen; 0 is before the first message.
+// Seq is a message's number within an epoch. It is at least 1 and rises with each message of any group: by one
+// within an Append, and perhaps by more between two. As a position it means that everything up to it has been
+// seen; 0 is before the first message.
 type Seq uint64
 
 // ID is a message's id, written <epoch>-<seq>. The epoch distinguishes logs that number their messages

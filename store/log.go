@@ -11,7 +11,7 @@ import (
 // Log is one ordered log of messages. Its methods may be called concurrently. The package comment
 // lists what an implementation promises.
 type Log interface {
-	// Append stores the entries next to each other, all or none, and returns the id of the
+	// Append stores the entries with consecutive ids, all or none, and returns the id of the
 	// first. It returns once they are as durable as the store makes them, and no reader sees them
 	// before. It does not keep the entries.
 	Append(ctx context.Context, entries []Entry) (ID, error)

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -66,6 +67,7 @@ type checker struct {
 	*expectation
 	published []message
 	pos       store.Seq // all messages of the expectation up to here have been received, or a gap covers them
+	next      int       // the first published message after pos
 	gaps      []reportedGap
 	epochs    int
 }
@@ -73,6 +75,9 @@ type checker struct {
 // verify checks the blocks of a stream, and that all messages up to end have been received.
 func (c *expectation) verify(published []message, blocks []block, end store.Seq) error {
 	ck := &checker{expectation: c, published: published, pos: c.start}
+	for ck.next < len(published) && published[ck.next].seq <= c.start {
+		ck.next++
+	}
 	last := c.start
 	for i := range blocks {
 		b := &blocks[i]
@@ -136,10 +141,12 @@ func (ck *checker) receive(b *block, last store.Seq) error {
 		return ck.reach(b.seq, nil)
 	case b.seq == last:
 		return fmt.Errorf("a repeated message, or one after a position that includes it")
-	case int(b.seq) > len(ck.published):
+	}
+	i, found := slices.BinarySearchFunc(ck.published, b.seq, func(m message, seq store.Seq) int { return cmp.Compare(m.seq, seq) })
+	if !found {
 		return fmt.Errorf("never published")
 	}
-	m := &ck.published[b.seq-1]
+	m := &ck.published[i]
 	if !ck.expects(m) {
 		return fmt.Errorf("not for this stream: %v", *m)
 	}
@@ -172,8 +179,8 @@ func (ck *checker) same(b *block, m *message) error {
 
 // reach moves on to a position. with is the message received there, or nil.
 func (ck *checker) reach(to store.Seq, with *message) error {
-	for ; ck.pos < min(to, store.Seq(len(ck.published))); ck.pos++ {
-		m := &ck.published[ck.pos]
+	for ; ck.next < len(ck.published) && ck.published[ck.next].seq <= to; ck.next++ {
+		m := &ck.published[ck.next]
 		if m == with {
 			continue
 		}
@@ -183,6 +190,7 @@ func (ck *checker) reach(to store.Seq, with *message) error {
 			return fmt.Errorf("lost without a gap: %v", *m)
 		}
 	}
+	ck.pos = max(ck.pos, to)
 	return nil
 }
 

@@ -75,7 +75,7 @@ var scenarios = map[string]func(*rig, setup) []*listener{
 			r.say([]string{"a", "b"}[i%2], fmt.Sprint(i))
 		}
 		for i := range 19 {
-			all = append(all, r.listen(filters("a"), c, after(store.Seq(i))))
+			all = append(all, r.listen(filters("a"), c, after(r.at(i))))
 		}
 		end := r.say("a", "end")
 		for _, l := range all {
@@ -88,7 +88,7 @@ var scenarios = map[string]func(*rig, setup) []*listener{
 		for i := range 10 {
 			r.say([]string{"a", "b"}[i%2], strings.Repeat("x", i))
 		}
-		lost, kept := r.listen(filters("a", "b"), c, after(1)), r.listen(filters("a", "b"), c, after(6))
+		lost, kept := r.listen(filters("a", "b"), c, after(r.at(1))), r.listen(filters("a", "b"), c, after(r.at(6)))
 		all := r.listen(filters("a", "b"), c, start(delivery.Start{Held: true}))
 		other := r.listen(filters("a", "b"), c, start(delivery.Start{Held: true, Unknown: "x-9"}))
 		end := r.say("a", "end")

@@ -152,11 +152,20 @@ func (x *random) start(set group.Set) delivery.Start {
 	case 3:
 		return delivery.Start{After: x.last}
 	case 4:
-		return delivery.Start{After: store.Seq(x.n("after", 0, int(end)))}
+		return delivery.Start{After: x.position()}
 	case 5:
 		return delivery.Start{After: end, Live: true, Retained: true}
 	}
 	return delivery.Start{After: end, Live: true}
+}
+
+// position returns the position of a message, or the one before the message after it.
+func (x *random) position() store.Seq {
+	n := x.n("after", 0, len(x.published))
+	if n < len(x.published) && x.n("before the next", 0, 1) == 1 {
+		return x.published[n].seq - 1
+	}
+	return x.at(n)
 }
 
 func (x *random) conn() setup {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/sparse"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/memory"
 )
@@ -16,12 +17,12 @@ import (
 // rig is a log with its streams and the messages that were appended.
 type rig struct {
 	t   tester
-	log *memory.Log
+	log *sparse.Log
 	set *delivery.Set
 	web *web // nil: connections are fakes
 
 	mu        sync.Mutex
-	published []message // by seq - 1; valid if all messages are appended by publish
+	published []message // by seq; valid if all messages are appended by publish
 }
 
 // message is a message that was appended.
@@ -34,7 +35,7 @@ type message struct {
 
 // newRig returns a rig whose shards watch the log or, if notified is set, are notified of each append.
 func newRig(t tester, o memory.Options, notified bool) *rig {
-	r := &rig{t: t, log: memory.New(o)}
+	r := &rig{t: t, log: sparse.New(o)}
 	r.set = delivery.NewSet(r.log, notified, 1<<30)
 	t.Cleanup(func() { r.close() })
 	return r
@@ -81,6 +82,16 @@ func (r *rig) publish(batch ...store.Message) store.Seq {
 		})
 	}
 	return first.Seq + store.Seq(len(batch)-1)
+}
+
+// at returns the seq of the nth message, or 0, the position before the first one.
+func (r *rig) at(n int) store.Seq {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n == 0 {
+		return 0
+	}
+	return r.published[n-1].seq
 }
 
 // say appends one message.

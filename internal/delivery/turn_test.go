@@ -62,7 +62,7 @@ func TestAnEndedStreamTakesNoTurn(t *testing.T) {
 			if !r.run(next) {
 				t.Fatal("the set is closed")
 			}
-			next.awaitSeq(t, 1)
+			next.awaitSeq(t, r.at(1))
 		})
 	}
 }

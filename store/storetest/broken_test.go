@@ -1,6 +1,7 @@
 package storetest_test
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/sparse"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/memory"
 	"github.com/watchbox-go/watchbox/store/storetest"
@@ -164,6 +166,26 @@ var bugs = []struct {
 				}
 			}
 			return first, nil
+		}}
+	}},
+	{"skips an id within an Append", "I2 ids rise", func(s store.Store) *broken {
+		return &broken{Store: s, append: func(s store.Store, entries []store.Entry) (store.ID, error) {
+			_, id := s.Bounds()
+			id.Seq++
+			seqs := make([]store.Seq, len(entries))
+			for i := range seqs {
+				seqs[i] = id.Seq + 2*store.Seq(i)
+			}
+			return id, s.(*memory.Log).Place(entries, seqs)
+		}}
+	}},
+	{"examines 10000 ids per read instead of as many messages", "I1", func(s store.Store) *broken {
+		_ = s.Close()
+		// Only a store that skips ids shows this bug.
+		return &broken{Store: sparse.New(memory.Options{}), read: func(s store.Store, q store.Query, b *store.Batch) error {
+			_, newest := s.Bounds()
+			q.Through = min(cmp.Or(q.Through, newest.Seq), newest.Seq, q.After+10_000)
+			return s.Read(q, b)
 		}}
 	}},
 	{"loses a wake-up", "I7", func(s store.Store) *broken {

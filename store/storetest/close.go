@@ -69,7 +69,7 @@ func closedQuietly(e *env) {
 
 func closedLeaves(e *env) {
 	before := goleak.IgnoreCurrent()
-	l := &log{e.open(e.T, Options{Server: store.Policy{MaxMessages: 1, MaxAge: time.Hour, Compress: store.Yes}}), e.T}
+	l := newLog(e.open(e.T, Options{Server: store.Policy{MaxMessages: 1, MaxAge: time.Hour, Compress: store.Yes}}), e.T)
 	l.Watch(make(chan struct{}, 1))
 	l.appendNumbers("a", 1, 100)
 	l.want("a", "100")

@@ -61,7 +61,7 @@ func findLast(e *env) {
 		{"c", 5, ""}, {"c/#", 5, ""},
 	} {
 		e.Run(fmt.Sprintf("%d of %s", c.n, c.set), func(t *testing.T) {
-			l := &log{l.Store, t}
+			l := l.in(t)
 			b := l.found(c.set, store.Start{Last: c.n})
 			wantTexts(t, texts(b), c.want)
 			if len(b.Gaps) > 0 {
@@ -99,7 +99,7 @@ func findSince(e *env) {
 		{"c", 0, ""}, {"a", 1000 * time.Hour, ""}, {"a", -1000 * time.Hour, "1 3 5 7"},
 	} {
 		e.Run(fmt.Sprintf("%v of %s", c.from, c.set), func(t *testing.T) {
-			l := &log{l.Store, t}
+			l := l.in(t)
 			b := l.found(c.set, store.Start{Since: start.Add(c.from)})
 			wantTexts(t, texts(b), c.want)
 			if len(b.Gaps) > 0 {
@@ -127,10 +127,10 @@ func findSinceEvicted(e *env) {
 		{"b/# a", 6 * time.Hour, "6 7 8", ""},
 	} {
 		e.Run(fmt.Sprintf("%v of %s", c.from, c.set), func(t *testing.T) {
-			l := &log{l.Store, t}
+			l := l.in(t)
 			b := l.found(c.set, store.Start{Since: start.Add(c.from)})
 			wantTexts(t, texts(b), c.want)
-			if got := gaps(b); got != c.gaps {
+			if got := l.gaps(b); got != c.gaps {
 				t.Errorf("gaps %q, want %q", got, c.gaps)
 			}
 		})
@@ -138,7 +138,7 @@ func findSinceEvicted(e *env) {
 	if err := l.Purge("a"); err != nil {
 		e.Fatal(err)
 	}
-	if got := gaps(l.found("a", store.Start{Since: start})); got != "a:7" {
+	if got := l.gaps(l.found("a", store.Start{Since: start})); got != "a:7" {
 		e.Errorf("gaps %q of a purged group", got)
 	}
 }

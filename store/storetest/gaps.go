@@ -31,14 +31,14 @@ func threeOfEight(e *env) *log {
 
 func exactGaps(e *env) {
 	l := threeOfEight(e)
-	for after := range store.Seq(9) {
+	for after := range 9 {
 		want := ""
 		if after < 5 {
 			want = "a:5"
 		}
-		q := store.Query{Select: filters("a"), After: after}
+		q := store.Query{Select: filters("a"), After: l.at(after)}
 		l.wantGaps(q, want)
-		wantTexts(e, texts(l.read(q)), numbers(int(max(after, 5))+1, 8))
+		wantTexts(e, texts(l.read(q)), numbers(max(after, 5)+1, 8))
 	}
 }
 
@@ -62,7 +62,7 @@ func namedGaps(e *env) {
 		"$b/#":  "",
 	} {
 		e.Run(set, func(t *testing.T) {
-			(&log{l.Store, t}).wantGaps(store.Query{Select: filters(set)}, want)
+			l.in(t).wantGaps(store.Query{Select: filters(set)}, want)
 		})
 	}
 }
@@ -75,9 +75,9 @@ func othersGaps(e *env) {
 		l.appendTexts("busy", "x")
 	}
 	l.appendTexts("quiet", "2")
-	for after := range store.Seq(2) {
-		l.wantGaps(store.Query{Select: filters("quiet"), After: after}, "")
-		l.wantGaps(store.Query{Select: filters("quiet/#"), After: after}, "")
+	for after := range 2 {
+		l.wantGaps(store.Query{Select: filters("quiet"), After: l.at(after)}, "")
+		l.wantGaps(store.Query{Select: filters("quiet/#"), After: l.at(after)}, "")
 	}
 	l.want("quiet", "1 2")
 }
@@ -102,18 +102,18 @@ func gapsReportedOnce(e *env) {
 	l.appendNumbers("a", 1, 5)
 	l.appendNumbers("b", 6, 10)
 	l.policy("b", store.Policy{MaxMessages: 1})
-	q := store.Query{Select: filters("a b"), After: 1}
+	q := store.Query{Select: filters("a b"), After: l.at(1)}
 	l.wantGaps(q, "b:9")
 	q.Reported = l.read(q).Reported
 	l.wantGaps(q, "")
 	l.policy("a", store.Policy{MaxMessages: 2})
 	l.wantGaps(q, "a:3")
-	l.wantGaps(store.Query{Select: filters("a b"), After: 1, Reported: l.read(q).Reported}, "")
-	l.wantGaps(store.Query{Select: filters("#"), After: 1, Reported: q.Reported}, "#:3")
-	l.wantGaps(store.Query{Select: filters("a b"), After: 1}, "a:3 b:9")
-	l.wantGaps(store.Query{Select: filters("a b"), After: 3}, "b:9")
+	l.wantGaps(store.Query{Select: filters("a b"), After: l.at(1), Reported: l.read(q).Reported}, "")
+	l.wantGaps(store.Query{Select: filters("#"), After: l.at(1), Reported: q.Reported}, "#:3")
+	l.wantGaps(store.Query{Select: filters("a b"), After: l.at(1)}, "a:3 b:9")
+	l.wantGaps(store.Query{Select: filters("a b"), After: l.at(3)}, "b:9")
 	l.appendTexts("b", "11")
-	l.wantGaps(store.Query{Select: filters("#"), After: 1, Reported: l.read(q).Reported}, "")
+	l.wantGaps(store.Query{Select: filters("#"), After: l.at(1), Reported: l.read(q).Reported}, "")
 	l.wantGaps(q, "a:3 b:10")
 }
 
@@ -160,26 +160,27 @@ func pressure(e *env) {
 		if err := l.Read(q, b); err != nil {
 			e.Fatal(err)
 		}
-		noSilentHole(e, q.After, b)
-		q.After = b.Next - b.Next%4
+		l.noSilentHole(e, q.After, b)
+		n := l.count(b.Next)
+		q.After = l.at(n - n%4)
 	}
 	if u := l.Usage(); u.Messages < 8000 && len(l.read(store.Query{Select: q.Select}).Gaps) == 0 {
 		e.Errorf("messages were evicted without a gap; %d are left", u.Messages)
 	}
 }
 
-// noSilentHole fails if an even seq after the position is missing without a gap.
-func noSilentHole(e *env, after store.Seq, b *store.Batch) {
+// noSilentHole fails if an even message after the position is missing without a gap.
+func (l *log) noSilentHole(e *env, after store.Seq, b *store.Batch) {
 	e.Helper()
-	next := after + 1
+	next := l.count(after) + 1
 	if len(b.Gaps) > 0 {
-		next = max(next, b.Gaps[0].Evicted+1)
+		next = max(next, l.count(b.Gaps[0].Evicted)+1)
 	}
 	next += next % 2
 	for i := range b.Frames {
-		if seq := b.Frames[i].Seq; seq > next {
-			e.Fatalf("after %d: got %d, want %d; gaps %v", after, seq, next, b.Gaps)
-		} else if seq == next {
+		if n := l.count(b.Frames[i].Seq); n > next {
+			e.Fatalf("after %d: got message %d, want %d; gaps %v", after, n, next, b.Gaps)
+		} else if n == next {
 			next += 2
 		}
 	}

@@ -47,8 +47,14 @@ func (e *env) guard(run func()) {
 // log is a store with helpers for tests.
 type log struct {
 	store.Store
-	t tb
+	t    tb
+	seqs *seqs
 }
+
+func newLog(s store.Store, t tb) *log { return &log{s, t, &seqs{}} }
+
+// in returns the log for a subtest.
+func (l *log) in(t tb) *log { return &log{l.Store, t, l.seqs} }
 
 // start opens a store. It is closed after the test, and must not leave a goroutine.
 func (e *env) start(o Options) *log {
@@ -61,7 +67,7 @@ func (e *env) start(o Options) *log {
 			leak.None(e.T, before)
 		}
 	})
-	return &log{s, e.T}
+	return newLog(s, e.T)
 }
 
 // closeTimeout is how long a Close may take. A longer one is considered to hang, so that its own test fails
@@ -96,7 +102,7 @@ func (e *env) bubble(o Options, test func(t *testing.T, l *log)) {
 				_ = s.Close()
 			}
 		})
-		in.guard(func() { test(t, &log{s, t}) })
+		in.guard(func() { test(t, newLog(s, t)) })
 	})
 }
 
@@ -189,16 +195,20 @@ func (l *log) want(filter, list string) {
 // wantGaps fails unless a read reports the gaps in list, written as "filter:evicted …".
 func (l *log) wantGaps(q store.Query, list string) {
 	l.t.Helper()
-	if got := gaps(l.read(q)); got != list {
-		l.t.Errorf("%v after %d: gaps %q, want %q", q.Select, q.After, got, list)
+	if got := l.gaps(l.read(q)); got != list {
+		l.t.Errorf("%v after %d: gaps %q, want %q", q.Select, l.count(q.After), got, list)
 	}
 }
 
-// gaps formats a batch's gaps, sorted.
-func gaps(b *store.Batch) string {
+// gaps formats a batch's gaps, sorted, with the ordinals of the evicted messages.
+func (l *log) gaps(b *store.Batch) string {
 	var out []string
 	for _, g := range b.Gaps {
-		out = append(out, fmt.Sprintf("%s:%d", g.Filter, g.Evicted))
+		n := l.count(g.Evicted)
+		if l.at(n) != g.Evicted {
+			l.t.Errorf("the gap %v names no message: the last one before it is %d", g, l.at(n))
+		}
+		out = append(out, fmt.Sprintf("%s:%d", g.Filter, n))
 	}
 	slices.Sort(out)
 	return strings.Join(out, " ")

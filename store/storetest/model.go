@@ -2,10 +2,13 @@ package storetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
+	"sort"
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -14,12 +17,12 @@ import (
 // model is the log as a plain slice. It does not model expiry and max_age.
 type model struct {
 	epoch    string
-	msgs     []stored  // by seq: the first has seq 1
-	first    store.Seq // no message up to here is held
+	msgs     []stored // by seq
+	first    int      // no message before this one is held
 	server   store.Policy
 	policies store.Policies
 
-	minRead  store.Seq                       // the constant, or 1 if messages may be compressed, which makes reads stop earlier
+	minRead  int                             // the constant, or 1 if messages may be compressed, which makes reads stop earlier
 	evicted  map[string]store.Seq            // by group: the newest message evicted
 	reported map[uint64]map[string]store.Seq // by Reported of a read: evicted at that time
 	retained map[string]store.Seq
@@ -47,7 +50,20 @@ func (m *model) compress(p store.Policy) {
 	}
 }
 
-func (m *model) newest() store.Seq { return store.Seq(len(m.msgs)) }
+func (m *model) newest() store.Seq {
+	if len(m.msgs) == 0 {
+		return 0
+	}
+	return m.msgs[len(m.msgs)-1].Seq
+}
+
+// count returns how many messages there are up to a position.
+func (m *model) count(pos store.Seq) int {
+	return sort.Search(len(m.msgs), func(i int) bool { return m.msgs[i].Seq > pos })
+}
+
+// get returns the message with a seq, which must exist.
+func (m *model) get(seq store.Seq) *stored { return &m.msgs[m.count(seq)-1] }
 
 // add appends the messages to the store and, if it accepts them, to the model.
 func (m *model) add(l *log, list []*store.Message) error {
@@ -57,17 +73,16 @@ func (m *model) add(l *log, list []*store.Message) error {
 	if errors.Is(err, store.ErrFull) {
 		return err
 	}
-	if want := (store.ID{Epoch: m.epoch, Seq: m.newest() + 1}); err != nil || id != want {
-		l.t.Fatalf("append of %d entries: %v, %v; want %v", len(es), id, err, want)
+	if err != nil || id.Epoch != m.epoch || id.Seq <= m.newest() {
+		l.t.Fatalf("append of %d entries: %v, %v; want an id of %s above %d", len(es), id, err, m.epoch, m.newest())
 	}
 	for i := range es {
-		m.push(&es[i])
+		m.push(&es[i], id.Seq+store.Seq(i))
 	}
 	return nil
 }
 
-func (m *model) push(e *store.Entry) {
-	seq := m.newest() + 1
+func (m *model) push(e *store.Entry, seq store.Seq) {
 	frame, msg := e.AppendFrame(nil, store.ID{Epoch: m.epoch, Seq: seq})
 	m.msgs = append(m.msgs, stored{
 		store.Frame{Seq: seq, Group: e.Group, Flags: e.Flags(), Msg: msg, Bytes: frame},
@@ -128,10 +143,10 @@ func (m *model) evictBelow(name string, seq store.Seq) {
 // of returns the selected messages that are held, above after and up to through.
 func (m *model) of(sel store.Selector, after, through store.Seq) []*stored {
 	var out []*stored
-	for m.first < m.newest() && !m.msgs[m.first].held {
+	for m.first < len(m.msgs) && !m.msgs[m.first].held {
 		m.first++
 	}
-	for i := max(min(after, m.newest()), m.first); i < min(through, m.newest()); i++ {
+	for i, end := max(m.count(after), m.first), m.count(through); i < end; i++ {
 		if s := &m.msgs[i]; s.held && sel.Match(s.Group) {
 			out = append(out, s)
 		}
@@ -144,10 +159,10 @@ func (m *model) retainedOf(sel store.Selector, after, through store.Seq) []*stor
 	var out []*stored
 	for name, seq := range m.retained {
 		if sel.Match(name) && seq > after && seq <= through {
-			out = append(out, &m.msgs[seq-1])
+			out = append(out, m.get(seq))
 		}
 	}
-	slices.SortFunc(out, func(a, b *stored) int { return int(a.Seq) - int(b.Seq) })
+	slices.SortFunc(out, func(a, b *stored) int { return cmp.Compare(a.Seq, b.Seq) })
 	return out
 }
 
@@ -181,7 +196,7 @@ func (m *model) read(l *log, q store.Query, room int) *store.Batch {
 		l.t.Fatalf("epoch %q, want %q", b.Epoch, m.epoch)
 	}
 	checkFrames(l.t, q, b, want)
-	checkRoom(l.t, q, b, want, room, max(through, q.After), m.minRead)
+	m.checkRoom(l.t, q, b, want, room, max(through, q.After))
 	m.checkGaps(l.t, q, b, through)
 	return b
 }
@@ -220,24 +235,28 @@ func checkFrames(t tb, q store.Query, b *store.Batch, want []*stored) {
 	}
 }
 
-// minRead is how many positions a read moves forward at least if it stops with room in its batch.
+// minRead is how many messages a read moves forward at least if it stops with room in its batch.
 const minRead = 100
 
 // checkRoom fails unless the batch has as many whole frames as fit, at least one, or the read moved at
-// least positions forward. It also checks Next.
-func checkRoom(t tb, q store.Query, b *store.Batch, want []*stored, room int, end, least store.Seq) {
+// minRead messages forward. It also checks Next.
+func (m *model) checkRoom(t tb, q store.Query, b *store.Batch, want []*stored, room int, end store.Seq) {
 	t.Helper()
 	n := len(b.Frames)
 	if n > 1 && len(b.Buf) > room {
 		t.Fatalf("%v: %d frames of %d bytes in a batch of %d", q, n, len(b.Buf), room)
 	}
-	low, high := min(end, q.After+least), end
+	least := store.Seq(math.MaxUint64)
+	if i := m.count(q.After) + m.minRead; i <= len(m.msgs) {
+		least = m.msgs[i-1].Seq
+	}
+	low, high := min(end, least), end
 	if n > 0 {
 		low = b.Frames[n-1].Seq
 	}
 	if n < len(want) {
 		next := want[n]
-		if stopped := b.Next >= q.After+least; (n == 0 || len(b.Buf)+len(next.Bytes) <= room) && !stopped {
+		if stopped := b.Next >= least; (n == 0 || len(b.Buf)+len(next.Bytes) <= room) && !stopped {
 			t.Fatalf("%v: %d frames of %d bytes in a batch of %d: there is room for %d of %d bytes",
 				q, n, len(b.Buf), room, next.Seq, len(next.Bytes))
 		}

@@ -46,7 +46,7 @@ func random(o Options, burst int) func(e *env) {
 	return func(e *env) {
 		rapid.Check(e.T, func(t *rapid.T) {
 			s := e.open(e.T, o)
-			l := &log{s, t}
+			l := newLog(s, t)
 			m := &machine{
 				log: l, model: newModel(l.epoch(), o.Server), burst: burst, evicts: o.MaxMemory > 0,
 				ago: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "ago"),
@@ -88,7 +88,7 @@ func (m *machine) append(t *rapid.T) {
 }
 
 func (m *machine) message(name string, r *rand.Rand, size int) *store.Message {
-	msg := ago(m.ago, name, fmt.Sprint(m.model.newest(), strings.Repeat(string(rune('a'+r.IntN(26))), size)))
+	msg := ago(m.ago, name, fmt.Sprint(len(m.model.msgs), strings.Repeat(string(rune('a'+r.IntN(26))), size)))
 	if r.IntN(4) == 0 {
 		msg.Event = "alarm"
 	}
@@ -132,8 +132,13 @@ func drawFilters(t *rapid.T) group.Set {
 	return filters(strings.Join(list, " "))
 }
 
+// seq draws the position of a message, or the one before the message after it.
 func (m *machine) seq(t *rapid.T, label string) store.Seq {
-	return store.Seq(rapid.Uint64Range(0, uint64(m.model.newest())).Draw(t, label))
+	n := rapid.IntRange(0, len(m.model.msgs)).Draw(t, label)
+	if n < len(m.model.msgs) && rapid.Bool().Draw(t, "before the next") {
+		return m.model.msgs[n].Seq - 1
+	}
+	return m.log.at(n)
 }
 
 func drawRoom(t *rapid.T) int {
@@ -180,16 +185,16 @@ func (m *machine) findLast(t *rapid.T) {
 // and no older one. A gap must follow if and only if a message of that time or later was evicted.
 func (m *machine) findSince(t *rapid.T) {
 	model := m.model
-	if model.newest() == 0 {
+	if len(model.msgs) == 0 {
 		return
 	}
 	l, set := m.use(t), drawFilters(t)
-	since := model.msgs[max(m.seq(t, "since"), 1)-1].time
+	since := model.msgs[rapid.IntRange(0, len(model.msgs)-1).Draw(t, "since")].time
 	pos := l.Find(set, store.Start{Since: time.UnixMilli(since)})
 	model.read(l, store.Query{Select: set, After: pos}, drawRoom(t))
 	lost := false
 	for name, seq := range model.evicted {
-		if set.Match(name) && model.msgs[seq-1].time >= since {
+		if set.Match(name) && model.get(seq).time >= since {
 			lost = true
 			if pos >= seq {
 				t.Fatalf("since %d of %v leads to %d: no gap, but %d was evicted", since, set, pos, seq)
@@ -208,7 +213,7 @@ func (m *machine) findSince(t *rapid.T) {
 // anyLost reports whether a message of that time or later was evicted.
 func (m *model) anyLost(set group.Set, since int64) bool {
 	for name, seq := range m.evicted {
-		if set.Match(name) && m.msgs[seq-1].time >= since {
+		if set.Match(name) && m.get(seq).time >= since {
 			return true
 		}
 	}

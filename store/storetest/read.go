@@ -31,12 +31,12 @@ func capacity(e *env) {
 		}
 	}
 	// The limit is exact.
-	list := m.of(filters("a"), 0, 40)
+	list := m.of(filters("a"), 0, l.at(40))
 	sum := 0
 	for n, s := range list {
 		sum += len(s.Bytes)
 		for _, c := range []struct{ room, want int }{{sum - 1, max(n, 1)}, {sum, n + 1}, {sum + 1, n + 1}} {
-			if b := m.read(l, store.Query{Select: filters("a"), Through: 40}, c.room); len(b.Frames) != c.want {
+			if b := m.read(l, store.Query{Select: filters("a"), Through: l.at(40)}, c.room); len(b.Frames) != c.want {
 				e.Errorf("%d frames in %d bytes, want %d", len(b.Frames), c.room, c.want)
 			}
 		}
@@ -56,15 +56,15 @@ func reusedBatch(e *env) {
 	b := &store.Batch{Buf: make([]byte, 0, 64<<10)}
 	at := &b.Buf[:1][0]
 	for _, c := range []struct {
-		after      store.Seq
+		after      int
 		want, gaps string
 	}{{0, "6 7 8", "a:5"}, {7, "8", ""}, {8, "", ""}, {1, "6 7 8", "a:5"}} {
-		if err := l.Read(store.Query{Select: filters("a"), After: c.after}, b); err != nil {
+		if err := l.Read(store.Query{Select: filters("a"), After: l.at(c.after)}, b); err != nil {
 			e.Fatal(err)
 		}
 		wantTexts(e, texts(b), c.want)
-		if gaps(b) != c.gaps || cap(b.Buf) != 64<<10 || &b.Buf[:1][0] != at {
-			e.Errorf("after %d: gaps %q, a buffer of %d bytes", c.after, gaps(b), cap(b.Buf))
+		if l.gaps(b) != c.gaps || cap(b.Buf) != 64<<10 || &b.Buf[:1][0] != at {
+			e.Errorf("after %d: gaps %q, a buffer of %d bytes", c.after, l.gaps(b), cap(b.Buf))
 		}
 	}
 }
@@ -76,19 +76,19 @@ func through(e *env) {
 	}
 	for _, c := range []struct {
 		set            string
-		after, through store.Seq
+		after, through int
 		want           string
-		next           store.Seq
+		next           int
 	}{
 		{"a", 0, 5, "1 3 5", 5}, {"a", 0, 6, "1 3 5", 6}, {"a", 2, 4, "3", 4}, {"a", 3, 4, "", 4},
 		{"#", 4, 5, "5", 5}, {"#", 4, 100, "5 6 7 8 9 10", 10}, {"a b", 9, 10, "10", 10}, {"#", 9, 0, "10", 10},
 	} {
 		e.Run(fmt.Sprintf("%s from %d through %d", c.set, c.after, c.through), func(t *testing.T) {
-			l := &log{l.Store, t}
-			b := l.read(store.Query{Select: filters(c.set), After: c.after, Through: c.through})
+			l := l.in(t)
+			b := l.read(store.Query{Select: filters(c.set), After: l.at(c.after), Through: l.at(c.through)})
 			wantTexts(t, texts(b), c.want)
-			if b.Next != c.next {
-				t.Errorf("Next is %d, want %d", b.Next, c.next)
+			if b.Next != l.at(c.next) {
+				t.Errorf("Next is %d, want %d", b.Next, l.at(c.next))
 			}
 		})
 	}

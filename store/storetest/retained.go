@@ -123,9 +123,8 @@ func pagedRetained(e *env) {
 		l.add(retain(fmt.Sprint("group/", (i*37)%n), fmt.Sprint(i)))
 	}
 	l.appendTexts("group/0", "later")
-	end := l.newest()
 	var got []string
-	q := store.Query{Select: filters("#"), Retained: true, Through: n}
+	q := store.Query{Select: filters("#"), Retained: true, Through: l.at(n)}
 	b := &store.Batch{Buf: make([]byte, 0, 1000)}
 	for q.After < q.Through {
 		if err := l.Read(q, b); err != nil {
@@ -139,10 +138,10 @@ func pagedRetained(e *env) {
 	}
 	wantTexts(e, got, numbers(1, n))
 	for _, c := range []struct {
-		after, through store.Seq
+		after, through int
 		want           string
-	}{{0, 10, numbers(1, 10)}, {90, 0, numbers(91, n)}, {40, 45, numbers(41, 45)}, {n, 0, ""}, {end, 0, ""}} {
-		q := store.Query{Select: filters("#"), Retained: true, After: c.after, Through: c.through}
+	}{{0, 10, numbers(1, 10)}, {90, 0, numbers(91, n)}, {40, 45, numbers(41, 45)}, {n, 0, ""}, {n + 1, 0, ""}} {
+		q := store.Query{Select: filters("#"), Retained: true, After: l.at(c.after), Through: l.at(c.through)}
 		wantTexts(e, texts(l.read(q)), c.want)
 	}
 }
