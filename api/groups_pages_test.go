@@ -95,9 +95,11 @@ func fill(s *server, random *rand.Rand, groups int) {
 		if random.IntN(8) == 0 {
 			path += "?retain=true"
 		}
+		var lines []string
 		for range 1 + random.IntN(3) {
-			s.post(path, strings.Repeat("x", random.IntN(50)))
+			lines = append(lines, fmt.Sprintf("%q", strings.Repeat("x", random.IntN(50))))
 		}
+		s.post(path, strings.Join(lines, "\n"), "Content-Type", "application/x-ndjson")
 	}
 }
 
@@ -107,17 +109,17 @@ func TestPagesOfATreeAddUpToThePlainList(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	fill(s, random, 300)
+	fill(s, random, 150)
 	all := s.groups("")
-	for _, prefix := range []string{"", "a", "a/", "a-", "b!x/a/", "c.d/c", "nothing"} {
-		for depth := 1; depth <= 5; depth++ {
+	for _, prefix := range []string{"", "a", "a/", "c.d/c", "nothing"} {
+		for depth := 1; depth <= 4; depth++ {
 			want := tree(all, prefix, depth)
 			for sort, value := range map[string]func(r groupRow) int64{
 				"name":     func(groupRow) int64 { return 0 },
 				"messages": func(r groupRow) int64 { return r.Messages },
 				"bytes":    func(r groupRow) int64 { return r.Bytes },
 			} {
-				limit := 1 + random.IntN(40)
+				limit := 2 + random.IntN(60)
 				got := s.pages(limit, "prefix", prefix, "depth", fmt.Sprint(depth), "sort", sort)
 				slices.SortFunc(want, func(a, b groupRow) int {
 					if sort == "name" {
@@ -146,7 +148,7 @@ func inTree(r groupRow, prefix string, depth int) string {
 
 func TestPagesOfGroupsHaveEachGroupOnce(t *testing.T) {
 	s := serve(t)
-	fill(s, rand.New(rand.NewPCG(1, 2)), 200)
+	fill(s, rand.New(rand.NewPCG(1, 2)), 100)
 	all := s.groups("")
 	listener := s.listen("/v1/groups/a/%23")
 	eventually(t, "the stream is counted", func() bool { return s.groups("?filter=a/a")[0].Subscribers == 1 })

@@ -61,10 +61,18 @@ type sessionJSON struct {
 	Lost      *time.Time `json:"lost,omitempty"`
 	Address   string     `json:"address"`
 	UserAgent string     `json:"user_agent"`
+	Protocol  string     `json:"protocol,omitempty"`
 	Filters   []string   `json:"filters"`
 	Streams   int        `json:"streams"`
 	Lag       amount     `json:"lag"`
 	Sent      amount     `json:"sent"`
+	Endings   []ending   `json:"disconnects,omitempty"` // the newest first
+}
+
+// ending is the end of a stream.
+type ending struct {
+	Time   time.Time      `json:"time"`
+	Reason session.Reason `json:"reason"`
 }
 
 type amount struct {
@@ -73,11 +81,16 @@ type amount struct {
 }
 
 func sessionToJSON(s *hub.Session) sessionJSON {
-	return sessionJSON{
+	agent := s.Client.Agent.Value()
+	out := sessionJSON{
 		UID: s.UID, Subject: s.Subject, State: state(s.Lost), Since: shown(s.Since), Lost: lostTime(s.Lost),
-		Address: s.Client.Address, UserAgent: s.Client.UserAgent.Value(), Filters: texts(s.Filters),
+		Address: s.Client.Address, UserAgent: agent.UserAgent, Protocol: agent.Protocol, Filters: texts(s.Filters),
 		Streams: s.Open, Lag: amount(s.Lag), Sent: amount(s.Sent),
 	}
+	for _, e := range s.Endings {
+		out.Endings = append(out.Endings, ending{shown(e.Time), e.Reason})
+	}
+	return out
 }
 
 func state(lost time.Time) string {
@@ -106,14 +119,31 @@ func texts(filters []group.Filter) []string {
 	return out
 }
 
-// sessions lists all sessions, connected or lost.
+// sessions lists sessions, connected or lost.
 func (a *api) sessions(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
-	if _, err := parameters(r); err != nil {
+	q, err := sessionListing(r)
+	if err != nil {
 		return err
 	}
 	return a.writeList(w, r, `{"sessions":[`, func(add func(any) error) (string, error) {
-		return "", a.hub.Sessions(func(s *hub.Session) error { return add(sessionToJSON(s)) })
+		return a.hub.Sessions(q, func(s *hub.Session) error { return add(sessionToJSON(s)) })
 	})
+}
+
+// sessionListing returns the list that a request asks for.
+func sessionListing(r *http.Request) (*hub.SessionListing, error) {
+	q, err := parameters(r, "sort", "limit", "after")
+	if err != nil {
+		return nil, err
+	}
+	l := &hub.SessionListing{}
+	if l.Sort, err = choice(q, "sort", hub.SessionOrders); err != nil {
+		return nil, err
+	}
+	if l.Limit, l.After, err = q.page(l.Sort != hub.SortSince); err != nil {
+		return nil, err
+	}
+	return l, l.Check()
 }
 
 // session answers with one session.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -99,7 +100,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, g *access.Grant, q 
 
 // subscription returns the subscription without its filters.
 func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
-	s = &hub.Subscription{Address: host(r.RemoteAddr), Remote: r.RemoteAddr, UserAgent: r.UserAgent()}
+	s = &hub.Subscription{Address: host(r.RemoteAddr), Remote: r.RemoteAddr, UserAgent: r.UserAgent(), Protocol: protocol(r)}
 	if s.From, err = q.from(hub.From{}); err != nil {
 		return nil, err
 	}
@@ -127,6 +128,14 @@ func subscription(r *http.Request, q query) (s *hub.Subscription, err error) {
 	}
 	s.Secret, err = q.secret(r)
 	return s, err
+}
+
+// protocol names the protocol of a request as ALPN does (RFC 7301), but HTTP/2 is http/2.
+func protocol(r *http.Request) string {
+	if r.ProtoMajor == 1 {
+		return "http/1." + strconv.Itoa(r.ProtoMinor)
+	}
+	return "http/" + strconv.Itoa(r.ProtoMajor)
 }
 
 // lastEventIDAlias is the name that event-source-polyfill uses for last_event_id.

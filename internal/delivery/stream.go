@@ -196,6 +196,12 @@ func (s *Stream) Position() store.Seq {
 	return store.Seq(s.mark.Load())
 }
 
+// Behind reports whether the stream waits for its client or catches up, rather than for new messages.
+func (s *Stream) Behind() bool {
+	_, newest := s.shard.set.log.Bounds()
+	return !s.parked.Load() && store.Seq(s.mark.Load()) < newest.Seq
+}
+
 // Sent returns how many messages and bytes were written to the stream.
 func (s *Stream) Sent() (messages, bytes uint64) { return s.sentMessages.Load(), s.sentBytes.Load() }
 

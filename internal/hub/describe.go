@@ -17,15 +17,6 @@ type Session struct {
 // Amount is a number of messages and their total size.
 type Amount struct{ Messages, Bytes uint64 }
 
-// Sessions yields the sessions that are connected, or lost and not gone yet, in the order in which they
-// began. It stops at the first error of yield and returns it.
-func (h *Hub) Sessions(yield func(*Session) error) error {
-	return h.sessions.List(nil, func(i *session.Info) error {
-		s := h.describe(*i)
-		return yield(&s)
-	})
-}
-
 // Session returns the session uid, or session.ErrUnknown.
 func (h *Hub) Session(uid string) (Session, error) {
 	i, err := h.sessions.Get(uid)

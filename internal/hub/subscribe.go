@@ -38,7 +38,7 @@ type Subscription struct {
 	Address string // of the client, without a port
 
 	// For the log and for GET /v1/sessions.
-	Remote, UserAgent string
+	Remote, UserAgent, Protocol string
 }
 
 // Listener is an admitted subscription. The caller must call either Run or Cancel.
@@ -134,7 +134,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	}
 	stream = h.set.New(c)
 	l.ended, l.stream = c.Done, stream
-	client := session.Client{Address: s.Remote, UserAgent: unique.Make(cut(s.UserAgent, maxUserAgent))}
+	client := session.Client{Address: s.Remote, Agent: unique.Make(session.Agent{UserAgent: cut(s.UserAgent, maxUserAgent), Protocol: s.Protocol})}
 	attachment, err = h.sessions.Attach(uid, &session.Opening{
 		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
 	})

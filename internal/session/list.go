@@ -16,6 +16,7 @@ type Info struct {
 	Lost    time.Time // when it was lost; zero while it is connected
 	Filters []group.Filter
 	Streams []Stream // open at this hub
+	Endings []Ending // of the last streams that ended at this hub, the newest first
 	Hubs    []string // ids of the hubs where streams are open, if several hubs share the log
 }
 
@@ -86,6 +87,7 @@ func (s *Session) describe(wanted func(group.Filter) bool) Info {
 	for _, a := range s.streams {
 		i.Streams = append(i.Streams, a.stream)
 	}
+	i.Endings = s.endings.list()
 	i.Hubs = s.hubs()
 	return i
 }

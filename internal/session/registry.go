@@ -74,8 +74,14 @@ type Stream interface {
 
 // Client describes the client that opened a session.
 type Client struct {
-	Address   string
-	UserAgent unique.Handle[string] // thousands of clients share few values
+	Address string
+	Agent   unique.Handle[Agent] // thousands of clients share few values
+}
+
+// Agent is the program that a client runs, and how it connects.
+type Agent struct {
+	UserAgent string
+	Protocol  string // such as http/1.1; "" if it is not known
 }
 
 // Opening describes a stream that opens.
@@ -241,7 +247,7 @@ func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) erro
 // Restore adds a lost session that an earlier process of the server stored, with its subject, which is nil
 // if it was not stored, its filters and its will, which may be nil. It must be called before any stream is attached.
 func (r *Registry) Restore(uid string, subject *string, filters []group.Filter, w *Will) {
-	s := r.session(uid, subject, Client{UserAgent: unique.Make("")}) // a zero Handle has no value
+	s := r.session(uid, subject, Client{Agent: unique.Make(Agent{})}) // a zero Handle has no value
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now().UnixNano()
@@ -285,10 +291,13 @@ const pageSize = 256
 
 // all yields the sessions in the order in which they began. It may miss sessions that begin or end in the
 // meantime.
-func (r *Registry) all() iter.Seq[*Session] {
+func (r *Registry) all() iter.Seq[*Session] { return r.after(0) }
+
+// after is all for the sessions behind a number.
+func (r *Registry) after(no uint64) iter.Seq[*Session] {
 	return func(yield func(*Session) bool) {
 		var page []*Session
-		for no, more := uint64(0), true; more; {
+		for more := true; more; {
 			r.mu.RLock()
 			page, no, more = r.order.page(page[:0], no, pageSize)
 			r.mu.RUnlock()

@@ -26,6 +26,7 @@ type Session struct {
 	document
 	gone    bool
 	streams []*Attachment // open at this hub
+	endings *endings      // of earlier streams; nil: there were none
 	timer   *time.Timer
 	shared  *shared // nil: no other hub shares the log
 }
@@ -137,6 +138,9 @@ func (a *Attachment) Detach(why Reason, reached uint64) {
 	defer s.turn.Unlock()
 	s.mu.Lock()
 	was := s.remove(a)
+	if was {
+		s.noteEnd(why)
+	}
 	s.mu.Unlock()
 	if was { // otherwise the session has ended already
 		_ = s.change(cause{why: why, reached: reached}) // an error: it is tried again later

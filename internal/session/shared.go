@@ -253,19 +253,20 @@ func (r *Registry) up(list []node) (up []node, why Reason) {
 
 // record is a document as it is stored.
 type record struct {
-	Subject *string               `json:"subject,omitempty"`
-	Address string                `json:"address"`
-	Agent   string                `json:"agent,omitempty"`
-	Since   int64                 `json:"since,omitempty"` // Unix nanoseconds, as all times
-	Nodes   map[string]nodeRecord `json:"nodes,omitempty"` // by hub
-	Members []memberRecord        `json:"members,omitempty"`
-	Lost    int64                 `json:"lost,omitempty"`
-	Why     Reason                `json:"why,omitempty"`
-	Reached uint64                `json:"reached,omitempty"`
-	Will    *Will                 `json:"will,omitempty"`
-	Hub     string                `json:"hub"`            // that wrote it
-	Gone    Reason                `json:"gone,omitempty"` // the session has ended, and other hubs have to end its streams
-	Change  uint64                `json:"change"`         // tells apart the changes of a hub
+	Subject  *string               `json:"subject,omitempty"`
+	Address  string                `json:"address"`
+	Agent    string                `json:"agent,omitempty"`
+	Protocol string                `json:"protocol,omitempty"`
+	Since    int64                 `json:"since,omitempty"` // Unix nanoseconds, as all times
+	Nodes    map[string]nodeRecord `json:"nodes,omitempty"` // by hub
+	Members  []memberRecord        `json:"members,omitempty"`
+	Lost     int64                 `json:"lost,omitempty"`
+	Why      Reason                `json:"why,omitempty"`
+	Reached  uint64                `json:"reached,omitempty"`
+	Will     *Will                 `json:"will,omitempty"`
+	Hub      string                `json:"hub"`            // that wrote it
+	Gone     Reason                `json:"gone,omitempty"` // the session has ended, and other hubs have to end its streams
+	Change   uint64                `json:"change"`         // tells apart the changes of a hub
 }
 
 type nodeRecord struct {
@@ -292,8 +293,9 @@ func (x *Change) Document() []byte {
 		out.Gone = x.gone
 	default:
 		d := &x.doc
+		agent := d.client.Agent.Value()
 		out = record{
-			Hub: x.self, Change: x.number, Subject: x.session.subject.Load(), Address: d.client.Address, Agent: d.client.UserAgent.Value(), Since: d.since,
+			Hub: x.self, Change: x.number, Subject: x.session.subject.Load(), Address: d.client.Address, Agent: agent.UserAgent, Protocol: agent.Protocol, Since: d.since,
 			Lost: d.lostAt, Why: d.why, Reached: d.reached, Will: d.will, Nodes: map[string]nodeRecord{},
 		}
 		for _, m := range d.members {
@@ -389,7 +391,7 @@ func (h *shared) wake() {
 // document returns the document of a record. Times when something was lost are wall-clock times only.
 func (in *record) document() (*document, []node, error) {
 	d := &document{
-		begun: true, client: Client{in.Address, unique.Make(in.Agent)}, since: in.Since,
+		begun: true, client: Client{in.Address, unique.Make(Agent{in.Agent, in.Protocol})}, since: in.Since,
 		lostAt: in.Lost, why: in.Why, reached: in.Reached, will: in.Will,
 	}
 	for _, m := range in.Members {

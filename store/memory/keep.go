@@ -144,6 +144,7 @@ func (l *Log) purgeOnce(name string, through *store.Seq) (more bool, err error) 
 
 // Groups implements store.Keeper.
 func (l *Log) Groups(q store.GroupQuery) (page []store.GroupInfo, next string) {
+	page = make([]store.GroupInfo, 0, min(q.Limit, 512))
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	now, at := time.Now().UnixMilli(), q.Now()

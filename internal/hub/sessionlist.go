@@ -1,0 +1,158 @@
+package hub
+
+import (
+	"cmp"
+	"iter"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/session"
+)
+
+// SessionListing asks for a list of sessions.
+type SessionListing struct {
+	Sort  SessionOrder
+	Limit int    // most sessions; 0: all, only with SortSince
+	After string // what the previous page returned as next
+}
+
+// SessionOrder is the order of a list of sessions.
+type SessionOrder string
+
+// The orders. Sessions with the same value are in the order in which they began.
+const (
+	SortSince SessionOrder = "since" // the order in which they began
+	SortLag   SessionOrder = "lag"   // the one whose stream is furthest behind in the log first
+	SortSent  SessionOrder = "sent"  // the one with the most bytes sent first
+)
+
+// SessionOrders lists the orders.
+var SessionOrders = []SessionOrder{SortSince, SortLag, SortSent}
+
+// value returns what the list is sorted by, the largest value first. Counting the bytes that a session is behind is
+// too expensive for all of them, but the position of a stream is known.
+func (o SessionOrder) value(e session.Entry) (v uint64) {
+	e.Streams(func(s session.Stream) {
+		stream := s.(sessionStream)
+		switch o {
+		case SortLag:
+			if stream.Behind() {
+				v = max(v, math.MaxUint64-uint64(stream.Position()))
+			}
+		case SortSent:
+			_, bytes := stream.Sent()
+			v += bytes
+		}
+	})
+	return v
+}
+
+// sessionRow is a session and its place in a list.
+type sessionRow struct {
+	session.Entry
+	value uint64
+}
+
+func (r *sessionRow) compare(other *sessionRow) int {
+	return cmp.Or(cmp.Compare(other.value, r.value), cmp.Compare(r.Number(), other.Number()))
+}
+
+func (r *sessionRow) cursor() string {
+	return strconv.FormatUint(r.value, 10) + "," + strconv.FormatUint(r.Number(), 10)
+}
+
+// Check returns a *CursorError if After is invalid.
+func (q *SessionListing) Check() error {
+	_, _, err := q.cursor()
+	return err
+}
+
+// cursor reads After: the value and the number of the last session of the previous page.
+func (q *SessionListing) cursor() (value, no uint64, err error) {
+	if q.After == "" {
+		return math.MaxUint64, 0, nil
+	}
+	a, b, _ := strings.Cut(q.After, ",")
+	value, err = strconv.ParseUint(a, 10, 64)
+	no, err2 := strconv.ParseUint(b, 10, 64)
+	if err != nil || err2 != nil || no == 0 {
+		return 0, 0, &CursorError{q.After}
+	}
+	return value, no, nil
+}
+
+// Sessions yields the sessions that are connected, or lost and not gone yet. It stops at the first error of yield
+// and returns it. If there are more than the limit, it returns what to pass as After to get the next ones.
+func (h *Hub) Sessions(q *SessionListing, yield func(*Session) error) (next string, err error) {
+	value, no, err := q.cursor()
+	switch {
+	case err != nil:
+		return "", err
+	case q.Sort == SortSince:
+		return h.sessionsSince(no, q.Limit, yield)
+	}
+	best := top[sessionRow]{limit: q.Limit, less: (*sessionRow).compare}
+	for e := range h.entries(0) {
+		row := sessionRow{e, q.Sort.value(e)}
+		if row.value < value || row.value == value && e.Number() > no {
+			best.add(&row)
+		}
+	}
+	rows, more := best.sorted()
+	for i := range rows {
+		info, ok := rows[i].Info()
+		if !ok {
+			continue // it has ended meanwhile
+		}
+		s := h.describe(info)
+		if err := yield(&s); err != nil {
+			return "", err
+		}
+	}
+	if more {
+		next = rows[len(rows)-1].cursor()
+	}
+	return next, nil
+}
+
+// sessionPage is after how many sessions a list pauses.
+const sessionPage = 256
+
+// entries yields the sessions behind a number, with a pause now and then.
+func (h *Hub) entries(no uint64) iter.Seq[session.Entry] {
+	return func(yield func(session.Entry) bool) {
+		n := 0
+		for e := range h.sessions.Entries(no) {
+			if n++; n%sessionPage == 0 {
+				time.Sleep(pause)
+			}
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// sessionsSince yields the sessions behind a number, in the order in which they began.
+func (h *Hub) sessionsSince(no uint64, limit int, yield func(*Session) error) (next string, err error) {
+	n := 0
+	var last sessionRow
+	for e := range h.entries(no) {
+		i, ok := e.Info()
+		switch {
+		case !ok:
+			continue
+		case limit > 0 && n == limit:
+			return last.cursor(), nil
+		}
+		n++
+		last.Entry = e
+		s := h.describe(i)
+		if err := yield(&s); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
