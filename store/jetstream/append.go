@@ -176,11 +176,20 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 
 // catchUp waits until the tail has read what another hub changed.
 func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError) error {
-	if changed.seq == 0 {
+	var err error
+	switch {
+	case changed.unknown:
+		select {
+		case <-time.After(repeatRefused):
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	case changed.seq == 0:
 		l.notes.forgetRemovals(p.records) // the servers have forgotten the removal of a note
 		return nil
+	default:
+		err = l.tail.waitFor(ctx, changed.seq)
 	}
-	err := l.tail.waitFor(ctx, changed.seq)
 	for {
 		select {
 		case a := <-p.answers:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,15 +81,12 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if l.js, err = jetstream.New(l.nc); err != nil {
 		return err
 	}
-	if l.stream, err = ensureStream(ctx, l.js, l.opts.Stream, l.opts.Replicas); err != nil {
+	epoch, err := l.findStream(ctx)
+	if err != nil {
 		return err
 	}
 	if err = l.listenForReplies(); err != nil {
 		return err
-	}
-	epoch, err := l.findEpoch(ctx)
-	if err != nil {
-		return fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
 	}
 	l.mem = l.newMemory(epoch)
 	if err = l.tail.start(ctx); err != nil {

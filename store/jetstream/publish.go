@@ -126,7 +126,8 @@ var errBusy = errors.New("the servers cannot take it at the moment")
 
 // changedError says that a note has another newest version than was expected.
 type changedError struct {
-	seq store.Seq // of a newest version; 0: there is none
+	unknown bool      // the servers do not say which version, because it is not stored yet
+	seq     store.Seq // of a newest version; 0: there is none
 }
 
 func (e *changedError) Error() string {
@@ -233,10 +234,7 @@ func refusal(data []byte) (a answer, known bool) {
 	case 10071, 10164: // wrong last sequence: 5
 		at := e.Description[strings.LastIndexByte(e.Description, ' ')+1:]
 		seq, err := strconv.ParseUint(at, 10, 64)
-		if err != nil {
-			return answer{err: store.ErrConflict}, true
-		}
-		return answer{err: &changedError{store.Seq(seq)}}, true
+		return answer{err: &changedError{err != nil, store.Seq(seq)}}, true
 	case 10077, 10047: // the store failed, insufficient storage
 		return answer{err: store.ErrFull}, true
 	case 10023, 10167, 10176, 10210: // insufficient resources, too many requests, incomplete batch, too many batches

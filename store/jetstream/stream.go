@@ -91,7 +91,11 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, name string, repl
 			s, err = js.Stream(ctx, name)
 		}
 	}
-	if err != nil {
+	var refused *jetstream.APIError
+	switch {
+	case errors.As(err, &refused) && refused.ErrorCode == 10074:
+		return nil, fmt.Errorf("the stream %s cannot be kept on %d servers: this NATS server is no part of a cluster; start a cluster, or pass --nats-replicas 1", name, replicas)
+	case err != nil:
 		return nil, fmt.Errorf("the stream %s: %w", name, err)
 	}
 	return s, verify(&s.CachedInfo().Config)
