@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +26,7 @@ type figure struct {
 	metric     string   // of loadgen's output
 	beside     string   // what the reference is
 	reach      string
+	onDisk     bool // the servers sync each message to a disk, instead of a file system in memory
 	reference  func(f *figure, dir string, s servers.Servers) (float64, error)
 }
 
@@ -40,11 +40,11 @@ func figures(dur time.Duration) []figure {
 	}
 	const cpu, memory, nats = "server_cpu_us_per_delivery", "a hub with its log in memory", "nats.go alone"
 	return []figure{
-		{"N1", "S1, 1,000 listeners, 20 messages/s: CPU µs per delivery", fanout("--subs", "1000", "--rate", "20"), cpu, memory, "≤ 1.15", inMemory},
-		{"N3", "S3, 10,000 listeners, 2 messages/s: CPU µs per delivery", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"), cpu, memory, "≤ 1.15", inMemory},
-		{"N2c", "S2c, 1,000 listeners, 64 publishers: deliveries/s", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"), "deliveries_per_s", memory, "≥ 0.5", inMemory},
-		{"post", "one publisher: p50 of a POST, ms", publish("1"), "post_p50_ms", nats, "≤ 1.5, ≤ 2 ms", bare(1)},
-		{"posts", "64 publishers: POSTs/s", publish("64"), "posts_per_s", nats, "≥ 0.5", bare(64)},
+		{"N1", "S1, 1,000 listeners, 20 messages/s: CPU µs per delivery", fanout("--subs", "1000", "--rate", "20"), cpu, memory, "≤ 1.15", false, inMemory},
+		{"N3", "S3, 10,000 listeners, 2 messages/s: CPU µs per delivery", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"), cpu, memory, "≤ 1.15", false, inMemory},
+		{"N2c", "S2c, 1,000 listeners, 64 publishers: deliveries/s", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"), "deliveries_per_s", memory, "≥ 0.5", false, inMemory},
+		{"post", "one publisher: p50 of a POST, ms", publish("1"), "post_p50_ms", nats, "≤ 1.5, ≤ 2 ms", true, bare(1)},
+		{"posts", "64 publishers: POSTs/s", publish("64"), "posts_per_s", nats, "≥ 0.5", true, bare(64)},
 	}
 }
 
@@ -52,7 +52,11 @@ func figures(dur time.Duration) []figure {
 func (f *figure) measure(dir string, rounds int) error {
 	var ours, theirs, ratios []float64
 	for range rounds {
-		s, err := servers.Start(filepath.Join(dir, "nats"+strconv.FormatInt(time.Now().UnixNano(), 36)), 1)
+		on := ""
+		if f.onDisk {
+			on = dir
+		}
+		s, end, err := startServers(on, 1)
 		if err != nil {
 			return err
 		}
@@ -61,7 +65,7 @@ func (f *figure) measure(dir string, rounds int) error {
 		if err == nil {
 			b, err = f.reference(f, dir, s)
 		}
-		s.Kill()
+		end()
 		if err != nil {
 			return err
 		}
@@ -89,7 +93,7 @@ func (f *figure) onHub(dir string, flags ...string) (float64, error) {
 			return strconv.ParseFloat(field[1], 64)
 		}
 	}
-	return 0, fmt.Errorf("loadgen did not measure %s", f.metric)
+	return 0, fmt.Errorf("loadgen did not measure %s: %s", f.metric, out)
 }
 
 func inMemory(f *figure, dir string, _ servers.Servers) (float64, error) { return f.onHub(dir) }

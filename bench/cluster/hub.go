@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -56,14 +57,34 @@ func startHub(dir string, flags ...string) (*hub, error) {
 type cluster struct {
 	servers servers.Servers
 	hubs    []*hub
+	end     func() // of the servers
+}
+
+// startServers starts NATS servers with their files in a folder of dir or, if dir is "", in memory where the system has a
+// file system for that. end ends them.
+func startServers(dir string, n int) (s servers.Servers, end func(), err error) {
+	if dir == "" {
+		dir, err = servers.TempDir()
+	} else {
+		dir, err = os.MkdirTemp(dir, "nats")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err = servers.Start(dir, n)
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, nil, err
+	}
+	return s, func() { s.Kill(); _ = os.RemoveAll(dir) }, nil
 }
 
 func startCluster(dir string) (*cluster, error) {
-	s, err := servers.Start(filepath.Join(dir, "nats"+strconv.FormatInt(time.Now().UnixNano(), 36)), 3)
+	s, end, err := startServers("", 3)
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{servers: s}
+	c := &cluster{servers: s, end: end}
 	for range 3 {
 		h, err := startHub(dir, "--nats", s.URL())
 		if err != nil {
@@ -79,5 +100,5 @@ func (c *cluster) kill() {
 	for _, h := range c.hubs {
 		h.Kill()
 	}
-	c.servers.Kill()
+	c.end()
 }
