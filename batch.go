@@ -53,7 +53,7 @@ func (h *Hub) Retained(ctx context.Context, filter string) iter.Seq2[Message, er
 			err = h.core.Readable(f)
 		}
 		if err == nil {
-			_, err = h.core.Retained(ctx, &hub.Retained{Filter: f}, func(frame *store.Frame) error {
+			_, err = h.core.Retained(ctx, &hub.Retained{Filters: group.Set{f}}, func(frame *store.Frame) error {
 				m, err := h.message(frame)
 				if err == nil && !yield(m, nil) {
 					err = errEnough

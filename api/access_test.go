@@ -84,6 +84,7 @@ var guardedOperations = map[string]guarded{
 	"subscribeEvents":      {"GET /v1/events?group=foo&group=bar", "", subscribe("foo", "ba+", "bar"), false, 200},
 	"subscribeByPost":      {"POST /v1/events", "group=foo&group=bar", subscribe("foo", "bar"), false, 200},
 	"checkSubscribeEvents": {"HEAD /v1/events?group=foo", "", subscribe("foo"), false, 200},
+	"historyOfSeveral":     {"GET /v1/history?group=foo&group=bar&wait=0s", "", subscribe("#"), false, 200},
 	"history":              {"GET /v1/history/foo", "", subscribe("#"), false, 200},
 	"retained":             {"GET /v1/retained/foo", "", subscribe("foo/#"), false, 200},
 	"groups":               {"GET /v1/groups", "", subscribe("foo"), false, 200},

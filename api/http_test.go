@@ -14,7 +14,7 @@ import (
 
 // methods has the methods of each path in the form of the Allow header.
 var methods = map[string]string{
-	"/v1/groups/foo": "GET, HEAD, POST, DELETE, OPTIONS", "/v1/events": "GET, HEAD, POST, OPTIONS", "/v1/history/a/b": "GET, HEAD, OPTIONS",
+	"/v1/groups/foo": "GET, HEAD, POST, DELETE, OPTIONS", "/v1/events": "GET, HEAD, POST, OPTIONS", "/v1/history/a/b": "GET, HEAD, OPTIONS", "/v1/history": "GET, HEAD, OPTIONS",
 	"/v1/messages": "POST, OPTIONS", "/v1/retained/a/b": "GET, HEAD, OPTIONS",
 	"/v1/groups": "GET, HEAD, OPTIONS", "/v1/policies/foo": "GET, HEAD, PUT, OPTIONS", "/v1/presence/foo": "GET, HEAD, OPTIONS",
 	"/v1/sessions": "GET, HEAD, OPTIONS", "/v1/sessions/x": "GET, HEAD, POST, DELETE, OPTIONS", "/v1/sessions/x/groups/a/b": "PUT, DELETE, OPTIONS",

@@ -15,9 +15,13 @@ type lister interface {
 
 	// end completes the answer. next is the id after which to continue, or nil.
 	end(next *store.ID) error
+
+	// endPoll completes the answer to a poll. uid is that of the session that polls, or "".
+	endPoll(next store.ID, uid string) error
 }
 
-// lineLister writes ndjson: a line for each message and, in its place, a line {"gap":…} for each gap.
+// lineLister writes ndjson: a line for each message and, in its place, a line {"gap":…} for each gap. The answer to a
+// poll ends with a line {"next":…}.
 type lineLister struct {
 	out *bufio.Writer
 	buf []byte
@@ -41,6 +45,20 @@ func (l *lineLister) gap(g delivery.Gap) error {
 
 func (l *lineLister) end(*store.ID) error { return nil }
 
+func (l *lineLister) endPoll(next store.ID, uid string) error {
+	_, err := l.out.WriteString("{" + pollMembers(next, uid) + "}\n")
+	return err
+}
+
+// pollMembers returns the last members of the answer to a poll.
+func pollMembers(next store.ID, uid string) string {
+	members := `"next":"` + next.String() + `"`
+	if uid != "" {
+		members += `,"uid":"` + uid + `"`
+	}
+	return members
+}
+
 // objectLister writes one JSON object. The gaps come after the messages, since they become known while
 // the messages are read.
 type objectLister struct {
@@ -48,6 +66,7 @@ type objectLister struct {
 	comma string // written before the next message
 	buf   []byte
 	gaps  []byte
+	first int // length of the first gap
 }
 
 func (l *objectLister) message(f *store.Frame) error { return l.add(f.Data()) }
@@ -69,20 +88,32 @@ func (l *objectLister) gap(g delivery.Gap) error {
 		l.gaps = append(l.gaps, ',')
 	}
 	l.gaps = g.AppendJSON(l.gaps)
+	if l.first == 0 {
+		l.first = len(l.gaps)
+	}
 	return nil
 }
 
 func (l *objectLister) end(next *store.ID) error {
+	if next == nil {
+		return l.finish("")
+	}
+	return l.finish(`,"next":"` + next.String() + `"`)
+}
+
+func (l *objectLister) endPoll(next store.ID, uid string) error {
+	return l.finish("," + pollMembers(next, uid))
+}
+
+// finish writes what follows the messages.
+func (l *objectLister) finish(members string) error {
 	if l.comma != ",\n" {
 		_, _ = l.out.WriteString(l.comma)
 	}
 	_ = l.out.WriteByte(']')
 	if len(l.gaps) > 0 {
-		_, _ = l.out.WriteString(`,"gaps":[` + string(l.gaps) + `]`)
+		_, _ = l.out.WriteString(`,"gap":` + string(l.gaps[:l.first]) + `,"gaps":[` + string(l.gaps) + `]`)
 	}
-	if next != nil {
-		_, _ = l.out.WriteString(`,"next":"` + next.String() + `"`)
-	}
-	_, err := l.out.WriteString("}\n")
+	_, err := l.out.WriteString(members + "}\n")
 	return err
 }

@@ -47,6 +47,7 @@ var known = []struct {
 	retry  bool
 }{
 	{hub.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
+	{hub.ErrSessionEnded, http.StatusGone, "session-ended", false},
 	{hub.ErrTooManyStreams, http.StatusServiceUnavailable, "too-many-streams", true},
 	{hub.ErrOverloaded, http.StatusServiceUnavailable, "server-busy", true},
 	{access.ErrMissing, http.StatusUnauthorized, "token-missing", false},

@@ -15,13 +15,18 @@ import (
 // message is a message in history.
 type message struct {
 	ID, Group, UID, Event, Time, Encoding string
+	Retained                              bool
 	Msg                                   json.RawMessage
 }
 
+type gap struct{ Filter, After, Oldest, Reason string }
+
 type historyAnswer struct {
 	Messages []message
-	Gaps     []struct{ Filter, After, Oldest, Reason string }
+	Gap      gap
+	Gaps     []gap
 	Next     string
+	UID      string
 }
 
 // history reads the history of a filter.

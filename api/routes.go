@@ -30,6 +30,7 @@ func (a *api) routes() []route {
 		{"POST", "/v1/groups/*", a.publishing},
 		{"POST", "/v1/messages", a.receive(publishes, a.publishBatch)},
 		{"GET", "/v1/history/*", a.serve(subscribes, a.history)},
+		{"GET", "/v1/history", a.serve(subscribes, a.historyOfSeveral)},
 		{"GET", "/v1/retained/*", a.serve(subscribes, a.retained)},
 		{"GET", "/v1/groups", a.serve(subscribes, a.groups)},
 		{"DELETE", "/v1/groups/*", a.serve(admin, a.purge)},

@@ -65,7 +65,7 @@ func TestClosedHubRefusesNewRequests(t *testing.T) {
 	st.gets("event: bye\ndata: {\"reason\":\"shutdown\"}\n\n")
 	st.ended()
 	for _, call := range []string{
-		"GET /v1/groups/foo", "GET /v1/events?group=foo", "POST /v1/events?group=foo", "POST /v1/groups/foo", "DELETE /v1/groups/foo", "GET /v1/history/foo", "POST /v1/server",
+		"GET /v1/groups/foo", "GET /v1/events?group=foo", "POST /v1/events?group=foo", "POST /v1/groups/foo", "DELETE /v1/groups/foo", "GET /v1/history/foo", "GET /v1/history/foo?wait=1m", "GET /v1/history?group=foo&wait=1m", "POST /v1/server",
 		"GET /v1/retained/foo", "POST /v1/messages",
 		"POST /v1/sessions/" + st.uid, "GET /readyz",
 	} {

@@ -34,25 +34,32 @@ func (a *api) subscribeEvents(w http.ResponseWriter, r *http.Request, g *access.
 	if err != nil {
 		return err
 	}
-	list := slices.Concat(q.values["group"], q.values["stream"])
+	set, err := a.filters(slices.Concat(q.values["group"], q.values["stream"]))
+	if err != nil {
+		return err
+	}
+	return a.stream(w, r, g, q, set)
+}
+
+// filters returns the filters of a request that names several, without repetitions.
+func (a *api) filters(list []string) (set group.Set, err error) {
 	if most := a.hub.Options().MaxFilters; len(list) > most {
-		return &problem{status: http.StatusBadRequest, code: "too-many-filters", parameter: "group",
+		return nil, &problem{status: http.StatusBadRequest, code: "too-many-filters", parameter: "group",
 			detail: fmt.Sprintf("a stream has at most %[2]d filters, not %[1]d", len(list), most)}
 	}
-	var set group.Set
 	for _, s := range list {
 		f, err := filter(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !slices.Contains(set, f) {
 			set = append(set, f)
 		}
 	}
 	if len(set) == 0 {
-		return badParameter("group", "name at least one, such as ?group=foo&group=bar/%%23")
+		return nil, badParameter("group", "name at least one, such as ?group=foo&group=bar/%%23")
 	}
-	return a.stream(w, r, g, q, set)
+	return set, nil
 }
 
 var subscribeParameters = []string{"since", "last", "last_event_id", lastEventIDAlias, "format", "echo", "heartbeat", "session"}

@@ -33,10 +33,17 @@ func (h *Hub) Presence(f group.Filter, yield func(*session.Info) error) error {
 	return h.sessions.List(f.Overlaps, yield)
 }
 
+// progress is what each session.Stream of the hub tells about itself.
+type progress interface {
+	Sent() (messages, bytes uint64)
+	Position() store.Seq
+	Behind() bool
+}
+
 func (h *Hub) describe(i session.Info) Session {
 	s := Session{Info: i, Open: len(i.Streams)}
 	for _, st := range i.Streams {
-		stream := st.(sessionStream)
+		stream := st.(progress)
 		messages, bytes := stream.Sent()
 		s.Sent.Messages += messages
 		s.Sent.Bytes += bytes

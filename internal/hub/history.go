@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
@@ -14,42 +15,68 @@ type History struct {
 	Filters group.Set
 	From    From // the zero value is the end of the log, which yields nothing
 	Limit   int  // return at most this many messages, the oldest first; 0: all
+
+	// For a poll.
+	uid     string // also select the messages to this session
+	notFrom string // leave out the messages of this session
 }
 
-// Replay calls yield for each message that q selects, and gap for each gap before it. It reads batch by
+// Answer is what messages are passed to as they are read.
+type Answer struct {
+	Message, Retained func(*store.Frame) error
+	Gap               func(delivery.Gap) error
+}
+
+// Replay passes each message that q selects to the answer, and each gap before it. It reads batch by
 // batch, so its memory does not grow with the length of the history. If the limit was reached, Replay
 // returns the id of the position after which to continue.
-func (h *Hub) Replay(ctx context.Context, q *History, yield func(*store.Frame) error, gap func(delivery.Gap) error) (next *store.ID, err error) {
+func (h *Hub) Replay(ctx context.Context, q *History, to Answer) (next *store.ID, err error) {
 	if h.closing.Load() {
 		return nil, ErrClosed
 	}
 	start, _ := h.start(q.Filters, q.From)
-	_, end := h.log.Bounds()
+	next, _, err = h.replay(ctx, q, start, to)
+	return next, err
+}
+
+// replay is Replay from a given start. It also returns the end of the log, up to which it has read.
+func (h *Hub) replay(ctx context.Context, q *History, start delivery.Start, to Answer) (next *store.ID, end store.ID, err error) {
+	_, end = h.log.Bounds()
 	b := h.openReader()
 	defer b.close()
-	r := replay{History: q, start: start, end: end, left: q.Limit, newest: -1, yield: yield, gap: gap}
+	r := replay{History: q, start: start, left: q.Limit, newest: -1, Answer: to}
 	if q.From.Last != nil {
 		r.newest = *q.From.Last // more may have been appended since start
 	}
-	query := store.Query{Select: q.Filters, After: start.After, Through: end.Seq}
+	query := store.Query{Select: q.selected(), After: start.After, Through: end.Seq, Live: start.Live}
 	for more := query.After < end.Seq || start.Unknown != ""; more; {
 		if err := b.read(ctx, query); err != nil {
-			return nil, err
+			return nil, end, err
 		}
 		if done, err := r.give(b.Batch, query.After); done || err != nil {
-			return r.next, err
+			return r.next, end, err
 		}
 		query.After, query.Reported = b.Next, b.Reported
 		more = b.Next < end.Seq
 	}
-	return nil, nil
+	return nil, end, nil
+}
+
+// selected returns the filters of all messages that may be part of the answer.
+func (q *History) selected() group.Set {
+	if q.uid == "" {
+		return q.Filters
+	}
+	return append(slices.Clip(q.Filters), group.Exact(delivery.SessionPrefix+q.uid))
 }
 
 // Retained is a query for retained messages.
 type Retained struct {
-	Filter group.Filter
-	After  string // an id: skip messages up to it; ignored unless it is an id of this log
-	Limit  int    // return at most this many messages, the oldest first; 0: all
+	Filters group.Set
+	After   string // an id: skip messages up to it; ignored unless it is an id of this log
+	Limit   int    // return at most this many messages, the oldest first; 0: all
+
+	through store.Seq // skip messages after it; 0: none
 }
 
 // Retained calls yield for each retained message that q selects, the oldest first. It includes messages
@@ -62,12 +89,15 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 	_, newest := h.log.Bounds()
 	b := h.openReader()
 	defer b.close()
-	r := replay{History: &History{Limit: q.Limit}, left: q.Limit, newest: -1, yield: yield}
-	query := store.Query{Select: group.Set{q.Filter}, Through: newest.Seq, Retained: true}
+	r := replay{History: &History{Limit: q.Limit}, left: q.Limit, newest: -1, Answer: Answer{Message: yield}}
+	query := store.Query{Select: q.Filters, Through: newest.Seq, Retained: true}
+	if q.through > 0 {
+		query.Through = min(q.through, newest.Seq)
+	}
 	if id, err := store.ParseID(q.After); err == nil && id.Epoch == newest.Epoch && id.Seq <= newest.Seq {
 		query.After = id.Seq
 	}
-	for ; query.After < newest.Seq; query.After = b.Next {
+	for ; query.After < query.Through; query.After = b.Next {
 		if err := b.read(ctx, query); err != nil {
 			return nil, err
 		}
@@ -135,12 +165,10 @@ func (r *reader) close() {
 // replay is the state of a Replay or Retained call.
 type replay struct {
 	*History
+	Answer
 	start delivery.Start
-	end   store.ID
 	left  int
 	next  *store.ID
-	yield func(*store.Frame) error
-	gap   func(delivery.Gap) error
 
 	newest int // how many more messages a request for the newest gets; below 0: no bound
 }
@@ -156,6 +184,9 @@ func (r *replay) give(b *store.Batch, after store.Seq) (done bool, err error) {
 // frames passes a batch's messages to yield. It reports whether the limit was reached.
 func (r *replay) frames(b *store.Batch) (done bool, err error) {
 	for i := range b.Frames {
+		if r.notFrom != "" && string(b.Frames[i].UID()) == r.notFrom {
+			continue
+		}
 		if r.newest == 0 {
 			return true, nil
 		}
@@ -167,7 +198,7 @@ func (r *replay) frames(b *store.Batch) (done bool, err error) {
 			}
 			r.left--
 		}
-		if err := r.yield(&b.Frames[i]); err != nil {
+		if err := r.Message(&b.Frames[i]); err != nil {
 			return true, err
 		}
 	}
@@ -189,7 +220,7 @@ func (r *replay) gaps(b *store.Batch, after store.Seq) error {
 		r.start.Unknown = ""
 		for _, f := range r.Filters {
 			g.Filter = f.String()
-			if err := r.gap(g); err != nil {
+			if err := r.Gap(g); err != nil {
 				return err
 			}
 		}
@@ -200,7 +231,7 @@ func (r *replay) gaps(b *store.Batch, after store.Seq) error {
 	}
 	for _, lost := range b.Gaps {
 		g.Filter = lost.Filter
-		if err := r.gap(g); err != nil {
+		if err := r.Gap(g); err != nil {
 			return err
 		}
 	}

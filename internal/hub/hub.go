@@ -71,6 +71,7 @@ type Hub struct {
 	retries     retries
 	rates       rates
 	perClient   streamCounts
+	polls       polls
 	full        fullness
 	stats       ticker
 	streams     atomic.Int64 // open or opening

@@ -35,7 +35,7 @@ var SessionOrders = []SessionOrder{SortSince, SortLag, SortSent}
 // too expensive for all of them, but the position of a stream is known.
 func (o SessionOrder) value(e session.Entry) (v uint64) {
 	e.Streams(func(s session.Stream) {
-		stream := s.(sessionStream)
+		stream := s.(progress)
 		switch o {
 		case SortLag:
 			if stream.Behind() {

@@ -33,6 +33,7 @@ type Subscription struct {
 	Secret    string // "": the server creates a secret
 	Raw       bool
 	NoEcho    bool
+	Retained  bool          // a poll starts with the retained messages; a stream does so if From says nothing else
 	Heartbeat time.Duration // 0: the hub's
 
 	Address string // of the client, without a port
@@ -83,13 +84,8 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	if err := h.sessions.Admit(uid, s.Grant.Subject, s.Filters); err != nil {
 		return nil, err
 	}
-	if n := h.streams.Add(1); h.opts.MaxStreams > 0 && n > int64(h.opts.MaxStreams) {
-		h.streams.Add(-1)
-		return nil, ErrTooManyStreams
-	}
 	client := clientOf(s.Grant, s.Address)
-	if err := h.perClient.enter(client); err != nil {
-		h.streams.Add(-1)
+	if err := h.takeSlot(client); err != nil {
 		return nil, err
 	}
 	h.opened.Add(1)
@@ -102,8 +98,7 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	l := &Listener{handlers: &h.handlers}
 	if err := h.attach(l, s, uid, start, heartbeat); err != nil {
 		h.handlers.add(-1, 0)
-		h.streams.Add(-1)
-		h.perClient.leave(client)
+		h.giveSlot(client)
 		return nil, err
 	}
 	id.Seq = l.stream.Position()
