@@ -24,6 +24,7 @@ import { loginForm } from "./widgets/login.js";
 const PAGES = [
   { name: "live", title: "Live", load: () => import("./pages/live.js") },
   { name: "groups", title: "Groups", load: () => import("./pages/groups.js") },
+  { name: "listeners", title: "Listeners", shown: () => viewer.isAdmin, load: () => import("./pages/listeners.js") },
   { name: "publish", title: "Publish", shown: () => viewer.mayPublish, load: () => import("./pages/publish.js") },
   { name: "try", title: "Try it", load: () => import("./pages/try.js") },
 ];

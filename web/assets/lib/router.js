@@ -44,15 +44,17 @@ export function go(page, params) {
 }
 
 /**
- * Changes the parameters of the page that is shown, without an entry in the browser's history.
+ * Changes the parameters of a page, without an entry in the browser's history, unless another page is shown by now.
+ * @param {string} name of the page
  * @param {Record<string, string | string[] | undefined>} changes "" or undefined removes a parameter
  */
-export function setParams(changes) {
+export function setParams(name, changes) {
   const { page, params } = current();
-  for (const [name, value] of Object.entries(changes)) {
-    params.delete(name);
-    for (const v of Array.isArray(value) ? value : [value]) if (v !== undefined && v !== "") params.append(name, v);
+  if (page !== name && page !== "") return;
+  for (const [key, value] of Object.entries(changes)) {
+    params.delete(key);
+    for (const v of Array.isArray(value) ? value : [value]) if (v !== undefined && v !== "") params.append(key, v);
   }
-  const to = link(page, params);
+  const to = link(name, params);
   if (to !== location.hash) history.replaceState(null, "", to);
 }

@@ -40,7 +40,7 @@ function explainPanel(params) {
   show();
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
-    setParams({ whose: whose.value, name: whose.value === "name" ? name.value : undefined, action: action.value, target: target.value });
+    setParams("access", { whose: whose.value, name: whose.value === "name" ? name.value : undefined, action: action.value, target: target.value });
     const query = {
       action: action.value,
       filter: action.value === "subscribe" ? target.value : undefined, group: action.value === "publish" ? target.value : undefined,

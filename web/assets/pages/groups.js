@@ -1,7 +1,7 @@
 // Groups: the tree of groups with what they hold and how busy they are.
 
 import { encodePath, errorText, get } from "../lib/api.js";
-import { append, button, fill, h, iconButton, notice, setText } from "../lib/dom.js";
+import { append, button, fill, h, icon, notice, setText } from "../lib/dom.js";
 import { bytes, count, plural, rate, shortCount } from "../lib/format.js";
 import { decode, MessageRow } from "../lib/row.js";
 import { setParams } from "../lib/router.js";
@@ -114,18 +114,18 @@ class Groups {
       type: "search", "data-search": true, "aria-label": "Find groups", placeholder: "Find: home/ki or +/temp", autocomplete: "off", autocapitalize: "none", spellcheck: "false",
       input: afterPause(() => this.#search(), 250),
     });
-    this.flat = h("input", { type: "checkbox", change: () => { setParams({ list: this.flat.checked ? "flat" : undefined }); this.#restart(); } });
-    this.system = h("input", { type: "checkbox", change: () => { setParams({ system: this.system.checked ? "yes" : undefined }); this.#restart(); } });
+    this.flat = h("input", { type: "checkbox", change: () => { setParams("groups", { list: this.flat.checked ? "flat" : undefined }); this.#restart(); } });
+    this.system = h("input", { type: "checkbox", change: () => { setParams("groups", { system: this.system.checked ? "yes" : undefined }); this.#restart(); } });
     this.summary = h("p", { class: "sub" });
     this.columns = h("div", { class: "columns group-row" });
     this.panel = new GroupPanel(() => { this.list.select(undefined); this.list.element.focus(); }, () => this.#refresh());
     /** @type {List<Node | More>} */
     this.list = new List({
-      label: "Groups", create: newRow,
+      label: "Groups", isTree: true, create: newRow,
       render: (row, node) => this.#render(row, node),
       onSelect: (node) => {
         if (node instanceof More) return void this.#more(node.level);
-        setParams({ group: node?.group.group });
+        setParams("groups", { group: node?.group.group });
         this.#showPanel(node?.group.group);
       },
       onOpen: (node) => { if (node instanceof Node) this.#toggle(node); },
@@ -168,7 +168,7 @@ class Groups {
   }
 
   #search() {
-    setParams({ q: this.search.value });
+    setParams("groups", { q: this.search.value });
     this.#restart();
   }
 
@@ -263,7 +263,7 @@ class Groups {
   #showColumns() {
     fill(this.columns, ...COLUMNS.map(([sort, title, className]) => h("button", {
       type: "button", class: className, "aria-pressed": String(sort === this.#sort), title: `Sort by ${title.toLowerCase()}`,
-      click: () => { this.#sort = sort; setParams({ sort: sort === "name" ? undefined : sort }); this.#restart(); },
+      click: () => { this.#sort = sort; setParams("groups", { sort: sort === "name" ? undefined : sort }); this.#restart(); },
     }, title, sort === this.#sort ? " ↓" : "")));
   }
 
@@ -278,10 +278,13 @@ class Groups {
     const { group } = node;
     const text = node.depth > 0 ? group.group.slice(group.group.lastIndexOf("/") + 1) : group.group;
     row.title = group.group;
+    row.setAttribute("aria-level", String(node.depth + 1));
+    if (node.canOpen) row.setAttribute("aria-expanded", String(node.isOpen));
+    else row.removeAttribute("aria-expanded");
     fill(name,
       h("span", { class: `indent-${Math.min(node.depth, 8)}` }),
       node.canOpen
-        ? iconButton("right", `${node.isOpen ? "Close" : "Open"} ${text}`, (event) => { event.stopPropagation(); this.#toggle(node); }, { class: `icon-button expand${node.isOpen ? " open" : ""}`, tabindex: -1 })
+        ? h("span", { class: `expand${node.isOpen ? " open" : ""}`, click: (/** @type {Event} */ event) => { event.stopPropagation(); this.#toggle(node); } }, icon("right"))
         : h("span", { class: "expand" }),
       h("span", { class: "cut" }, text),
       (group.below ?? 0) > 0 && h("span", { class: "badge" }, count(group.below ?? 0)),

@@ -45,19 +45,19 @@ class Listeners {
 
   /** @param {HTMLElement} view */
   constructor(view) {
-    this.sort = select(SORTS, { "aria-label": "Order", change: () => { setParams({ sort: this.sort.value === "lag" ? undefined : this.sort.value }); this.#restart(); } });
+    this.sort = select(SORTS, { "aria-label": "Order", change: () => { setParams("listeners", { sort: this.sort.value === "lag" ? undefined : this.sort.value }); this.#restart(); } });
     this.search = h("input", {
       type: "search", "data-search": true, "aria-label": "Find listeners", placeholder: "Find: address, subject, filter, agent", autocomplete: "off", spellcheck: "false",
-      input: afterPause(() => { setParams({ q: this.search.value }); this.#show(); }, 150),
+      input: afterPause(() => { setParams("listeners", { q: this.search.value }); this.#show(); }, 150),
     });
     this.summary = h("p", { class: "sub" });
-    this.panel = new SessionPanel(() => { this.list.select(undefined); setParams({ uid: undefined }); this.#showPanel(undefined); this.list.element.focus(); }, () => this.#refresh());
+    this.panel = new SessionPanel(() => { this.list.select(undefined); setParams("listeners", { uid: undefined }); this.#showPanel(undefined); this.list.element.focus(); }, () => this.#refresh());
     /** @type {List<Session>} */
     this.list = new List({
       label: "Listeners", create: newRow, render: renderRow,
       onSelect: (session) => {
         if (!session) return;
-        setParams({ uid: session.uid });
+        setParams("listeners", { uid: session.uid });
         this.#showPanel(session.uid, session);
       },
     });

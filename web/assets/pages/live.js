@@ -126,7 +126,7 @@ class Live {
    * @param {string} start
    */
   #openFeed(filters, start) {
-    setParams({ filter: filters, start: start === DEFAULT_START ? undefined : start });
+    setParams("live", { filter: filters, start: start === DEFAULT_START ? undefined : start });
     feed.open(filters, start);
     this.#follow(true);
     this.#showState();
@@ -135,7 +135,7 @@ class Live {
   #searchChanged() {
     const search = { kind: /** @type {any} */ (this.kind.value), query: this.query.value, event: this.event.value.trim() };
     this.query.placeholder = PLACEHOLDERS[/** @type {keyof typeof PLACEHOLDERS} */ (search.kind)];
-    setParams({ kind: search.kind === "text" ? undefined : search.kind, q: search.query, event: search.event });
+    setParams("live", { kind: search.kind === "text" ? undefined : search.kind, q: search.query, event: search.event });
     const key = JSON.stringify(search);
     if (key !== this.#search || this.#shown.length === 0) {
       try {

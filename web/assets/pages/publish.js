@@ -101,7 +101,7 @@ class Publish {
 
   #changed() {
     const draft = this.#draft;
-    setParams({ group: draft.group });
+    setParams("publish", { group: draft.group });
     write(DRAFT, draft);
     setText(this.error, "");
     let text = "";

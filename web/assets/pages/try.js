@@ -31,7 +31,7 @@ class TryIt {
   /** @param {HTMLElement} view */
   constructor(view) {
     const text = (/** @type {import("../lib/dom.js").Attributes} */ more) => h("input", { type: "text", autocomplete: "off", autocapitalize: "none", spellcheck: "false", class: "mono", ...more });
-    this.filters = new Chips("Filters", "home/#", (values) => setParams({ filter: values }));
+    this.filters = new Chips("Filters", "home/#", (values) => setParams("try", { filter: values }));
     this.as = select([["", "as I am"], ["token", "with a token"], ["none", "without a token"]], { change: () => { this.tokenField.hidden = this.as.value !== "token"; } });
     this.token = h("input", { type: "password", autocomplete: "off" });
     this.tokenField = field("Token", this.token);
@@ -121,14 +121,26 @@ class TryIt {
     this.over.hidden = false;
   }
 
+  /** @param {Line} line @returns {string} all lines of its block */
+  #blockOf(line) {
+    const isOutside = (/** @type {Line | undefined} */ l) => !l || ["block", "request", "answer", "state", "error"].includes(l.kind);
+    const at = this.#lines.indexOf(line);
+    let first = at;
+    while (!isOutside(this.#lines[first - 1])) first--;
+    let end = at;
+    while (!isOutside(this.#lines[end])) end++;
+    return this.#lines.slice(first, Math.max(end, at + 1)).map((l) => l.text).join("\n");
+  }
+
   /** @param {Line | undefined} line */
   #inspect(line) {
     this.detail.hidden = line === undefined;
     if (line) this.#follows = false;
     if (line) {
       fill(this.detail, h("div", { class: "bar spread" }, h("h2", {}, `${clock(line.time)} ${line.kind}`), iconButton("close", "Close (Escape)", () => { this.list.select(undefined); this.list.element.focus(); })),
-        h("pre", { class: "code", tabindex: 0, "aria-label": "Line" }, line.text || "(an empty line: the end of a block)"),
-        h("pre", { class: "code", tabindex: 0, "aria-label": "Hex" }, hexDump(new TextEncoder().encode(line.text), 4096)));
+        h("pre", { class: "code", tabindex: 0, "aria-label": "Block" }, this.#blockOf(line)),
+        h("h3", {}, "The line in hex"),
+        h("pre", { class: "code", tabindex: 0, "aria-label": "Hex" }, hexDump(new TextEncoder().encode(line.text), 4096) || "an empty line: the end of a block"));
     }
   }
 }

@@ -9,6 +9,7 @@ const MARGIN = 4;
  * @template T
  * @typedef {object} ListOptions
  * @property {string} label
+ * @property {boolean} [isTree] whether the rows are a tree; render then sets aria-level and aria-expanded
  * @property {() => HTMLElement} create returns an empty row
  * @property {(row: HTMLElement, item: T) => void} render fills a row, which may show another item so far
  * @property {(item: T | undefined) => void} [onSelect] the chosen item has changed
@@ -39,7 +40,7 @@ export class List {
   constructor(options) {
     this.options = options;
     this.element = h("div", {
-      class: "list", role: "listbox", tabindex: 0, "aria-label": options.label,
+      class: "list", role: options.isTree ? "tree" : "listbox", tabindex: 0, "aria-label": options.label,
       scroll: () => this.#onScroll(), keydown: (event) => this.#onKey(event),
       click: (event) => this.#choose(event), dblclick: (event) => { if (this.#choose(event) !== undefined) this.#open(); },
     }, this.#size);
@@ -160,7 +161,7 @@ export class List {
   #newRow() {
     const row = this.options.create();
     row.classList.add("list-row");
-    row.setAttribute("role", "option");
+    row.setAttribute("role", this.options.isTree ? "treeitem" : "option");
     row.id = `row-${++lastRow}`;
     this.#size.append(row);
     return row;
