@@ -26,7 +26,9 @@ func (e *SpilledError) Error() string {
 // Horizon returns the newest spilled message after a position that s may select, or 0 if there is none. It may
 // be too high, but not too low. While nothing after the position is spilled it costs one atomic load.
 //
-// An answer of Find below Horizon(filters, 0) is only a lower bound: the log behind has the exact one.
+// An answer of Find is exact unless it is below Horizon(filters, 0). Then messages of the log behind count, too. For
+// Start.Since the exact answer is at least that of Find; for Start.Last, all messages after the horizon are in
+// memory (Backward).
 func (l *Log) Horizon(s store.Selector, after store.Seq) store.Seq {
 	if store.Seq(l.spilledTo.Load()) <= after {
 		return 0
@@ -243,9 +245,6 @@ func (l *Log) evictBehind(r *ring, e *Eviction) {
 	}
 	s.floor = e.Through
 	l.lose(r, evicted, e.Through, e.Time.UnixMilli())
-	if c := r.oldest(); c == nil || c.seq(c.evicted) > e.Through {
-		l.lose(r, removed, e.Through, e.Time.UnixMilli()) // it is not in memory, where live readers could still get it
-	}
 }
 
 // tell subtracts the messages of an eviction from those that none has told.

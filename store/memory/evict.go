@@ -81,7 +81,9 @@ func (l *Log) evictRest(r *ring, c *chunk, now int64) {
 	n, bytes := c.live()
 	r.evictedTime = c.time(c.n - 1)
 	l.recordLoss(r, evicted, c.seq(c.n-1))
-	l.noteEvicted(r, c.seq(c.n-1), n, bytes)
+	if r.spill != nil {
+		l.noteEvicted(r, c.seq(c.n-1), n, bytes)
+	}
 	c.evicted = c.n
 	l.uncount(r, n, bytes)
 }
@@ -92,9 +94,11 @@ func (l *Log) evictFirst(r *ring, c *chunk, now int64) {
 	if !l.expired(c, s, now, &l.scratch) {
 		r.evictedTime = s.time
 		l.recordLoss(r, evicted, s.seq)
-		if s.flags&store.HasExpiry != 0 {
+		switch {
+		case r.spill == nil:
+		case s.flags&store.HasExpiry != 0:
 			l.noteEvicted(r, s.seq, 0, 0)
-		} else {
+		default:
 			l.noteEvicted(r, s.seq, 1, s.end-s.start)
 		}
 	}

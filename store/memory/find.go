@@ -15,9 +15,13 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 	l.age(time.Now().UnixMilli())
 	switch {
 	case s.Last > 0:
-		pos := l.last()
+		pos, n := l.last(), 0
 		for seq := range l.Backward(filters, s.Last) {
 			pos = seq - 1
+			n++
+		}
+		if horizon := l.Horizon(filters, 0); n < s.Last && horizon > 0 {
+			pos = min(pos, horizon-1) // older ones are spilled
 		}
 		return pos
 	case !s.Since.IsZero():
@@ -190,7 +194,7 @@ func (l *Log) findSince(filters group.Set, since int64) store.Seq {
 				pos = lost - 1
 			}
 			if r.spilled() && r.spill.newest >= since && f.Match(r.name) {
-				pos = min(pos, r.spill.horizon-1) // the log behind has a message of that time
+				pos = min(pos, r.spill.oldest-1) // the log behind has the first message of that time
 			}
 		})
 	}
@@ -209,7 +213,7 @@ func (l *Log) firstSince(filters group.Set, since int64) store.Seq {
 		pos = min(pos, lost.Seq-1)
 	}
 	if u := &l.unnamed; u.horizon > 0 && u.newest >= since && l.anyUnknown(filters) {
-		pos = min(pos, u.horizon-1)
+		pos = min(pos, u.oldest-1)
 	}
 	return pos
 }

@@ -147,9 +147,6 @@ func (l *Log) fixSpilledTo() {
 // memory; those that are spilled are older.
 func (l *Log) noteEvicted(r *ring, seq store.Seq, n, bytes int) {
 	s := r.spill
-	if s == nil {
-		return
-	}
 	s.floor = max(s.floor, seq)
 	s.ahead.messages += int64(n)
 	s.ahead.bytes += int64(bytes)

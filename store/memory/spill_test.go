@@ -1,13 +1,12 @@
 package memory_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,332 +17,166 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// front is a log in front of another, as its users see it.
-type front interface {
-	Place(entries []store.Entry, seqs []store.Seq) error
-	Read(q store.Query, b *store.Batch) error
-	Floor(name string) store.Seq
-	Gaps(q store.Query, b *store.Batch) error
-	Evict(e memory.Eviction) error
-	store.Keeper
+func openTiny() *memory.Log {
+	return memory.New(memory.Options{MaxMemory: memory.MinMaxMemory, Behind: true, MaxGroups: 3})
 }
-
-// tester has the methods of *testing.T and *rapid.T that the judge needs.
-type tester interface {
-	Helper()
-	Fatal(args ...any)
-	Fatalf(format string, args ...any)
-}
-
-// behind is the log behind, as a slice. It judges what readers get from both.
-type behind struct {
-	t      tester
-	log    front
-	names  []string
-	msgs   []held
-	epoch  string
-	newest store.Seq
-
-	server  store.Policy
-	allowed map[string]store.Seq // by group: the newest message that policies and purges evict
-	kept    map[string]store.Seq // by group: the retained message
-}
-
-type held struct {
-	store.Frame
-	expires bool
-}
-
-// place places a batch in which seqs skip numbers. Some entries were placed before.
-func (x *behind) place(r *rand.Rand, list []store.Entry) {
-	x.t.Helper()
-	var entries []store.Entry
-	var seqs []store.Seq
-	if n := len(x.msgs); n > 0 && r.IntN(4) == 0 {
-		m := &x.msgs[r.IntN(n)]
-		entries, seqs = append(entries, entry(m.Group, 5)), append(seqs, m.Seq)
-	}
-	for i := range list {
-		e := &list[i]
-		x.newest += store.Seq(1 + r.IntN(2)*r.IntN(100))
-		entries, seqs = append(entries, *e), append(seqs, x.newest)
-		frame, msg := e.AppendFrame(nil, store.ID{Epoch: x.epoch, Seq: x.newest})
-		x.msgs = append(x.msgs, held{
-			store.Frame{Seq: x.newest, Group: e.Group, Flags: e.Flags(), Msg: msg, Bytes: frame}, !e.Expires.IsZero(),
-		})
-		if e.Retain {
-			x.kept[e.Group] = x.newest
-		}
-		if e.Clear {
-			delete(x.kept, e.Group)
-		}
-	}
-	for _, name := range x.names {
-		x.allow(name)
-	}
-	if err := x.log.Place(entries, seqs); err != nil {
-		x.t.Fatalf("place: %v", err)
-	}
-}
-
-// allow notes what the group's policy now evicts.
-func (x *behind) allow(name string) { x.allowed[name] = max(x.allowed[name], x.excess(name)) }
-
-// excess returns the newest message that the group's policy does not keep.
-func (x *behind) excess(name string) store.Seq {
-	p := x.log.Policy(group.Exact(name))
-	if p.MaxMessages == 0 && p.MaxBytes == 0 {
-		return 0
-	}
-	n, size := int64(0), int64(0)
-	for i := range slices.Backward(x.msgs) {
-		m := &x.msgs[i]
-		if m.Group != name {
-			continue
-		}
-		n++
-		size += int64(len(m.Bytes))
-		if p.MaxMessages > 0 && n > p.MaxMessages || p.MaxBytes > 0 && size > p.MaxBytes {
-			return m.Seq
-		}
-	}
-	return 0
-}
-
-// janitor evicts by Evict what policies do not keep, and tells of what was evicted already. Then all policies
-// hold exactly.
-func (x *behind) janitor(over []memory.Excess) {
-	x.t.Helper()
-	for _, o := range over {
-		e := o.Told
-		if e.Through == 0 {
-			e = memory.Eviction{Group: o.Group}
-		}
-		n, size := o.Messages, o.Bytes
-		for _, m := range x.msgs {
-			if m.Group != o.Group || m.Seq <= o.Floor {
-				continue
-			}
-			if (o.Policy.MaxMessages == 0 || n <= o.Policy.MaxMessages) && (o.Policy.MaxBytes == 0 || size <= o.Policy.MaxBytes) {
-				break
-			}
-			e.Through = m.Seq
-			n--
-			size -= int64(len(m.Bytes))
-			e.Messages++
-			e.Bytes += int64(len(m.Bytes))
-		}
-		if err := x.log.Evict(e); err != nil {
-			x.t.Fatalf("evict: %v", err)
-		}
-	}
-}
-
-// read reads from a position to the end, from both logs.
-func (x *behind) read(set store.Selector, after store.Seq, room int, live bool) {
-	x.t.Helper()
-	q := store.Query{Select: set, After: after, Live: live}
-	b := &store.Batch{Buf: make([]byte, 0, room)}
-	var got []store.Seq
-	gaps := store.Seq(0)
-	for q.After < x.newest {
-		var elsewhere *memory.SpilledError
-		switch err := x.log.Read(q, b); {
-		case errors.As(err, &elsewhere):
-			x.readBehind(q, b, elsewhere.Through)
-		case err != nil:
-			x.t.Fatalf("read: %v", err)
-		}
-		for _, f := range b.Frames {
-			i, found := slices.BinarySearchFunc(x.msgs, f.Seq, func(m held, seq store.Seq) int { return int(m.Seq) - int(seq) })
-			if !found || !bytes.Equal(f.Bytes, x.msgs[i].Bytes) || f.Group != x.msgs[i].Group {
-				x.t.Fatalf("message %d of %s is not the one placed", f.Seq, f.Group)
-			}
-			got = append(got, f.Seq)
-		}
-		for _, g := range b.Gaps {
-			gaps = max(gaps, g.Evicted)
-		}
-		if b.Next <= q.After {
-			x.t.Fatalf("a read after %d does not advance", q.After)
-		}
-		q.After, q.Reported = b.Next, b.Reported
-	}
-	x.judge(set, after, got, gaps, live)
-}
-
-// readBehind reads from the log behind.
-func (x *behind) readBehind(q store.Query, b *store.Batch, through store.Seq) {
-	if through <= q.After || through > x.newest {
-		x.t.Fatalf("a read after %d should go up to %d of %d", q.After, through, x.newest)
-	}
-	b.Reset(x.epoch)
-	for _, m := range x.msgs {
-		if m.Seq > q.After && m.Seq <= through && q.Select.Match(m.Group) && m.Seq > x.log.Floor(m.Group) {
-			b.Frames = append(b.Frames, m.Frame)
-		}
-	}
-	if err := x.log.Gaps(q, b); err != nil {
-		x.t.Fatalf("gaps: %v", err)
-	}
-	b.Next = through
-}
-
-// judge fails unless each message was delivered once, or is evicted and reported as a gap.
-func (x *behind) judge(set store.Selector, after store.Seq, got []store.Seq, gap store.Seq, live bool) {
-	x.t.Helper()
-	if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) < len(got) {
-		x.t.Fatalf("after %d: not in order, or twice: %v", after, got)
-	}
-	for i := range x.msgs {
-		m := &x.msgs[i]
-		if m.Seq <= after || !set.Match(m.Group) {
-			continue
-		}
-		_, found := slices.BinarySearch(got, m.Seq)
-		switch floor := x.log.Floor(m.Group); {
-		case found && !live && m.Seq <= floor:
-			x.t.Fatalf("after %d: %d of %s was delivered, but the floor is %d", after, m.Seq, m.Group, floor)
-		case found:
-		case m.Seq > floor:
-			x.t.Fatalf("after %d: %d of %s is above the floor %d, but was not delivered", after, m.Seq, m.Group, floor)
-		case m.Seq > gap:
-			x.t.Fatalf("after %d: %d of %s was neither delivered nor reported (gap up to %d)", after, m.Seq, m.Group, gap)
-		}
-	}
-}
-
-// check compares floors, counts and retained messages. With exact, policies hold exactly.
-func (x *behind) check(exact bool) {
-	x.t.Helper()
-	info, want := map[string]store.GroupInfo{}, map[string]store.GroupInfo{}
-	for g := range store.EachGroup(x.log, "") {
-		info[g.Group] = g
-	}
-	floors := map[string]store.Seq{}
-	for _, name := range x.names {
-		floor := x.log.Floor(name)
-		if floor > x.allowed[name] || exact && floor < x.excess(name) {
-			x.t.Fatalf("the floor of %s is %d, want %d to %d", name, floor, x.excess(name), x.allowed[name])
-		}
-		floors[name] = floor
-		x.checkRetained(name)
-	}
-	for i := range x.msgs {
-		if m := &x.msgs[i]; m.Seq > floors[m.Group] {
-			g := want[m.Group]
-			g.Messages++
-			g.Bytes += int64(len(m.Bytes))
-			if g.Oldest == 0 {
-				g.Oldest = m.Seq
-			}
-			want[m.Group] = g
-		}
-	}
-	for _, name := range x.names {
-		g, w := info[name], want[name]
-		if g.Messages != w.Messages || g.Bytes != w.Bytes || g.Oldest > w.Oldest || g.Oldest == 0 && w.Messages > 0 {
-			x.t.Fatalf("%s has %+v, want %d messages, %d bytes, the oldest %d", name, g, w.Messages, w.Bytes, w.Oldest)
-		}
-	}
-}
-
-func (x *behind) checkRetained(name string) {
-	x.t.Helper()
-	b := &store.Batch{}
-	if err := x.log.Read(store.Query{Select: group.Set{group.Exact(name)}, Retained: true}, b); err != nil {
-		x.t.Fatalf("retained of %s: %v", name, err)
-	}
-	var got store.Seq
-	if len(b.Frames) > 0 {
-		got = b.Frames[0].Seq
-	}
-	if got != x.kept[name] {
-		x.t.Fatalf("the retained message of %s is %d, want %d", name, got, x.kept[name])
-	}
-}
-
-func (x *behind) purge(name string) {
-	if err := x.log.Purge(name); err != nil {
-		x.t.Fatalf("purge: %v", err)
-	}
-	delete(x.kept, name)
-	for _, m := range x.msgs {
-		if m.Group == name {
-			x.allowed[name] = m.Seq
-		}
-	}
-}
-
-func newBehind(t tester, l *memory.Log, f front) *behind {
-	_, newest := l.Bounds()
-	return &behind{
-		t: t, log: f, epoch: newest.Epoch, names: []string{"a", "a/b", "a/c", "d", "d/b", "$sys/x"},
-		allowed: map[string]store.Seq{}, kept: map[string]store.Seq{},
-	}
-}
-
-var spillFilters = []string{"#", "a/#", "+/b", "+", "a", "d/b", "$sys/#", "a d", "none", "a/+ none"}
 
 // TestSpilledMessagesAreReadOrReported compares random operations on a tiny log with a slice that keeps all.
 func TestSpilledMessagesAreReadOrReported(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { runBehind(t, func(l *memory.Log) front { return l }) })
-}
-
-func runBehind(t *rapid.T, wrap func(*memory.Log) front) {
-	l := memory.New(memory.Options{MaxMemory: memory.MinMaxMemory, Behind: true, MaxGroups: 3})
-	defer l.Close()
-	x := newBehind(t, l, wrap(l))
-	draw := func(list []string) string { return rapid.SampledFrom(list).Draw(t, "of") }
-	t.Repeat(map[string]func(*rapid.T){
-		"place": func(t *rapid.T) {
-			x.t = t
-			r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
-			size := rapid.SampledFrom([]int{10, 100, 100, 3000, 70_000, 600_000}).Draw(t, "size")
-			names := rapid.SliceOfN(rapid.SampledFrom(x.names), 1, 3).Draw(t, "groups")
-			for range rapid.IntRange(1, 5).Draw(t, "batches") {
-				list := make([]store.Entry, 1+r.IntN(30_000/(size+100)+2))
-				for i := range list {
-					m := store.Message{
-						Group: names[r.IntN(len(names))], Time: time.Now(), Retain: size <= 3000 && r.IntN(40) == 0,
-						Msg: store.AppendQuote(nil, fmt.Sprint(r.Uint64(), strings.Repeat("x", 1+r.IntN(size)))),
-					}
-					m.Clear = m.Retain && r.IntN(2) == 0
-					list[i] = m.Entry(nil)
-				}
-				x.place(r, list)
+	rapid.Check(t, func(t *rapid.T) {
+		l := openTiny()
+		defer l.Close()
+		x := newBehind(t, l, l)
+		actions := map[string]func(*rapid.T){"": func(t *rapid.T) { x.t = t; x.check(false) }}
+		for name, f := range x.operations() {
+			actions[name] = func(t *rapid.T) {
+				x.t = t
+				f(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1)))
 			}
-		},
-		"policy": func(t *rapid.T) {
-			x.t = t
-			p := store.Policy{
-				MaxMessages: rapid.SampledFrom([]int64{0, 0, 1, 20, 500}).Draw(t, "messages"),
-				MaxBytes:    rapid.SampledFrom([]int64{0, 0, 5000, 400_000, 1_200_000}).Draw(t, "bytes"),
-				Compress:    rapid.SampledFrom([]store.Choice{store.Yes, store.No}).Draw(t, "compress"),
-			}
-			if err := x.log.SetPolicy(parse(t, draw(spillFilters[:6]))[0], p); err != nil {
-				t.Fatal(err)
-			}
-			for _, name := range x.names {
-				x.allow(name)
-			}
-		},
-		"purge": func(t *rapid.T) { x.t = t; x.purge(draw(x.names)) },
-		"janitor": func(t *rapid.T) {
-			x.t = t
-			x.janitor(slices.Collect(l.Excesses()))
-			x.check(true)
-		},
-		"read": func(t *rapid.T) {
-			x.t = t
-			after := store.Seq(rapid.Uint64Range(0, uint64(x.newest)).Draw(t, "after"))
-			room := rapid.SampledFrom([]int{0, 3000, 1 << 20}).Draw(t, "room")
-			x.read(parse(t, strings.Fields(draw(spillFilters))...), after, room, rapid.Bool().Draw(t, "live"))
-		},
-		"read by an index": func(t *rapid.T) { x.t = t; x.read(some(draw([]string{"a", "b", "", "x"})), 0, 1<<20, false) },
-		"":                 func(t *rapid.T) { x.t = t; x.check(false) },
+		}
+		t.Repeat(actions)
 	})
 }
+
+// broken is a log with a fault.
+type broken struct {
+	*memory.Log
+	place func(l *memory.Log, entries []store.Entry, seqs []store.Seq) error
+	read  func(l *memory.Log, q store.Query, b *store.Batch) error
+	floor func(seq store.Seq) store.Seq
+	gaps  func(b *store.Batch)
+	evict func(e *memory.Eviction)
+	info  func(g *store.GroupInfo)
+	find  func(l *memory.Log, seq store.Seq) store.Seq
+}
+
+func (x *broken) Place(entries []store.Entry, seqs []store.Seq) error {
+	if x.place != nil {
+		return x.place(x.Log, entries, seqs)
+	}
+	return x.Log.Place(entries, seqs)
+}
+
+func (x *broken) Read(q store.Query, b *store.Batch) error {
+	if x.read != nil {
+		return x.read(x.Log, q, b)
+	}
+	return x.Log.Read(q, b)
+}
+
+func (x *broken) Floor(name string) store.Seq {
+	seq := x.Log.Floor(name)
+	if x.floor != nil {
+		return x.floor(seq)
+	}
+	return seq
+}
+
+func (x *broken) Gaps(q store.Query, b *store.Batch) error {
+	err := x.Log.Gaps(q, b)
+	if x.gaps != nil {
+		x.gaps(b)
+	}
+	return err
+}
+
+func (x *broken) Evict(e memory.Eviction) error {
+	if x.evict != nil {
+		x.evict(&e)
+	}
+	return x.Log.Evict(e)
+}
+
+func (x *broken) Groups(q store.GroupQuery) ([]store.GroupInfo, string) {
+	page, next := x.Log.Groups(q)
+	for i := range page {
+		if x.info != nil {
+			x.info(&page[i])
+		}
+	}
+	return page, next
+}
+
+func (x *broken) Find(filters group.Set, s store.Start) store.Seq {
+	seq := x.Log.Find(filters, s)
+	if x.find != nil {
+		return x.find(x.Log, seq)
+	}
+	return seq
+}
+
+// skipSpilled is a read that goes on after the spilled messages.
+func skipSpilled(l *memory.Log, q store.Query, b *store.Batch) error {
+	err := l.Read(q, b)
+	var spilled *memory.SpilledError
+	if errors.As(err, &spilled) {
+		b.Reset("")
+		b.Next = spilled.Through
+		return nil
+	}
+	return err
+}
+
+func TestTheJudgeOfSpilledMessagesFindsFaults(t *testing.T) {
+	for name, fault := range map[string]*broken{
+		"spilled messages are skipped": {read: skipSpilled},
+		"an entry of a batch is lost": {place: func(l *memory.Log, entries []store.Entry, seqs []store.Seq) error {
+			if n := len(entries); n > 5 {
+				entries, seqs = slices.Delete(entries, n-2, n-1), slices.Delete(seqs, n-2, n-1)
+			}
+			return l.Place(entries, seqs)
+		}},
+		"retained messages are not": {place: func(l *memory.Log, entries []store.Entry, seqs []store.Seq) error {
+			entries = slices.Clone(entries)
+			for i := range entries {
+				entries[i].Retain = false
+			}
+			return l.Place(entries, seqs)
+		}},
+		"evicted messages are shown":           {floor: func(store.Seq) store.Seq { return 0 }},
+		"the floor is too high":                {floor: func(seq store.Seq) store.Seq { return seq + 1 }},
+		"gaps of spilled messages are lost":    {gaps: func(b *store.Batch) { b.Gaps = b.Gaps[:0] }},
+		"evictions are ignored":                {evict: func(e *memory.Eviction) { e.Through = 0 }},
+		"evictions go too far":                 {evict: func(e *memory.Eviction) { e.Through++ }},
+		"evictions tell too few messages":      {evict: func(e *memory.Eviction) { e.Messages /= 2 }},
+		"spilled messages are not counted":     {info: func(g *store.GroupInfo) { g.Messages -= int64(g.Oldest % 2) }},
+		"a start since a time misses messages": {find: func(_ *memory.Log, seq store.Seq) store.Seq { return seq + 1 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(50) {
+				if finds(fault, seed) {
+					return
+				}
+			}
+			t.Error("the judge finds nothing")
+		})
+	}
+}
+
+// finds reports whether the judge finds a fault in a run of random operations.
+func finds(fault *broken, seed uint64) (found bool) {
+	l := openTiny()
+	defer l.Close()
+	defer func() { found = recover() != nil }()
+	f := *fault
+	f.Log = l
+	x := newBehind(failing{}, l, &f)
+	operations := x.operations()
+	names := append(slices.Sorted(maps.Keys(operations)), "place", "place", "place")
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range 60 {
+		operations[pick(r, names...)](r)
+		x.check(false)
+	}
+	return false
+}
+
+// failing is a tester that panics.
+type failing struct{}
+
+func (failing) Helper()                           {}
+func (failing) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (failing) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
 // TestSpilledMessagesOfGroupsWithoutNames has more groups than memory has room for names.
 func TestSpilledMessagesOfGroupsWithoutNames(t *testing.T) {
@@ -367,6 +200,9 @@ func TestSpilledMessagesOfGroupsWithoutNames(t *testing.T) {
 			continue
 		}
 		after := store.Seq(r.IntN(int(x.newest) + 1))
+		for range 10 {
+			x.read(parse(t, name()), after, 1<<20, false)
+		}
 		x.read(parse(t, name(), name()), after, 1<<20, false)
 		x.read(parse(t, "+/"+strconv.Itoa(r.IntN(groups))), after, 1<<20, false)
 		x.read(parse(t, "#"), after, 1<<20, false)
