@@ -155,7 +155,8 @@ type Note struct {
 	At Seq
 
 	// Guarded makes AppendNoted compare and set: it stores nothing and returns ErrConflict unless the
-	// newest version of the note is At, or there is no such note if At is 0. Only a Shared log needs
+	// newest version of the note is At, or there is no such note if At is 0. At has to be a version that
+	// this log has told. Only a Shared log needs
 	// it. Other logs have one hub, which knows what it wrote, and ignore it.
 	Guarded bool
 

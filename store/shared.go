@@ -6,7 +6,8 @@ import (
 )
 
 // Shared is a log that several hubs use at once. All of them read the same messages and notes, in the
-// same order.
+// same order. A hub that opens the log has everything that was appended before. What it appends or changes
+// itself, it can read when the call returns. storetest.RunShared tests these promises.
 //
 // Its AppendNoted checks notes that are Guarded. The notes that are not Brief have positions, too: those
 // behind the entries, in their order. Without entries, the id that AppendNoted returns is the position of the
@@ -15,7 +16,8 @@ type Shared interface {
 	Noter
 
 	// Follow calls f with each note that exists, and then with each note that a hub stores or removes,
-	// this one too, in the order of the log. A removed note has no Value, and At is the position of its
+	// this one too, in the order of the log. A version that another one replaces before this hub has read
+	// it may be skipped, even if this hub has stored it. A removed note has no Value, and At is the position of its
 	// removal. f is called with a note before messages that were stored with it, or after it, can be
 	// read. Follow returns when f has been called with all notes that existed. It is called at most
 	// once. f must not block and must not call the log.

@@ -49,7 +49,7 @@ func New() *Cluster {
 	return &Cluster{epoch: store.NewEpoch(), notes: map[string]store.Seq{}, hubs: map[string]*Log{}}
 }
 
-// Open opens the log for one more hub.
+// Open opens the log for one more hub, and returns when it has read what there is.
 func (c *Cluster) Open() *Log {
 	l := &Log{
 		Log: memory.New(memory.Options{Epoch: c.epoch}), cluster: c, notes: map[string]store.Note{},
@@ -60,6 +60,8 @@ func (c *Cluster) Open() *Log {
 	c.mu.Unlock()
 	l.running.Go(l.beat)
 	l.running.Go(l.apply)
+	n := c.length()
+	_ = l.until(func() bool { return l.applied >= n }) // nobody has closed or killed it yet
 	return l
 }
 

@@ -123,6 +123,9 @@ func (l *Log) AppendNoted(_ context.Context, entries []store.Entry, notes ...sto
 	for i := range s.entries {
 		s.entries[i].Tail = slices.Clone(s.entries[i].Tail)
 	}
+	for i := range s.notes {
+		s.notes[i].Value = slices.Clone(s.notes[i].Value)
+	}
 	return l.do(s)
 }
 
@@ -207,6 +210,11 @@ func (l *Log) Purge(name string) error {
 
 // Notes implements store.Noter.
 func (l *Log) Notes(yield func(store.Note) error) error {
+	select {
+	case <-l.closed:
+		return store.ErrClosed
+	default:
+	}
 	l.applying.Lock()
 	defer l.applying.Unlock()
 	for _, key := range slices.Sorted(maps.Keys(l.notes)) {

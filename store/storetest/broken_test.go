@@ -263,16 +263,22 @@ func TestTheSuiteFindsBugs(t *testing.T) {
 	for _, c := range bugs {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0],
-				"-test.run=^TestBroken$/^"+strings.ReplaceAll(c.finder, " ", "_"), "-test.failfast", "-test.timeout=5m",
-				"-rapid.nofailfile", "-rapid.shrinktime=100ms")
-			cmd.Env = append(os.Environ(), "STORETEST_BUG="+c.name)
-			out, err := cmd.CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "--- FAIL: TestBroken/"+strings.ReplaceAll(c.finder, " ", "_")) ||
-				strings.Contains(string(out), "test timed out") {
-				t.Errorf("a store that %s passes, or fails in another test: %v\n%s", c.name, err, last(out, 3000))
-			}
+			finds(t, "TestBroken", c.name, c.finder)
 		})
+	}
+}
+
+// finds runs those tests of a suite whose names begin with finder, with a bug, and fails unless one of them fails.
+func finds(t *testing.T, suite, bug, finder string) {
+	t.Helper()
+	finder = strings.ReplaceAll(finder, " ", "_")
+	cmd := exec.CommandContext(t.Context(), os.Args[0],
+		"-test.run=^"+suite+"$/^"+finder, "-test.failfast", "-test.timeout=5m",
+		"-rapid.nofailfile", "-rapid.shrinktime=100ms")
+	cmd.Env = append(os.Environ(), "STORETEST_BUG="+bug)
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "--- FAIL: "+suite+"/"+finder) || strings.Contains(string(out), "test timed out") {
+		t.Errorf("a store that %s passes, or fails in another test: %v\n%s", bug, err, last(out, 3000))
 	}
 }
 

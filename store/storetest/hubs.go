@@ -1,0 +1,165 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// hubTests test store.Hubs.
+var hubTests = []sharedTest{
+	{"hubs know each other, each by an id of its own", knownHubs},
+	{"a call is answered by the hub that is called, 3 hubs and 60 calls at once", calls},
+	{"a call of a hub that does not exist, or does not serve, returns ErrNoHub", noHub},
+	{"a hub that closed the log is down: all others are told once", downOnce},
+	{"Renew gives a hub a new id, by which others reach it", renewed},
+}
+
+// ids returns the ids that List has, which must be sorted.
+func (p *peer) ids() (ids []string) {
+	p.t.Helper()
+	for _, h := range p.Hubs().List() {
+		ids = append(ids, h.ID)
+		if h.Since.IsZero() {
+			p.t.Errorf("%+v has no start", h)
+		}
+	}
+	if !slices.IsSorted(ids) {
+		p.t.Errorf("the hubs are not sorted: %v", ids)
+	}
+	return ids
+}
+
+// acquainted waits until each hub lists exactly these.
+func (c *cluster) acquainted(peers ...*peer) {
+	c.Helper()
+	var want []string
+	for _, p := range peers {
+		want = append(want, p.Hubs().Self())
+	}
+	slices.Sort(want)
+	for _, p := range peers {
+		c.eventually("the hubs know each other", func() bool { return slices.Equal(p.ids(), want) })
+	}
+}
+
+func knownHubs(c *cluster) {
+	a, b := c.two()
+	c.acquainted(a, b)
+	later := c.hub()
+	c.acquainted(a, b, later)
+	for _, p := range []*peer{a, b, later} {
+		for _, other := range []*peer{a, b, later} {
+			if id := other.Hubs().Self(); !p.Hubs().Alive(id) {
+				c.Errorf("%s is not alive", id)
+			}
+		}
+		if p.Hubs().Alive("nobody") || p.Hubs().Alive("") {
+			c.Error("a hub that does not exist is alive")
+		}
+	}
+	if id := a.Hubs().Self(); strings.ContainsAny(id, " .*>") || id == "" {
+		c.Errorf("the id %q", id)
+	}
+}
+
+func calls(c *cluster) {
+	peers := []*peer{c.hub(), c.hub(), c.hub()}
+	for i, p := range peers {
+		p.Hubs().Serve(func(_ context.Context, request []byte) []byte { return fmt.Append(nil, i, " ", string(request)) })
+	}
+	c.acquainted(peers...)
+	var all sync.WaitGroup
+	for i := range 60 {
+		all.Go(func() {
+			from, to := i%3, i/3%3
+			request := fmt.Append(nil, i, strings.Repeat("x", 100*i))
+			ctx, cancel := context.WithTimeout(c.Context(), patience)
+			defer cancel()
+			reply, err := peers[from].Hubs().Call(ctx, peers[to].Hubs().Self(), request)
+			if want := fmt.Append(nil, to, " ", string(request)); err != nil || !bytes.Equal(reply, want) {
+				c.Errorf("call %d of %d to %d: %.100q, %v; want %.100q", i, from, to, reply, err, want)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func noHub(c *cluster) {
+	a, b := c.two()
+	c.acquainted(a, b)
+	for _, id := range []string{"nobody", b.Hubs().Self()} {
+		ctx, cancel := context.WithTimeout(c.Context(), patience)
+		if _, err := a.Hubs().Call(ctx, id, []byte("x")); !errors.Is(err, store.ErrNoHub) {
+			c.Errorf("a call of %s: %v", id, err)
+		}
+		cancel()
+	}
+	b.Hubs().Serve(func(context.Context, []byte) []byte { return []byte("here") })
+	c.eventually("a call is answered", func() bool {
+		reply, err := a.Hubs().Call(c.Context(), b.Hubs().Self(), nil)
+		return err == nil && string(reply) == "here"
+	})
+}
+
+func downOnce(c *cluster) {
+	a, b := c.two()
+	gone := c.hub()
+	c.acquainted(a, b, gone)
+	id := gone.Hubs().Self()
+	told := map[*peer]chan string{a: make(chan string, 9), b: make(chan string, 9)}
+	for p, ch := range told {
+		p.Hubs().Down(func(id string) { ch <- id })
+	}
+	if err := gone.Close(); err != nil {
+		c.Fatal(err)
+	}
+	for p, ch := range told {
+		if got := <-ch; got != id {
+			c.Errorf("%s is down, want %s", got, id)
+		}
+		if p.Hubs().Alive(id) || slices.Contains(p.ids(), id) {
+			c.Error("a hub that is down is alive")
+		}
+		if _, err := p.Hubs().Call(c.Context(), id, nil); !errors.Is(err, store.ErrNoHub) {
+			c.Errorf("a call of a hub that is gone: %v", err)
+		}
+	}
+	a.meets(b)
+	b.meets(a)
+	c.acquainted(a, b)
+	for _, ch := range told {
+		if len(ch) > 0 {
+			c.Errorf("%s is down, too", <-ch)
+		}
+	}
+}
+
+func renewed(c *cluster) {
+	a, b := c.two()
+	b.Hubs().Serve(func(context.Context, []byte) []byte { return []byte("here") })
+	c.acquainted(a, b)
+	old := b.Hubs().Self()
+	b.Hubs().Renew()
+	id := b.Hubs().Self()
+	if id == old {
+		c.Error("the id is the same")
+	}
+	c.eventually("the hub is known by its new id", func() bool { return a.Hubs().Alive(id) && slices.Contains(a.ids(), id) })
+	c.eventually("a call by the new id is answered", func() bool {
+		reply, err := a.Hubs().Call(c.Context(), id, nil)
+		return err == nil && string(reply) == "here"
+	})
+	if _, err := a.Hubs().Call(c.Context(), old, nil); !errors.Is(err, store.ErrNoHub) {
+		c.Errorf("a call by the old id: %v", err)
+	}
+	b.add(text("a", "x"))
+	b.meets(a)
+	a.want("a", "x")
+}
