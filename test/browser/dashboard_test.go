@@ -98,10 +98,10 @@ func (d *dashboard) fill(selector, value string) {
 		e.dispatchEvent(new Event("input", { bubbles: true })); e.dispatchEvent(new Event("change", { bubbles: true }))`, selector, value)
 }
 
-// click clicks the first visible button or link with a text or label.
+// click clicks the first visible button or link with a text or label, except those between pages.
 func (d *dashboard) click(text string) {
 	d.t.Helper()
-	const find = `[...document.querySelectorAll("button, a")].find((e) => e.checkVisibility() && (e.textContent.trim() === %q || e.getAttribute("aria-label") === %q))`
+	const find = `[...document.querySelectorAll("main button, main a, #tools button")].find((e) => e.checkVisibility() && (e.textContent.trim() === %q || e.getAttribute("aria-label") === %q))`
 	d.until(find, text, text)
 	d.do(find+".click()", text, text)
 }

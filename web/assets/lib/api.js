@@ -44,7 +44,7 @@ export function encodePath(group) {
  * @property {BodyInit} [body]
  * @property {unknown} [json] the body as JSON
  * @property {Record<string, string>} [headers]
- * @property {Record<string, string | number | boolean | undefined>} [query]
+ * @property {Record<string, string | number | boolean | string[] | undefined>} [query] an array is a parameter for each value
  * @property {AbortSignal} [signal]
  */
 
@@ -56,7 +56,9 @@ export function encodePath(group) {
  */
 export async function request(path, { method = "GET", body, json, headers = {}, query = {}, signal } = {}) {
   const url = new URL(path, base);
-  for (const [name, value] of Object.entries(query)) if (value !== undefined && value !== "") url.searchParams.set(name, String(value));
+  for (const [name, value] of Object.entries(query)) {
+    for (const v of Array.isArray(value) ? value : [value]) if (v !== undefined && v !== "") url.searchParams.append(name, String(v));
+  }
   if (json !== undefined) {
     body = JSON.stringify(json);
     headers = { ...headers, "Content-Type": "application/json" };

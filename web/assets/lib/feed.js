@@ -1,6 +1,6 @@
 // The messages of the page Live. The feed goes on while other pages are shown.
 
-import { ApiError, encodePath, get, request } from "./api.js";
+import { ApiError, get, request } from "./api.js";
 import { hub } from "./hub.js";
 import { decode, GapRow, MessageRow } from "./row.js";
 
@@ -91,7 +91,8 @@ class Feed extends EventTarget {
    * @param {AbortSignal} signal
    */
   async #load(signal) {
-    await Promise.all(this.filters.map((filter) => checkReadable(filter, signal)));
+    if (this.filters.length === 0) return;
+    await checkReadable(this.filters, signal);
     /** @type {Message[] | undefined} */
     let early = [];
     for (const filter of this.filters) {
@@ -118,13 +119,11 @@ class Feed extends EventTarget {
   async #history(signal) {
     const [kind, value = ""] = this.start.split("=");
     const last = kind === "last" ? Math.min(Number(value) || 100, MAX_ROWS) : MAX_ROWS;
-    const responses = await Promise.all(this.filters.map((filter) => request("v1/history/" + encodePath(filter), { query: { last }, signal })));
-    const now = Date.parse(responses[0].headers.get("Date") ?? "") || Date.now(); // the hub's clock
+    const response = await request("v1/history", { query: { group: this.filters, last }, signal });
+    const now = Date.parse(response.headers.get("Date") ?? "") || Date.now(); // the hub's clock
     const from = kind === "since" ? now - parseDuration(value) : -Infinity;
-    const answers = await Promise.all(responses.map((response) => response.json()));
-    const messages = answers.flatMap((answer) => answer.messages.map(decode)).filter((m) => Date.parse(m.time) >= from);
-    if (answers.length > 1) messages.sort((a, b) => position(a.id) - position(b.id));
-    return this.#rowsOf(kind === "last" ? messages.slice(-last) : messages);
+    const { messages } = await response.json();
+    return this.#rowsOf(messages.map(decode).filter((/** @type {Message} */ m) => Date.parse(m.time) >= from));
   }
 
   /**
@@ -181,12 +180,11 @@ class Feed extends EventTarget {
 
 /**
  * Fails if the viewer may not read a filter, or if it is not one.
- * @param {string} filter
+ * @param {string[]} filters
  * @param {AbortSignal} [signal]
  */
-export async function checkReadable(filter, signal) {
-  if (filter === "") throw new ApiError("a filter is empty");
-  await get("v1/history/" + encodePath(filter), { query: { last: 1 }, signal });
+export async function checkReadable(filters, signal) {
+  await get("v1/history", { query: { group: filters, last: 1 }, signal });
 }
 
 /**
@@ -197,11 +195,6 @@ function parseDuration(text) {
   const [, n, unit] = /^(\d+)(s|m|h|d)$/.exec(text) ?? [];
   if (!n) throw new ApiError(`"${text}" is not a duration such as 10m or 1h`);
   return Number(n) * { s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[/** @type {"s" | "m" | "h" | "d"} */ (unit)];
-}
-
-/** @param {string} id <epoch>-<seq> */
-function position(id) {
-  return Number(id.slice(id.lastIndexOf("-") + 1));
 }
 
 export const feed = new Feed();

@@ -42,7 +42,7 @@ class Stats extends EventTarget {
     this.#isOpen = true;
     this.error = undefined;
     try {
-      await checkReadable(STATS);
+      await checkReadable([STATS]);
       /** @type {any[] | undefined} */
       let early = [];
       await hub.join(STATS, (message) => {

@@ -65,7 +65,7 @@ class Listeners {
     this.more = button("Show more", () => this.#more(), { class: "small", hidden: true });
     this.split = h("div", { class: "split" },
       h("div", { class: "list-box" },
-        h("div", { class: "columns session-row", "aria-hidden": "true" }, ...["Listener", "Address", "Filters", "Protocol", "Since", "Sent", "Behind", "Last end"].map((title, i) => h("span", { class: i === 5 || i === 6 ? "number" : "" }, title))),
+        h("div", { class: "columns session-row", "aria-hidden": "true" }, ...["Listener", "Address", "Client", "Filters", "Since", "Sent", "Behind", "Last end"].map((title, i) => h("span", { class: i === 5 || i === 6 ? "number" : "" }, title))),
         this.list.element, this.over),
       this.panel.element);
     append(view,
@@ -157,27 +157,28 @@ class Listeners {
 }
 
 function newRow() {
-  return h("div", { class: "session-row" }, h("span", { class: "name" }), h("span", { class: "cut" }), h("span", { class: "cut mono" }), h("span"), h("span"), h("span", { class: "number" }), h("span", { class: "number" }), h("span"));
+  return h("div", { class: "session-row" }, h("span", { class: "name" }), h("span", { class: "cut" }), h("span", { class: "cut client" }), h("span", { class: "cut mono filters" }), h("span"), h("span", { class: "number" }), h("span", { class: "number lag" }), h("span", { class: "last" }));
 }
 
 /** @param {Amount} lag */
 export function lagText(lag) {
   if (lag.messages === 0) return "0";
-  return `${lag.bytes >= MAX_LAG ? "over " : ""}${shortCount(lag.messages)} · ${bytes(lag.bytes)}`;
+  const more = lag.bytes >= MAX_LAG ? "> " : "";
+  return `${more}${shortCount(lag.messages)} · ${more}${bytes(Math.min(lag.bytes, MAX_LAG))}`;
 }
 
 /** @param {HTMLElement} row @param {Session} s */
 function renderRow(row, s) {
-  const [name, address, filters, protocol, since, sent, lag, last] = /** @type {HTMLElement[]} */ ([...row.children]);
+  const [name, address, client, filters, since, sent, lag, last] = /** @type {HTMLElement[]} */ ([...row.children]);
   fill(name,
     h("span", { class: `dot ${s.state}`, title: s.state }),
     h("span", { class: `cut${s.subject ? "" : " mono"}` }, s.subject || s.uid.slice(0, 8)),
     s.uid === hub.uid && h("span", { class: "badge info" }, "this page"),
     s.state === "lost" && h("span", { class: "badge warn" }, "lost"));
-  row.title = `${s.uid}\n${s.user_agent}`;
+  row.title = `${s.uid}\n${s.user_agent}\n${s.protocol ?? ""}`;
   setText(address, s.address);
   setText(filters, s.filters.join("  "));
-  setText(protocol, s.protocol ?? "");
+  setText(client, s.user_agent);
   setText(since, ago(new Date(s.since)));
   setText(sent, shortCount(s.sent.messages));
   setText(lag, lagText(s.lag));

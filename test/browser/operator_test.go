@@ -1,0 +1,194 @@
+package browser_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/watchbox-go/watchbox"
+)
+
+// listener opens a stream of a path and reads its first event. The client then reads nothing more.
+func (s *server) listener(path, agent string) {
+	s.t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	if err := c.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		s.t.Fatal(err)
+	}
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: hub\r\nUser-Agent: %s\r\n\r\n", path, agent)
+	r := bufio.NewReader(c)
+	for line := ""; !strings.HasPrefix(line, "data:"); {
+		if line, err = r.ReadString('\n'); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func TestGroupsShowTheTreeAndTheNoisiest(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{mount: "/hub"})
+	var list []watchbox.Draft
+	for i := range 20_000 {
+		list = append(list, watchbox.Draft{Group: fmt.Sprintf("device/%03d/%d", i/100, i%100), Msg: i})
+	}
+	s.publishAll(list...)
+	s.publishAll(numbered("noisy/one", 0, 900)...)
+	s.listener("/hub/v1/groups/noisy/one", "x")
+	d := openDashboard(t, s, "groups")
+	names := func(want ...string) {
+		t.Helper()
+		d.until(`%s.every((name, i) => [...document.querySelectorAll(".list-row:not([hidden])")].sort((a, b) => a.dataset.index - b.dataset.index)[i]?.title === name)`, text(want))
+	}
+	names("device", "noisy")
+	d.do(`document.querySelector(".list").focus()`)
+	d.press(kb.ArrowDown, kb.ArrowRight)
+	names("device", "device/000", "device/001")
+	d.press(kb.ArrowDown, kb.ArrowRight)
+	names("device", "device/000", "device/000/0", "device/000/1")
+	if n := get[int](d, "document.querySelectorAll('.list-row').length"); n > 60 {
+		t.Errorf("the page has %d rows", n)
+	}
+	d.press(kb.ArrowUp, kb.ArrowLeft) // closes device
+	d.click("Listeners")
+	names("noisy", "device")
+	d.click("Rate")
+	d.do("document.querySelector('.find [type=checkbox]').click()")
+	names("noisy/one")
+	d.until(`document.querySelector(".list-row .value").textContent === '{"n":899}'`)
+	d.fill("[data-search]", "+/199/7")
+	names("device/199/7")
+	d.fill("[data-search]", "device/19")
+	names("device/190/0")
+	d.run(chromedp.Reload())
+	names("device/190/0")
+}
+
+func TestTheGroupPageChangesAGroup(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	ctx := context.Background()
+	if _, _, err := s.hub.PublishBatch(ctx, []watchbox.Draft{{Group: "home/door", Msg: "open", Retain: true}, {Group: "home/door", Msg: "closed"}}); err != nil {
+		t.Fatal(err)
+	}
+	s.listener("/v1/groups/home/door", "x")
+	d := openDashboard(t, s, "groups?group=home/door")
+	const panel = "document.querySelector('.inspector').textContent"
+	d.until(panel + ".includes('Retained messageopen') && " + panel + ".includes('closed') && /Listeners[0-9a-f]{8}-/.test(" + panel + ")")
+	d.do(`document.querySelector("[placeholder='0']").value = "7"`)
+	d.click("Save the policy")
+	d.until("(await (await fetch('v1/policies/home/door')).json()).max_messages === 7")
+	d.until("document.querySelector('.inspector .fields input')?.value === '7'")
+	d.click("Clear")
+	d.until("document.querySelector('dialog').open")
+	d.press(kb.Escape) // changes nothing
+	d.until("!document.querySelector('dialog')")
+	d.click("Clear")
+	d.do(`document.querySelector("dialog button.danger").click()`)
+	d.until("(await (await fetch('v1/retained/home/door')).json()).messages.length === 0")
+	d.until(panel + ".includes('Retained messageNone')")
+	d.click("Purge this group")
+	d.do(`document.querySelector("dialog button.danger").click()`)
+	d.until("(await (await fetch('v1/history/home/door')).json()).messages.length === 0")
+}
+
+func TestListenersShowTheSlowOneFirst(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	s.listener("/v1/groups/other", "quick/1")
+	s.listener("/v1/groups/big", "slow/1")
+	for range 40 {
+		s.publish("big", strings.Repeat("x", 1<<19))
+	}
+	d := openDashboard(t, s, "listeners")
+	d.until(`document.querySelector(".list-row[data-index='0']")?.textContent.includes("slow/1") && document.querySelector(".list-row[data-index='0'] .behind")`)
+	d.do(`document.querySelector(".list-row[data-index='0']").click()`)
+	d.until(`document.querySelector(".inspector").textContent.includes("takes less than is published")`)
+	d.fill("[aria-label='Message to this session']", `{"hello":1}`)
+	d.click("Send")
+	d.until(`document.querySelector(".inspector").textContent.includes("Sent as")`)
+	d.click("Kick")
+	d.do(`document.querySelector("dialog button.danger").click()`)
+	d.until(`!document.querySelector(".list").textContent.includes("slow/1") && document.querySelector(".list").textContent.includes("quick/1")`)
+	d.until(`document.querySelector(".inspector").textContent.includes("This session is gone")`)
+	d.fill("[data-search]", "quick")
+	d.until(`[...document.querySelectorAll(".list-row:not([hidden])")].map((r) => r.querySelector(".client").textContent).join() === "quick/1"`)
+	d.page.console = nil // the browser writes a line for the 404 of the session that is gone
+}
+
+func TestPublishSendsChecksAndKeeps(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{mount: "/hub"})
+	d := openDashboard(t, s, "publish?group=home/hall")
+	results := func(want string) {
+		t.Helper()
+		d.until("document.querySelector('.results li').textContent.includes(%q)", want)
+	}
+	d.fill("main select", "json")
+	d.fill("textarea", `{"celsius":`)
+	d.until("document.querySelector('textarea').getAttribute('aria-invalid') === 'true'")
+	d.fill("textarea", `{"celsius":20}`)
+	d.until("document.querySelector('main').textContent.includes('Valid JSON, 14 bytes')")
+	d.until(`document.querySelector("main pre").textContent.includes("curl --data-raw '{\"celsius\":20}' -H 'Content-Type: application/json'")`)
+	d.fill("#field-2", "alarm")
+	d.do(`document.querySelector("form button.main").click()`)
+	results("stored")
+	if got := get[string](d, "(await (await fetch('v1/history/home/hall')).json()).messages.map((m) => m.event + JSON.stringify(m.msg)).join()"); got != `alarm{"celsius":20}` {
+		t.Errorf("the history has %s", got)
+	}
+	d.click("Save")
+	d.run(chromedp.Reload())
+	d.until("document.querySelector('.saved')?.textContent.includes('home/hall') && document.querySelector('textarea').value === '{\"celsius\":20}'")
+	d.do("document.querySelectorAll('main [type=checkbox]')[1].click()") // repeat
+	d.fill(".every", "0.1")
+	d.do(`document.querySelector("form button.main").click()`)
+	d.until("(await (await fetch('v1/history/home/hall')).json()).messages.length > 3")
+	d.do("document.querySelector('form button.main').click()")
+	d.until("document.querySelector('form button.main').textContent === 'Publish'")
+	d.fill("#field-1", "a/#")
+	d.do(`document.querySelector("form button.main").click()`)
+	results("group-invalid")
+	d.page.console = nil // the browser writes a line for the status 400
+}
+
+func TestTryItShowsEachLine(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	s.publish("a", "before")
+	d := openDashboard(t, s, "try?filter=a")
+	has := func(want string) {
+		t.Helper()
+		d.until("[...document.querySelectorAll('.list-row:not([hidden]) .mono')].some((e) => e.textContent.includes(%q))", want)
+	}
+	d.size(1280, 1600)
+	for _, method := range []string{"GET", "POST"} {
+		d.fill(".try-head .fields > :last-child select", method)
+		d.click("Open")
+		has(method + " /v1/events")
+		has("content-type: text/event-stream")
+		has("event: session")
+		s.publish("a", method)
+		has(`"msg":"` + method + `"`)
+		d.click("Close")
+		d.until("document.querySelector('.try-head p').textContent.startsWith('Closed')")
+		d.click("Clear")
+	}
+	d.fill(".try-head .fields > :nth-child(5) input", "all") // since
+	d.click("Open")
+	has(`"msg":"before"`)
+	d.until("/last id \\S+-\\d/.test(document.querySelector('.try-head p').textContent)")
+	s.stop()
+	has("reconnecting in")
+	s.start()
+	d.until("[...document.querySelectorAll('.list-row:not([hidden]) .mono')].filter((e) => e.textContent.includes('event: session')).length === 2")
+	d.page.console = nil
+}
