@@ -58,7 +58,7 @@ func TestGroupsShowTheTreeAndTheNoisiest(t *testing.T) {
 	if n := get[int](d, "document.querySelectorAll('.list-row').length"); n > 60 {
 		t.Errorf("the page has %d rows", n)
 	}
-	d.press(kb.ArrowUp, kb.ArrowLeft) // closes device
+	d.press(kb.ArrowUp, kb.ArrowUp, kb.ArrowLeft, kb.Escape) // closes device and the panel
 	d.click("Listeners")
 	names("noisy", "device")
 	d.click("Rate")
