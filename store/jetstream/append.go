@@ -179,14 +179,10 @@ func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError
 	var err error
 	switch {
 	case changed.unknown:
-		select {
-		case <-time.After(repeatRefused):
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
+		pause(ctx, repeatRefused)
+		err = ctx.Err()
 	case changed.seq == 0:
-		l.notes.forgetRemovals(p.records) // the servers have forgotten the removal of a note
-		return nil
+		return l.forgetLost(ctx, p)
 	default:
 		err = l.tail.waitFor(ctx, changed.seq)
 	}
@@ -204,4 +200,23 @@ func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError
 		}
 		return nil
 	}
+}
+
+// forgetLost forgets notes that the stream no longer has: the servers forget the removal of a note after a while, and
+// somebody may have purged notes.
+func (l *Log) forgetLost(ctx context.Context, p *publication) error {
+	for i := range p.records {
+		r := &p.records[i]
+		if r.prev == 0 {
+			continue
+		}
+		m, err := l.lastMessage(ctx, l.subjects.note(r.key))
+		if err != nil {
+			return l.expired(ctx, p)
+		}
+		if m == nil {
+			l.notes.forget(r.key)
+		}
+	}
+	return nil
 }

@@ -10,7 +10,7 @@ import (
 // connect connects to the servers. Once it has succeeded, the connection is renewed for ever.
 func (l *Log) connect() error {
 	o := []nats.Option{
-		nats.Name("watchbox " + l.opts.Name),
+		nats.Name(l.clientName()),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1), // an append fails while there is no connection, and is not sent later without notice
 		nats.ReconnectWait(reconnectWait),

@@ -2,8 +2,10 @@ package jetstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,38 +13,128 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
+// memory of the stream beside it, so that a stream that was made anew or restored from a backup is noticed even if no
+// hub was running.
+const (
+	bucketSuffix  = "_hubs"
+	rememberedKey = "log"
+)
+
+// remembered is what the bucket knows of the stream.
+type remembered struct {
+	Epoch   string
+	Created time.Time // when the stream was created
+	Newest  store.Seq // it had at least this seq
+}
+
 // epoch returns the epoch of the log.
 func (l *Log) epoch() string {
 	_, newest := l.mem.Bounds()
 	return newest.Epoch
 }
 
-// findEpoch returns the epoch of the stream. The first hub of a stream chooses it.
-func (l *Log) findEpoch(ctx context.Context) (string, error) {
+// openBucket opens the bucket, which it creates if it does not exist.
+func (l *Log) openBucket(ctx context.Context) (err error) {
+	name := l.opts.Stream + bucketSuffix
+	l.bucket, err = l.js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		l.bucket, err = l.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: name, Description: "what the hubs of Watchbox remember of their stream", Replicas: l.stream.CachedInfo().Config.Replicas,
+		})
+		if errors.Is(err, jetstream.ErrBucketExists) { // another hub was faster, with other replicas
+			l.bucket, err = l.js.KeyValue(ctx, name)
+		}
+	}
+	return err
+}
+
+// recall returns what the bucket knows of the stream; the zero value if it is new.
+func (l *Log) recall(ctx context.Context) (r remembered, err error) {
+	e, err := l.bucket.Get(ctx, rememberedKey)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(e.Value(), &r)
+}
+
+// remember writes what is known of the stream into the bucket.
+func (l *Log) remember(ctx context.Context) error {
+	r := remembered{l.epoch(), l.tail.streamCreated(), l.tail.position()}
+	if r == l.wrote {
+		return nil
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if _, err = l.bucket.Put(ctx, rememberedKey, b); err == nil {
+		l.wrote = r
+	}
+	return err
+}
+
+// findEpoch returns the epoch of the stream when the log is opened. The first hub of a stream chooses it, and so does
+// the first one that finds another stream than the one that is remembered. lost is not 0 if messages up to there
+// were removed from the stream by somebody else.
+func (l *Log) findEpoch(ctx context.Context, info *jetstream.StreamInfo) (epoch string, lost store.Seq, err error) {
+	was, err := l.recall(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	last := store.Seq(info.State.LastSeq)
+	same := was.Created.Equal(info.Created) && last >= was.Newest
 	for {
-		m, err := l.stream.GetLastMsgForSubject(ctx, l.subjects.note(epochKey))
-		if err == nil {
-			var r record
-			if err := r.decode(m.Data); err != nil {
-				return "", err
-			}
-			return string(r.value), nil
+		epoch, at, err := l.storedEpoch(ctx)
+		if err != nil {
+			return "", 0, err
 		}
-		if !errors.Is(err, jetstream.ErrMsgNotFound) {
-			return "", err
+		switch {
+		case epoch == "" && same: // the stream was purged
+			epoch, lost = was.Epoch, last
+		case epoch == "" || epoch == was.Epoch && !same:
+			epoch = store.NewEpoch()
+		default:
+			return epoch, lost, nil
 		}
-		epoch, err := l.writeEpoch(ctx, 0)
-		if err == nil || !errors.Is(err, store.ErrConflict) {
+		if err := l.writeEpoch(ctx, epoch, at); err == nil || !errors.Is(err, store.ErrConflict) {
+			return epoch, lost, err
+		}
+	}
+}
+
+// nextEpoch returns the epoch of a stream that is not the one that the log knows.
+func (l *Log) nextEpoch(ctx context.Context) (string, error) {
+	for {
+		epoch, at, err := l.storedEpoch(ctx)
+		if err != nil || epoch != "" && epoch != l.epoch() {
+			return epoch, err
+		}
+		epoch = store.NewEpoch()
+		if err := l.writeEpoch(ctx, epoch, at); err == nil || !errors.Is(err, store.ErrConflict) {
 			return epoch, err
 		}
 	}
 }
 
-// writeEpoch writes a new epoch that replaces a version of the note. It returns store.ErrConflict if another hub
-// was faster.
-func (l *Log) writeEpoch(ctx context.Context, prev store.Seq) (string, error) {
-	epoch := store.NewEpoch()
-	r := record{flags: isNote, by: appendID{l.self, 0}, key: epochKey, value: []byte(epoch), prev: prev}
+// storedEpoch returns the epoch that the stream has, and the position of its note; "" if it has none.
+func (l *Log) storedEpoch(ctx context.Context) (epoch string, at store.Seq, err error) {
+	m, err := l.lastMessage(ctx, l.subjects.note(epochKey))
+	if err != nil || m == nil {
+		return "", 0, err
+	}
+	var r record
+	if err := r.decode(m.Data); err != nil {
+		return "", 0, err
+	}
+	return string(r.value), store.Seq(m.Seq), nil
+}
+
+// writeEpoch writes an epoch that replaces a version of the note. It returns store.ErrConflict if another hub was faster.
+func (l *Log) writeEpoch(ctx context.Context, epoch string, prev store.Seq) error {
+	r := record{flags: isNote, by: appendID{l.self, 0}, key: epochKey, value: []byte(epoch), prev: prev, version: 1}
 	m := &nats.Msg{
 		Subject: l.subjects.note(epochKey), Data: r.encode(nil),
 		Header: nats.Header{headerRollup: {"sub"}, headerGuard: {strconv.FormatUint(uint64(prev), 10)}},
@@ -50,7 +142,29 @@ func (l *Log) writeEpoch(ctx context.Context, prev store.Seq) (string, error) {
 	_, err := l.js.PublishMsg(ctx, m)
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
-		return "", store.ErrConflict
+		return store.ErrConflict
 	}
-	return epoch, err
+	return err
+}
+
+// renew makes the log that of another stream or epoch: it is empty, and reads the stream from its first message.
+func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
+	t.l.opts.Logger.Warn("the stream is not the one that this hub knows: a new epoch begins", "stream", t.l.opts.Stream, "epoch", epoch)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.life++
+	t.created, t.replaced = info.Created, false
+	t.at, t.reached, t.folding = 0, 0, store.Seq(info.State.LastSeq)
+	t.unfinished, t.placing, t.holes = nil, placing{}, holes{}
+	t.l.mem.Reset(epoch, 0)
+	t.l.notes.reset(epoch)
+}
+
+// adopt is called when the stream says that it has another epoch.
+func (t *tail) adopt(epoch string) {
+	if epoch != t.l.epoch() {
+		t.replaced = true
+		t.life++
+		t.restart()
+	}
 }

@@ -26,14 +26,16 @@ type Log struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	stream   jetstream.Stream
+	bucket   jetstream.KeyValue
+	wrote    remembered // into the bucket; only the janitor uses it after Open
 
 	mem   *memory.Log
-	base  atomic.Uint64 // the log had reached this position when it was opened
 	notes noteTable
 	tail  *tail
 	hubs  *hubs
 
 	pending pending
+	purges  chan purged   // by others
 	batches chan struct{} // a token for each batch in flight
 
 	ctx     context.Context // ends with Close
@@ -81,17 +83,31 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if l.js, err = jetstream.New(l.nc); err != nil {
 		return err
 	}
-	epoch, err := l.findStream(ctx)
+	found, err := l.findStream(ctx)
 	if err != nil {
 		return err
 	}
 	if err = l.listenForReplies(); err != nil {
 		return err
 	}
-	l.mem = l.newMemory(epoch)
+	l.mem, l.tail.created = l.newMemory(found.epoch), found.created
 	if err = l.tail.start(ctx); err != nil {
 		return err
 	}
+	if lost := found.lost; lost > 0 {
+		l.opts.Logger.Warn("the stream was purged, not by a hub", "up to", lost)
+		err = l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: lost, Time: time.Now()}, Written: time.Now()})
+		if err != nil {
+			return err
+		}
+	}
+	if err = l.remember(ctx); err != nil {
+		return err
+	}
+	if err = l.watchPurges(); err != nil {
+		return err
+	}
+	l.running.Go(l.runJanitor)
 	return l.hubs.start()
 }
 
@@ -104,15 +120,7 @@ func (l *Log) newMemory(epoch string) *memory.Log {
 }
 
 // Bounds implements store.Log.
-func (l *Log) Bounds() (oldest, newest store.ID) {
-	base := store.Seq(l.base.Load())
-	oldest, newest = l.mem.Bounds()
-	if oldest.Seq == newest.Seq && newest.Seq < base {
-		oldest.Seq = base // no message is held
-	}
-	newest.Seq = max(newest.Seq, base)
-	return oldest, newest
-}
+func (l *Log) Bounds() (oldest, newest store.ID) { return l.mem.Bounds() }
 
 // Watch implements store.Log.
 func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.mem.Watch(wake) }

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ type mark struct {
 	Retained store.Seq `json:",omitempty"` // a retained message up to here is dropped
 	Written  time.Time
 }
+
+// markedGroup returns the group of a mark's key.
+func markedGroup(key string) (name string, ok bool) { return strings.CutPrefix(key, evictKeys) }
 
 // mark writes the mark of a group.
 func (l *Log) mark(ctx context.Context, m mark) error {
@@ -43,10 +47,11 @@ func (l *Log) applyMark(r *record) {
 	var m mark
 	err := json.Unmarshal(r.value, &m)
 	m.Group = strings.Clone(r.key[len(evictKeys):])
+	l.mem.Advance(m.Through) // the stream may have no message behind those that are lost
 	switch {
 	case err != nil:
 	case m.Group == everyGroup:
-		l.mem.Lose(m.Through)
+		err = l.evictAll(&m)
 	default:
 		if m.Retained > 0 && l.retainedSeq(m.Group) <= m.Retained {
 			l.mem.Forget(m.Group)
@@ -58,6 +63,22 @@ func (l *Log) applyMark(r *record) {
 	if err != nil && !l.closed.Load() {
 		l.opts.Logger.Error("an eviction of the stream is not applied", "note", r.key, "error", err)
 	}
+}
+
+// evictAll evicts all messages up to a position, and records that any group may have lost some.
+func (l *Log) evictAll(m *mark) (err error) {
+	l.mem.Lose(m.Through)
+	for g := range store.EachGroup(l.mem, "") {
+		e := m.Eviction
+		if e.Group = g.Group; g.Oldest == 0 || g.Oldest > m.Through {
+			continue
+		}
+		if g.Newest > 0 {
+			e.Through = min(e.Through, g.Newest)
+		}
+		err = errors.Join(err, l.mem.Evict(e))
+	}
+	return err
 }
 
 // retainedSeq returns the seq of a group's retained message, or 0.

@@ -34,11 +34,22 @@ type noteTable struct {
 	policies int
 }
 
+// reset forgets all notes. The hub learns of it by a note with the new epoch.
+func (t *noteTable) reset(epoch string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.notes, t.brief, t.next, t.policies = map[string]version{}, nil, 0, 0
+	if t.follow != nil {
+		t.follow(store.Note{Key: epochKey, Value: []byte(epoch)})
+	}
+}
+
 // version is the newest version of a note.
 type version struct {
 	value   []byte
 	first   store.Seq // of the append
 	at      store.Seq
+	number  uint64 // of the version
 	removed bool
 }
 
@@ -49,7 +60,7 @@ func (t *noteTable) set(r *record, first store.Seq) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := strings.Clone(r.key)
-	v := version{value: bytes.Clone(r.value), first: first, at: r.seq, removed: r.is(isRemoval)}
+	v := version{value: bytes.Clone(r.value), first: first, at: r.seq, number: r.version, removed: r.is(isRemoval)}
 	if v.value == nil && !v.removed {
 		v.value = []byte{}
 	}
@@ -81,6 +92,13 @@ func (t *noteTable) get(key string) (v version, ok bool) {
 	defer t.mu.Unlock()
 	v, ok = t.notes[key]
 	return v, ok && !v.removed
+}
+
+// versionOf returns the number of the newest version of a note, or 0.
+func (t *noteTable) versionOf(key string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.notes[key].number
 }
 
 // addBrief records a note that is kept with a message.
@@ -152,19 +170,19 @@ func (t *noteTable) guard(list []store.Note, records []record) error {
 		if n.Guarded && n.At != v.at && !(v.removed && n.At == 0) {
 			return store.ErrConflict
 		}
-		records[i].prev = v.at
+		records[i].prev, records[i].version = v.at, v.number+1
 	}
 	return nil
 }
 
-// forgetRemovals forgets those removals that the records replace.
-func (t *noteTable) forgetRemovals(records []record) {
+// forget forgets a note that the stream no longer has. For the hub that is its removal.
+func (t *noteTable) forget(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range records {
-		if r := &records[i]; r.is(isNote) && t.notes[r.key].removed {
-			delete(t.notes, r.key)
-		}
+	v, ok := t.notes[key]
+	delete(t.notes, key)
+	if ok && !v.removed && t.follow != nil && !isOwn(key) {
+		t.follow(store.Note{Key: key})
 	}
 }
 
@@ -172,6 +190,8 @@ func (t *noteTable) forgetRemovals(records []record) {
 func (l *Log) apply(r *record, first store.Seq) {
 	l.notes.set(r, first)
 	switch {
+	case r.key == epochKey:
+		l.tail.adopt(string(r.value))
 	case strings.HasPrefix(r.key, policyKeys):
 		l.applyPolicy(r)
 	case strings.HasPrefix(r.key, evictKeys):

@@ -40,9 +40,10 @@ type record struct {
 	entry store.Entry  // of a message
 	brief []store.Note // notes that are kept with a message; Key and Value are set
 
-	key   string // of a note
-	value []byte
-	prev  store.Seq // the version of the note that this one replaces, or 0
+	key     string // of a note
+	value   []byte
+	prev    store.Seq // the version of the note that this one replaces, or 0
+	version uint64    // how many versions of the note there were, with this one
 
 	seq store.Seq // where it is in the stream; not part of its bytes
 }
@@ -64,6 +65,7 @@ func (r *record) encode(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(r.index))
 	if r.is(isNote) {
 		b = binary.AppendUvarint(b, uint64(r.prev))
+		b = binary.AppendUvarint(b, r.version)
 		b = appendField(b, r.key)
 		b = append(b, r.value...)
 	} else {
@@ -111,7 +113,7 @@ func (r *record) decode(b []byte) error {
 	r.index = int(binary.LittleEndian.Uint16(body[18:]))
 	p := parser{b: body[recordHead:]}
 	if r.is(isNote) {
-		r.prev = store.Seq(p.uvarint())
+		r.prev, r.version = store.Seq(p.uvarint()), p.uvarint()
 		r.key = p.text()
 		r.value = p.b
 	} else {

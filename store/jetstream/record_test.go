@@ -18,7 +18,7 @@ func drawRecord(t *rapid.T) record {
 	}
 	if rapid.Bool().Draw(t, "note") {
 		r.flags |= isNote
-		r.prev = store.Seq(rapid.Uint64().Draw(t, "prev"))
+		r.prev, r.version = store.Seq(rapid.Uint64().Draw(t, "prev")), rapid.Uint64().Draw(t, "version")
 		r.key, r.value = rapid.String().Draw(t, "key"), []byte(rapid.String().Draw(t, "value"))
 		return r
 	}
@@ -71,16 +71,16 @@ func TestADamagedRecordIsRefused(t *testing.T) {
 
 func TestThePositionOfAMessageIsReadFromItsReplySubject(t *testing.T) {
 	for _, reply := range []string{
-		"$JS.ACK.WATCHBOX.hub-1.1.42.7.1795867323923147641.0",
-		"$JS.ACK._.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.0.x",
-		"$JS.ACK.hub.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.0",
+		"$JS.ACK.WATCHBOX.hub-1.1.42.7.1795867323923147641.3",
+		"$JS.ACK._.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.3.x",
+		"$JS.ACK.hub.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.3",
 	} {
-		if seq, number, err := positionOf(reply); seq != 42 || number != 7 || err != nil {
-			t.Errorf("%s: %d, %d, %v", reply, seq, number, err)
+		if seq, number, pending, err := positionOf(reply); seq != 42 || number != 7 || pending != 3 || err != nil {
+			t.Errorf("%s: %d, %d, %d, %v", reply, seq, number, pending, err)
 		}
 	}
 	for _, reply := range []string{"", "$JS.ACK.", "$JS.ACK.a.b.c.d.e.f.g"} {
-		if _, _, err := positionOf(reply); err == nil {
+		if _, _, _, err := positionOf(reply); err == nil {
 			t.Errorf("%q is taken for a position", reply)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
 )
 
 const (
@@ -18,33 +20,45 @@ const (
 	startPause    = 100 * time.Millisecond
 )
 
-// findStream finds or creates the stream and its epoch. Several hubs may do so at once.
-func (l *Log) findStream(ctx context.Context) (epoch string, err error) {
+// found is the stream that a log finds when it is opened.
+type found struct {
+	epoch   string
+	created time.Time
+	lost    store.Seq // messages up to here were removed by somebody else, while no hub was running; 0: none
+}
+
+// findStream finds or creates the stream, its bucket and its epoch. Several hubs may do so at once.
+func (l *Log) findStream(ctx context.Context) (f found, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	for {
-		epoch, err = l.tryToFindStream(ctx)
+		f, err = l.tryToFindStream(ctx)
 		if err == nil || !passing(err) {
-			return epoch, err
+			return f, err
 		}
 		select {
 		case <-ctx.Done():
-			return "", err
+			return f, err
 		case <-time.After(startPause):
 		}
 	}
 }
 
-func (l *Log) tryToFindStream(ctx context.Context) (epoch string, err error) {
+func (l *Log) tryToFindStream(ctx context.Context) (f found, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startAttempt)
 	defer cancel()
 	if l.stream, err = ensureStream(ctx, l.js, l.opts.Stream, l.opts.Replicas); err != nil {
-		return "", err
+		return f, err
 	}
-	if epoch, err = l.findEpoch(ctx); err != nil {
-		return "", fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
+	if err = l.openBucket(ctx); err != nil {
+		return f, fmt.Errorf("the key-value bucket %s: %w", l.opts.Stream+bucketSuffix, err)
 	}
-	return epoch, nil
+	info := l.stream.CachedInfo()
+	f.created = info.Created
+	if f.epoch, f.lost, err = l.findEpoch(ctx, info); err != nil {
+		return f, fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
+	}
+	return f, nil
 }
 
 // passing reports whether an error passes when the servers have agreed on a leader.

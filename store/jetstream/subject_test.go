@@ -49,3 +49,17 @@ func TestOtherTokensAreNoName(t *testing.T) {
 		}
 	}
 }
+
+func TestSubjectsWithWildcardsMatchAsInNATS(t *testing.T) {
+	for _, c := range []struct {
+		filter, subject string
+		want            bool
+	}{
+		{"", "a.b", true}, {">", "a", true}, {"a.>", "a.b.c", true}, {"a.>", "a", false}, {"a.*", "a.b", true},
+		{"a.*", "a.b.c", false}, {"a.*.c", "a.b.c", true}, {"a.b", "a.b", true}, {"a.b", "a", false}, {"a", "a.b", false}, {"b.>", "a.b", false},
+	} {
+		if got := subjectMatches(c.filter, c.subject); got != c.want {
+			t.Errorf("%q matches %q: %v", c.filter, c.subject, got)
+		}
+	}
+}

@@ -25,19 +25,24 @@ const (
 // tail reads the stream in order, and gives everything to the log. A push consumer delivers the messages. If the
 // consumer is lost or skips something, another one continues.
 type tail struct {
-	l     *Log
-	again chan struct{} // wakes run to make a new consumer
-	heard atomic.Int64  // when the consumer last gave a sign of life, Unix ms
+	l      *Log
+	again  chan struct{} // wakes run to make a new consumer
+	absent time.Time     // since when there is no stream; only run uses it
+	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
 
 	mu       sync.Mutex // guards the fields below
 	sub      *nats.Subscription
 	consumer string
 	life     int       // of the consumer: what an earlier one delivers is ignored
+	created  time.Time // of the stream
+	replaced bool      // the stream has another epoch
 	last     uint64    // the consumer's number of the last message
 	at       store.Seq // the last message that was received
 	reached  store.Seq // everything up to here is placed
 	waiting  []arrival
 
+	folding    store.Seq // the stream's end when the tail began to read it from the first message; 0: it has reached that
+	holes      holes
 	unfinished []record // of an append that is not complete
 	placing    placing
 	names      map[string]string // groups
@@ -78,7 +83,6 @@ func (t *tail) start(ctx context.Context) error {
 	if err := t.waitFor(ctx, end); err != nil {
 		return fmt.Errorf("reading the stream %s: %w", t.l.opts.Stream, err)
 	}
-	t.l.base.Store(uint64(end))
 	return nil
 }
 
@@ -101,7 +105,7 @@ func (t *tail) run() {
 		t.detach()
 		if _, err := t.attach(t.l.ctx); err != nil {
 			if t.l.ctx.Err() == nil {
-				t.l.opts.Logger.Debug("the stream cannot be followed", "error", err)
+				t.l.opts.Logger.Warn("the stream cannot be followed now", "error", err)
 			}
 			continue // the next tick tries again
 		}
@@ -144,11 +148,24 @@ func (t *tail) attach(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	info, err := t.l.stream.Info(ctx)
+	if err == nil {
+		t.absent = time.Time{}
+		err = verify(&info.Config)
+	} else if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = t.recreate(ctx, err)
+	}
 	if err != nil {
 		return nil, err
 	}
+	if !t.knows(info) {
+		epoch, err := t.l.nextEpoch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.renew(epoch, info)
+	}
 	inbox := nats.NewInbox()
-	sub, from, err := t.subscribe(inbox)
+	sub, from, err := t.subscribe(inbox, store.Seq(info.State.LastSeq))
 	if err != nil {
 		return nil, err
 	}
@@ -168,12 +185,44 @@ func (t *tail) attach(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return info, nil
 }
 
-// subscribe begins a new life.
-func (t *tail) subscribe(inbox string) (sub *nats.Subscription, from store.Seq, err error) {
+// recreate creates the stream if it has been missing for a while. It returns the error of this attempt.
+func (t *tail) recreate(ctx context.Context, missing error) error {
+	switch {
+	case t.absent.IsZero():
+		t.absent = time.Now()
+	case time.Since(t.absent) > 3*t.l.opts.Times.Beat:
+		t.l.opts.Logger.Warn("the stream is gone: it is created again", "stream", t.l.opts.Stream)
+		if _, err := ensureStream(ctx, t.l.js, t.l.opts.Stream, t.l.opts.Replicas); err != nil {
+			return err
+		}
+		return errors.New("the stream was created")
+	}
+	return missing
+}
+
+// streamCreated returns when the stream that the tail reads was created.
+func (t *tail) streamCreated() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.created
+}
+
+// knows reports whether the stream is the one that the log knows, and has everything that the tail has read.
+func (t *tail) knows(info *jetstream.StreamInfo) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.replaced && info.Created.Equal(t.created) && store.Seq(info.State.LastSeq) >= t.at
+}
+
+// subscribe begins a new life, when the stream ends at a position.
+func (t *tail) subscribe(inbox string, end store.Seq) (sub *nats.Subscription, from store.Seq, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.life++
 	t.last = 0
+	if t.at == 0 {
+		t.folding = end
+	}
 	t.heard.Store(time.Now().UnixMilli())
 	life := t.life
 	sub, err = t.l.nc.Subscribe(inbox, func(m *nats.Msg) { t.receive(life, m) })
@@ -240,11 +289,17 @@ func (t *tail) control(m *nats.Msg) {
 
 // idle handles a heartbeat of a consumer that has delivered everything.
 func (t *tail) idle(m *nats.Msg) {
+	if len(t.holes.missing) > 0 {
+		t.release()
+	}
 	if len(t.unfinished) > 0 {
 		t.finish() // the end of the append was removed from the stream
 	}
-	if n, err := strconv.ParseUint(m.Header.Get("Nats-Last-Stream"), 10, 64); err == nil {
-		t.at = max(t.at, store.Seq(n)) // the end of the stream may have been removed, too
+	n, err := strconv.ParseUint(m.Header.Get("Nats-Last-Stream"), 10, 64)
+	if last := store.Seq(n); err == nil && last > t.at { // so was the end of the stream
+		t.missed(span{t.at + 1, last}, 0, 0)
+		t.at = last
+		t.release()
 	}
 }
 
@@ -252,7 +307,7 @@ var errSkipped = errors.New("the consumer skipped a message")
 
 // message takes a message of the stream.
 func (t *tail) message(m *nats.Msg) error {
-	seq, number, err := positionOf(m.Reply)
+	seq, number, pending, err := positionOf(m.Reply)
 	if err != nil {
 		return err
 	}
@@ -263,13 +318,20 @@ func (t *tail) message(m *nats.Msg) error {
 	if seq <= t.at {
 		return nil
 	}
+	t.missed(span{t.at + 1, seq - 1}, number, pending)
 	t.at = seq
 	var r record
 	if err := r.decode(m.Data); err != nil {
 		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq, "error", err)
 		return nil
 	}
-	t.take(&r, seq)
+	r.seq = seq
+	switch {
+	case len(t.holes.missing) == 0:
+		t.take(&r)
+	case t.hold(&r, number):
+		t.release()
+	}
 	if len(t.placing.entries) >= maxUnplaced || t.placing.bytes >= maxUnplacedBytes {
 		t.flush()
 	}
@@ -279,7 +341,9 @@ func (t *tail) message(m *nats.Msg) error {
 // positionOf parses the reply subject of a message of a consumer:
 //
 //	$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time>.<pending>[.<random>]
-func positionOf(reply string) (seq store.Seq, number uint64, err error) {
+//
+// pending is how many messages follow.
+func positionOf(reply string) (seq store.Seq, number, pending uint64, err error) {
 	const (
 		short = 9 // tokens without a domain
 		at    = 5 // token of the stream seq
@@ -292,22 +356,22 @@ func positionOf(reply string) (seq store.Seq, number uint64, err error) {
 	for range from {
 		_, rest, _ = strings.Cut(rest, ".")
 	}
-	a, rest, _ := strings.Cut(rest, ".")
-	b, _, _ := strings.Cut(rest, ".")
-	s, err := strconv.ParseUint(a, 10, 64)
-	if err != nil {
-		return 0, 0, fmt.Errorf("%q is no position of a consumer", reply)
+	var numbers [4]uint64
+	for i := range numbers {
+		var token string
+		token, rest, _ = strings.Cut(rest, ".")
+		if numbers[i], err = strconv.ParseUint(token, 10, 64); err != nil {
+			return 0, 0, 0, fmt.Errorf("%q is no position of a consumer", reply)
+		}
 	}
-	n, err := strconv.ParseUint(b, 10, 64)
-	return store.Seq(s), n, err
+	return store.Seq(numbers[0]), numbers[1], numbers[3], nil
 }
 
 // take adds a record to what is placed next.
-func (t *tail) take(r *record, seq store.Seq) {
+func (t *tail) take(r *record) {
 	if n := len(t.unfinished); n > 0 && t.unfinished[0].by != r.by { // the rest of it was removed from the stream
 		t.finish()
 	}
-	r.seq = seq
 	t.unfinished = append(t.unfinished, *r)
 	if !r.is(hasMore) {
 		t.finish()
@@ -387,10 +451,13 @@ func (t *tail) flush() {
 		t.l.pending.placed(d.number, d.first)
 	}
 	t.placing.done = t.placing.done[:0]
-	if len(t.unfinished) > 0 {
+	if len(t.unfinished)+len(t.holes.held) > 0 {
 		return
 	}
 	t.reached = t.at
+	if t.folding > 0 && t.reached >= t.folding {
+		t.folding = 0
+	}
 	t.l.arrived(t)
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -75,41 +74,10 @@ func pause(ctx context.Context, d time.Duration) {
 // window reaches to end.
 func (w *window) end(ctx context.Context, l *Log, end store.Seq) error {
 	m, err := l.nextMessage(ctx, w.through+1)
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		w.through = end
-	case err != nil:
-		return err
-	case store.Seq(m) > end:
+	if err == nil && (m == nil || store.Seq(m.Seq) > end) {
 		w.through = end
 	}
-	return nil
-}
-
-// nextMessage asks the leader of the stream for the seq of the first message from a seq on.
-func (l *Log) nextMessage(ctx context.Context, from store.Seq) (uint64, error) {
-	body, err := json.Marshal(request{Seq: from, Next: ">"})
-	if err != nil {
-		return 0, err
-	}
-	m, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+l.opts.Stream, body)
-	if err != nil {
-		return 0, err
-	}
-	var answer struct {
-		Error   *jetstream.APIError
-		Message struct{ Seq uint64 }
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return 0, err
-	}
-	if answer.Error != nil {
-		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return 0, jetstream.ErrMsgNotFound
-		}
-		return 0, answer.Error
-	}
-	return answer.Message.Seq, nil
+	return err
 }
 
 // request asks a server for messages, as its API defines it.
@@ -119,6 +87,7 @@ type request struct {
 	Batch    int        `json:"batch,omitempty"`
 	MaxBytes int        `json:"max_bytes,omitempty"`
 	Next     string     `json:"next_by_subj,omitempty"`
+	Last     string     `json:"last_by_subj,omitempty"`
 }
 
 var errSilent = errors.New("no server answers")

@@ -256,6 +256,21 @@ func (s *spilled) tell(e *Eviction) {
 	}
 }
 
+// Advance moves the end of the log to a seq, up to which the log behind has no more messages. Watchers are woken.
+func (l *Log) Advance(through store.Seq) {
+	l.mu.Lock()
+	defer l.wakes.Wake()
+	defer l.mu.Unlock()
+	now := l.life.Load()
+	if l.closed || uint64(through) <= now.newest.Load() {
+		return
+	}
+	now.newest.Store(uint64(through))
+	if l.messages == 0 && l.spilledTo.Load() == 0 {
+		now.oldest.Store(uint64(through))
+	}
+}
+
 // Lose records that messages up to a seq may be missing in every group. None is evicted.
 func (l *Log) Lose(through store.Seq) {
 	l.mu.Lock()

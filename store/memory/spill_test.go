@@ -214,3 +214,26 @@ func TestSpilledMessagesOfGroupsWithoutNames(t *testing.T) {
 		x.checkRetained(name)
 	}
 }
+
+func TestALogThatEndsWithoutMessagesCanBeReadToItsEnd(t *testing.T) {
+	l := memory.New(memory.Options{Behind: true})
+	defer l.Close()
+	l.Lose(7)
+	l.Advance(9)
+	oldest, newest := l.Bounds()
+	if oldest.Seq != 9 || newest.Seq != 9 {
+		t.Errorf("the log goes from %v to %v", oldest, newest)
+	}
+	b := &store.Batch{}
+	q := store.Query{Select: group.Set{group.Exact("a")}}
+	if err := l.Read(q, b); err != nil || b.Next != 9 || len(b.Gaps) != 1 || b.Gaps[0].Evicted != 7 {
+		t.Errorf("a read to the end: %v, next %d, gaps %v", err, b.Next, b.Gaps)
+	}
+	l.Advance(3)
+	if err := l.Place([]store.Entry{entry("a", 1)}, []store.Seq{12}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Read(q, b); err != nil || b.Next != 12 || len(b.Frames) != 1 {
+		t.Errorf("with a message: %v, next %d, %d frames", err, b.Next, len(b.Frames))
+	}
+}

@@ -127,6 +127,9 @@ func (s *Server) configure() (route string, err error) {
 	return addresses[2], nil
 }
 
+// Data returns the folder with the files of JetStream.
+func (s *Server) Data() string { return filepath.Join(s.dir, "jetstream") }
+
 func (s *Server) config() string { return filepath.Join(s.dir, "nats.conf") }
 
 func (s *Server) run() (err error) {

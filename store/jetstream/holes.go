@@ -1,0 +1,107 @@
+package jetstream
+
+import (
+	"encoding/json"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// A hub that was cut off may find that messages were removed which it has not read. Most were notes that newer ones
+// replaced, or were evicted: a later note says so. Otherwise somebody else has removed them, and readers must be
+// told before they get a later message. So the tail holds back what follows a hole until it is explained, or
+// until everything is read that was in the stream then.
+
+// maxHeld bounds how many messages are held back.
+const maxHeld = 1 << 14
+
+// holes are the seqs that the tail missed and cannot explain yet.
+type holes struct {
+	missing  []span // sorted
+	replaced uint64 // how many of them were notes that newer versions replaced
+	versions map[string]uint64
+	held     []record
+	until    uint64 // the consumer's number of the message at which the holes must be explained
+}
+
+// span is from first to last.
+type span struct{ first, last store.Seq }
+
+// missed is called when the tail skips seqs. number is the consumer's number of the message behind them, and pending
+// how many follow. What was removed before the log was opened is not missed: marks say what was evicted then.
+func (t *tail) missed(s span, number, pending uint64) {
+	if t.folding > 0 || s.first > s.last {
+		return
+	}
+	h := &t.holes
+	h.missing = append(h.missing, s)
+	h.until = max(h.until, number+pending)
+}
+
+// hold holds a record back. It reports whether the records can be released.
+func (t *tail) hold(r *record, number uint64) (over bool) {
+	h := &t.holes
+	h.held = append(h.held, *r)
+	if r.is(isNote) {
+		h.explain(r, t.l.notes.versionOf)
+	}
+	return h.replaced >= h.count() || number >= h.until || len(h.held) >= maxHeld
+}
+
+// count returns how many seqs are missing.
+func (h *holes) count() (n uint64) {
+	for _, m := range h.missing {
+		n += uint64(m.last - m.first + 1)
+	}
+	return n
+}
+
+// explain takes into account what a note explains: a mark, the evicted messages up to its position; any note, the
+// versions since the last one that the hub has read.
+func (h *holes) explain(r *record, known func(key string) uint64) {
+	before, ok := h.versions[r.key]
+	if !ok {
+		before = known(r.key)
+	}
+	if h.versions == nil {
+		h.versions = map[string]uint64{}
+	}
+	h.versions[r.key] = r.version
+	if r.version <= before { // it was removed and forgotten meanwhile
+		before = 0
+	}
+	h.replaced += r.version - before - 1
+	if _, ok := markedGroup(r.key); !ok {
+		return
+	}
+	var m mark
+	if err := json.Unmarshal(r.value, &m); err == nil {
+		h.remove(m.Through)
+	}
+}
+
+// remove removes the missing seqs up to through.
+func (h *holes) remove(through store.Seq) {
+	var rest []span
+	for _, m := range h.missing {
+		if m.first = max(m.first, through+1); m.first <= m.last {
+			rest = append(rest, m)
+		}
+	}
+	h.missing = rest
+}
+
+// release takes the records that were held back, behind the loss of what is not explained.
+func (t *tail) release() {
+	h := &t.holes
+	if n := len(h.missing); n > 0 && h.replaced < h.count() {
+		t.place()
+		lost := h.missing[n-1].last
+		t.l.opts.Logger.Warn("messages were removed from the stream before this hub had read them", "up to", lost)
+		t.l.mem.Lose(lost)
+	}
+	held := h.held
+	*h = holes{}
+	for i := range held {
+		t.take(&held[i])
+	}
+}

@@ -1,0 +1,267 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// janitor writes marks, and removes from the stream what they say is evicted. One hub at a time does this: the one with
+// the lowest id.
+type janitor struct {
+	l       *Log
+	told    map[string]time.Time // when the mark of a group was written that only tells of what is evicted
+	removed map[string]store.Seq // by group: removed from the stream up to here
+	first   store.Seq            // the first message of the stream at the last turn
+}
+
+// How much is done in a turn.
+const (
+	maxMarks    = 1000
+	maxRemovals = 500
+)
+
+func (l *Log) runJanitor() {
+	j := &janitor{l: l, told: map[string]time.Time{}, removed: map[string]store.Seq{}}
+	tick := time.NewTicker(l.opts.Times.Janitor)
+	defer tick.Stop()
+	for {
+		work := j.turn
+		select {
+		case <-l.ctx.Done():
+			return
+		case p := <-l.purges:
+			work = func(ctx context.Context) error { return j.markPurge(ctx, p) }
+		case <-tick.C:
+		}
+		if !l.nc.IsConnected() || !l.tail.following() || !l.hubs.first() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(l.ctx, 10*l.opts.Times.Patience)
+		if err := work(ctx); err != nil && l.ctx.Err() == nil {
+			l.opts.Logger.Warn("the stream is not cleaned up now", "error", err)
+		}
+		cancel()
+	}
+}
+
+// first reports whether this hub has the lowest id.
+func (h *hubs) first() bool { return h.List()[0].ID == h.Self() }
+
+func (j *janitor) turn(ctx context.Context) error {
+	if err := j.watch(ctx); err != nil {
+		return err
+	}
+	if err := j.l.remember(ctx); err != nil {
+		return err
+	}
+	if err := j.markExcesses(ctx); err != nil {
+		return err
+	}
+	return j.remove(ctx)
+}
+
+// watch looks whether somebody else has removed messages from the front of the stream. The note of the epoch lies
+// there, and the hubs do not remove it.
+func (j *janitor) watch(ctx context.Context) error {
+	info, err := j.l.stream.Info(ctx)
+	if err != nil || !info.Created.Equal(j.l.tail.streamCreated()) {
+		return err // the tail begins a new epoch, if the stream is another one
+	}
+	first, last := j.first, store.Seq(info.State.FirstSeq)
+	j.first = last
+	v, ok := j.l.notes.get(epochKey)
+	switch {
+	case !ok || last <= v.at && (first == 0 || last <= first || !limited(&info.Config)):
+		return nil
+	case last > v.at:
+		_, err := j.l.AppendNoted(ctx, nil, store.Note{Key: epochKey, Value: []byte(j.l.epoch())})
+		if err != nil {
+			return err
+		}
+	}
+	j.l.opts.Logger.Warn("messages were removed from the front of the stream, not by a hub", "up to", last-1)
+	return j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: last - 1, Time: time.Now()}, Written: time.Now()})
+}
+
+// limited reports whether an operator has set limits.
+func limited(c *jetstream.StreamConfig) bool { return c.MaxBytes > 0 || c.MaxMsgs > 0 || c.MaxAge > 0 }
+
+// markExcesses writes the marks of groups that have lost messages, or have to.
+func (j *janitor) markExcesses(ctx context.Context) error {
+	now := time.Now()
+	n := 0
+	for x := range j.l.mem.Excesses() {
+		e := x.Told
+		if x.Horizon > 0 {
+			if err := j.cut(ctx, &x, &e); err != nil {
+				return err
+			}
+		}
+		// Marks of groups that messages come to all the time may wait.
+		if e.Through == 0 || e.Through == x.Told.Through && now.Sub(j.told[x.Group]) < j.l.opts.Times.Grace/5 {
+			continue
+		}
+		j.told[x.Group] = now
+		if err := j.l.mark(ctx, mark{Eviction: e, Written: now}); err != nil {
+			return err
+		}
+		if n++; n == maxMarks {
+			break
+		}
+	}
+	for name, at := range j.told {
+		if now.Sub(at) > j.l.opts.Times.Grace {
+			delete(j.told, name)
+		}
+	}
+	return nil
+}
+
+// cut extends an eviction by the spilled messages of a group that its policy does not keep.
+func (j *janitor) cut(ctx context.Context, x *memory.Excess, e *memory.Eviction) error {
+	e.Group = x.Group
+	n, bytes, now := x.Messages, x.Bytes, time.Now()
+	keep := func(m *stored) bool {
+		p := &x.Policy
+		return (p.MaxMessages == 0 || n <= p.MaxMessages) && (p.MaxBytes == 0 || bytes <= p.MaxBytes) &&
+			(p.MaxAge == 0 || m.entry.Time.Add(p.MaxAge).After(now))
+	}
+	c := cursor{l: j.l, group: x.Group, after: x.Floor, end: x.Horizon}
+	for {
+		m, err := c.next(ctx)
+		if err != nil || m == nil {
+			return err
+		}
+		if keep(m) {
+			e.Next = m.entry.Time
+			return nil
+		}
+		e.Through, e.Time = m.seq, m.entry.Time
+		if !m.damaged && m.entry.Expires.IsZero() {
+			size := int64(m.entry.FrameLen(store.ID{Epoch: j.l.epoch(), Seq: m.seq}))
+			n--
+			bytes -= size
+			e.Messages++
+			e.Bytes += size
+		}
+	}
+}
+
+// cursor reads the messages of one group up to a position. It merges its two subjects.
+type cursor struct {
+	l          *Log
+	group      string
+	after, end store.Seq
+	parts      [2]part
+}
+
+// part has the next messages of a subject. All of them up to through are in the list.
+type part struct {
+	window
+	read bool // to the end
+}
+
+// next returns the next message, or nil.
+func (c *cursor) next(ctx context.Context) (*stored, error) {
+	var next *part
+	for i := range c.parts {
+		p := &c.parts[i]
+		for len(p.list) == 0 && !p.read {
+			if err := c.fetch(ctx, p, i == 1); err != nil {
+				return nil, err
+			}
+		}
+		if len(p.list) > 0 && (next == nil || p.list[0].seq < next.list[0].seq) {
+			next = p
+		}
+	}
+	if next == nil || next.list[0].seq > c.end {
+		return nil, nil
+	}
+	m := &next.list[0]
+	next.list = next.list[1:]
+	return m, nil
+}
+
+func (c *cursor) fetch(ctx context.Context, p *part, retain bool) error {
+	from := max(p.through, c.after) + 1
+	p.list = nil
+	before := p.through
+	err := p.window.fetch(ctx, c.l, request{
+		Seq: from, Batch: windowMessages, MaxBytes: windowBytes, Next: c.l.subjects.message(c.group, retain),
+	})
+	p.read = p.through == before || p.through >= c.end
+	return err
+}
+
+// remove removes from the stream what was marked long enough ago.
+func (j *janitor) remove(ctx context.Context) error {
+	n := 0
+	for _, m := range j.l.notes.marks() {
+		if time.Since(m.Written) < j.l.opts.Times.Grace || m.Group == everyGroup || j.removed[m.Group] >= max(m.Through, m.Retained) {
+			continue
+		}
+		if err := j.removeMarked(ctx, &m); err != nil {
+			return err
+		}
+		j.removed[m.Group] = max(m.Through, m.Retained)
+		if n++; n == maxRemovals {
+			return nil
+		}
+	}
+	return nil
+}
+
+// removeMarked removes what a mark says, but never the retained message of the group.
+func (j *janitor) removeMarked(ctx context.Context, m *mark) error {
+	if m.Through > 0 {
+		if err := j.purge(ctx, j.l.subjects.message(m.Group, false), m.Through+1); err != nil {
+			return err
+		}
+	}
+	subject := j.l.subjects.message(m.Group, true)
+	last, err := j.l.lastMessage(ctx, subject)
+	if err != nil || last == nil {
+		return err
+	}
+	below := min(m.Through+1, store.Seq(last.Seq))
+	if m.Retained >= store.Seq(last.Seq) {
+		below = store.Seq(last.Seq) + 1
+	}
+	return j.purge(ctx, subject, below)
+}
+
+// purge removes the messages of a subject below a seq.
+func (j *janitor) purge(ctx context.Context, subject string, below store.Seq) error {
+	if below <= 1 {
+		return nil
+	}
+	err := j.l.stream.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(uint64(below)))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil // the tail notices
+	}
+	return err
+}
+
+// marks returns the marks of all groups.
+func (t *noteTable) marks() (list []mark) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, v := range t.notes {
+		name, ok := markedGroup(key)
+		var m mark
+		if !ok || v.removed || json.Unmarshal(v.value, &m) != nil {
+			continue
+		}
+		m.Group = name
+		list = append(list, m)
+	}
+	return list
+}
