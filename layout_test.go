@@ -11,8 +11,8 @@ const module = "github.com/watchbox-go/watchbox"
 
 // layout is the table of docs/ARCHITECTURE.md: the packages of this module that each package may import.
 var layout = map[string]string{
-	"cmd/watchbox":             ". internal/access internal/duration internal/origin internal/remote sse store store/disk",
-	"client":                   "internal/duration internal/origin internal/remote sse",
+	"cmd/watchbox":             ". internal/access internal/duration internal/fallback internal/origin internal/remote sse store store/disk",
+	"client":                   "internal/duration internal/fallback internal/origin internal/remote sse",
 	"examples/chat":            ".",
 	"test/browser":             ".",
 	"test/proxies":             "",
@@ -23,6 +23,7 @@ var layout = map[string]string{
 	"internal/session":         "internal/access internal/group",
 	"internal/access":          "internal/group",
 	"internal/duration":        "",
+	"internal/fallback":        "",
 	"internal/group":           "",
 	"store":                    "internal/duration internal/group",
 	"store/disk":               "internal/duration internal/group store",

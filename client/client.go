@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/fallback"
 	"github.com/watchbox-go/watchbox/internal/remote"
 )
 
@@ -70,6 +71,7 @@ func New(address string, opts ...Option) (*Client, error) {
 		c.http = &http.Client{Transport: c.ownTransport}
 	}
 	c.http = withinHost(c.http)
+	c.http.Transport = &fallback.Transport{Base: c.http.Transport, Authorize: c.authorize}
 	c.secret = cmp.Or(c.secret, rand.Text())
 	c.uid = uidOf(c.secret)
 	c.lifetime, c.end = context.WithCancelCause(context.Background())

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/watchbox-go/watchbox/internal/fallback"
 	"github.com/watchbox-go/watchbox/internal/origin"
 	"github.com/watchbox-go/watchbox/internal/remote"
 	"github.com/watchbox-go/watchbox/sse"
@@ -120,7 +121,7 @@ func (s *Server) listen(ctx context.Context, stream *sse.Client) error {
 		return err
 	}
 	stream.BeforeAttempt = s.authorize
-	stream.HTTPClient = &http.Client{Transport: s.URL.socket().transport()}
+	stream.HTTPClient = &http.Client{Transport: &fallback.Transport{Base: s.URL.socket().transport(), Authorize: s.authorize}}
 	for last := ""; ; {
 		err := stream.Run(ctx)
 		switch cause := context.Cause(ctx); {
