@@ -15,8 +15,11 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/watchbox-go/watchbox"
 	"github.com/watchbox-go/watchbox/api"
@@ -50,8 +53,8 @@ type server struct {
 // TLS, or "h2" for HTTP/2. The API's promises are the same for each.
 var wire = os.Getenv("WATCHBOX_TEST_WIRE")
 
-// stores are the options for the tests' hubs by storeName: in memory, on disk, or with ids that are skipped, as in a
-// log that several hubs share. The API's promises are the same for each.
+// stores are the options for the tests' hubs by storeName: in memory, on disk, with ids that are skipped, as in a
+// log that several hubs share, or in such a log. The API's promises are the same for each.
 var stores = map[string]func(testing.TB) []watchbox.Option{
 	"": func(testing.TB) []watchbox.Option { return nil },
 	"disk": func(t testing.TB) []watchbox.Option {
@@ -62,9 +65,38 @@ var stores = map[string]func(testing.TB) []watchbox.Option{
 			return sparse.New(memory.Options{MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server}), nil
 		})}
 	},
+	"nats": func(t testing.TB) []watchbox.Option {
+		return []watchbox.Option{watchbox.WithNATS(watchbox.NATS{URL: natsURL, Stream: newStream(t), Replicas: 1})}
+	},
 }
 
+// natsURL is where the NATS server is that keeps the messages for the store nats, each hub's in a stream of its own.
+var natsURL = os.Getenv("WATCHBOX_TEST_NATS")
+
+// natsStreams is how many streams the tests have made, for their names.
+var natsStreams atomic.Int64
+
 var storeName = os.Getenv("WATCHBOX_TEST_STORE")
+
+// newStream returns the name of a new stream, which is deleted after the test.
+func newStream(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("API%d-%d", os.Getpid(), natsStreams.Add(1))
+	t.Cleanup(func() {
+		nc, err := nats.Connect(natsURL)
+		if err != nil {
+			t.Errorf("deleting the stream: %v", err)
+			return
+		}
+		defer nc.Close()
+		for _, s := range []string{name, "KV_" + name + "_hubs"} {
+			if _, err := nc.Request("$JS.API.STREAM.DELETE."+s, nil, patience); err != nil {
+				t.Errorf("deleting the stream %s: %v", s, err)
+			}
+		}
+	})
+	return name
+}
 
 // newHub makes a hub with the store under test. Its session timeout is long, so that no session ends because
 // the machine is slow.

@@ -23,6 +23,10 @@ type Shared interface {
 	// once. f must not block and must not call the log.
 	Follow(f func(Note)) error
 
+	// Reach waits until this hub has read the log up to a position, which a client may have from another hub. It
+	// returns false if the log ends before the position, or if ctx ends first.
+	Reach(ctx context.Context, pos Seq) bool
+
 	// Hubs returns the hubs that share the log.
 	Hubs() Hubs
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -198,8 +199,9 @@ func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 	switch {
 	case f.Resume != "":
 		id, err := store.ParseID(f.Resume)
-		if err == nil && id.Epoch == newest.Epoch && id.Seq <= newest.Seq {
-			s.After = id.Seq
+		if err == nil && id.Epoch == newest.Epoch && h.reaches(id.Seq, newest.Seq) {
+			_, newest = h.log.Bounds()
+			s.After = min(id.Seq, newest.Seq) // other hubs may know a position behind the newest message
 			break
 		}
 		s.After, s.Held = 0, true
@@ -218,6 +220,20 @@ func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 	}
 	s.Live = s.After == newest.Seq
 	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}
+}
+
+// reachTimeout is how long a stream that comes from another hub waits for this hub to have what that one had.
+const reachTimeout = 5 * time.Second
+
+// reaches reports whether the log has a position. The newest message is at the given one.
+func (h *Hub) reaches(pos, newest store.Seq) bool {
+	shared, ok := h.log.(store.Shared)
+	if pos <= newest || !ok {
+		return pos <= newest
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reachTimeout)
+	defer cancel()
+	return shared.Reach(ctx, pos)
 }
 
 // maxUserAgent is how many bytes of a client's User-Agent are kept and shown.

@@ -167,3 +167,10 @@ func (c *Cluster) pause() {
 		time.Sleep(rand.N(c.Delay))
 	}
 }
+
+// end returns how many steps there are, and the last seq.
+func (c *Cluster) end() (steps int, last store.Seq) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.steps), c.last
+}

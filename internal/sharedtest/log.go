@@ -241,6 +241,16 @@ func (l *Log) Follow(f func(store.Note)) error {
 	return nil
 }
 
+// Reach implements store.Shared.
+func (l *Log) Reach(ctx context.Context, pos store.Seq) bool {
+	n, last := l.cluster.end()
+	if last < pos {
+		return false
+	}
+	defer context.AfterFunc(ctx, l.wake)()
+	return l.until(func() bool { return ctx.Err() != nil || l.applied >= n }) == nil && ctx.Err() == nil
+}
+
 // Close implements store.Log.
 func (l *Log) Close() error {
 	l.once.Do(func() { close(l.closed) })

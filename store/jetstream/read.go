@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -117,4 +118,13 @@ func appendFrame(b *store.Batch, e *store.Entry, id store.ID) bool {
 		Seq: id.Seq, Group: e.Group, Flags: e.Flags(), Msg: msg, Bytes: b.Buf[at:len(b.Buf):len(b.Buf)], At: at,
 	})
 	return true
+}
+
+// Reach implements store.Shared.
+func (l *Log) Reach(ctx context.Context, pos store.Seq) bool {
+	if l.tail.position() >= pos {
+		return true
+	}
+	info, err := l.stream.Info(ctx)
+	return err == nil && store.Seq(info.State.LastSeq) >= pos && l.tail.waitFor(ctx, pos) == nil
 }
