@@ -1,6 +1,7 @@
 //go:build !windows
 
-package cluster
+// Package logs tests what one log of store/jetstream promises, and several on one stream.
+package logs
 
 import (
 	"context"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +37,9 @@ func TestMain(m *testing.M) {
 
 // patience is how long a test waits for one event.
 const patience = time.Minute
+
+// streams is how many streams the tests have made, for their names.
+var streams atomic.Int64
 
 func newStream() string { return fmt.Sprint("TEST", streams.Add(1)) }
 
@@ -61,8 +66,8 @@ func connect(t testing.TB, url string) client {
 // quick are times for tests.
 var quick = jetstream.Times{Beat: 200 * time.Millisecond, Sign: 50 * time.Millisecond, Silent: time.Second, Janitor: 50 * time.Millisecond, Grace: time.Millisecond}
 
-// openQuick opens a log of a stream, and closes it after the test.
-func openQuick(t testing.TB, o jetstream.Options) *jetstream.Log {
+// open opens a log of a stream, and closes it after the test.
+func open(t testing.TB, o jetstream.Options) *jetstream.Log {
 	t.Helper()
 	if o.Replicas == 0 {
 		o.Replicas = 1
@@ -117,7 +122,7 @@ func TestStore(t *testing.T) {
 		} else {
 			dirs[o.Dir] = stream
 		}
-		return openQuick(t, jetstream.Options{URL: url, Stream: stream, MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server, Times: jetstream.Times{Grace: time.Hour}})
+		return open(t, jetstream.Options{URL: url, Stream: stream, MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server, Times: jetstream.Times{Grace: time.Hour}})
 	})
 }
 
@@ -173,7 +178,7 @@ func (h history) String() string {
 func TestTwoLogsOfAStreamShowTheSame(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream()}
-	a, b := openQuick(t, o), openQuick(t, o)
+	a, b := open(t, o), open(t, o)
 	var all sync.WaitGroup
 	for i, l := range []*jetstream.Log{a, b, a, b} {
 		all.Go(func() {
@@ -193,7 +198,7 @@ func TestTwoLogsOfAStreamShowTheSame(t *testing.T) {
 		})
 	}
 	all.Wait()
-	c := openQuick(t, o) // it reads everything from the stream
+	c := open(t, o) // it reads everything from the stream
 	for _, l := range []*jetstream.Log{a, b, c} {
 		eventually(t, "each log has everything", func() bool { return read(t, l, "#", 0).next == read(t, a, "#", 0).next })
 	}
@@ -220,7 +225,7 @@ func must(t testing.TB, err error) {
 func TestAPolicyEvictsMessagesThatAreNotInMemory(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20}
-	a, b := openQuick(t, o), openQuick(t, o)
+	a, b := open(t, o), open(t, o)
 	filler := strings.Repeat("x", 1000)
 	for range 40 {
 		var list []store.Entry
@@ -233,7 +238,7 @@ func TestAPolicyEvictsMessagesThatAreNotInMemory(t *testing.T) {
 		t.Fatalf("of 2520 messages in a: %v", h)
 	}
 	must(t, b.SetPolicy(filters("a")[0], store.Policy{MaxMessages: 1500}))
-	for _, l := range []*jetstream.Log{a, b, openQuick(t, o)} {
+	for _, l := range []*jetstream.Log{a, b, open(t, o)} {
 		eventually(t, "a keeps 1500 messages", func() bool { h := read(t, l, "a", 0); return h.n == 1500 && h.gap > 0 })
 		if h := read(t, l, "b", 0); h.n != 40*62 || h.gap != 0 {
 			t.Errorf("of 2480 messages in b: %v", h)
@@ -252,7 +257,7 @@ func TestAPolicyEvictsMessagesThatAreNotInMemory(t *testing.T) {
 func TestAPurgeByHandIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream()}
-	a, b := openQuick(t, o), openQuick(t, o)
+	a, b := open(t, o), open(t, o)
 	for i := range 10 {
 		add(t, a, text("x/1", fmt.Sprint(i)), text("y", fmt.Sprint(i)))
 	}
@@ -264,7 +269,7 @@ func TestAPurgeByHandIsAGap(t *testing.T) {
 	for _, l := range []*jetstream.Log{a, b} {
 		eventually(t, "listeners of x get a gap", func() bool { h := read(t, l, "x/#", 0); return h.gap > 0 && h.n == 0 })
 	}
-	c := openQuick(t, o)
+	c := open(t, o)
 	for _, l := range []*jetstream.Log{a, b, c} {
 		if h := read(t, l, "x/1", 0); h.gap == 0 || h.n != 0 {
 			t.Errorf("x/1 was purged by hand: %v", h)
@@ -279,7 +284,7 @@ func TestAPurgeOfTheWholeStreamIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	for _, running := range []bool{true, false} {
 		o := jetstream.Options{URL: url, Stream: newStream()}
-		a := openQuick(t, o)
+		a := open(t, o)
 		for i := range 10 {
 			add(t, a, text("x", fmt.Sprint(i)))
 		}
@@ -292,7 +297,7 @@ func TestAPurgeOfTheWholeStreamIsAGap(t *testing.T) {
 			t.Fatal(err)
 		}
 		must(t, s.Purge(t.Context()))
-		logs := []*jetstream.Log{openQuick(t, o)}
+		logs := []*jetstream.Log{open(t, o)}
 		if running {
 			logs = append(logs, a)
 		}
@@ -317,7 +322,7 @@ func TestAStreamThatIsDeletedBeginsANewEpoch(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	admin := connect(t, url)
 	o := jetstream.Options{URL: url, Stream: newStream()}
-	a, b := openQuick(t, o), openQuick(t, o)
+	a, b := open(t, o), open(t, o)
 	for i := range 10 {
 		add(t, a, text("x", fmt.Sprint(i)))
 	}
@@ -342,7 +347,7 @@ func TestAStreamThatIsDeletedBeginsANewEpoch(t *testing.T) {
 func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 	s := servers.ForTest(t, 1)
 	o := jetstream.Options{URL: s.URL(), Stream: newStream()}
-	a, b := openQuick(t, o), openQuick(t, o)
+	a, b := open(t, o), open(t, o)
 	for i := range 10 {
 		add(t, a, text("x", fmt.Sprint(i)))
 	}
@@ -378,7 +383,7 @@ func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 func TestAppendsSurviveARestartOfTheServer(t *testing.T) {
 	s := servers.ForTest(t, 1)
 	o := jetstream.Options{URL: s.URL(), Stream: newStream(), Times: jetstream.Times{Beat: 200 * time.Millisecond}}
-	a, b := openQuick(t, o), openQuick(t, o)
+	a, b := open(t, o), open(t, o)
 	stop := make(chan struct{})
 	var writers sync.WaitGroup
 	var mu sync.Mutex
@@ -424,7 +429,7 @@ func TestAppendsSurviveARestartOfTheServer(t *testing.T) {
 	close(stop)
 	writers.Wait()
 	_, last := end(a)
-	for _, l := range []*jetstream.Log{a, b, openQuick(t, o)} {
+	for _, l := range []*jetstream.Log{a, b, open(t, o)} {
 		eventually(t, "each log has everything", func() bool { _, n := end(l); return n >= last })
 		h := read(t, l, "x", 0)
 		seen := map[string]int{}
@@ -485,10 +490,10 @@ func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
 	o.Times.Grace = time.Hour
-	a := openQuick(t, o)
+	a := open(t, o)
 	v := &valve{}
 	o.Dialer = v
-	b := openQuick(t, o)
+	b := open(t, o)
 	v.set(true)
 	eventually(t, "the log is away", func() bool { return b.Err() != nil })
 	var last store.Seq
@@ -512,9 +517,9 @@ func TestWhatIsPurgedWhileALogIsCutOffIsAGapThere(t *testing.T) {
 	o := jetstream.Options{URL: url, Stream: newStream()}
 	v := &valve{}
 	o.Dialer = v
-	b := openQuick(t, o)
+	b := open(t, o)
 	o.Dialer = nil
-	a := openQuick(t, o)
+	a := open(t, o)
 	add(t, a, text("x", "before"))
 	_, before := end(a)
 	eventually(t, "both have it", func() bool { _, n := end(b); return n == before })
