@@ -20,6 +20,7 @@ import (
 var pages = map[string]string{
 	"live":      `row(1)`,
 	"groups":    `row(0)`,
+	"health":    `null`,
 	"listeners": `row(0)`,
 	"publish":   `click("Save")`,
 	"try":       `click("Open")`,

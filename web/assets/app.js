@@ -25,7 +25,9 @@ const PAGES = [
   { name: "live", title: "Live", load: () => import("./pages/live.js") },
   { name: "groups", title: "Groups", load: () => import("./pages/groups.js") },
   { name: "listeners", title: "Listeners", shown: () => viewer.isAdmin, load: () => import("./pages/listeners.js") },
+  { name: "health", title: "Health", load: () => import("./pages/health.js") },
   { name: "publish", title: "Publish", shown: () => viewer.mayPublish, load: () => import("./pages/publish.js") },
+  { name: "access", title: "Access", shown: () => viewer.needsTokens, load: () => import("./pages/access.js") },
   { name: "try", title: "Try it", load: () => import("./pages/try.js") },
 ];
 

@@ -85,8 +85,8 @@ class Health {
 function tiles(s) {
   const { rates = {}, latency, now = { held: 0, slow: 0 }, memory, disk } = s;
   return [
-    tile("State", s.ready === false ? "Not ready" : "Ready", `version ${s.version}`, { kind: s.ready === false ? "bad" : "" }),
-    tile("Uptime", duration(s.uptime), s.hubs > 1 ? `${count(s.hubs)} hubs in the cluster` : "1 hub"),
+    tile("State", s.ready === false ? "Not ready" : "Ready", s.version ? `version ${s.version}` : "", { kind: s.ready === false ? "bad" : "" }),
+    s.uptime !== undefined && tile("Uptime", duration(s.uptime), s.hubs > 1 ? `${count(s.hubs)} hubs in the cluster` : "1 hub"),
     tile("Listeners", shortCount(s.watchbox_streams ?? 0), `${count(s.watchbox_sessions ?? 0)} sessions`, { to: link("listeners") }),
     tile("Messages in", rate(rates.in ?? 0), `${bytes(rates.in_bytes ?? 0)}/s`, { to: link("groups", { sort: "rate", list: "flat" }) }),
     tile("Messages out", rate(rates.out ?? 0), `${bytes(rates.out_bytes ?? 0)}/s`),
@@ -96,9 +96,9 @@ function tiles(s) {
     tile("Slow sockets", count(now.slow), "are full", { kind: now.slow > 0 ? "warn" : "", to: link("listeners") }),
     tile("Gaps", rate(rates.gaps ?? 0), "told to listeners", { kind: (rates.gaps ?? 0) > 0 ? "warn" : "" }),
     tile("Evicted", rate(rates.evicted ?? 0), `${shortCount(s.watchbox_messages_held ?? 0)} messages held`),
-    memory && meter("Memory of the history", memory.used, memory.max),
+    memory && meter("Memory", memory.used, memory.max),
     disk && meter("Disk", disk.used, disk.used + disk.free),
-  ].filter((t) => t !== undefined);
+  ];
 }
 
 /**

@@ -68,11 +68,12 @@ export class Chart {
     return {
       width: Math.max(this.#canvas.clientWidth, 100), height: this.height,
       legend: { show: false },
+      padding: [8, 8, 0, 0],
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       hooks: { setCursor: [(/** @type {UPlot} */ u) => this.#showLegend(u.cursor.idx ?? null)] },
       scales: { y: { range: (/** @type {UPlot} */ _, /** @type {number} */ min, /** @type {number} */ max) => range(min, max) } },
       axes: [
-        { ...axis, space: 70, values: [[3600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"], [0.001, "{HH}:{mm}:{ss}"]].map(([n, f]) => [n, f, null, null, null, null, null, null, 1]) },
+        { ...axis, size: 26, space: 70, values: [[3600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"], [0.001, "{HH}:{mm}:{ss}"]].map(([n, f]) => [n, f, null, null, null, null, null, null, 1]) },
         { ...axis, size: 62, values: (/** @type {UPlot} */ _, /** @type {number[]} */ values) => values.map((v) => this.format(v)) },
       ],
       series: [{}, ...this.series.map((s) => ({ label: s.label, stroke: color(s.color), width: 1.75, points: { show: (this.#data?.[0].length ?? 0) < 3 } }))],

@@ -9,7 +9,7 @@ import { viewer } from "../lib/viewer.js";
 import { pairs } from "./inspector.js";
 
 /** How many messages of the history are shown. */
-const HISTORY = 20;
+const HISTORY = 10;
 
 /** How many listeners are shown. */
 const LISTENERS = 20;
