@@ -321,8 +321,11 @@ func (t *tail) message(m *nats.Msg) error {
 	t.missed(span{t.at + 1, seq - 1}, number, pending)
 	t.at = seq
 	var r record
-	if err := r.decode(m.Data); err != nil {
-		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq, "error", err)
+	if err := r.decode(m.Data); err != nil && !t.reread(&r, seq) {
+		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq)
+		t.place()
+		t.l.mem.Lose(seq)
+		t.l.mem.Advance(seq)
 		return nil
 	}
 	r.seq = seq
@@ -336,6 +339,12 @@ func (t *tail) message(m *nats.Msg) error {
 		t.flush()
 	}
 	return nil
+}
+
+// reread reads a message that is damaged from the leader of the stream, whose copy may be intact.
+func (t *tail) reread(r *record, seq store.Seq) bool {
+	m, err := t.l.askLeader(t.l.ctx, request{Seq: seq})
+	return err == nil && m != nil && r.decode(m.Data) == nil
 }
 
 // positionOf parses the reply subject of a message of a consumer:

@@ -22,6 +22,7 @@ type model struct {
 	server   store.Policy
 	policies store.Policies
 
+	spills   bool                            // see spiller
 	minRead  int                             // the constant, or 1 if messages may be compressed, which makes reads stop earlier
 	evicted  map[string]store.Seq            // by group: the newest message evicted
 	reported map[uint64]map[string]store.Seq // by Reported of a read: evicted at that time

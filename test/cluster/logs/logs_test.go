@@ -28,7 +28,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "20"); err != nil { // each opens a log
+	if err := flag.Set("rapid.checks", "10"); err != nil { // each opens a log
 		panic(err)
 	}
 	flag.Parse()
@@ -122,7 +122,7 @@ func TestStore(t *testing.T) {
 		} else {
 			dirs[o.Dir] = stream
 		}
-		return open(t, jetstream.Options{URL: url, Stream: stream, MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server, Times: jetstream.Times{Grace: time.Hour}})
+		return open(t, jetstream.Options{URL: url, Stream: stream, MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server, Times: jetstream.Times{Janitor: 5 * time.Millisecond, Grace: time.Hour}})
 	})
 }
 
@@ -551,4 +551,43 @@ func filters(list string) group.Set {
 		set = append(set, f)
 	}
 	return set
+}
+
+func TestAMessageThatNoHubWroteIsAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	a := open(t, o)
+	before := add(t, a, text("x", "before"))
+	ack, err := connect(t, url).Publish(t.Context(), "wb."+o.Stream+".m.x", []byte("damaged"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, a, text("x", "behind"))
+	for _, l := range []*jetstream.Log{a, open(t, o)} {
+		if h := read(t, l, "x", before); h.n != 1 || h.gap != store.Seq(ack.Sequence) {
+			t.Errorf("message %d is damaged: %v", ack.Sequence, h)
+		}
+	}
+}
+
+func TestALogWaitsForAPositionOfAnother(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	a := open(t, o)
+	v := &valve{}
+	o.Dialer = v
+	b := open(t, o)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return b.Err() != nil })
+	pos := add(t, a, text("x", "1"))
+	v.set(false)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	eventually(t, "the log is back", func() bool { return b.Err() == nil })
+	if !b.Reach(ctx, pos) || read(t, b, "x", pos-1).n != 1 {
+		t.Errorf("the log does not have %d", pos)
+	}
+	if b.Reach(ctx, pos+1) {
+		t.Error("the log has a position that does not exist")
+	}
 }
