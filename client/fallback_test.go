@@ -147,6 +147,40 @@ func TestFirstMessageBehindAHoldingProxyComesWithin3s(t *testing.T) {
 	}
 }
 
+// TestSlowNetworkIsNotTakenForAHoldingProxy: a short request takes as long as the first byte of a stream.
+func TestSlowNetworkIsNotTakenForAHoldingProxy(t *testing.T) {
+	var last atomic.Value
+	timed(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(1500 * time.Millisecond) // synctest's clock
+		switch {
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Path == "/v1/history":
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"messages":[],"next":"x-1","uid":"u"}`)
+		default:
+			last.Store(r.Method)
+			write(w, session)
+			<-r.Context().Done()
+		}
+	}, func(t *testing.T, c *client.Client) {
+		for range 2 { // the second time it knows
+			began := time.Now()
+			sub, err := c.Join(t.Context(), "a", ignore)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last.Load() != http.MethodGet {
+				t.Errorf("the stream is that of a %v", last.Load())
+			}
+			t.Logf("the join took %v", time.Since(began))
+			if err := sub.Leave(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 func TestNothingIsLostOrRepeatedBehindAHoldingProxy(t *testing.T) {
 	eachKind(t, func(h *holdingRig, passes *atomic.Int32) {
 		c := h.client()

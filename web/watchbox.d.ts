@@ -35,7 +35,8 @@ export interface Options {
   /**
    * How to subscribe. "fetch", the default, sees heartbeats and so notices dead connections, learns the reason of
    * a refusal, gets messages with any event name, and keeps the secret out of URLs. "eventsource" uses the browser's
-   * EventSource, which does none of that. With a token, fetch is used.
+   * EventSource, which does none of that. With a token, fetch is used. Where a proxy holds the stream back, the client
+   * opens it by a POST of fetch, or polls, and remembers that for an hour in localStorage.
    */
   transport?: "fetch" | "eventsource";
 

@@ -47,6 +47,21 @@ const MAX_TIMER = 2 ** 31 - 1;
 /** How long the last request of close() may take, in ms. */
 const MAX_GOODBYE = 5000;
 
+/** How long a way to open a stream that is not known to work may take until the first event, in ms. */
+const PATIENCE = 1000;
+
+/** The same for a way that has worked: one and a half of a hub's usual heartbeats. */
+const LONG_PATIENCE = 22_500;
+
+/** How long a way other than the best is used before the better ones are tried again, in ms. */
+const WAY_MEMORY = 3_600_000;
+
+/** How long a poll waits, in s. Proxies often end a request after 30 s. */
+const POLL_TIME = 25;
+
+/** The most messages in the answer to a poll. */
+const POLL_MESSAGES = 1000;
+
 // ---- ids, groups and errors
 
 /**
@@ -359,7 +374,7 @@ class Requests {
    * Makes a request once. It never throws.
    * @param {string} method
    * @param {string} address
-   * @param {{body?: BodyInit, headers?: Record<string, string>}} init
+   * @param {{body?: BodyInit, headers?: Record<string, string>, cache?: RequestCache}} init
    * @param {AbortSignal} signal
    * @param {(answer: any) => boolean} [valid]
    * @returns {Promise<{answer?: any, headers?: Headers, error?: WatchboxError}>}
@@ -452,17 +467,21 @@ function parser(onBlock, onRetry) {
  */
 
 /**
- * Opens a stream by fetch, which sees heartbeats and the reason of a refusal.
+ * Opens a stream by fetch, which sees heartbeats and the reason of a refusal. A POST has the query in its body.
  * @param {Requests} requests
+ * @param {"GET" | "POST"} method
  * @param {URL} url
  * @param {Record<string, string>} headers
  * @param {Sink} sink
  * @returns {() => void} closes it
  */
-function listenByFetch(requests, url, headers, sink) {
+function listenByFetch(requests, method, url, headers, sink) {
   const stop = new AbortController();
   const run = async () => {
-    const response = await fetch(url, {
+    const address = new URL(url);
+    if (method === "POST") address.search = "";
+    const response = await fetch(address, {
+      method, body: method === "POST" ? new URLSearchParams(url.search) : undefined,
       headers: { ...headers, ...await requests.authorization(stop.signal), Accept: "text/event-stream" }, cache: "no-store", redirect: "manual", signal: stop.signal,
     });
     if (!response.ok) throw await responseError(response);
@@ -522,6 +541,255 @@ function parseDuration(s) {
   return ms;
 }
 
+// ---- proxies that hold streams back
+
+/**
+ * The ways to open a stream, the best first: one by EventSource or by the GET of fetch, the same by POST, which some
+ * proxies pass on at once, and long polling, which all do.
+ */
+const STREAM = 0;
+const POST = 1;
+const POLL = 2;
+
+/** Which way to open a stream works, kept in localStorage for the pages of this origin. */
+class Ways {
+  #key;
+  #way = STREAM;
+  #worked = false;
+  #until = 0;
+  #patience = PATIENCE; // longer on a slow network
+
+  /** @param {string} key */
+  constructor(key) {
+    this.#key = key;
+    try {
+      const { way, until } = JSON.parse(localStorage.getItem(key) ?? "{}");
+      if ((way === POST || way === POLL) && until > Date.now()) {
+        this.#way = way;
+        this.#until = until;
+        this.#worked = true;
+      }
+    } catch {
+      // There is no storage: the page finds out anew.
+    }
+  }
+
+  /** @returns {{way: number, patience: number}} the way to begin with, and how long it may take, in ms */
+  plan() {
+    if (this.#way !== STREAM && Date.now() > this.#until) {
+      this.#way = STREAM;
+      this.#worked = false;
+    }
+    return { way: this.#way, patience: this.#worked ? LONG_PATIENCE : this.#patience };
+  }
+
+  /** How long any other way may take, in ms. */
+  get patience() { return this.#patience; }
+
+  /** @param {number} way that has worked */
+  remember(way) {
+    if (this.#worked && this.#way === way) return;
+    this.#set(way, true);
+  }
+
+  /**
+   * Tries the way after this one next, because a proxy let only its first bytes through.
+   * @param {number} way
+   */
+  forsake(way) {
+    if (this.#way === way && way < POLL) this.#set(way + 1, false);
+  }
+
+  /**
+   * Is more patient from now on, and tries all ways again, because a short request took that long.
+   * @param {number} took in ms
+   * @returns {boolean} whether it was not patient enough
+   */
+  slow(took) {
+    if (took <= this.#patience || this.#patience >= LONG_PATIENCE) return false;
+    this.#patience = Math.min(4 * took, LONG_PATIENCE);
+    this.#set(STREAM, false);
+    return true;
+  }
+
+  /**
+   * @param {number} way
+   * @param {boolean} worked
+   */
+  #set(way, worked) {
+    this.#way = way;
+    this.#worked = worked;
+    this.#until = Date.now() + WAY_MEMORY;
+    try {
+      if (way === STREAM) localStorage.removeItem(this.#key);
+      else localStorage.setItem(this.#key, JSON.stringify({ way, until: this.#until }));
+    } catch {
+      // There is no storage, or it is full.
+    }
+  }
+}
+
+/**
+ * Reports whether an answer to a POST or a poll is not that of a hub that knows the request: a proxy may refuse it, and an
+ * older hub does.
+ * @param {WatchboxError} error
+ */
+function isForeign({ status, code }) {
+  return [404, 405, 415, 501].includes(status) || code === "parameter-unknown" || status >= 200 && status < 500 && code === "" && ![204, 401, 408, 425, 429].includes(status);
+}
+
+/** @param {any} answer to a poll */
+const isPollAnswer = (answer) => Array.isArray(answer?.messages) && typeof answer.next === "string";
+
+/** Makes long polls, and reports what they return as the blocks of a stream. */
+class Poller {
+  #stop = new AbortController();
+  /** Ends the poll that waits, because the filters change. */
+  #wake = new AbortController();
+  /** @type {{filter: string, done: Deferred<void>}[]} */
+  #joins = [];
+  #requests;
+  #filters;
+  #query;
+  #headers;
+  #sink;
+  #position;
+
+  /**
+   * @param {Requests} requests
+   * @param {string[]} filters
+   * @param {Record<string, string>} query of each poll
+   * @param {Record<string, string>} start query of the first poll
+   * @param {string} position to resume at, or ""
+   * @param {Record<string, string>} headers
+   * @param {Sink} sink
+   */
+  constructor(requests, filters, query, start, position, headers, sink) {
+    this.#requests = requests;
+    this.#filters = [...filters];
+    this.#query = query;
+    this.#headers = headers;
+    this.#sink = sink;
+    this.#position = position;
+    this.#run(start).catch((error) => {
+      const e = toWatchboxError(error);
+      for (const { done } of this.#joins.splice(0)) done.reject(e);
+      if (e.code === "session-ended") sink.onBlock({ type: "bye", data: '{"reason":"kicked"}', id: "" });
+      sink.onEnd({ error: e, final: this.#requests.isFinal(e) });
+    });
+  }
+
+  close() {
+    this.#stop.abort();
+    for (const { done } of this.#joins.splice(0)) done.reject(abortReason(this.#stop.signal));
+  }
+
+  /**
+   * Adds a filter from now on, after its retained messages.
+   * @param {string} filter
+   * @returns {Promise<void>}
+   */
+  join(filter) {
+    /** @type {Deferred<void>} */
+    const done = deferred();
+    this.#joins.push({ filter, done });
+    this.#wake.abort();
+    return done.promise;
+  }
+
+  /** @param {string} filter */
+  leave(filter) {
+    this.#filters = this.#filters.filter((f) => f !== filter); // the hub ends the poll that waits
+  }
+
+  /** @param {Record<string, string>} start */
+  async #run(start) {
+    const first = await this.#poll(this.#filters, start, 0);
+    // Messages that the first poll brings lie before its position.
+    const id = this.#position || (start.last === "0" ? first.next : "");
+    this.#sink.onBlock({ type: "session", data: JSON.stringify({ uid: first.uid, heartbeat: POLL_TIME + "s" }), id });
+    this.#report(first);
+    while (!this.#stop.signal.aborted) {
+      await this.#addFilters();
+      this.#wake = new AbortController();
+      if (this.#joins.length) continue;
+      const wake = this.#wake.signal;
+      try {
+        this.#report(await this.#poll(this.#filters, { since: this.#position }, POLL_TIME, wake));
+      } catch (error) {
+        if (!wake.aborted) throw error;
+      }
+    }
+  }
+
+  /** Adds the filters that wait. At the old position, messages from before the join would lie ahead: so it reads up to now first. */
+  async #addFilters() {
+    for (const { filter, done } of this.#joins.splice(0)) {
+      try {
+        for (let more = this.#filters.length > 0; more;) {
+          const answer = await this.#poll(this.#filters, { since: this.#position }, 0);
+          this.#report(answer);
+          more = answer.messages.length >= POLL_MESSAGES;
+        }
+        const { messages } = await this.#poll([filter], { last: "0", retained: "true" }, 0);
+        // A message that was retained behind the position comes as a new one.
+        const retained = messages.filter((/** @type {Message} */ m) => hasReached(this.#position, m.id));
+        this.#report({ messages: retained, next: this.#position });
+        if (!this.#filters.includes(filter)) this.#filters.push(filter);
+        done.resolve();
+      } catch (e) {
+        const error = toWatchboxError(e);
+        done.reject(error);
+        if (!this.#requests.isFinal(error)) throw error;
+      }
+    }
+  }
+
+  /**
+   * @param {string[]} filters
+   * @param {Record<string, string>} query
+   * @param {number} wait in s
+   * @param {AbortSignal} [wake]
+   * @returns {Promise<any>}
+   */
+  async #poll(filters, query, wait, wake) {
+    const q = new URLSearchParams({ ...this.#query, ...query, wait: wait + "s", limit: String(POLL_MESSAGES) });
+    for (const f of filters) q.append("group", f);
+    const combined = combineSignals(wake ? [this.#stop.signal, wake] : [this.#stop.signal]);
+    try {
+      const headers = { ...this.#headers, Accept: "application/json" };
+      const { answer, error } = await this.#requests.attempt("GET", "v1/history?" + q, { headers, cache: "no-store" }, combined.signal, isPollAnswer);
+      if (error) throw error;
+      return answer;
+    } finally {
+      combined.release();
+    }
+  }
+
+  /**
+   * Reports an answer as blocks.
+   * @param {{messages: any[], gaps?: object[], next: string}} answer
+   */
+  #report({ messages, gaps = [], next }) {
+    if (this.#stop.signal.aborted) return;
+    this.#sink.onBytes();
+    const oldest = messages.find((m) => !m.retained);
+    for (const gap of gaps) this.#sink.onBlock({ type: "gap", data: JSON.stringify(gap), id: oldest ? idBefore(oldest.id) : next });
+    for (const m of messages) this.#sink.onBlock({ type: "message", data: JSON.stringify(m), id: m.retained ? "" : m.id });
+    this.#position = next;
+    this.#sink.onBlock({ type: "message", data: undefined, id: next });
+  }
+}
+
+/**
+ * Returns the position just before a message.
+ * @param {string} id
+ */
+function idBefore(id) {
+  const dash = id.lastIndexOf("-");
+  return id.slice(0, dash + 1) + (Number(id.slice(dash + 1)) - 1);
+}
+
 // ---- the stream
 
 /**
@@ -561,6 +829,9 @@ class Link {
   #uid = "";
   #retryTime = 1000; // the reconnection time from the hub, in ms
   #byFetch; // whether the next connection uses fetch
+  #ways;
+  /** @type {Poller | undefined} Set while the open stream polls. */
+  #poller;
   #oneByOne = false; // request filters one by one, because one of several was refused
   /** @type {AbortController | undefined} Stops #run; undefined if it does not run. */
   #running;
@@ -590,6 +861,7 @@ class Link {
     this.gatherTime = gatherTime;
     this.onEvent = onEvent;
     this.#byFetch = options.transport !== "eventsource" || options.token !== undefined;
+    this.#ways = new Ways("watchbox way " + requests.base);
   }
 
   /**
@@ -698,55 +970,113 @@ class Link {
       attempt.abort(); // ignore everything that still arrives
       ended.resolve(end);
     };
-    const watch = watchdog(() => finish({ error: new WatchboxError("nothing was received for too long: the connection is dead") }));
     let opened = 0;
+    let more = false; // whether something came after the first bytes
+    const watch = watchdog((late) => {
+      if (opened && !more && late < PATIENCE) this.#ways.forsake(way);
+      finish({ error: new WatchboxError("nothing was received for too long: the connection is dead, or a proxy holds the stream back") });
+    });
     this.#connection = attempt;
     this.#endConnection = finish;
-    const close = this.#listen(byFetch, filters, subscribed.length > 0, {
-      onBytes: () => { if (opened) watch.received(); }, // bytes before the session event do not count
-      onRetry: (ms) => { this.#retryTime = Math.max(ms, 1); },
-      onEnd: finish,
-      onBlock: (block) => {
-        if (attempt.signal.aborted) return;
-        if (block.type !== "session") return this.#onBlock(block);
-        const { uid, heartbeat, expires_in: left } = JSON.parse(block.data ?? "");
-        opened = Date.now();
-        this.requests.reachedHub = true;
-        watch.setLimit(byFetch ? 3 * parseDuration(heartbeat) : 0); // an EventSource does not show heartbeats
-        this.#onSession(uid, block.id, filters);
-        if (left > 0 && typeof this.options.token !== "string") this.#renew(1000 * left, attempt.signal);
-      },
-    });
+    let { way, patience } = this.#ways.plan();
+    /** @type {(() => void)[]} Close the listeners. Silent ones stay until another is open, so that the session is not lost. */
+    const closers = [];
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    let current = 0;
+    const listen = () => {
+      const listener = ++current;
+      const begun = Date.now();
+      const next = () => {
+        if (listener !== current || opened || attempt.signal.aborted) return;
+        way++;
+        patience = this.#ways.patience;
+        listen();
+      };
+      clearTimeout(timer);
+      timer = way < POLL && patience ? setTimeout(next, patience) : undefined;
+      closers.push(this.#listen(way, byFetch, filters, subscribed.length > 0, {
+        onBytes: () => {
+          if (listener !== current || !opened) return; // bytes before the session event do not count
+          more = true;
+          watch.received();
+        },
+        onRetry: (ms) => { this.#retryTime = Math.max(ms, 1); },
+        onEnd: (end) => {
+          if (listener !== current) return;
+          if (opened || way === STREAM || !isForeign(end.error)) return finish(end);
+          if (way < POLL) return next();
+          way = STREAM; // an older hub: wait for its stream
+          patience = 0;
+          this.#ways.remember(STREAM);
+          listen();
+        },
+        onBlock: (block) => {
+          if (attempt.signal.aborted || listener !== current) return;
+          if (block.type !== "session") return this.#onBlock(block);
+          if (way === POLL && this.#ways.slow(Date.now() - begun)) { // the network is slow, and no proxy holds streams back
+            for (const close of closers.splice(0)) close();
+            ({ way, patience } = this.#ways.plan());
+            return listen();
+          }
+          clearTimeout(timer);
+          this.#ways.remember(way);
+          for (const close of closers.splice(0, closers.length - 1)) close();
+          const { uid, heartbeat, expires_in: left } = JSON.parse(block.data ?? "");
+          opened = Date.now();
+          this.requests.reachedHub = true;
+          const every = parseDuration(heartbeat);
+          watch.setLimit(byFetch || way !== STREAM ? Math.max(1.5 * every, every + 1000) + (way === POLL ? MAX_SILENCE : 0) : 0); // an EventSource does not show heartbeats
+          this.#onSession(uid, block.id, filters);
+          if (left > 0 && typeof this.options.token !== "string") this.#renew(1000 * left, attempt.signal);
+        },
+      }));
+    };
+    listen();
     const end = await ended.promise;
+    clearTimeout(timer);
     watch.setLimit(0);
-    close();
+    for (const close of closers) close();
+    this.#poller = undefined;
     this.#endConnection = undefined;
     this.#byFetch = end.byFetch || this.options.transport !== "eventsource" || this.options.token !== undefined;
     return { end, lasted: opened ? Date.now() - opened : -1 };
   }
 
   /**
+   * @param {number} way
    * @param {boolean} byFetch
    * @param {string[]} filters
    * @param {boolean} resumes
    * @param {Sink} sink
    * @returns {() => void} closes it
    */
-  #listen(byFetch, filters, resumes, sink) {
+  #listen(way, byFetch, filters, resumes, sink) {
+    const { echo, since, last, events } = this.options;
+    const position = resumes ? this.#position : "";
+    /** @type {Record<string, string>} */
+    const start = {};
+    if (!resumes && since !== undefined) start.since = since;
+    if (!resumes && last !== undefined) start.last = String(last);
+    /** @type {Record<string, string>} */
+    const query = echo === false ? { echo: "false" } : {};
+    if (way === POLL) {
+      const now = { last: "0", retained: "true" };
+      const first = position ? { since: position } : Object.keys(start).length ? start : now;
+      const poller = this.#poller = new Poller(this.requests, filters, query, first, position, { "Watchbox-Session": this.secret }, sink);
+      return () => poller.close();
+    }
     const url = new URL("v1/events", this.requests.base);
     const q = url.searchParams;
     for (const f of filters) q.append("group", f);
-    if (this.options.echo === false) q.set("echo", "false");
-    if (!resumes && this.options.since !== undefined) q.set("since", this.options.since);
-    if (!resumes && this.options.last !== undefined) q.set("last", String(this.options.last));
-    const position = resumes ? this.#position : "";
-    if (byFetch) { // unlike URLs, headers are not written to logs
+    for (const [name, value] of Object.entries({ ...query, ...start })) q.set(name, value);
+    if (byFetch || way === POST) { // unlike URLs, headers are not written to logs
       const headers = { "Watchbox-Session": this.secret, ...position && { "Last-Event-ID": position } };
-      return listenByFetch(this.requests, url, headers, sink);
+      return listenByFetch(this.requests, way === POST ? "POST" : "GET", url, headers, sink);
     }
     q.set("session", this.secret);
     if (position) q.set("last_event_id", position);
-    return listenByEventSource(url, this.options.events ?? [], sink);
+    return listenByEventSource(url, events ?? [], sink);
   }
 
   /**
@@ -824,9 +1154,13 @@ class Link {
       const f = this.#filters.get(filter);
       if (signal.aborted || (f === undefined) === (method === "PUT")) return; // undone meanwhile
       try {
-        await this.requests.call(method, `v1/sessions/${this.#uid}/groups/${encodePath(filter)}`, {
-          headers: { "Watchbox-Session": this.secret }, signal,
-        });
+        if (method === "DELETE") this.#poller?.leave(filter);
+        if (method === "PUT" && this.#poller) await this.#poller.join(filter);
+        else {
+          await this.requests.call(method, `v1/sessions/${this.#uid}/groups/${encodePath(filter)}`, {
+            headers: { "Watchbox-Session": this.secret }, signal,
+          });
+        }
         if (f && !signal.aborted) {
           f.subscribed = true;
           settle(f);
@@ -901,8 +1235,8 @@ async function waitUntil(time, signal) {
 }
 
 /**
- * Calls onSilence when received was not called for a time.
- * @param {() => void} onSilence
+ * Calls onSilence when received was not called for a time, with how late it is in ms: a computer may have slept.
+ * @param {(late: number) => void} onSilence
  */
 function watchdog(onSilence) {
   let limit = MAX_SILENCE;
@@ -912,7 +1246,7 @@ function watchdog(onSilence) {
   const check = () => {
     const left = last + limit - Date.now();
     if (left > 0) timer = setTimeout(check, left);
-    else onSilence();
+    else onSilence(-left);
   };
   check();
   return {
