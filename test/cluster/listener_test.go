@@ -108,7 +108,7 @@ func (l *listener) event(h *hubs.Hub, e sse.Event) {
 		l.mu.Unlock()
 		l.record(judge.Event{Hub: h.Name, ID: id})
 	case "gap":
-		l.record(judge.Event{Hub: h.Name, Kind: judge.Gap, ID: id})
+		l.record(judge.Event{Hub: h.Name, Kind: judge.Gap, ID: id, Message: judge.Message{Body: string(e.Data)}})
 	case "message":
 		var m struct {
 			Group    string

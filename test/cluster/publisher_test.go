@@ -36,20 +36,30 @@ func (p *publisher) post(n int) error {
 		return p.attempt("", messages).failure()
 	}
 	key := fmt.Sprintf("%s-%d", p.name, n)
-	for late := time.Now().Add(patience); ; {
-		a := p.attempt(key, messages)
-		if a.Outcome == judge.Stored {
-			break
-		}
-		if err := a.failure(); err != nil || time.Now().After(late) {
-			return fmt.Errorf("a post with a key was not stored: %w, %s", err, a.why)
-		}
-		<-time.After(retry)
+	if err := p.store(key, messages); err != nil {
+		return err
 	}
 	if p.rand.IntN(4) == 0 {
 		return p.attempt(key, messages).failure()
 	}
 	return nil
+}
+
+// store publishes messages at any hub until they are stored.
+func (p *publisher) store(key string, messages []judge.Message) error {
+	for late := time.Now().Add(patience); ; {
+		a := p.attempt(key, messages)
+		if a.Outcome == judge.Stored {
+			return nil
+		}
+		if err := a.failure(); err != nil {
+			return err
+		}
+		if time.Now().After(late) {
+			return fmt.Errorf("a post with a key was not stored: %s", a.why)
+		}
+		<-time.After(retry)
+	}
 }
 
 // messages are the n-th to publish.

@@ -26,10 +26,12 @@ type round struct {
 
 	listeners  []*listener
 	witness    *listener // of presence
+	late       *listener // gets everything from the past: it is away until all else has come to rest
 	publishers []*publisher
 	sessions   []*session
 
 	crashed bool // all hubs were killed
+	purges  []judge.Purge
 
 	mu      sync.Mutex
 	trouble []error
@@ -56,6 +58,7 @@ func play(t *testing.T, name string, seed uint64, all []*hubs.Hub, fault func(r 
 		}
 	}
 	over := make(chan struct{})
+	r.late.stream(ctx, r.hubs[0], 1)
 	for _, p := range r.publishers {
 		acting.Go(func() { r.publish(p, over) })
 	}
@@ -66,6 +69,9 @@ func play(t *testing.T, name string, seed uint64, all []*hubs.Hub, fault func(r 
 	fault(r)
 	close(over)
 	acting.Wait()
+	r.listeners = append(r.listeners, r.late)
+	own := r.fork()
+	following.Go(func() { r.late.run(ctx, own, func() int { return 1 + own.IntN(60) }) })
 	r.rest(ctx)
 	cancel()
 	following.Wait()
@@ -83,6 +89,7 @@ func (r *round) cast() {
 	}
 	r.witness = newListener("witness", "$presence/"+r.name+"/s/#", r.hubs)
 	r.listeners = append(r.listeners, r.witness)
+	r.late = newListener("late", r.name+"/#", r.hubs)
 	for i := range 3 {
 		r.publishers = append(r.publishers, &publisher{name: fmt.Sprintf("%s-p%d", r.name, i), groups: groups, hubs: r.hubs, rand: r.fork(), client: r.client})
 	}
@@ -120,6 +127,19 @@ func (r *round) publish(p *publisher, over <-chan struct{}) {
 	}
 }
 
+// mark posts a message and returns its id.
+func (r *round) mark(name string) judge.ID {
+	p := &publisher{name: r.name + "-" + name, groups: []string{r.name + "/b"}, hubs: r.hubs, rand: r.fork(), client: r.client}
+	r.failed(p.store(name, []judge.Message{{Group: r.name + "/b", Body: p.name}}))
+	r.publishers = append(r.publishers, p)
+	return p.posts[len(p.posts)-1].Last
+}
+
+// purged notes that messages of the groups of a filter may have been removed.
+func (r *round) purged(filter string) {
+	r.purges = append(r.purges, judge.Purge{Filter: filter, Through: r.mark("purged")})
+}
+
 // rest waits until all hubs are ready and all listeners have everything.
 func (r *round) rest(ctx context.Context) {
 	for _, h := range r.hubs {
@@ -132,22 +152,17 @@ func (r *round) rest(ctx context.Context) {
 			r.failed(fmt.Errorf("%s is not gone at the end", s.name))
 		}
 	}
-	marker := &publisher{name: r.name + "-end", groups: []string{r.name + "/a"}, hubs: r.hubs, rand: r.fork(), client: r.client}
-	a := marker.attempt("end", []judge.Message{{Group: r.name + "/a", Body: r.name + "-end"}})
-	if a.Outcome != judge.Stored {
-		r.Fatalf("at the end, a post is not stored: %s", a.why)
-	}
-	r.publishers = append(r.publishers, marker)
+	last := r.mark("end")
 	for _, l := range r.listeners {
-		if !l.until(ctx, func(seen []judge.Event) bool { return seen[len(seen)-1].ID.Seq >= a.Last.Seq }) {
-			r.Errorf("%s (%s) did not reach %v: it is at %v", l.name, l.filter, a.Last, l.position())
+		if !l.until(ctx, func(seen []judge.Event) bool { return seen[len(seen)-1].ID.Seq >= last.Seq }) {
+			r.Errorf("%s (%s) did not reach %v: it is at %v", l.name, l.filter, last, l.position())
 		}
 	}
 }
 
 // verdict asks all hubs the same, and has the judge decide.
 func (r *round) verdict(seed uint64) {
-	h := &judge.History{Crashed: r.crashed}
+	h := &judge.History{Crashed: r.crashed, Purges: r.purges}
 	for _, l := range r.listeners {
 		h.Listeners = append(h.Listeners, l.history())
 	}
@@ -157,7 +172,7 @@ func (r *round) verdict(seed uint64) {
 	for _, s := range r.sessions {
 		h.Sessions = append(h.Sessions, s.history())
 	}
-	for _, question := range []string{"/v1/history/" + r.name + "/%23", "/v1/retained/" + r.name + "/%23", "/v1/presence/" + r.name + "/s/%23"} {
+	for _, question := range []string{"/v1/history/" + r.name + "/%23", "/v1/retained/" + r.name + "/%23"} {
 		for _, hub := range r.hubs {
 			text, err := call(r.client, http.MethodGet, hub, question, "", "")
 			r.failed(err)
@@ -170,8 +185,8 @@ func (r *round) verdict(seed uint64) {
 		r.Error(err)
 	}
 	wrong := judge.Judge(h)
-	if n := len(wrong); n > 20 {
-		wrong = append(wrong[:20], fmt.Sprintf("and %d more", n-20))
+	if n := len(wrong); n > 30 {
+		wrong = append(wrong[:30], fmt.Sprintf("and %d more", n-30))
 	}
 	if len(wrong) > 0 {
 		r.Errorf("seed %d:\n%s", seed, strings.Join(wrong, "\n"))

@@ -41,6 +41,7 @@ func TestOneHub(t *testing.T) {
 	purge := func(r *round) {
 		_, err := call(r.client, http.MethodDelete, r.hubs[0], "/v1/groups/"+r.name+"/a", "", "")
 		r.failed(err)
+		r.purged(r.name + "/a")
 	}
 	kill := func(r *round) {
 		r.crashed = true

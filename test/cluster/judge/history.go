@@ -14,8 +14,9 @@ type History struct {
 	Posts     []Post
 	Listeners []Listener
 	Sessions  []Session
+	Purges    []Purge
 	Answers   []Answer
-	Crashed   bool // all hubs were killed, so that sessions may be back which nobody could announce as lost
+	Crashed   bool // all hubs were killed: messages of server groups may be missing, and sessions back that were not announced as lost
 }
 
 // Post is an attempt to publish messages, all or none. Attempts with the same key are repeats of one.
@@ -63,8 +64,14 @@ type Kind int
 const (
 	Position Kind = iota // the begin of a stream, or a heartbeat: all before is delivered
 	Delivery
-	Gap // what lies between the position before and this one may be missing
+	Gap // of what follows, some messages were removed
 )
+
+// Purge removed messages, or may have.
+type Purge struct {
+	Filter  string // of their groups; "": of all, also the server's own
+	Through ID     // an id that was given out after it
+}
 
 // Session is a client with a last will without delay. It subscribes to one filter.
 type Session struct {

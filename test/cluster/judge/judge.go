@@ -8,16 +8,16 @@ import (
 // trial collects what is wrong with a history.
 type trial struct {
 	*History
-	log    map[ID]Message  // everything that anyone saw or was told
-	order  []ID            // its ids
-	bodies map[Message]ID  // of the log
-	gaps   map[string]bool // filters that had a gap
+	log    map[ID]Message   // everything that anyone saw or was told
+	order  []ID             // its ids
+	bodies map[Message]ID   // of the log
+	twice  map[Message]bool // reported as stored twice
 	wrong  []string
 }
 
 // Judge returns what is wrong with a history: nothing if it is as promised.
 func Judge(h *History) []string {
-	t := &trial{History: h, log: map[ID]Message{}, bodies: map[Message]ID{}, gaps: map[string]bool{}}
+	t := &trial{History: h, log: map[ID]Message{}, bodies: map[Message]ID{}, twice: map[Message]bool{}}
 	t.collect()
 	t.oneEpoch()
 	for _, l := range h.Listeners {
@@ -39,11 +39,8 @@ func (t *trial) fault(format string, args ...any) {
 func (t *trial) collect() {
 	for _, l := range t.Listeners {
 		for _, e := range l.Events {
-			switch e.Kind {
-			case Delivery:
+			if e.Kind == Delivery {
 				t.saw(e.ID, e.Message, l.Name+" at "+e.Hub)
-			case Gap:
-				t.gaps[l.Filter] = true
 			}
 		}
 	}
@@ -68,10 +65,12 @@ func (t *trial) saw(id ID, m Message, who string) {
 	if system(m.Group) {
 		return
 	}
-	if was, ok := t.bodies[m]; ok && was != id {
+	if was, ok := t.bodies[m]; !ok {
+		t.bodies[m] = id
+	} else if was != id && !t.twice[m] {
+		t.twice[m] = true
 		t.fault("%q was stored twice: %v and, to %s, %v", m, was, who, id)
 	}
-	t.bodies[m] = id
 }
 
 func (t *trial) oneEpoch() {
@@ -92,7 +91,8 @@ func (t *trial) positionsRise(l Listener) {
 	}
 }
 
-// complete checks that a listener got each message of its filter up to its last position, unless a gap was there.
+// complete checks that a listener got each message of its filter up to its last position, unless it was removed and a gap
+// came before. A gap without a removal is a fault, too.
 func (t *trial) complete(l Listener) {
 	if len(l.Events) == 0 {
 		return
@@ -103,54 +103,71 @@ func (t *trial) complete(l Listener) {
 			due = append(due, id)
 		}
 	}
+	told := false
 	for _, e := range l.Events {
-		for len(due) > 0 && byID(due[0], e.ID) <= 0 {
-			if due[0] != e.ID && e.Kind != Gap {
-				t.fault("%s (%s) did not get %v %q: %s moved it on to %v", l.Name, l.Filter, due[0], t.log[due[0]], e.Hub, e.ID)
+		if told = told || e.Kind == Gap; e.Kind == Gap && !t.mayHaveGap(l.Filter) {
+			t.fault("%s (%s) was told of a gap at %v by %s, but nothing was removed: %s", l.Name, l.Filter, e.ID, e.Hub, e.Body)
+		}
+		for ; len(due) > 0 && byID(due[0], e.ID) <= 0; due = due[1:] {
+			got := due[0] == e.ID && e.Kind == Delivery
+			if !got && (!told || !t.removed(due[0])) {
+				t.fault("%s (%s) did not get %v %q: it moved on to %v at %s", l.Name, l.Filter, due[0], t.log[due[0]], e.ID, e.Hub)
 			}
-			if due[0] == e.ID && e.Kind == Position {
-				t.fault("%s (%s) did not get %v %q: %s says it is the position", l.Name, l.Filter, due[0], t.log[due[0]], e.Hub)
-			}
-			due = due[1:]
 		}
 	}
+}
+
+// removed reports whether a message may have been removed.
+func (t *trial) removed(id ID) bool {
+	if t.Crashed && system(t.log[id].Group) {
+		return true
+	}
+	for _, p := range t.Purges {
+		if (p.Filter == "" || Match(p.Filter, t.log[id].Group)) && byID(id, p.Through) <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHaveGap reports whether a message of the filter may have been removed.
+func (t *trial) mayHaveGap(filter string) bool {
+	if t.Crashed && system(filter) {
+		return true
+	}
+	for _, p := range t.Purges {
+		if p.Filter == "" || Match(filter, p.Filter) || Match(p.Filter, filter) {
+			return true
+		}
+	}
+	return false
 }
 
 // posts checks that refused messages are not in the log, and batches are there as a whole, adjacent.
 func (t *trial) posts() {
 	for _, p := range t.Posts {
 		var ids []ID
-		lost := false
+		excused := false
 		for _, m := range p.Messages {
 			if id, ok := t.bodies[m]; ok {
 				ids = append(ids, id)
 			}
-			lost = lost || t.mayBeLost(m.Group)
+			excused = excused || t.mayHaveGap(m.Group) || t.twice[m]
 		}
 		switch {
 		case p.Outcome == Refused && len(ids) > 0:
 			t.fault("%s refused a post whose message %v exists", p.Hub, ids[0])
-		case p.Outcome == Stored && byID(p.Last, ids[len(ids)-1]) != 0:
+		case p.Outcome == Stored && !t.twice[p.Messages[0]] && byID(p.Last, ids[len(ids)-1]) != 0:
 			t.fault("%s answered %v to %v for %d messages, but the last is %v", p.Hub, p.First, p.Last, len(p.Messages), ids[len(ids)-1])
-		case len(ids) > 0 && len(ids) < len(p.Messages) && !lost:
+		case len(ids) > 0 && len(ids) < len(p.Messages) && !excused:
 			t.fault("%d of %d messages of a post at %s exist: %v", len(ids), len(p.Messages), p.Hub, ids)
 		}
-		for i := 1; i < len(ids) && !lost; i++ {
+		for i := 1; i < len(ids) && !excused; i++ {
 			if ids[i].Seq != ids[i-1].Seq+1 {
 				t.fault("the messages of a post at %s are not adjacent: %v", p.Hub, ids)
 			}
 		}
 	}
-}
-
-// mayBeLost reports whether some listener to the group was told of a gap.
-func (t *trial) mayBeLost(group string) bool {
-	for filter := range t.gaps {
-		if Match(filter, group) {
-			return true
-		}
-	}
-	return false
 }
 
 // inOrderOfTime checks that a post that began after another was answered is behind it in the log.

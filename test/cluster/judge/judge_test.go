@@ -52,11 +52,17 @@ func TestAHistoryAsPromisedHasNoFault(t *testing.T) {
 	}
 }
 
-func TestAGapExcusesWhatIsMissing(t *testing.T) {
+// withGap is a history in which the messages 1 and 2 were removed before a listener got them.
+func withGap() *History {
 	h := good()
+	h.Purges = []Purge{{Filter: "a/#", Through: id(3)}}
 	e := &h.Listeners[0].Events
-	*e = append([]Event{(*e)[0], {Hub: "h2", Kind: Gap, ID: id(2)}}, (*e)[3:]...)
-	if wrong := Judge(h); len(wrong) > 0 {
+	*e = append([]Event{(*e)[0], {Hub: "h2", Kind: Gap, ID: id(0)}}, (*e)[3:]...)
+	return h
+}
+
+func TestAGapExcusesWhatWasRemoved(t *testing.T) {
+	if wrong := Judge(withGap()); len(wrong) > 0 {
 		t.Errorf("%q", wrong)
 	}
 }
@@ -78,7 +84,16 @@ func TestEachFaultIsFound(t *testing.T) {
 	for want, tamper := range map[string]func(h *History){
 		"did not get e-2": func(h *History) { drop(&h.Listeners[0], 2) },
 		"did not get e-1": func(h *History) { drop(&h.Listeners[1], 1) },
-		"is the position": func(h *History) { h.Listeners[1].Events[2].Kind = Position },
+		"did not get e-3": func(h *History) { // it was not removed
+			*h = *withGap()
+			drop(&h.Listeners[0], 2)
+		},
+		"told of a gap at e-0": func(h *History) { h.Listeners[1].Events[0].Kind = Gap },
+		"did not get e-2 {": func(h *History) {
+			*h = *withGap()
+			drop(&h.Listeners[0], 1)
+		},
+		"a (a/+) did not get e-2": func(h *History) { h.Listeners[1].Events[2].Kind = Position },
 		"got e-3 at": func(h *History) {
 			l := &h.Listeners[0]
 			l.Events = append(l.Events[:4:4], l.Events[3:]...)

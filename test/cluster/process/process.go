@@ -29,7 +29,7 @@ func Start(logFile, program string, args ...string) (*Process, error) {
 	defer func() { _ = out.Close() }()
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = endsWithParent()
+	cmd.SysProcAttr = attributes()
 	if err := start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
