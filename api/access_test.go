@@ -14,6 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
@@ -100,6 +101,9 @@ var guardedOperations = map[string]guarded{
 	"session":              {"GET /v1/sessions/{uid}", "", administration, false, 200},
 	"metrics":              {"GET /metrics", "", administration, false, 200},
 	"revoke":               {"POST /v1/revocations", `{"jti":"unknown"}`, administration, false, 204},
+	"tokens":               {"GET /v1/tokens", "", administration, false, 200},
+	"createToken":          {"POST /v1/tokens", `{"name":"phone","subscribe":["home/#"]}`, administration, false, 201},
+	"revokeToken":          {"DELETE /v1/tokens/desk", "", administration, false, 204},
 	"login":                {"POST /v1/login", "", grant{}, false, 204},
 	"joinGroup":            {"PUT /v1/sessions/{uid}/groups/foo", "", subscribe("foo"), true, 204},
 	"leaveGroup":           {"DELETE /v1/sessions/{uid}/groups/foo", "", grant{}, true, 204},
@@ -141,11 +145,24 @@ type guardedServer struct {
 // serveGuarded runs a hub with an OnMessage callback, and subscribes anna to home.
 func serveGuarded(t *testing.T, opts ...watchbox.Option) *guardedServer {
 	i := newIssuer(t)
-	s := serve(t, append(opts, i.option())...)
+	s := serve(t, append(opts, i.option(), watchbox.WithTokenFile(newTokenFile(t)))...)
 	s.hub.OnMessage(func(watchbox.Message) {})
 	g := &guardedServer{s, i, nil}
 	g.anna = s.listen("/v1/groups/home", g.token("anna", subscribe("home", "foo"))...)
 	return g
+}
+
+// newTokenFile returns a file with the API token desk.
+func newTokenFile(t testing.TB) string {
+	t.Helper()
+	path, desk := filepath.Join(t.TempDir(), "tokens"), access.APIToken{Name: "desk"}
+	if _, err := access.NewToken(&desk, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := access.AddToken(path, &desk); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // try calls an operation and returns the status and code.

@@ -83,7 +83,7 @@ func plain(err error) error {
 func AddToken(path string, t *APIToken) error {
 	return editTokens(path, func(list []APIToken) ([]APIToken, error) {
 		if slices.ContainsFunc(list, func(o APIToken) bool { return o.Name == t.Name }) {
-			return nil, fmt.Errorf("a token named %q exists: choose another name, or revoke it first", t.Name)
+			return nil, &nameError{fmt.Sprintf("a token named %q exists: choose another name, or revoke it first", t.Name), ErrTokenExists}
 		}
 		return append(list, *t), nil
 	})
@@ -94,11 +94,20 @@ func RemoveToken(path, name string) error {
 	return editTokens(path, func(list []APIToken) ([]APIToken, error) {
 		left := slices.DeleteFunc(slices.Clone(list), func(t APIToken) bool { return t.Name == name })
 		if len(left) == len(list) {
-			return nil, fmt.Errorf("there is no token named %q", name)
+			return nil, &nameError{fmt.Sprintf("there is no token named %q", name), ErrTokenUnknown}
 		}
 		return left, nil
 	})
 }
+
+// nameError is an error with the name of a token in its text.
+type nameError struct {
+	text string
+	err  error
+}
+
+func (e *nameError) Error() string { return e.text }
+func (e *nameError) Unwrap() error { return e.err }
 
 // editTokens replaces the tokens in a file with the result of edit. The replacement is atomic: a reader sees
 // either the old file or the new one. Processes that edit the file at the same time wait for each other. If path

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/store"
@@ -39,6 +40,30 @@ func (h *Hub) Revoke(ctx context.Context, v access.Revocation) error {
 	}
 	_, err = h.notes.AppendNoted(ctx, nil, revocationNote(v))
 	return closedError(err)
+}
+
+// Tokens returns the API tokens of the token file.
+func (h *Hub) Tokens() ([]access.APIToken, error) {
+	if h.opts.Access == nil {
+		return nil, access.ErrNoTokenFile
+	}
+	return h.opts.Access.Tokens()
+}
+
+// CreateToken creates an API token.
+func (h *Hub) CreateToken(ctx context.Context, t *access.APIToken, validity time.Duration) (string, error) {
+	if h.opts.Access == nil {
+		return "", access.ErrNoTokenFile
+	}
+	return h.opts.Access.CreateToken(ctx, t, validity)
+}
+
+// RevokeToken removes an API token and ends the streams that use it.
+func (h *Hub) RevokeToken(ctx context.Context, name string) error {
+	if h.opts.Access == nil {
+		return access.ErrNoTokenFile
+	}
+	return h.opts.Access.RevokeToken(ctx, name)
 }
 
 func revocationNote(v access.Revocation) store.Note {
