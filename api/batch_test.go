@@ -156,6 +156,7 @@ func TestRepeatedBatchAppendsOnce(t *testing.T) {
 }
 
 func TestBatchReceiptSurvivesRestart(t *testing.T) {
+	notWithNATS(t)
 	dir := t.TempDir()
 	const body = `{"group":"a","msg":1}` + "\n" + `{"group":"b","msg":2}`
 	key := append(ndjson, "Idempotency-Key", "k")
@@ -226,6 +227,7 @@ func TestOnMessageGetsBatchesInOrderForEachGroup(t *testing.T) {
 }
 
 func TestBatchAcrossMemoryAndDiskIsAtomicAndAdjacent(t *testing.T) {
+	notWithNATS(t)
 	s := serve(t, watchbox.WithDataDir(t.TempDir()), watchbox.WithFsync(watchbox.FsyncNever), watchbox.WithMaxMemory(16<<20),
 		watchbox.WithMaxRequestMemory(256<<20)) // enough for all writers: on a slow machine one might wait too long for the others
 	s.wants(200, "", "PUT /v1/policies/memory/%23", `{"store":"memory"}`, "Content-Type", "application/json")

@@ -78,6 +78,14 @@ var natsStreams atomic.Int64
 
 var storeName = os.Getenv("WATCHBOX_TEST_STORE")
 
+// notWithNATS skips a test that needs a folder of its own for the messages.
+func notWithNATS(t testing.TB) {
+	t.Helper()
+	if storeName == "nats" {
+		t.Skip("a hub with NATS has no folder")
+	}
+}
+
 // newStream returns the name of a new stream, which is deleted after the test.
 func newStream(t testing.TB) string {
 	t.Helper()

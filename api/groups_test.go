@@ -163,7 +163,7 @@ func TestPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
 
 // kind returns the default store of the tests' hubs.
 func kind() store.Kind {
-	if storeName == "disk" {
+	if storeName == "disk" || storeName == "nats" {
 		return store.Disk
 	}
 	return store.Memory
@@ -178,6 +178,7 @@ func TestPolicyChoosesTheStore(t *testing.T) {
 	if kind() != store.Disk {
 		put(422, "policy-invalid", "disk")
 	}
+	notWithNATS(t)
 	s = serve(t, watchbox.WithDataDir(t.TempDir()))
 	for _, kind := range []string{"memory", "disk"} {
 		if got := put(200, "", kind); !strings.Contains(got, `"store":"`+kind+`"`) {

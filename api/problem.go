@@ -67,6 +67,7 @@ var known = []struct {
 	{hub.ErrTooManyWills, http.StatusInsufficientStorage, "too-many-wills", false},
 	{delivery.ErrTooManyChanges, http.StatusTooManyRequests, "too-many-changes", true},
 	{session.ErrTooManySessions, http.StatusServiceUnavailable, "too-many-sessions", true},
+	{store.ErrTooLarge, http.StatusRequestEntityTooLarge, "message-too-large", false},
 	{hub.ErrMismatch, http.StatusUnprocessableEntity, "idempotency-mismatch", false},
 	{hub.ErrForbidden, http.StatusForbidden, "filter-forbidden", false},
 	{hub.ErrNobodyListens, http.StatusNotFound, "nobody-listens", false},

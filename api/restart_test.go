@@ -22,6 +22,7 @@ func (s *server) again(opts ...watchbox.Option) *server {
 }
 
 func TestStreamResumesAfterRestartWithoutGap(t *testing.T) {
+	notWithNATS(t)
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	st := s.listen("/v1/groups/foo")
@@ -42,6 +43,7 @@ func TestStreamResumesAfterRestartWithoutGap(t *testing.T) {
 func epoch(id string) string { e, _, _ := strings.Cut(id, "-"); return e }
 
 func TestRestartReportsAGapForGroupsInMemory(t *testing.T) {
+	notWithNATS(t)
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	s.wants(200, "", "PUT /v1/policies/fast", `{"store":"memory"}`, "Content-Type", "application/json")
@@ -56,6 +58,7 @@ func TestRestartReportsAGapForGroupsInMemory(t *testing.T) {
 }
 
 func TestIdempotencyKeysSurviveRestart(t *testing.T) {
+	notWithNATS(t)
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	key := []string{"Idempotency-Key", "a-key"}
@@ -81,6 +84,7 @@ func TestIdempotencyKeysSurviveRestart(t *testing.T) {
 }
 
 func TestWillIsPublishedAfterRestartUnlessItsSessionReturns(t *testing.T) {
+	notWithNATS(t)
 	opts := []watchbox.Option{watchbox.WithDataDir(t.TempDir())}
 	s := serve(t, opts...)
 	will := func(st *stream, msg string) {
@@ -120,6 +124,7 @@ func TestWillIsPublishedAfterRestartUnlessItsSessionReturns(t *testing.T) {
 }
 
 func TestSessionsThatSurviveRestartAreListed(t *testing.T) {
+	notWithNATS(t)
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	st := s.listen("/v1/groups/foo")
@@ -132,6 +137,7 @@ func TestSessionsThatSurviveRestartAreListed(t *testing.T) {
 }
 
 func TestPoliciesAndRetainedMessagesSurviveRestart(t *testing.T) {
+	notWithNATS(t)
 	opt := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, opt)
 	s.wants(200, "", "PUT /v1/policies/foo", `{"max_messages":2,"max_age":"1h"}`, "Content-Type", "application/json")

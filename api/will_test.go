@@ -67,6 +67,7 @@ func TestOnlineAndOffline(t *testing.T) {
 }
 
 func TestWillWithAllMembersSurvivesRestart(t *testing.T) {
+	notWithNATS(t)
 	dir := watchbox.WithDataDir(t.TempDir())
 	s := serve(t, dir)
 	st := s.listen("/v1/groups/foo")
@@ -84,6 +85,7 @@ func TestWillWithAllMembersSurvivesRestart(t *testing.T) {
 // TestWillOfAnOlderVersionIsPublished: a store may contain wills that were written before wills had
 // retain, ttl and encoding.
 func TestWillOfAnOlderVersionIsPublished(t *testing.T) {
+	notWithNATS(t)
 	dir := t.TempDir()
 	log, err := disk.Open(disk.Options{Dir: dir, MaxMemory: 64 << 20, MaxGroups: 100})
 	if err != nil {

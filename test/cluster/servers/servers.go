@@ -84,6 +84,7 @@ const (
 	configuration = `server_name: %s
 listen: %q
 http: %q
+max_payload: 8MB
 jetstream { store_dir: %q, sync_interval: always }
 `
 	clustering = `cluster { name: watchbox, listen: %q, routes: [%s] }
