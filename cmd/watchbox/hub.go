@@ -19,19 +19,24 @@ import (
 
 // Server is the hub that a command talks to.
 type Server struct {
-	URL       hubURL `help:"Address of the hub: a URL, HOST:PORT, or unix:/PATH for a Unix socket." default:"http://127.0.0.1:1234" name:"url"`
-	Token     string `help:"Token to present. It is visible in the process list: prefer WATCHBOX_TOKEN or --token-file." placeholder:"TOKEN"`
-	TokenFile string `help:"File with the token to present. It is read for each request, so it may be replaced at any time." placeholder:"FILE" env:"-"`
+	URL         hubURL `help:"Address of the hub: a URL, HOST:PORT, or unix:/PATH for a Unix socket." default:"http://127.0.0.1:1234" name:"url"`
+	Credentials `embed:""`
 
 	client *http.Client // of do; nil before the first request
 }
 
+// Credentials are what a command presents to its hub.
+type Credentials struct {
+	Token     string `help:"Token to present. It is visible in the process list: prefer WATCHBOX_TOKEN or --token-file." placeholder:"TOKEN"`
+	TokenFile string `help:"File with the token to present. It is read for each request, so it may be replaced at any time." placeholder:"FILE" env:"-"`
+}
+
 // token returns the token to present, or "".
-func (s *Server) token() (string, error) {
-	if s.TokenFile == "" {
-		return s.Token, nil
+func (c *Credentials) token() (string, error) {
+	if c.TokenFile == "" {
+		return c.Token, nil
 	}
-	b, err := os.ReadFile(s.TokenFile)
+	b, err := os.ReadFile(c.TokenFile)
 	if err != nil {
 		return "", usageError{fmt.Errorf("token file: %w", err)}
 	}
@@ -39,8 +44,8 @@ func (s *Server) token() (string, error) {
 }
 
 // authorize adds the token to a request.
-func (s *Server) authorize(r *http.Request) error {
-	token, err := s.token()
+func (c *Credentials) authorize(r *http.Request) error {
+	token, err := c.token()
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}

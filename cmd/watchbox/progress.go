@@ -76,8 +76,21 @@ func (p *progress) picture(now time.Time) string {
 	if p.size == 0 {
 		return text
 	}
+	return barText(float64(p.bytes)/float64(p.size), text)
+}
+
+// barText returns a bar of which a part is done. A part above 1, of a file that has grown since, counts as 1.
+func barText(part float64, text string) string {
 	const width = 30
-	part := min(float64(p.bytes)/float64(p.size), 1) // the file may have grown since
+	part = min(part, 1)
 	full := int(part * width)
 	return fmt.Sprintf("[%s%s] %3.0f%%  %s", strings.Repeat("#", full), strings.Repeat(".", width-full), part*100, text)
+}
+
+// at shows that a part is done, and what is done now.
+func (p *progress) at(part float64, text string) {
+	if p != nil {
+		p.shown = time.Now()
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K"+barText(part, text))
+	}
 }

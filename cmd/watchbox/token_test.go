@@ -46,7 +46,7 @@ func TestARequestWithARefusedTokenIsRepeatedWithTheNextOne(t *testing.T) {
 				_, _ = io.WriteString(w, `{"id":"e-1","group":"a","time":"2026-01-02T15:04:05Z"}`)
 			}))
 			defer hub.Close()
-			p := &pub{Server: Server{URL: hubURL(hub.URL), TokenFile: file}, Group: "a"}
+			p := &pub{Server: Server{URL: hubURL(hub.URL), Credentials: Credentials{TokenFile: file}}, Group: "a"}
 			if err := p.send(context.Background(), []byte("hi")); (err == nil) != (c.next == "new") {
 				t.Errorf("the error is %v", err)
 			}
