@@ -26,6 +26,9 @@ var (
 	// ErrAway is returned while the log cannot be reached. The log is unchanged.
 	ErrAway = errors.New("the log that the hubs share cannot be reached")
 
+	// ErrWouldWait is returned by Read with Query.NoWait if it would have to wait for another machine.
+	ErrWouldWait = errors.New("the messages are not in memory")
+
 	// ErrTooLarge is returned by Append for more entries or bytes than the log takes at once.
 	ErrTooLarge = errors.New("the message or batch is larger than the log can take at once: split it")
 

@@ -87,6 +87,10 @@ type Query struct {
 	// Live is set by a reader that received everything up to After as it was appended. Instead of a
 	// gap it gets messages that a policy evicted a moment ago, if the store still has them.
 	Live bool
+
+	// NoWait is set by a reader that must not wait for another machine: if messages after the position have
+	// to be asked for there, Read returns ErrWouldWait.
+	NoWait bool
 }
 
 // Batch is what Read fills. Its buffers are kept over calls.

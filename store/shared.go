@@ -31,6 +31,14 @@ type Shared interface {
 	Hubs() Hubs
 }
 
+// Paced is a log to which others append, too.
+type Paced interface {
+	// Pace sets a function that the log calls before it lets others' messages be read, as often as it likes
+	// and without holding a lock. hold returns when all that could be read before is delivered, or after
+	// half a second. It is called at most once.
+	Pace(hold func(context.Context))
+}
+
 // Hubs are the hubs that share a log. Its methods may be called concurrently.
 type Hubs interface {
 	// Self returns the id of this hub. Each start of a hub has an id of its own, and so has a hub after

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -14,13 +15,17 @@ import (
 func (s *Stream) follow() {
 	for {
 		more, err := s.advance()
+		away := errors.Is(err, store.ErrAway)
 		switch {
-		case err != nil || s.gone.Load() != nil:
+		case err != nil && !away || s.gone.Load() != nil:
 			s.finish(reason(err))
 			return
 		case s.ending.Load() != nil:
 			_, _ = s.conn.Write(s.bye()) // the shard closes the connection if this takes longer than endAfter
 			s.finish(Closed)
+			return
+		case away:
+			s.retry()
 			return
 		case !more:
 			s.live = true
@@ -32,17 +37,27 @@ func (s *Stream) follow() {
 
 // advance takes one step. While it waits for the socket it holds no turn, and no more than the rest of one
 // message. If the stream is over by the time it gets a turn, it gives the turn back at once.
+//
+// A step that has to wait for another machine takes one of the far turns, so that it delays no stream that need not
+// wait, and no publisher.
 func (s *Stream) advance() (more bool, err error) {
 	if s.over() {
 		return false, nil
 	}
-	t := s.shard.set.turns.take()
+	turns := s.shard.set.turns
+	if s.far {
+		turns = s.shard.set.far()
+	}
+	t := turns.take()
 	if s.over() {
-		s.shard.set.turns.give(t)
+		turns.give(t)
 		return false, nil
 	}
 	rest, more, err := s.step(t)
-	s.shard.set.turns.give(t)
+	turns.give(t)
+	if s.far = errors.Is(err, store.ErrWouldWait); s.far {
+		return true, nil
+	}
 	if err == nil && len(rest.bytes) > 0 {
 		err = s.wait(rest)
 	}
@@ -163,7 +178,7 @@ func (s *Stream) readToChange(t *turn) (changes bool, err error) {
 
 // readLog reads the next messages, up to a position; 0: to the end.
 func (s *Stream) readLog(t *turn, through store.Seq) error {
-	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: s.live}
+	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: s.live, NoWait: !s.far}
 	return s.shard.set.log.Read(q, &t.batch)
 }
 
@@ -247,7 +262,6 @@ func (s *Stream) id(t *turn, seq store.Seq) string {
 // jump moves the position to the newest message, for a slow stream whose policy is slow: skip. It reports a
 // gap for each filter that may have lost messages.
 func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
-	s.skip = false
 	change, changes := s.pending()
 	if changes {
 		newest = change.from
@@ -255,6 +269,7 @@ func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 	if err := s.readLog(t, newest); err != nil {
 		return false, err
 	}
+	s.skip = false
 	much := t.batch.Next < newest // one read did not reach the newest: assume that every filter lost some
 	lost := slices.DeleteFunc(s.selects(&t.sel), func(f group.Filter) bool { return !much && !t.has(f) })
 	t.next = newest

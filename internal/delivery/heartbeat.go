@@ -13,8 +13,8 @@ func (sh *shard) beat(now instant) {
 	for len(sh.dues) > 0 && sh.dues[0].due <= now {
 		s := sh.dues[0]
 		switch {
-		case s.coalescing:
-			s.coalescing = false
+		case s.waiting:
+			s.waiting = false
 			sh.clearDue(s)
 			go s.follow()
 		case !s.parked.Load(): // the server ends it, and its goroutine is stuck in a write

@@ -84,7 +84,7 @@ func (sh *shard) inline(a *appended) (done bool) {
 
 // readFew reads the log to its end, and reports whether the messages go to few streams.
 func (sh *shard) readFew(a *appended, newest store.Seq) bool {
-	q := store.Query{Select: &sh.index, After: store.Seq(sh.pos.Load()), Live: true}
+	q := store.Query{Select: &sh.index, After: store.Seq(sh.pos.Load()), Live: true, NoWait: true}
 	err := sh.set.log.Read(q, &sh.batch)
 	if err != nil || len(sh.batch.Gaps) > 0 || sh.batch.Next < newest || sh.changed.Load() || len(sh.batch.Buf) > inlineBytes {
 		return false

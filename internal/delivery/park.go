@@ -48,8 +48,27 @@ func (sh *shard) handOffUnsent(s *Stream, p *parcel, n int) {
 // later makes a stream whose messages are coalesced follow when they may be sent.
 func (sh *shard) later(s *Stream) {
 	sh.unpark(s)
-	s.coalescing = true
+	s.waiting = true
 	sh.setDue(s, s.sent.add(s.coalesce))
+}
+
+// retryAfter is how long a stream waits before it reads again from a log that cannot be reached.
+const retryAfter = time.Second
+
+// retry makes a stream that follows wait in the shard. It still sends a sign of life, a comment, when one is due.
+func (s *Stream) retry() {
+	if now() >= s.sent.add(s.heartbeat) {
+		_, _ = s.conn.Write([]byte(":\n\n")) // an error: the client has left, which Gone tells
+		s.sent = now()
+	}
+	s.shard.post(func() {
+		if s.gone.Load() != nil || s.ending.Load() != nil {
+			go s.follow()
+			return
+		}
+		s.waiting = true
+		s.shard.setDue(s, now().add(retryAfter))
+	})
 }
 
 // park takes over a stream that has followed to the end of the log. The shard writes what has been
@@ -87,7 +106,7 @@ func (sh *shard) begin() {
 // catchUp brings a stream to the shard's position, if one read and one write suffice.
 func (sh *shard) catchUp(s *Stream) bool {
 	through := store.Seq(sh.pos.Load())
-	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: true}
+	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: true, NoWait: true}
 	sh.single.reset()
 	if err := sh.set.log.Read(q, &sh.batch); err != nil || len(sh.batch.Gaps) > 0 || sh.batch.Next < through {
 		go s.follow()
@@ -141,14 +160,13 @@ func (sh *shard) gone(s *Stream) {
 	}
 }
 
-// withdraw takes a stream that is parked, or waits to coalesce, out of the shard. It returns false for any
-// other stream.
+// withdraw takes a stream that is parked, or waits, out of the shard. It returns false for any other stream.
 func (sh *shard) withdraw(s *Stream) bool {
-	if !s.parked.Load() && !s.coalescing {
+	if !s.parked.Load() && !s.waiting {
 		return false
 	}
 	sh.unpark(s)
-	s.coalescing = false
+	s.waiting = false
 	sh.clearDue(s)
 	return true
 }

@@ -40,8 +40,7 @@ type checkedListener struct {
 // TestRandomOperationsLoseNoMessageWithoutAGap performs random operations and checks every stream.
 func TestRandomOperationsLoseNoMessageWithoutAGap(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		notified := rapid.Bool().Draw(rt, "publishers deliver")
-		x := &random{rig: newRig(rt, memory.Options{MaxMemory: memory.MinMaxMemory}, notified), rt: rt}
+		x := &random{rig: randomRig(rt), rt: rt}
 		rt.Repeat(map[string]func(*rapid.T){
 			"publish":     func(*rapid.T) { x.publishSome() },
 			"publish too": func(*rapid.T) { x.publishSome() },
@@ -57,6 +56,18 @@ func TestRandomOperationsLoseNoMessageWithoutAGap(t *testing.T) {
 		})
 		x.end()
 	})
+}
+
+func randomRig(rt *rapid.T) *rig {
+	tiny := memory.Options{MaxMemory: memory.MinMaxMemory}
+	switch rapid.SampledFrom([]string{"publishers deliver", "shards watch", "messages are far"}).Draw(rt, "log") {
+	case "publishers deliver":
+		return newRig(rt, tiny, true)
+	case "shards watch":
+		return newRig(rt, tiny, false)
+	}
+	r, _ := newFarRig(rt)
+	return r
 }
 
 func (x *random) n(name string, from, to int) int { return rapid.IntRange(from, to).Draw(x.rt, name) }

@@ -17,7 +17,7 @@ import (
 // rig is a log with its streams and the messages that were appended.
 type rig struct {
 	t   tester
-	log *sparse.Log
+	log store.Store
 	set *delivery.Set
 	web *web // nil: connections are fakes
 
@@ -35,7 +35,11 @@ type message struct {
 
 // newRig returns a rig whose shards watch the log or, if notified is set, are notified of each append.
 func newRig(t tester, o memory.Options, notified bool) *rig {
-	r := &rig{t: t, log: sparse.New(o)}
+	return newRigOf(t, sparse.New(o), notified)
+}
+
+func newRigOf(t tester, log store.Store, notified bool) *rig {
+	r := &rig{t: t, log: log}
 	r.set = delivery.NewSet(r.log, notified, 1<<30)
 	t.Cleanup(func() { r.close() })
 	return r

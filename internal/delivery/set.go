@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ type Set struct {
 	shards   []*shard
 	next     atomic.Uint32
 	turns    *turns
+	far      func() *turns // for streams that wait for another machine
 	gate     gate
 	unsent   *copies
 	stats    counters
@@ -30,8 +32,12 @@ func NewSet(log store.Store, notified bool, maxUnsent int64) *Set {
 	n := runtime.GOMAXPROCS(0)
 	s := &Set{log: log, notified: notified, unsent: newCopies(maxUnsent)}
 	s.turns = newTurns(2*n, &s.gate)
+	s.far = sync.OnceValue(func() *turns { return newTurns(2*n, &s.gate) })
 	for range n {
 		s.shards = append(s.shards, newShard(s))
+	}
+	if p, ok := log.(store.Paced); ok {
+		p.Pace(s.Hold)
 	}
 	return s
 }

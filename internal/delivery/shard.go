@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -203,15 +204,20 @@ func (sh *shard) deliver() bool {
 	sh.fresh.CompareAndSwap(idle, int64(now))
 	_, newest := sh.set.log.Bounds()
 	after := store.Seq(sh.pos.Load())
-	q := store.Query{Select: &sh.index, After: after, Live: true}
-	if err := sh.set.log.Read(q, &sh.batch); err != nil || sh.batch.Next == after {
+	q := store.Query{Select: &sh.index, After: after, Live: true, NoWait: true}
+	err := sh.set.log.Read(q, &sh.batch)
+	switch {
+	case errors.Is(err, store.ErrWouldWait):
+		sh.lapped(now, newest.Seq)
+		return true
+	case err != nil || sh.batch.Next == after:
 		return false
 	}
 	if sh.changed.Swap(false) {
 		return true // the batch may be for a stream that has to be recalled first
 	}
 	if len(sh.batch.Gaps) > 0 {
-		sh.lapped(now)
+		sh.lapped(now, sh.batch.Next)
 		return true
 	}
 	if sh.batch.Next >= newest.Seq {
@@ -223,15 +229,16 @@ func (sh *shard) deliver() bool {
 	return true
 }
 
-// lapped makes all streams follow, because messages were evicted before the shard could read them. follow
-// finds out for each stream whether it has a gap. Flow control prevents this in normal operation.
-func (sh *shard) lapped(now instant) {
+// lapped makes all streams follow, because messages up to a position are no longer in memory: follow reads them from
+// another machine, or finds out for each stream whether it has a gap. Flow control prevents this in normal
+// operation.
+func (sh *shard) lapped(now instant, through store.Seq) {
 	for _, s := range sh.all {
 		if s.parked.Load() {
 			sh.handOff(s, s.pos, unsent{})
 		}
 	}
-	sh.pos.Store(uint64(sh.batch.Next))
+	sh.pos.Store(uint64(through))
 	sh.fresh.Store(int64(now))
 }
 

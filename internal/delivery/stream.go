@@ -74,6 +74,7 @@ type Stream struct {
 	view         View
 	live         bool      // it has reached the end of the log
 	skip         bool      // it was slow: skip to the newest message
+	far          bool      // its next messages have to be read from another machine
 	pos          store.Seq // all messages up to here were sent
 	lossReported uint64    // Batch.Reported at the last gap: earlier losses were reported
 	opening      *opening  // state of the beginning; nil afterwards
@@ -82,12 +83,12 @@ type Stream struct {
 	sent         instant // when it was last written to
 
 	// Used by the shard alone.
-	due        instant // when the shard has to look at it next
-	dueIndex   int32   // its index in the heap of dues; -1: not there
-	coalescing bool    // it waits until it may send the next messages, together
-	allIndex   int32   // its index in the list of all streams; -1: not there
-	places     []place // where the index has it
-	next       *Stream // the next one of its session in the index
+	due      instant // when the shard has to look at it next
+	dueIndex int32   // its index in the heap of dues; -1: not there
+	waiting  bool    // it follows again when it is due: it coalesces messages, or the log cannot be reached
+	allIndex int32   // its index in the list of all streams; -1: not there
+	places   []place // where the index has it
+	next     *Stream // the next one of its session in the index
 }
 
 // opening is state that a stream needs only while it begins.

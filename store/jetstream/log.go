@@ -32,6 +32,7 @@ type Log struct {
 	mem   *memory.Log
 	notes noteTable
 	tail  *tail
+	hold  atomic.Pointer[func(context.Context)] // see Pace
 	hubs  *hubs
 
 	pending pending
@@ -50,6 +51,7 @@ var (
 	_ store.Store   = (*Log)(nil)
 	_ store.Failing = (*Log)(nil)
 	_ store.Shared  = (*Log)(nil)
+	_ store.Paced   = (*Log)(nil)
 )
 
 // Open opens the log, and creates its stream if it does not exist. It returns once everything that the stream

@@ -28,7 +28,11 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 	}
 	err := l.mem.Read(q, b)
 	var spilled *memory.SpilledError
-	if err != nil && errors.As(err, &spilled) {
+	switch {
+	case err == nil || !errors.As(err, &spilled):
+	case q.NoWait:
+		err = store.ErrWouldWait
+	default:
 		if s == nil {
 			s = &scratch{}
 		}

@@ -28,6 +28,7 @@ type tail struct {
 	l      *Log
 	again  chan struct{} // wakes run to make a new consumer
 	absent time.Time     // since when there is no stream; only run uses it
+	fresh  atomic.Bool   // messages were placed since the last wait for delivery
 	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
 
 	mu       sync.Mutex // guards the fields below
@@ -249,6 +250,9 @@ func (t *tail) detach() {
 
 // receive is called for each message of a consumer, in order.
 func (t *tail) receive(life int, m *nats.Msg) {
+	if hold := t.l.hold.Load(); hold != nil && t.fresh.Swap(false) {
+		(*hold)(t.l.ctx)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if life != t.life || t.l.closed.Load() {
@@ -451,7 +455,11 @@ func (t *tail) place() {
 	}
 	clear(p.entries)
 	p.entries, p.seqs, p.bytes = p.entries[:0], p.seqs[:0], 0
+	t.fresh.Store(true)
 }
+
+// Pace implements store.Paced.
+func (l *Log) Pace(hold func(context.Context)) { l.hold.Store(&hold) }
 
 // flush places everything that is complete, and tells those that wait for it.
 func (t *tail) flush() {
