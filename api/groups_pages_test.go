@@ -224,7 +224,9 @@ func TestListOfGroupsWithoutLimitIsComplete(t *testing.T) {
 	for i := range 2500 {
 		lines = append(lines, fmt.Sprintf(`{"group":"g/%d","msg":1}`, i))
 	}
-	s.batch(lines...)
+	for batch := range slices.Chunk(lines, 1000) {
+		s.batch(batch...)
+	}
 	for query, want := range map[string]int{"": 2500, "?prefix=g/": 2500, "?sort=bytes": 1000, "?after=g": 1000, "?depth=2": 2500, "?depth=1": 1, "?limit=2000": 2000} {
 		var page groupPage
 		s.wants(200, "", "GET /v1/groups"+query, "").decode(s, &page)

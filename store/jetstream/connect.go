@@ -15,7 +15,7 @@ func (l *Log) connect() error {
 		nats.ReconnectBufSize(-1), // an append fails while there is no connection, and is not sent later without notice
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait, reconnectWait),
-		nats.PingInterval(5 * l.opts.Times.Beat),
+		nats.PingInterval(2 * l.opts.Times.Beat),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

@@ -54,15 +54,24 @@ func (l *Log) applyMark(r *record) {
 		err = l.evictAll(&m)
 	default:
 		if m.Retained > 0 && l.retainedSeq(m.Group) <= m.Retained {
-			l.mem.Forget(m.Group)
+			err = l.purge(&m)
 		}
 		if m.Through > 0 {
-			err = l.mem.Evict(m.Eviction)
+			err = errors.Join(err, l.mem.Evict(m.Eviction))
 		}
 	}
 	if err != nil && !l.closed.Load() {
 		l.opts.Logger.Error("an eviction of the stream is not applied", "note", r.key, "error", err)
 	}
+}
+
+// purge drops the retained message of a group, and frees the memory of the others at once if all of them are evicted.
+func (l *Log) purge(m *mark) error {
+	if l.group(m.Group).Newest <= m.Through {
+		return l.mem.Purge(m.Group)
+	}
+	l.mem.Forget(m.Group)
+	return nil
 }
 
 // evictAll evicts all messages up to a position, and records that any group may have lost some.

@@ -105,12 +105,21 @@ func (t *tail) run() {
 		}
 		t.detach()
 		if _, err := t.attach(t.l.ctx); err != nil {
-			if t.l.ctx.Err() == nil {
-				t.l.opts.Logger.Warn("the stream cannot be followed now", "error", err)
-			}
+			t.failed(err)
 			continue // the next tick tries again
 		}
 		attached = true
+	}
+}
+
+// failed is called if no consumer can be made. If the server does not even answer a ping, the log connects to another one.
+func (t *tail) failed(err error) {
+	if t.l.ctx.Err() != nil {
+		return
+	}
+	t.l.opts.Logger.Warn("the stream cannot be followed now", "error", err)
+	if t.l.nc.IsConnected() && t.l.nc.FlushTimeout(t.l.opts.Times.Beat) != nil {
+		_ = t.l.nc.ForceReconnect() // it fails only if the connection is closed
 	}
 }
 
@@ -142,7 +151,7 @@ func (t *tail) restart() {
 }
 
 // attachTimeout bounds an attempt to make a consumer.
-const attachTimeout = 3 * time.Second
+const attachTimeout = 2 * time.Second
 
 // attach makes a consumer that continues after the last message received.
 func (t *tail) attach(ctx context.Context) (*jetstream.StreamInfo, error) {
