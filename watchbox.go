@@ -41,7 +41,7 @@ func New(opts ...Option) (_ *Hub, err error) {
 	}
 	h := &Hub{config: c, logger: c.hub.Logger, closed: make(chan struct{})}
 	h.calls = newCallbacks(h, h.logger)
-	c.hub.Observer = h.calls
+	c.hub.Observer, c.hub.Version = h.calls, version()
 	if h.access, err = c.authenticator(); err != nil {
 		return nil, fmt.Errorf("watchbox: %w", err)
 	}

@@ -8,7 +8,9 @@ import (
 )
 
 // queryParameters are the parameters of all calls. They are never ignored.
-var queryParameters = append([]string{"group", "stream", "event", "ttl", "retain", "filter", "limit", "wait", "retained"}, subscribeParameters...)
+var queryParameters = append([]string{
+	"group", "stream", "event", "ttl", "retain", "filter", "prefix", "depth", "sort", "limit", "after", "wait", "retained",
+}, subscribeParameters...)
 
 // ignore removes query parameters that belong to the embedding program or to a proxy. A name may end in
 // "*", such as utm_*. The hub neither reads nor logs these parameters.

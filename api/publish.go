@@ -67,7 +67,12 @@ func (a *api) accept(
 	}
 	defer b.free()
 	p.Body = b.Bytes()
-	return do(&p)
+	begun := a.hub.PublishBegun()
+	if err := do(&p); err != nil {
+		return err
+	}
+	a.hub.PublishEnded(begun)
+	return nil
 }
 
 func writeReceipt(w http.ResponseWriter, r *hub.Receipt, kind hub.Kind) error {

@@ -17,6 +17,8 @@ import (
 type Poller struct {
 	file        *os.File // the epoll instance
 	userTimeout time.Duration
+	raw         syscall.RawConn
+	start       sync.Once // of the goroutine, with the first connection
 	done        chan struct{}
 	close       func() error
 
@@ -54,11 +56,9 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 	p.close = sync.OnceValue(p.end)
 	p.check = time.AfterFunc(time.Hour, p.checkAcks)
 	p.check.Stop()
-	raw, err := p.file.SyscallConn()
-	if err != nil {
+	if p.raw, err = p.file.SyscallConn(); err != nil {
 		return nil, errors.Join(err, p.file.Close())
 	}
-	go p.run(raw)
 	return p, nil
 }
 
@@ -71,6 +71,7 @@ func (p *Poller) end() error {
 	if err := p.file.SetReadDeadline(time.Now()); err != nil {
 		return err
 	}
+	p.start.Do(func() { close(p.done) }) // it had no connection
 	<-p.done
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,13 +80,13 @@ func (p *Poller) end() error {
 	return p.file.Close()
 }
 
-func (p *Poller) run(ep syscall.RawConn) {
+func (p *Poller) run() {
 	defer close(p.done)
 	events := make([]unix.EpollEvent, 128)
 	junk := make([]byte, 4<<10)
 	for {
 		n := 0
-		err := ep.Read(func(fd uintptr) bool {
+		err := p.raw.Read(func(fd uintptr) bool {
 			n, _ = unix.EpollWait(int(fd), events, 0)
 			return n > 0 // otherwise Read waits for events
 		})
@@ -110,6 +111,7 @@ const watchedEvents = unix.EPOLLIN | unix.EPOLLRDHUP
 
 // add starts to watch a connection's descriptor.
 func (p *Poller) add(c *hijacked, fd int) error {
+	p.start.Do(func() { go p.run() })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.free) == 0 {

@@ -235,4 +235,6 @@ type Usage struct {
 	Memory   int64  // bytes of memory used for history
 	Disk     int64  // bytes used on disk
 	Evicted  uint64 // messages evicted since the start
+
+	MaxMemory, MaxDisk int64 // the bounds of Memory and Disk; 0: none
 }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -29,13 +27,15 @@ type top struct {
 	Rows  int `help:"Maximum number of groups and of sessions to show." default:"15"`
 }
 
-// Run prints the state once a second. On a terminal each update replaces the last one.
+// Run prints the state whenever the hub publishes its statistics. On a terminal each update replaces the last one.
 func (t *top) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, done := context.WithCancelCause(ctx)
 	s := &screen{top: t, ctx: ctx, terminal: term.IsTerminal(int(os.Stdout.Fd())), done: done}
-	client := &sse.Client{URL: t.url("/v1/groups/", "$sys/stats"), OnDisconnect: disconnected, IdleTimeout: idleTimeout, FirstEventTimeout: answerTimeout}
+	client := &sse.Client{
+		URL: t.url("/v1/groups/", "$sys/stats") + "?last=1", OnDisconnect: disconnected, IdleTimeout: idleTimeout, FirstEventTimeout: answerTimeout,
+	}
 	client.OnEvent = func(e sse.Event) {
 		if e.Type == "session" {
 			client.IdleTimeout = silence(e)
@@ -50,13 +50,42 @@ type screen struct {
 	top      *top
 	ctx      context.Context
 	terminal bool
-	before   figures
-	at       time.Time
 	drawn    int
 	done     context.CancelCauseFunc
 }
 
-type figures map[string]float64
+// statistics is the part of a message of $sys/stats that is shown.
+type statistics struct {
+	Version string
+	Uptime  float64
+	Ready   bool
+	Why     string
+	Hubs    int
+	Rates   struct {
+		In, Out, Slow, Held, Evicted, Gaps float64
+		InBytes                            float64 `json:"in_bytes"`
+		OutBytes                           float64 `json:"out_bytes"`
+	}
+	Latency struct {
+		Publish, Delivery struct{ Count, P50, P99 float64 }
+	}
+	Now      struct{ Held, Slow int64 }
+	Memory   bound
+	Disk     *bound
+	Streams  int64 `json:"watchbox_streams"`
+	Sessions int64 `json:"watchbox_sessions"`
+	Messages int64 `json:"watchbox_messages_held"`
+}
+
+// bound is an amount of memory or disk, and its limit.
+type bound struct{ Used, Max float64 }
+
+func (b bound) String() string {
+	if b.Max == 0 {
+		return bytesText(b.Used)
+	}
+	return bytesText(b.Used) + " of " + bytesText(b.Max)
+}
 
 func (s *screen) event(e sse.Event) {
 	if e.Type != "message" {
@@ -64,27 +93,26 @@ func (s *screen) event(e sse.Event) {
 	}
 	var m struct {
 		Time time.Time
-		Msg  figures
+		Msg  statistics
 	}
-	if err := json.Unmarshal(e.Data, &m); err != nil {
-		s.done(fmt.Errorf("cannot read the statistics: %w", err))
-		return
+	err := json.Unmarshal(e.Data, &m)
+	if err != nil {
+		err = fmt.Errorf("cannot read the statistics: %w", err)
+	} else {
+		err = s.draw(&m.Msg, m.Time)
 	}
-	if s.before != nil {
-		if err := s.draw(m.Msg, m.Time); err != nil {
-			s.done(err)
-			return
-		}
+	if err != nil {
+		s.done(err)
 	}
-	s.before, s.at = m.Msg, m.Time
 }
 
-func (s *screen) draw(now figures, at time.Time) error {
+func (s *screen) draw(now *statistics, at time.Time) error {
 	var groups struct{ Groups []groupRow }
 	var sessions struct{ Sessions []sessionRow }
-	err := s.top.read(s.ctx, s.top.url("/v1/groups", ""), &groups, func() bool { return groups.Groups != nil })
+	limit := fmt.Sprint("&limit=", max(1, s.top.Rows))
+	err := s.top.read(s.ctx, s.top.url("/v1/groups", "")+"?sort=rate"+limit, &groups, func() bool { return groups.Groups != nil })
 	if err == nil {
-		err = s.top.read(s.ctx, s.top.url("/v1/sessions", ""), &sessions, func() bool { return sessions.Sessions != nil })
+		err = s.top.read(s.ctx, s.top.url("/v1/sessions", "")+"?sort=lag"+limit, &sessions, func() bool { return sessions.Sessions != nil })
 	}
 	switch {
 	case s.ctx.Err() != nil:
@@ -99,13 +127,8 @@ func (s *screen) draw(now figures, at time.Time) error {
 	if s.terminal {
 		b.WriteString("\x1b[H\x1b[2J")
 	}
-	rate := func(name string) float64 {
-		return max(0, now[name]-s.before[name]) / max(at.Sub(s.at).Seconds(), 0.1)
-	}
-	fmt.Fprintf(&b, "%s  %s\n%.0f messages/s in, %.0f/s out; %.0f streams of %.0f sessions; %.0f times slow, %.0f held; history %s in %.0f messages\n\n",
-		s.top.URL, at.Local().Format(time.TimeOnly), rate("watchbox_messages_published_total"), rate("watchbox_messages_delivered_total"),
-		now["watchbox_streams"], now["watchbox_sessions"], rate("watchbox_slow_total"), rate("watchbox_held_total"),
-		bytesText(now["watchbox_history_memory_bytes"]), now["watchbox_messages_held"])
+	fmt.Fprintf(&b, "%s  %s\n", s.top.URL, at.Local().Format(time.TimeOnly))
+	figures(&b, now)
 	rows, width := s.top.Rows, 0
 	if s.terminal {
 		rows, width = fit(rows, bytes.Count(b.Bytes(), []byte("\n")))
@@ -118,6 +141,33 @@ func (s *screen) draw(now figures, at time.Time) error {
 		return errDone
 	}
 	return nil
+}
+
+// figures prints the state of the whole hub.
+func figures(out io.Writer, now *statistics) {
+	ready := "ready"
+	if !now.Ready {
+		ready = "NOT READY: " + now.Why
+	}
+	fmt.Fprintf(out, "%s, up %s, %s", short(now.Version), time.Duration(now.Uptime)*time.Second, ready)
+	if now.Hubs > 1 {
+		fmt.Fprintf(out, ", %d hubs", now.Hubs)
+	}
+	r := &now.Rates
+	fmt.Fprintf(out, "\n%.4g messages/s in (%s/s), %.4g/s out (%s/s)", r.In, bytesText(r.InBytes), r.Out, bytesText(r.OutBytes))
+	if p := now.Latency.Publish; p.Count > 0 {
+		fmt.Fprintf(out, "; publishing takes %.3g ms, p99 %.3g", p.P50, p.P99)
+	}
+	if d := now.Latency.Delivery; d.Count > 0 {
+		fmt.Fprintf(out, "; delivery takes %.3g ms, p99 %.3g", d.P50, d.P99)
+	}
+	fmt.Fprintf(out, "\n%d streams of %d sessions; %d sockets full, %.3g/s slow; %d publishers held, %.3g/s; %.3g evicted/s, %.3g gaps/s\n",
+		now.Streams, now.Sessions, now.Now.Slow, r.Slow, now.Now.Held, r.Held, r.Evicted, r.Gaps)
+	fmt.Fprintf(out, "%d messages in %s of memory", now.Messages, now.Memory)
+	if now.Disk != nil {
+		fmt.Fprintf(out, ", disk %s", now.Disk)
+	}
+	fmt.Fprint(out, "\n\n")
 }
 
 // fit returns the number of rows of each of the two tables, so that they fit into the terminal below the lines
@@ -159,12 +209,8 @@ type sessionRow struct {
 	Lag, Sent           struct{ Messages, Bytes float64 }
 }
 
-// tables prints the busiest groups and the sessions that are furthest behind.
+// tables prints the busiest groups and the sessions that are furthest behind, in the order of the hub.
 func tables(out io.Writer, rows int, groups []groupRow, sessions []sessionRow) {
-	slices.SortFunc(groups, func(a, b groupRow) int { return cmp.Or(-cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Group, b.Group)) })
-	slices.SortFunc(sessions, func(a, b sessionRow) int {
-		return cmp.Or(-cmp.Compare(a.Lag.Bytes, b.Lag.Bytes), -cmp.Compare(a.Sent.Bytes, b.Sent.Bytes), cmp.Compare(a.UID, b.UID))
-	})
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "GROUP\tRATE/S\tLISTENERS\tMESSAGES\tBYTES")
 	for _, g := range groups[:min(len(groups), rows)] {

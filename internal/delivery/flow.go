@@ -45,6 +45,8 @@ func (s *Set) Hold(ctx context.Context) {
 		return
 	}
 	s.stats.held.Add(1)
+	s.stats.holding.Add(1)
+	defer s.stats.holding.Add(-1)
 	most := time.NewTimer(holdMost)
 	defer most.Stop()
 	for {

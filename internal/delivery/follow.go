@@ -87,6 +87,9 @@ func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
 	s.sent = now()
 	if n == len(t.parcel.out) {
 		s.wrote(n, len(t.parcel.marks))
+		if s.live {
+			s.shard.set.latency.measure(&t.parcel, &t.writes)
+		}
 		s.arrive(t.next)
 		return unsent{}, more, nil
 	}
@@ -114,7 +117,8 @@ func (s *Stream) cut(p *parcel, n, least int) (rest unsent, reached store.Seq, e
 		return unsent{}, 0, err
 	}
 	s.wrote(n+len(rest.bytes), i+1)
-	return rest, p.marks[i].seq, nil
+	rest.last = p.marks[i]
+	return rest, rest.last.seq, nil
 }
 
 // blockingWrite is how many bytes of small messages a goroutine writes at once if its writes may block.
@@ -242,6 +246,7 @@ func (s *Stream) renderEach(t *turn, filters []string, after, reason string) {
 	if len(t.batch.Frames) > 0 {
 		g.Oldest = string(t.batch.Frames[0].ID())
 	}
+	s.shard.set.stats.gaps.Add(uint64(len(filters)))
 	for i, f := range filters {
 		g.Filter = f
 		id := ""
@@ -281,7 +286,12 @@ func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 // wait writes the rest of a message. It waits for the socket without a limit.
 func (s *Stream) wait(rest unsent) error {
 	begin := now()
+	s.shard.set.stats.full.Add(1)
 	_, err := s.conn.Write(rest.bytes)
+	s.shard.set.stats.full.Add(-1)
+	if err == nil && s.live {
+		s.shard.set.latency.measureMark(&rest.last)
+	}
 	rest.release()
 	s.sent = now()
 	if err == nil && s.live && s.conn.Blocking() && s.sent > begin.add(slowWrite) {

@@ -21,6 +21,7 @@ type Set struct {
 	gate     gate
 	unsent   *copies
 	stats    counters
+	latency  latencies
 }
 
 // NewSet starts the shards, one for each core. They watch the log, unless notified is set: then
@@ -31,6 +32,7 @@ type Set struct {
 func NewSet(log store.Store, notified bool, maxUnsent int64) *Set {
 	n := runtime.GOMAXPROCS(0)
 	s := &Set{log: log, notified: notified, unsent: newCopies(maxUnsent)}
+	s.latency.log, _ = log.(store.Dated)
 	s.turns = newTurns(2*n, &s.gate)
 	s.far = sync.OnceValue(func() *turns { return newTurns(2*n, &s.gate) })
 	for range n {
@@ -95,6 +97,7 @@ func (s *Set) Stats() Stats {
 	return Stats{
 		Messages: s.stats.messages.Load(), Bytes: s.stats.bytes.Load(), Writes: s.stats.writes.Load(),
 		ShortWrites: s.stats.shortWrites.Load(), Held: s.stats.held.Load(), Unsent: s.unsent.size.Load(),
+		Gaps: s.stats.gaps.Load(), Holding: s.stats.holding.Load(), Full: s.stats.full.Load(),
 	}
 }
 
@@ -103,10 +106,16 @@ type Stats struct {
 	Messages, Bytes, Writes uint64
 	ShortWrites             uint64 // writes that a socket accepted only in part
 	Held                    uint64 // times that a publisher had to wait
+	Gaps                    uint64 // gap events
 	Unsent                  int64  // bytes now kept of messages that sockets accepted only in part
+	Holding                 int64  // publishers that wait now
+	Full                    int64  // streams that wait now for their sockets to accept the rest of a message
 }
 
-type counters struct{ messages, bytes, writes, shortWrites, held atomic.Uint64 }
+type counters struct {
+	messages, bytes, writes, shortWrites, held, gaps atomic.Uint64
+	holding, full                                    atomic.Int64
+}
 
 func (c *counters) wrote(n, messages int) {
 	if n > 0 {

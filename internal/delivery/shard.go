@@ -51,6 +51,7 @@ type shard struct {
 	single    parcel
 	sel       group.Set // the filters of the current stream
 	matched   []int     // frames for a stream in several audiences
+	writes    uint32    // how many were measured or left out; see latencies
 }
 
 func newShard(s *Set) *shard {
@@ -357,6 +358,7 @@ func (sh *shard) send(s *Stream, p *parcel, now instant) {
 		go s.finish(reason(err))
 	case n == len(p.out):
 		s.wrote(n, len(p.marks))
+		sh.set.latency.measure(p, &sh.writes)
 		s.sent = now
 		if len(s.places) > 1 {
 			s.pos = sh.batch.Next // its other audiences skip this batch

@@ -22,6 +22,7 @@ type turn struct {
 	parcel parcel
 	next   store.Seq // the position after all of the parcel is sent
 	sel    group.Set // the filters of the stream that has the turn
+	writes uint32    // how many were measured or left out; see latencies
 }
 
 // has reports whether the batch contains, or lacks, messages that a filter matches.

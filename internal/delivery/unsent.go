@@ -19,6 +19,7 @@ type unsent struct {
 	bytes []byte
 	of    *copies
 	frame *frameCopy // that bytes lies in; nil: bytes are the stream's own
+	last  mark       // of the message that bytes ends
 }
 
 // release frees the bytes. The stream does not need them any more.

@@ -33,6 +33,7 @@ type Options struct {
 	Observer        Observer      // the embedding program, or nil
 	SessionTimeout  time.Duration // how long a lost session may take to reconnect before it is gone
 	Stores          []store.Kind  // the stores that a group's policy may choose
+	Version         string        // of the program
 	LogStreams      bool          // log each stream's opening and closing at level info
 
 	// Access authenticates callers; nil if every caller may do everything.
@@ -73,7 +74,10 @@ type Hub struct {
 	perClient   streamCounts
 	polls       polls
 	full        fullness
-	stats       ticker
+	stats       *ticker
+	began       time.Time
+	publishing  publishing
+	ended       reasons
 	streams     atomic.Int64 // open or opening
 	handlers    handlers
 	noRoomUntil atomic.Int64 // makeRoom does nothing before this time, in Unix nanoseconds
@@ -82,6 +86,7 @@ type Hub struct {
 	wills      atomic.Int64  // bytes of last wills
 	overloaded atomic.Uint64 // requests refused for lack of memory
 	posts      atomic.Uint64 // messages published
+	postBytes  atomic.Uint64
 	closing    atomic.Bool
 	draining   atomic.Bool
 
@@ -109,7 +114,7 @@ func New(log store.Store, o Options) (*Hub, error) {
 	notes, persistent := log.(store.Noter)
 	h := &Hub{
 		opts: o, log: log, notes: notes, poller: poller,
-		keys: newKeys(o.IdempotencyKeys), budget: newBudget(o.MaxRequests),
+		stats: newTicker(), began: time.Now(), keys: newKeys(o.IdempotencyKeys), budget: newBudget(o.MaxRequests),
 	}
 	// A persistent store may append messages after their caller has stopped waiting. No call of Appended
 	// reports those, so delivery must watch the store.
@@ -137,6 +142,7 @@ func New(log store.Store, o Options) (*Hub, error) {
 	if o.Access != nil {
 		o.Access.OnChange(h.recheck)
 	}
+	h.stats.start(h)
 	return h, nil
 }
 
@@ -195,35 +201,6 @@ func (h *Hub) Close() error {
 	h.EndStreams("shutdown")
 	h.closeOnce.Do(func() { h.closeErr = errors.Join(h.poller.Close(), h.log.Close()) })
 	return h.closeErr
-}
-
-// Stats are counters since the start, and current values.
-type Stats struct {
-	Sessions  int64
-	Requests  int64  // bytes of memory that requests in progress hold
-	Busy      uint64 // requests refused because others held too much memory
-	Wills     int64  // bytes of last wills
-	Keys      int64  // idempotency keys whose responses are kept
-	Dropped   uint64 // events that the embedding program was too slow to accept
-	Waiting   int64  // bytes of the messages that the embedding program has not handled yet
-	Published uint64
-	Opened    uint64
-	Streams   int64
-	Delivery  delivery.Stats
-	Store     store.Usage
-}
-
-// Stats returns the current statistics.
-func (h *Hub) Stats() Stats {
-	s := Stats{
-		Published: h.posts.Load(), Opened: h.opened.Load(), Streams: h.streams.Load(),
-		Sessions: int64(h.sessions.Len()), Keys: int64(h.keys.size()),
-		Requests: h.budget.held(), Busy: h.overloaded.Load(), Wills: h.wills.Load(), Delivery: h.set.Stats(), Store: h.log.Usage(),
-	}
-	if h.opts.Observer != nil {
-		s.Dropped, s.Waiting = h.opts.Observer.Dropped(), h.opts.Observer.Waiting()
-	}
-	return s
 }
 
 // streamLog returns the function that logs the opening and closing of streams, or nil if they are not logged.

@@ -150,6 +150,11 @@ func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Recei
 	}
 	h.set.Appended(first.Seq, e.entries, delivery.Few)
 	h.posts.Add(uint64(len(e.entries)))
+	bytes := 0
+	for i := range e.entries {
+		bytes += len(e.entries[i].Tail)
+	}
+	h.postBytes.Add(uint64(bytes))
 	last := first
 	last.Seq += store.Seq(len(e.entries)) - 1
 	return Receipt{First: first, ID: last, Group: e.entries[0].Group, Time: e.entries[0].Time, Count: len(e.entries)}, nil

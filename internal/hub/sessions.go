@@ -31,6 +31,7 @@ const ServerGroup = "$server"
 var systemPolicies = map[string]store.Policy{
 	presencePrefix + "#": {MaxMessages: 100, MaxAge: 10 * time.Minute, Store: store.Memory},
 	"$sys/#":             {MaxMessages: 60, Store: store.Memory},
+	statsGroup:           {MaxMessages: statsMessages, MaxBytes: statsBytes, MaxAge: statsAge, Store: store.Memory},
 }
 
 // Errors of calls about sessions.
@@ -254,13 +255,7 @@ func (h *Hub) JoinGroup(g *access.Grant, uid string, f group.Filter) error {
 	if err := checkRead(g.For(uid), f); err != nil {
 		return err
 	}
-	if err := h.sessions.Join(uid, f, h.opts.MaxFilters); err != nil {
-		return err
-	}
-	if matchesStats(f) {
-		h.stats.start(h)
-	}
-	return nil
+	return h.sessions.Join(uid, f, h.opts.MaxFilters)
 }
 
 // LeaveGroup removes a filter from all streams of the session.

@@ -149,9 +149,6 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 			stream.End(delivery.Reason(session.ReasonOf(err)))
 		}
 	}
-	if s.Filters.Match(statsGroup) {
-		h.stats.start(h)
-	}
 	return nil
 }
 
@@ -185,7 +182,10 @@ func (h *Hub) clientLeft(s *Subscription, closed func(delivery.Reason)) func(del
 }
 
 // count removes an ended stream from the count of open streams.
-func (h *Hub) count(delivery.Reason) { h.streams.Add(-1) }
+func (h *Hub) count(why delivery.Reason) {
+	h.streams.Add(-1)
+	h.ended.add(why)
+}
 
 // sessionStream makes a delivery stream a session.Stream.
 type sessionStream struct{ *delivery.Stream }

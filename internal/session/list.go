@@ -1,7 +1,6 @@
 package session
 
 import (
-	"slices"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -32,22 +31,6 @@ func (r *Registry) List(wanted func(group.Filter) bool, yield func(*Info) error)
 		}
 	}
 	return nil
-}
-
-// Listens reports whether any open stream has a wanted filter.
-func (r *Registry) Listens(wanted func(group.Filter) bool) bool {
-	for s := range r.all() {
-		if s.listens(wanted) {
-			return true
-		}
-	}
-	return false
-}
-
-func (s *Session) listens(wanted func(group.Filter) bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.members, func(m member) bool { return m.lost == 0 && wanted(m.filter) })
 }
 
 // Get returns the session uid, or ErrUnknown.

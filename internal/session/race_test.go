@@ -79,7 +79,6 @@ func (w *world) change(uid string, r *rand.Rand) {
 		w.list(func(f group.Filter) bool { return f.String() == "x" })
 	case 5:
 		_, _ = w.Get(uid)
-		w.Listens(func(f group.Filter) bool { return true })
 	}
 	runtime.Gosched()
 }

@@ -136,6 +136,7 @@ func (l *Log) Usage() store.Usage {
 	return store.Usage{
 		Groups: int64(len(l.groups)), Messages: l.now.messages, Bytes: l.now.bytes, Evicted: l.now.evictions,
 		Memory: l.engine.caches + int64(l.tail.size) + l.groupBytes, Disk: disk,
+		MaxMemory: l.opts.MaxMemory, MaxDisk: l.opts.MaxDisk,
 	}
 }
 

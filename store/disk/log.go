@@ -97,6 +97,7 @@ type Log struct {
 	oldest atomic.Uint64 // no message up to here is held
 	newest atomic.Uint64 // the last seq that may be read
 	wakes  store.Watchers
+	stamps store.Stamps
 	parked parking
 
 	deletedBytes atomic.Int64 // bytes that deleted messages may still use on disk
@@ -267,6 +268,9 @@ func (l *Log) Bounds() (oldest, newest store.ID) {
 	old := l.oldest.Load() // read before newest: both only rise, so oldest is never above newest
 	return store.ID{Epoch: l.epoch, Seq: store.Seq(old)}, store.ID{Epoch: l.epoch, Seq: store.Seq(l.newest.Load())}
 }
+
+// Age implements store.Dated.
+func (l *Log) Age(seq store.Seq, now time.Time) (time.Duration, bool) { return l.stamps.Age(seq, now) }
 
 // Watch implements store.Log.
 func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.wakes.Add(wake) }

@@ -188,7 +188,11 @@ func (l *Log) publish(t *turn) {
 		g.fresh = g.fresh[:0]
 		l.noteEmpty(g)
 	}
-	l.last += store.Seq(len(t.items))
+	at := time.Now()
+	for range t.items {
+		l.last++
+		l.stamps.Note(l.last, at)
+	}
 	l.tail.add(t, l.last)
 	l.tail.trim(l.lose)
 	l.now = l.next

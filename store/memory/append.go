@@ -54,7 +54,8 @@ func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, f
 	if err := l.admit(entries, first); err != nil {
 		return first, nil, err
 	}
-	now := time.Now().UnixMilli()
+	at := time.Now()
+	now := at.UnixMilli()
 	for i := range entries {
 		r := l.targets[i]
 		if seqs != nil {
@@ -67,6 +68,7 @@ func (l *Log) append(entries []store.Entry, seqs []store.Seq) (first store.ID, f
 		if r.lingers {
 			l.reclaim(r, now-linger, tidySteps)
 		}
+		l.stamps.Note(id.Seq, at)
 		id.Seq++
 	}
 	l.life.Load().newest.Store(uint64(id.Seq) - 1)

@@ -178,6 +178,6 @@ func (l *Log) Usage() store.Usage {
 	defer l.mu.RUnlock()
 	return store.Usage{
 		Groups: int64(len(l.rings)), Messages: l.messages, Bytes: l.bytes,
-		Memory: l.arena.taken(), Evicted: l.evictions,
+		Memory: l.arena.taken(), MaxMemory: l.opts.MaxMemory, Evicted: l.evictions,
 	}
 }

@@ -38,6 +38,7 @@ type Log struct {
 	longestHold atomic.Int64  // the longest hold of the lock so far, in steps
 	wakes       store.Watchers
 	codec       func() codec
+	stamps      *store.Stamps // nil for a part of another log
 
 	mu       sync.RWMutex // guards the fields below
 	opts     Options
@@ -93,6 +94,9 @@ func New(o Options) *Log {
 		o.Losses = new(store.Clock)
 	}
 	l := &Log{opts: o, codec: sync.OnceValue(newCodec)}
+	if !o.Part {
+		l.stamps = new(store.Stamps)
+	}
 	l.life.Store(newLife(o.Epoch, o.Newest))
 	l.empty()
 	return l
@@ -159,6 +163,9 @@ func (l *Log) advance() {
 		}
 	}
 }
+
+// Age implements store.Dated.
+func (l *Log) Age(seq store.Seq, now time.Time) (time.Duration, bool) { return l.stamps.Age(seq, now) }
 
 // Watch implements store.Log.
 func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.wakes.Add(wake) }

@@ -206,13 +206,15 @@ func (l *Log) placeEach(entries []store.Entry, seqs []store.Seq) (full []*chunk,
 	if l.closed {
 		return nil, store.ErrClosed
 	}
-	life, now := l.life.Load(), time.Now().UnixMilli()
+	at := time.Now()
+	life, now := l.life.Load(), at.UnixMilli()
 	id := store.ID{Epoch: life.epoch, Seq: store.Seq(life.newest.Load())}
 	for i := range entries {
 		if seqs[i] <= id.Seq {
 			continue // it was placed before
 		}
 		id.Seq = seqs[i]
+		l.stamps.Note(id.Seq, at)
 		if c := l.placeOne(&entries[i], id, now); c != nil {
 			full = append(full, c)
 		}

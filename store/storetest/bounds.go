@@ -198,7 +198,7 @@ func (m *model) info(name string) store.GroupInfo {
 }
 
 func usage(e *env) {
-	l := e.start(Options{})
+	l := e.start(Options{MaxMemory: 4 << 20})
 	l.policy("a", store.Policy{MaxMessages: 10})
 	l.appendNumbers("a", 1, 50)
 	l.appendNumbers("b", 1, 5)
@@ -208,7 +208,7 @@ func usage(e *env) {
 		messages += g.Messages
 		bytes += g.Bytes
 	}
-	if u.Messages != 15 || u.Messages != messages || u.Bytes != bytes || u.Evicted != 40 || u.Groups != 2 {
+	if u.Messages != 15 || u.Messages != messages || u.Bytes != bytes || u.Evicted != 40 || u.Groups != 2 || u.MaxMemory != 4<<20 {
 		e.Errorf("usage %+v; the groups sum up to %d messages of %d bytes", u, messages, bytes)
 	}
 }

@@ -142,6 +142,7 @@ func (l *Log) Usage() store.Usage {
 	u.Messages += m.Messages // Groups is not added: the log on disk counts all groups
 	u.Bytes += m.Bytes
 	u.Memory += m.Memory
+	u.MaxMemory += m.MaxMemory
 	u.Evicted += m.Evicted
 	return u
 }
