@@ -239,7 +239,7 @@ func TestSessionThatPollsStaysPresent(t *testing.T) {
 			if len(p.Presence) != 1 || p.Presence[0].UID != uid {
 				t.Fatalf("present: %+v", p)
 			}
-			if list := s.wants(200, "", "GET /v1/sessions?sort=lag&limit=10", "").body; !strings.Contains(list, `"state":"here"`) {
+			if list := s.wants(200, "", "GET /v1/sessions?sort=lag&limit=10", "").body; !strings.Contains(list, `"state":"here"`) || strings.Contains(list, "disconnects") {
 				t.Fatalf("sessions: %s", list)
 			}
 		}

@@ -56,7 +56,10 @@ const LONG_PATIENCE = 22_500;
 /** How long a way other than the best is used before the better ones are tried again, in ms. */
 const WAY_MEMORY = 3_600_000;
 
-/** How long a poll waits, in s. Proxies often end a request after 30 s. */
+/**
+ * How long a poll waits, in s. Proxies often end a request after 30 s. If one does so earlier, the next polls wait for half of
+ * that time, but not for less than a second.
+ */
 const POLL_TIME = 25;
 
 /** The most messages in the answer to a poll. */
@@ -654,6 +657,7 @@ class Poller {
   #headers;
   #sink;
   #position;
+  #wait = POLL_TIME;
 
   /**
    * @param {Requests} requests
@@ -714,10 +718,15 @@ class Poller {
       this.#wake = new AbortController();
       if (this.#joins.length) continue;
       const wake = this.#wake.signal;
+      const begun = Date.now();
       try {
-        this.#report(await this.#poll(this.#filters, { since: this.#position }, POLL_TIME, wake));
+        this.#report(await this.#poll(this.#filters, { since: this.#position }, this.#wait, wake));
       } catch (error) {
-        if (!wake.aborted) throw error;
+        if (wake.aborted) continue;
+        const waited = (Date.now() - begun) / 1000;
+        const cut = error instanceof WatchboxError && (error.status === 0 || error.status === 504) && waited / 2 >= 1;
+        if (!cut || this.#stop.signal.aborted) throw error;
+        this.#wait = Math.min(this.#wait, waited) / 2;
       }
     }
   }

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// pollTime is how long a poll waits. Proxies often end a request after 30 seconds.
-	pollTime = 25 * time.Second
+	// pollTime is how long a poll waits. Proxies often end a request after 30 seconds. If one does so earlier, the next
+	// polls wait for half of that time, but not for less than minPollTime.
+	pollTime    = 25 * time.Second
+	minPollTime = time.Second
 
 	// pollMessages is the most messages in one answer.
 	pollMessages = 1000
@@ -39,7 +41,9 @@ type poller struct {
 	filters []string
 	joins   []*join
 
-	at string // the position; used by the goroutine alone
+	// Used by the goroutine alone.
+	at   string        // the position
+	wait time.Duration // of a poll
 }
 
 // join is a filter to add. Its answer is that of the request that adds it.
@@ -64,7 +68,7 @@ type answer struct {
 func (t *Transport) openPoll(r *http.Request) (*poller, *http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	q := r.URL.Query()
-	p := &poller{t: t, r: r, ctx: ctx, cancel: cancel, filters: q["group"], done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	p := &poller{t: t, r: r, ctx: ctx, cancel: cancel, filters: q["group"], wait: pollTime, done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	since := url.Values{"last": {"0"}, "retained": {"true"}}
 	p.at = r.Header.Get("Last-Event-ID")
 	switch {
@@ -194,11 +198,13 @@ func (p *poller) next() error {
 	var a *answer
 	var resp *http.Response
 	var err error
+	begun := time.Now()
 	if len(filters) == 0 {
 		<-ctx.Done()
 	} else {
-		a, resp, err = p.poll(ctx, filters, url.Values{"since": {p.at}}, pollTime)
+		a, resp, err = p.poll(ctx, filters, url.Values{"since": {p.at}}, p.wait)
 	}
+	waited := time.Since(begun)
 	interrupted := ctx.Err() != nil && p.ctx.Err() == nil
 	cancel()
 	<-over
@@ -209,6 +215,10 @@ func (p *poller) next() error {
 		return nil
 	case p.ctx.Err() != nil:
 		return p.ctx.Err()
+	case waited/2 >= minPollTime && (err != nil || resp.StatusCode == http.StatusGatewayTimeout): // a proxy has cut it off
+		closeBody(resp)
+		p.wait = min(p.wait, waited) / 2
+		return nil
 	case err != nil:
 		return err
 	}

@@ -44,6 +44,9 @@ const waited delivery.Reason = "waited"
 // Poll admits a subscription and waits until there is something for it, for at most wait. The caller must call Close.
 // Without a secret, no session takes part.
 func (h *Hub) Poll(ctx context.Context, s *Subscription, wait time.Duration) (*Poll, error) {
+	if err := ctx.Err(); err != nil { // the client has left: it must not become present
+		return nil, err
+	}
 	p, err := h.openPoll(s)
 	if err != nil {
 		return nil, err
@@ -70,7 +73,7 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 	earlier := h.polls.claim(p.uid, s.Filters)
 	if earlier != nil {
 		h.giveSlot(earlier.client) // p takes it over
-		defer earlier.detach(session.Closed)
+		defer earlier.replaced()
 	} else if p.uid != "" && h.polls.full(h.sessions.MaxLost) {
 		return nil, session.ErrTooManySessions
 	}
@@ -203,15 +206,13 @@ func (p *Poll) Close() {
 	p.hub.polls.keep(p, p.hub.opts.SessionTimeout)
 }
 
-// detach removes the poll from its session.
-func (p *Poll) detach(why session.Reason) {
-	p.polling.attachment.Detach(why, uint64(p.reached))
-}
+// replaced removes the poll from its session, because another one continues it.
+func (p *Poll) replaced() { p.polling.attachment.Replaced(uint64(p.reached)) }
 
 // leave ends the session's presence if no other poll followed. Its slot is free then.
 func (p *Poll) leave() {
 	if p.hub.polls.remove(p) {
-		p.detach(session.Timeout)
+		p.polling.attachment.Detach(session.Timeout, uint64(p.reached))
 		p.hub.giveSlot(p.client)
 	}
 }

@@ -132,13 +132,19 @@ func (s *Session) remove(a *Attachment) bool {
 
 // Detach removes the stream from its session. It must be called when the stream has ended, with the
 // position in the log that the stream reached.
-func (a *Attachment) Detach(why Reason, reached uint64) {
+func (a *Attachment) Detach(why Reason, reached uint64) { a.detach(why, reached, true) }
+
+// Replaced removes the stream from its session because another one continues it, such as the next poll. That is no
+// ending to remember.
+func (a *Attachment) Replaced(reached uint64) { a.detach(Closed, reached, false) }
+
+func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 	s := a.session
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	s.mu.Lock()
 	was := s.remove(a)
-	if was {
+	if was && ending {
 		s.noteEnd(why)
 	}
 	s.mu.Unlock()
