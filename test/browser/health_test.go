@@ -1,0 +1,34 @@
+package browser_test
+
+import (
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+func TestHealthShowsFiguresThatSurviveAReload(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{mount: "/hub"})
+	s.listener("/hub/v1/groups/a", "x")
+	d := openDashboard(t, s, "health")
+	tile := func(name string) string {
+		return get[string](d, "[...document.querySelectorAll('.tile')].find((t) => t.firstChild.textContent === %q).querySelector('.tile-value').textContent", name)
+	}
+	s.publishAll(numbered("a", 0, 500)...)
+	d.until("document.querySelectorAll('.charts canvas').length === 7")
+	d.until("[...document.querySelectorAll('.legend')].some((l) => /in [1-9]/.test(l.textContent))")
+	if state := tile("State"); state != "Ready" {
+		t.Errorf("the state is %q", state)
+	}
+	d.until("[...document.querySelectorAll('.tile')].some((t) => t.textContent.startsWith('Listeners2'))") // this page is the other one
+	d.until("document.querySelector('#status .figures').textContent.includes('2 streams')")
+	points := "(await import('../hub/assets/lib/stats.js')).stats.points.length"
+	d.until("%s > 3", points)
+	var before int
+	d.eval(&before, "return %s", points)
+	d.run(chromedp.Reload())
+	d.until("document.querySelectorAll('.charts canvas').length === 7")
+	if after := get[int](d, "%s", points); after < before {
+		t.Errorf("%d points after the reload, %d before", after, before)
+	}
+}
