@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -11,6 +12,9 @@ import (
 )
 
 // Requests that only the leader of the stream answers. Direct gets are also answered by servers that lag.
+
+// answerTimeout is how long a server may take to answer a request.
+const answerTimeout = 2 * time.Second
 
 // rawMessage is a message as the leader returns it.
 type rawMessage struct {
@@ -30,7 +34,7 @@ func (l *Log) lastMessage(ctx context.Context, subject string) (*rawMessage, err
 }
 
 func (l *Log) askLeader(ctx context.Context, r request) (*rawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	body, err := json.Marshal(r)
 	if err != nil {

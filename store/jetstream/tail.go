@@ -75,7 +75,7 @@ func newTail(l *Log) *tail {
 
 // start reads the stream up to its end, and then follows it until the log is closed.
 func (t *tail) start(ctx context.Context) error {
-	info, err := t.attach(ctx)
+	info, err := t.attach(ctx, startAttempt)
 	if err != nil {
 		return err
 	}
@@ -89,9 +89,10 @@ func (t *tail) start(ctx context.Context) error {
 
 // run keeps a consumer alive until the log is closed.
 func (t *tail) run() {
-	tick := time.NewTicker(t.l.opts.Times.Beat)
+	tick := time.NewTicker(t.l.opts.Times.Beat / 4)
 	defer tick.Stop()
-	for attached := true; ; {
+	attached := true
+	for failures := 0; ; {
 		select {
 		case <-t.l.ctx.Done():
 			return
@@ -104,13 +105,18 @@ func (t *tail) run() {
 			continue
 		}
 		t.detach()
-		if _, err := t.attach(t.l.ctx); err != nil {
+		if _, err := t.attach(t.l.ctx, attachTimeout(failures)); err != nil {
 			t.failed(err)
+			failures++
 			continue // the next tick tries again
 		}
-		attached = true
+		attached, failures = true, 0
 	}
 }
+
+// attachTimeout returns how long an attempt to make a consumer may take. A request that is sent while servers elect a
+// leader is not answered, so the first attempts are short; those on a slow machine become longer.
+func attachTimeout(failures int) time.Duration { return 500 * time.Millisecond << min(failures/8, 4) }
 
 // failed is called if no consumer can be made. If the server does not even answer a ping, the log connects to another one.
 func (t *tail) failed(err error) {
@@ -150,12 +156,9 @@ func (t *tail) restart() {
 	}
 }
 
-// attachTimeout bounds an attempt to make a consumer.
-const attachTimeout = 2 * time.Second
-
 // attach makes a consumer that continues after the last message received.
-func (t *tail) attach(ctx context.Context) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	info, err := t.l.stream.Info(ctx)
 	if err == nil {

@@ -99,7 +99,7 @@ func (w *window) fetch(ctx context.Context, l *Log, r request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	inbox := nats.NewInbox()
 	sub, err := l.nc.SubscribeSync(inbox)

@@ -171,6 +171,17 @@ func read(t testing.TB, l *jetstream.Log, filter string, after store.Seq) (h his
 	return h
 }
 
+// texts returns how often each text is there.
+func (h history) texts() map[string]int {
+	seen := map[string]int{}
+	for line := range strings.Lines(h.frames) {
+		if _, msg, ok := strings.Cut(line, `"msg":"`); ok {
+			seen[strings.TrimSuffix(strings.TrimSpace(msg), `"}`)]++
+		}
+	}
+	return seen
+}
+
 func (h history) String() string {
 	return fmt.Sprintf("%d messages, %d bytes, gap up to %d", h.n, len(h.frames), h.gap)
 }
@@ -432,12 +443,7 @@ func TestAppendsSurviveARestartOfTheServer(t *testing.T) {
 	for _, l := range []*jetstream.Log{a, b, open(t, o)} {
 		eventually(t, "each log has everything", func() bool { _, n := end(l); return n >= last })
 		h := read(t, l, "x", 0)
-		seen := map[string]int{}
-		for line := range strings.Lines(h.frames) {
-			if _, msg, ok := strings.Cut(line, `"msg":"`); ok {
-				seen[strings.TrimSuffix(strings.TrimSpace(msg), `"}`)]++
-			}
-		}
+		seen := h.texts()
 		for seq, word := range stored {
 			if seen[word] != 1 {
 				t.Errorf("%q, %d, was stored and is there %d times", word, seq, seen[word])
@@ -589,5 +595,80 @@ func TestALogWaitsForAPositionOfAnother(t *testing.T) {
 	}
 	if b.Reach(ctx, pos+1) {
 		t.Error("the log has a position that does not exist")
+	}
+}
+
+// TestAppendsGoOnWithoutTheLeader kills the leader of the stream, or pauses it, while two hubs append.
+func TestAppendsGoOnWithoutTheLeader(t *testing.T) {
+	s := servers.ForTest(t, 3)
+	o := jetstream.Options{URL: s.URL(), Stream: newStream(), Replicas: 3, Times: jetstream.Times{Grace: time.Hour}}
+	a, b := open(t, o), open(t, o)
+	var mu sync.Mutex
+	stored := map[store.Seq]string{}
+	longest, last := time.Duration(0), time.Now()
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for w, l := range []*jetstream.Log{a, b, a, b} {
+		writers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				word := fmt.Sprint("writer ", w, " message ", i)
+				id, err := l.Append(context.Background(), []store.Entry{text("x", word)})
+				mu.Lock()
+				if err == nil {
+					stored[id.Seq] = word
+					longest, last = max(longest, time.Since(last)), time.Now()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(stored)
+	}
+	for _, pause := range []bool{false, true, false} {
+		leader, err := s.Leader(t.Context(), o.Stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := count()
+		if pause {
+			leader.Pause()
+		} else {
+			leader.Kill()
+		}
+		eventually(t, "messages are taken without the leader", func() bool { return count() > before+50 })
+		if pause {
+			leader.Continue()
+		} else {
+			must(t, leader.Restart())
+		}
+		must(t, s.Ready())
+		mu.Lock()
+		t.Logf("paused %v: no message was taken for at most %v", pause, longest)
+		longest = 0
+		mu.Unlock()
+	}
+	close(stop)
+	writers.Wait()
+	_, end := end(a)
+	for _, l := range []*jetstream.Log{a, b, open(t, o)} {
+		eventually(t, "each log has everything", func() bool { _, n := l.Bounds(); return n.Seq >= end })
+		h := read(t, l, "x", 0)
+		seen := h.texts()
+		for seq, word := range stored {
+			if seen[word] != 1 {
+				t.Errorf("%q, %d, was stored and is there %d times", word, seq, seen[word])
+			}
+		}
+		if h.gap > 0 {
+			t.Errorf("a gap up to %d", h.gap)
+		}
 	}
 }
