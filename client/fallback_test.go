@@ -264,6 +264,26 @@ func TestClientRemembersWhatPassed(t *testing.T) {
 	})
 }
 
+// TestSilentAttemptsEndWhenAnotherWorks: the hub is left with one stream.
+func TestSilentAttemptsEndWhenAnotherWorks(t *testing.T) {
+	eachKind(t, func(h *holdingRig, _ *atomic.Int32) {
+		h.join(h.client(), "a")
+		for streams := 0; streams != 1; {
+			resp, err := http.Get(h.srv.URL + "/v1/sessions")
+			if err != nil {
+				h.Fatal(err)
+			}
+			var list struct{ Sessions []struct{ Streams int } }
+			err = json.NewDecoder(resp.Body).Decode(&list)
+			_ = resp.Body.Close()
+			if err != nil || len(list.Sessions) != 1 || h.timeout().Err() != nil {
+				h.Fatalf("%v: %+v", err, list)
+			}
+			streams = list.Sessions[0].Streams
+		}
+	})
+}
+
 // TestSwitchOfTheWayLosesAndRepeatsNothing: a proxy begins and ends to hold streams back while others publish.
 func TestSwitchOfTheWayLosesAndRepeatsNothing(t *testing.T) {
 	h := newHoldingRig(t)

@@ -95,7 +95,7 @@ func changedFilter(r *http.Request) (filter string, ok bool) {
 func (t *Transport) stream(r *http.Request) (*http.Response, error) {
 	// Silent attempts end when the next one has succeeded. Otherwise the session would be lost in between.
 	var silent attempts
-	defer silent.end()
+	defer func() { silent.end() }()
 	w, wait := t.plan()
 	for ; w < byPoll; w, wait = w+1, t.shortest() {
 		resp, err := t.attempt(r, w, wait, &silent)

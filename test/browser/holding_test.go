@@ -85,6 +85,7 @@ func TestPageBehindAHoldingProxyGetsEachMessageOnce(t *testing.T) {
 		p.receivedEvents("open", "uid")
 		p.receivedEvents("disconnect")
 		p.until("%s === %d", rememberedWay, way)
+		p.until(`(await (await fetch("/v1/sessions")).json()).sessions[0].streams === 1`) // the silent attempts have ended
 		var took float64
 		p.eval(&took, "return took")
 		t.Logf("the joins took %.0f ms", took)
