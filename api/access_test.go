@@ -104,6 +104,7 @@ var guardedOperations = map[string]guarded{
 	"tokens":               {"GET /v1/tokens", "", administration, false, 200},
 	"createToken":          {"POST /v1/tokens", `{"name":"phone","subscribe":["home/#"]}`, administration, false, 201},
 	"revokeToken":          {"DELETE /v1/tokens/desk", "", administration, false, 204},
+	"explain":              {"GET /v1/explain?action=admin", "", grant{}, false, 200},
 	"login":                {"POST /v1/login", "", grant{}, false, 204},
 	"joinGroup":            {"PUT /v1/sessions/{uid}/groups/foo", "", subscribe("foo"), true, 204},
 	"leaveGroup":           {"DELETE /v1/sessions/{uid}/groups/foo", "", grant{}, true, 204},

@@ -209,7 +209,12 @@ type answer struct {
 }
 
 // code returns the code of a problem, or "".
-func (a answer) code() string { return a.problem().Code }
+func (a answer) code() string {
+	if a.status < 400 {
+		return ""
+	}
+	return a.problem().Code
+}
 
 type problem struct{ Code, Detail, Parameter string }
 
