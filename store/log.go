@@ -165,7 +165,8 @@ type Note struct {
 	Guarded bool
 
 	// Brief says that the note may be forgotten once the first entry stored with it is evicted. A
-	// Shared log then keeps it with that entry, which is cheaper.
+	// Shared log then keeps it with that entry, which is cheaper. If it is Guarded, too, the log looks back a
+	// minute at least for a note with the key. A hub knows the older ones.
 	Brief bool
 }
 

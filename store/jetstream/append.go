@@ -138,6 +138,8 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 				case a.placed:
 					p.stored, p.first = true, a.first
 					return nil
+				case a.err == nil && a.duplicate && p.onceKey() != "":
+					return l.awaitFirst(ctx, p)
 				case a.err == nil:
 					acked = true
 				case errors.Is(a.err, errBusy):
@@ -172,6 +174,26 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 		return store.ErrAway
 	}
 	return ctx.Err()
+}
+
+// awaitFirst waits until the tail has read the append that has the same guarded brief note. It may be p itself, of
+// which an earlier attempt was stored. Otherwise it returns store.ErrConflict.
+func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, repeatUnanswered)
+		info, err := l.stream.Info(attempt)
+		cancel()
+		if err == nil {
+			err = l.catchUp(ctx, p, &changedError{seq: store.Seq(info.State.LastSeq)})
+			if err == nil && !p.stored {
+				err = store.ErrConflict
+			}
+			return err
+		}
+		if pause(ctx, repeatRefused); ctx.Err() != nil {
+			return l.expired(ctx, p)
+		}
+	}
 }
 
 // catchUp waits until the tail has read what another hub changed.

@@ -60,7 +60,26 @@ func (l *Log) encode(p *publication) {
 		}
 		p.msgs = append(p.msgs, m)
 	}
-	p.msgs[0].Header[headerID] = []string{strconv.FormatUint(l.self, 36) + "-" + strconv.FormatUint(p.number, 36)}
+	p.msgs[0].Header[headerID] = []string{l.idOf(p)}
+}
+
+// idOf returns the id by which the servers drop repetitions of an append. Appends with the same guarded brief
+// note have the same id, so that one of them is stored, by whichever hub.
+func (l *Log) idOf(p *publication) string {
+	if key := p.onceKey(); key != "" {
+		return "once-" + key
+	}
+	return strconv.FormatUint(l.self, 36) + "-" + strconv.FormatUint(p.number, 36)
+}
+
+// onceKey returns the key of the append's guarded brief note, or "".
+func (p *publication) onceKey() string {
+	for _, n := range p.records[0].brief {
+		if n.Guarded {
+			return n.Key
+		}
+	}
+	return ""
 }
 
 // seconds formats a TTL, rounded up.
@@ -116,9 +135,10 @@ type pending struct {
 
 // answer is what a publication learns of itself. Without an error and placed, a server has acknowledged it.
 type answer struct {
-	placed bool
-	first  store.Seq // if placed
-	err    error
+	placed    bool
+	first     store.Seq // if placed
+	duplicate bool      // an append with this id was stored before
+	err       error
 }
 
 // Errors of answers.
@@ -204,7 +224,7 @@ func (l *Log) listenForReplies() error {
 func (l *Log) answered(p *publication, m *nats.Msg) {
 	switch {
 	case len(m.Data) > 0 && !strings.Contains(string(m.Data), `"error"`):
-		p.tell(answer{})
+		p.tell(answer{duplicate: strings.Contains(string(m.Data), `"duplicate"`)})
 	case len(m.Data) > 0:
 		a, known := refusal(m.Data)
 		if !known {
@@ -230,14 +250,14 @@ func refusal(data []byte) (a answer, known bool) {
 	}
 	switch e := body.Error; e.Code {
 	case 10201: // the batch contains an id that is known: it was stored before
-		return answer{}, true
+		return answer{duplicate: true}, true
 	case 10071, 10164: // wrong last sequence: 5
 		at := e.Description[strings.LastIndexByte(e.Description, ' ')+1:]
 		seq, err := strconv.ParseUint(at, 10, 64)
 		return answer{err: &changedError{err != nil, store.Seq(seq)}}, true
 	case 10077, 10047: // the store failed, insufficient storage
 		return answer{err: store.ErrFull}, true
-	case 10023, 10167, 10176, 10210: // insufficient resources, too many requests, incomplete batch, too many batches
+	case 10023, 10158, 10167, 10176, 10210: // insufficient resources, its id is being stored, too many requests, incomplete batch, too many batches
 		return answer{err: errBusy}, true
 	case 10199:
 		return answer{err: store.ErrTooLarge}, true

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -14,6 +15,7 @@ var guardTests = []sharedTest{
 	{"a conflict stores nothing: no entry and no other note", conflictStoresNothing},
 	{"a guarded note is removed by one hub, and created again by one", removedOnce},
 	{"each of several guarded notes has to match", allGuards},
+	{"a guarded brief note is stored by one of the hubs that store it at once", briefOnce},
 	{"a note that is not guarded replaces any version", unguarded},
 	{"two hubs raise a counter 200 times, 2 writers each, and no step is lost", counted(false)},
 	{"with unknown outcomes, two hubs raise a counter 80 times, and no step is lost or repeated", counted(true)},
@@ -72,6 +74,49 @@ func conflictStoresNothing(c *cluster) {
 	for _, n := range one.all() {
 		if n.Key != "k" || string(n.Value) == "x" {
 			c.Errorf("the other hub was told of %+v", n)
+		}
+	}
+}
+
+func briefOnce(c *cluster) {
+	a, b := c.two()
+	brief := func(key string) store.Note {
+		return store.Note{Key: key, Value: []byte("x"), Brief: true, Guarded: true}
+	}
+	var want []string
+	for i := range 30 {
+		key := fmt.Sprint("k", i)
+		list := []*store.Message{text("a", key)}
+		if i%2 > 0 {
+			list = append(list, text("b", key))
+		}
+		a.put(list, brief(key))
+		b.refuses(store.ErrConflict, list, brief(key)) // it may not even know the note yet
+		b.refuses(store.ErrConflict, list[:1], brief(key))
+		for range list {
+			want = append(want, key)
+		}
+	}
+	a.refuses(store.ErrConflict, []*store.Message{text("a", "x"), text("b", "x")}, brief("k7"))
+	var stored atomic.Int64
+	writers(4, 25, func(w, r int) {
+		p := []*peer{a, b}[w%2]
+		list := []*store.Message{text("c", fmt.Sprint(r)), text("c", fmt.Sprint(r))}
+		switch _, err := p.AppendNoted(c.Context(), entries(list[:1+r%2]...), brief(fmt.Sprint("at once", r))); {
+		case err == nil:
+			stored.Add(1)
+		case !errors.Is(err, store.ErrConflict):
+			c.Error(err)
+		}
+	})
+	if n := stored.Load(); n != 25 {
+		c.Errorf("25 notes that 4 writers stored at once were stored %d times", n)
+	}
+	a.meets(b)
+	for _, p := range []*peer{a, b} {
+		p.want("a b", strings.Join(want, " "))
+		if n := len(p.all("c").Frames); n != 25+12 {
+			c.Errorf("%d messages, want 37", n)
 		}
 	}
 }
