@@ -44,10 +44,6 @@ func (l *Log) Read(q store.Query, b *store.Batch) error {
 	return err
 }
 
-// Horizon returns a position up to which a read after the given position may have to read the stream, or 0. Reads
-// after it are served from memory.
-func (l *Log) Horizon(s store.Selector, after store.Seq) store.Seq { return l.mem.Horizon(s, after) }
-
 // replay is Read of messages up to a position from the stream.
 func (l *Log) replay(q store.Query, b *store.Batch, w *window, through store.Seq) error {
 	epoch := l.epoch()

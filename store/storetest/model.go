@@ -22,7 +22,10 @@ type model struct {
 	server   store.Policy
 	policies store.Policies
 
-	spills   bool                            // see spiller
+	// spills is set for a Shared log. It loses no message for lack of memory, but keeps those that memory has no room for
+	// elsewhere. Its policies hold for these soon, not at once, and GroupInfo.Oldest may be below the oldest message.
+	spills bool
+
 	minRead  int                             // the constant, or 1 if messages may be compressed, which makes reads stop earlier
 	evicted  map[string]store.Seq            // by group: the newest message evicted
 	reported map[uint64]map[string]store.Seq // by Reported of a read: evicted at that time

@@ -42,12 +42,6 @@ type machine struct {
 	evicts bool          // the store also evicts for memory; the model learns from Groups what
 }
 
-// spiller is a store that loses no message for lack of memory: it keeps those that memory has no room for elsewhere. Its
-// policies hold for these soon, not at once, and GroupInfo.Oldest may be below the oldest message.
-type spiller interface {
-	Horizon(s store.Selector, after store.Seq) store.Seq
-}
-
 func random(o Options, burst int) func(e *env) {
 	return func(e *env) {
 		rapid.Check(e.T, func(t *rapid.T) {
@@ -57,7 +51,7 @@ func random(o Options, burst int) func(e *env) {
 				log: l, model: newModel(l.epoch(), o.Server), burst: burst,
 				ago: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "ago"),
 			}
-			_, m.model.spills = s.(spiller)
+			_, m.model.spills = s.(store.Shared)
 			m.evicts = o.MaxMemory > 0 && !m.model.spills
 			if m.model.spills {
 				m.model.minRead = 1
