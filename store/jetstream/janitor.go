@@ -1,9 +1,11 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,15 +29,23 @@ const (
 	maxRemovals = 500
 )
 
+// sweepEvery is how often each hub forgets removals.
+const sweepEvery = 10 * time.Minute
+
 func (l *Log) runJanitor() {
 	j := &janitor{l: l, told: map[string]time.Time{}, removed: map[string]store.Seq{}}
 	tick := time.NewTicker(l.opts.Times.Janitor)
 	defer tick.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	for {
 		work := j.turn
 		select {
 		case <-l.ctx.Done():
 			return
+		case now := <-sweep.C:
+			l.notes.sweep(now)
+			continue
 		case p := <-l.purges:
 			work = func(ctx context.Context) error { return j.markPurge(ctx, p) }
 		case <-tick.C:
@@ -64,7 +74,46 @@ func (j *janitor) turn(ctx context.Context) error {
 	if err := j.markExcesses(ctx); err != nil {
 		return err
 	}
-	return j.remove(ctx)
+	if err := j.remove(ctx); err != nil {
+		return err
+	}
+	return j.forget(ctx, j.l.opts.MaxMarks)
+}
+
+// forget forgets the marks of the oldest losses, up to a few hundred in a turn, if there are more than most. What they
+// say was removed from the stream before.
+func (j *janitor) forget(ctx context.Context, most int) error {
+	marks := j.l.notes.marks()
+	if len(marks) <= most {
+		return nil
+	}
+	slices.SortFunc(marks, func(a, b mark) int { return cmp.Compare(a.Through, b.Through) })
+	var old mark
+	list := make([]store.Note, 1)
+	for _, m := range marks[:min(len(marks)-most, maxBatch/2)] {
+		if done := max(m.Through, m.Retained); m.Group == everyGroup || j.removed[m.Group] < done {
+			continue
+		}
+		old.Through = max(old.Through, m.Through)
+		list = append(list, store.Note{Key: evictKeys + m.Group})
+		delete(j.removed, m.Group)
+	}
+	if len(list) == 1 {
+		return nil
+	}
+	if v, ok := j.l.notes.get(lostKey); ok {
+		var before mark
+		if err := json.Unmarshal(v.value, &before); err == nil {
+			old.Through = max(old.Through, before.Through)
+		}
+	}
+	value, err := json.Marshal(old)
+	if err != nil {
+		return err
+	}
+	list[0] = store.Note{Key: lostKey, Value: value}
+	_, err = j.l.AppendNoted(ctx, nil, list...)
+	return err
 }
 
 // watch looks whether somebody else has removed messages from the front of the stream. The note of the epoch lies

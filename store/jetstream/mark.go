@@ -46,10 +46,12 @@ func (l *Log) mark(ctx context.Context, m mark) error {
 func (l *Log) applyMark(r *record) {
 	var m mark
 	err := json.Unmarshal(r.value, &m)
-	m.Group = strings.Clone(r.key[len(evictKeys):])
+	m.Group, _ = markedGroup(strings.Clone(r.key))
 	l.mem.Advance(m.Through) // the stream may have no message behind those that are lost
 	switch {
 	case err != nil:
+	case r.key == lostKey:
+		l.mem.Lose(m.Through)
 	case m.Group == everyGroup:
 		err = l.evictAll(&m)
 	default:

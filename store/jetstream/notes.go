@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -14,11 +15,12 @@ const (
 	epochKey   = "epoch"
 	policyKeys = "policy/" // by filter
 	evictKeys  = "evict/"  // by group
+	lostKey    = "lost"    // what was lost according to marks that are forgotten
 )
 
 // isOwn reports whether a note is the log's own, and not the hub's.
 func isOwn(key string) bool {
-	return key == epochKey || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
+	return key == epochKey || key == lostKey || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
 }
 
 // maxBrief is how many notes that may be forgotten are kept. A hub that starts reads the newest of them.
@@ -51,6 +53,7 @@ type version struct {
 	at      store.Seq
 	number  uint64 // of the version
 	removed bool
+	forget  time.Time // if removed: when the servers have forgotten it, too
 }
 
 func (t *noteTable) init() { t.notes = map[string]version{} }
@@ -61,7 +64,10 @@ func (t *noteTable) set(r *record, first store.Seq) {
 	defer t.mu.Unlock()
 	key := strings.Clone(r.key)
 	v := version{value: bytes.Clone(r.value), first: first, at: r.seq, number: r.version, removed: r.is(isRemoval)}
-	if v.value == nil && !v.removed {
+	switch {
+	case v.removed:
+		v.forget = time.Now().Add(2 * ttlOfRemovals)
+	case v.value == nil:
 		v.value = []byte{}
 	}
 	if strings.HasPrefix(key, policyKeys) {
@@ -99,6 +105,17 @@ func (t *noteTable) versionOf(key string) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.notes[key].number
+}
+
+// sweep forgets removals that the servers have forgotten.
+func (t *noteTable) sweep(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, v := range t.notes {
+		if v.removed && now.After(v.forget) {
+			delete(t.notes, key)
+		}
+	}
 }
 
 // addBrief records a note that is kept with a message.
@@ -194,7 +211,7 @@ func (l *Log) apply(r *record, first store.Seq) {
 		l.tail.adopt(string(r.value))
 	case strings.HasPrefix(r.key, policyKeys):
 		l.applyPolicy(r)
-	case strings.HasPrefix(r.key, evictKeys):
+	case r.key == lostKey, strings.HasPrefix(r.key, evictKeys) && !r.is(isRemoval):
 		l.applyMark(r)
 	}
 }

@@ -13,6 +13,7 @@ import (
 const (
 	DefaultStream   = "WATCHBOX"
 	DefaultReplicas = 3
+	DefaultMaxMarks = 20_000
 )
 
 // Options describe a log, and this hub. Zero values mean the defaults.
@@ -24,6 +25,7 @@ type Options struct {
 
 	MaxMemory int64        // bytes of memory for messages, at least memory.MinMaxMemory
 	MaxGroups int          // most groups
+	MaxMarks  int          // notes of evictions that are kept; without one, every reader from before the eviction gets a gap
 	Server    store.Policy // the server's policy, which all others inherit. It must be the same for all hubs
 
 	Name    string // of this hub, for people; the default is the host's name
@@ -53,6 +55,7 @@ type Times struct {
 func (o Options) withDefaults() Options {
 	fill(&o.Stream, DefaultStream)
 	fill(&o.Replicas, DefaultReplicas)
+	fill(&o.MaxMarks, DefaultMaxMarks)
 	if o.Name == "" {
 		o.Name, _ = os.Hostname() // only for people
 	}

@@ -672,3 +672,39 @@ func TestAppendsGoOnWithoutTheLeader(t *testing.T) {
 		}
 	}
 }
+
+func TestTheNumberOfMarksIsBounded(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMarks: 5}
+	a := open(t, o)
+	var last store.Seq
+	for i := range 20 {
+		group := fmt.Sprint("g/", i)
+		last = add(t, a, text(group, "x"))
+		must(t, a.Purge(group))
+	}
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "five marks are left", func() bool {
+		info, err := s.Info(t.Context(), js.WithSubjectFilter("wb."+o.Stream+".n.evict.>"))
+		marks := 0
+		for subject := range info.State.Subjects {
+			m, err := s.GetLastMsgForSubject(t.Context(), subject)
+			if err != nil || m.Header.Get("Nats-TTL") == "" {
+				marks++
+			}
+		}
+		return err == nil && marks == 5
+	})
+	for _, l := range []*jetstream.Log{a, open(t, o)} {
+		eventually(t, "a reader of a purged group gets a gap", func() bool { return read(t, l, "g/3", 0).gap > 0 })
+		if h := read(t, l, "g/#", last); h.gap > 0 {
+			t.Errorf("a gap after the last loss: %v", h)
+		}
+		if h := read(t, l, "g/19", 0); h.gap != last {
+			t.Errorf("of the last group: %v, want a gap up to %d", h, last)
+		}
+	}
+}
