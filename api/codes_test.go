@@ -105,6 +105,8 @@ func TestErrorsOfTheStoreAreDocumentedForEachCall(t *testing.T) {
 		{store.ErrFull, 507, "store-full", append(changes, publishes...)},
 		{store.ErrReadOnly, 503, "store-read-only", append(changes, publishes...)},
 		{store.ErrClosed, 503, "shutting-down", append(changes, publishes...)},
+		{store.ErrAway, 503, "store-away", append(changes, publishes...)},
+		{store.ErrUnknownOutcome, 503, "unknown-outcome", append(changes, publishes...)},
 		{store.ErrTooManyGroups, 507, "too-many-groups", publishes},
 		{store.ErrTooManyPolicies, 507, "too-many-policies", []string{"PUT /v1/policies/foo"}},
 	} {

@@ -19,13 +19,17 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByC
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.hub.Stats()
+	var labels prometheus.Labels
+	if id := c.hub.ID(); id != "" {
+		labels = prometheus.Labels{"hub": id}
+	}
 	for i := range hub.Metrics {
 		m := &hub.Metrics[i]
 		kind := prometheus.GaugeValue
 		if m.Counter {
 			kind = prometheus.CounterValue
 		}
-		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(m.Name, m.Help, nil, nil), kind, m.Value(&s))
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(m.Name, m.Help, nil, labels), kind, m.Value(&s))
 	}
 	for i := range hub.Latencies {
 		l := &hub.Latencies[i]

@@ -48,6 +48,7 @@ var known = []struct {
 }{
 	{hub.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
 	{hub.ErrSessionEnded, http.StatusGone, "session-ended", false},
+	{hub.ErrHubAway, http.StatusServiceUnavailable, "hub-away", true},
 	{hub.ErrTooManyStreams, http.StatusServiceUnavailable, "too-many-streams", true},
 	{hub.ErrOverloaded, http.StatusServiceUnavailable, "server-busy", true},
 	{access.ErrMissing, http.StatusUnauthorized, "token-missing", false},
@@ -79,6 +80,9 @@ var known = []struct {
 	{session.ErrSecret, http.StatusBadRequest, "session-invalid", false},
 	{store.ErrTooManyGroups, http.StatusInsufficientStorage, "too-many-groups", false},
 	{store.ErrTooManyPolicies, http.StatusInsufficientStorage, "too-many-policies", false},
+	{store.ErrAway, http.StatusServiceUnavailable, "store-away", true},
+	{session.ErrConflict, http.StatusServiceUnavailable, "store-away", true}, // the newer document does not arrive
+	{store.ErrUnknownOutcome, http.StatusServiceUnavailable, "unknown-outcome", true},
 	{store.ErrReadOnly, http.StatusServiceUnavailable, "store-read-only", false},
 	{store.ErrFull, http.StatusInsufficientStorage, "store-full", false},
 }

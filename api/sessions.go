@@ -66,6 +66,7 @@ type sessionJSON struct {
 	Streams   int        `json:"streams"`
 	Lag       amount     `json:"lag"`
 	Sent      amount     `json:"sent"`
+	Hubs      []string   `json:"hubs,omitempty"`        // where its streams are, if several hubs share the log
 	Endings   []ending   `json:"disconnects,omitempty"` // the newest first
 }
 
@@ -80,12 +81,13 @@ type amount struct {
 	Bytes    uint64 `json:"bytes"`
 }
 
-func sessionToJSON(s *hub.Session) sessionJSON {
+func (a *api) sessionToJSON(s *hub.Session) sessionJSON {
 	agent := s.Client.Agent.Value()
 	out := sessionJSON{
 		UID: s.UID, Subject: s.Subject, State: state(s.Lost), Since: shown(s.Since), Lost: lostTime(s.Lost),
 		Address: s.Client.Address, UserAgent: agent.UserAgent, Protocol: agent.Protocol, Filters: texts(s.Filters),
 		Streams: s.Open, Lag: amount(s.Lag), Sent: amount(s.Sent),
+		Hubs: s.HubNames(a.hub),
 	}
 	for _, e := range s.Endings {
 		out.Endings = append(out.Endings, ending{shown(e.Time), e.Reason})
@@ -126,7 +128,7 @@ func (a *api) sessions(w http.ResponseWriter, r *http.Request, g *access.Grant) 
 		return err
 	}
 	return a.writeList(w, r, `{"sessions":[`, func(add func(any) error) (string, error) {
-		return a.hub.Sessions(q, func(s *hub.Session) error { return add(sessionToJSON(s)) })
+		return a.hub.Sessions(q, func(s *hub.Session) error { return add(a.sessionToJSON(s)) })
 	})
 }
 
@@ -159,7 +161,7 @@ func (a *api) session(w http.ResponseWriter, r *http.Request, g *access.Grant) e
 	if err != nil {
 		return err
 	}
-	return writeValue(w, sessionToJSON(&s))
+	return writeValue(w, a.sessionToJSON(&s))
 }
 
 // endSession ends a session. Without the session's own secret, it is a kick.

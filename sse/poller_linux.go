@@ -65,7 +65,12 @@ func NewPoller(userTimeout time.Duration) (*Poller, error) {
 // Close ends the poller's goroutine and waits for it. Connections stay open, but the poller does not
 // watch them any more: a Write that waits continues to wait until the connection is closed, and a later one to a full
 // connection fails.
-func (p *Poller) Close() error { return p.close() }
+func (p *Poller) Close() error {
+	if p == nil {
+		return nil
+	}
+	return p.close()
+}
 
 func (p *Poller) end() error {
 	if err := p.file.SetReadDeadline(time.Now()); err != nil {

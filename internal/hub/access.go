@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -19,7 +20,21 @@ func (h *Hub) recheck() { h.sessions.Recheck(h.opts.Access.Current) }
 
 // Renew replaces the grant of all streams of a session. They leave filters that it does not cover.
 func (h *Hub) Renew(uid string, g *access.Grant) error {
-	err := h.sessions.Renew(uid, g.For(uid))
+	g = g.For(uid)
+	err := h.renewHere(uid, g)
+	if len(h.cluster.elsewhere(uid)) == 0 || err != nil && !errors.Is(err, session.ErrNoStream) {
+		return err
+	}
+	n, elsewhere := h.cluster.ask(uid, request{Do: doRenew, Grant: g.Encode()})
+	if elsewhere == nil && n > 0 {
+		return nil
+	}
+	return errors.Join(err, elsewhere)
+}
+
+// renewHere replaces the grant of the session's streams at this hub.
+func (h *Hub) renewHere(uid string, g *access.Grant) error {
+	err := h.sessions.Renew(uid, g)
 	if err == nil && h.opts.Access != nil {
 		if _, refused := h.opts.Access.Current(g); refused != nil { // the token was revoked meanwhile
 			h.recheck()

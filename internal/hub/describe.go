@@ -23,7 +23,9 @@ func (h *Hub) Session(uid string) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	return h.describe(i), nil
+	s := h.describe(i)
+	h.cluster.addTraits([]*Session{&s})
+	return s, nil
 }
 
 // Presence yields the sessions with a filter that overlaps f: those that would get a message to some
@@ -41,7 +43,14 @@ type progress interface {
 }
 
 func (h *Hub) describe(i session.Info) Session {
-	s := Session{Info: i, Open: len(i.Streams)}
+	s := Session{Info: i}
+	s.add(h.traits(i))
+	return s
+}
+
+// traits returns the figures of a session's streams at this hub.
+func (h *Hub) traits(i session.Info) traits {
+	s := traits{Open: len(i.Streams)}
 	for _, st := range i.Streams {
 		stream := st.(progress)
 		messages, bytes := stream.Sent()
@@ -74,4 +83,12 @@ func (h *Hub) lag(filters group.Set, after store.Seq) (a Amount) {
 		a.Bytes += uint64(len(b.Buf))
 	}
 	return a
+}
+
+// HubNames returns the names of the hubs where the session has streams, or nil if no other hub shares the log.
+func (s *Session) HubNames(h *Hub) []string {
+	if h.cluster == nil {
+		return nil
+	}
+	return h.cluster.names(s.Hubs)
 }

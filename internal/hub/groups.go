@@ -184,7 +184,7 @@ func (l *listing) begin(after string) {
 		}
 		page, _ := l.hub.log.Groups(store.GroupQuery{Prefix: after[:i], Limit: 1})
 		if len(page) > 0 && page[0].Group == after[:i] && l.wants(after[:i]) {
-			l.fold.open = append(l.fold.open, Group{GroupInfo: page[0], Groups: 1, Subscribers: l.hub.set.Listeners([]string{after[:i]})[0]})
+			l.fold.open = append(l.fold.open, Group{GroupInfo: page[0], Groups: 1, Subscribers: l.hub.countListeners([]string{after[:i]})[0]})
 		}
 	}
 }
@@ -234,7 +234,12 @@ func (h *Hub) listeners(infos []store.GroupInfo) []int {
 	for i := range infos {
 		names[i] = infos[i].Group
 	}
-	return h.set.Listeners(names)
+	return h.countListeners(names)
+}
+
+// countListeners returns how many streams, at this hub and others, would get a message to each of the groups.
+func (h *Hub) countListeners(names []string) []int {
+	return h.cluster.addListeners(names, h.set.Listeners(names))
 }
 
 // byName yields the rows in the order of their names.

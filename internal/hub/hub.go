@@ -64,6 +64,7 @@ type Hub struct {
 	opts        Options
 	log         store.Store
 	notes       store.Noter // the log, if it is persistent; else nil
+	cluster     *cluster    // the hubs that share the log; nil: this one is alone
 	set         *delivery.Set
 	poller      *sse.Poller
 	keys        *keys
@@ -111,6 +112,12 @@ func New(log store.Store, o Options) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
+	return start(log, o, poller)
+}
+
+// start starts a hub with a poller, which may be nil if it is not needed.
+func start(log store.Store, o Options, poller *sse.Poller) (*Hub, error) {
+	var err error
 	notes, persistent := log.(store.Noter)
 	h := &Hub{
 		opts: o, log: log, notes: notes, poller: poller,
@@ -136,7 +143,12 @@ func New(log store.Store, o Options) (*Hub, error) {
 			return nil, errors.Join(err, h.Close())
 		}
 	}
-	if err := h.restore(); err != nil {
+	if shared, ok := log.(store.Shared); ok {
+		err = h.join(shared)
+	} else {
+		err = h.restore()
+	}
+	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	if o.Access != nil {
@@ -190,6 +202,9 @@ func (h *Hub) EndStreams(why delivery.Reason) {
 	h.stats.close()
 	h.sessions.Close()
 	h.retries.close()
+	if h.cluster != nil {
+		h.cluster.leave()
+	}
 	h.set.Close(why)
 	if n := h.handlers.wait(handlersTimeout); n > 0 {
 		h.opts.Logger.Warn("handlers are stuck: their clients do not read, and middleware hides the connection's write deadline", "handlers", n)

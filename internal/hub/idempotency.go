@@ -44,6 +44,7 @@ type claim struct {
 	fingerprint digest
 	slot        int           // the index that the answer will have
 	done        chan struct{} // closed once the request has succeeded or failed
+	learned     chan struct{} // if not nil, closed when another hub's answer is known
 
 	// Set before done is closed.
 	receipt Receipt
@@ -87,7 +88,49 @@ func (k *keys) once(ctx context.Context, p *Publication, do func(*claim) (Receip
 	mine.err = errPanicked
 	defer func() { k.settle(p, mine) }()
 	mine.receipt, mine.err = do(mine)
+	if errors.Is(mine.err, store.ErrConflict) { // another hub had the same request at the same time
+		mine.receipt, mine.err = k.await(ctx, p, mine)
+	}
 	return mine.receipt, mine.err
+}
+
+// await waits for the answer that another hub has given to mine's request.
+func (k *keys) await(ctx context.Context, p *Publication, mine *claim) (Receipt, error) {
+	k.mu.Lock()
+	slot, ok := k.slots[mine.key]
+	if !ok {
+		learned := make(chan struct{})
+		mine.learned = learned
+		k.mu.Unlock()
+		late := time.NewTimer(callTimeout)
+		defer late.Stop()
+		select {
+		case <-learned:
+		case <-late.C:
+			return Receipt{}, store.ErrUnknownOutcome
+		case <-ctx.Done():
+			return Receipt{}, ctx.Err()
+		}
+		k.mu.Lock()
+		slot = k.slots[mine.key]
+	}
+	a := k.answers[slot]
+	k.mu.Unlock()
+	return a.replay(p, mine.fingerprint)
+}
+
+// learn keeps an answer that another hub has given, or this one.
+func (k *keys) learn(a answer) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.slots[a.key]; ok {
+		return
+	}
+	k.put(k.reserve(), a)
+	if c := k.running[a.key]; c != nil && c.learned != nil {
+		close(c.learned)
+		c.learned = nil
+	}
 }
 
 // errPanicked is the error of a claim until do returns. If a hook of the embedding program panics,
@@ -131,7 +174,7 @@ func (k *keys) settle(p *Publication, c *claim) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.running, c.key)
-	if c.err == nil {
+	if _, known := k.slots[c.key]; c.err == nil && !known { // otherwise it was learned
 		k.put(c.slot, c.answer(p, &c.receipt))
 	} else {
 		k.spare = append(k.spare, c.slot)

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,24 +39,23 @@ func (a *answer) note(slot int) store.Note {
 var errAnswerNote = errors.New("the stored note of an idempotency key is corrupt")
 
 // readAnswer parses the note of an answer.
-func readAnswer(n store.Note, epoch string) (slot int, a answer, err error) {
-	slot, err = strconv.Atoi(strings.TrimPrefix(n.Key, answerNotes))
-	if err != nil || slot < 0 || len(n.Value) < 2*len(a.key) {
-		return 0, a, errAnswerNote
+func readAnswer(n store.Note, epoch string) (a answer, err error) {
+	if len(n.Value) < 2*len(a.key) {
+		return a, errAnswerNote
 	}
 	b := n.Value[copy(a.key[:], n.Value):]
 	b = b[copy(a.fingerprint[:], b):]
 	at, size := binary.Uvarint(b)
 	if size <= 0 {
-		return 0, a, errAnswerNote
+		return a, errAnswerNote
 	}
 	count, more := binary.Uvarint(b[size:])
 	if more <= 0 {
-		return 0, a, errAnswerNote
+		return a, errAnswerNote
 	}
 	a.time, a.count, a.movedTo = int64(at), uint32(count), string(b[size+more:])
 	a.first = store.ID{Epoch: epoch, Seq: n.Seq}
-	return slot, a, nil
+	return a, nil
 }
 
 // appendNoted appends entries to the log, with notes if the log keeps notes. If there are too many
@@ -85,7 +85,25 @@ func (h *Hub) answerNotes(p *Publication, c *claim, e *encoder) []store.Note {
 	}
 	first := &e.entries[0]
 	a := c.answer(p, &Receipt{Group: first.Group, Time: first.Time, Count: len(e.entries)})
-	return []store.Note{a.note(c.slot)}
+	n := a.note(c.slot)
+	if h.cluster != nil { // the first hub with an answer for the key wins
+		n.Key, n.Guarded, n.Brief = answerNotes+hex.EncodeToString(a.key[:]), true, true
+	}
+	return []store.Note{n}
+}
+
+// learn keeps the answer that some hub has given to a request with a key.
+func (c *cluster) learn(n store.Note) {
+	if n.Value == nil {
+		return
+	}
+	_, newest := c.hub.log.Bounds()
+	a, err := readAnswer(n, newest.Epoch)
+	if err != nil {
+		c.hub.opts.Logger.Error("a note of the shared log cannot be read", "error", err)
+		return
+	}
+	c.hub.keys.learn(a)
 }
 
 // noteWill stores the note of a session's last will. A nil will removes the note.
@@ -159,9 +177,13 @@ func (h *Hub) restore() error {
 		case revocationNotes:
 			return h.restoreRevocation(n)
 		case answerNotes:
-			slot, a, err := readAnswer(n, newest.Epoch)
+			a, err := readAnswer(n, newest.Epoch)
+			slot, wrong := strconv.Atoi(rest)
+			if err != nil || wrong != nil || slot < 0 {
+				return errAnswerNote
+			}
 			answers[slot] = a
-			return err
+			return nil
 		}
 		return nil
 	})

@@ -111,9 +111,6 @@ func (p *Poll) attach() (err error) {
 	if errors.Is(err, session.ErrClosed) {
 		return ErrClosed
 	}
-	if err == nil && s.Filters.Match(statsGroup) {
-		h.stats.start(h)
-	}
 	return err
 }
 

@@ -28,7 +28,7 @@ type announcement struct {
 func (h *Hub) announce(events []session.Event) {
 	var list []announcement
 	for _, e := range events {
-		if !strings.HasPrefix(e.Filter.String(), "$") { // memberships of the server's own groups are not announced
+		if announced(e) {
 			list = append(list, announcementOf(e))
 		}
 	}
@@ -43,13 +43,21 @@ func (h *Hub) announce(events []session.Event) {
 	}
 }
 
-func announcementOf(e session.Event) announcement {
+// announced reports whether a membership is announced. Those of the server's own groups are not.
+func announced(e session.Event) bool { return !strings.HasPrefix(e.Filter.String(), "$") }
+
+// presenceMessage returns the message that announces a membership event.
+func presenceMessage(e session.Event) store.Message {
 	msg := store.AppendQuote([]byte(`{"event":`), presenceEvents[e.Kind])
 	msg = store.AppendQuote(append(msg, `,"uid":`...), e.UID)
 	if e.Reason != "" {
 		msg = store.AppendQuote(append(msg, `,"reason":`...), string(e.Reason))
 	}
-	a := announcement{message: store.Message{Group: presencePrefix + e.Filter.String(), Msg: append(msg, '}')}}
+	return store.Message{Group: presencePrefix + e.Filter.String(), Msg: append(msg, '}')}
+}
+
+func announcementOf(e session.Event) announcement {
+	a := announcement{message: presenceMessage(e)}
 	note := store.Note{Key: memberNotes + e.UID + "/" + e.Filter.String()}
 	switch e.Kind {
 	case session.Join:

@@ -101,20 +101,48 @@ func (h *Hub) Sessions(q *SessionListing, yield func(*Session) error) (next stri
 		}
 	}
 	rows, more := best.sorted()
+	out := described{hub: h, yield: yield}
 	for i := range rows {
 		info, ok := rows[i].Info()
 		if !ok {
 			continue // it has ended meanwhile
 		}
-		s := h.describe(info)
-		if err := yield(&s); err != nil {
+		if err := out.add(info); err != nil {
 			return "", err
 		}
 	}
 	if more {
 		next = rows[len(rows)-1].cursor()
 	}
-	return next, nil
+	return next, out.flush()
+}
+
+// described yields sessions with the figures of their streams, also of those at other hubs. Each of these is
+// asked about many sessions at once.
+type described struct {
+	hub     *Hub
+	waiting []*Session
+	yield   func(*Session) error
+}
+
+func (d *described) add(i session.Info) error {
+	s := d.hub.describe(i)
+	d.waiting = append(d.waiting, &s)
+	if d.hub.cluster != nil && len(d.waiting) < sessionPage {
+		return nil
+	}
+	return d.flush()
+}
+
+func (d *described) flush() error {
+	d.hub.cluster.addTraits(d.waiting)
+	for _, s := range d.waiting {
+		if err := d.yield(s); err != nil {
+			return err
+		}
+	}
+	d.waiting = d.waiting[:0]
+	return nil
 }
 
 // sessionPage is after how many sessions a list pauses.
@@ -139,20 +167,20 @@ func (h *Hub) entries(no uint64) iter.Seq[session.Entry] {
 func (h *Hub) sessionsSince(no uint64, limit int, yield func(*Session) error) (next string, err error) {
 	n := 0
 	var last sessionRow
+	out := described{hub: h, yield: yield}
 	for e := range h.entries(no) {
 		i, ok := e.Info()
 		switch {
 		case !ok:
 			continue
 		case limit > 0 && n == limit:
-			return last.cursor(), nil
+			return last.cursor(), out.flush()
 		}
 		n++
 		last.Entry = e
-		s := h.describe(i)
-		if err := yield(&s); err != nil {
+		if err := out.add(i); err != nil {
 			return "", err
 		}
 	}
-	return "", nil
+	return "", out.flush()
 }

@@ -31,6 +31,7 @@ const ServerGroup = "$server"
 var systemPolicies = map[string]store.Policy{
 	presencePrefix + "#": {MaxMessages: 100, MaxAge: 10 * time.Minute, Store: store.Memory},
 	"$sys/#":             {MaxMessages: 60, Store: store.Memory},
+	statsGroup + "/+":    {MaxMessages: statsMessages, MaxBytes: statsBytes, MaxAge: statsAge, Store: store.Memory},
 	statsGroup:           {MaxMessages: statsMessages, MaxBytes: statsBytes, MaxAge: statsAge, Store: store.Memory},
 }
 
@@ -105,15 +106,6 @@ func (h *Hub) onEvent(e session.Event) {
 	}
 }
 
-// forget purges the messages that were sent to a session that is gone. It does not retry, because a new
-// session with the uid may begin. If it fails, the next start restores the session, lets it end, and
-// purges again.
-func (h *Hub) forget(uid string) {
-	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
-		h.opts.Logger.Error("purging the messages to a session that is gone failed", "uid", uid, "error", err)
-	}
-}
-
 func (h *Hub) notifyObserver(e session.Event) {
 	if h.opts.Observer != nil {
 		h.opts.Observer.Session(e)
@@ -147,9 +139,7 @@ func (h *Hub) makeRoom() bool {
 // sendWill appends a session's last will and removes the will's note. It retries while the store is full.
 func (h *Hub) sendWill(e session.Event) {
 	w := e.Will
-	m := store.Message{
-		Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64, Retain: w.Retain, Clear: w.Clear,
-	}
+	m := willMessage(e)
 	note := willNotes + e.UID
 	send := func(notes ...store.Note) error {
 		if w.TTL > 0 {
@@ -168,6 +158,18 @@ func (h *Hub) sendWill(e session.Event) {
 		failed: func(err error) { h.logLost(m, err) },
 		done:   func() { h.wills.Add(-willSize(w)) },
 	})
+}
+
+// willMessage returns the message of a last will that is sent now.
+func willMessage(e session.Event) store.Message {
+	w := e.Will
+	m := store.Message{
+		Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64, Retain: w.Retain, Clear: w.Clear,
+	}
+	if w.TTL > 0 {
+		m.Expires = time.Now().Add(w.TTL)
+	}
+	return m
 }
 
 // appendOwn appends a message of the server's own, which no request waits for, with its notes.
@@ -246,7 +248,11 @@ func (h *Hub) encodeAndPass(ctx context.Context, p *Publication) error {
 // SignOfLife records a sign of life of a session. It returns session.ErrUnknown if there is none, and
 // session.ErrOfAnother if it belongs to another subject.
 func (h *Hub) SignOfLife(uid string, g *access.Grant) error {
-	return h.sessions.SignOfLife(uid, g.Subject)
+	if err := h.sessions.SignOfLife(uid, g.Subject); err != nil {
+		return err
+	}
+	h.cluster.beat(uid)
+	return nil
 }
 
 // JoinGroup adds a filter to the session's newest stream, which stays open. Both the caller's grant and the
@@ -255,11 +261,20 @@ func (h *Hub) JoinGroup(g *access.Grant, uid string, f group.Filter) error {
 	if err := checkRead(g.For(uid), f); err != nil {
 		return err
 	}
-	return h.sessions.Join(uid, f, h.opts.MaxFilters)
+	err := h.sessions.Join(uid, f, h.opts.MaxFilters)
+	if errors.Is(err, session.ErrNoStream) && len(h.cluster.elsewhere(uid)) > 0 {
+		err = h.cluster.askFirst(uid, request{Do: doJoin, Filter: f.String()})
+	}
+	return err
 }
 
 // LeaveGroup removes a filter from all streams of the session.
-func (h *Hub) LeaveGroup(uid string, f group.Filter) error { return h.sessions.Leave(uid, f) }
+func (h *Hub) LeaveGroup(uid string, f group.Filter) error {
+	if _, err := h.cluster.ask(uid, request{Do: doLeave, Filter: f.String()}); err != nil {
+		return err
+	}
+	return h.sessions.Leave(uid, f)
+}
 
 // SetWill sets the session's last will. The message d is published when the session ends without a
 // request of its own or, with a delay, when the session has been lost that long. BeforePublish runs
@@ -292,6 +307,12 @@ func (h *Hub) ClearWill(uid string) error { return h.storeWill(uid, nil) }
 func (h *Hub) storeWill(uid string, w *session.Will) error {
 	return h.sessions.SetWill(uid, w, func(old *session.Will) error {
 		more := willSize(w) - willSize(old)
+		if h.cluster != nil { // the will is part of the session's document
+			if more > 0 && h.wills.Load()+more > maxWills {
+				return ErrTooManyWills
+			}
+			return nil
+		}
 		if n := h.wills.Add(more); more > 0 && n > maxWills {
 			h.wills.Add(-more)
 			return ErrTooManyWills

@@ -266,10 +266,18 @@ func (t *ticker) run(h *Hub, before Stats, last time.Time) {
 		}
 		now, at := h.Stats(), time.Now()
 		h.measureLess(&before, &now, at.Sub(last))
-		m := store.Message{Group: statsGroup, Msg: h.statsJSON(&before, &now, at.Sub(last))}
+		m := store.Message{Group: h.statsGroup(), Msg: h.statsJSON(&before, &now, at.Sub(last))}
 		h.logLost(m, h.appendOwn(m))
 		before, last = now, at
 	}
+}
+
+// statsGroup returns the group of the hub's statistics. Hubs that share a log have one each.
+func (h *Hub) statsGroup() string {
+	if h.cluster == nil {
+		return statsGroup
+	}
+	return statsGroup + "/" + h.ID()
 }
 
 // measureLess measures only some of the POSTs and writes while there are many.

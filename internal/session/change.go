@@ -28,7 +28,7 @@ type Change struct {
 	version uint64         // of the document that the change is based on; 0: there is none
 	rewrite bool           // the document has to be written though there may be no event
 	here    []group.Filter // filters of the streams that are open here
-	beats   bool           // a stream that is open here has promised heartbeats
+	beat    time.Duration  // the shortest heartbeat that they have promised; 0: none
 	streams bool           // streams are open here
 	nodes   []node         // streams that are open at other hubs
 	next    uint64         // the version that the document has with the change, once it is committed
@@ -66,10 +66,14 @@ func (s *Session) change(c cause) error {
 
 func (s *Session) try(x *Change) error {
 	for {
-		if needed, err := s.prepare(x); err != nil || !needed {
+		needed, err := s.prepare(x)
+		if err != nil || !needed {
+			if err == nil && !x.doc.begun {
+				s.registry.forget(s)
+			}
 			return err
 		}
-		err := s.registry.commit(x)
+		err = s.registry.commit(x)
 		switch {
 		case err == nil:
 			if x.gone != "" {
@@ -102,6 +106,8 @@ func (s *Session) prepare(x *Change) (needed bool, err error) {
 		return true, nil
 	}
 	s.set(&x.doc) // a session without filters may be lost, and its client may be another
+	s.shared.repaired()
+	s.gone = !s.begun // its first stream has closed before a change could be committed
 	s.schedule(now)
 	return false, nil
 }
@@ -163,15 +169,11 @@ func (s *Session) open() []group.Filter {
 	if len(s.streams) == 1 && len(others) == 0 {
 		return s.streams[0].filters
 	}
-	return slices.Concat(s.openHere(), others)
-}
-
-// openHere returns the filters that are open at this hub.
-func (s *Session) openHere() (list []group.Filter) {
+	var list []group.Filter
 	for _, a := range s.streams {
 		list = append(list, a.filters...)
 	}
-	return list
+	return append(list, others...)
 }
 
 // retryAfter is the time after which a change that failed is tried again.

@@ -70,8 +70,8 @@ func (s *Session) onTimer() {
 		return
 	}
 	defer s.registry.running.Done()
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.take()
+	defer s.give()
 	s.endStreams()
 	_ = s.change(cause{due: true}) // ErrUnknown: it has ended meanwhile. Other errors: it is tried again later
 }

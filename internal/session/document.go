@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -60,9 +61,6 @@ func (s *Session) plan(x *Change, now moment) {
 		x.finish(c.end)
 		return
 	}
-	if c.due && x.endDue(now) {
-		return
-	}
 	open := s.open()
 	here := len(s.streams) > 0 || s.shared.elsewhere()
 	switch {
@@ -79,6 +77,9 @@ func (s *Session) plan(x *Change, now moment) {
 	x.lose(open, now)
 	if !here && d.lost == 0 {
 		d.lost, d.lostAt, d.why, d.reached = now, time.Now().UnixNano(), x.whyLost(), c.reached
+	}
+	if c.due {
+		x.endDue(now)
 	}
 }
 
@@ -150,8 +151,8 @@ func (x *Change) lose(open []group.Filter, now moment) {
 }
 
 // endDue ends the session, or memberships of a connected session, if they have been lost for the session
-// timeout, and sends a will whose delay has passed. It reports whether the session has ended.
-func (x *Change) endDue(now moment) bool {
+// timeout, and sends a will whose delay has passed.
+func (x *Change) endDue(now moment) {
 	d := &x.doc
 	timeout := x.session.registry.timeout
 	if d.lost != 0 {
@@ -160,9 +161,8 @@ func (x *Change) endDue(now moment) bool {
 		}
 		if now >= d.lost.add(timeout) {
 			x.finish(d.why)
-			return true
 		}
-		return false
+		return
 	}
 	over := func(m member) bool { return m.lost != 0 && now >= m.lost.add(timeout) }
 	if slices.ContainsFunc(d.members, over) {
@@ -174,12 +174,11 @@ func (x *Change) endDue(now moment) bool {
 			return false
 		})
 	}
-	return false
 }
 
 // finish ends the session.
 func (x *Change) finish(why Reason) {
-	x.gone = why
+	x.gone = cmp.Or(why, Closed)
 	for _, m := range x.doc.members {
 		x.record(Gone, m.filter, why)
 	}
@@ -207,12 +206,7 @@ func (x *Change) record(k Kind, f group.Filter, why Reason) {
 }
 
 // whyLost returns the reason for which memberships without a stream are lost.
-func (x *Change) whyLost() Reason {
-	if why := x.session.shared.whyStale(); why != "" && x.cause.why == "" {
-		return why
-	}
-	return x.cause.why
-}
+func (x *Change) whyLost() Reason { return cmp.Or(x.cause.why, x.session.shared.whyStale(), Closed) }
 
 // ownMembers returns the memberships to be changed in place: a copy, since readers may use the others.
 func (x *Change) ownMembers() []member {

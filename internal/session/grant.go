@@ -61,8 +61,8 @@ func (r *Registry) Recheck(current func(*access.Grant) (*access.Grant, error)) {
 }
 
 func (s *Session) recheck(current func(*access.Grant) (*access.Grant, error)) {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.take()
+	defer s.give()
 	_ = s.regrant(func(a *Attachment) (*access.Grant, error) {
 		g, err := current(a.grant)
 		if err != nil || g == a.grant {

@@ -78,13 +78,11 @@ func (m *model) enter(f string) {
 
 func (m *model) close(s *modelStream, why Reason) {
 	m.streams = slices.DeleteFunc(m.streams, func(x *modelStream) bool { return x == s })
-	for _, f := range s.filters {
-		for _, x := range m.members {
-			if x.filter == f {
-				if x.streams--; x.streams == 0 {
-					x.lost, x.why = m.now, why
-					m.record("lost %s %s", f, why)
-				}
+	for _, x := range m.members {
+		if slices.Contains(s.filters, x.filter) {
+			if x.streams--; x.streams == 0 {
+				x.lost, x.why = m.now, why
+				m.record("lost %s %s", x.filter, why)
 			}
 		}
 	}

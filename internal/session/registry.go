@@ -38,6 +38,7 @@ type Registry struct {
 	// With several hubs; see Sharing.
 	self        atomic.Pointer[string]
 	committed   func(*Change)
+	wasEnded    func(uid string)
 	willChanged func(old, new *Will)
 
 	mu     sync.RWMutex // guards what follows
@@ -206,8 +207,8 @@ func (r *Registry) do(uid string, f func(*Session) error) error {
 	if s == nil {
 		return ErrUnknown
 	}
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.take()
+	defer s.give()
 	if !s.exists() {
 		return ErrUnknown
 	}
@@ -312,5 +313,8 @@ func (r *Registry) after(no uint64) iter.Seq[*Session] {
 
 // Do calls f while the session cannot end. f must not call the registry.
 func (r *Registry) Do(uid string, f func() error) error {
-	return r.do(uid, func(*Session) error { return f() })
+	return r.do(uid, func(s *Session) error {
+		s.shared.use(s)
+		return f()
+	})
 }

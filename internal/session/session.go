@@ -20,15 +20,45 @@ type Session struct {
 	registry *Registry
 	lastSign atomic.Int64 // moment of the client's last sign of life
 
-	turn sync.Mutex // held during a change, also while it is committed, which may take long
-
-	mu sync.Mutex // guards what follows; taken within turn, and held briefly
+	mu sync.Mutex // guards what follows; held briefly
 	document
-	gone    bool
-	streams []*Attachment // open at this hub
-	endings *endings      // of earlier streams; nil: there were none
-	timer   *time.Timer
-	shared  *shared // nil: no other hub shares the log
+	gone     bool
+	changing bool          // a goroutine has the turn
+	turn     chan struct{} // closed when the turn is free; nil: nobody waits
+	streams  []*Attachment // open at this hub
+	endings  *endings      // of earlier streams; nil: there were none
+	timer    *time.Timer
+	shared   *shared // nil: no other hub shares the log
+}
+
+// take waits for the session's turn: the right to change it, also while a change is committed, which may take
+// long. A mutex would do, but tests with a clock of their own could not tell who waits for it.
+func (s *Session) take() {
+	for {
+		s.mu.Lock()
+		if !s.changing {
+			s.changing = true
+			s.mu.Unlock()
+			return
+		}
+		if s.turn == nil {
+			s.turn = make(chan struct{})
+		}
+		turn := s.turn
+		s.mu.Unlock()
+		<-turn
+	}
+}
+
+// give ends the turn.
+func (s *Session) give() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changing = false
+	if s.turn != nil {
+		close(s.turn)
+		s.turn = nil
+	}
 }
 
 // moment is a time in nanoseconds since the start of the process; 0: never. It takes a third of the
@@ -80,8 +110,8 @@ func (s *Session) owner() string {
 
 // attach adds a stream to the session. It returns nil if the session is gone.
 func (s *Session) attach(o *Opening) (*Attachment, error) {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.take()
+	defer s.give()
 	if s.shared.failed(s) {
 		_ = s.change(cause{}) // so that the loss of an earlier stream is told before
 	}
@@ -140,8 +170,8 @@ func (a *Attachment) Replaced(reached uint64) { a.detach(Closed, reached, false)
 
 func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 	s := a.session
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.take()
+	defer s.give()
 	s.mu.Lock()
 	was := s.remove(a)
 	if was && ending {
@@ -214,8 +244,8 @@ func (s *Session) leaveStreams(f group.Filter) error {
 // close ends the session because the server shuts down. A session without a stream yet can no longer begin. If other
 // hubs share the log, the session goes on.
 func (s *Session) close() {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.take()
+	defer s.give()
 	s.mu.Lock()
 	begun := s.begun && s.shared == nil
 	if !begun && !s.gone {
@@ -224,5 +254,7 @@ func (s *Session) close() {
 	s.mu.Unlock()
 	if begun {
 		_ = s.change(cause{end: Shutdown}) // ErrUnknown: it has ended meanwhile
+	} else {
+		s.registry.forget(s)
 	}
 }

@@ -1,0 +1,88 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// maxCommit is the most messages that are stored in one step with the document of a session. A session with
+// more memberships than that announces the rest afterwards.
+const maxCommit = 900
+
+// commit stores a change of a session: its document, guarded by its version, with the messages that announce
+// the change and the last will. It returns the new version.
+func (c *cluster) commit(x *session.Change) (version uint64, err error) {
+	if c.hub.closing.Load() {
+		return 0, session.ErrClosed
+	}
+	now := time.Now()
+	var entries, rest []store.Entry
+	for _, e := range x.Events {
+		var m store.Message
+		if _, ok := presenceEvents[e.Kind]; ok && announced(e) {
+			m = presenceMessage(e)
+		} else if e.Kind == session.SendWill {
+			m = willMessage(e)
+		} else {
+			continue
+		}
+		m.Time = now
+		if entry := m.Entry(nil); len(entries) < maxCommit || e.Kind == session.SendWill {
+			entries = append(entries, entry)
+		} else {
+			rest = append(rest, entry)
+		}
+	}
+	note := store.Note{Key: sessionNotes + x.UID, Value: x.Document(), Guarded: true, At: store.Seq(x.Version())}
+	id, err := c.hub.appendNoted(context.Background(), entries, []store.Note{note})
+	if refused(err) {
+		c.hub.logLost(entries[0].Message, err)
+		entries = nil
+		id, err = c.hub.appendNoted(context.Background(), nil, []store.Note{note})
+	}
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return 0, session.ErrConflict
+	case errors.Is(err, store.ErrClosed):
+		return 0, session.ErrClosed
+	case err != nil:
+		return 0, err
+	}
+	if len(rest) > 0 {
+		_, err := c.hub.appendNoted(context.Background(), rest, nil)
+		c.hub.logLost(rest[0].Message, err)
+	}
+	return uint64(id.Seq) + uint64(len(entries)), nil
+}
+
+// refused reports whether the store refused the messages of a change, and may accept its document without them.
+func refused(err error) bool {
+	return errors.Is(err, store.ErrTooManyGroups) || errors.Is(err, store.ErrFull)
+}
+
+// committed reports a change of a session that this hub has stored.
+func (c *cluster) committed(x *session.Change) {
+	for _, e := range x.Events {
+		switch e.Kind {
+		case session.Disconnect:
+			c.hub.forget(e.UID)
+			c.hub.notifyObserver(e)
+		case session.Connect, session.Reconnect, session.Join, session.Leave:
+			c.hub.notifyObserver(e)
+		}
+	}
+}
+
+// forget purges the messages that were sent to a session that is gone. It does not retry, because a new
+// session with the uid may begin. If it fails, the next start restores the session, lets it end, and
+// purges again.
+func (h *Hub) forget(uid string) {
+	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
+		h.opts.Logger.Error("purging the messages to a session that is gone failed", "uid", uid, "error", err)
+	}
+}

@@ -1,0 +1,165 @@
+package session
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Adopt takes over the document of a session that some hub has stored, this one too, with its version. A
+// nil document was removed. Documents must be adopted in the order of the log.
+func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
+	if doc == nil {
+		r.mu.Lock()
+		delete(r.ended, uid)
+		r.mu.Unlock()
+		r.adoptEnd(uid, Kicked, version)
+		return nil
+	}
+	var in record
+	if err := json.Unmarshal(doc, &in); err != nil {
+		return fmt.Errorf("the document of session %s: %w", uid, err)
+	}
+	if in.Gone != "" {
+		r.mu.Lock()
+		r.ended[uid] = ending{version, in.Hub}
+		r.mu.Unlock()
+		r.adoptEnd(uid, in.Gone, version)
+		switch {
+		case in.Hub == *r.self.Load():
+			r.spawn(func() { r.clear(uid) })
+		case r.isDown(in.Hub):
+			time.AfterFunc(lateness(), func() { r.clear(uid) })
+		}
+		return nil
+	}
+	d, nodes, err := in.document()
+	if err != nil {
+		return fmt.Errorf("the document of session %s: %w", uid, err)
+	}
+	for {
+		s := r.session(uid, in.Subject, d.client)
+		if s == nil || s.adopt(&in, d, nodes, version) {
+			return nil
+		}
+		r.forget(s) // it is gone: the document is of a new session
+	}
+}
+
+// clear removes the document of a session that has ended.
+func (r *Registry) clear(uid string) {
+	if !r.enter() {
+		return
+	}
+	defer r.running.Done()
+	r.mu.RLock()
+	e, ok := r.ended[uid]
+	r.mu.RUnlock()
+	if !ok {
+		return
+	}
+	s := &Session{uid: uid, registry: r, gone: true}
+	err := r.commit(&Change{UID: uid, session: s, version: e.version, gone: Ended})
+	if err != nil && !errors.Is(err, ErrConflict) { // after a conflict it is removed, or of a new session
+		time.AfterFunc(retryAfter, func() { r.clear(uid) })
+	}
+}
+
+func (r *Registry) isDown(hub string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, down := r.down[hub]
+	return down
+}
+
+// adoptEnd ends a session that another hub has ended.
+func (r *Registry) adoptEnd(uid string, why Reason, version uint64) {
+	s := r.find(uid)
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	ended := s.begun && s.shared.version < version
+	used := ended && s.shared.used
+	if ended {
+		s.shared.version = version
+		s.finish(why)
+		s.shared.wake()
+	}
+	s.mu.Unlock()
+	if ended {
+		r.forget(s)
+	}
+	if used {
+		r.spawn(func() { r.wasEnded(uid) })
+	}
+}
+
+func (h *shared) wake() {
+	if h.newer != nil {
+		close(h.newer)
+		h.newer = nil
+	}
+}
+
+// adopt replaces the session's document by a newer one. It returns false if the session is gone.
+func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.shared
+	switch {
+	case s.gone:
+		return false
+	case version <= h.version:
+		return true
+	}
+	s.subject.Store(in.Subject)
+	self := *s.registry.self.Load()
+	now := monotonicNow()
+	lost := now
+	if in.Hub != self {
+		lost = now.add(lateness()) // the other hub acts first
+	}
+	s.date(d, lost)
+	h.version, h.here, h.streams, h.beat = version, nil, false, 0
+	if i := slices.IndexFunc(nodes, func(n node) bool { return n.hub == self }); i >= 0 {
+		h.here, h.beat, h.streams = nodes[i].filters, nodes[i].beat, true
+		nodes = slices.Delete(nodes, i, i+1)
+	}
+	if len(s.streams) > 0 {
+		d.client = s.client
+	}
+	h.number = 0
+	if in.Hub == self {
+		h.number = in.Change
+		h.prove(s.registry, in.Change)
+	}
+	h.nodes, h.stale = s.registry.up(nodes)
+	h.arm(s)
+	s.set(d)
+	h.wake()
+	s.schedule(now)
+	return true
+}
+
+// date sets the moments at which d and its memberships were lost: those known already, or else lost.
+func (s *Session) date(d *document, lost moment) {
+	if d.lostAt != 0 {
+		d.lost = lost
+		if s.lostAt == d.lostAt {
+			d.lost = s.lost
+		}
+	}
+	for i := range d.members {
+		m := &d.members[i]
+		if m.lostAt == 0 {
+			continue
+		}
+		m.lost = lost
+		if k := s.member(m.filter); k >= 0 && s.members[k].lostAt == m.lostAt {
+			m.lost = s.members[k].lost
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package session
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+	"unique"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+)
+
+// record is a document as it is stored.
+type record struct {
+	Subject  *string               `json:"subject,omitempty"`
+	Address  string                `json:"address"`
+	Agent    string                `json:"agent,omitempty"`
+	Protocol string                `json:"protocol,omitempty"`
+	Since    int64                 `json:"since,omitempty"` // Unix nanoseconds, as all times
+	Nodes    map[string]nodeRecord `json:"nodes,omitempty"` // by hub
+	Members  []memberRecord        `json:"members,omitempty"`
+	Lost     int64                 `json:"lost,omitempty"`
+	Why      Reason                `json:"why,omitempty"`
+	Reached  uint64                `json:"reached,omitempty"`
+	Will     *Will                 `json:"will,omitempty"`
+	Hub      string                `json:"hub"`            // that wrote it
+	Gone     Reason                `json:"gone,omitempty"` // the session has ended, and other hubs have to end its streams
+	Change   uint64                `json:"change"`         // tells apart the changes of a hub
+}
+
+type nodeRecord struct {
+	Filters []string `json:"filters,omitempty"`
+	Beat    int64    `json:"beat,omitempty"` // nanoseconds
+}
+
+type memberRecord struct {
+	Filter string `json:"filter"`
+	Lost   int64  `json:"lost,omitempty"`
+	Why    Reason `json:"why,omitempty"`
+}
+
+// Version returns the version of the document that the change is based on, 0 if there is none.
+func (x *Change) Version() uint64 { return x.version }
+
+// Document returns the document to store, or nil if it is to be removed.
+func (x *Change) Document() []byte {
+	out := record{Hub: x.self, Change: x.number}
+	switch {
+	case x.gone != "" && len(x.nodes) == 0:
+		return nil
+	case x.gone != "":
+		out.Gone = x.gone
+	default:
+		d := &x.doc
+		agent := d.client.Agent.Value()
+		out = record{
+			Hub: x.self, Change: x.number, Subject: x.session.subject.Load(), Address: d.client.Address, Agent: agent.UserAgent, Protocol: agent.Protocol, Since: d.since,
+			Lost: d.lostAt, Why: d.why, Reached: d.reached, Will: d.will, Nodes: map[string]nodeRecord{},
+		}
+		for _, m := range d.members {
+			out.Members = append(out.Members, memberRecord{m.filter.String(), m.lostAt, m.why})
+		}
+		for _, n := range x.nodes {
+			out.Nodes[n.hub] = nodeRecord{group.Set(n.filters).Strings(), int64(n.beat)}
+		}
+		if x.streams {
+			out.Nodes[x.self] = nodeRecord{group.Set(x.here).Strings(), int64(x.beat)}
+		}
+	}
+	b, err := json.Marshal(&out)
+	if err != nil {
+		panic("session: a document: " + err.Error()) // impossible: strings, numbers and bytes
+	}
+	return b
+}
+
+// document returns the document of a record. Times when something was lost are wall-clock times only.
+func (in *record) document() (*document, []node, error) {
+	d := &document{
+		begun: true, client: Client{in.Address, unique.Make(Agent{in.Agent, in.Protocol})}, since: in.Since,
+		lostAt: in.Lost, why: in.Why, reached: in.Reached, will: in.Will,
+	}
+	for _, m := range in.Members {
+		f, err := group.ParseFilter(m.Filter)
+		if err != nil {
+			return nil, nil, err
+		}
+		d.members = append(d.members, member{filter: f, lostAt: m.Lost, why: m.Why})
+	}
+	var nodes []node
+	for hub, n := range in.Nodes {
+		list := make([]group.Filter, len(n.Filters))
+		for i, text := range n.Filters {
+			f, err := group.ParseFilter(text)
+			if err != nil {
+				return nil, nil, err
+			}
+			list[i] = f
+		}
+		nodes = append(nodes, node{hub, list, time.Duration(n.Beat)})
+	}
+	slices.SortFunc(nodes, func(a, b node) int { return strings.Compare(a.hub, b.hub) })
+	return d, nodes, nil
+}
