@@ -13,7 +13,7 @@ import (
 	"github.com/watchbox-go/watchbox/test/cluster/judge"
 )
 
-const sessionTimeout = 3 * time.Second // of the hubs
+const sessionTimeout = 2 * time.Second // of the hubs
 
 // session is a client that comes, hops and goes, with a last will.
 type session struct {
