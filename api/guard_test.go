@@ -17,7 +17,7 @@ var calls = []string{
 	"POST /v1/messages", "GET /v1/history/foo", "GET /v1/history?group=foo&wait=1s", "GET /v1/retained/foo", "GET /v1/groups", "GET /v1/policies/foo", "PUT /v1/policies/foo", "GET /v1/presence/foo", "GET /v1/sessions",
 	"GET /v1/sessions/" + unknownUID, "POST /v1/sessions/" + unknownUID, "DELETE /v1/sessions/" + unknownUID, "PUT /v1/sessions/" + unknownUID + "/groups/foo",
 	"DELETE /v1/sessions/" + unknownUID + "/groups/foo", "PUT /v1/sessions/" + unknownUID + "/will", "DELETE /v1/sessions/" + unknownUID + "/will",
-	"POST /v1/sessions/" + unknownUID + "/heartbeat", "PUT /v1/sessions/" + unknownUID + "/token", "POST /v1/login", "DELETE /v1/login", "POST /v1/revocations", "GET /v1/tokens", "POST /v1/tokens", "DELETE /v1/tokens/x", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
+	"POST /v1/sessions/" + unknownUID + "/heartbeat", "PUT /v1/sessions/" + unknownUID + "/token", "POST /v1/login", "DELETE /v1/login", "POST /v1/revocations", "GET /v1/explain?action=admin", "GET /v1/tokens", "POST /v1/tokens", "DELETE /v1/tokens/x", "POST /v1/server", "GET /openapi.yaml", "GET /healthz", "GET /readyz", "GET /metrics", "GET /",
 	"GET /assets/app.js", "GET /watchbox.js",
 }
 

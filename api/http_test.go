@@ -19,7 +19,7 @@ var methods = map[string]string{
 	"/v1/groups": "GET, HEAD, OPTIONS", "/v1/policies/foo": "GET, HEAD, PUT, OPTIONS", "/v1/presence/foo": "GET, HEAD, OPTIONS",
 	"/v1/sessions": "GET, HEAD, OPTIONS", "/v1/sessions/x": "GET, HEAD, POST, DELETE, OPTIONS", "/v1/sessions/x/groups/a/b": "PUT, DELETE, OPTIONS",
 	"/v1/sessions/x/will": "PUT, DELETE, OPTIONS", "/v1/sessions/x/heartbeat": "POST, OPTIONS", "/v1/sessions/x/token": "PUT, OPTIONS",
-	"/v1/login": "POST, DELETE, OPTIONS", "/v1/revocations": "POST, OPTIONS", "/v1/tokens": "GET, HEAD, POST, OPTIONS", "/v1/tokens/x": "DELETE, OPTIONS", "/v1/server": "POST, OPTIONS",
+	"/v1/login": "POST, DELETE, OPTIONS", "/v1/revocations": "POST, OPTIONS", "/v1/explain": "GET, HEAD, OPTIONS", "/v1/tokens": "GET, HEAD, POST, OPTIONS", "/v1/tokens/x": "DELETE, OPTIONS", "/v1/server": "POST, OPTIONS",
 	"/openapi.yaml": "GET, HEAD, OPTIONS", "/healthz": "GET, HEAD, OPTIONS", "/readyz": "GET, HEAD, OPTIONS", "/metrics": "GET, HEAD, OPTIONS",
 	"/": "GET, HEAD, OPTIONS", "/assets/app.js": "GET, HEAD, OPTIONS", "/watchbox.js": "GET, HEAD, OPTIONS",
 }

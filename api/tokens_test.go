@@ -89,3 +89,13 @@ func TestATokenFileThatCannotBeReadIsNotShown(t *testing.T) {
 	}
 	s.wants(503, "token-file-unusable", "POST /v1/tokens", `{"name":"a"}`, root...)
 }
+
+func TestCallsAboutAPITokensRefuseBadRequests(t *testing.T) {
+	s := serveGuarded(t)
+	root := s.token("root", administration)
+	for _, call := range []string{"GET /v1/tokens", "POST /v1/tokens", "DELETE /v1/tokens/desk"} {
+		s.wants(400, "parameter-unknown", call+"?x=y", "", root...)
+	}
+	s.wants(413, "message-too-large", "POST /v1/tokens", strings.Repeat(" ", 1<<20), root...)
+	s.wants(415, "unsupported-media-type", "POST /v1/tokens", "{}", append(root, "Content-Type", "text/plain")...)
+}
