@@ -140,7 +140,7 @@ func (c *config) openStore(so StoreOptions) (store.Store, error) {
 
 func (c *config) openNATS(so StoreOptions) (store.Store, error) {
 	o := c.nats
-	o.MaxMemory, o.MaxGroups, o.Server, o.Logger = so.MaxMemory, so.MaxGroups, so.Server, c.hub.Logger
+	o.MaxMemory, o.MaxGroups, o.Server, o.Logger, o.MaxMessage = so.MaxMemory, so.MaxGroups, so.Server, c.hub.Logger, c.hub.MaxMessage
 	log, err := jetstream.Open(context.Background(), o)
 	if err != nil {
 		return nil, fmt.Errorf("nats: %w", err)

@@ -44,5 +44,12 @@ func (l *Log) connect() error {
 		return fmt.Errorf("connecting to NATS at %s: %w", l.opts.URL, err)
 	}
 	l.nc = nc
+	if least := int64(l.opts.MaxMessage + maxHead); nc.MaxPayload() < least {
+		l.opts.Logger.Warn("the NATS servers refuse messages that this hub takes, which are answered with 413: raise max_payload of the servers, or lower --max-message-size",
+			"max_payload", nc.MaxPayload(), "needed", least)
+	}
 	return nil
 }
+
+// maxHead is how much larger than its body a message in the stream usually is at most: headers and what a record has beside it.
+const maxHead = 16 << 10

@@ -140,11 +140,18 @@ func (l *Log) writeEpoch(ctx context.Context, epoch string, prev store.Seq) erro
 		Header: nats.Header{headerRollup: {"sub"}, headerGuard: {strconv.FormatUint(uint64(prev), 10)}},
 	}
 	_, err := l.js.PublishMsg(ctx, m)
-	var refused *jetstream.APIError
-	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	if isConflict(err) {
 		return store.ErrConflict
 	}
 	return err
+}
+
+// isConflict reports whether the servers refuse a message because of its guard. While another message with the
+// subject is being stored, they cannot say the sequence, and have another code for that.
+func isConflict(err error) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) &&
+		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == wrongSequenceUnknown)
 }
 
 // renew makes the log that of another stream or epoch: it is empty, and reads the stream from its first message.

@@ -40,8 +40,17 @@ type peer struct {
 // sign is a sign of life.
 type sign struct {
 	store.Hub
-	Bye bool `json:",omitempty"` // it is the last one
+	Limits limits // of the server's policy
+	Bye    bool   `json:",omitempty"` // it is the last one
 }
+
+// limits are what a policy says about which messages are kept.
+type limits struct {
+	MaxMessages, MaxBytes int64
+	MaxAge                time.Duration
+}
+
+func limitsOf(p store.Policy) limits { return limits{p.MaxMessages, p.MaxBytes, p.MaxAge} }
 
 // forgetAfter is how long a hub that is gone stays known.
 const forgetAfter = 10 * time.Minute
@@ -73,7 +82,7 @@ func (h *hubs) start() error {
 // give gives a sign of life.
 func (h *hubs) give(bye bool) {
 	h.mu.Lock()
-	b, err := json.Marshal(sign{h.self, bye})
+	b, err := json.Marshal(sign{h.self, limitsOf(h.l.opts.Server), bye})
 	h.mu.Unlock()
 	if err == nil {
 		_ = h.l.nc.Publish(h.signs, b) // fails without a connection, which the others will notice
@@ -132,8 +141,13 @@ func (h *hubs) hear(m *nats.Msg) {
 	if err := json.Unmarshal(m.Data, &s); err != nil || s.ID == "" {
 		return
 	}
-	if h.heard(&s) {
-		h.give(false) // so that the new hub knows this one at once
+	if !h.heard(&s) {
+		return
+	}
+	h.give(false) // so that the new hub knows this one at once
+	if own := limitsOf(h.l.opts.Server); s.Limits != own {
+		h.l.opts.Logger.Warn("another hub has other limits for groups, so that the hubs do not keep the same messages: start all hubs with the same --max-messages, --max-bytes and --max-age",
+			"hub", s.Name, "its limits", s.Limits, "limits", own)
 	}
 }
 

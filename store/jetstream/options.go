@@ -23,10 +23,11 @@ type Options struct {
 	Stream   string
 	Replicas int // of a stream that is created
 
-	MaxMemory int64        // bytes of memory for messages, at least memory.MinMaxMemory
-	MaxGroups int          // most groups
-	MaxMarks  int          // notes of evictions that are kept; without one, every reader from before the eviction gets a gap
-	Server    store.Policy // the server's policy, which all others inherit. It must be the same for all hubs
+	MaxMessage int          // size of the largest message that the hub takes; a warning is logged if the servers take less
+	MaxMemory  int64        // bytes of memory for messages, at least memory.MinMaxMemory
+	MaxGroups  int          // most groups
+	MaxMarks   int          // notes of evictions that are kept; without one, every reader from before the eviction gets a gap
+	Server     store.Policy // the server's policy, which all others inherit. It must be the same for all hubs
 
 	Name    string // of this hub, for people; the default is the host's name
 	Version string // of the program

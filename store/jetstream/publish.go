@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -237,12 +238,15 @@ func (l *Log) answered(p *publication, m *nats.Msg) {
 	// An empty answer says that a batch has begun.
 }
 
+// wrongSequenceUnknown is the code of a wrong guard if the servers do not say the sequence.
+const wrongSequenceUnknown = 10164
+
 // refusal returns the error of an answer, and whether it is one that occurs in normal operation.
 func refusal(data []byte) (a answer, known bool) {
 	var body struct {
 		Error struct {
-			Code        int    `json:"err_code"`
-			Description string `json:"description"`
+			Code        jetstream.ErrorCode `json:"err_code"`
+			Description string              `json:"description"`
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(data, &body); err != nil {
@@ -251,7 +255,7 @@ func refusal(data []byte) (a answer, known bool) {
 	switch e := body.Error; e.Code {
 	case 10201: // the batch contains an id that is known: it was stored before
 		return answer{duplicate: true}, true
-	case 10071, 10164: // wrong last sequence: 5
+	case jetstream.JSErrCodeStreamWrongLastSequence, wrongSequenceUnknown: // wrong last sequence: 5
 		at := e.Description[strings.LastIndexByte(e.Description, ' ')+1:]
 		seq, err := strconv.ParseUint(at, 10, 64)
 		return answer{err: &changedError{err != nil, store.Seq(seq)}}, true
