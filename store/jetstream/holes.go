@@ -37,14 +37,15 @@ func (t *tail) missed(s span, number, pending uint64) {
 	h.until = max(h.until, number+pending)
 }
 
-// hold holds a record back. It reports whether the records can be released.
+// hold holds a record back. It reports whether the records can be released: not in the middle of an append, whose
+// last records are the notes that may explain the holes.
 func (t *tail) hold(r *record, number uint64) (over bool) {
 	h := &t.holes
 	h.held = append(h.held, *r)
 	if r.is(isNote) {
 		h.explain(r, t.l.notes.versionOf)
 	}
-	return h.replaced >= h.count() || number >= h.until || len(h.held) >= maxHeld
+	return !r.is(hasMore) && (h.replaced >= h.count() || number >= h.until || len(h.held) >= maxHeld)
 }
 
 // count returns how many seqs are missing.

@@ -106,9 +106,12 @@ func (t *tail) run() {
 		}
 		t.detach()
 		if _, err := t.attach(t.l.ctx, attachTimeout(failures)); err != nil {
-			t.failed(err)
+			t.failed(err, failures == 0)
 			failures++
 			continue // the next tick tries again
+		}
+		if failures > 0 {
+			t.l.opts.Logger.Info("the stream is followed again")
 		}
 		attached, failures = true, 0
 	}
@@ -118,12 +121,15 @@ func (t *tail) run() {
 // leader is not answered, so the first attempts are short; those on a slow machine become longer.
 func attachTimeout(failures int) time.Duration { return 500 * time.Millisecond << min(failures/8, 4) }
 
-// failed is called if no consumer can be made. If the server does not even answer a ping, the log connects to another one.
-func (t *tail) failed(err error) {
+// failed is called if no consumer can be made, for the first time or again. If the server does not even answer a ping, the
+// log connects to another one.
+func (t *tail) failed(err error, first bool) {
 	if t.l.ctx.Err() != nil {
 		return
 	}
-	t.l.opts.Logger.Warn("the stream cannot be followed now", "error", err)
+	if first {
+		t.l.opts.Logger.Warn("the stream cannot be followed now; the hub keeps trying", "error", err)
+	}
 	if t.l.nc.IsConnected() && t.l.nc.FlushTimeout(t.l.opts.Times.Beat) != nil {
 		_ = t.l.nc.ForceReconnect() // it fails only if the connection is closed
 	}

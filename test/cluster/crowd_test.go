@@ -69,7 +69,7 @@ func testFlapping(t *testing.T, s *system) {
 	t.Logf("the session was lost %d times", saw(witness.history().Events, "lost"))
 	accuse(t, &judge.History{
 		Listeners: []judge.Listener{l.history(), witness.history()},
-		Sessions:  []judge.Session{{UID: l.uid, Absences: 1 + l.absent}},
+		Sessions:  []judge.Session{{UID: l.uid, Absences: 1 + l.wasAbsent()}},
 	})
 }
 
@@ -114,7 +114,7 @@ func testCrowd(t *testing.T, s *system) {
 	h := &judge.History{Listeners: []judge.Listener{witness.history()}}
 	for i, l := range all {
 		back := i%2 == 0
-		absences := l.absent
+		absences := l.wasAbsent()
 		if !back {
 			absences = 1
 		}

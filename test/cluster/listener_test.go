@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	sessions "github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/sse"
 	"github.com/watchbox-go/watchbox/test/cluster/hubs"
 	"github.com/watchbox-go/watchbox/test/cluster/judge"
@@ -27,8 +28,8 @@ const (
 
 // listener follows a filter at one hub after the other.
 type listener struct {
-	name, filter, secret string
-	hubs                 []*hubs.Hub
+	name, filter, secret, uid string
+	hubs                      []*hubs.Hub
 
 	mu    sync.Mutex
 	seen  []judge.Event
@@ -36,11 +37,11 @@ type listener struct {
 
 	last   time.Time // when the last byte arrived
 	absent int       // how often no byte came for about the session time-out
-	uid    string
 }
 
 func newListener(name, filter string, all []*hubs.Hub) *listener {
-	return &listener{name: name, filter: filter, secret: fmt.Sprintf("%s-%016x", name, rand.Uint64()), hubs: all, moved: make(chan struct{})}
+	secret := fmt.Sprintf("%s-%016x", name, rand.Uint64())
+	return &listener{name: name, filter: filter, secret: secret, uid: sessions.UID(secret), hubs: all, moved: make(chan struct{})}
 }
 
 // run follows until ctx is done. hop returns after how many events it leaves for another hub.
@@ -101,11 +102,6 @@ func (l *listener) event(h *hubs.Hub, e sse.Event) {
 	id := judge.ParseID(e.ID)
 	switch e.Type {
 	case "session":
-		var s struct{ UID string }
-		_ = json.Unmarshal(e.Data, &s)
-		l.mu.Lock()
-		l.uid = s.UID
-		l.mu.Unlock()
 		l.record(judge.Event{Hub: h.Name, ID: id})
 	case "gap":
 		l.record(judge.Event{Hub: h.Name, Kind: judge.Gap, ID: id, Message: judge.Message{Body: string(e.Data)}})
@@ -157,6 +153,13 @@ func (l *listener) heard() {
 		l.absent++
 	}
 	l.last = now
+}
+
+// wasAbsent returns how often the session may have been gone.
+func (l *listener) wasAbsent() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.absent
 }
 
 func (l *listener) position() (id judge.ID) {
