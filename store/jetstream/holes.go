@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -20,6 +21,7 @@ type holes struct {
 	replaced uint64 // how many of them were notes that newer versions replaced
 	versions map[string]uint64
 	held     []record
+	since    time.Time
 	until    uint64 // the consumer's number of the message at which the holes must be explained
 }
 
@@ -33,19 +35,24 @@ func (t *tail) missed(s span, number, pending uint64) {
 		return
 	}
 	h := &t.holes
+	if len(h.missing) == 0 {
+		h.since = time.Now()
+	}
 	h.missing = append(h.missing, s)
 	h.until = max(h.until, number+pending)
 }
 
 // hold holds a record back. It reports whether the records can be released: not in the middle of an append, whose
-// last records are the notes that may explain the holes.
+// last records are the notes that may explain the holes. A consumer may not count yet the message that has just
+// replaced another, so what explains a hole may also come a moment after until.
 func (t *tail) hold(r *record, number uint64) (over bool) {
 	h := &t.holes
 	h.held = append(h.held, *r)
 	if r.is(isNote) {
 		h.explain(r, t.l.notes.versionOf)
 	}
-	return !r.is(hasMore) && (h.replaced >= h.count() || number >= h.until || len(h.held) >= maxHeld)
+	late := number >= h.until && time.Since(h.since) >= t.l.opts.Times.Beat/2
+	return !r.is(hasMore) && (h.replaced >= h.count() || late || len(h.held) >= maxHeld)
 }
 
 // count returns how many seqs are missing.
