@@ -268,6 +268,22 @@ func TestTheInspectorShowsAMessage(t *testing.T) {
 	d.until(`document.querySelector(".inspector").hidden`)
 }
 
+func TestLiveShowsMessagesBesideOnesThatAreNestedTooDeeply(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	deep := strings.Repeat("[", 9000) + strings.Repeat("]", 9000)
+	s.publish("a", "before", json.RawMessage(deep), deep, "after")
+	d := openDashboard(t, s, "live")
+	d.liveRows(4)
+	d.do(`document.querySelector(".list").focus()`)
+	d.press(kb.ArrowUp, kb.ArrowUp) // the text
+	d.until(`document.querySelector(".inspector pre").textContent.startsWith("[[[")`)
+	d.press(kb.ArrowUp) // the JSON
+	d.until(`document.querySelector(".inspector pre").textContent.startsWith("JSON with more than")`)
+	d.press(kb.ArrowUp)
+	d.until(`document.querySelector(".inspector pre").textContent === "before"`)
+}
+
 func TestLiveExportsWhatItShows(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})

@@ -4,7 +4,19 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/watchbox-go/watchbox"
 )
+
+func TestHealthShowsADiskWithoutALimitAndAHubWithoutStreams(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithDataDir(t.TempDir())}})
+	d := openDashboard(t, s, "health")
+	d.until("[...document.querySelectorAll('.tile')].some((t) => /^Disk.*without a limit$/.test(t.textContent))")
+	d.until("document.querySelector('#status .figures').textContent.includes('1 stream ·')")
+	d.do("const { stats } = await import('../assets/lib/stats.js'); delete stats.latest.watchbox_streams; stats.dispatchEvent(new Event('change'))")
+	d.until("document.querySelector('#status .figures').textContent.includes('0 streams ·')")
+}
 
 func TestHealthShowsFiguresThatSurviveAReload(t *testing.T) {
 	t.Parallel()

@@ -6,7 +6,7 @@ import { errorText } from "./lib/api.js";
 import { button, fill, h, icon, iconButton, notice, setText } from "./lib/dom.js";
 import { hub } from "./lib/hub.js";
 import { current, go, link } from "./lib/router.js";
-import { bytes, rate, shortCount } from "./lib/format.js";
+import { bytes, plural, rate } from "./lib/format.js";
 import { stats } from "./lib/stats.js";
 import { viewer } from "./lib/viewer.js";
 import { loginForm } from "./widgets/login.js";
@@ -84,7 +84,7 @@ function fillNav(name) {
 const figures = h("p", { class: "figures", "aria-live": "off" });
 stats.addEventListener("change", () => {
   const { latest } = stats;
-  if (latest?.rates) setText(figures, `${rate(latest.rates.in)} in · ${rate(latest.rates.out)} out\n${shortCount(latest.watchbox_streams)} streams · ${bytes(latest.memory.used)}`);
+  if (latest?.rates) setText(figures, `${rate(latest.rates.in)} in · ${rate(latest.rates.out)} out\n${plural(latest.watchbox_streams ?? 0, "stream")} · ${bytes(latest.memory.used)}`);
 });
 
 const STATES = { idle: "Idle", connecting: "Connecting", open: "Connected", waiting: "Reconnecting", closed: "Disconnected" };

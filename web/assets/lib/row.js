@@ -8,6 +8,19 @@ import { bytes as formatBytes } from "./format.js";
 /** How many characters of a payload the list shows. */
 const PREVIEW = 400;
 
+/** How many levels of JSON are shown. Hubs accept 10,000, which is more than the stack of a browser's JSON.stringify takes. */
+const MAX_LEVELS = 500;
+
+/**
+ * Reports whether a value has more levels than the page can show.
+ * @param {unknown} value
+ * @returns {boolean}
+ */
+export function isTooDeep(value, levels = MAX_LEVELS) {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return false;
+  return levels === 0 || Object.values(value).some((v) => isTooDeep(v, levels - 1));
+}
+
 /** A message with what the page computes about it, when it is needed. */
 export class MessageRow {
   /** @type {string | undefined} */
@@ -17,7 +30,7 @@ export class MessageRow {
 
   /** @param {Message & {retain?: true}} message its msg is a JSON value, or a Uint8Array for bytes that are not UTF-8 */
   constructor(message) {
-    this.message = message;
+    this.message = isTooDeep(message.msg) ? { ...message, msg: `JSON with more than ${MAX_LEVELS} levels, which this page does not show` } : message;
     this.time = new Date(message.time);
   }
 

@@ -15,10 +15,11 @@ import { hub } from "./hub.js";
  * @property {Record<string, number>} [rates] per second; absent in the first one after a start
  * @property {{publish: Latency, delivery: Latency}} [latency] in ms
  * @property {{held: number, slow: number}} now
- * @property {{used: number, max: number}} memory
- * @property {{used: number, free: number}} [disk]
+ * @property {Bound} memory
+ * @property {Bound} [disk]
  * @property {Record<string, number>} [closed] streams that have ended, by reason
  */
+/** @typedef {{used: number, max?: number}} Bound without a max, there is none */
 /** @typedef {{count: number, p50?: number, p99?: number}} Latency */
 /** @typedef {{time: number, stats: Figures & Record<string, any>}} Point time: in s since 1970 */
 

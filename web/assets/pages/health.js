@@ -2,7 +2,7 @@
 
 import { ApiError, errorText, get } from "../lib/api.js";
 import { append, fill, h, notice } from "../lib/dom.js";
-import { bytes, count, duration, milliseconds, rate, shortCount } from "../lib/format.js";
+import { bytes, count, duration, milliseconds, plural, rate, shortCount } from "../lib/format.js";
 import { link } from "../lib/router.js";
 import { inNextFrame, whileVisible } from "../lib/schedule.js";
 import { stats } from "../lib/stats.js";
@@ -87,7 +87,7 @@ function tiles(s) {
   return [
     tile("State", s.ready === false ? "Not ready" : "Ready", s.version ? `version ${s.version}` : "", { kind: s.ready === false ? "bad" : "" }),
     s.uptime !== undefined && tile("Uptime", duration(s.uptime), s.hubs > 1 ? `${count(s.hubs)} hubs in the cluster` : "1 hub"),
-    tile("Listeners", shortCount(s.watchbox_streams ?? 0), `${count(s.watchbox_sessions ?? 0)} sessions`, { to: link("listeners") }),
+    tile("Listeners", shortCount(s.watchbox_streams ?? 0), plural(s.watchbox_sessions ?? 0, "session"), { to: link("listeners") }),
     tile("Messages in", rate(rates.in ?? 0), `${bytes(rates.in_bytes ?? 0)}/s`, { to: link("groups", { sort: "rate", list: "flat" }) }),
     tile("Messages out", rate(rates.out ?? 0), `${bytes(rates.out_bytes ?? 0)}/s`),
     latencyTile("Publish latency", latency?.publish),
@@ -96,8 +96,8 @@ function tiles(s) {
     tile("Slow sockets", count(now.slow), "are full", { kind: now.slow > 0 ? "warn" : "", to: link("listeners") }),
     tile("Gaps", rate(rates.gaps ?? 0), "told to listeners", { kind: (rates.gaps ?? 0) > 0 ? "warn" : "" }),
     tile("Evicted", rate(rates.evicted ?? 0), `${shortCount(s.watchbox_messages_held ?? 0)} messages held`),
-    memory && meter("Memory", memory.used, memory.max),
-    disk && meter("Disk", disk.used, disk.used + disk.free),
+    memory && meter("Memory", memory),
+    disk && meter("Disk", disk),
   ];
 }
 
@@ -117,9 +117,10 @@ function latencyTile(name, latency) {
   return tile(name, milliseconds(latency.p50), `p99 ${milliseconds(latency.p99 ?? 0)}`);
 }
 
-/** @param {string} name @param {number} used @param {number} max */
-function meter(name, used, max) {
-  const share = max > 0 ? Math.min(1, used / max) : 0;
+/** @param {string} name @param {import("../lib/stats.js").Bound} bound */
+function meter(name, { used, max }) {
+  if (!max) return tile(name, bytes(used), "without a limit");
+  const share = Math.min(1, used / max);
   const bar = h("div");
   bar.style.width = `${100 * share}%`;
   return h("div", { class: `tile ${share > 0.95 ? "warn" : ""}` }, h("dt", {}, name), h("dd", { class: "tile-value" }, bytes(used)),

@@ -4,7 +4,7 @@ import { clock, count, dateTime } from "../lib/format.js";
 import { button, copy, fill, h, iconButton } from "../lib/dom.js";
 import { feed } from "../lib/feed.js";
 import { link } from "../lib/router.js";
-import { GapRow, hexDump, MessageRow } from "../lib/row.js";
+import { GapRow, hexDump, isTooDeep, MessageRow } from "../lib/row.js";
 import { valueAt, writePath } from "../lib/search.js";
 import { asCurl, asGo, asJavaScript } from "../lib/snippets.js";
 import { inNextFrame } from "../lib/schedule.js";
@@ -175,13 +175,14 @@ export function pairs(list) {
 }
 
 /**
- * Returns the JSON object or array in a text, or undefined.
+ * Returns the JSON object or array in a text, or undefined if there is none that can be shown.
  * @param {string} text
  */
 function parseObject(text) {
   if (!/^\s*[[{]/.test(text)) return undefined;
   try {
-    return JSON.parse(text);
+    const value = JSON.parse(text);
+    return isTooDeep(value) ? undefined : value;
   } catch {
     return undefined;
   }
