@@ -64,7 +64,7 @@ func (j *janitor) markPurge(ctx context.Context, p purged) error {
 		if !message && !retain {
 			continue
 		}
-		m := mark{Eviction: memory.Eviction{Group: g.Group, Through: min(through, g.Newest), Time: now}, Written: now}
+		m := mark{Eviction: memory.Eviction{Group: g.Group, Through: min(through, g.Newest), Time: now, Unknown: true}, Written: now}
 		if retain && p.Keep == 0 {
 			m.Retained = through
 		}

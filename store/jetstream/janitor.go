@@ -136,7 +136,7 @@ func (j *janitor) watch(ctx context.Context) error {
 		}
 	}
 	j.l.opts.Logger.Warn("messages were removed from the front of the stream, not by a hub", "up to", last-1)
-	return j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: last - 1, Time: time.Now()}, Written: time.Now()})
+	return j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: last - 1, Time: time.Now(), Unknown: true}, Written: time.Now()})
 }
 
 // limited reports whether an operator has set limits.
@@ -176,6 +176,11 @@ func (j *janitor) markExcesses(ctx context.Context) error {
 // cut extends an eviction by the spilled messages of a group that its policy does not keep.
 func (j *janitor) cut(ctx context.Context, x *memory.Excess, e *memory.Eviction) error {
 	e.Group = x.Group
+	if x.Unsure {
+		if err := j.count(ctx, x); err != nil {
+			return err
+		}
+	}
 	n, bytes, now := x.Messages, x.Bytes, time.Now()
 	keep := func(m *stored) bool {
 		p := &x.Policy
@@ -193,14 +198,44 @@ func (j *janitor) cut(ctx context.Context, x *memory.Excess, e *memory.Eviction)
 			return nil
 		}
 		e.Through, e.Time = m.seq, m.entry.Time
-		if !m.damaged && m.entry.Expires.IsZero() {
-			size := int64(m.entry.FrameLen(store.ID{Epoch: j.l.epoch(), Seq: m.seq}))
+		if size, counts := j.size(m); counts {
 			n--
 			bytes -= size
 			e.Messages++
 			e.Bytes += size
 		}
 	}
+}
+
+// size returns how many bytes of its group a message takes, and whether it is counted.
+func (j *janitor) size(m *stored) (bytes int64, counts bool) {
+	if m.damaged || !m.entry.Expires.IsZero() {
+		return 0, false
+	}
+	return int64(m.entry.FrameLen(store.ID{Epoch: j.l.epoch(), Seq: m.seq})), true
+}
+
+// count counts the spilled messages of a group, of which somebody else may have removed some.
+func (j *janitor) count(ctx context.Context, x *memory.Excess) error {
+	n, bytes := x.Spilled, x.SpilledBytes
+	c := cursor{l: j.l, group: x.Group, after: x.Floor, end: x.Horizon}
+	for {
+		m, err := c.next(ctx)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			break
+		}
+		if size, counts := j.size(m); counts {
+			n--
+			bytes -= size
+		}
+	}
+	j.l.mem.Correct(x, n, bytes)
+	x.Messages -= max(n, 0)
+	x.Bytes -= max(bytes, 0)
+	return nil
 }
 
 // cursor reads the messages of one group up to a position. It merges its two subjects.

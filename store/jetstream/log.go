@@ -98,7 +98,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 	}
 	if lost := found.lost; lost > 0 {
 		l.opts.Logger.Warn("the stream was purged, not by a hub", "up to", lost)
-		err = l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: lost, Time: time.Now()}, Written: time.Now()})
+		err = l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: lost, Time: time.Now(), Unknown: true}, Written: time.Now()})
 		if err != nil {
 			return err
 		}

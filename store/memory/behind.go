@@ -174,6 +174,7 @@ type Eviction struct {
 
 	// How many messages are evicted that no eviction before has told. Those with an expiry are not counted.
 	Messages, Bytes int64
+	Unknown         bool `json:",omitempty"` // nobody knows how many; see Excess.Unsure
 }
 
 // Evict evicts messages, spilled ones too, as all logs in front of the same log behind do at the same
@@ -238,6 +239,7 @@ func (l *Log) evictBehind(r *ring, e *Eviction) {
 		s.ahead.messages += n.messages
 		s.ahead.bytes += n.bytes
 		l.uncountSpilled(s, n)
+		s.unsure = s.unsure || e.Unknown
 		s.oldest, s.time = e.Through+1, max(s.time, e.Time.UnixMilli())
 		if !e.Next.IsZero() {
 			s.time = e.Next.UnixMilli()
@@ -288,6 +290,11 @@ type Excess struct {
 	Messages, Bytes int64     // held, including spilled ones, except those of them that expire
 	Floor, Horizon  store.Seq // messages after Floor up to Horizon are spilled; Horizon is 0 if none is
 
+	// Spilled and SpilledBytes are those of Messages and Bytes that are spilled. If Unsure, they may be too high: they
+	// have to be counted, and Correct to be called.
+	Spilled, SpilledBytes int64
+	Unsure                bool
+
 	// Told is what has been evicted here since the last Evict of the group, for example because the messages in
 	// memory alone exceeded the policy. Its Through is 0 if there is nothing to tell.
 	Told Eviction
@@ -332,6 +339,7 @@ func (r *ring) over(now int64) (x Excess, ok bool) {
 	}
 	x = Excess{
 		Group: r.name, Policy: *p, Messages: n, Bytes: bytes, Floor: s.floor, Horizon: s.reach(now),
+		Spilled: s.messages, SpilledBytes: s.bytes, Unsure: s.unsure,
 	}
 	if s.floor > s.marked {
 		x.Told = Eviction{
@@ -340,4 +348,18 @@ func (r *ring) over(now int64) (x Excess, ok bool) {
 		}
 	}
 	return x, true
+}
+
+// Correct subtracts messages and bytes that Excesses counted as spilled in a group and that are not there. If the group
+// has lost others meanwhile, it does nothing, and Excesses yields the group as before.
+func (l *Log) Correct(x *Excess, messages, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.rings[x.Group]
+	if r == nil || r.spill.floor != x.Floor {
+		return
+	}
+	s := r.spill
+	l.uncountSpilled(s, counts{min(max(messages, 0), s.messages), min(max(bytes, 0), s.bytes)})
+	s.unsure = false
 }

@@ -20,6 +20,7 @@ type spilled struct {
 	oldest  store.Seq // none is before it
 
 	messages, bytes int64 // without an expiry
+	unsure          bool  // some of them may be evicted: an Eviction did not know how many
 	time            int64 // when the oldest was sent, or before that, ms
 	newest          int64 // when the newest was sent, ms
 
@@ -163,7 +164,7 @@ func (l *Log) evictSpilled(r *ring, sent int64) {
 	s.ahead.messages += s.messages
 	s.ahead.bytes += s.bytes
 	l.uncountSpilled(s, counts{s.messages, s.bytes})
-	s.horizon, s.kept, s.expires, s.oldest, s.time, s.newest = 0, 0, 0, 0, 0, 0
+	s.horizon, s.kept, s.expires, s.oldest, s.time, s.newest, s.unsure = 0, 0, 0, 0, 0, 0, false
 	l.bySpill.remove(r)
 	l.fixSpilledTo()
 	l.lose(r, evicted, seq, sent)

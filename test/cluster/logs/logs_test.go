@@ -265,6 +265,37 @@ func TestAPolicyEvictsMessagesThatAreNotInMemory(t *testing.T) {
 	})
 }
 
+// TestMessagesThatWerePurgedByHandDoNotCount purges by hand some of a group's messages that are not in memory. The
+// others are within the policy, and stay.
+func TestMessagesThatWerePurgedByHandDoNotCount(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20}
+	a := open(t, o)
+	filler := strings.Repeat("x", 1000)
+	var half store.Seq
+	for round := range 40 {
+		var list []store.Entry
+		for i := range 125 {
+			list = append(list, text([]string{"a", "b"}[i%2], filler))
+		}
+		if first := add(t, a, list...); round == 20 {
+			half = first
+		}
+	}
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.a"), js.WithPurgeSequence(uint64(half))))
+	eventually(t, "listeners of a get a gap", func() bool { h := read(t, a, "a", 0); return h.gap > 0 && h.n == 20*63 })
+	must(t, a.SetPolicy(filters("a")[0], store.Policy{MaxMessages: 1500}))
+	must(t, a.SetPolicy(filters("b")[0], store.Policy{MaxMessages: 1500}))
+	eventually(t, "b keeps 1500 messages", func() bool { return read(t, a, "b", 0).n == 1500 })
+	if h := read(t, a, "a", 0); h.n != 20*63 {
+		t.Errorf("of 1260 messages in a, which may have 1500: %v", h)
+	}
+}
+
 func TestAPurgeByHandIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream()}
