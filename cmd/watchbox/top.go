@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -19,7 +21,10 @@ import (
 	"github.com/watchbox-go/watchbox/sse"
 )
 
-// top shows the state of a hub.
+// statsGroup is the group of a hub's statistics. Each of several hubs that share a log has one below it.
+const statsGroup = "$sys/stats"
+
+// top shows the state of a hub, or of the hubs that share its log.
 type top struct {
 	Server `embed:""`
 
@@ -32,9 +37,9 @@ func (t *top) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, done := context.WithCancelCause(ctx)
-	s := &screen{top: t, ctx: ctx, terminal: term.IsTerminal(int(os.Stdout.Fd())), done: done}
+	s := &screen{top: t, ctx: ctx, terminal: term.IsTerminal(int(os.Stdout.Fd())), done: done, hubs: map[string]*hubStats{}}
 	client := &sse.Client{
-		URL: t.url("/v1/groups/", "$sys/stats") + "?last=1", OnDisconnect: disconnected, IdleTimeout: idleTimeout, FirstEventTimeout: answerTimeout,
+		URL: t.url("/v1/groups/", statsGroup+"/#") + "?last=1", OnDisconnect: disconnected, IdleTimeout: idleTimeout, FirstEventTimeout: answerTimeout,
 	}
 	client.OnEvent = func(e sse.Event) {
 		if e.Type == "session" {
@@ -52,7 +57,17 @@ type screen struct {
 	terminal bool
 	drawn    int
 	done     context.CancelCauseFunc
+	hubs     map[string]*hubStats // by id; "" for a hub that is alone
 }
+
+// hubStats is the newest statistics of a hub.
+type hubStats struct {
+	statistics
+	at time.Time
+}
+
+// staleAfter is how long a hub is shown that publishes no statistics.
+const staleAfter = 30 * time.Second
 
 // statistics is the part of a message of $sys/stats that is shown.
 type statistics struct {
@@ -92,21 +107,24 @@ func (s *screen) event(e sse.Event) {
 		return
 	}
 	var m struct {
-		Time time.Time
-		Msg  statistics
+		Group string
+		Time  time.Time
+		Msg   statistics
 	}
 	err := json.Unmarshal(e.Data, &m)
 	if err != nil {
 		err = fmt.Errorf("cannot read the statistics: %w", err)
 	} else {
-		err = s.draw(&m.Msg, m.Time)
+		s.hubs[strings.TrimPrefix(strings.TrimPrefix(m.Group, statsGroup), "/")] = &hubStats{m.Msg, m.Time}
+		maps.DeleteFunc(s.hubs, func(_ string, h *hubStats) bool { return m.Time.Sub(h.at) > staleAfter })
+		err = s.draw(m.Time)
 	}
 	if err != nil {
 		s.done(err)
 	}
 }
 
-func (s *screen) draw(now *statistics, at time.Time) error {
+func (s *screen) draw(at time.Time) error {
 	var groups struct{ Groups []groupRow }
 	var sessions struct{ Sessions []sessionRow }
 	limit := fmt.Sprint("&limit=", max(1, s.top.Rows))
@@ -128,7 +146,13 @@ func (s *screen) draw(now *statistics, at time.Time) error {
 		b.WriteString("\x1b[H\x1b[2J")
 	}
 	fmt.Fprintf(&b, "%s  %s\n", s.top.URL, at.Local().Format(time.TimeOnly))
-	figures(&b, now)
+	for _, id := range slices.Sorted(maps.Keys(s.hubs)) {
+		if id != "" {
+			fmt.Fprintf(&b, "hub %s: ", id)
+		}
+		figures(&b, &s.hubs[id].statistics)
+	}
+	fmt.Fprintln(&b)
 	rows, width := s.top.Rows, 0
 	if s.terminal {
 		rows, width = fit(rows, bytes.Count(b.Bytes(), []byte("\n")))
@@ -167,7 +191,7 @@ func figures(out io.Writer, now *statistics) {
 	if now.Disk != nil {
 		fmt.Fprintf(out, ", disk %s", now.Disk)
 	}
-	fmt.Fprint(out, "\n\n")
+	fmt.Fprintln(out)
 }
 
 // fit returns the number of rows of each of the two tables, so that they fit into the terminal below the lines

@@ -124,6 +124,9 @@ func (l *Log) newMemory(epoch string) *memory.Log {
 // Bounds implements store.Log.
 func (l *Log) Bounds() (oldest, newest store.ID) { return l.mem.Bounds() }
 
+// Age implements store.Dated: since this hub has placed the message.
+func (l *Log) Age(seq store.Seq, now time.Time) (time.Duration, bool) { return l.mem.Age(seq, now) }
+
 // Watch implements store.Log.
 func (l *Log) Watch(wake chan<- struct{}) (stop func()) { return l.mem.Watch(wake) }
 

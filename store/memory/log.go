@@ -38,7 +38,7 @@ type Log struct {
 	longestHold atomic.Int64  // the longest hold of the lock so far, in steps
 	wakes       store.Watchers
 	codec       func() codec
-	stamps      *store.Stamps // nil for a part of another log
+	stamps      *store.Stamps // nil for a part of another log that has its own
 
 	mu       sync.RWMutex // guards the fields below
 	opts     Options
@@ -94,7 +94,7 @@ func New(o Options) *Log {
 		o.Losses = new(store.Clock)
 	}
 	l := &Log{opts: o, codec: sync.OnceValue(newCodec)}
-	if !o.Part {
+	if !o.Part || o.Behind {
 		l.stamps = new(store.Stamps)
 	}
 	l.life.Store(newLife(o.Epoch, o.Newest))

@@ -30,8 +30,10 @@ const MAX_POINTS = 1200;
 
 /** Events: change. */
 class Stats extends EventTarget {
-  /** @type {Point[]} */
-  points = [];
+  /** @type {Map<string, Point[]>} by the id of the hub; "" for a hub that is alone */
+  #points = new Map();
+  /** The id of the hub whose figures are wanted; the first one, if it has none. */
+  wanted = "";
   /** @type {unknown} */
   error;
   loaded = false;
@@ -50,7 +52,7 @@ class Stats extends EventTarget {
         if (early) early.push(message);
         else this.#add(message);
       });
-      const { messages } = await get("v1/history/" + STATS, { query: { since: "1h" } });
+      const { messages } = await get("v1/history/" + encodeURIComponent(STATS), { query: { since: "1h" } });
       const last = messages.at(-1)?.time ?? "";
       for (const m of [...messages, ...early.filter((m) => m.time > last)]) this.#push(m);
       early = undefined;
@@ -61,6 +63,14 @@ class Stats extends EventTarget {
     }
     this.dispatchEvent(new Event("change"));
   }
+
+  /** The ids of the hubs that share the log. */
+  get hubs() { return [...this.#points.keys()].sort(); }
+
+  /** The hub whose figures are shown. */
+  get shown() { return this.#points.has(this.wanted) ? this.wanted : this.hubs[0] ?? ""; }
+
+  get points() { return this.#points.get(this.shown) ?? []; }
 
   get latest() { return this.points.at(-1)?.stats; }
 
@@ -73,8 +83,14 @@ class Stats extends EventTarget {
   /** @param {any} message */
   #push(message) {
     const time = Date.parse(message.time) / 1000;
-    this.points.push({ time, stats: message.msg });
-    while (this.points.length > 0 && this.points[0].time < time - HOUR) this.points.shift();
+    const id = message.group.slice(GROUP.length + 1);
+    const points = this.#points.get(id) ?? [];
+    this.#points.set(id, points);
+    points.push({ time, stats: message.msg });
+    for (const [hub, list] of this.#points) {
+      while (list.length > 0 && list[0].time < time - HOUR) list.shift();
+      if (list.length === 0) this.#points.delete(hub);
+    }
   }
 
   /**
@@ -83,14 +99,15 @@ class Stats extends EventTarget {
    * @returns {import("../widgets/chart.js").ChartData}
    */
   series(...values) {
-    const step = Math.ceil(this.points.length / MAX_POINTS);
+    const points = this.points;
+    const step = Math.ceil(points.length / MAX_POINTS);
     /** @type {number[]} */
     const times = [];
     /** @type {(number | null)[][]} */
     const out = values.map(() => []);
     let before = Infinity;
-    for (let i = this.points.length % step; i < this.points.length; i += step) {
-      const group = this.points.slice(i, i + step);
+    for (let i = points.length % step; i < points.length; i += step) {
+      const group = points.slice(i, i + step);
       const { time } = group[group.length - 1];
       if (time - before > 30) {
         times.push((time + before) / 2);
@@ -107,6 +124,8 @@ class Stats extends EventTarget {
   }
 }
 
-const STATS = "$sys/stats";
+/** The group of a hub's figures. Each of several hubs has one below it. */
+const GROUP = "$sys/stats";
+const STATS = GROUP + "/#";
 
 export const stats = new Stats();

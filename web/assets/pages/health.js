@@ -42,8 +42,9 @@ class Health {
     this.tiles = h("dl", { class: "tiles" });
     this.ends = h("div", { class: "panel stack", hidden: true });
     this.charts = h("div", { class: "charts" }, ...this.#charts.map(({ title, chart }) => h("div", { class: "panel stack" }, h("h2", {}, title), chart.element)));
+    this.hubs = h("select", { "aria-label": "Hub", hidden: true, onchange: () => { stats.wanted = this.hubs.value; this.#drawn = 0; this.#show(); } });
     this.body = h("div", { class: "body stack" }, this.state, this.tiles, this.charts, this.ends);
-    append(view, h("div", { class: "head" }, h("h1", {}, "Health"), h("a", { href: "metrics", class: "button" }, "Metrics"), h("a", { href: "openapi.yaml", class: "button" }, "openapi.yaml")), this.body);
+    append(view, h("div", { class: "head" }, h("h1", {}, "Health"), this.hubs, h("a", { href: "metrics", class: "button" }, "Metrics"), h("a", { href: "openapi.yaml", class: "button" }, "openapi.yaml")), this.body);
     fill(this.state, notice("loading", "Loading"));
     this.tiles.hidden = this.charts.hidden = true;
     stats.addEventListener("change", this.#onChange);
@@ -58,6 +59,7 @@ class Health {
 
   #show() {
     const { latest, error, loaded } = stats;
+    this.#showHubs();
     this.tiles.hidden = this.charts.hidden = !latest;
     if (error) return fill(this.state, notice("error", "The figures cannot be shown", h("p", {}, errorText(error))));
     if (!latest) return fill(this.state, loaded ? notice("empty", "No figures yet", h("p", {}, "The hub writes the first ones in a few seconds.")) : notice("loading", "Loading"));
@@ -67,6 +69,16 @@ class Health {
     if (Date.now() - this.#drawn < DRAW_EVERY) return;
     this.#drawn = Date.now();
     for (const { chart, values } of this.#charts) chart.set(stats.series(...values));
+  }
+
+  /** Offers the hubs of a cluster. */
+  #showHubs() {
+    const { hubs, shown } = stats;
+    this.hubs.hidden = hubs.length < 2;
+    if (hubs.join() !== [...this.hubs.options].map((o) => o.value).join()) {
+      fill(this.hubs, ...hubs.map((id) => h("option", { value: id }, `hub ${id}`)));
+    }
+    if (this.hubs.value !== shown) this.hubs.value = shown;
   }
 
   /** @param {Stats} latest */
