@@ -3,6 +3,7 @@ package jetstream
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -39,9 +40,9 @@ func (l *Log) connect() error {
 	nc, err := nats.Connect(l.opts.URL, o...)
 	switch {
 	case errors.Is(err, nats.ErrNoServers):
-		return fmt.Errorf("no NATS server answers at %s: start one, or correct the URL", l.opts.URL)
+		return fmt.Errorf("no NATS server answers at %s: start one, or correct the URL", redacted(l.opts.URL))
 	case err != nil:
-		return fmt.Errorf("connecting to NATS at %s: %w", l.opts.URL, err)
+		return fmt.Errorf("connecting to NATS at %s: %w", redacted(l.opts.URL), err)
 	}
 	l.nc = nc
 	if least := int64(l.opts.MaxMessage + maxHead); nc.MaxPayload() < least {
@@ -49,6 +50,21 @@ func (l *Log) connect() error {
 			"max_payload", nc.MaxPayload(), "needed", least)
 	}
 	return nil
+}
+
+// redacted returns the URLs of servers without what is before an @, which may be a password or a token.
+func redacted(urls string) string {
+	list := strings.Split(urls, ",")
+	for i, u := range list {
+		if at := strings.LastIndexByte(u, '@'); at >= 0 {
+			scheme := strings.Index(u[:at], "://")
+			if scheme >= 0 {
+				scheme += len("://")
+			}
+			list[i] = u[:max(scheme, 0)] + u[at+1:]
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // maxHead is how much larger than its body a message in the stream usually is at most: headers and what a record has beside it.
