@@ -84,7 +84,7 @@ func TestStatisticsAreKeptForAnHour(t *testing.T) {
 		h.Drain()
 		time.Sleep(10 * time.Second)
 		list := history(t, h)
-		if oldest := time.Since(list[0].time); len(list) != perHour || oldest < time.Hour-10*time.Second {
+		if oldest := time.Since(list[0].time); len(list) < perHour-1 || oldest < time.Hour-10*time.Second {
 			t.Errorf("%d messages are held, the oldest is %v old", len(list), oldest)
 		}
 		last := list[len(list)-1]
@@ -115,7 +115,8 @@ func TestStatisticsOfAnHourTakeLittleMemory(t *testing.T) {
 		}
 		_, err = h.Groups(access.Everything, &hub.Listing{Filter: f, Sort: hub.SortName}, func(g *hub.Group) error {
 			const perMessage = 32 // more than store/memory needs besides the frame
-			if took := g.Bytes + perMessage*g.Messages; g.Messages != perHour || took > 1<<20 {
+			// The message of an hour ago is evicted at this moment, or a little later.
+			if took := g.Bytes + perMessage*g.Messages; g.Messages < perHour-1 || g.Messages > perHour || took > 1<<20 {
 				t.Errorf("%d messages of %s take %d bytes", g.Messages, g.Group, took)
 			}
 			return nil
