@@ -17,6 +17,7 @@ const (
 	subscribes             // the filters of the request are checked with the caller's grant
 	publishes              // the groups of the request are checked with the caller's grant
 	ownSession             // the session's secret, and the subject that the session belongs to
+	anyGrant               // a grant for anything, of a token or of callers without one
 	ownToken               // any token that is valid
 	admin                  // a grant for administration
 )

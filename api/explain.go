@@ -51,7 +51,7 @@ func (a *api) explain(w http.ResponseWriter, r *http.Request, g *access.Grant) e
 		out.Group = f.String()
 	}
 	g, err = a.explained(r, q, g)
-	if p := problemOf(err); p != nil && p.status == http.StatusUnauthorized { // of a token that is refused everywhere
+	if p := problemOf(err); r.Header.Get(explainHeader) != "" && p != nil && p.status == http.StatusUnauthorized { // it is refused everywhere
 		out.Reason, out.Code = p.detail, p.code
 		return writeValue(w, out)
 	}

@@ -2,8 +2,11 @@ package api_test
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/watchbox-go/watchbox"
 )
 
 func TestExplainSaysWhyAndByWhichRule(t *testing.T) {
@@ -67,6 +70,22 @@ func TestExplainSaysWhyAndByWhichRule(t *testing.T) {
 		s.wants(400, code, "GET /v1/explain?"+query, "", root...)
 	}
 	s.wants(401, "token-missing", "GET /v1/explain?action=admin", "")
+}
+
+func TestExplainToCallersWithoutATokenWhatTheyMayDo(t *testing.T) {
+	i := newIssuer(t)
+	s := serve(t, i.option(), watchbox.WithAnonymousSubscribe("public/#"))
+	var v struct {
+		Allowed, Anonymous bool
+		Subscribe          []string
+	}
+	s.wants(200, "", "GET /v1/explain?action=subscribe&filter=public/a", "").decode(t, &v)
+	if !v.Allowed || !v.Anonymous || !slices.Equal(v.Subscribe, []string{"public/#"}) {
+		t.Errorf("%+v", v)
+	}
+	for _, query := range []string{"token=x", "grant={}", "anonymous=true"} {
+		s.wants(401, "token-missing", "GET /v1/explain?action=admin&"+query, "")
+	}
 }
 
 func TestExplainWithoutAuthentication(t *testing.T) {

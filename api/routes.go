@@ -50,7 +50,7 @@ func (a *api) routes() []route {
 		{"POST", "/v1/server", a.receive(publishes, a.sendToServer)},
 		{"POST", loginPath, a.serve(ownToken, a.login)},
 		{"DELETE", loginPath, a.serve(nothing, a.logout)},
-		{"GET", "/v1/explain", a.serve(ownToken, a.explain)},
+		{"GET", "/v1/explain", a.serve(anyGrant, a.explain)},
 		{"POST", "/v1/revocations", a.receive(admin, a.revoke)},
 		{"GET", "/v1/tokens", a.serve(admin, a.tokens)},
 		{"POST", "/v1/tokens", a.receive(admin, a.createToken)},
