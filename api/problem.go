@@ -47,6 +47,8 @@ var known = []struct {
 	retry  bool
 }{
 	{hub.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
+	{session.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
+	{store.ErrClosed, http.StatusServiceUnavailable, "shutting-down", true},
 	{hub.ErrSessionEnded, http.StatusGone, "session-ended", false},
 	{hub.ErrHubAway, http.StatusServiceUnavailable, "hub-away", true},
 	{hub.ErrTooManyStreams, http.StatusServiceUnavailable, "too-many-streams", true},
