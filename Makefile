@@ -17,7 +17,7 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 	@# -count=1: go test does not notice that these variables differ, and would repeat the result above
 	WATCHBOX_TEST_STORE=disk $(GO_TEST) -count=1 ./api
 	WATCHBOX_TEST_STORE=sparse go test -count=1 -timeout 60m ./api
-	WATCHBOX_TEST_STORE=nats test/cluster/with-nats $(GO_TEST) -count=1 ./api
+	WATCHBOX_TEST_STORE=nats test/cluster/with-nats go test -count=1 -timeout 60m ./api
 	WATCHBOX_TEST_WIRE=tls go test -count=1 -timeout 60m ./api
 	WATCHBOX_TEST_WIRE=h2 go test -count=1 -timeout 60m ./api
 	cd test/interop && $(GO_TEST) ./...
