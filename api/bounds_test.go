@@ -18,10 +18,21 @@ import (
 	"github.com/watchbox-go/watchbox"
 )
 
+// metrics returns the hub's metrics.
+func (s *server) metrics() string {
+	s.Helper()
+	return withoutHub(s.do("GET /metrics", "").body)
+}
+
+// withoutHub removes the label that hubs have which share a log.
+func withoutHub(metrics string) string {
+	return regexp.MustCompile(`\{hub="[^"]*"\}`).ReplaceAllString(metrics, "")
+}
+
 // figure returns one of the hub's metrics.
 func (s *server) figure(name string) (n int64) {
 	s.Helper()
-	m := regexp.MustCompile(`(?m)^watchbox_` + name + ` (\S+)$`).FindStringSubmatch(s.do("GET /metrics", "").body)
+	m := regexp.MustCompile(`(?m)^watchbox_` + name + ` (\S+)$`).FindStringSubmatch(s.metrics())
 	if m == nil {
 		s.Fatalf("there is no metric %s", name)
 	}

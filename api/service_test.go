@@ -27,12 +27,12 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 		"watchbox_streams 1", "watchbox_sessions 1", "watchbox_messages_published_total 1", "watchbox_streams_opened_total 1", "# TYPE watchbox_streams gauge",
 		"# TYPE watchbox_messages_published_total counter",
 	} {
-		if !strings.Contains(a.body, "\n"+line+"\n") {
+		if !strings.Contains(s.metrics(), "\n"+line+"\n") {
 			t.Errorf("there is no %q", line)
 		}
 	}
 	eventually(t, "the delivery is counted", func() bool {
-		return strings.Contains(s.do("GET /metrics", "").body, "\nwatchbox_messages_delivered_total 1\n")
+		return strings.Contains(s.metrics(), "\nwatchbox_messages_delivered_total 1\n")
 	})
 }
 

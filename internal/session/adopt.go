@@ -84,6 +84,9 @@ func (r *Registry) adoptEnd(uid string, why Reason, version uint64) {
 	ended := s.begun && s.shared.version < version
 	used := ended && s.shared.used
 	if ended {
+		if s.shared.ending != "" { // it is this hub's own change, which is not applied yet
+			why = s.shared.ending
+		}
 		s.shared.version = version
 		s.finish(why)
 		s.shared.wake()

@@ -102,6 +102,9 @@ func (s *Session) prepare(x *Change) (needed bool, err error) {
 	}
 	now := monotonicNow()
 	s.plan(x, now)
+	if s.shared != nil {
+		s.shared.ending = x.gone
+	}
 	if len(x.Events) > 0 || x.cause.newWill || x.rewrite {
 		return true, nil
 	}

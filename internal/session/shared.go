@@ -30,6 +30,7 @@ type shared struct {
 	used     bool          // Do was called
 	beaten   moment        // when a sign of life was last passed on to other hubs
 	unproved *Change       // a change whose commit failed, but which may have happened
+	ending   Reason        // why the change in progress ends the session; "": it does not
 }
 
 // node is the streams that a session has at another hub.
