@@ -73,6 +73,9 @@ func TestPagesOfSessionsHaveEachSessionOnce(t *testing.T) {
 
 // TestSessionThatIsFurthestBehindComesFirst stops reading from two of many streams, one after the other.
 func TestSessionThatIsFurthestBehindComesFirst(t *testing.T) {
+	if wire == "h2" {
+		t.Skip("net/http reads what an HTTP/2 client does not, up to 4 MiB: the stream is behind only for a moment")
+	}
 	s := serve(t)
 	for range 5 {
 		s.listen("/v1/groups/other")
