@@ -82,7 +82,7 @@ func (f *figure) onHub(dir string, flags ...string) (float64, error) {
 		return 0, err
 	}
 	defer h.Kill()
-	url := h.url + "/v1/groups/{group}"
+	url := h.URL + "/v1/groups/{group}"
 	args := append(slices.Clone(f.load), "--pid", strconv.Itoa(h.Pid()), "--sub-url", url, "--pub-url", url)
 	out, err := command(dir, "loadgen", args...)
 	if err != nil {

@@ -56,7 +56,7 @@ type listener struct {
 
 func (l *listener) run(ctx context.Context, c *cluster, first int) {
 	at := first
-	url := func() string { return c.hubs[at%len(c.hubs)].url + "/v1/groups/g" }
+	url := func() string { return c.hubs[at%len(c.hubs)].URL + "/v1/groups/g" }
 	client := sse.Client{URL: url(), Retry: 100 * time.Millisecond, MaxBackoff: time.Second}
 	client.OnOpen = func(http.Header) {
 		if l.opened.Add(1) > 1 {
@@ -96,7 +96,7 @@ func post(ctx context.Context, c *cluster, every time.Duration) (n int64, longes
 	defer client.CloseIdleConnections()
 	at, last := 1, time.Now()
 	for ctx.Err() == nil {
-		req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, c.hubs[at%len(c.hubs)].url+"/v1/groups/g", strings.NewReader(fmt.Sprint(n+1)))
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, c.hubs[at%len(c.hubs)].URL+"/v1/groups/g", strings.NewReader(fmt.Sprint(n+1)))
 		if err != nil {
 			return n, longest
 		}

@@ -3,60 +3,33 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/watchbox-go/watchbox/test/cluster/process"
+	"github.com/watchbox-go/watchbox/test/cluster/hubs"
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
 )
 
-// hub is a running watchbox serve.
-type hub struct {
-	*process.Process
-	url string
-}
-
 // startHub starts a hub with flags, and returns when it is ready.
-func startHub(dir string, flags ...string) (*hub, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func startHub(dir string, flags ...string) (*hubs.Hub, error) {
+	name := "hub" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	h, err := hubs.Start(filepath.Join(dir, "watchbox"), dir, name, append([]string{"--log-level", "error"}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	addr := ln.Addr().String()
-	_ = ln.Close()
-	name := filepath.Join(dir, "hub"+strconv.FormatInt(time.Now().UnixNano(), 36)+".log")
-	args := append([]string{"serve", "--listen", addr, "--log-level", "error"}, flags...)
-	p, err := process.Start(name, filepath.Join(dir, "watchbox"), args...)
-	if err != nil {
+	if err := h.Ready(); err != nil {
+		h.Kill()
 		return nil, err
 	}
-	h := &hub{p, "http://" + addr}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		res, err := http.Get(h.url + "/readyz")
-		if err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return h, nil
-			}
-			err = errors.New(res.Status)
-		}
-		if time.Now().After(end) {
-			h.Kill()
-			return nil, fmt.Errorf("the hub is not ready: %w (see %s)", err, name)
-		}
-	}
+	return h, nil
 }
 
 // cluster is three NATS servers with three hubs.
 type cluster struct {
 	servers servers.Servers
-	hubs    []*hub
+	hubs    []*hubs.Hub
 	end     func() // of the servers
 }
 

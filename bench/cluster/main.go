@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/watchbox-go/watchbox/test/cluster/hubs"
 )
 
 func main() {
@@ -43,12 +45,13 @@ func main() {
 }
 
 func run(dir string, dur time.Duration, rounds, sessions int, wanted func(string) bool) error {
-	for target, source := range map[string]string{"watchbox": "../../cmd/watchbox", "loadgen": "../cmd/loadgen"} {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, target), ".")
-		cmd.Dir = source
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w: %s", target, err, out)
-		}
+	if _, err := hubs.Build(dir); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "loadgen"), ".")
+	cmd.Dir = "../cmd/loadgen" // a module of its own
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build loadgen: %w: %s", err, out)
 	}
 	fmt.Println("| figure | hub with NATS | beside | ratio | reach | |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")

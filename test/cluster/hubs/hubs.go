@@ -4,23 +4,15 @@
 package hubs
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/watchbox-go/watchbox/internal/freeport"
 	"github.com/watchbox-go/watchbox/test/cluster/process"
 )
-
-// patience is how long a hub may take to be ready.
-const patience = time.Minute
 
 // Hub is one watchbox serve process. It keeps its address when it is started again.
 type Hub struct {
@@ -74,37 +66,8 @@ func (h *Hub) Restart() error {
 
 // Ready returns when the hub says that it is ready.
 func (h *Hub) Ready() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for {
-		err := h.ready(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w", h.Name, err)
-		case <-h.Done():
-			return fmt.Errorf("%s has ended: %s", h.Name, h.Log())
-		case <-time.After(20 * time.Millisecond): // it can only be asked
-		}
-	}
-}
-
-func (h *Hub) ready(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	req.Close = true // a paused hub must not keep the connection
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	why, _ := io.ReadAll(res.Body)
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return errors.New(res.Status + ": " + strings.TrimSpace(string(why)))
+	if err := h.Process.Ready(h.URL + "/readyz"); err != nil {
+		return fmt.Errorf("%s: %w: %s", h.Name, err, h.Log())
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -71,9 +70,6 @@ func open(t testing.TB, o jetstream.Options) *jetstream.Log {
 	t.Helper()
 	if o.Replicas == 0 {
 		o.Replicas = 1
-	}
-	if os.Getenv("DBG") != "" {
-		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	if o.Times == (jetstream.Times{}) {
 		o.Times = quick

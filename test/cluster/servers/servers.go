@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,9 +20,6 @@ import (
 	"github.com/watchbox-go/watchbox/internal/freeport"
 	"github.com/watchbox-go/watchbox/test/cluster/process"
 )
-
-// patience is how long servers may take to be ready.
-const patience = time.Minute
 
 // Servers are all servers of a cluster, or one that is alone.
 type Servers []*Server
@@ -160,36 +156,8 @@ func (s *Server) Restart() error {
 
 // Ready returns when JetStream of the server can be used: it knows a leader and has caught up with it.
 func (s *Server) Ready() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for {
-		err := s.healthy(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w", s.Name, err)
-		case <-s.Done():
-			return fmt.Errorf("%s has ended: %s", s.Name, s.Log())
-		case <-time.After(100 * time.Millisecond): // it can only be asked
-		}
-	}
-}
-
-func (s *Server) healthy(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.monitor+"/healthz", nil)
-	if err != nil {
-		return err
-	}
-	req.Close = true // a paused server must not keep the connection
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return errors.New(res.Status)
+	if err := s.Process.Ready(s.monitor + "/healthz"); err != nil {
+		return fmt.Errorf("%s: %w: %s", s.Name, err, s.Log())
 	}
 	return nil
 }
