@@ -4,6 +4,7 @@ module interop
 go 1.26.0
 
 require (
+	github.com/launchdarkly/eventsource v1.11.0
 	github.com/r3labs/sse/v2 v2.10.0
 	github.com/tmaxmax/go-sse v0.12.0
 	github.com/watchbox-go/watchbox v0.0.0

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	_ "github.com/launchdarkly/eventsource" // a program of docs/CLIENTS.md imports it: without this line, go mod tidy removes it
 )
 
 // The Go clients as docs/CLIENTS.md shows them, a hundred of each kind in one process.
