@@ -4,28 +4,37 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.1
 GO_TEST     = go test -race -timeout 60m
 
-.PHONY: all test lint fuzz bench bench-cluster needs web-tools build traefik snapshot test-packages
+# The API's tests run again with each of these. go test does not notice that their variables differ, hence -count=1.
+VARIANTS = test-api-disk test-api-sparse test-api-nats test-api-tls test-api-h2
+MODULES  = test/interop test/middleware test/acme test/cluster examples/cluster
+
+.PHONY: all test lint fuzz bench bench-cluster needs web-tools build traefik snapshot test-packages $(VARIANTS)
 
 all: lint test
 
 build: ## the binary, in bin/
 	go build -o bin/watchbox ./cmd/watchbox
 
+# These tests mostly wait, so that several suites at once take little longer than one.
 test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes the random and crash tests of store/disk longer
 	@test -x bin/traefik || echo 'test/proxies: Traefik is not tested ("make traefik" builds it)'
-	$(GO_TEST) ./...
-	@# -count=1: go test does not notice that these variables differ, and would repeat the result above
-	WATCHBOX_TEST_STORE=disk $(GO_TEST) -count=1 ./api
-	WATCHBOX_TEST_STORE=sparse go test -count=1 -timeout 60m ./api
-	WATCHBOX_TEST_STORE=nats test/cluster/with-nats go test -count=1 -timeout 60m ./api
-	WATCHBOX_TEST_WIRE=tls go test -count=1 -timeout 60m ./api
-	WATCHBOX_TEST_WIRE=h2 go test -count=1 -timeout 60m ./api
-	cd test/interop && $(GO_TEST) ./...
-	cd test/middleware && $(GO_TEST) ./...
-	cd test/acme && $(GO_TEST) ./...
-	cd test/cluster && $(GO_TEST) ./...
-	cd examples/cluster && $(GO_TEST) ./...
+	$(GO_TEST) -p 3 ./...
+	@$(MAKE) --no-print-directory -j3 --output-sync=target $(VARIANTS) $(MODULES:%=test-module/%)
 	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
+
+test-api-disk:
+	WATCHBOX_TEST_STORE=disk $(GO_TEST) -count=1 ./api
+test-api-sparse:
+	WATCHBOX_TEST_STORE=sparse go test -count=1 -timeout 60m ./api
+test-api-nats:
+	WATCHBOX_TEST_STORE=nats test/cluster/with-nats go test -count=1 -timeout 60m ./api
+test-api-tls:
+	WATCHBOX_TEST_WIRE=tls go test -count=1 -timeout 60m ./api
+test-api-h2:
+	WATCHBOX_TEST_WIRE=h2 go test -count=1 -timeout 60m ./api
+
+test-module/%:
+	cd $* && $(GO_TEST) ./...
 
 snapshot: ## everything of a release, in dist/, without publishing; the first run takes about ten minutes
 	go run $(GORELEASER) release --snapshot --clean
@@ -43,13 +52,7 @@ lint: web-tools ## formatting, vet for three systems, staticcheck, the types of 
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 	go run $(STATICCHECK) ./...
-	cd bench && go vet ./...
-	cd bench/cluster && go vet ./...
-	cd test/interop && go vet ./...
-	cd test/middleware && go vet ./...
-	cd test/acme && go vet ./...
-	cd test/cluster && go vet ./...
-	cd examples/cluster && go vet ./...
+	for dir in bench bench/cluster $(MODULES); do (cd $$dir && go vet ./...) || exit; done
 	cd test/web && node_modules/.bin/tsc -p .
 
 fuzz: ## each fuzz target for 20s, or as in: make fuzz FUZZTIME=5m
