@@ -134,9 +134,9 @@ func scale(t *testing.T) int {
 }
 
 // newSystem runs three hubs on three servers.
-func newSystem(t *testing.T) *system {
+func newSystem(t *testing.T, more ...string) *system {
 	s := &system{servers: servers.ForTest(t, 3)}
-	s.hubs = hubs.ForTest(t, program, 3, settings("--nats", s.servers.URL())...)
+	s.hubs = hubs.ForTest(t, program, 3, settings(append(more, "--nats", s.servers.URL())...)...)
 	return s
 }
 
@@ -160,9 +160,28 @@ func TestHubsKeepTheirPromisesWhileThingsFail(t *testing.T) {
 			for k := range times {
 				seed := uint64(n*100 + k*10 + i)
 				t.Run(fmt.Sprintf("%s %d", f.name, seed), func(t *testing.T) {
-					play(t, fmt.Sprint("r", seed), seed, s.hubs, func(r *round) { r.failed(f.do(s, r)) })
+					play(t, fmt.Sprint("r", seed), seed, s.hubs, 0, func(r *round) { r.failed(f.do(s, r)) })
 				})
 			}
+		}
+	}
+}
+
+// TestHubsReadFromTheStreamWhatTheyHaveNoRoomFor plays the quick faults with more bytes than the hubs have memory for. The
+// listener that is late reads them all.
+func TestHubsReadFromTheStreamWhatTheyHaveNoRoomFor(t *testing.T) {
+	t.Parallel()
+	const memory = 1 << 20
+	s := newSystem(t, "--max-memory", strconv.Itoa(memory))
+	for n := range scale(t) {
+		for i, f := range faults {
+			if f.rare {
+				continue
+			}
+			seed := uint64(1000 + n*100 + i)
+			t.Run(fmt.Sprintf("%s %d", f.name, seed), func(t *testing.T) {
+				play(t, fmt.Sprint("r", seed), seed, s.hubs, memory/leastPosts, func(r *round) { r.failed(f.do(s, r)) })
+			})
 		}
 	}
 }

@@ -22,6 +22,7 @@ type publisher struct {
 	name   string
 	groups []string
 	hubs   []*hubs.Hub
+	size   int // bytes of a message's body, at least
 	rand   *rand.Rand
 	posts  []judge.Post
 	client *http.Client
@@ -67,7 +68,8 @@ func (p *publisher) messages(n int) []judge.Message {
 	group := p.groups[p.rand.IntN(len(p.groups))]
 	all := make([]judge.Message, max(1, p.rand.IntN(6)-2)) // mostly 1
 	for i := range all {
-		all[i] = judge.Message{Group: group, Body: fmt.Sprintf("%s-%d-%d", p.name, n, i)}
+		body := fmt.Sprintf("%s-%d-%d", p.name, n, i)
+		all[i] = judge.Message{Group: group, Body: body + strings.Repeat(".", max(0, p.size-len(body)))}
 	}
 	if p.rand.IntN(2) == 0 && len(all) > 1 {
 		for i := range all {

@@ -22,6 +22,7 @@ type round struct {
 	name   string
 	rand   *rand.Rand
 	hubs   []*hubs.Hub
+	size   int // bytes of a message's body, at least
 	client *http.Client
 
 	listeners  []*listener
@@ -37,12 +38,13 @@ type round struct {
 	trouble []error
 }
 
-// play runs clients until fault has returned and each has done its least, and judges what they saw.
-func play(t *testing.T, name string, seed uint64, all []*hubs.Hub, fault func(r *round)) {
+// play runs clients until fault has returned and each has done its least, and judges what they saw. The bodies of messages
+// have size bytes at least.
+func play(t *testing.T, name string, seed uint64, all []*hubs.Hub, size int, fault func(r *round)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	r := &round{T: t, name: name, rand: rand.New(rand.NewPCG(seed, 0)), hubs: all, client: &http.Client{Transport: &http.Transport{}}}
+	r := &round{T: t, name: name, rand: rand.New(rand.NewPCG(seed, 0)), hubs: all, size: size, client: &http.Client{Transport: &http.Transport{}}}
 	defer r.client.CloseIdleConnections()
 	r.cast()
 	var following, acting sync.WaitGroup
@@ -91,7 +93,7 @@ func (r *round) cast() {
 	r.listeners = append(r.listeners, r.witness)
 	r.late = newListener("late", r.name+"/#", r.hubs)
 	for i := range 3 {
-		r.publishers = append(r.publishers, &publisher{name: fmt.Sprintf("%s-p%d", r.name, i), groups: groups, hubs: r.hubs, rand: r.fork(), client: r.client})
+		r.publishers = append(r.publishers, &publisher{name: fmt.Sprintf("%s-p%d", r.name, i), groups: groups, hubs: r.hubs, size: r.size, rand: r.fork(), client: r.client})
 	}
 	for i := range 3 {
 		r.sessions = append(r.sessions, newSession(r, i))

@@ -60,7 +60,7 @@ func TestOneHub(t *testing.T) {
 		{"on disk, a group is purged", disk, purge},
 		{"on disk, killed", disk, kill},
 	} {
-		t.Run(c.name, func(t *testing.T) { play(t, fmt.Sprint("r", i), uint64(i), c.hubs, c.fault) })
+		t.Run(c.name, func(t *testing.T) { play(t, fmt.Sprint("r", i), uint64(i), c.hubs, 0, c.fault) })
 	}
 }
 
