@@ -1,0 +1,84 @@
+package mqtt
+
+import (
+	"bytes"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// header is a fixed header (MQTT 5.0, section 2.1).
+type header struct {
+	packets.FixedHeader
+	size int // of the header itself
+}
+
+// readHeader decodes the fixed header at the start of b. Its size is 0 if b is too short.
+func readHeader(b []byte) (h header, err error) {
+	if len(b) == 0 {
+		return h, nil
+	}
+	if err := h.Decode(b[0]); err != nil {
+		return h, err
+	}
+	length, size := varint(b[1:])
+	switch {
+	case size < 0:
+		return h, packets.ErrMalformedVariableByteInteger
+	case size > 0:
+		h.Remaining, h.size = length, 1+size
+	}
+	return h, nil
+}
+
+// appendHeader appends a fixed header.
+func appendHeader(b []byte, first byte, length int) []byte {
+	b = append(b, first)
+	for length >= 0x80 {
+		b = append(b, byte(length)|0x80)
+		length >>= 7
+	}
+	return append(b, byte(length))
+}
+
+// appendAck appends a PUBACK, PUBREC, PUBREL or PUBCOMP. MQTT 3.1.1 has no reason codes. why is left out if it is "".
+func appendAck(b []byte, version, kind byte, id uint16, code byte, why string) []byte {
+	first := kind << 4
+	if kind == packets.Pubrel {
+		first |= 2
+	}
+	switch {
+	case version < 5, code == 0 && why == "":
+		return append(appendHeader(b, first, 2), byte(id>>8), byte(id))
+	case why == "":
+		return append(appendHeader(b, first, 3), byte(id>>8), byte(id), code)
+	}
+	why = why[:min(len(why), maxReason)]
+	properties := 3 + len(why)
+	b = append(appendHeader(b, first, 4+properties), byte(id>>8), byte(id), code)
+	b = append(b, byte(properties), packets.PropReasonString, 0, byte(len(why)))
+	return append(b, why...)
+}
+
+// maxReason is how many bytes of a reason string are sent.
+const maxReason = 120
+
+// encode returns a packet's bytes.
+func encode(pk *packets.Packet, do func(*packets.Packet, *bytes.Buffer) error) []byte {
+	var b bytes.Buffer
+	if err := do(pk, &b); err != nil {
+		panic("mqtt: encoding a packet: " + err.Error()) // impossible: only a packet id of 0 is refused
+	}
+	return b.Bytes()
+}
+
+// disconnect returns a DISCONNECT for an MQTT 5 client, and nil for others.
+func disconnect(version byte, code packets.Code) []byte {
+	if version < 5 {
+		return nil
+	}
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ProtocolVersion: version, ReasonCode: code.Code,
+		Properties: packets.Properties{ReasonString: code.Reason},
+	}
+	return encode(&pk, (*packets.Packet).DisconnectEncode)
+}

@@ -1,0 +1,155 @@
+package mqtt
+
+import (
+	"sync"
+
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// writer is the writing side of a connection. Two write to it: the delivery stream, by the methods of sse.Conn, and
+// the connection itself, by send. What send has queued is written between the stream's packets, never within one.
+type writer struct {
+	socket sse.Conn
+
+	mu      sync.Mutex // guards what follows
+	idle    *sync.Cond // signals that busy or missing has changed, or that the writer is closed; nil: nobody has waited
+	busy    bool       // a goroutine writes, and may wait for the client
+	closed  bool
+	own     []byte // packets of send that are not written yet
+	missing int    // bytes that are missing of a packet that the stream has written in part
+}
+
+// maxOwn is how many bytes of own packets may wait for the stream. When there are more, the client is not read from.
+const maxOwn = 64 << 10
+
+// send queues whole packets. It does not wait.
+func (w *writer) send(packets []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.own = append(w.own, packets...)
+}
+
+// flush writes the packets of send. If the stream writes now, it takes them along, and flush waits only if there are
+// many. Otherwise it waits for the client.
+func (w *writer) flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.busy || w.missing > 0 {
+		if len(w.own) <= maxOwn || w.closed {
+			return nil
+		}
+		w.wait()
+	}
+	return w.drain()
+}
+
+// drain writes the packets of send. The caller holds mu, and nobody else writes.
+func (w *writer) drain() error {
+	for len(w.own) > 0 {
+		b := w.own
+		w.own = nil
+		if _, err := w.write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes all of b. The caller holds mu, which write gives up meanwhile.
+func (w *writer) write(b []byte) (int, error) {
+	w.busy = true
+	w.mu.Unlock()
+	n, err := w.socket.Write(b)
+	w.mu.Lock()
+	w.busy = false
+	w.signal()
+	return n, err
+}
+
+func (w *writer) wait() {
+	if w.idle == nil {
+		w.idle = sync.NewCond(&w.mu)
+	}
+	w.idle.Wait()
+}
+
+func (w *writer) signal() {
+	if w.idle != nil {
+		w.idle.Broadcast()
+	}
+}
+
+// Blocking implements sse.Conn.
+func (w *writer) Blocking() bool { return w.socket.Blocking() }
+
+// TryWrite implements sse.Conn.
+func (w *writer) TryWrite(p []byte) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy {
+		return 0, nil
+	}
+	if w.missing == 0 && len(w.own) > 0 {
+		n, err := w.socket.TryWrite(w.own)
+		if w.own = w.own[n:]; err != nil || len(w.own) > 0 {
+			return 0, err
+		}
+		w.own = nil
+	}
+	n, err = w.socket.TryWrite(p)
+	w.missing = missing(p, n, w.missing)
+	return n, err
+}
+
+// Write implements sse.Conn.
+func (w *writer) Write(p []byte) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.busy && !w.closed {
+		w.wait()
+	}
+	if w.missing == 0 {
+		if err := w.drain(); err != nil {
+			return 0, err
+		}
+	}
+	n, err = w.write(p)
+	if w.missing = missing(p, n, w.missing); err == nil && w.missing == 0 {
+		err = w.drain()
+	}
+	return n, err
+}
+
+// bye sends what waits, and then b, as far as the socket takes it without waiting, and closes the connection.
+func (w *writer) bye(b []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.busy && w.missing == 0 && !w.closed {
+		_, _ = w.socket.TryWrite(append(w.own, b...)) // the client may have left
+	}
+	w.close()
+}
+
+// Close implements sse.Conn.
+func (w *writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.close()
+}
+
+func (w *writer) close() error {
+	w.closed = true
+	w.signal()
+	return w.socket.Close()
+}
+
+// missing returns how many bytes are missing of the last packet that has been begun, after n bytes of p. p begins with
+// the missing bytes of an earlier packet and goes on with whole packets.
+func missing(p []byte, n, before int) int {
+	end := before
+	for end < n {
+		length, size := varint(p[end+1:])
+		end += 1 + size + length
+	}
+	return end - n
+}
