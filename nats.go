@@ -3,7 +3,7 @@ package watchbox
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"regexp"
 
 	"github.com/watchbox-go/watchbox/store/jetstream"
 )
@@ -17,6 +17,9 @@ type NATS struct {
 	Replicas int    // on how many servers the stream is kept, 1 to 5; 0 means 3. It matters only to the hub that creates the stream
 }
 
+// streamName matches the names that are also allowed for the key-value bucket beside the stream, and "".
+var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{0,200}$`)
+
 const maxReplicas = 5 // of a JetStream stream
 
 // WithNATS keeps messages, policies and sessions in a JetStream stream, which several hubs share. New returns
@@ -28,8 +31,8 @@ func WithNATS(n NATS) Option {
 			return errors.New("nats: no server is given; give a URL such as nats://127.0.0.1:4222")
 		case n.Replicas < 0 || n.Replicas > maxReplicas:
 			return fmt.Errorf("nats-replicas: %d is not between 1 and %d", n.Replicas, maxReplicas)
-		case strings.ContainsAny(n.Stream, " .*>/\\\t\r\n"):
-			return fmt.Errorf("nats-stream: %q is no name of a stream: it must not contain spaces or any of . * > / \\", n.Stream)
+		case !streamName.MatchString(n.Stream):
+			return fmt.Errorf("nats-stream: %q is no name of a stream: use up to 200 letters, digits, - and _", n.Stream)
 		}
 		c.open = nil
 		c.nats = jetstream.Options{URL: n.URL, Creds: n.Creds, Stream: n.Stream, Replicas: n.Replicas}

@@ -1,8 +1,10 @@
 package jetstream
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -27,11 +29,12 @@ func (l *Log) connect() error {
 			l.opts.Logger.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
 			l.tail.restart()
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			l.opts.Logger.Warn("an error of NATS", "error", err)
-		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.failed(err) }),
 	}
 	if l.opts.Creds != "" {
+		if err := checkCreds(l.opts.Creds); err != nil {
+			return err
+		}
 		o = append(o, nats.UserCredentials(l.opts.Creds))
 	}
 	if l.opts.Dialer != nil {
@@ -41,6 +44,10 @@ func (l *Log) connect() error {
 	switch {
 	case errors.Is(err, nats.ErrNoServers):
 		return fmt.Errorf("no NATS server answers at %s: start one, or correct the URL", redacted(l.opts.URL))
+	case errors.Is(err, nats.ErrAuthorization) && l.opts.Creds == "":
+		return fmt.Errorf("the NATS server at %s requires credentials, or refuses those in its URL: pass --nats-creds, or nats://USER:PASSWORD@HOST", redacted(l.opts.URL))
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
+		return fmt.Errorf("the NATS server at %s refuses the credentials in %q: %w: create new ones for its account", redacted(l.opts.URL), l.opts.Creds, err)
 	case err != nil:
 		return fmt.Errorf("connecting to NATS at %s: %w", redacted(l.opts.URL), err)
 	}
@@ -48,6 +55,30 @@ func (l *Log) connect() error {
 	if least := int64(l.opts.MaxMessage + maxHead); nc.MaxPayload() < least {
 		l.opts.Logger.Warn("the NATS servers refuse messages that this hub takes, which are answered with 413: raise max_payload of the servers, or lower --max-message-size",
 			"max_payload", nc.MaxPayload(), "needed", least)
+	}
+	return nil
+}
+
+// failed handles an error of a server that no call returns.
+func (l *Log) failed(err error) {
+	if denied := denialOf(err); denied != nil {
+		err = denied
+		if fail := l.opening.Load(); fail != nil {
+			(*fail)(denied)
+			return
+		}
+	}
+	l.opts.Logger.Warn("an error of NATS", "error", err)
+}
+
+// checkCreds returns why a file cannot have credentials.
+func checkCreds(file string) error {
+	b, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the credentials of the NATS account: %w", err)
+	case !bytes.Contains(b, []byte("-----BEGIN NATS USER JWT-----")) || !bytes.Contains(b, []byte("-----BEGIN USER NKEY SEED-----")):
+		return fmt.Errorf("the credentials of the NATS account: %q has no user JWT and seed: pass a file made by nsc generate creds", file)
 	}
 	return nil
 }

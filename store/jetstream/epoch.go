@@ -45,7 +45,17 @@ func (l *Log) openBucket(ctx context.Context) (err error) {
 			l.bucket, err = l.js.KeyValue(ctx, name)
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	status, err := l.bucket.Status(ctx)
+	switch {
+	case err != nil:
+		return err
+	case status.TTL() > 0 || status.Config().Storage != jetstream.FileStorage:
+		return errors.New("it must have no TTL and file storage: remove it, so that the hub creates it again")
+	}
+	return nil
 }
 
 // recall returns what the bucket knows of the stream; the zero value if it is new.

@@ -43,6 +43,9 @@ func (l *Log) watchPurges() error {
 		if call.Request != "" && json.Unmarshal([]byte(call.Request), &p) != nil {
 			p = purged{}
 		}
+		if p.Seq == 1 { // a hub that starts asks for its permission in this way
+			return
+		}
 		select {
 		case l.purges <- p:
 		default: // the marks of those before it are still to be written; this one is found out otherwise

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type Log struct {
 	unblock context.CancelFunc
 	running sync.WaitGroup
 	closed  atomic.Bool
+	opening atomic.Pointer[context.CancelCauseFunc] // ends Open, while it runs
 }
 
 var (
@@ -65,7 +67,15 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	l.pending.init()
 	l.tail = newTail(l)
 	l.hubs = newHubs(l)
-	if err := l.open(ctx); err != nil {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	l.opening.Store(&fail)
+	err := l.open(ctx)
+	l.opening.Store(nil)
+	if denied, ok := errors.AsType[*deniedError](context.Cause(ctx)); ok {
+		err = denied
+	}
+	if err != nil {
 		_ = l.Close() // the error of open says more
 		return nil, err
 	}
@@ -83,6 +93,9 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return err
 	}
 	if l.js, err = jetstream.New(l.nc); err != nil {
+		return err
+	}
+	if err = l.checkPermissions(ctx); err != nil {
 		return err
 	}
 	found, err := l.findStream(ctx)
@@ -110,7 +123,10 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return err
 	}
 	l.running.Go(l.runJanitor)
-	return l.hubs.start()
+	if err = l.hubs.start(); err != nil {
+		return err
+	}
+	return l.settlePermissions(ctx)
 }
 
 // newMemory returns an empty log in memory.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -47,11 +48,14 @@ func (l *Log) findStream(ctx context.Context) (f found, err error) {
 func (l *Log) tryToFindStream(ctx context.Context) (f found, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startAttempt)
 	defer cancel()
+	if err = l.checkAccount(ctx); err != nil {
+		return f, err
+	}
 	if l.stream, err = ensureStream(ctx, l.js, l.opts.Stream, l.opts.Replicas); err != nil {
 		return f, err
 	}
 	if err = l.openBucket(ctx); err != nil {
-		return f, fmt.Errorf("the key-value bucket %s: %w", l.opts.Stream+bucketSuffix, err)
+		return f, fmt.Errorf("the key-value bucket %s: %w", l.opts.Stream+bucketSuffix, advised(err, l.opts.Stream))
 	}
 	info := l.stream.CachedInfo()
 	f.created = info.Created
@@ -61,12 +65,46 @@ func (l *Log) tryToFindStream(ctx context.Context) (f found, err error) {
 	return f, nil
 }
 
+// checkAccount returns an error if the account has no JetStream.
+func (l *Log) checkAccount(ctx context.Context) error {
+	_, err := l.js.AccountInfo(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return errors.New("the NATS server has no JetStream: add a jetstream block to its configuration, as docs/CLUSTER.md shows")
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return errors.New("JetStream is not enabled for the NATS account: enable it in the account's configuration")
+	}
+	return err
+}
+
+// advice says what to do if the servers refuse to create a stream. NAME stands for its name.
+var advice = map[jetstream.ErrorCode]string{
+	10002: "raise the storage limit of the NATS account",
+	10005: "start enough NATS servers with JetStream, or pass a lower --nats-replicas",
+	10023: "the NATS servers have no storage left: raise max_file_store",
+	10027: "raise the limit of streams of the NATS account: the hubs need two, NAME and KV_NAME_hubs",
+	10028: "raise the memory limit of the NATS account",
+	10047: "raise the storage limit of the NATS account, and max_file_store of the servers",
+	10065: "another stream has subjects that begin with wb.NAME: remove it, or choose another name with --nats-stream",
+	10113: "the account requires max_bytes of each stream: remove this limit (max_bytes_required)",
+	10120: "the account has no limits for streams on so many servers: add a tier, or change --nats-replicas",
+}
+
+// advised adds to an error of the servers what to do.
+func advised(err error, stream string) error {
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok || advice[refused.ErrorCode] == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, strings.ReplaceAll(advice[refused.ErrorCode], "NAME", stream))
+}
+
 // passing reports whether an error passes when the servers have agreed on a leader.
 func passing(err error) bool {
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) {
 		switch refused.ErrorCode {
-		case 10005, 10008, 10023: // no suitable peers, temporarily unavailable, insufficient resources
+		case 10005, 10008: // no suitable peers, temporarily unavailable
 			return true
 		}
 		return false

@@ -96,7 +96,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, name string, repl
 	case errors.As(err, &refused) && refused.ErrorCode == 10074:
 		return nil, fmt.Errorf("the stream %s cannot be kept on %d servers: this NATS server is no part of a cluster; start a cluster, or pass --nats-replicas 1", name, replicas)
 	case err != nil:
-		return nil, fmt.Errorf("the stream %s: %w", name, err)
+		return nil, fmt.Errorf("the stream %s: %w", name, advised(err, name))
 	}
 	return s, verify(&s.CachedInfo().Config)
 }

@@ -29,10 +29,16 @@ func (b *logText) Write(p []byte) (int, error) {
 
 // has reports whether it contains s.
 func (b *logText) has(s string) bool {
+	return strings.Contains(b.String(), s)
+}
+
+func (b *logText) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return strings.Contains(b.text.String(), s)
+	return b.text.String()
 }
+
+func (b *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 // TestSettingsThatDoNotFitAreLogged opens logs of one stream: two with the same limits, and then one with others, whose
 // messages are too large for the server.
@@ -41,7 +47,7 @@ func TestSettingsThatDoNotFitAreLogged(t *testing.T) {
 	opened := func(max int64, message int) *logText {
 		b := &logText{}
 		open(t, jetstream.Options{
-			URL: url, Stream: stream, Server: store.Policy{MaxMessages: max}, MaxMessage: message, Logger: slog.New(slog.NewTextHandler(b, nil)),
+			URL: url, Stream: stream, Server: store.Policy{MaxMessages: max}, MaxMessage: message, Logger: b.logger(),
 		})
 		return b
 	}

@@ -36,9 +36,9 @@ type Server struct {
 }
 
 // Start runs n servers with JetStream, which sync each write, and returns when they have found a leader. Their files
-// are in dir. It needs the go command, which builds nats-server in the version of this module and caches it, and a
-// current directory in this module.
-func Start(dir string, n int) (Servers, error) {
+// are in dir, and settings are added to their configuration. It needs the go command, which builds nats-server in the
+// version of this module and caches it, and a current directory in this module.
+func Start(dir string, n int, settings ...string) (Servers, error) {
 	program, err := build()
 	if err != nil {
 		return nil, err
@@ -59,6 +59,7 @@ func Start(dir string, n int) (Servers, error) {
 		if n > 1 {
 			config += fmt.Sprintf(clustering, strings.TrimPrefix(routes[i], "nats://"), strings.Join(routes, ", "))
 		}
+		config += strings.Join(settings, "\n")
 		if err := os.WriteFile(s.config(), []byte(config), 0o600); err != nil {
 			return nil, err
 		}
