@@ -40,7 +40,7 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 	}
 	note := store.Note{Key: sessionNotes + x.UID, Value: x.Document(), Guarded: true, At: store.Seq(x.Version())}
 	id, err := c.hub.appendNoted(context.Background(), entries, []store.Note{note})
-	if refused(err) {
+	if refused(err) && len(entries) > 0 {
 		c.hub.logLost(entries[0].Message, err)
 		entries = nil
 		id, err = c.hub.appendNoted(context.Background(), nil, []store.Note{note})
@@ -62,7 +62,7 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 
 // refused reports whether the store refused the messages of a change, and may accept its document without them.
 func refused(err error) bool {
-	return errors.Is(err, store.ErrTooManyGroups) || errors.Is(err, store.ErrFull)
+	return errors.Is(err, store.ErrTooManyGroups) || errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrTooLarge)
 }
 
 // committed reports a change of a session that this hub has stored.

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,7 +46,7 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 	defer cancel()
 	records, noted := l.recordsOf(entries, list)
 	if len(records) > maxBatch {
-		return store.ID{}, store.ErrTooLarge
+		return store.ID{}, fmt.Errorf("%w; it takes %d messages in the stream, and JetStream stores at most %d at once", store.ErrTooLarge, len(records), maxBatch)
 	}
 	p := l.pending.add(records)
 	defer l.pending.remove(p)

@@ -107,12 +107,13 @@ func (l *Log) send(p *publication, attempt int) error {
 			}
 		}
 	}
+	if err := l.checkSizes(p); err != nil {
+		return err
+	}
 	for i, m := range p.msgs {
 		err := l.nc.PublishMsg(m)
 		switch {
 		case err == nil:
-		case errors.Is(err, nats.ErrMaxPayload):
-			return store.ErrTooLarge // a batch of which only a part was sent is dropped by the servers
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return store.ErrClosed
 		case i == last && last > 0, errors.Is(err, nats.ErrReconnectBufExceeded):
@@ -122,6 +123,21 @@ func (l *Log) send(p *publication, attempt int) error {
 		}
 	}
 	p.sent++
+	return nil
+}
+
+// checkSizes returns store.ErrTooLarge if the servers would refuse one of the messages. Nothing is sent then: the servers
+// would keep the other messages of a batch for a while.
+func (l *Log) checkSizes(p *publication) error {
+	most, setting := l.nc.MaxPayload(), "max_payload of the NATS servers"
+	if m := l.tail.maxMsgSize.Load(); m > 0 && m < most {
+		most, setting = m, "max_msg_size of the stream"
+	}
+	for _, m := range p.msgs {
+		if n := int64(m.Size() - len(m.Subject) - len(m.Reply)); n > most {
+			return fmt.Errorf("%w; a message takes %d bytes with its headers, and %s is %d", store.ErrTooLarge, n, setting, most)
+		}
+	}
 	return nil
 }
 
@@ -143,7 +159,10 @@ type answer struct {
 }
 
 // Errors of answers.
-var errBusy = errors.New("the servers cannot take it at the moment")
+var (
+	errBusy       = errors.New("the servers cannot take it at the moment")
+	errIncomplete = fmt.Errorf("%w: a message of the batch is missing", errBusy)
+)
 
 // changedError says that a note has another newest version than was expected.
 type changedError struct {
@@ -228,8 +247,11 @@ func (l *Log) answered(p *publication, m *nats.Msg) {
 		p.tell(answer{duplicate: strings.Contains(string(m.Data), `"duplicate"`)})
 	case len(m.Data) > 0:
 		a, known := refusal(m.Data)
-		if !known {
+		switch {
+		case !known:
 			l.opts.Logger.Error("NATS refuses a message", "error", a.err)
+		case errors.Is(a.err, errIncomplete), errors.Is(a.err, store.ErrTooLarge):
+			l.tail.restart() // the stream may have another max_msg_size now
 		}
 		p.tell(a)
 	case m.Header.Get(headerStatus) == noResponders:
@@ -261,9 +283,11 @@ func refusal(data []byte) (a answer, known bool) {
 		return answer{err: &changedError{err != nil, store.Seq(seq)}}, true
 	case 10077, 10047: // the store failed, insufficient storage
 		return answer{err: store.ErrFull}, true
-	case 10023, 10158, 10167, 10176, 10210: // insufficient resources, its id is being stored, too many requests, incomplete batch, too many batches
+	case 10176:
+		return answer{err: errIncomplete}, true
+	case 10023, 10158, 10167, 10210: // insufficient resources, its id is being stored, too many requests, too many batches
 		return answer{err: errBusy}, true
-	case 10199:
+	case 10054, 10199: // a message, or the batch
 		return answer{err: store.ErrTooLarge}, true
 	default:
 		return answer{err: fmt.Errorf("NATS refuses the message: %s (%d)", e.Description, e.Code)}, false

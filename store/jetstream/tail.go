@@ -31,6 +31,8 @@ type tail struct {
 	fresh  atomic.Bool   // messages were placed since the last wait for delivery
 	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
 
+	maxMsgSize atomic.Int64 // of the stream's configuration; 0 or less: none
+
 	mu       sync.Mutex // guards the fields below
 	sub      *nats.Subscription
 	consumer string
@@ -169,6 +171,7 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 	info, err := t.l.stream.Info(ctx)
 	if err == nil {
 		t.absent = time.Time{}
+		t.maxMsgSize.Store(int64(info.Config.MaxMsgSize))
 		err = verify(&info.Config)
 	} else if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = t.recreate(ctx, err)
