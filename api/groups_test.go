@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -148,6 +149,18 @@ func TestPolicyIsSetReadInheritedAndRemoved(t *testing.T) {
 	if got := put("home/kitchen", `{"max_messages":0,"max_bytes":1000,"max_age":"1h","slow":"disconnect","coalesce":"0s"}`); got != narrow {
 		t.Errorf("the policy of the group is %s, want %s", got, narrow)
 	}
+	own := `{"filter":"home/kitchen","max_messages":0,"max_bytes":1000,"max_age":"1h0m0s","slow":"disconnect","coalesce":"0s"}` + "\n"
+	for part, want := range map[string]string{
+		"home/kitchen?part=effective": narrow, "home/kitchen?part=own": own, "home/kitchen?part=inherited": strings.Replace(wide, "home/#", "home/kitchen", 1),
+		"home/%23?part=own":       `{"filter":"home/#","max_messages":10,"compress":true,"slow":"skip","coalesce":"100ms"}` + "\n",
+		"home/cellar?part=own":    `{"filter":"home/cellar"}` + "\n",
+		"home/%23?part=inherited": strings.Replace(server, "home/kitchen", "home/#", 1),
+	} {
+		if got := read(part); got != want {
+			t.Errorf("%s is %s, want %s", part, got, want)
+		}
+	}
+	s.wants(400, "parameter-invalid", "GET /v1/policies/home?part=mine", "")
 	if got := read("home/cellar"); got != strings.Replace(wide, "home/#", "home/cellar", 1) {
 		t.Errorf("the inherited policy is %s", got)
 	}
@@ -232,4 +245,46 @@ func TestInvalidPolicyIsRefused(t *testing.T) {
 		s.wants(400, "parameter-invalid", call+" /v1/policies/foo?%zz", "{}", "Content-Type", "application/json")
 		s.wants(400, "filter-invalid", call+" /v1/policies/a//b", "{}", "Content-Type", "application/json")
 	}
+}
+
+// TestListenersThatDoNotReadAreCounted has a stream that waits for its client and a session that polls.
+func TestListenersThatDoNotReadAreCounted(t *testing.T) {
+	s := serve(t)
+	count := func(group string) int {
+		t.Helper()
+		for _, g := range s.groups("?prefix=" + group) {
+			if g.Group == group {
+				return g.Subscribers
+			}
+		}
+		return 0
+	}
+	at := s.post("/v1/groups/polled", "x").ID
+	poll := func(wait string) historyAnswer {
+		t.Helper()
+		return s.poll("/v1/history/polled?wait="+wait+"&since="+at, as("poller")...).gets("")
+	}
+	poll("0s")
+	if n := count("polled"); n != 1 {
+		t.Errorf("between two polls, the group has %d listeners, want 1", n)
+	}
+	s.wants(204, "", "DELETE /v1/sessions/"+session.UID(secretOf("poller")), "", as("poller")...)
+	eventually(t, "a session that has ended is not counted", func() bool { return count("polled") == 0 })
+	if wire == "h2" {
+		return // net/http reads what an HTTP/2 client does not
+	}
+	st := s.listen("/v1/groups/slow")
+	large := strings.Repeat("x", 1<<20)
+	behind := func() bool {
+		s.post("/v1/groups/slow", large)
+		var all sessionPage
+		s.wants(200, "", "GET /v1/sessions?sort=lag&limit=1", "").decode(t, &all)
+		return len(all.Sessions) > 0 && all.Sessions[0].Lag.Bytes > 0
+	}
+	eventually(t, "the stream is behind", behind)
+	if n := count("slow"); n != 1 {
+		t.Errorf("while its client does not read, the group has %d listeners, want 1", n)
+	}
+	_ = st.Close()
+	eventually(t, "a closed stream is not counted", func() bool { return count("slow") == 0 })
 }

@@ -15,25 +15,46 @@ import (
 
 // policyJSON is a policy in a request or an answer. Absent members inherit.
 type policyJSON struct {
-	MaxMessages *int64      `json:"max_messages"`
-	MaxBytes    *int64      `json:"max_bytes"`
-	MaxAge      *string     `json:"max_age"`
-	Store       *store.Kind `json:"store"`
-	Compress    *bool       `json:"compress"`
-	Slow        *store.Slow `json:"slow"`
-	Coalesce    *string     `json:"coalesce"`
+	MaxMessages *int64      `json:"max_messages,omitempty"`
+	MaxBytes    *int64      `json:"max_bytes,omitempty"`
+	MaxAge      *string     `json:"max_age,omitempty"`
+	Store       *store.Kind `json:"store,omitempty"`
+	Compress    *bool       `json:"compress,omitempty"`
+	Slow        *store.Slow `json:"slow,omitempty"`
+	Coalesce    *string     `json:"coalesce,omitempty"`
 }
 
-// policy answers with the effective policy of a filter.
+// The parts of a filter's policy.
+const (
+	effectivePolicy = "effective" // what is in force
+	ownPolicy       = "own"       // what was set for the filter itself
+	inheritedPolicy = "inherited" // what would be in force without that
+)
+
+var policyParts = []string{effectivePolicy, ownPolicy, inheritedPolicy}
+
+// policy answers with the policy of a filter, or a part of it.
 func (a *api) policy(w http.ResponseWriter, r *http.Request, _ *access.Grant) error {
 	f, err := pathFilter(r)
 	if err != nil {
 		return err
 	}
-	if _, err := parameters(r); err != nil {
+	q, err := parameters(r, "part")
+	if err != nil {
 		return err
 	}
-	return a.writePolicy(w, f)
+	part, err := choice(q, "part", policyParts)
+	if err != nil {
+		return err
+	}
+	own, inherited := a.hub.OwnPolicy(f)
+	switch part {
+	case ownPolicy:
+		return writePolicy(w, f, unresolved(own))
+	case inheritedPolicy:
+		return writePolicy(w, f, resolved(inherited))
+	}
+	return writePolicy(w, f, resolved(a.hub.Policy(f)))
 }
 
 // setPolicy replaces the policy of a filter. An empty one removes it.
@@ -65,16 +86,44 @@ func (a *api) setPolicy(w http.ResponseWriter, r *http.Request, _ *access.Grant)
 	if err := a.hub.SetPolicy(f, p); err != nil {
 		return err
 	}
-	return a.writePolicy(w, f)
+	return writePolicy(w, f, resolved(a.hub.Policy(f)))
 }
 
-func (a *api) writePolicy(w http.ResponseWriter, f group.Filter) error {
-	p := a.hub.Policy(f)
-	compress, maxAge, coalesce := p.Compress == store.Yes, p.MaxAge.String(), p.Coalesce.String()
+func writePolicy(w http.ResponseWriter, f group.Filter, p policyJSON) error {
 	return writeValue(w, struct {
 		Filter string `json:"filter"`
 		policyJSON
-	}{f.String(), policyJSON{&p.MaxMessages, &p.MaxBytes, &maxAge, &p.Store, &compress, &p.Slow, &coalesce}})
+	}{f.String(), p})
+}
+
+// resolved returns an effective policy, where 0 is no limit.
+func resolved(p store.Policy) policyJSON {
+	compress, maxAge, coalesce := p.Compress == store.Yes, p.MaxAge.String(), p.Coalesce.String()
+	return policyJSON{&p.MaxMessages, &p.MaxBytes, &maxAge, &p.Store, &compress, &p.Slow, &coalesce}
+}
+
+// unresolved returns a policy as it was set. Members that inherit are absent.
+func unresolved(p store.Policy) policyJSON {
+	noLimit := p
+	noLimit.MaxMessages, noLimit.MaxBytes = max(p.MaxMessages, 0), max(p.MaxBytes, 0)
+	noLimit.MaxAge, noLimit.Coalesce = max(p.MaxAge, 0), max(p.Coalesce, 0)
+	out := resolved(noLimit)
+	omitZero(&out.MaxMessages, p.MaxMessages)
+	omitZero(&out.MaxBytes, p.MaxBytes)
+	omitZero(&out.MaxAge, p.MaxAge)
+	omitZero(&out.Store, p.Store)
+	omitZero(&out.Compress, p.Compress)
+	omitZero(&out.Slow, p.Slow)
+	omitZero(&out.Coalesce, p.Coalesce)
+	return out
+}
+
+// omitZero removes a member whose value is the zero value.
+func omitZero[M any, V comparable](member **M, value V) {
+	var zero V
+	if value == zero {
+		*member = nil
+	}
 }
 
 var policyShape = shape{"a policy", 16 << 10,

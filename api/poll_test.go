@@ -351,6 +351,37 @@ func TestPollEndsWithItsSession(t *testing.T) {
 	})
 }
 
+// TestKickBetweenTwoPollsEndsTheNextOne: the next poll answers as a waiting one would, once.
+func TestKickBetweenTwoPollsEndsTheNextOne(t *testing.T) {
+	all := serve(t)
+	inPolls(t, all, func(s *server, target string) {
+		uid := session.UID(secretOf("kicked"))
+		poll := func(status int, code string) {
+			t.Helper()
+			s.wants(status, code, "GET "+target+"wait=0s&last=0", "", as("kicked")...)
+		}
+		for range 3 {
+			poll(200, "")
+			s.wants(204, "", "DELETE /v1/sessions/"+uid, "") // a kick
+			s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
+			poll(410, "session-ended")
+			s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
+		}
+		poll(200, "")
+		s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as("kicked")...) // its own wish
+		poll(200, "")
+		s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
+		s.wants(200, "", fmt.Sprintf("GET /v1/history/other/%d?wait=0s&last=0", len(target)), "", as("kicked")...) // another series of polls
+		poll(410, "session-ended")
+		p := s.poll(target+"wait=1m&last=0", as("kicked")...)
+		s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
+		p.wants(410, "session-ended")
+		poll(200, "") // the client was told
+		s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as("kicked")...)
+	})
+	eventually(t, "no place is taken", func() bool { return all.figure("streams") == 0 })
+}
+
 func TestPollEndsWithTheHub(t *testing.T) {
 	for _, target := range []string{"/v1/history/foo?", "/v1/history?group=foo&"} {
 		s := serve(t)

@@ -49,6 +49,10 @@ type Keeper interface {
 	// Policy returns the effective policy of a filter, with all properties resolved.
 	Policy(f group.Filter) Policy
 
+	// OwnPolicy returns the policy that was set for a filter, and the effective policy that the filter
+	// would have without it.
+	OwnPolicy(f group.Filter) (own, inherited Policy)
+
 	// Purge evicts all messages of a group, including the retained one.
 	Purge(name string) error
 

@@ -131,49 +131,69 @@ func (n *policyNode) collect(all *[]*policyNode) {
 
 // Effective returns the policy in force for a filter: each property from the narrowest policy that
 // covers the filter and sets the property. A bound of 0 means none.
-func (t *Policies) Effective(f group.Filter, server Policy) Policy {
-	var p Policy
-	if f.String() == "#" { // also covered by +/#, since every name has a level
-		t.root.levels["+"].below(&p)
+func (t *Policies) Effective(f group.Filter, server Policy) Policy { return t.find(f, nil, server) }
+
+// Own returns the policy that was set for a filter, and what would be in force without it.
+func (t *Policies) Own(f group.Filter, server Policy) (own, inherited Policy) {
+	n := t.at(f)
+	if n != nil {
+		own = n.policy
 	}
-	t.root.cover(f.String(), strings.HasPrefix(f.String(), "$"), &p)
-	return p.Or(server).settled()
+	return own, t.find(f, n, server)
 }
 
-// cover fills p's zero fields from the policies below n whose filter covers the levels in rest, by
-// the rules of group.Filter.Covers, the narrowest first. A wildcard in the first level covers no
-// system group.
-func (n *policyNode) cover(rest string, system bool, p *Policy) {
+func (t *Policies) find(f group.Filter, except *policyNode, server Policy) Policy {
+	x := lookup{except: except}
+	if f.String() == "#" { // also covered by +/#, since every name has a level
+		x.below(t.root.levels["+"])
+	}
+	x.cover(&t.root, f.String(), strings.HasPrefix(f.String(), "$"))
+	return x.found.Or(server).settled()
+}
+
+// lookup collects the policies that cover a filter, all but one.
+type lookup struct {
+	found  Policy
+	except *policyNode // or nil
+}
+
+// cover adds the policies below n whose filter covers the levels in rest, by the rules of
+// group.Filter.Covers, the narrowest first. A wildcard in the first level covers no system group.
+func (x *lookup) cover(n *policyNode, rest string, system bool) {
 	level, rest, more := strings.Cut(rest, "/")
 	if level != "#" {
-		n.levels[level].descend(rest, more, p)
+		x.descend(n.levels[level], rest, more)
 	}
 	if level != "+" && level != "#" && !system {
-		n.levels["+"].descend(rest, more, p)
+		x.descend(n.levels["+"], rest, more)
 	}
 	if !system {
-		n.below(p)
+		x.below(n)
 	}
 }
 
-// below fills p's zero fields from the policy for everything below n ("#"). n may be nil.
-func (n *policyNode) below(p *Policy) {
-	if n == nil {
-		return
-	}
-	if all := n.levels["#"]; all != nil {
-		*p = p.Or(all.policy)
+// below adds the policy for everything below n ("#"). n may be nil.
+func (x *lookup) below(n *policyNode) {
+	if n != nil {
+		x.add(n.levels["#"])
 	}
 }
 
 // descend continues at a node that covers the levels before rest. The node may be nil.
-func (n *policyNode) descend(rest string, more bool, p *Policy) {
+func (x *lookup) descend(n *policyNode, rest string, more bool) {
 	switch {
 	case n == nil:
 	case more:
-		n.cover(rest, false, p)
+		x.cover(n, rest, false)
 	default:
-		*p = p.Or(n.policy)
-		n.below(p) // home/# covers home
+		x.add(n)
+		x.below(n) // home/# covers home
+	}
+}
+
+// add fills the properties that are not set yet. The node may be nil.
+func (x *lookup) add(n *policyNode) {
+	if n != nil && n != x.except {
+		x.found = x.found.Or(n.policy)
 	}
 }

@@ -15,10 +15,13 @@ import (
 // scanned is store.Policies as a plain list.
 type scanned map[group.Filter]store.Policy
 
-func (s scanned) effective(f group.Filter) store.Policy {
+func (s scanned) effective(f group.Filter) store.Policy { return s.without(group.Filter{}, f) }
+
+// without returns the effective policy of f if there were none for one filter.
+func (s scanned) without(one, f group.Filter) store.Policy {
 	var covering []group.Filter
 	for g := range s {
-		if g.Covers(f) {
+		if g != one && g.Covers(f) {
 			covering = append(covering, g)
 		}
 	}
@@ -67,6 +70,10 @@ func TestEffectiveAgreesWithAScanOfAllPolicies(t *testing.T) {
 			f := random()
 			if got, want := table.Effective(f, store.Policy{}), plain.effective(f); got != want {
 				t.Fatalf("after %d changes %s has %+v, want %+v", i, f, got, want)
+			}
+			own, inherited := table.Own(f, store.Policy{})
+			if want := plain.without(f, f); own != plain[f] || inherited != want {
+				t.Fatalf("after %d changes %s has %+v itself, want %+v, and inherits %+v, want %+v", i, f, own, plain[f], inherited, want)
 			}
 		}
 	}

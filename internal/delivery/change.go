@@ -24,7 +24,8 @@ const MaxChanges = 256
 // ErrTooManyChanges says that MaxChanges are waiting.
 var ErrTooManyChanges = errors.New("the stream does not keep up with the changes of its filters: read from it, then send the change again")
 
-// Join adds a filter from the current end of the log on. The filter's retained messages are sent first.
+// Join adds a filter from the current end of the log on. The filter's retained messages are sent first. Join and Leave
+// must not be called at the same time for one stream.
 func (s *Stream) Join(f group.Filter) error {
 	from := s.end()
 	return s.change(change{from: from, filters: group.Set{f}, opening: &opening{set: group.Set{f}, to: from}})
@@ -52,6 +53,8 @@ func (s *Stream) change(c change) error {
 	if full {
 		return ErrTooManyChanges
 	}
+	wants := c.apply(*s.wants.Load())
+	s.wants.Store(&wants)
 	s.shard.post(func() { s.shard.recall(s) })
 	s.shard.changed.Store(true)
 	return nil
@@ -105,14 +108,21 @@ func (s *Stream) apply() {
 			return
 		}
 		s.edit(func(list []change) []change { return list[1:] })
-		filters := slices.DeleteFunc(slices.Clone(s.filters), func(f group.Filter) bool { return slices.Contains(c.filters, f) })
+		s.filters = c.apply(s.filters)
 		if !c.leave {
-			filters = append(filters, c.filters...)
 			s.opening, s.lossReported = c.opening, 0      // losses of the new filters have not been reported
 			if s.opening != nil && s.opening.set != nil { // the stream may have moved on meanwhile
 				s.opening.to = max(s.opening.to, s.pos)
 			}
 		}
-		s.filters = filters
 	}
+}
+
+// apply returns the filters of a stream after the change.
+func (c *change) apply(to group.Set) group.Set {
+	to = slices.DeleteFunc(slices.Clone(to), func(f group.Filter) bool { return slices.Contains(c.filters, f) })
+	if !c.leave {
+		to = append(to, c.filters...)
+	}
+	return to
 }

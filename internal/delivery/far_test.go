@@ -118,7 +118,7 @@ func tooLarge(group string) store.Message {
 func TestShardsHandMessagesThatAreFarToFollowers(t *testing.T) {
 	r, log := newFarRig(t)
 	concerned, other := r.listen(filters("a", "b")), r.listen(filters("b"))
-	r.parked("b", 2)
+	r.parked(concerned, other)
 	for i := range 5 {
 		r.say("a", fmt.Sprint(i))
 		r.publish(tooLarge("a"))

@@ -49,7 +49,7 @@ func TestAStreamWithMessagesGetsNoHeartbeats(t *testing.T) {
 func TestAnEndedStreamKnowsThePositionThatItReachedWhileParked(t *testing.T) {
 	r := newRig(t, memory.Options{}, true)
 	l := r.listen(filters("a"))
-	r.parked("a", 1)
+	r.parked(l)
 	end := r.say("a", "x")
 	l.awaitSeq(t, end)
 	l.hangUp()
@@ -64,7 +64,7 @@ func TestASlowStreamThatSkipsGetsTheMessagesOfFiltersItJoinedMeanwhile(t *testin
 	r := newRig(t, memory.Options{}, true)
 	r.policy("#", store.Policy{Slow: store.SlowSkip})
 	l := r.listen(filters("a"), view(delivery.View{Raw: true}))
-	r.parked("a", 1)
+	r.parked(l)
 	l.read(false)
 	r.say("a", "unsent")
 	l.await(t, "a write that waits", func() bool { return l.stuck > 0 })

@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -12,12 +13,15 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// parked waits until all streams that match the group are parked.
-func (r *rig) parked(name string, n int) {
+// parked waits until all of these streams are parked.
+func (r *rig) parked(all ...*listener) {
 	r.t.Helper()
-	for late := time.Now().Add(time.Minute); r.set.Listeners([]string{name})[0] < n; {
-		if time.Now().After(late) {
-			r.t.Fatal("the streams did not park")
+	late := time.Now().Add(patience)
+	for _, l := range all {
+		for ; !l.stream.Parked(); runtime.Gosched() {
+			if time.Now().After(late) {
+				r.t.Fatal("the streams did not park")
+			}
 		}
 	}
 }
@@ -25,7 +29,7 @@ func (r *rig) parked(name string, n int) {
 func TestAPublisherDeliversToAFewStreamsItself(t *testing.T) {
 	r := newRig(t, memory.Options{}, true)
 	l := r.listen(filters("a"))
-	r.parked("a", 1)
+	r.parked(l)
 	for late := time.Now().Add(time.Minute); ; {
 		seq := r.say("a", "now")
 		l.mu.Lock()
@@ -47,7 +51,7 @@ func TestMessagesForManyStreamsAreLeftToTheShards(t *testing.T) {
 	for range 4 * delivery.Few {
 		all = append(all, r.listen(filters("a", "a/#")))
 	}
-	r.parked("a", len(all))
+	r.parked(all...)
 	end := r.say("a", "to all")
 	for _, l := range all {
 		l.awaitSeq(t, end)

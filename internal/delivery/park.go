@@ -3,6 +3,7 @@ package delivery
 import (
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -88,6 +89,7 @@ func (sh *shard) adopt(s *Stream) {
 		return
 	}
 	s.parked.Store(true)
+	sh.swap(s, sh.parked)
 	sh.parked++
 	sh.index.add(s)
 	sh.setDue(s, s.sent.add(s.heartbeat))
@@ -149,8 +151,26 @@ func (sh *shard) unpark(s *Stream) {
 	s.mark.Store(uint64(s.pos))
 	s.parked.Store(false)
 	sh.parked--
+	sh.swap(s, sh.parked)
 	sh.index.remove(s)
 	sh.clearDue(s)
+}
+
+// swap moves a stream to an index in the list of all streams.
+func (sh *shard) swap(s *Stream, to int) {
+	other := sh.all[to]
+	sh.all[s.allIndex], other.allIndex = other, s.allIndex
+	sh.all[to], s.allIndex = s, int32(to)
+}
+
+// following appends the filters of the streams that are not parked: they catch up, or wait for their sockets.
+func (sh *shard) following(to []group.Set) []group.Set {
+	for _, s := range sh.all[sh.parked:] {
+		if s.gone.Load() == nil && s.ending.Load() == nil {
+			to = append(to, *s.wants.Load())
+		}
+	}
+	return to
 }
 
 // gone ends a parked stream whose client has left. A stream that follows notices by itself.

@@ -53,6 +53,7 @@ func TestRandomOperationsLoseNoMessageWithoutAGap(t *testing.T) {
 			"join":        func(*rapid.T) { x.with(x.join) },
 			"part":        func(*rapid.T) { x.with(x.part) },
 			"kick":        func(*rapid.T) { x.with(x.kick) },
+			"count":       func(*rapid.T) { x.count() },
 		})
 		x.end()
 	})
@@ -271,6 +272,21 @@ func (x *random) check(l *checkedListener, end store.Seq) {
 		x.t.Errorf("%s: %v", l.text, err)
 	}
 	l.unknown = unknown
+}
+
+// count checks how many streams listen to each group, whatever they do at the moment.
+func (x *random) count() {
+	want := make([]int, len(someGroups))
+	for i, g := range someGroups {
+		for _, l := range x.listeners {
+			if l.filters.Match(g) {
+				want[i]++
+			}
+		}
+	}
+	if got := x.set.Listeners(someGroups, nil); !slices.Equal(got, want) {
+		x.t.Errorf("%v have %v listeners, want %v", someGroups, got, want)
+	}
 }
 
 // end makes all listeners read, publishes to each group, and checks each stream.

@@ -56,6 +56,8 @@ func (s *Set) New(c Config) *Stream {
 		st.opening.set, st.opening.to = c.Filters, st.pos
 	}
 	st.mark.Store(uint64(st.pos))
+	wants := c.Filters
+	st.wants.Store(&wants)
 	return st
 }
 
@@ -79,15 +81,24 @@ func (s *Set) Close(why Reason) {
 	}
 }
 
-// Listeners returns, for each group, how many streams would get a message now.
-func (s *Set) Listeners(groups []string) []int {
+// Listeners returns, for each group, how many streams get a message that is published now. It counts others, filters of
+// clients that have no stream at the moment, as one stream each.
+func (s *Set) Listeners(groups []string, others []group.Set) []int {
 	n := make([]int, len(groups))
 	for _, sh := range s.shards {
 		sh.ask(func() {
 			for i, g := range groups {
 				n[i] += sh.index.count(g)
 			}
+			others = sh.following(others)
 		})
+	}
+	var x index
+	for _, filters := range others {
+		x.add(&Stream{filters: filters})
+	}
+	for i, g := range groups {
+		n[i] += x.count(g)
 	}
 	return n
 }

@@ -37,8 +37,8 @@ type shard struct {
 
 	// Used by the owner alone.
 	index     index
-	parked    int
-	all       []*Stream // parked or not
+	all       []*Stream // the parked ones first
+	parked    int       // how many of all are parked
 	dues      dues
 	timer     *time.Timer
 	beatAt    instant // when the timer fires
@@ -234,10 +234,9 @@ func (sh *shard) deliver() bool {
 // another machine, or finds out for each stream whether it has a gap. Flow control prevents this in normal
 // operation.
 func (sh *shard) lapped(now instant, through store.Seq) {
-	for _, s := range sh.all {
-		if s.parked.Load() {
-			sh.handOff(s, s.pos, unsent{})
-		}
+	for sh.parked > 0 {
+		s := sh.all[sh.parked-1]
+		sh.handOff(s, s.pos, unsent{})
 	}
 	sh.pos.Store(uint64(through))
 	sh.fresh.Store(int64(now))

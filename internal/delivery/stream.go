@@ -63,8 +63,9 @@ type Stream struct {
 	parked atomic.Bool            // the shard owns it
 	ending atomic.Pointer[Reason] // why the server ends it
 
-	mark         atomic.Uint64            // a recent position
-	changes      atomic.Pointer[[]change] // pending changes of its filters
+	mark         atomic.Uint64             // a recent position
+	changes      atomic.Pointer[[]change]  // pending changes of its filters
+	wants        atomic.Pointer[group.Set] // its filters after these changes: those of a message published now
 	sentMessages atomic.Uint64
 	sentBytes    atomic.Uint64
 

@@ -70,9 +70,7 @@ func TestStreamsInTheSameMessageShareOneCopy(t *testing.T) {
 				go r.run(all[i])
 			}
 			if !c.resume {
-				for r.set.Listeners([]string{"a"})[0] < len(all) {
-					runtime.Gosched()
-				}
+				r.parked(all...)
 				r.publish(message)
 			}
 			for _, l := range all {

@@ -119,7 +119,7 @@ func (c *cluster) answer(in *request) (out reply, err error) {
 			}
 		}
 	case doCounts:
-		out.Listeners = h.set.Listeners(in.Groups)
+		out.Listeners = h.listenersHere(in.Groups)
 	default:
 		err = fmt.Errorf("%q is unknown: the hubs have different versions", in.Do)
 	}

@@ -239,7 +239,13 @@ func (h *Hub) listeners(infos []store.GroupInfo) []int {
 
 // countListeners returns how many streams, at this hub and others, would get a message to each of the groups.
 func (h *Hub) countListeners(names []string) []int {
-	return h.cluster.addListeners(names, h.set.Listeners(names))
+	return h.cluster.addListeners(names, h.listenersHere(names))
+}
+
+// listenersHere is countListeners for this hub alone. A session between two of its polls counts: its next poll gets the
+// message.
+func (h *Hub) listenersHere(names []string) []int {
+	return h.set.Listeners(names, h.polls.filters())
 }
 
 // byName yields the rows in the order of their names.

@@ -23,6 +23,9 @@ func (h *Hub) SetPolicy(f group.Filter, p store.Policy) error {
 // Policy returns the policy in force for a filter.
 func (h *Hub) Policy(f group.Filter) store.Policy { return h.log.Policy(f) }
 
+// OwnPolicy returns the policy that was set for a filter, and the one that would be in force without it.
+func (h *Hub) OwnPolicy(f group.Filter) (own, inherited store.Policy) { return h.log.OwnPolicy(f) }
+
 // purgesAtOnce is how many groups are purged concurrently: a store on disk commits them together.
 const purgesAtOnce = 64
 

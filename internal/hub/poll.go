@@ -32,6 +32,8 @@ type Poll struct {
 	ended   chan struct{} // closed when the stream has ended
 	why     delivery.Reason
 	reached store.Seq // messages up to here were not for it, or are part of the answer
+	told    bool      // the client was told that the session has ended
+	left    bool      // it is no longer one of its session's streams; guarded by the lock of polls
 	polling pollStream
 }
 
@@ -71,6 +73,12 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 		}
 	}
 	earlier := h.polls.claim(p.uid, s.Filters)
+	if earlier != nil && earlier.polling.ended() == session.Kicked {
+		if !earlier.left {
+			earlier.detach()
+		}
+		return nil, ErrSessionEnded
+	}
 	if earlier != nil {
 		h.giveSlot(earlier.client) // p takes it over
 		defer earlier.replaced()
@@ -83,6 +91,11 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 	if err := p.attach(); err != nil {
 		h.giveSlot(p.client)
 		return nil, err
+	}
+	if earlier != nil && earlier.polling.ended() == session.Kicked { // meanwhile, so that p has begun the session anew
+		_ = h.EndSession(p.uid, session.Kicked) // an error: it has ended
+		p.detach()
+		return nil, ErrSessionEnded
 	}
 	h.opened.Add(1)
 	return p, nil
@@ -139,6 +152,7 @@ func (p *Poll) wait(ctx context.Context, most time.Duration) error {
 	case session.Shutdown:
 		return ErrClosed
 	case session.Kicked, session.Ended:
+		p.told = true
 		return ErrSessionEnded
 	}
 	if err := ctx.Err(); err != nil {
@@ -196,8 +210,12 @@ func (p *Poll) Read(ctx context.Context, limit int, to Answer) (store.ID, error)
 
 // Close ends the poll. Its session keeps its place until the next poll, or for the session timeout.
 func (p *Poll) Close() {
-	if p.uid == "" {
+	switch {
+	case p.uid == "":
 		p.hub.giveSlot(p.client)
+		return
+	case p.told:
+		p.detach()
 		return
 	}
 	p.hub.polls.keep(p, p.hub.opts.SessionTimeout)
@@ -208,10 +226,15 @@ func (p *Poll) replaced() { p.polling.attachment.Replaced(uint64(p.reached)) }
 
 // leave ends the session's presence if no other poll followed. Its slot is free then.
 func (p *Poll) leave() {
-	if p.hub.polls.remove(p) {
-		p.polling.attachment.Detach(session.Timeout, uint64(p.reached))
-		p.hub.giveSlot(p.client)
+	if p.hub.polls.leave(p, p.hub.opts.SessionTimeout) {
+		p.detach()
 	}
+}
+
+// detach takes the poll away from its session.
+func (p *Poll) detach() {
+	p.polling.attachment.Detach(session.Timeout, uint64(p.reached))
+	p.hub.giveSlot(p.client)
 }
 
 // takeSlot counts a stream of a client, unless a limit is reached.

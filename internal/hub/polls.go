@@ -10,7 +10,7 @@ import (
 )
 
 // polls holds the polls that have been answered and whose sessions are expected to poll again. The one who removes a
-// poll from it detaches it from its session.
+// poll from it detaches it from its session, unless the poll has left already.
 type polls struct {
 	mu    sync.Mutex // guards what follows
 	byUID map[string][]*Poll
@@ -50,11 +50,17 @@ func (l *polls) claim(uid string, filters group.Set) *Poll {
 	return found
 }
 
-// remove removes a poll. It returns false if another has done so.
-func (l *polls) remove(p *Poll) bool {
+// leave removes a poll. It returns false if another has done so. A poll whose session was kicked stays for a time in
+// which no other poll follows, so that the next one is told.
+func (l *polls) leave(p *Poll, d time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.drop(p)
+	if !p.left && p.polling.ended() == session.Kicked && slices.Contains(l.byUID[p.uid], p) {
+		p.left = true
+		p.polling.timer.Reset(d)
+		return true
+	}
+	return l.drop(p) && !p.left
 }
 
 func (l *polls) drop(p *Poll) bool {
@@ -80,14 +86,28 @@ func (l *polls) full(limit int) bool {
 	return limit > 0 && l.count >= limit
 }
 
+// filters returns the filters of each poll whose session has not ended it.
+func (l *polls) filters() (list []group.Set) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, polls := range l.byUID {
+		for _, p := range polls {
+			if p.polling.ended() == "" {
+				list = append(list, p.sub.Filters)
+			}
+		}
+	}
+	return list
+}
+
 // pollStream is a poll as a stream of its session: until the next poll, also while none waits.
 type pollStream struct {
 	sessionStream
 	attachment *session.Attachment
 
-	mu    sync.Mutex  // guards what follows
-	over  bool        // the session has ended it
-	timer *time.Timer // detaches it; nil while it waits or is being answered
+	mu    sync.Mutex     // guards what follows
+	why   session.Reason // why the session has ended it; "": it has not
+	timer *time.Timer    // detaches it; nil while it waits or is being answered
 }
 
 // End ends a waiting poll, or its session's presence after it.
@@ -95,7 +115,7 @@ func (s *pollStream) End(why session.Reason) {
 	s.sessionStream.End(why)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over = true
+	s.why = why
 	if s.timer != nil {
 		s.timer.Reset(0)
 	}
@@ -117,10 +137,17 @@ func (s *pollStream) Leave(group.Filter) error {
 func (s *pollStream) leaveAfter(d time.Duration, leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
+	if s.why != "" {
 		d = 0
 	}
 	s.timer = time.AfterFunc(d, leave)
+}
+
+// ended returns why the session has ended the poll, or "".
+func (s *pollStream) ended() session.Reason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
 }
 
 // stay stops the timer of leaveAfter.

@@ -88,6 +88,13 @@ func (l *Log) Policy(f names.Filter) store.Policy {
 	return l.policies.Effective(f, l.opts.Server)
 }
 
+// OwnPolicy implements store.Keeper.
+func (l *Log) OwnPolicy(f names.Filter) (own, inherited store.Policy) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.policies.Own(f, l.opts.Server)
+}
+
 // Purge implements store.Keeper.
 func (l *Log) Purge(name string) error {
 	o := newOp()

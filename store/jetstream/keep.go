@@ -51,6 +51,9 @@ func (l *Log) applyPolicy(r *record) {
 // Policy implements store.Keeper.
 func (l *Log) Policy(f group.Filter) store.Policy { return l.mem.Policy(f) }
 
+// OwnPolicy implements store.Keeper.
+func (l *Log) OwnPolicy(f group.Filter) (own, inherited store.Policy) { return l.mem.OwnPolicy(f) }
+
 // Purge implements store.Keeper. It is a note, which all hubs apply at the same position.
 func (l *Log) Purge(name string) error {
 	if l.closed.Load() {

@@ -99,6 +99,13 @@ func (l *Log) Policy(f group.Filter) store.Policy {
 	return l.policies.Effective(f, l.opts.Server)
 }
 
+// OwnPolicy implements store.Keeper.
+func (l *Log) OwnPolicy(f group.Filter) (own, inherited store.Policy) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.policies.Own(f, l.opts.Server)
+}
+
 // Purge implements store.Keeper. It releases the lock between chunks.
 func (l *Log) Purge(name string) error {
 	for through := store.Seq(0); ; {

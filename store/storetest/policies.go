@@ -13,6 +13,7 @@ var policyTests = []test{
 	{"max_bytes keeps the newest messages up to that many bytes of frames", maxBytes},
 	{"the server's policy is inherited", serverPolicy},
 	{"the narrowest policy that sets a property wins, property by property", narrowest},
+	{"a filter's own policy is told apart from what it inherits", ownPolicy},
 	{"a change of a policy evicts at once, and restores nothing", changed},
 	{"a policy for a pattern applies to new groups", laterGroups},
 	{"Unbounded overrides an inherited bound", unbounded},
@@ -71,6 +72,23 @@ func narrowest(e *env) {
 		if p.MaxMessages != int64(n) || (p.MaxBytes != 0) != (name == "a/b") || p.MaxAge != 0 {
 			e.Errorf("%s: the policy in force is %+v", name, p)
 		}
+	}
+}
+
+func ownPolicy(e *env) {
+	l := e.start(Options{Server: store.Policy{MaxMessages: 6}})
+	wide, narrow := store.Policy{MaxMessages: 4, MaxBytes: store.Unbounded}, store.Policy{MaxBytes: 1 << 20}
+	l.policy("a/#", wide)
+	l.policy("a/b", narrow)
+	for name, want := range map[string][3]int64{"a/b": {1 << 20, 4, 0}, "a/#": {store.Unbounded, 6, 0}, "a/c": {0, 4, 0}, "b": {0, 6, 0}} {
+		own, inherited := l.OwnPolicy(filters(name)[0])
+		if got := [3]int64{own.MaxBytes, inherited.MaxMessages, inherited.MaxBytes}; got != want || own.Store != "" {
+			e.Errorf("%s has %+v itself and inherits %+v", name, own, inherited)
+		}
+	}
+	l.policy("a/b", store.Policy{})
+	if own, _ := l.OwnPolicy(filters("a/b")[0]); own != (store.Policy{}) {
+		e.Errorf("after its removal the policy is %+v", own)
 	}
 }
 

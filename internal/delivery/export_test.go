@@ -1,0 +1,4 @@
+package delivery
+
+// Parked reports whether the stream's shard has taken it over.
+func (s *Stream) Parked() bool { return s.parked.Load() }
