@@ -16,7 +16,7 @@ var layout = map[string]string{
 	"examples/chat":            ".",
 	"test/browser":             ".",
 	"test/proxies":             "",
-	".":                        "api internal/access internal/duration internal/group internal/hub internal/listen internal/session store store/disk store/jetstream store/memory store/tiered web",
+	".":                        "api internal/access internal/duration internal/group internal/hub internal/listen internal/session mqtt store store/disk store/jetstream store/memory store/tiered web",
 	"api":                      "internal/access internal/delivery internal/duration internal/group internal/hub internal/latency internal/session sse store",
 	"mqtt":                     "internal/access internal/delivery internal/group internal/hub internal/session sse store",
 	"internal/hub":             "internal/access internal/delivery internal/duration internal/group internal/latency internal/session sse store",

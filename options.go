@@ -17,6 +17,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/listen"
+	"github.com/watchbox-go/watchbox/mqtt"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/disk"
 	"github.com/watchbox-go/watchbox/store/jetstream"
@@ -42,6 +43,9 @@ type config struct {
 	listen    listen.Options
 	listening func(net.Addr)
 
+	mqtt                mqtt.Options
+	mqttAddr, mqttsAddr string // "" for none
+
 	drainDelay, idleTimeout time.Duration
 	noDashboard             bool
 
@@ -62,7 +66,7 @@ func (c *config) apply(opts []Option) error {
 			return err
 		}
 	}
-	return errors.Join(c.checkOrigins(), c.checkAccess(), c.checkListen())
+	return errors.Join(c.checkOrigins(), c.checkAccess(), c.checkListen(), c.checkMQTT())
 }
 
 type filterPolicy struct {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/listen"
@@ -25,9 +27,10 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 	if ctx == nil {
 		return errors.New("watchbox: run: the context is nil")
 	}
-	if root == nil && !h.config.anyone && h.access == nil && !listen.Local(addr) {
-		return fmt.Errorf("watchbox: %s is open to others, and everyone who can reach it can read and send everything: "+
-			"listen on 127.0.0.1, have callers show tokens (--token-file), or allow it (--open-to-anyone)", addr)
+	if root == nil {
+		if err := h.checkOpen(addr); err != nil {
+			return fmt.Errorf("watchbox: %w", err)
+		}
 	}
 	o := h.config.listen
 	o.Logger = h.logger
@@ -40,16 +43,34 @@ func (h *Hub) Run(ctx context.Context, addr string, root http.Handler) error {
 		return errors.Join(errors.New("watchbox: Run was called before: a hub runs once; to serve it on more addresses, use it as the handler of your own http.Server"), sockets.Close())
 	}
 	h.sockets.Store(sockets)
-	return errors.Join(h.serve(ctx, sockets, root), sockets.Close())
+	clients, err := h.openMQTT(ctx, sockets)
+	if err != nil {
+		for _, ln := range clients {
+			err = errors.Join(err, ln.Close())
+		}
+		return errors.Join(fmt.Errorf("watchbox: %w", err), sockets.Close())
+	}
+	return errors.Join(h.serve(ctx, sockets, root, clients), sockets.Close())
+}
+
+// checkOpen returns an error for an address that other machines can reach, unless callers need grants or that is what
+// the options ask for.
+func (h *Hub) checkOpen(addr string) error {
+	if h.config.anyone || h.access != nil || listen.Local(addr) {
+		return nil
+	}
+	return fmt.Errorf("%s is open to others, and everyone who can reach it can read and send everything: "+
+		"listen on 127.0.0.1, have callers show tokens (--token-file), or allow it (--open-to-anyone)", addr)
 }
 
 // requestsEnd is the time for requests under way when the server ends.
 const requestsEnd = 5 * time.Second
 
-func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Handler) error {
+func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Handler, clients []net.Listener) error {
 	srv := h.server(root)
-	failed := make(chan error, 1)
+	failed := make(chan error, 1+len(clients))
 	go func() { failed <- sockets.Serve(srv) }()
+	defer h.serveClients(clients, failed)()
 	if f := h.config.listening; f != nil {
 		f(sockets.Addr())
 	}
@@ -68,6 +89,7 @@ func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Hand
 	go func() {
 		defer close(ended)
 		h.core.EndStreams("shutdown")
+		_ = h.mqtt.Close() // it returns no error
 	}()
 	err := srv.Shutdown(done)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -76,6 +98,24 @@ func (h *Hub) serve(ctx context.Context, sockets *listen.Sockets, root http.Hand
 	<-ended
 	<-failed
 	return err
+}
+
+// serveClients serves MQTT clients on listeners, and sends the error of each that fails. end closes the listeners.
+func (h *Hub) serveClients(listeners []net.Listener, failed chan<- error) (end func()) {
+	var running sync.WaitGroup
+	for _, ln := range listeners {
+		running.Go(func() {
+			if err := h.ServeMQTT(ln); err != nil {
+				failed <- err
+			}
+		})
+	}
+	return func() {
+		for _, ln := range listeners {
+			_ = ln.Close() // an error: the MQTT server has closed it
+		}
+		running.Wait()
+	}
 }
 
 // drain makes the hub not ready and continues to serve for the delay, in which load balancers stop sending requests.

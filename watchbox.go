@@ -14,6 +14,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/internal/listen"
+	"github.com/watchbox-go/watchbox/mqtt"
 	"github.com/watchbox-go/watchbox/web"
 )
 
@@ -25,6 +26,7 @@ type Hub struct {
 	config config
 	logger *slog.Logger
 	calls  *callbacks
+	mqtt   *mqtt.Server
 	ran    atomic.Bool
 
 	sockets atomic.Pointer[listen.Sockets] // nil before Run
@@ -35,7 +37,7 @@ type Hub struct {
 
 // New starts a hub. Close ends it.
 func New(opts ...Option) (_ *Hub, err error) {
-	c := config{hub: hub.Defaults(), profile: ProfileBalanced, idleTimeout: 2 * time.Minute, listen: listen.Options{SocketMode: 0o660}}
+	c := config{hub: hub.Defaults(), profile: ProfileBalanced, idleTimeout: 2 * time.Minute, listen: listen.Options{SocketMode: 0o660}, mqtt: mqtt.Options{MaxKeepAlive: 5 * time.Minute, QueueQoS0: true}}
 	if err := c.apply(opts); err != nil {
 		return nil, fmt.Errorf("watchbox: %w", err)
 	}
@@ -55,6 +57,7 @@ func New(opts ...Option) (_ *Hub, err error) {
 		return nil, errors.Join(fmt.Errorf("watchbox: %w", err), log.Close(), h.access.Close())
 	}
 	h.core = core
+	h.mqtt = h.mqttServer()
 	h.api = h.handler(c.guard)
 	return h, nil
 }
@@ -108,7 +111,8 @@ func (h *Hub) Close() error {
 		return ErrCallback
 	}
 	h.closeOnce.Do(func() { close(h.closed) })
-	err := errors.Join(h.core.Close(), h.access.Close())
+	h.core.EndStreams("shutdown")
+	err := errors.Join(h.mqtt.Close(), h.core.Close(), h.access.Close())
 	h.calls.close(callbacksEnd)
 	return err
 }

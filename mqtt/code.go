@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"errors"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -12,38 +13,57 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// codeOf returns the reason code that tells a client of an error. The code's text is that of the error if the client can
-// use it.
-func codeOf(err error) packets.Code {
+// meaning is what an error means for a client.
+type meaning struct {
+	is    func(error) bool
+	code  packets.Code
+	again bool // the same packet may be accepted when it is sent again later
+}
+
+// meanings are the errors that clients may see.
+var meanings = []meaning{
+	{oneOf(access.ErrInvalid, access.ErrExpired, access.ErrRevoked), packets.ErrBadUsernameOrPassword, false},
+	{oneOf(access.ErrMissing, sessions.ErrOfAnother), packets.ErrNotAuthorized, false},
+	{oneType[*access.Forbidden], packets.ErrNotAuthorized, false},
+	{oneType[*access.Denied], packets.ErrNotAuthorized, false},
+	{oneType[*hub.Refusal], packets.ErrImplementationSpecificError, false},
+	{oneOf(hub.ErrProgram), packets.ErrImplementationSpecificError, false},
+	{oneType[*group.Error], packets.ErrTopicNameInvalid, false},
+	{oneType[*hub.BodyError], packets.ErrPayloadFormatInvalid, false},
+	{oneType[*hub.SizeError], packets.ErrQuotaExceeded, false},
+	{oneOf(store.ErrTooLarge), packets.ErrQuotaExceeded, false},
+	{oneType[*hub.LimitError], packets.ErrQuotaExceeded, true},
+	{oneOf(store.ErrFull, store.ErrTooManyGroups, hub.ErrOverloaded, hub.ErrTooManyWills), packets.ErrQuotaExceeded, true},
+	{oneOf(hub.ErrTooManyStreams, sessions.ErrTooManySessions, sessions.ErrTooManyFilters), packets.ErrQuotaExceeded, true},
+	{oneOf(hub.ErrClosed, sessions.ErrClosed), packets.ErrServerShuttingDown, true},
+	{oneOf(store.ErrAway, store.ErrReadOnly, store.ErrUnknownOutcome, context.Canceled), packets.ErrServerBusy, true},
+}
+
+// meaningOf returns what an error means. One that clients should not see is an unspecified error.
+func meaningOf(err error) meaning {
 	if code, ok := errors.AsType[packets.Code](err); ok {
-		return code
+		return meaning{code: code}
 	}
 	for _, m := range meanings {
 		if m.is(err) {
-			return packets.Code{Code: m.code.Code, Reason: err.Error()}
+			return m
 		}
 	}
-	return packets.ErrUnspecifiedError // the log has the error
+	return meaning{code: packets.ErrUnspecifiedError, again: true}
 }
 
-// meanings are the errors that clients may see, with their codes.
-var meanings = []struct {
-	is   func(error) bool
-	code packets.Code
-}{
-	{oneOf(access.ErrInvalid, access.ErrExpired, access.ErrRevoked), packets.ErrBadUsernameOrPassword},
-	{oneOf(access.ErrMissing, sessions.ErrOfAnother), packets.ErrNotAuthorized},
-	{oneType[*access.Forbidden], packets.ErrNotAuthorized},
-	{oneType[*access.Denied], packets.ErrNotAuthorized},
-	{oneType[*hub.Refusal], packets.ErrImplementationSpecificError},
-	{oneOf(hub.ErrProgram), packets.ErrImplementationSpecificError},
-	{oneType[*group.Error], packets.ErrTopicNameInvalid},
-	{oneType[*hub.BodyError], packets.ErrPayloadFormatInvalid},
-	{oneType[*hub.SizeError], packets.ErrQuotaExceeded},
-	{oneType[*hub.LimitError], packets.ErrQuotaExceeded},
-	{oneOf(store.ErrFull, store.ErrTooManyGroups, store.ErrTooLarge, hub.ErrOverloaded, hub.ErrTooManyWills), packets.ErrQuotaExceeded},
-	{oneOf(hub.ErrTooManyStreams, sessions.ErrTooManySessions, sessions.ErrTooManyFilters), packets.ErrQuotaExceeded},
-	{oneOf(hub.ErrClosed, sessions.ErrClosed, store.ErrAway, store.ErrReadOnly, store.ErrUnknownOutcome), packets.ErrServerUnavailable},
+// tell returns the code with the text of the error that it means.
+func (m *meaning) tell(err error) packets.Code {
+	if m.is == nil {
+		return m.code
+	}
+	return packets.Code{Code: m.code.Code, Reason: err.Error()}
+}
+
+// codeOf returns the code that tells a client of an error.
+func codeOf(err error) packets.Code {
+	m := meaningOf(err)
+	return m.tell(err)
 }
 
 func oneOf(list ...error) func(error) bool {

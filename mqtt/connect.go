@@ -1,21 +1,23 @@
 package mqtt
 
 import (
-	"context"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/hub"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
 )
 
 // What the server tells in its CONNACK.
 const (
-	receiveMaximum  = 256 // messages of QoS 1 and 2 that a client may send before one is acknowledged
-	aliasMaximum    = 16  // highest topic alias of a client
+	receiveMaximum3 = 1024 // the same for MQTT 3.1.1, which cannot tell the client
+	receiveMaximum  = 256  // messages of QoS 1 and 2 that a client may send before one is acknowledged
+	aliasMaximum    = 16   // highest topic alias of a client
 	maxConnect      = 16 << 10
 	connectTimeout  = 5 * time.Second
 	sessionForEver  = 1<<32 - 1 // session expiry interval of MQTT 5
@@ -30,11 +32,15 @@ func (c *conn) connect(body []byte) error {
 	if err == nil {
 		err = c.admit(&pk)
 	}
-	if err != nil {
-		c.send(c.connack(&packets.Packet{ReasonCode: codeOf(err).Code}, codeOf(err).Reason))
-		return err
+	if err == nil {
+		return nil
 	}
-	return nil
+	m := meaningOf(err)
+	if m.code == packets.ErrUnspecifiedError {
+		c.server.opts.Logger.Error("an MQTT client was not admitted", "remote", c.remote(), "error", err)
+	}
+	c.bye(c.refusal(m.tell(err)))
+	return err
 }
 
 // readConnect decodes a CONNECT and checks it.
@@ -44,13 +50,17 @@ func (c *conn) readConnect(pk *packets.Packet, body []byte) error {
 	}
 	r := fields{b: body}
 	r.connect()
+	if r.v5 {
+		c.version = 5
+	} else {
+		c.version = 4
+	}
 	if err := r.end(); err != nil {
 		return err
 	}
 	if err := pk.ConnectDecode(body); err != nil {
 		return err
 	}
-	c.version = pk.ProtocolVersion
 	in := &pk.Connect
 	switch {
 	case pk.ReservedBit != 0, in.WillQos > 2, !in.WillFlag && (in.WillRetain || in.WillQos > 0):
@@ -94,6 +104,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 	}
 	c.uid = sessions.ClientUID("mqtt", c.grant.Subject, c.clientID)
 	c.grant = c.grant.For(c.uid)
+	c.sender = hub.Sender{Grant: c.grant, UID: c.uid, Address: c.address()}
 	c.clean = in.Clean
 	c.expiry = expiry(pk)
 	c.limits = limitsOf(props, c.version)
@@ -101,7 +112,55 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 	if most := c.server.opts.MaxKeepAlive; c.version == 5 && (c.keepAlive == 0 || c.keepAlive > most) {
 		c.keepAlive = most
 	}
+	if err := c.server.hold(c); err != nil {
+		return err
+	}
+	x, present, err := c.server.open(c)
+	if err != nil {
+		c.server.release(c)
+		return err
+	}
+	if err := c.restoreReceived(present); err == nil {
+		err = c.setWill(pk)
+	}
+	if err != nil {
+		c.graceful = true
+		x.close()
+		c.server.release(c)
+		return err
+	}
+	c.session = x
+	c.admitted.Store(true)
+	c.send(c.acceptance(pk, present))
+	x.start()
 	return nil
+}
+
+// restoreReceived restores which messages of QoS 2 were received and not released, if the session goes on.
+func (c *conn) restoreReceived(present bool) error {
+	if present {
+		c.received = readIDs(c.server.hub.ClientNote(c.uid))
+		return nil
+	}
+	return c.server.hub.SetClientNote(c.server.ctx, c.uid, nil)
+}
+
+// setWill sets the session's will, or removes the one that an earlier connection has left.
+func (c *conn) setWill(pk *packets.Packet) error {
+	in, props := &pk.Connect, &pk.Connect.WillProperties
+	if !in.WillFlag {
+		if err := c.server.hub.ClearWill(c.uid); err != nil && !errors.Is(err, sessions.ErrUnknown) {
+			return err
+		}
+		return nil
+	}
+	d, err := c.draft(in.WillTopic, in.WillPayload, props)
+	if err != nil {
+		return err
+	}
+	d.Retain = in.WillRetain
+	delay := min(time.Duration(props.WillDelayInterval)*time.Second, hub.WillDelays.Most)
+	return c.server.hub.SetWill(c.server.ctx, c.grant, c.uid, &d, &delay)
 }
 
 // authenticate returns the grant of a client.
@@ -109,20 +168,34 @@ func (s *Server) authenticate(c *conn, in *packets.ConnectParams) (*access.Grant
 	if s.opts.Authenticate == nil {
 		return access.Everything, nil
 	}
-	return s.opts.Authenticate(context.Background(), &Login{
-		UserName: string(in.Username), ClientID: c.clientID, Password: string(in.Password), Remote: c.net.RemoteAddr().String(),
+	g, err := s.opts.Authenticate(s.ctx, &Login{
+		UserName: string(in.Username), ClientID: c.clientID, Password: string(in.Password), Remote: c.remote(),
 	})
+	if errors.Is(err, access.ErrMissing) || err == nil && g.Anonymous && g.IsEmpty() {
+		err = errNoPassword
+	}
+	return g, err
 }
 
-// expiry returns how long a client wants its session to be kept.
+var errNoPassword = packets.Code{Code: packets.ErrNotAuthorized.Code, Reason: "a token is needed: send it as the password"}
+
+// expiry returns how long a client wants its session to be kept; <0: for ever.
 func expiry(pk *packets.Packet) time.Duration {
 	switch {
-	case pk.ProtocolVersion < 5 && pk.Connect.Clean:
+	case pk.ProtocolVersion == 5:
+		return expiryOf(pk.Properties.SessionExpiryInterval)
+	case pk.Connect.Clean:
 		return 0
-	case pk.ProtocolVersion < 5, pk.Properties.SessionExpiryInterval == sessionForEver:
+	}
+	return -1
+}
+
+// expiryOf returns the duration of a session expiry interval.
+func expiryOf(seconds uint32) time.Duration {
+	if seconds == sessionForEver {
 		return -1
 	}
-	return time.Duration(pk.Properties.SessionExpiryInterval) * time.Second
+	return time.Duration(seconds) * time.Second
 }
 
 // limitsOf returns what a client accepts.
@@ -135,5 +208,51 @@ func limitsOf(p *packets.Properties, version byte) limits {
 	return l
 }
 
+// acceptance returns the CONNACK for an admitted client, which tells it the limits.
+func (c *conn) acceptance(in *packets.Packet, present bool) []byte {
+	out := packets.Packet{SessionPresent: present}
+	p := &out.Properties
+	p.ReceiveMaximum, p.TopicAliasMaximum = receiveMaximum, aliasMaximum
+	p.MaximumPacketSize = uint32(c.server.maxPacket())
+	if in.Connect.ClientIdentifier == "" {
+		p.AssignedClientID = c.clientID
+	}
+	if seconds := uint16(c.keepAlive / time.Second); seconds != in.Connect.Keepalive {
+		p.ServerKeepAlive, p.ServerKeepAliveFlag = seconds, true
+	}
+	return c.connack(&out)
+}
+
+// refusal returns the CONNACK for a client that is not admitted, or nil if its version of MQTT has none for the code.
+func (c *conn) refusal(code packets.Code) []byte {
+	out := packets.Packet{ReasonCode: code.Code}
+	if c.version == 5 {
+		out.Properties.ReasonString = code.Reason
+		return c.connack(&out)
+	}
+	if out.ReasonCode = oldCodes[code.Code]; out.ReasonCode == 0 {
+		return nil
+	}
+	return c.connack(&out)
+}
+
+// oldCodes are the return codes of MQTT 3.1.1 for reason codes.
+var oldCodes = map[byte]byte{
+	packets.ErrUnsupportedProtocolVersion.Code: 1,
+	packets.ErrClientIdentifierNotValid.Code:   2,
+	packets.ErrServerUnavailable.Code:          3,
+	packets.ErrServerBusy.Code:                 3,
+	packets.ErrServerShuttingDown.Code:         3,
+	packets.ErrQuotaExceeded.Code:              3,
+	packets.ErrUnspecifiedError.Code:           3,
+	packets.ErrBadUsernameOrPassword.Code:      4,
+	packets.ErrNotAuthorized.Code:              5,
+}
+
 // connack returns a CONNACK in the client's version.
-func (c *conn) connack(pk *packets.Packet, reason string) []byte { return nil }
+func (c *conn) connack(pk *packets.Packet) []byte {
+	pk.FixedHeader.Type = packets.Connack
+	pk.ProtocolVersion = c.version
+	pk.Mods.MaxSize = c.limits.packet
+	return encode(pk, (*packets.Packet).ConnackEncode)
+}

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -52,7 +53,7 @@ func appendAck(b []byte, version, kind byte, id uint16, code byte, why string) [
 	case why == "":
 		return append(appendHeader(b, first, 3), byte(id>>8), byte(id), code)
 	}
-	why = why[:min(len(why), maxReason)]
+	why = strings.ToValidUTF8(why[:min(len(why), maxReason)], "")
 	properties := 3 + len(why)
 	b = append(appendHeader(b, first, 4+properties), byte(id>>8), byte(id), code)
 	b = append(b, byte(properties), packets.PropReasonString, 0, byte(len(why)))
@@ -72,13 +73,13 @@ func encode(pk *packets.Packet, do func(*packets.Packet, *bytes.Buffer) error) [
 }
 
 // disconnect returns a DISCONNECT for an MQTT 5 client, and nil for others.
-func disconnect(version byte, code packets.Code) []byte {
-	if version < 5 {
+func (c *conn) disconnect(code packets.Code) []byte {
+	if c.version < 5 {
 		return nil
 	}
 	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ProtocolVersion: version, ReasonCode: code.Code,
-		Properties: packets.Properties{ReasonString: code.Reason},
+		FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ProtocolVersion: c.version, ReasonCode: code.Code,
+		Properties: packets.Properties{ReasonString: code.Reason}, Mods: packets.Mods{MaxSize: c.limits.packet},
 	}
 	return encode(&pk, (*packets.Packet).DisconnectEncode)
 }

@@ -6,7 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
@@ -35,28 +39,113 @@ var ErrClosed = errors.New("mqtt: the server is closed")
 
 // Server serves MQTT clients on a hub.
 type Server struct {
-	hub  *hub.Hub
-	opts Options
+	hub     *hub.Hub
+	opts    Options
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	refused atomic.Uint64 // messages
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
-	running   sync.WaitGroup // goroutines of connections
+	holders   map[string]*holder // by uid
+	running   sync.WaitGroup     // goroutines of connections
 }
 
-// New returns a server. Close ends it, before the hub is closed.
+// New returns a server. It must be closed after the hub's streams have ended, and before the hub is closed.
 func New(h *hub.Hub, o Options) *Server {
-	return &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}}
+	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*holder{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
-// Serve accepts clients until the listener is closed or Close is called. It closes the listener.
+// Serve accepts clients until the listener fails or Close is called. It closes the listener.
 func (s *Server) Serve(ln net.Listener) error {
-	return errors.Join(ErrClosed, ln.Close())
+	defer ln.Close()
+	if !s.add(ln) {
+		return ErrClosed
+	}
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			s.serve(nc)
+		case s.ctx.Err() != nil:
+			return ErrClosed
+		case isTemporary(err):
+			time.Sleep(acceptPause)
+		default:
+			return err
+		}
+	}
+}
+
+// acceptPause is how long Serve waits after it could not accept a connection, such as for lack of file descriptors.
+const acceptPause = 50 * time.Millisecond
+
+// isTemporary reports whether Accept may succeed later.
+func isTemporary(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) add(ln net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.listeners[ln] = true
+	}
+	return !s.closed
+}
+
+// serve starts to serve a client.
+func (s *Server) serve(nc net.Conn) {
+	c := &conn{server: s, net: nc, done: make(chan struct{})}
+	c.socket = blocking{nc}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = nc.Close()
+		return
+	}
+	s.conns[c] = true
+	s.running.Go(func() {
+		c.run()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, c)
+	})
 }
 
 // Close disconnects all clients and returns when their connections have ended.
 func (s *Server) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	s.closed = true
+	for ln := range s.listeners {
+		_ = ln.Close() // Serve returns
+	}
+	for c := range s.conns {
+		c.end(packets.ErrServerShuttingDown)
+	}
+	s.mu.Unlock()
 	s.running.Wait()
 	return nil
 }
+
+// receiveMaximum returns how many messages of QoS 1 and 2 a client may send before one is acknowledged. MQTT 3.1.1
+// cannot tell clients.
+func (c *conn) receiveMaximum() int {
+	if c.version < 5 {
+		return receiveMaximum3
+	}
+	return receiveMaximum
+}
+
+// maxPacket returns the size of the largest packet of a client.
+func (s *Server) maxPacket() int { return s.hub.Options().MaxMessage + maxPacketExtras }

@@ -81,6 +81,8 @@ func (c *cluster) follow(n store.Note) {
 		}
 	case answerNotes:
 		c.learn(n)
+	case clientNotes:
+		c.hub.clients.set(rest, n.Value)
 	case revocationNotes:
 		c.later(func() { c.revoked(n) })
 	case downNotes:

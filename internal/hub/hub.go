@@ -74,6 +74,7 @@ type Hub struct {
 	rates       rates
 	perClient   streamCounts
 	polls       polls
+	clients     clients
 	full        fullness
 	stats       *ticker
 	began       time.Time

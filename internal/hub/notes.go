@@ -22,6 +22,8 @@ const (
 	memberNotes = "member/" // memberships of sessions, by uid and filter
 	willNotes   = "will/"   // last wills of sessions, by uid
 
+	clientNotes = "client/" // notes of clients that PublishEach stores, by uid
+
 	revocationNotes = "revoked/" // by kind, jti or sub, and value
 )
 
@@ -174,6 +176,9 @@ func (h *Hub) restore() error {
 			subject := string(n.Value[min(1, len(n.Value)):])
 			subjects[uid] = &subject
 			return err
+		case clientNotes:
+			h.clients.set(rest, n.Value)
+			return nil
 		case revocationNotes:
 			return h.restoreRevocation(n)
 		case answerNotes:

@@ -60,6 +60,7 @@ type Sockets struct {
 	main  net.Listener
 	tls   *tls.Config // nil for plain HTTP
 	h2c   bool
+	mode  fs.FileMode // of Unix sockets
 	http2 *http.HTTP2Config
 	files *files // nil without certificate files
 
@@ -75,7 +76,7 @@ func Open(ctx context.Context, addr string, o Options) (_ *Sockets, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	s := &Sockets{h2c: o.H2C, logger: o.Logger, http2: &http.HTTP2Config{
+	s := &Sockets{h2c: o.H2C, mode: o.SocketMode, logger: o.Logger, http2: &http.HTTP2Config{
 		MaxConcurrentStreams: maxStreams, SendPingTimeout: o.PingAfter, PingTimeout: o.PingTimeout,
 	}}
 	defer func() {
@@ -111,6 +112,16 @@ func open(ctx context.Context, addr string, mode fs.FileMode) (net.Listener, err
 		return listenUnix(ctx, path, mode)
 	}
 	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+}
+
+// Listen opens another socket, for a protocol other than HTTP: with the server's TLS if secure is set, which needs
+// Options.TLS. The caller closes it.
+func (s *Sockets) Listen(ctx context.Context, addr string, secure bool) (net.Listener, error) {
+	ln, err := open(ctx, addr, s.mode)
+	if err != nil || !secure {
+		return ln, err
+	}
+	return tls.NewListener(ln, s.tls), nil
 }
 
 // Addr returns the address that the server listens on.

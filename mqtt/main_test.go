@@ -1,0 +1,9 @@
+package mqtt
+
+import (
+	"testing"
+
+	"github.com/watchbox-go/watchbox/internal/leak"
+)
+
+func TestMain(m *testing.M) { leak.Main(m) }

@@ -1,0 +1,269 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/hub"
+)
+
+// batch is the PUBLISH and PUBREL packets that have arrived together. Their messages are appended with one append, and
+// then all of them are answered, in their order.
+type batch struct {
+	drafts  []hub.Draft
+	answers []answer
+}
+
+// answer is the answer to a PUBLISH or PUBREL.
+type answer struct {
+	kind  byte // PUBACK, PUBREC or PUBCOMP; 0: none, because the QoS is 0
+	id    uint16
+	draft int   // index of the message; -1: there is none
+	err   error // why there is none; nil: it was received before, or this answers a PUBREL
+}
+
+// publish adds the message of a PUBLISH to the batch. An error ends the connection.
+func (c *conn) publish(t *batch, pk *packets.Packet) error {
+	a := answer{id: pk.PacketID, draft: -1}
+	switch pk.FixedHeader.Qos {
+	case 1:
+		a.kind = packets.Puback
+	case 2:
+		a.kind = packets.Pubrec
+		if t.releases(a.id) { // the id is used again
+			if err := c.publishBatch(t); err != nil {
+				return err
+			}
+		}
+	}
+	topic, err := c.topicOf(pk)
+	if err != nil {
+		return err
+	}
+	if a.kind != 0 {
+		known := slices.Contains(c.received, a.id)
+		switch {
+		case a.kind == packets.Pubrec && (known || t.has(a.id)):
+			t.answers = append(t.answers, a) // sent again
+			return nil
+		case known:
+			a.err = packets.ErrPacketIdentifierInUse
+			t.answers = append(t.answers, a)
+			return nil
+		case len(c.received)+t.unanswered() >= c.receiveMaximum():
+			return packets.ErrReceiveMaximum
+		}
+	}
+	d, err := c.draft(topic, pk.Payload, &pk.Properties)
+	d.Retain = pk.FixedHeader.Retain
+	if err != nil {
+		a.err = err
+	} else {
+		a.draft = len(t.drafts)
+		t.drafts = append(t.drafts, d)
+	}
+	t.answers = append(t.answers, a)
+	return nil
+}
+
+// draft returns the message of a PUBLISH or a will. Its data uses the packet's memory.
+func (c *conn) draft(topic string, payload []byte, p *packets.Properties) (d hub.Draft, err error) {
+	name, err := c.groupOf(topic)
+	if err != nil {
+		return d, err
+	}
+	if p.PayloadFormatFlag && p.PayloadFormat == 1 && !utf8.Valid(payload) {
+		return d, packets.ErrPayloadFormatInvalid
+	}
+	if strings.ContainsAny(p.ResponseTopic, "+#") {
+		return d, packets.ErrProtocolViolation
+	}
+	return hub.Draft{Group: name, Kind: kindOf(payload), Data: payload, TTL: ttl(p.MessageExpiryInterval)}, nil
+}
+
+// ttl returns the time after which a message expires, from a message expiry interval.
+func ttl(seconds uint32) time.Duration { return min(time.Duration(seconds)*time.Second, hub.TTLs.Most) }
+
+// topicOf returns the topic of a PUBLISH, also if the packet has only an alias for it.
+func (c *conn) topicOf(pk *packets.Packet) (string, error) {
+	p := &pk.Properties
+	switch {
+	case strings.ContainsAny(pk.TopicName, "+#"):
+		return "", packets.ErrTopicNameInvalid
+	case !p.TopicAliasFlag && pk.TopicName == "":
+		if c.version == 5 {
+			return "", packets.ErrProtocolViolationNoTopic
+		}
+		return "", packets.ErrTopicNameInvalid
+	case !p.TopicAliasFlag:
+		return pk.TopicName, nil
+	case p.TopicAlias > aliasMaximum:
+		return "", packets.ErrTopicAliasInvalid
+	}
+	if c.aliases == nil {
+		c.aliases = make([]string, aliasMaximum)
+	}
+	known := &c.aliases[p.TopicAlias-1]
+	if pk.TopicName != "" && *known != pk.TopicName {
+		*known = strings.Clone(pk.TopicName)
+	}
+	if *known == "" {
+		return "", packets.ErrProtocolViolationNoTopic
+	}
+	return *known, nil
+}
+
+// groupOf returns the group of a topic. Most clients publish to one topic many times, so the last one is kept.
+func (c *conn) groupOf(topic string) (string, error) {
+	if topic != c.lastTopic || topic == "" {
+		name, err := groupOf(topic)
+		if err != nil {
+			return "", err
+		}
+		c.lastTopic = strings.Clone(topic)
+		if c.lastGroup = c.lastTopic; name != topic {
+			c.lastGroup = name
+		}
+	}
+	return c.lastGroup, nil
+}
+
+// release adds the answer to a PUBREL to the batch.
+func (c *conn) release(t *batch, pk *packets.Packet) error {
+	a := answer{kind: packets.Pubcomp, id: pk.PacketID, draft: -1}
+	if !slices.Contains(c.received, a.id) {
+		a.err = packets.ErrPacketIdentifierNotFound
+	}
+	t.answers = append(t.answers, a)
+	return nil
+}
+
+// has reports whether the batch has a message of QoS 2 with an id.
+func (t *batch) has(id uint16) bool {
+	return slices.ContainsFunc(t.answers, func(a answer) bool { return a.kind == packets.Pubrec && a.id == id && a.draft >= 0 })
+}
+
+// releases reports whether the batch releases an id.
+func (t *batch) releases(id uint16) bool {
+	return slices.ContainsFunc(t.answers, func(a answer) bool { return a.kind == packets.Pubcomp && a.id == id && a.err == nil })
+}
+
+// unanswered returns how many messages of the batch the client waits for.
+func (t *batch) unanswered() (n int) {
+	for i := range t.answers {
+		if a := &t.answers[i]; a.kind != 0 && a.draft >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// publishBatch appends the messages of the batch and answers its packets. An error ends the connection.
+func (c *conn) publishBatch(t *batch) error {
+	if len(t.answers) == 0 {
+		return nil
+	}
+	defer t.reset()
+	var note func([]error) []byte
+	changes := t.changesReceived()
+	if changes && c.expiry != 0 {
+		note = func(errs []error) []byte { return appendIDs(nil, t.receivedAfter(c.received, errs)) }
+	}
+	errs, err := c.server.hub.PublishEach(c.server.ctx, &c.sender, t.drafts, note)
+	for i := range t.answers {
+		a := &t.answers[i]
+		if a.draft >= 0 {
+			a.err = errs[a.draft]
+		} else if a.kind == packets.Pubcomp && a.err == nil {
+			a.err = err // that the message was released is not stored
+		}
+	}
+	if changes {
+		c.received = t.receivedAfter(c.received, errs)
+	}
+	return c.answer(t.answers)
+}
+
+// answer queues answers. A client whose message may be accepted when it is sent again, and which cannot be told so, gets no
+// answer: its connection ends.
+func (c *conn) answer(answers []answer) error {
+	out := make([]byte, 0, 4*len(answers))
+	defer func() { c.send(out) }()
+	for i := range answers {
+		a := &answers[i]
+		code := packets.CodeSuccess
+		if a.err != nil {
+			m := meaningOf(a.err)
+			switch {
+			case a.kind == 0:
+			case m.again && (c.version < 5 || m.code == packets.ErrServerBusy || a.kind == packets.Pubcomp):
+				return m.tell(a.err)
+			}
+			if code = m.tell(a.err); m.code == packets.ErrUnspecifiedError {
+				c.server.opts.Logger.Error("a message of an MQTT client was not stored", "uid", c.uid, "error", a.err)
+			}
+			if a.kind != packets.Pubcomp {
+				c.server.refused.Add(1)
+			}
+		}
+		if a.kind != 0 {
+			out = appendAck(out, c.version, a.kind, a.id, code.Code, c.reason(code))
+		}
+	}
+	return nil
+}
+
+// reason returns the text that explains a code, if the client wants one.
+func (c *conn) reason(code packets.Code) string {
+	if code.Code < 0x80 || !c.limits.problemInfo {
+		return ""
+	}
+	return code.Reason
+}
+
+func (t *batch) reset() {
+	clear(t.drafts)
+	clear(t.answers)
+	t.drafts, t.answers = t.drafts[:0], t.answers[:0]
+}
+
+// changesReceived reports whether the batch has messages of QoS 2, or releases some.
+func (t *batch) changesReceived() bool {
+	return slices.ContainsFunc(t.answers, func(a answer) bool {
+		return a.kind == packets.Pubrec && a.draft >= 0 || a.kind == packets.Pubcomp && a.err == nil
+	})
+}
+
+// receivedAfter returns the ids of messages of QoS 2 that were received and not released, after the batch. errs are the errors of
+// its messages.
+func (t *batch) receivedAfter(ids []uint16, errs []error) []uint16 {
+	if !t.changesReceived() {
+		return ids
+	}
+	ids = slices.DeleteFunc(slices.Clone(ids), t.releases)
+	for i := range t.answers {
+		if a := &t.answers[i]; a.kind == packets.Pubrec && a.draft >= 0 && errs[a.draft] == nil {
+			ids = append(ids, a.id)
+		}
+	}
+	return ids
+}
+
+func appendIDs(b []byte, ids []uint16) []byte {
+	for _, id := range ids {
+		b = binary.BigEndian.AppendUint16(b, id)
+	}
+	return b
+}
+
+func readIDs(b []byte) (ids []uint16) {
+	for ; len(b) >= 2; b = b[2:] {
+		ids = append(ids, binary.BigEndian.Uint16(b))
+	}
+	return ids
+}
