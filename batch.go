@@ -20,6 +20,7 @@ type Draft struct {
 	Group string
 	Msg   any           // a string as text, a []byte as bytes, anything else as its JSON
 	Event string        // the SSE event name; "" for none
+	Meta  [][2]string   // names and values to send with the message; see Message
 	TTL   time.Duration // the message expires after it; 0 for never
 
 	// Retain makes this the group's retained message. An empty message clears it.
@@ -35,7 +36,7 @@ func (h *Hub) PublishBatch(ctx context.Context, batch []Draft) (first, last stri
 		if err != nil {
 			return "", "", fmt.Errorf("watchbox: publish a batch: message %d: %w", i+1, err)
 		}
-		p.Batch[i] = hub.Draft{Group: d.Group, Event: d.Event, Kind: kind, Data: data, TTL: d.TTL, Retain: d.Retain}
+		p.Batch[i] = hub.Draft{Group: d.Group, Event: d.Event, Kind: kind, Data: data, Meta: d.Meta, TTL: d.TTL, Retain: d.Retain}
 	}
 	r, err := h.core.PublishBatch(ctx, &p)
 	if err != nil {
@@ -80,7 +81,7 @@ func (h *Hub) message(f *store.Frame) (Message, error) {
 	if err := json.Unmarshal(f.Data(), &in); err != nil {
 		return Message{}, err
 	}
-	m := Message{ID: in.ID, Group: in.Group, UID: in.UID, Event: in.Event, Time: in.Time, Data: in.Msg, json: in.Msg[0] != '"', hub: h}
+	m := Message{ID: in.ID, Group: in.Group, UID: in.UID, Event: in.Event, Meta: f.Meta(), Time: in.Time, Data: in.Msg, json: in.Msg[0] != '"', hub: h}
 	if m.json {
 		return m, nil
 	}

@@ -95,7 +95,7 @@ func (h *Hub) OnDisconnect(f func(Session, Reason)) {
 // BeforePublish calls f with each message that a client sends, before it is appended, on the goroutine
 // of the request and with its context. An error refuses the message, and the client gets the text of
 // the error. A panic is logged, and the client gets the final error program-failed. f may change the message's
-// Group and Event, and with Set its content. For a message to the program alone,
+// Group, Event and Meta, and with Set its content. For a message to the program alone,
 // whose Group is empty, a new Group is ignored. A direct message with a new Group becomes a message to that group.
 func (h *Hub) BeforePublish(f func(context.Context, *Message) error) {
 	on(h.calls, "BeforePublish", &h.calls.before, f, f == nil)
@@ -128,7 +128,7 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 		return nil
 	}
 	m := Message{
-		Group: d.Group, UID: d.UID, Subject: d.Subject, Event: d.Event, Time: time.Now(), Data: bytes.Clone(d.Data),
+		Group: d.Group, UID: d.UID, Subject: d.Subject, Event: d.Event, Meta: slices.Clone(d.Meta), Time: time.Now(), Data: bytes.Clone(d.Data),
 		json: d.Kind == hub.JSON, hub: c.hub,
 	}
 	defer c.enter()()
@@ -137,7 +137,7 @@ func (c *callbacks) Before(ctx context.Context, d *hub.Draft) error {
 			return err
 		}
 	}
-	d.Group, d.Event, d.Data, d.Kind = m.Group, m.Event, m.Data, hub.Bytes
+	d.Group, d.Event, d.Meta, d.Data, d.Kind = m.Group, m.Event, m.Meta, m.Data, hub.Bytes
 	if m.json {
 		d.Kind = hub.JSON
 	}
@@ -178,14 +178,14 @@ func (c *callbacks) Messages(list []hub.Message) bool {
 	calls := make([]func(func(Message)), len(list))
 	for i, m := range list {
 		message := Message{
-			ID: m.ID, Group: m.Group, UID: m.UID, Subject: m.Subject, Event: m.Event, Time: m.Time, Data: m.Data,
+			ID: m.ID, Group: m.Group, UID: m.UID, Subject: m.Subject, Event: m.Event, Meta: m.Meta, Time: m.Time, Data: m.Data,
 			json: m.Kind == hub.JSON, hub: c.hub,
 		}
 		calls[i] = func(f func(Message)) { f(message) }
 	}
 	bytes := make([]int, len(list))
 	for i := range list {
-		bytes[i] = len(list[i].Data)
+		bytes[i] = list[i].Size()
 	}
 	return enqueue(c, &c.message, key, maxMessages, bytes, calls...)
 }

@@ -21,6 +21,11 @@ type Message struct {
 
 	Subject string // of the sender's grant; "" without authentication and for messages of Retained
 
+	// Meta has pairs of a name and a value that the sender added, in its order. A name may appear more than once.
+	// There are at most 16, of 1 KiB together. Names that begin with $ come from the server: HTTP clients
+	// cannot send them.
+	Meta [][2]string
+
 	Time time.Time
 	Data []byte // the payload as it was sent: text, bytes or a JSON value
 

@@ -228,6 +228,7 @@ func TestPreflightAllowsEveryHeader(t *testing.T) {
 	s := serve(t, watchbox.WithAllowOrigin("https://app.example.org"))
 	for _, header := range []string{
 		"authorization", "content-type", "last-event-id", "watchbox-session", "idempotency-key", "cache-control", "traceparent", "x-api-key",
+		"content-type,watchbox-meta-room,watchbox-meta-trace-id",
 	} {
 		a := s.wants(204, "", "OPTIONS /v1/groups/foo", "", "Origin", "https://app.example.org",
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", header)

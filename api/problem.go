@@ -128,6 +128,9 @@ func problemOf(err error) *problem {
 	if _, ok := errors.AsType[*hub.EventError](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "event-invalid", detail: err.Error(), parameter: "event"}
 	}
+	if _, ok := errors.AsType[*hub.MetaError](err); ok {
+		return &problem{status: http.StatusBadRequest, code: "meta-invalid", detail: err.Error(), parameter: "meta"}
+	}
 	if _, ok := errors.AsType[*hub.ObjectError](err); ok {
 		return &problem{status: http.StatusBadRequest, code: "body-invalid", detail: err.Error()}
 	}

@@ -39,6 +39,9 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request, g *access.Grant) e
 
 // publishBatch publishes messages to several groups.
 func (a *api) publishBatch(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
+	if err := noMetadata(r); err != nil {
+		return err
+	}
 	return a.accept(w, r, g, nil, batchKind, func(p *hub.Publication) error {
 		receipt, err := a.hub.PublishBatch(r.Context(), p)
 		if err != nil {
@@ -125,6 +128,9 @@ func publication(r *http.Request, names []string) (p hub.Publication, err error)
 		return p, err
 	}
 	if p.Retain, err = q.flag("retain", false); err != nil {
+		return p, err
+	}
+	if p.Meta, err = metadata(r); err != nil {
 		return p, err
 	}
 	secret, err := query{}.secret(r)

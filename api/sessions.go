@@ -267,9 +267,12 @@ func (a *api) setWill(w http.ResponseWriter, r *http.Request, g *access.Grant) e
 	if err != nil {
 		return err
 	}
+	if err := noMetadata(r); err != nil {
+		return err
+	}
 	var in hub.WillObject
 	err = a.readObject(w, r, shape{"a will", 2 * hub.MaxWill,
-		`a will is an object such as {"group":"foo","msg":…}, with event, ttl, retain, encoding and delay ("5s") if you need them`}, &in)
+		`a will is an object such as {"group":"foo","msg":…}, with event, ttl, retain, meta, encoding and delay ("5s") if you need them`}, &in)
 	if err != nil {
 		return err
 	}

@@ -5,11 +5,11 @@
 //
 //	id: 4k7q9x-1042\n
 //	event: alarm\n                                    only where the sender named an event
-//	data: {"id":"4k7q9x-1042","group":"foo","event":"alarm","uid":"…","time":"…",
-//	       "expires":"…","retain":true,"encoding":"base64","msg":…}\n
+//	data: {"id":"4k7q9x-1042","group":"foo","event":"alarm","meta":[["a","1"],…],"uid":"…",
+//	       "time":"…","expires":"…","retain":true,"encoding":"base64","msg":…}\n
 //	\n
 //
-// Members that do not apply are absent. After the event name, every member but msg has a fixed
+// Members that do not apply are absent. After meta, every member but msg has a fixed
 // length, and msg comes last. One offset and a few flags therefore locate each member without
 // parsing. Everything but the id is encoded before the append ([Message.Entry]); the store writes
 // the id in front of it while it copies.

@@ -15,6 +15,7 @@ const (
 	HasExpiry
 	IsRetain
 	IsBase64
+	HasMeta
 	FlagBits = iota // how many bits they take
 )
 

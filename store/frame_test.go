@@ -41,6 +41,18 @@ func TestFramesByteForByte(t *testing.T) {
 				`"uid":"` + uid + `","time":"2026-03-04T04:06:07.008Z","expires":"2026-03-04T05:06:07.008Z",` +
 				`"retain":true,"encoding":"base64","msg":"aGk="}`,
 			"event: an \"alarm\"\ndata: aGk="},
+		{"metadata", store.Message{Group: "foo", Meta: [][2]string{{"a", "1"}}, Msg: []byte(`1`)},
+			`data: {"id":"4k7q9x-1042","group":"foo","meta":[["a","1"]],"time":"2026-03-04T04:06:07.008Z","msg":1}`,
+			`data: 1`},
+		{"all members and metadata", store.Message{Group: `a/"b"`, UID: uid, Event: `an "alarm"`, Expires: at.Add(time.Hour),
+			Meta: [][2]string{{"b", `"x]`}, {"a", ""}, {"b", "2"}}, Retain: true, Base64: true, Msg: []byte(`"aGk="`)},
+			"event: an \"alarm\"\n" + `data: {"id":"4k7q9x-1042","group":"a/\"b\"","event":"an \"alarm\"",` +
+				`"meta":[["b","\"x]"],["a",""],["b","2"]],` +
+				`"uid":"` + uid + `","time":"2026-03-04T04:06:07.008Z","expires":"2026-03-04T05:06:07.008Z",` +
+				`"retain":true,"encoding":"base64","msg":"aGk="}`,
+			"event: an \"alarm\"\ndata: aGk="},
+		{"no pairs of metadata", store.Message{Group: "foo", Meta: [][2]string{}, Msg: []byte(`1`)},
+			`data: {"id":"4k7q9x-1042","group":"foo","time":"2026-03-04T04:06:07.008Z","msg":1}`, `data: 1`},
 		{"an empty text", store.Message{Group: "foo", Msg: []byte(`""`)},
 			`data: {"id":"4k7q9x-1042","group":"foo","time":"2026-03-04T04:06:07.008Z","msg":""}`, `data: `},
 		{"a number", store.Message{Group: "foo", Msg: []byte(`-1.5e3`)},
@@ -146,7 +158,7 @@ func lines(s string) string {
 
 // FuzzFrame checks frames with encoding/json and the parser above.
 func FuzzFrame(f *testing.F) {
-	f.Add("foo", "", "person joined", false, byte(0), uint64(1))
+	f.Add("foo", "", "person joined", false, byte(16), uint64(1))
 	f.Add("a/\"b\"", "alarm", "x\r\n\r\nevent: bye\ndata: y\n\n", false, byte(7), uint64(1042))
 	f.Add("é/$", "a \\ \t b", `{"a": [1, "\u00e9\ud83d\ude00\ud800 \/\b\f"]}`, true, byte(31), uint64(1<<63))
 	f.Add("a", "", `"\ud800\ud800\udc00\n\r\u0000"`, true, byte(2), uint64(9))
@@ -171,6 +183,9 @@ func FuzzFrame(f *testing.F) {
 		if flags&8 != 0 {
 			m.Expires = at.Add(time.Duration(flags) * time.Hour)
 		}
+		if flags&16 != 0 {
+			m.Meta = [][2]string{{m.Group, payload}, {"", m.Event}}[:1+flags>>5&1]
+		}
 		id := store.ID{Epoch: "4k7q9x", Seq: store.Seq(seq)}
 		e := m.Entry(nil)
 		if n := len(frame(&m, id).Bytes); n != e.FrameLen(id) {
@@ -185,6 +200,13 @@ func checkFrame(t *testing.T, m *store.Message, f *store.Frame, id store.ID) {
 	want := map[string]any{"id": id.String(), "group": m.Group, "time": string(store.AppendTime(nil, m.Time))}
 	if m.Event != "" {
 		want["event"] = m.Event
+	}
+	if len(m.Meta) > 0 {
+		var list []any
+		for _, p := range m.Meta {
+			list = append(list, []any{p[0], p[1]})
+		}
+		want["meta"] = list
 	}
 	if m.UID != "" {
 		want["uid"] = m.UID
@@ -216,6 +238,9 @@ func checkFrame(t *testing.T, m *store.Message, f *store.Frame, id store.ID) {
 	}
 	if string(f.ID()) != id.String() || string(f.UID()) != m.UID || string(f.JSON()) != string(m.Msg) {
 		t.Errorf("id %s, uid %s, msg %s of %+v", f.ID(), f.UID(), f.JSON(), m)
+	}
+	if !slices.Equal(f.Meta(), m.Meta) {
+		t.Errorf("the metadata %q is %q", m.Meta, f.Meta())
 	}
 	if f.Expired(m.Expires) == m.Expires.IsZero() || f.Expired(m.Time) {
 		t.Errorf("expires at %v: now %v, then %v", m.Expires, f.Expired(m.Time), f.Expired(m.Expires))

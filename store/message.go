@@ -9,8 +9,9 @@ import (
 // Message is a message before it is appended and gets an id.
 type Message struct {
 	Group   string
-	UID     string // of the sender, 36 characters; "" if it has no session
-	Event   string // the SSE event name; "" for none
+	UID     string      // of the sender, 36 characters; "" if it has no session
+	Event   string      // the SSE event name; "" for none
+	Meta    [][2]string // names and values that the sender added, in its order; a name may appear more than once
 	Time    time.Time
 	Expires time.Time // zero: never
 	Retain  bool
@@ -22,8 +23,9 @@ type Message struct {
 // Entry is a message that is encoded except for its id.
 type Entry struct {
 	Message
-	Tail []byte // the data object after the id and its comma, and the blank line that ends a frame
-	Msg  int    // offset of the msg in Tail
+	Tail    []byte // the data object after the id and its comma, and the blank line that ends a frame
+	Msg     int    // offset of the msg in Tail
+	HasMeta bool   // Tail has the member meta
 }
 
 // timeFormat has a fixed length, so that the members before msg are located backward from it.
@@ -57,6 +59,7 @@ func (m *Message) Entry(buf []byte) Entry {
 		b = append(b, `,"event":`...)
 		b = AppendQuote(b, m.Event)
 	}
+	b = appendMeta(b, m.Meta)
 	if m.UID != "" {
 		b = append(b, `,"uid":"`...)
 		b = append(b, m.UID...)
@@ -80,7 +83,7 @@ func (m *Message) Entry(buf []byte) Entry {
 	at := len(b) - len(buf)
 	b = append(b, m.Msg...)
 	b = append(b, "}\n\n"...)
-	return Entry{Message: *m, Tail: b[len(buf):], Msg: at}
+	return Entry{Message: *m, Tail: b[len(buf):], Msg: at, HasMeta: len(m.Meta) > 0}
 }
 
 // Flags returns which members the entry's frame has.
@@ -91,7 +94,7 @@ func (e *Entry) Flags() Flags {
 		flag Flags
 	}{
 		{e.Event != "", HasEvent}, {e.UID != "", HasUID}, {!e.Expires.IsZero(), HasExpiry},
-		{e.Retain, IsRetain}, {e.Base64, IsBase64},
+		{e.Retain, IsRetain}, {e.Base64, IsBase64}, {e.HasMeta, HasMeta},
 	} {
 		if x.set {
 			f |= x.flag

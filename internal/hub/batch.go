@@ -15,7 +15,7 @@ import (
 
 // draft returns a message of the publication with the given kind and data.
 func (p *Publication) draft(k Kind, data []byte) Draft {
-	return Draft{Group: p.Group, UID: p.UID, Subject: p.Grant.Subject, Event: p.Event, Kind: k, Data: data, TTL: p.TTL, Retain: p.Retain}
+	return Draft{Group: p.Group, UID: p.UID, Subject: p.Grant.Subject, Event: p.Event, Meta: p.Meta, Kind: k, Data: data, TTL: p.TTL, Retain: p.Retain}
 }
 
 // encodeBatch adds the messages of a batch: the drafts that the embedding program passed, or the lines of a body.
@@ -63,11 +63,12 @@ type MessageObject struct {
 	Msg      json.RawMessage `json:"msg"`
 	Encoding string          `json:"encoding"`
 	Event    *string         `json:"event"`
+	Meta     json.RawMessage `json:"meta"`
 	TTL      *string         `json:"ttl"`
 	Retain   bool            `json:"retain"`
 }
 
-const batchExample = `{"group":"foo","msg":…}, with event, ttl, retain and encoding if you need them`
+const batchExample = `{"group":"foo","msg":…}, with event, ttl, retain, meta and encoding if you need them`
 
 // parseLine parses a line of a batch. The message's sender is the session uid.
 func parseLine(uid string, line []byte) (Draft, error) {
@@ -94,6 +95,9 @@ func (in *MessageObject) Draft(uid string) (Draft, error) {
 	}
 	if err == nil && in.Event != nil {
 		d.Event, err = EventName(*in.Event)
+	}
+	if err == nil {
+		d.Meta, err = parseMeta(in.Meta)
 	}
 	if err == nil {
 		err = checkLine(&d)

@@ -200,7 +200,7 @@ func (p *Publication) encodedSize() int64 {
 	case p.Program:
 		return 0
 	case p.Kind.batch():
-		n += countLines(p.Body) * (lineBytes + 2*len(p.Event) + len(p.Group))
+		n += countLines(p.Body) * (lineBytes + 2*len(p.Event) + len(p.Group) + metaSize(p.Meta))
 	case n <= FreeBytes/8:
 		return 0
 	case p.Kind == Bytes && utf8.Valid(p.Body):

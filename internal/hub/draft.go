@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unsafe"
 
 	"github.com/watchbox-go/watchbox/internal/session"
 )
@@ -14,7 +15,8 @@ type Draft struct {
 	UID     string
 	Subject string // of the sender's grant
 	Event   string
-	Kind    Kind // Bytes or JSON
+	Meta    [][2]string // names and values, in the sender's order
+	Kind    Kind        // Bytes or JSON
 	Data    []byte
 
 	// A hook does not change these.
@@ -27,6 +29,15 @@ type Message struct {
 	Draft
 	ID   string // "" for a message to the embedding program only
 	Time time.Time
+}
+
+// Size returns about how many bytes of memory the message takes.
+func (m *Message) Size() int {
+	n := len(m.Data)
+	for _, p := range m.Meta {
+		n += len(p[0]) + len(p[1]) + int(unsafe.Sizeof(p))
+	}
+	return n
 }
 
 // Observer is the embedding program. Its methods must not block, since the hub may call them with locks

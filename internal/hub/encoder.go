@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,7 +97,7 @@ func (e *encoder) add(p *Publication, d Draft) error {
 	e.push(&m)
 	if e.listens && !p.Program && !direct(e.draft.Group) {
 		d = e.draft
-		d.Data = bytes.Clone(d.Data)
+		d.Data, d.Meta = bytes.Clone(d.Data), slices.Clone(d.Meta)
 		e.copies = append(e.copies, Message{Draft: d, Time: e.now})
 	}
 	return nil
@@ -107,6 +108,9 @@ func (e *encoder) add(p *Publication, d Draft) error {
 func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 	if len(d.Data) > e.maxMessage {
 		return m, &SizeError{"a message", e.maxMessage}
+	}
+	if err := CheckMeta(d.Meta); err != nil {
+		return m, err
 	}
 	if e.observer != nil && !program {
 		was := d.Group
@@ -123,7 +127,7 @@ func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 			return m, fmt.Errorf("after BeforePublish: %w", &SizeError{"a message", e.maxMessage})
 		}
 	}
-	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Time: e.now, Retain: d.Retain}
+	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Meta: d.Meta, Time: e.now, Retain: d.Retain}
 	if d.TTL > 0 {
 		m.Expires = e.now.Add(d.TTL)
 	}
@@ -144,6 +148,9 @@ func checkDraft(d *Draft, was string) error {
 		if err := group.CheckClient(d.Group); err != nil {
 			return err
 		}
+	}
+	if err := CheckMeta(d.Meta); err != nil {
+		return err
 	}
 	return CheckEvent(d.Event)
 }

@@ -264,7 +264,11 @@ func (p *Publication) keyDigest() digest {
 // fingerprint identifies the content of a request.
 func (p *Publication) fingerprint() digest {
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %q %d %t\n", p.Kind, p.Event, p.TTL, p.Retain)
+	fmt.Fprintf(h, "%d %q %d %t", p.Kind, p.Event, p.TTL, p.Retain)
+	if len(p.Meta) > 0 { // otherwise it is the same as in versions without metadata, whose answers a store may hold
+		fmt.Fprintf(h, " %q", p.Meta)
+	}
+	h.Write([]byte("\n"))
 	h.Write(p.Body)
 	return digest(h.Sum(nil))
 }

@@ -20,6 +20,7 @@ type Publication struct {
 	Group  string
 	UID    string // the sender's session; "" for none
 	Event  string
+	Meta   [][2]string
 	TTL    time.Duration
 	Retain bool
 	Kind   Kind

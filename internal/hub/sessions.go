@@ -164,7 +164,7 @@ func (h *Hub) sendWill(e session.Event) {
 func willMessage(e session.Event) store.Message {
 	w := e.Will
 	m := store.Message{
-		Group: w.Group, UID: e.UID, Event: w.Event, Msg: w.Msg, Base64: w.Base64, Retain: w.Retain, Clear: w.Clear,
+		Group: w.Group, UID: e.UID, Event: w.Event, Meta: w.Meta, Msg: w.Msg, Base64: w.Base64, Retain: w.Retain, Clear: w.Clear,
 	}
 	if w.TTL > 0 {
 		m.Expires = time.Now().Add(w.TTL)
@@ -296,7 +296,7 @@ func (h *Hub) SetWill(ctx context.Context, g *access.Grant, uid string, d *Draft
 		return &SizeError{"a will", MaxWill}
 	}
 	return h.storeWill(uid, &session.Will{
-		Group: m.Group, Subject: g.Subject, Event: m.Event, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
+		Group: m.Group, Subject: g.Subject, Event: m.Event, Meta: m.Meta, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
 		Retain: m.Retain, Clear: m.Clear, TTL: d.TTL, Delay: delay,
 	})
 }
@@ -340,7 +340,7 @@ func willSize(w *session.Will) int64 {
 	if w == nil {
 		return 0
 	}
-	return int64(willExtra + len(w.Group) + len(w.Event) + len(w.Msg))
+	return int64(willExtra + len(w.Group) + len(w.Event) + metaSize(w.Meta) + len(w.Msg))
 }
 
 // EndSession ends a session with the reason Ended, for its own request, or Kicked.

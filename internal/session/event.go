@@ -59,8 +59,9 @@ type Will struct {
 	Group   string
 	Subject string // of the session
 	Event   string
-	Msg     []byte // a JSON value
-	Base64  bool   // Msg is a JSON string of base64
+	Meta    [][2]string `json:",omitempty"`
+	Msg     []byte      // a JSON value
+	Base64  bool        // Msg is a JSON string of base64
 	Retain  bool
 	Clear   bool          // with Retain: it removes the retained message
 	TTL     time.Duration // after which the message expires; 0: never

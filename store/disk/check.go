@@ -271,5 +271,6 @@ type wire struct {
 	ID, Group, UID, Event, Encoding string
 	Time, Expires                   time.Time
 	Retain                          bool
+	Meta                            [][2]string
 	Msg                             json.RawMessage
 }

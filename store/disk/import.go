@@ -266,7 +266,7 @@ func (l *imported) restoreMessage(b *batch, data []byte, retained bool) error {
 		return fmt.Errorf("a message of group %q, which no earlier line describes", w.Group)
 	}
 	m := store.Message{
-		Group: w.Group, UID: w.UID, Event: w.Event, Time: w.Time, Expires: w.Expires,
+		Group: w.Group, UID: w.UID, Event: w.Event, Meta: w.Meta, Time: w.Time, Expires: w.Expires,
 		Retain: w.Retain, Base64: w.Encoding == "base64", Msg: w.Msg,
 	}
 	e := m.Entry(nil)

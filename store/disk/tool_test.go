@@ -45,6 +45,9 @@ func fill(t *testing.T, dir string) string {
 		if i%3 == 0 {
 			m.UID, m.Event = "5fb22bbe-3ba4-8928-b938-4f1a2661e1dd", "reading"
 		}
+		if i%13 == 0 {
+			m.Meta = [][2]string{{"a", "1"}, {"<ü>", "\"\u2028\t"}, {"a", "2"}}
+		}
 		if i%5 == 0 {
 			m.Expires = time.Now().Add(time.Hour)
 		}

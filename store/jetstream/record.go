@@ -20,6 +20,7 @@ const (
 	isRetain              // of a message
 	isClear
 	isBase64
+	hasMeta
 )
 
 // The sizes of the fixed parts.
@@ -135,7 +136,7 @@ func (r *record) decodeMessage(p *parser) {
 	for n := p.uvarint(); n > 0 && !p.bad; n-- {
 		r.brief = append(r.brief, store.Note{Key: p.text(), Value: p.field()})
 	}
-	e.Retain, e.Clear, e.Base64 = r.is(isRetain), r.is(isClear), r.is(isBase64)
+	e.Retain, e.Clear, e.Base64, e.HasMeta = r.is(isRetain), r.is(isClear), r.is(isBase64), r.is(hasMeta)
 	e.Msg = int(p.uvarint())
 	e.Tail = p.b
 	p.bad = p.bad || e.Msg > len(e.Tail)
@@ -151,6 +152,9 @@ func messageFlags(m *store.Message) (f byte) {
 	}
 	if m.Base64 {
 		f |= isBase64
+	}
+	if len(m.Meta) > 0 {
+		f |= hasMeta
 	}
 	return f
 }

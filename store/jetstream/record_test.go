@@ -31,9 +31,12 @@ func drawRecord(t *rapid.T) record {
 	if rapid.Bool().Draw(t, "expires") {
 		m.Expires = m.Time.Add(time.Minute)
 	}
+	if rapid.Bool().Draw(t, "meta") {
+		m.Meta = [][2]string{{"a", rapid.String().Draw(t, "value")}}
+	}
 	r.flags |= messageFlags(&m)
 	r.entry = m.Entry(nil)
-	r.entry.Message.Msg = nil // not stored: it is in the tail
+	r.entry.Message.Msg, r.entry.Message.Meta = nil, nil // not stored: they are in the tail
 	for i := range rapid.IntRange(0, 3).Draw(t, "brief") {
 		r.brief = append(r.brief, store.Note{Key: rapid.String().Draw(t, "brief key"), Value: []byte{byte(i)}})
 	}

@@ -11,7 +11,7 @@
 // fixed-size slots from the back:
 //
 //	chunk   | frame 0 | frame 1 | …  →            ←  … | slot 1 | slot 0 |
-//	slot    seq - base (27 bits) · flags (5 bits) · time - base time, ms (4) · end of its frame (2) · msg (2)
+//	slot    seq - base (26 bits) · flags (6 bits) · time - base time, ms (4) · end of its frame (2) · msg (2)
 //
 // All numbers are little-endian. The end of the last frame is that of the chunk and not in its slot,
 // so that a frame larger than 64 KiB fits into a chunk of its own. The last chunk of a ring grows by

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -148,6 +149,7 @@ func wholeFrames(e *env) {
 	l := e.start(Options{})
 	m := newModel(l.epoch(), store.Policy{})
 	const uid = "11111111-2222-5333-8444-555555555555"
+	pairs := [][2]string{{"a", "1"}, {"a", "2"}, {`"é" ],["b`, "\n]}"}, {"", ""}}
 	now := time.Now()
 	for _, msg := range []*store.Message{
 		{Msg: []byte(`{"a":[1,2]}`)},
@@ -156,13 +158,18 @@ func wholeFrames(e *env) {
 		{Msg: []byte(`"aGk="`), Base64: true},
 		{Msg: []byte(`1`), Retain: true},
 		{Msg: []byte(`""`), Retain: true, Clear: true},
-		{Msg: []byte(`"é\n"`), UID: uid, Event: `a "b" é`, Retain: true, Base64: true, Expires: now.Add(time.Hour)},
+		{Msg: []byte(`2`), Meta: pairs[:1]},
+		{Msg: []byte(`"é\n"`), Meta: pairs, UID: uid, Event: `a "b" é`, Retain: true, Base64: true, Expires: now.Add(time.Hour)},
 	} {
 		msg.Group, msg.Time = `home/"é"`, now
 		m.add(l, []*store.Message{msg})
 	}
 	m.readAll(l, filters("#"), 64)
 	m.readAll(l, filters(`home/"é"`), 1<<20)
+	frames := l.read(store.Query{Select: filters("#")}).Frames
+	if got := frames[len(frames)-1].Meta(); !slices.Equal(got, pairs) {
+		e.Errorf("the metadata %q is read as %q", pairs, got)
+	}
 }
 
 func ownBytes(e *env) {

@@ -100,6 +100,9 @@ func (m *machine) message(name string, r *rand.Rand, size int) *store.Message {
 	if r.IntN(4) == 0 {
 		msg.UID = "11111111-2222-5333-8444-555555555555"
 	}
+	if r.IntN(4) == 0 {
+		msg.Meta = [][2]string{{"name", "value"}, {"name", msg.Event}}
+	}
 	return msg
 }
 
