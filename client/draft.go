@@ -12,6 +12,7 @@ type Draft struct {
 	Group string
 	Msg   any           // a string as text, a []byte as bytes, anything else as its JSON
 	Event string        // the SSE event name; "" for none
+	Meta  [][2]string   // names and values to send with the message
 	TTL   time.Duration // the message expires after it; 0 for never
 
 	// Retain makes this the group's retained message. An empty message clears it.
@@ -24,6 +25,7 @@ type wireDraft struct {
 	Msg      json.RawMessage `json:"msg"`
 	Encoding string          `json:"encoding,omitempty"`
 	Event    *string         `json:"event,omitempty"`
+	Meta     [][2]string     `json:"meta,omitempty"`
 	TTL      string          `json:"ttl,omitempty"`
 	Retain   bool            `json:"retain,omitempty"`
 	Delay    string          `json:"delay,omitempty"` // of a will
@@ -31,7 +33,7 @@ type wireDraft struct {
 
 // wire returns the draft as a line of a batch.
 func (d *Draft) wire() (*wireDraft, error) {
-	r := &request{query: url.Values{}}
+	r := &request{query: url.Values{}, meta: d.Meta}
 	if d.Event != "" {
 		Event(d.Event)(r)
 	}
@@ -67,6 +69,7 @@ func (d *wireDraft) set(r *request) {
 		name := r.query.Get("event")
 		d.Event = &name
 	}
+	d.Meta = r.meta
 	d.TTL = r.query.Get("ttl")
 	d.Retain = r.query.Get("retain") == "true"
 }

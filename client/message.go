@@ -16,6 +16,10 @@ type Message struct {
 	Event string // event name; "" for none
 	Time  time.Time
 
+	// Meta has pairs of a name and a value that the sender added, in its order. Names that begin with $ come from
+	// the hub. Callbacks that get the same message share it.
+	Meta [][2]string
+
 	// Expires is the time at which the message expires; zero for never.
 	Expires time.Time
 
@@ -60,6 +64,7 @@ type Gap struct {
 // wireMessage is the JSON of a message on the stream.
 type wireMessage struct {
 	ID, Group, UID, Event, Encoding string
+	Meta                            [][2]string
 	Time, Expires                   time.Time
 	Retain                          bool // it became the group's retained message when it was published
 	Retained                        bool // this is the retained message, sent because of a join
@@ -71,7 +76,7 @@ func parseMessage(data []byte) (w wireMessage, m Message, err error) {
 		return w, m, err
 	}
 	m = Message{
-		ID: w.ID, Group: w.Group, UID: w.UID, Event: w.Event, Time: w.Time, Expires: w.Expires,
+		ID: w.ID, Group: w.Group, UID: w.UID, Event: w.Event, Meta: w.Meta, Time: w.Time, Expires: w.Expires,
 		Retained: w.Retained, Data: w.Msg, msg: w.Msg,
 	}
 	var text *string

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/watchbox-go/watchbox/internal/remote"
 )
 
 // ndjson is the media type of a batch.
@@ -121,14 +123,24 @@ func (c *Client) receipt(ctx context.Context, r *request) (got receipt, err erro
 
 // encode returns the request that sends v.
 func encode(path string, v any, opts []PublishOption) (*request, error) {
+	var r *request
 	switch v := v.(type) {
 	case string:
-		return newPost(path, "text/plain; charset=utf-8", []byte(v), opts), nil
+		r = newPost(path, "text/plain; charset=utf-8", []byte(v), opts)
 	case []byte:
-		return newPost(path, "application/octet-stream", v, opts), nil
+		r = newPost(path, "application/octet-stream", v, opts)
+	default:
+		body, err := toJSON(v)
+		if err != nil {
+			return nil, err
+		}
+		r = newPost(path, "application/json", body, opts)
 	}
-	body, err := toJSON(v)
-	return newPost(path, "application/json", body, opts), err
+	var err error
+	if r.meta, err = remote.MetaInHeaders(r.meta); err != nil {
+		return nil, fmt.Errorf("watchbox: %w", err)
+	}
+	return r, nil
 }
 
 func newPost(path, mediaType string, body []byte, opts []PublishOption) *request {

@@ -36,6 +36,7 @@ const (
 type request struct {
 	method, path string
 	query        url.Values
+	meta         [][2]string // of a message
 	mediaType    string
 	body         []byte
 	key          string            // Idempotency-Key
@@ -160,6 +161,7 @@ func (c *Client) try(ctx context.Context, r *request) error {
 	if r.mediaType != "" {
 		req.Header.Set("Content-Type", r.mediaType)
 	}
+	remote.AddMeta(req.Header, r.meta)
 	if r.key != "" {
 		req.Header.Set("Idempotency-Key", r.key)
 	}

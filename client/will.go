@@ -8,7 +8,7 @@ import (
 )
 
 // SetWill sets a message that the hub publishes if this session ends without Close: when the session is gone or
-// delay after it was lost, if that is earlier. The value is sent in the same way as by Publish. The options Event, TTL
+// delay after it was lost, if that is earlier. The value is sent in the same way as by Publish. The options Event, Meta, TTL
 // and Retain apply. The will replaces an earlier one and is set again each time the stream is resumed. If no stream
 // is open, it is set with the next one.
 func (c *Client) SetWill(ctx context.Context, group string, v any, delay time.Duration, opts ...PublishOption) error {

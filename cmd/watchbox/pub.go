@@ -12,11 +12,13 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/watchbox-go/watchbox/internal/remote"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -28,15 +30,17 @@ type pub struct {
 	Message *string `arg:"" optional:"" help:"Message to send. Without it, standard input is sent as one message."`
 
 	Lines  bool          `help:"Send each line of standard input as a message, as soon as it is read." short:"l"`
-	Batch  bool          `help:"Send standard input to several groups, either all messages or none. Each line is a JSON object {\"group\":…,\"msg\":…} with optional event, ttl and retain." short:"b"`
+	Batch  bool          `help:"Send standard input to several groups, either all messages or none. Each line is a JSON object {\"group\":…,\"msg\":…} with optional event, meta, ttl and retain." short:"b"`
 	Rate   float64       `help:"With --lines: send at most N messages a second." placeholder:"N"`
 	JSON   bool          `help:"Send the message as JSON instead of text." name:"json"`
 	Event  string        `help:"Event name of the message (SSE event:)." placeholder:"NAME"`
+	Meta   []string      `help:"Metadata of the message, a name and a value that receivers get with it. May be repeated." placeholder:"NAME=VALUE" sep:"none"`
 	TTL    time.Duration `help:"Time after which the message expires." name:"ttl" placeholder:"DURATION"`
 	Retain bool          `help:"Keep the message for later subscribers; an empty message clears it." short:"r"`
 	Print  bool          `help:"Print the id of each message." short:"p"`
 
-	answered bool // the hub has accepted a message
+	answered bool        // the hub has accepted a message
+	meta     [][2]string // parsed Meta
 }
 
 // Run publishes and returns when the hub has stored the message.
@@ -45,10 +49,13 @@ func (p *pub) Run() error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	pause, err := p.pause()
+	if err == nil {
+		p.meta, err = parseMeta(p.Meta)
+	}
 	switch {
 	case err != nil:
 		return usageError{err}
-	case p.Batch && (p.Group != "" || p.Lines || p.JSON || p.Retain || p.Event != "" || p.TTL != 0):
+	case p.Batch && (p.Group != "" || p.Lines || p.JSON || p.Retain || p.Event != "" || p.TTL != 0 || len(p.Meta) > 0):
 		return usageError{errors.New("--batch reads groups and options from standard input: omit all other arguments")}
 	case !p.Batch && p.Group == "":
 		return usageError{errors.New(`expected "<group>" (see --help)`)}
@@ -81,6 +88,21 @@ func (p *pub) pause() (time.Duration, error) {
 	default:
 		return time.Duration(pause), nil
 	}
+}
+
+// parseMeta parses arguments such as name=value.
+func parseMeta(args []string) (meta [][2]string, err error) {
+	for _, arg := range args {
+		name, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, fmt.Errorf("--meta %q must be a name and a value, such as room=kitchen", arg)
+		}
+		meta = append(meta, [2]string{name, value})
+	}
+	if meta, err = remote.MetaInHeaders(meta); err != nil {
+		return nil, fmt.Errorf("--meta: %w", err)
+	}
+	return meta, nil
 }
 
 // await returns the result of read, or an error as soon as the context ends, because a read of standard
@@ -182,6 +204,7 @@ func (p *pub) post(ctx context.Context, key string, body []byte) error {
 	}
 	req.Header.Set("Content-Type", media)
 	req.Header.Set("Idempotency-Key", key)
+	remote.AddMeta(req.Header, p.meta)
 	var answer struct{ ID, First string }
 	var first, last store.ID
 	if err := p.do(req, &answer, func() bool {
