@@ -51,6 +51,8 @@ export interface Message<T = unknown> {
   group: string;
   /** The event name, if it has one. */
   event?: string;
+  /** Pairs of a name and a value that the sender added, if any. Names that begin with $ come from the hub. */
+  meta?: [string, string][];
   /** The uid of the sender's session, if it has one. */
   uid?: string;
   /** When the hub received it, in RFC 3339. */
@@ -86,6 +88,7 @@ export interface BatchMessage {
   /** The payload, as for publish. */
   msg?: unknown;
   event?: string;
+  meta?: [string, string][];
   ttl?: number | string;
   retain?: boolean;
 }
@@ -104,6 +107,7 @@ export interface WillOptions {
   /** How long after the session was lost the will is sent, unless the session returns: in ms, or such as "5s". */
   delay?: number | string;
   event?: string;
+  meta?: [string, string][];
   ttl?: number | string;
   /** Whether the group retains it, as "offline" after a retained "online". */
   retain?: boolean;
@@ -116,6 +120,11 @@ export interface PublishOptions {
   ttl?: number | string;
   /** Whether the group retains the message for clients that join later. Without a value, clears the retained message. */
   retain?: boolean;
+  /**
+   * Pairs of a name and a value that receivers get with the message, in this order. A name may appear more than once. At
+   * most 16, with 1 KiB together.
+   */
+  meta?: [string, string][];
   /** Cancels the request. It is then unknown whether the message was published. */
   signal?: AbortSignal;
 }

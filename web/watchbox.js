@@ -1645,7 +1645,11 @@ export class Watchbox extends EventTarget {
    * @param {PublishOptions} [options]
    * @returns {Promise<Receipt>}
    */
-  async publish(group, value, { event, ttl, retain, signal } = {}) {
+  async publish(group, value, { event, ttl, retain, meta, signal } = {}) {
+    if (meta?.length) { // a browser's headers would join the values of one name
+      const { id, time } = await this.publishBatch([{ group, msg: value, event, ttl, retain, meta }], { signal });
+      return { id, group, time };
+    }
     const q = new URLSearchParams();
     if (event !== undefined) q.set("event", event);
     if (ttl !== undefined) q.set("ttl", String(formatDuration(ttl)));
@@ -1968,8 +1972,8 @@ export class Watchbox extends EventTarget {
 
   async #putWill() {
     if (!this.#will) return;
-    const { group, value, options: { delay, ttl, event, retain } } = this.#will;
-    const will = { ...await encodeMessage({ group, msg: value, event, retain, ttl }), delay: formatDuration(delay) };
+    const { group, value, options: { delay, ttl, event, retain, meta } } = this.#will;
+    const will = { ...await encodeMessage({ group, msg: value, event, retain, ttl, meta }), delay: formatDuration(delay) };
     await this.#callSession("PUT", "will", { body: JSON.stringify(will), headers: { "Content-Type": "application/json" } });
   }
 
@@ -2034,10 +2038,10 @@ function encodeBody(value) {
  * Returns a message as it is sent in a batch or as a will.
  * @param {import("./watchbox.d.ts").BatchMessage} message
  */
-async function encodeMessage({ group, msg = "", event, ttl, retain }) {
+async function encodeMessage({ group, msg = "", event, ttl, retain, meta }) {
   encodePath(group);
   /** @type {any} */
-  const m = { group, msg, event, ttl: formatDuration(ttl), retain };
+  const m = { group, msg, event, ttl: formatDuration(ttl), retain, meta };
   if (msg instanceof Blob || msg instanceof ArrayBuffer || ArrayBuffer.isView(msg)) {
     m.msg = toBase64(new Uint8Array(await new Blob([/** @type {BlobPart} */ (msg)]).arrayBuffer()));
     m.encoding = "base64";

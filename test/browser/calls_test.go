@@ -58,6 +58,35 @@ func TestJoinLeavePublishSend(t *testing.T) {
 	}
 }
 
+func TestMetadataIsSentAndReceivedAsItIs(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	p := openTestPage(t, s.url(), "/")
+	p.do(`
+		const wb = t.watchbox(), meta = [["B", "2"], ["ü", "\u2028 x"], ["a", ""], ["B", "1"]];
+		await wb.join("a", (m) => t.received.push([m.msg instanceof Uint8Array ? [...m.msg] : m.msg, m.event ?? "", m.meta ?? "none"]));
+		const { id, group, time } = await wb.publish("a", { n: 1 }, { meta, event: "e", ttl: 60000, retain: true });
+		if (!id || group !== "a" || !time) throw new Error("the receipt lacks a member");
+		await wb.publish("a", new Uint8Array([0, 255]), { meta: [["b", "x"]] });
+		await wb.publish("a", undefined, { meta: [["b", "x"]] });
+		await wb.publish("a", 2, { meta: [] });
+		await wb.publishBatch([{ group: "a", msg: 3, meta }, { group: "a", msg: 4 }]);
+		await wb.publish("a", 5, { meta: [["$qos", "0"]] }).catch((e) => t.received.push(e.code));`)
+	p.until("t.received.length === 7")
+	var got []any
+	p.eval(&got, "return t.received")
+	meta := []any{[]any{"B", "2"}, []any{"ü", "\u2028 x"}, []any{"a", ""}, []any{"B", "1"}}
+	bx := []any{[]any{"b", "x"}}
+	want := []any{
+		[]any{map[string]any{"n": 1}, "e", meta}, []any{[]any{0, 255}, "", bx}, []any{"", "", bx}, []any{2, "", "none"},
+		[]any{3, "", meta}, []any{4, "", "none"}, "meta-invalid",
+	}
+	if text(got) != text(want) {
+		t.Errorf("received %s\nwant     %s", text(got), text(want))
+	}
+	p.console = nil // the browser writes a line for the status 400
+}
+
 func TestASecondJoinOfAGroupGetsTheRetainedMessage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
@@ -109,7 +138,7 @@ func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
 		timeout time.Duration // of the session
 		want    []any
 	}{
-		"lost":   {"location.href = 'about:blank'", 200 * time.Millisecond, []any{"gone", "end"}},
+		"lost":   {"location.href = 'about:blank'", 200 * time.Millisecond, []any{"gone", "why", "will", "end"}},
 		"closed": {"wb.close()", time.Hour, []any{"end"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,9 +147,9 @@ func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
 			gone := make(chan bool, 2)
 			s.hub.OnDisconnect(func(watchbox.Session, watchbox.Reason) { gone <- true })
 			other := openTestPage(t, s.url(), "/")
-			other.do(`window.wb = t.watchbox(); await wb.join("wills", t.receive)`)
+			other.do(`window.wb = t.watchbox(); await wb.join("wills", (m) => { t.receive(m); if (m.meta) t.received.push(...m.meta[0]); })`)
 			p := openTestPage(t, s.url(), "/")
-			p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive); await wb.setWill("wills", "gone")`)
+			p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive); await wb.setWill("wills", "gone", { meta: [["why", "will"]] })`)
 			p.do("%s", c.end)
 			receive(t, gone)
 			s.publish("wills", "end")

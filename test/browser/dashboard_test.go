@@ -235,14 +235,19 @@ func TestLiveSearches(t *testing.T) {
 func TestTheInspectorShowsAMessage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	for i := range 5 {
+	for i := range 4 {
 		s.publish("temp", map[string]any{"celsius": 20 + i, "unit": "C"})
+	}
+	last := watchbox.Draft{Group: "temp", Msg: map[string]any{"celsius": 24, "unit": "C"}, Meta: [][2]string{{"room", "kitchen"}}}
+	if _, _, err := s.hub.PublishBatch(context.Background(), []watchbox.Draft{last}); err != nil {
+		t.Fatal(err)
 	}
 	d := openDashboard(t, s, "live")
 	d.liveRows(5)
 	d.do(`document.querySelector(".list").focus()`)
 	d.press(kb.ArrowUp, kb.Enter) // up: the last one; Enter: into the inspector
 	d.until(`document.querySelector(".inspector pre").textContent.includes('"celsius": 24')`)
+	d.until(`document.querySelector(".inspector .pairs").textContent.includes("Meta roomkitchen")`)
 	d.click("Raw")
 	d.until(`document.querySelector(".inspector pre").textContent === '{"celsius":24,"unit":"C"}'`)
 	d.click("Hex")
@@ -257,11 +262,17 @@ func TestTheInspectorShowsAMessage(t *testing.T) {
 
 	snippets := []string{}
 	for _, name := range []string{"asCurl", "asGo", "asJavaScript"} {
-		snippets = append(snippets, module[string](d, "lib/snippets.js", fmt.Sprintf(`m.%s({ group: "it's", msg: { a: "it's" }, event: "e" })`, name)))
+		snippets = append(snippets, module[string](d, "lib/snippets.js", fmt.Sprintf(`m.%s({ group: "it's", msg: { a: "it's" }, event: "e", meta: [["b", "it's"], ["$qos", "0"]] })`, name)))
 	}
-	for i, want := range []string{`curl --data-raw '{"a":"it'\''s"}'`, "c.Publish(ctx, \"it's\", json.RawMessage(`{\"a\":\"it's\"}`), client.Event(\"e\"))", `wb.publish("it's", {`} {
-		if !strings.Contains(snippets[i], want) {
-			t.Errorf("the snippet is %s, want %s in it", snippets[i], want)
+	for i, wants := range [][]string{
+		{`curl --data-raw '{"a":"it'\''s"}'`, `-H 'Watchbox-Meta-b: it'\''s' '`},
+		{"c.Publish(ctx, \"it's\", json.RawMessage(`{\"a\":\"it's\"}`), client.Event(\"e\"), client.Meta(\"b\", \"it's\"))"},
+		{`wb.publish("it's", {`, `{"event":"e","meta":[["b","it's"]]}`},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(snippets[i], want) {
+				t.Errorf("the snippet is %s, want %s in it", snippets[i], want)
+			}
 		}
 	}
 	d.press(kb.Escape)

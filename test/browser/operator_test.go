@@ -140,9 +140,13 @@ func TestPublishSendsChecksAndKeeps(t *testing.T) {
 	d.until("document.querySelector('main').textContent.includes('Valid JSON, 14 bytes')")
 	d.until(`document.querySelector("main pre").textContent.includes("curl --data-raw '{\"celsius\":20}' -H 'Content-Type: application/json'")`)
 	d.fill("#field-2", "alarm")
+	d.fill("#field-5", "room")
+	d.until("document.querySelector('#field-5').getAttribute('aria-invalid') === 'true' && document.querySelector('main').textContent.includes('name=value')")
+	d.fill("#field-5", "Room=Küche\nb = 2")
+	d.until(`document.querySelector("main pre").textContent.includes("-H 'Watchbox-Meta-room: Küche' -H 'Watchbox-Meta-b: 2'")`)
 	d.do(`document.querySelector("form button.main").click()`)
 	results("stored")
-	if got := get[string](d, "(await (await fetch('v1/history/home/hall')).json()).messages.map((m) => m.event + JSON.stringify(m.msg)).join()"); got != `alarm{"celsius":20}` {
+	if got := get[string](d, "(await (await fetch('v1/history/home/hall')).json()).messages.map((m) => m.event + JSON.stringify([m.msg, m.meta])).join()"); got != `alarm[{"celsius":20},[["b","2"],["room","Küche"]]]` {
 		t.Errorf("the history has %s", got)
 	}
 	d.click("Save")

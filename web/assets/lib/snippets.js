@@ -8,6 +8,7 @@ import { base64 } from "./row.js";
  * @property {string} group
  * @property {unknown} msg a JSON value, or a Uint8Array
  * @property {string} [event]
+ * @property {[string, string][]} [meta]
  * @property {string} [ttl]
  * @property {boolean} [retain]
  * @property {string} [key] idempotency key
@@ -27,10 +28,19 @@ export function publicationURL({ group, event, ttl, retain }) {
   return url.href.replaceAll("'", "%27");
 }
 
+/**
+ * Returns the pairs of metadata that a client may send: not the server's own.
+ * @param {Publication} p
+ */
+function ownMeta({ meta = [] }) {
+  return meta.filter(([name]) => name !== "" && !name.startsWith("$"));
+}
+
 /** @param {Publication} p */
 export function asCurl(p) {
   const url = quote(publicationURL(p));
-  const key = p.key ? ` -H ${quote("Idempotency-Key: " + p.key)}` : "";
+  const meta = ownMeta(p).map(([name, value]) => value === "" ? `Watchbox-Meta-${name};` : `Watchbox-Meta-${name}: ${value}`);
+  const key = [...meta, ...p.key ? ["Idempotency-Key: " + p.key] : []].map((header) => " -H " + quote(header)).join("");
   const { msg } = p;
   if (msg instanceof Uint8Array) return `echo ${base64(msg)} | base64 -d | curl --data-binary @- -H 'Content-Type: application/octet-stream'${key} ${url}`;
   if (typeof msg === "string") return `curl --data-raw ${quote(msg)} -H 'Content-Type: text/plain; charset=utf-8'${key} ${url}`;
@@ -51,7 +61,7 @@ function goQuoted(text) {
 export function asGo(p) {
   const { msg, group, event, ttl, retain } = p;
   const value = msg instanceof Uint8Array ? `[]byte{${[...msg].join(", ")}}` : typeof msg === "string" ? goString(msg) : `json.RawMessage(${goString(JSON.stringify(msg))})`;
-  const options = [event && `client.Event(${goQuoted(event)})`, ttl && `client.TTL(${goDuration(ttl)})`, retain && "client.Retain()"].filter(Boolean);
+  const options = [event && `client.Event(${goQuoted(event)})`, ...ownMeta(p).map(([name, value]) => `client.Meta(${goQuoted(name)}, ${goQuoted(value)})`), ttl && `client.TTL(${goDuration(ttl)})`, retain && "client.Retain()"].filter(Boolean);
   return `c, err := client.New(${goQuoted(hubURL.href)})
 if err != nil {
 	log.Fatal(err)
@@ -71,7 +81,8 @@ function goDuration(text) {
 export function asJavaScript(p) {
   const { msg, group, event, ttl, retain } = p;
   const value = msg instanceof Uint8Array ? `Uint8Array.of(${[...msg].join(", ")})` : JSON.stringify(msg, null, 2);
-  const options = Object.fromEntries(Object.entries({ event, ttl, retain }).filter(([, v]) => v));
+  const meta = ownMeta(p);
+  const options = Object.fromEntries(Object.entries({ event, ttl, retain, meta: meta.length > 0 && meta }).filter(([, v]) => v));
   const more = Object.keys(options).length > 0 ? ", " + JSON.stringify(options) : "";
   return `import { Watchbox } from ${JSON.stringify(new URL("watchbox.js", hubURL).href)};
 const wb = new Watchbox();

@@ -7,10 +7,10 @@ import { link, setParams } from "../lib/router.js";
 import { asCurl, publicationURL } from "../lib/snippets.js";
 import { viewer } from "../lib/viewer.js";
 
-/** @typedef {{group: string, kind: "text" | "json" | "base64", payload: string, event: string, ttl: string, retain: boolean, key: string}} Draft */
+/** @typedef {{group: string, kind: "text" | "json" | "base64", payload: string, event: string, ttl: string, meta: string, retain: boolean, key: string}} Draft */
 
 /** @type {Draft} */
-const EMPTY = { group: "demo", kind: "text", payload: "hello", event: "", ttl: "", retain: false, key: "" };
+const EMPTY = { group: "demo", kind: "text", payload: "hello", event: "", ttl: "", meta: "", retain: false, key: "" };
 
 /** @type {[value: string, text: string][]} */
 const KINDS = [["text", "Text"], ["json", "JSON"], ["base64", "Bytes, as base64"]];
@@ -43,6 +43,7 @@ class Publish {
     this.payload = h("textarea", { rows: 8, spellcheck: "false", input, keydown: (/** @type {KeyboardEvent} */ event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#submit(event); } });
     this.event = text({ placeholder: "none" });
     this.ttl = text({ placeholder: "for ever, or 10m" });
+    this.meta = h("textarea", { rows: 2, spellcheck: "false", autocapitalize: "none", placeholder: "name=value, one a line", input });
     this.idempotency = text({ placeholder: "none" });
     this.retain = h("input", { type: "checkbox", change: input });
     this.repeat = h("input", { type: "checkbox" });
@@ -59,6 +60,7 @@ class Publish {
           field("Group", this.group),
           h("div", { class: "field" }, h("div", { class: "bar spread" }, h("label", { for: (this.payload.id = "payload") }, "Payload"), this.kind), this.payload, this.check),
           h("div", { class: "fields" }, field("Event name", this.event), field("Expires after", this.ttl), field("Idempotency key", this.idempotency)),
+          field("Metadata", this.meta),
           h("label", { class: "check" }, this.retain, "Retain: keep it for listeners that join later"),
           h("div", { class: "bar" }, h("label", { class: "check" }, this.repeat, "Repeat every"), this.every, "s"),
           this.error,
@@ -87,13 +89,13 @@ class Publish {
   get #draft() {
     return {
       group: this.group.value, kind: /** @type {Draft["kind"]} */ (this.kind.value), payload: this.payload.value,
-      event: this.event.value.trim(), ttl: this.ttl.value.trim(), retain: this.retain.checked, key: this.idempotency.value.trim(),
+      event: this.event.value.trim(), ttl: this.ttl.value.trim(), meta: this.meta.value.trim(), retain: this.retain.checked, key: this.idempotency.value.trim(),
     };
   }
 
   /** @param {Draft} draft */
   #fill(draft) {
-    for (const name of /** @type {const} */ (["group", "kind", "payload", "event", "ttl"])) this[name].value = String(draft[name]);
+    for (const name of /** @type {const} */ (["group", "kind", "payload", "event", "ttl", "meta"])) this[name].value = String(draft[name]);
     this.idempotency.value = String(draft.key);
     this.retain.checked = draft.retain === true;
     this.#changed();
@@ -105,16 +107,20 @@ class Publish {
     write(DRAFT, draft);
     setText(this.error, "");
     let text = "";
+    let input = this.meta; // being checked
     try {
-      text = asCurl({ ...draft, msg: decodePayload(draft) });
+      const meta = Object.entries(parseMeta(draft.meta));
+      input.removeAttribute("aria-invalid");
+      input = this.payload;
+      text = asCurl({ ...draft, meta, msg: decodePayload(draft) });
       const size = body(draft).size;
       setText(this.check, draft.kind === "json" ? `Valid JSON, ${plural(size, "byte")}` : plural(size, "byte"));
       this.check.className = "help";
-      this.payload.removeAttribute("aria-invalid");
+      input.removeAttribute("aria-invalid");
     } catch (error) {
       setText(this.check, errorText(error));
       this.check.className = "error-text";
-      this.payload.setAttribute("aria-invalid", "true");
+      input.setAttribute("aria-invalid", "true");
     }
     setText(this.curl, text || "The message is not complete.");
     if (draft.group && !/[+#]/.test(draft.group) && !viewer.mayPublishTo(draft.group)) setText(this.error, `Your grant does not allow to publish to ${draft.group}.`);
@@ -152,8 +158,9 @@ class Publish {
     const began = performance.now();
     try {
       const content = body(draft);
-      const headers = { "Content-Type": TYPES[draft.kind], ...draft.key && { "Idempotency-Key": draft.key } };
-      const response = await request(publicationURL(/** @type {any} */ (draft)), { method: "POST", body: content, headers });
+      const meta = Object.entries(parseMeta(draft.meta)).map(([name, value]) => ["Watchbox-Meta-" + name, asBytes(value)]);
+      const headers = { ...Object.fromEntries(meta), "Content-Type": TYPES[draft.kind], ...draft.key && { "Idempotency-Key": draft.key } };
+      const response = await request(publicationURL({ ...draft, meta: [], msg: "" }), { method: "POST", body: content, headers });
       const receipt = await response.json();
       const replayed = response.headers.get("Idempotency-Replayed") === "true";
       this.#result("good", `${receipt.id} ${replayed ? "was sent before with this key" : "stored"} in ${Math.round(performance.now() - began)} ms`);
@@ -194,6 +201,28 @@ class Publish {
 }
 
 const TYPES = { text: "text/plain; charset=utf-8", json: "application/json", base64: "application/octet-stream" };
+
+/**
+ * Returns the names and values in lines such as name=value. A name appears once, because browsers join the values of headers
+ * with the same name.
+ * @param {string} text
+ */
+function parseMeta(text) {
+  /** @type {Record<string, string>} */
+  const meta = Object.create(null);
+  for (const line of text.split("\n").map((line) => line.trim()).filter(Boolean)) {
+    const [, name, value] = /^([\w.-]+)\s*=\s*(.*)$/.exec(line) ?? [];
+    if (name === undefined) throw new Error(`metadata: "${line}" is not a line such as name=value, where the name has letters, digits, -, _ or .`);
+    if (Object.hasOwn(meta, name.toLowerCase())) throw new Error(`metadata: ${name} appears twice; this page sends a name once`);
+    meta[name.toLowerCase()] = value;
+  }
+  return meta;
+}
+
+/** @param {string} text @returns {string} a character for each byte of its UTF-8, as fetch wants headers */
+function asBytes(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
+}
 
 /** @param {Draft} draft @returns {unknown} what the message's msg will be */
 function decodePayload({ kind, payload }) {

@@ -74,6 +74,7 @@ export class Inspector {
         ["Size", `${row.size} (${count(row.bytes.length)} bytes)`],
         ["Expires", m.expires && dateTime(new Date(m.expires))],
         ["Retained", m.retained ? "yes, from before the page listened" : /** @type {any} */ (m).retain ? "yes" : undefined],
+        ...(m.meta ?? []).map(([name, value]) => /** @type {[string, string]} */ ([`Meta ${name}`, value || "empty"])),
         ...Object.entries(m).filter(([name]) => !KNOWN.has(name)).map(([name, value]) => /** @type {[string, string]} */ ([name, JSON.stringify(value)])),
       ]),
       this.#tabs(row),
@@ -161,7 +162,7 @@ export class Inspector {
 }
 
 /** Members of a message that have a line of their own. */
-const KNOWN = new Set(["id", "group", "event", "uid", "time", "expires", "retain", "retained", "msg"]);
+const KNOWN = new Set(["id", "group", "event", "uid", "time", "expires", "retain", "retained", "meta", "msg"]);
 
 /** @type {[name: string, write: typeof asCurl][]} */
 const COPIES = [["curl", asCurl], ["Go", asGo], ["JavaScript", asJavaScript]];
