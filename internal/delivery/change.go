@@ -24,11 +24,30 @@ const MaxChanges = 256
 // ErrTooManyChanges says that MaxChanges are waiting.
 var ErrTooManyChanges = errors.New("the stream does not keep up with the changes of its filters: read from it, then send the change again")
 
-// Join adds a filter from the current end of the log on. The filter's retained messages are sent first. Join and Leave
-// must not be called at the same time for one stream.
-func (s *Stream) Join(f group.Filter) error {
-	from := s.end()
-	return s.change(change{from: from, filters: group.Set{f}, opening: &opening{set: group.Set{f}, to: from}})
+// Join adds a filter from the current end of the log on. The filter's retained messages are sent first. Join, JoinFrom and
+// Leave must not be called at the same time for one stream.
+func (s *Stream) Join(f group.Filter) error { return s.JoinFrom(f, JoinOptions{Retained: true}) }
+
+// JoinOptions says what a stream is sent when it has joined a filter.
+type JoinOptions struct {
+	Retained bool // the retained messages that the filter matches
+
+	// After is an earlier position: the messages since then that the filter matches, and that are held, are sent, too,
+	// even if other filters match them. Only a stream with a codec can tell them from those of the log.
+	After *store.Seq
+}
+
+// JoinFrom adds a filter from the current end of the log on. Before that, the stream sends what the options say.
+func (s *Stream) JoinFrom(f group.Filter, o JoinOptions) error {
+	set := group.Set{f}
+	c := change{from: s.end(), filters: set, opening: &opening{}}
+	if o.Retained {
+		c.opening.retained = span{set: set, to: c.from}
+	}
+	if o.After != nil {
+		c.opening.earlier = span{set: set, at: *o.After, to: c.from}
+	}
+	return s.change(c)
 }
 
 // Leave removes a filter from the current end of the log on.
@@ -57,6 +76,7 @@ func (s *Stream) change(c change) error {
 	s.wants.Store(&wants)
 	s.shard.post(func() { s.shard.recall(s) })
 	s.shard.changed.Store(true)
+	s.Resume() // the codec may take more with other filters
 	return nil
 }
 
@@ -110,10 +130,7 @@ func (s *Stream) apply() {
 		s.edit(func(list []change) []change { return list[1:] })
 		s.filters = c.apply(s.filters)
 		if !c.leave {
-			s.opening, s.lossReported = c.opening, 0      // losses of the new filters have not been reported
-			if s.opening != nil && s.opening.set != nil { // the stream may have moved on meanwhile
-				s.opening.to = max(s.opening.to, s.pos)
-			}
+			s.begin(c.opening)
 		}
 	}
 }
@@ -125,4 +142,13 @@ func (c *change) apply(to group.Set) group.Set {
 		to = append(to, c.filters...)
 	}
 	return to
+}
+
+// begin begins filters that were added: o is what has to be sent of them first, or nil.
+func (s *Stream) begin(o *opening) {
+	s.opening, s.lossReported = o, 0 // losses of the new filters have not been reported
+	if o != nil {                    // the stream may have moved on meanwhile
+		o.retained.to = max(o.retained.to, s.pos)
+		o.earlier.to = max(o.earlier.to, s.pos)
+	}
 }

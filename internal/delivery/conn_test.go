@@ -14,6 +14,7 @@ type fakeConn struct {
 	blocking bool
 	takes    func(n int) int // how many of n bytes a TryWrite accepts; nil: all
 	newest   func() store.Seq
+	codec    *windowed // nil: it is an event stream
 
 	mu      sync.Mutex
 	stopped bool
@@ -38,7 +39,11 @@ func (c *fakeConn) take(p []byte) {
 	if len(p) > 0 {
 		c.writes++
 		c.got = append(c.got, p...)
+		before := len(c.parser.blocks)
 		c.parser.feed(p, c.newest())
+		if c.codec != nil {
+			c.codec.received(c.parser.blocks[before:])
+		}
 		c.change()
 	}
 }

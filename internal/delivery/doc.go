@@ -17,5 +17,9 @@
 // The owner of a shard is the goroutine that holds its lock: its own goroutine or, for messages to a few
 // streams, a publisher (inline.go). Both do the same work.
 //
+// The client of another protocol has a Codec (codec.go), which renders messages and says when the client takes no more.
+// Then the stream waits in its shard, neither parked nor following, until Resume. It waits at a position like any
+// other, so nothing is queued for it.
+//
 // Gaps come from one place: Log.Read reports what was evicted, and follow turns that into events.
 package delivery

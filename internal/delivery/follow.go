@@ -24,6 +24,9 @@ func (s *Stream) follow() {
 			_, _ = s.conn.Write(s.bye()) // the shard closes the connection if this takes longer than endAfter
 			s.finish(Closed)
 			return
+		case s.full:
+			s.shard.post(func() { s.shard.await(s) })
+			return
 		case away:
 			s.retry()
 			return
@@ -73,38 +76,46 @@ func (s *Stream) over() bool {
 // step reads once and writes as much as it can without waiting. It returns the unsent rest of the message
 // that the write ended in, and whether the log may hold more.
 func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
+	s.full = false
 	if more, err = s.read(t); err != nil {
 		return unsent{}, false, err
 	}
-	if len(t.parcel.out) == 0 {
-		s.arrive(t.next)
+	p := &t.parcel
+	t.next = p.reached(t.next)
+	if len(p.out) == 0 {
+		s.full = p.full
+		s.told(p, t.next)
+		s.arrive(p.pass, t.next)
 		return unsent{}, more, nil
 	}
-	n, err := s.conn.TryWrite(t.parcel.out)
+	n, err := s.conn.TryWrite(p.out)
 	if err != nil {
+		s.toldPart(p, n)
 		return unsent{}, false, err
 	}
 	s.sent = now()
-	if n == len(t.parcel.out) {
-		s.wrote(n, len(t.parcel.marks))
+	if n == len(p.out) {
+		s.full = p.full
+		s.told(p, t.next)
+		s.wrote(n, len(p.marks))
 		if s.live {
-			s.shard.set.latency.measure(&t.parcel, &t.writes)
+			s.shard.set.latency.measure(p, &t.writes)
 		}
-		s.arrive(t.next)
+		s.arrive(p.pass, t.next)
 		return unsent{}, more, nil
 	}
 	least := 0
 	if s.conn.Blocking() && !s.shard.set.unsent.halfFull() {
 		least = blockingWrite
 	}
-	rest, reached, err := s.cut(&t.parcel, n, least)
+	rest, reached, err := s.cut(p, n, least)
 	if err != nil {
 		return unsent{}, false, err
 	}
-	if len(rest.bytes) == len(t.parcel.out)-n {
+	if len(rest.bytes) == len(p.out)-n {
 		reached = t.next
 	}
-	s.arrive(reached)
+	s.arrive(p.pass, reached)
 	return rest, true, nil
 }
 
@@ -113,39 +124,55 @@ func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
 func (s *Stream) cut(p *parcel, n, least int) (rest unsent, reached store.Seq, err error) {
 	i := p.cut(n, least)
 	if rest, err = s.shard.set.unsent.keep(p, n, i); err != nil {
+		s.toldPart(p, n)
 		s.wrote(n, i)
 		return unsent{}, 0, err
 	}
 	s.wrote(n+len(rest.bytes), i+1)
 	rest.last = p.marks[i]
+	s.told(p, rest.last.seq)
 	return rest, rest.last.seq, nil
 }
 
 // blockingWrite is how many bytes of small messages a goroutine writes at once if its writes may block.
 const blockingWrite = 16 << 10
 
-// arrive moves the position forward: first in the retained messages, then in the log.
-func (s *Stream) arrive(seq store.Seq) {
-	if s.retaining() {
-		s.opening.retained = seq
-		return
+// arrive moves the position of a pass forward.
+func (s *Stream) arrive(in Pass, seq store.Seq) {
+	switch in {
+	case Retained:
+		s.opening.retained.at = seq
+	case Earlier:
+		s.opening.earlier.at = seq
+	default:
+		s.pos = max(s.pos, seq)
+		s.mark.Store(uint64(s.pos))
 	}
-	s.pos = max(s.pos, seq)
-	s.mark.Store(uint64(s.pos))
 }
 
-// retaining reports whether there are retained messages to send first.
-func (s *Stream) retaining() bool { return s.opening != nil && s.opening.retained < s.opening.to }
+// readFirst fills the turn's parcel with messages that have to be sent before those after the position. It returns
+// false if there are none.
+func (s *Stream) readFirst(t *turn) (any bool, err error) {
+	switch o := s.opening; {
+	case o == nil:
+		return false, nil
+	case o.retained.left():
+		return true, s.readRetained(t)
+	case o.earlier.left():
+		return true, s.readEarlier(t)
+	}
+	return false, nil
+}
 
 // read fills the turn's parcel with the next messages, and sets the turn's next to the position after them.
 func (s *Stream) read(t *turn) (more bool, err error) {
 	t.parcel.reset()
-	if s.retaining() {
-		return true, s.readRetained(t)
+	if first, err := s.readFirst(t); first {
+		return true, err
 	}
 	s.apply()
-	if s.retaining() {
-		return true, s.readRetained(t)
+	if first, err := s.readFirst(t); first {
+		return true, err
 	}
 	_, newest := s.shard.set.log.Bounds()
 	if s.skip && s.opening == nil {
@@ -156,6 +183,7 @@ func (s *Stream) read(t *turn) (more bool, err error) {
 		return false, err
 	}
 	s.renderGaps(t)
+	s.ask(&t.parcel)
 	s.render(t)
 	t.next = t.batch.Next
 	return changes || t.batch.Next < newest.Seq, nil
@@ -187,15 +215,34 @@ func (s *Stream) readLog(t *turn, through store.Seq) error {
 }
 
 func (s *Stream) readRetained(t *turn) error {
-	q := store.Query{Select: s.opening.set, After: s.opening.retained, Through: s.opening.to, Retained: true}
+	part := &s.opening.retained
+	q := store.Query{Select: part.set, After: part.at, Through: part.to, Retained: true}
 	if err := s.shard.set.log.Read(q, &t.batch); err != nil {
 		return err
 	}
+	s.askOwn(&t.parcel, Retained)
 	for i := range t.batch.Frames {
-		f := &t.batch.Frames[i]
-		t.parcel.buf = f.AppendRetained(t.parcel.buf, s.view.Raw)
-		t.parcel.end(f.Seq, s.view.retainedForm())
+		t.parcel.addRetained(&t.batch.Frames[i], s.view)
 	}
+	t.next = t.batch.Next
+	return nil
+}
+
+// readEarlier reads messages before the position, for a filter that begins there. It reports a gap only for messages that were
+// evicted after its first read.
+func (s *Stream) readEarlier(t *turn) error {
+	o := s.opening
+	part := &o.earlier
+	q := store.Query{Select: part.set, After: part.at, Through: part.to, Reported: o.reported, NoWait: !s.far}
+	if err := s.shard.set.log.Read(q, &t.batch); err != nil {
+		return err
+	}
+	s.askOwn(&t.parcel, Earlier)
+	if o.asked && len(t.batch.Gaps) > 0 {
+		s.renderEach(t, part.set.Strings(), s.id(t, part.at), GapEvicted)
+	}
+	o.asked, o.reported = true, t.batch.Reported
+	s.render(t)
 	t.next = t.batch.Next
 	return nil
 }
@@ -253,9 +300,13 @@ func (s *Stream) renderEach(t *turn, filters []string, after, reason string) {
 		if i == len(filters)-1 {
 			id = s.id(t, behindGap(t))
 		}
+		if s.view.codec != nil {
+			t.parcel.buf = s.view.codec.AppendGap(t.parcel.buf, &g)
+			continue
+		}
 		t.parcel.buf = sse.AppendEvent(t.parcel.buf, "gap", id, g.AppendJSON(nil))
 	}
-	if len(filters) > 0 {
+	if len(t.parcel.buf) > 0 {
 		t.parcel.end(behindGap(t), unshared)
 	}
 }
@@ -275,6 +326,7 @@ func (s *Stream) jump(t *turn, newest store.Seq) (more bool, err error) {
 		return false, err
 	}
 	s.skip = false
+	s.ask(&t.parcel)
 	much := t.batch.Next < newest // one read did not reach the newest: assume that every filter lost some
 	lost := slices.DeleteFunc(s.selects(&t.sel), func(f group.Filter) bool { return !much && !t.has(f) })
 	t.next = newest

@@ -29,7 +29,7 @@ func (l *latencies) measure(p *parcel, count *uint32) {
 
 // measureMark is called after a message was written.
 func (l *latencies) measureMark(m *mark) {
-	if l.log == nil || m.form != asJSON && m.form != asRaw {
+	if l.log == nil || !m.form.logged() {
 		return // it is no message of the log
 	}
 	if age, ok := l.log.Age(m.seq, time.Now()); ok {

@@ -10,6 +10,7 @@ import (
 type View struct {
 	Raw     bool   // the payload itself instead of JSON
 	NotFrom string // messages of this uid are left out; "": none
+	codec   Codec  // Config.Codec
 }
 
 // parcel holds the bytes to write to a stream next, and the end of each message in them.
@@ -17,6 +18,13 @@ type parcel struct {
 	out   []byte // what to write: buf, or a part of a batch
 	buf   []byte
 	marks []mark
+
+	// For streams with a codec.
+	codec  Codec     // that renders messages for its stream alone
+	common Common    // that renders them for several streams
+	pass   Pass      // that the messages belong to
+	full   bool      // the client takes no more
+	next   store.Seq // if full: the position before the message that it does not take
 }
 
 // mark is the end of a message in a parcel.
@@ -31,11 +39,16 @@ type form uint8
 
 const (
 	unshared form = iota // an event for one stream alone, such as a gap
+	asOwn                // a message of the log that a codec has rendered for one stream alone
 	asJSON
 	asRaw
+	asCommon // by the parcel's Common
 	asRetainedJSON
 	asRetainedRaw
 )
+
+// logged reports whether it is the form of a message of the log.
+func (f form) logged() bool { return f == asOwn || f == asJSON || f == asRaw || f == asCommon }
 
 // form returns how the view writes a message of the log.
 func (v View) form() form {
@@ -53,7 +66,7 @@ func (v View) retainedForm() form {
 	return asRetainedJSON
 }
 
-func (p *parcel) reset() { p.out, p.buf, p.marks = nil, p.buf[:0], p.marks[:0] }
+func (p *parcel) reset() { *p = parcel{buf: p.buf[:0], marks: p.marks[:0]} }
 
 // trim drops the buffer if it is larger than most bytes.
 func (p *parcel) trim(most int) {
@@ -73,12 +86,52 @@ func (p *parcel) add(f *store.Frame, v View) {
 	switch {
 	case v.NotFrom != "" && string(f.UID()) == v.NotFrom:
 		return
+	case v.codec != nil:
+		p.encode(f)
+		return
 	case v.Raw:
 		p.buf = f.AppendRaw(p.buf)
 	default:
 		p.buf = append(p.buf, f.Bytes...)
 	}
 	p.end(f.Seq, v.form())
+}
+
+// addRetained renders a retained message.
+func (p *parcel) addRetained(f *store.Frame, v View) {
+	if v.codec != nil {
+		p.encode(f)
+		return
+	}
+	p.buf = f.AppendRetained(p.buf, v.Raw)
+	p.end(f.Seq, v.retainedForm())
+}
+
+// reached returns the position after all of the parcel is sent: next, unless the client took no more.
+func (p *parcel) reached(next store.Seq) store.Seq {
+	if p.full {
+		return p.next
+	}
+	return next
+}
+
+// encode has the codec, or the Common, render a message. It does nothing if the client takes no more.
+func (p *parcel) encode(f *store.Frame) {
+	if p.full {
+		return
+	}
+	n, form := len(p.buf), unshared
+	if p.pass == Logged {
+		form = asOwn
+	}
+	if p.common != nil {
+		p.buf, form = p.common.Append(p.buf, f), asCommon
+	} else if p.buf, p.full = p.codec.Append(p.buf, f, p.pass); p.full {
+		p.next = f.Seq - 1
+	}
+	if len(p.buf) > n {
+		p.end(f.Seq, form)
+	}
 }
 
 // cut returns the index of the mark at the end of the message that contains byte n. If more messages follow

@@ -58,7 +58,7 @@ const retryAfter = time.Second
 
 // retry makes a stream that follows wait in the shard. It still sends a sign of life, a comment, when one is due.
 func (s *Stream) retry() {
-	if now() >= s.sent.add(s.heartbeat) {
+	if s.view.codec == nil && now() >= s.sent.add(s.heartbeat) {
 		_, _ = s.conn.Write([]byte(":\n\n")) // an error: the client has left, which Gone tells
 		s.sent = now()
 	}
@@ -92,7 +92,9 @@ func (sh *shard) adopt(s *Stream) {
 	sh.swap(s, sh.parked)
 	sh.parked++
 	sh.index.add(s)
-	sh.setDue(s, s.sent.add(s.heartbeat))
+	if s.view.codec == nil {
+		sh.setDue(s, s.sent.add(s.heartbeat))
+	}
 }
 
 // begin makes the shard read the log from its current end.
@@ -114,31 +116,48 @@ func (sh *shard) catchUp(s *Stream) bool {
 		go s.follow()
 		return false
 	}
+	p := &sh.single
+	s.ask(p)
 	for i := range sh.batch.Frames {
-		sh.single.add(&sh.batch.Frames[i], s.view)
+		p.add(&sh.batch.Frames[i], s.view)
 	}
-	if p := &sh.single; len(p.out) > 0 {
-		if s.mustCoalesce(now()) {
-			sh.later(s)
-			return false
-		}
-		if s.conn.Blocking() {
-			go s.follow()
-			return false
-		}
-		n, err := s.conn.TryWrite(p.out)
-		switch {
-		case err != nil:
-			go s.finish(reason(err))
-			return false
-		case n < len(p.out):
-			sh.handOffUnsent(s, p, n)
-			return false
-		}
-		s.wrote(n, len(p.marks))
-		s.sent = now()
+	if len(p.out) > 0 && !sh.catchUpWith(s, p) {
+		return false
+	}
+	if p.full {
+		s.arrive(Logged, p.next)
+		sh.await(s)
+		return false
 	}
 	s.pos = through
+	return true
+}
+
+// catchUpWith writes a parcel to a stream that is not parked yet.
+func (sh *shard) catchUpWith(s *Stream, p *parcel) bool {
+	if s.mustCoalesce(now()) {
+		s.toldPart(p, 0)
+		sh.later(s)
+		return false
+	}
+	if s.conn.Blocking() {
+		s.toldPart(p, 0)
+		go s.follow()
+		return false
+	}
+	n, err := s.conn.TryWrite(p.out)
+	switch {
+	case err != nil:
+		s.toldPart(p, n)
+		go s.finish(reason(err))
+		return false
+	case n < len(p.out):
+		sh.handOffUnsent(s, p, n)
+		return false
+	}
+	s.told(p, p.reached(sh.batch.Next))
+	s.wrote(n, len(p.marks))
+	s.sent = now()
 	return true
 }
 

@@ -54,6 +54,7 @@ func TestRandomOperationsLoseNoMessageWithoutAGap(t *testing.T) {
 			"part":        func(*rapid.T) { x.with(x.part) },
 			"kick":        func(*rapid.T) { x.with(x.kick) },
 			"count":       func(*rapid.T) { x.count() },
+			"acknowledge": func(*rapid.T) { x.with(x.acknowledge) },
 		})
 		x.end()
 	})
@@ -181,9 +182,13 @@ func (x *random) position() store.Seq {
 }
 
 func (x *random) conn() setup {
-	kind, stops := x.n("connection", 0, 4), x.n("stopped", 0, 3) == 0
+	kind, stops, coded := x.n("connection", 0, 4), x.n("stopped", 0, 3) == 0, x.flip("codec")
+	size, manual := x.n("window", 0, 4), x.flip("acknowledges later")
 	return func(_ *delivery.Config, c *fakeConn) {
 		c.stopped = stops
+		if coded {
+			c.codec = &windowed{size: size, manual: manual}
+		}
 		turn := 0
 		switch kind {
 		case 0, 1:
@@ -200,6 +205,12 @@ func (x *random) conn() setup {
 func (x *random) with(f func(*checkedListener)) {
 	if len(x.listeners) > 0 {
 		f(x.listeners[x.n("listener", 0, len(x.listeners)-1)])
+	}
+}
+
+func (x *random) acknowledge(l *checkedListener) {
+	if l.codec != nil {
+		l.codec.acknowledge(x.n("messages", 1, 5))
 	}
 }
 
@@ -295,6 +306,9 @@ func (x *random) end() {
 		x.policy(f, store.Policy{})
 	}
 	for _, l := range x.listeners {
+		if l.codec != nil {
+			l.codec.acknowledgeAll()
+		}
 		if l.read(true); len(l.filters) == 0 { // without a filter it may get no message that shows that it has caught up
 			x.joinTo(l, filters("a")[0])
 		}

@@ -146,7 +146,13 @@ func (r *rig) make(f group.Set, with ...setup) *listener {
 	for _, w := range with {
 		w(&c, l.fakeConn)
 	}
+	if l.codec != nil {
+		c.Codec, l.codec.t, l.codec.view, c.View = l.codec, r.t, c.View, delivery.View{}
+	}
 	l.stream = r.set.New(c)
+	if l.codec != nil {
+		l.codec.resume = l.stream.Resume
+	}
 	return l
 }
 

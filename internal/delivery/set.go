@@ -51,9 +51,10 @@ func (s *Set) New(c Config) *Stream {
 		done:  c.Done, filters: c.Filters, uid: c.UID, view: c.View, pos: c.Start.After,
 		heartbeat: c.Heartbeat, coalesce: s.coalesce(c.Filters), live: c.Start.Live, dueIndex: -1, allIndex: -1,
 	}
+	st.view.codec = c.Codec
 	st.opening = &opening{held: c.Start.Held, unknown: c.Start.Unknown}
 	if c.Start.Retained {
-		st.opening.set, st.opening.to = c.Filters, st.pos
+		st.opening.retained = span{set: c.Filters, to: st.pos}
 	}
 	st.mark.Store(uint64(st.pos))
 	wants := c.Filters

@@ -48,6 +48,7 @@ type shard struct {
 	touched   []*audience
 	audiences []*audience // of the current group
 	shared    [2]parcel   // as JSON and raw, for the current audience
+	commons   []parcel    // of codecs, for the current audience
 	single    parcel
 	sel       group.Set // the filters of the current stream
 	matched   []int     // frames for a stream in several audiences
@@ -283,11 +284,14 @@ func (sh *shard) recallOwn() {
 func (sh *shard) deliverTo(in *audience, now instant) {
 	sh.shared[0].reset()
 	sh.shared[1].reset()
+	sh.commons = sh.commons[:0]
 	// From the end: a stream that leaves the audience is replaced by one that has been written to already.
 	for i := len(in.streams) - 1; i >= 0; i-- {
 		s := in.streams[i]
 		if p := sh.share(s, in); len(p.out) > 0 {
 			sh.send(s, p, now)
+		} else if p.full {
+			sh.suspend(s, p.next)
 		}
 	}
 }
@@ -297,12 +301,40 @@ func (sh *shard) share(s *Stream, in *audience) *parcel {
 	if s.view.NotFrom != "" || s.pos >= sh.batch.Frames[in.frames[0]].Seq || !sh.alone(in, s) {
 		return sh.own(s)
 	}
+	if s.view.codec != nil {
+		return sh.encode(s, in)
+	}
 	p := &sh.shared[0]
 	if s.view.Raw {
 		p = &sh.shared[1]
 	}
 	if len(p.marks) == 0 {
 		p.take(&sh.batch, in.frames, s.view.Raw)
+	}
+	return p
+}
+
+// encode is share for a stream with a codec.
+func (sh *shard) encode(s *Stream, in *audience) *parcel {
+	c := s.view.codec.Common()
+	if c == nil {
+		return sh.own(s)
+	}
+	for i := range sh.commons {
+		if p := &sh.commons[i]; p.common == c {
+			return p
+		}
+	}
+	if n := len(sh.commons); n < cap(sh.commons) {
+		sh.commons = sh.commons[:n+1] // with the buffer that it had
+	} else {
+		sh.commons = append(sh.commons, parcel{})
+	}
+	p := &sh.commons[len(sh.commons)-1]
+	p.reset()
+	p.common = c
+	for _, i := range in.frames {
+		p.encode(&sh.batch.Frames[i])
 	}
 	return p
 }
@@ -333,12 +365,13 @@ func (sh *shard) own(s *Stream) *parcel {
 		sh.matched = append(sh.matched, at.audience.frames...)
 	}
 	slices.Sort(sh.matched)
+	s.ask(p)
 	for _, i := range slices.Compact(sh.matched) {
 		if f := &sh.batch.Frames[i]; f.Seq > s.pos {
 			p.add(f, s.view)
 		}
 	}
-	if len(p.out) == 0 {
+	if len(p.out) == 0 && !p.full {
 		s.pos = sh.batch.Next
 	}
 	return p
@@ -347,22 +380,29 @@ func (sh *shard) own(s *Stream) *parcel {
 // send writes a parcel to a stream. If the socket does not accept all of it, the stream follows.
 func (sh *shard) send(s *Stream, p *parcel, now instant) {
 	if s.mustCoalesce(now) {
+		s.toldPart(p, 0)
 		sh.later(s)
 		return
 	}
 	n, err := s.conn.TryWrite(p.out)
 	switch {
 	case err != nil:
+		s.toldPart(p, n)
 		sh.unpark(s)
 		go s.finish(reason(err))
 	case n == len(p.out):
+		s.told(p, p.reached(sh.batch.Next))
 		s.wrote(n, len(p.marks))
 		sh.set.latency.measure(p, &sh.writes)
 		s.sent = now
-		if len(s.places) > 1 {
+		switch {
+		case p.full:
+			sh.suspend(s, p.next)
+		case len(s.places) > 1:
 			s.pos = sh.batch.Next // its other audiences skip this batch
 		}
 	case s.conn.Blocking():
+		s.toldPart(p, 0)
 		sh.handOff(s, s.pos, unsent{})
 	default:
 		sh.handOffUnsent(s, p, n)
@@ -381,5 +421,9 @@ func (sh *shard) settle() {
 	}
 	for _, p := range []*parcel{&sh.shared[0], &sh.shared[1], &sh.single} {
 		p.trim(2 * batchBytes)
+	}
+	commons := sh.commons[:cap(sh.commons)]
+	for i := range commons {
+		commons[i].trim(2 * batchBytes)
 	}
 }

@@ -47,6 +47,9 @@ type Config struct {
 	Heartbeat time.Duration // time without a message after which a heartbeat is sent; above 0
 	Start     Start
 
+	// Codec renders the messages; nil: the stream is an event stream.
+	Codec Codec
+
 	// Done is called once, when the stream has ended, from a goroutine that may wait.
 	Done func(Reason)
 }
@@ -68,6 +71,7 @@ type Stream struct {
 	wants        atomic.Pointer[group.Set] // its filters after these changes: those of a message published now
 	sentMessages atomic.Uint64
 	sentBytes    atomic.Uint64
+	pace         atomic.Uint32 // of a stream with a codec
 
 	// Used by its owner alone: the goroutine that follows, or the shard where it is parked.
 	filters      group.Set // as the client named them
@@ -76,6 +80,7 @@ type Stream struct {
 	live         bool      // it has reached the end of the log
 	skip         bool      // it was slow: skip to the newest message
 	far          bool      // its next messages have to be read from another machine
+	full         bool      // its codec takes no more for now
 	pos          store.Seq // all messages up to here were sent
 	lossReported uint64    // Batch.Reported at the last gap: earlier losses were reported
 	opening      *opening  // state of the beginning; nil afterwards
@@ -94,12 +99,23 @@ type Stream struct {
 
 // opening is state that a stream needs only while it begins.
 type opening struct {
-	held     bool      // Start.Held
-	unknown  string    // Start.Unknown
-	set      group.Set // retained messages of these filters are sent first:
-	retained store.Seq // those up to here have been sent
-	to       store.Seq // the last one to send
+	held     bool   // Start.Held
+	unknown  string // Start.Unknown
+	retained span   // is sent first, of the retained messages
+	earlier  span   // is sent next, of the log
+	asked    bool   // earlier was read from
+	reported uint64 // Batch.Reported of that
 }
+
+// span is a part of the messages that some filters match.
+type span struct {
+	set group.Set
+	at  store.Seq // those up to here have been sent
+	to  store.Seq // the last one to send
+}
+
+// left reports whether messages of the span may have to be sent.
+func (p *span) left() bool { return p.set != nil && p.at < p.to }
 
 // instant is the time since the process began. It takes a third of the memory of a time.Time, and is not
 // affected when the clock is set.
@@ -129,6 +145,9 @@ func (s *Stream) bye() []byte {
 	why := s.ending.Load()
 	if why == nil {
 		return nil
+	}
+	if s.view.codec != nil {
+		return s.view.codec.AppendBye(nil, *why)
 	}
 	data := append(store.AppendQuote([]byte(`{"reason":`), string(*why)), '}')
 	return sse.AppendEvent(nil, "bye", "", data)
@@ -193,7 +212,10 @@ func (s *Stream) part() {
 // Position returns a recent position of the stream. It may be slightly behind.
 func (s *Stream) Position() store.Seq {
 	if s.parked.Load() {
-		return store.Seq(s.shard.pos.Load())
+		// Once it is no longer parked, it does not move on with its shard.
+		if pos := s.shard.pos.Load(); s.parked.Load() {
+			return store.Seq(pos)
+		}
 	}
 	return store.Seq(s.mark.Load())
 }

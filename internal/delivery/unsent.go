@@ -46,8 +46,9 @@ type copies struct {
 
 // frameKey identifies the bytes of a message on the wire.
 type frameKey struct {
-	seq  store.Seq
-	form form
+	seq    store.Seq
+	form   form
+	common Common // for asCommon
 }
 
 type frameCopy struct {
@@ -66,10 +67,10 @@ func (c *copies) keep(p *parcel, n, i int) (unsent, error) {
 		begin = p.marks[i-1].end
 	}
 	m := p.marks[i]
-	if m.form == unshared || n < begin || m.end-begin <= smallUnsent {
+	if m.form == unshared || m.form == asOwn || n < begin || m.end-begin <= smallUnsent {
 		return c.own(p.out[n:m.end])
 	}
-	return c.share(frameKey{m.seq, m.form}, p.out[begin:m.end], n-begin)
+	return c.share(frameKey{m.seq, m.form, p.common}, p.out[begin:m.end], n-begin)
 }
 
 func (c *copies) own(b []byte) (unsent, error) {
@@ -93,6 +94,9 @@ func (c *copies) share(key frameKey, frame []byte, from int) (unsent, error) {
 		}
 		f = &frameCopy{key: key, bytes: bytes.Clone(frame)}
 		c.frames[key] = f
+	}
+	if key.common != nil && !bytes.Equal(f.bytes, frame) { // such as a time that the message has left
+		return c.own(frame[from:])
 	}
 	f.streams++
 	return unsent{bytes: f.bytes[from:], of: c, frame: f}, nil

@@ -23,7 +23,8 @@ type From struct {
 	All    bool
 	Since  time.Time
 	Last   *int
-	Resume string // the id of the last event that the client received
+	Resume string    // the id of the last event that the client received
+	After  *store.ID // a position that this server has kept for the client
 }
 
 // Subscription is a request to listen.
@@ -31,11 +32,19 @@ type Subscription struct {
 	Grant     *access.Grant // must cover each filter
 	Filters   group.Set
 	From      From
-	Secret    string // "": the server creates a secret
+	Secret    string // "": the server creates a secret, unless UID is set
+	UID       string // of the session, if the client has proved otherwise that it is its own
 	Raw       bool
 	NoEcho    bool
 	Retained  bool          // a poll starts with the retained messages; a stream does so if From says nothing else
 	Heartbeat time.Duration // 0: the hub's
+
+	// Codec renders the messages for another protocol, which has its own heartbeats and its own first bytes. A stream with a codec
+	// starts without the retained messages.
+	Codec delivery.Codec
+
+	// Ended is called when the stream has ended, from a goroutine that may wait; nil: nobody needs to know.
+	Ended func(delivery.Reason)
 
 	Address string // of the client, without a port
 
@@ -45,10 +54,11 @@ type Subscription struct {
 
 // Listener is an admitted subscription. The caller must call either Run or Cancel.
 type Listener struct {
-	stream   *delivery.Stream
-	hello    []byte
-	ended    func(delivery.Reason)
-	handlers *handlers // of the hub
+	hub        *Hub
+	stream     *delivery.Stream
+	attachment *session.Attachment
+	hello      []byte
+	ended      func(delivery.Reason)
 }
 
 // Check returns an error if Subscribe would refuse the subscription regardless of the hub's limits.
@@ -56,7 +66,10 @@ func (h *Hub) Check(s *Subscription) error {
 	if h.closing.Load() {
 		return ErrClosed
 	}
-	if s.Secret != "" {
+	switch {
+	case s.UID != "":
+		s.Grant = s.Grant.For(s.UID)
+	case s.Secret != "":
 		if err := session.CheckSecret(s.Secret); err != nil {
 			return err
 		}
@@ -74,14 +87,17 @@ func (h *Hub) Check(s *Subscription) error {
 // another stream to make room.
 func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	secret := ""
-	if s.Secret == "" {
+	if s.Secret == "" && s.UID == "" {
 		s.Secret = session.NewSecret()
 		secret = s.Secret // the client must be sent a new secret
 	}
 	if err := h.Check(s); err != nil {
 		return nil, err
 	}
-	uid := session.UID(s.Secret)
+	uid := s.UID
+	if uid == "" {
+		uid = session.UID(s.Secret)
+	}
 	if err := h.sessions.Admit(uid, s.Grant.Subject, s.Filters); err != nil {
 		return nil, err
 	}
@@ -96,11 +112,14 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 		heartbeat = h.opts.Heartbeat
 	}
 	start, id := h.start(s.Filters, s.From)
-	l := &Listener{handlers: &h.handlers}
+	l := &Listener{hub: h}
 	if err := h.attach(l, s, uid, start, heartbeat); err != nil {
 		h.handlers.add(-1, 0)
 		h.giveSlot(client)
 		return nil, err
+	}
+	if s.Codec != nil {
+		return l, nil
 	}
 	id.Seq = l.stream.Position()
 	at := id.String()
@@ -115,7 +134,10 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.Start, heartbeat time.Duration) (err error) {
 	c := delivery.Config{
 		Filters: s.Filters, UID: uid, View: delivery.View{Raw: s.Raw},
-		Heartbeat: heartbeat, Start: start,
+		Heartbeat: heartbeat, Start: start, Codec: s.Codec,
+	}
+	if s.Codec != nil {
+		c.Start.Retained = false
 	}
 	if s.NoEcho {
 		c.View.NotFrom = uid
@@ -124,9 +146,13 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	var stream *delivery.Stream
 	closed := h.count
 	// The closure must not refer to s: a stream may last for weeks and would keep all of s in memory.
+	ended := s.Ended
 	c.Done = func(why delivery.Reason) {
 		attachment.Detach(session.Reason(why), uint64(stream.Position()))
 		closed(why)
+		if ended != nil {
+			ended(why)
+		}
 	}
 	stream = h.set.New(c)
 	l.ended, l.stream = c.Done, stream
@@ -140,8 +166,9 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	if err != nil {
 		return err
 	}
+	l.attachment = attachment
 	closed = h.clientLeft(s, h.closed(s, uid))
-	if reached, ok := attachment.Missed(); ok && s.From.Resume == "" {
+	if reached, ok := attachment.Missed(); ok && s.From.Resume == "" && s.From.After == nil {
 		stream.DeliverMissed(store.Seq(reached))
 	}
 	if h.opts.Access != nil { // the token may have been revoked meanwhile
@@ -196,16 +223,20 @@ func (s sessionStream) End(why session.Reason) { s.Stream.End(delivery.Reason(wh
 func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 	_, newest := h.log.Bounds()
 	s := delivery.Start{After: newest.Seq}
+	resume := f.Resume
+	if f.After != nil {
+		resume = f.After.String()
+	}
 	switch {
-	case f.Resume != "":
-		id, err := store.ParseID(f.Resume)
+	case resume != "":
+		id, err := store.ParseID(resume)
 		if err == nil && id.Epoch == newest.Epoch && h.reaches(id.Seq, newest.Seq) {
 			_, newest = h.log.Bounds()
 			s.After = min(id.Seq, newest.Seq) // other hubs may know a position behind the newest message
 			break
 		}
 		s.After, s.Held = 0, true
-		s.Unknown = cut(f.Resume, maxUnknown)
+		s.Unknown = cut(resume, maxUnknown)
 	case f.All:
 		s.After, s.Held = 0, true
 	case f.Last != nil:
@@ -267,15 +298,15 @@ func (l *Listener) Hello() []byte { return l.hello }
 
 // Cancel releases the listener if its connection could not be set up.
 func (l *Listener) Cancel() {
-	l.handlers.add(-1, 0)
+	l.hub.handlers.add(-1, 0)
 	l.ended(delivery.Closed)
 }
 
 // Run delivers messages to the connection, to which the caller has already written Hello. It returns
-// when the HTTP handler may return.
+// when the HTTP handler may return. With a codec it returns when the stream has caught up, or has to wait for Resume.
 func (l *Listener) Run(conn sse.Conn) {
-	l.handlers.add(-1, 1)
-	defer l.handlers.add(0, -1)
+	l.hub.handlers.add(-1, 1)
+	defer l.hub.handlers.add(0, -1)
 	if !l.stream.Run(conn) {
 		_ = conn.Close()
 		l.ended(delivery.Closed)

@@ -115,7 +115,7 @@ func (a *Attachment) renew(g *access.Grant, now moment) (left []group.Filter) {
 		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
 		left = append(left, f)
 	}
-	if len(a.filters) == 0 {
+	if len(a.filters) == 0 && len(left) > 0 {
 		a.stream.End(Forbidden)
 	}
 	return left

@@ -39,3 +39,21 @@ func TestAUIDNeverChanges(t *testing.T) {
 		t.Errorf("version %v, variant %v, %v", u.Version(), u.Variant(), err)
 	}
 }
+
+// TestADeviceIsNamedByItsSubjectAndID: its uid never changes, and no other subject, id, protocol or secret has it.
+func TestADeviceIsNamedByItsSubjectAndID(t *testing.T) {
+	const want = "c51d6f18-e040-81c7-8da1-16a3ac9239a1" // printf 'mqtt\0anna\0device' | sha256sum, with version and variant set
+	if uid := ClientUID("mqtt", "anna", "device"); uid != want {
+		t.Errorf("the uid is %s, want %s", uid, want)
+	}
+	seen := map[string]string{}
+	for _, uid := range []string{
+		ClientUID("mqtt", "a", "b"), ClientUID("mqtt", "", "ab"), ClientUID("mqtt", "ab", ""), ClientUID("mqtt", "b", "a"),
+		ClientUID("mqtt", "a\x00b", "c"), ClientUID("mqt", "ta", "b"), UID("mqttab0123456789"),
+	} {
+		if u, err := uuid.Parse(uid); err != nil || u.Version() != 8 || seen[uid] != "" {
+			t.Errorf("%s: %v, or it is not the only one", uid, err)
+		}
+		seen[uid] = uid
+	}
+}

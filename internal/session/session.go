@@ -198,20 +198,7 @@ func (s *Session) joinStream(f group.Filter, maxFilters int) error {
 		return ErrNoStream
 	}
 	a := s.streams[len(s.streams)-1]
-	if !a.grant.Covers(f) {
-		return &access.Forbidden{Action: access.Subscribe, Filter: f.String()}
-	}
-	if slices.Contains(a.filters, f) {
-		return a.stream.Join(f) // joining again delivers the retained messages again
-	}
-	if limit := s.registry.MaxFilters; len(a.filters) >= maxFilters || limit > 0 && len(s.members) >= limit && s.member(f) < 0 {
-		return ErrTooManyFilters
-	}
-	if err := a.stream.Join(f); err != nil {
-		return err
-	}
-	a.filters = append(slices.Clip(a.filters), f)
-	return nil
+	return a.join(f, maxFilters, func() error { return a.stream.Join(f) })
 }
 
 // leave removes a filter from all streams.
@@ -229,14 +216,9 @@ func (s *Session) leaveStreams(f group.Filter) error {
 		return ErrNoStream
 	}
 	for _, a := range s.streams {
-		k := slices.Index(a.filters, f)
-		if k < 0 {
-			continue
-		}
-		if err := a.stream.Leave(f); err != nil {
+		if err := a.leave(f); err != nil {
 			return err // earlier streams have left the filter; the next call continues here
 		}
-		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
 	}
 	return nil
 }

@@ -1,0 +1,41 @@
+package hub
+
+import (
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// What the owner of a stream with a codec does with it, besides Run and Cancel.
+
+// Join adds a filter to this stream of its session, from now on, within the limits of all streams. Before that, it gets
+// the retained messages, if they are wanted, and the messages that from asks for.
+func (l *Listener) Join(f group.Filter, retained bool, from From) error {
+	if err := readable(f); err != nil {
+		return err
+	}
+	o := delivery.JoinOptions{Retained: retained}
+	if from != (From{}) {
+		start, _ := l.hub.start(group.Set{f}, from)
+		o.After = &start.After
+	}
+	return l.attachment.Join(f, l.hub.opts.MaxFilters, func() error { return l.stream.JoinFrom(f, o) })
+}
+
+// Leave removes a filter from this stream of its session.
+func (l *Listener) Leave(f group.Filter) error { return l.attachment.Leave(f) }
+
+// Resume tells that the codec takes messages again. It is cheap.
+func (l *Listener) Resume() { l.stream.Resume() }
+
+// End ends the stream with the codec's last bytes.
+func (l *Listener) End(why delivery.Reason) { l.stream.End(why) }
+
+// Gone tells that the connection has failed, if the connection does not tell it itself (see sse.Conn).
+func (l *Listener) Gone(err error) { l.stream.Gone(err) }
+
+// Position returns a recent position of the stream: everything up to it was sent, or rendered by the codec.
+func (l *Listener) Position() store.ID {
+	_, newest := l.hub.log.Bounds()
+	return store.ID{Epoch: newest.Epoch, Seq: l.stream.Position()}
+}
