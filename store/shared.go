@@ -20,7 +20,9 @@ type Shared interface {
 	// it may be skipped, even if this hub has stored it. A removed note has no Value, and At is the position of its
 	// removal. f is called with a note before messages that were stored with it, or after it, can be
 	// read. Follow returns when f has been called with all notes that existed. It is called at most
-	// once. f must not block and must not call the log.
+	// once. f must not block and must not call the log. It may keep a note's Value, and must not change it.
+	//
+	// If the log begins a new epoch, all notes are lost. f is told by a note with the key EpochNote.
 	Follow(f func(Note)) error
 
 	// Reach waits until this hub has read the log up to a position, which a client may have from another hub. It
@@ -30,6 +32,9 @@ type Shared interface {
 	// Hubs returns the hubs that share the log.
 	Hubs() Hubs
 }
+
+// EpochNote is the key of the note by which Follow tells that the log has begun a new epoch, without notes.
+const EpochNote = "epoch"
 
 // Paced is a log to which others append, too.
 type Paced interface {

@@ -32,6 +32,7 @@ type request struct {
 	Filter string          `json:"filter,omitempty"`
 	Grant  json.RawMessage `json:"grant,omitempty"`
 	Groups []string        `json:"groups,omitempty"`
+	Key    string          `json:"key,omitempty"` // of a position
 }
 
 // What a request does.
@@ -42,6 +43,7 @@ const (
 	doRenew  = "renew"
 	doShow   = "show"
 	doCounts = "listeners"
+	doGive   = "give"
 )
 
 type reply struct {
@@ -50,6 +52,7 @@ type reply struct {
 	Filter    string            `json:"filter,omitempty"`
 	Streams   map[string]traits `json:"streams,omitempty"` // by uid
 	Listeners []int             `json:"listeners,omitempty"`
+	At        store.Seq         `json:"at,omitempty"` // of a note
 }
 
 // traits are the figures of the streams that a session has at one hub.
@@ -65,12 +68,12 @@ var callErrors = map[string]error{
 }
 
 // serve answers a request of another hub.
-func (c *cluster) serve(_ context.Context, b []byte) []byte {
+func (c *cluster) serve(ctx context.Context, b []byte) []byte {
 	var in request
 	var out reply
 	err := json.Unmarshal(b, &in)
 	if err == nil {
-		out, err = c.answer(&in)
+		out, err = c.answer(ctx, &in)
 	}
 	if f, ok := errors.AsType[*access.Forbidden](err); ok {
 		out.Action, out.Filter = f.Action, f.Filter
@@ -88,7 +91,7 @@ func (c *cluster) serve(_ context.Context, b []byte) []byte {
 	return b
 }
 
-func (c *cluster) answer(in *request) (out reply, err error) {
+func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error) {
 	h := c.hub
 	var f group.Filter
 	if in.Filter != "" {
@@ -96,10 +99,12 @@ func (c *cluster) answer(in *request) (out reply, err error) {
 			return out, err
 		}
 	}
-	if len(in.UIDs) != 1 && in.Do != doShow && in.Do != doCounts {
+	if len(in.UIDs) != 1 && in.Do != doShow && in.Do != doCounts && in.Do != doGive {
 		return out, fmt.Errorf("%s needs one uid", in.Do)
 	}
 	switch in.Do {
+	case doGive:
+		out.At, err = h.give(ctx, in.Key)
 	case doJoin:
 		err = h.sessions.Join(in.UIDs[0], f, h.opts.MaxFilters)
 	case doLeave:

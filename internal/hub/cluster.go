@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -73,10 +74,18 @@ func (h *Hub) ID() string {
 
 // follow takes over a note that some hub has stored or removed.
 func (c *cluster) follow(n store.Note) {
+	if n.Key == store.EpochNote {
+		c.hub.cursors.Anew()
+		return
+	}
 	kind, rest, _ := strings.Cut(n.Key, "/")
 	switch kind + "/" {
 	case sessionNotes:
 		if err := c.hub.sessions.Adopt(rest, n.Value, uint64(n.At)); err != nil {
+			c.hub.opts.Logger.Error("a note of the shared log cannot be read", "error", err)
+		}
+	case cursor.Prefix:
+		if err := c.hub.cursors.Learn(n); err != nil {
 			c.hub.opts.Logger.Error("a note of the shared log cannot be read", "error", err)
 		}
 	case answerNotes:
@@ -133,8 +142,11 @@ func (c *cluster) run() {
 }
 
 // look gives up the hubs that documents name and that are not alive, such as those that died before this hub
-// started. It removes the notes of hubs that are down and no longer named.
+// started. It removes the notes of hubs that are down and no longer named, and takes over the positions of their readers.
 func (c *cluster) look() {
+	if c.first() {
+		c.hub.cursors.Adopt()
+	}
 	named, stale := c.hub.sessions.Named()
 	for id := range named {
 		if !c.hubs.Alive(id) {

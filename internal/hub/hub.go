@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -70,6 +71,7 @@ type Hub struct {
 	keys        *keys
 	budget      *budget
 	sessions    *session.Registry
+	cursors     *cursor.Set
 	retries     retries
 	rates       rates
 	perClient   streamCounts
@@ -124,6 +126,7 @@ func start(log store.Store, o Options, poller *sse.Poller) (*Hub, error) {
 		opts: o, log: log, notes: notes, poller: poller,
 		stats: newTicker(), began: time.Now(), keys: newKeys(o.IdempotencyKeys), budget: newBudget(o.MaxRequests),
 	}
+	h.cursors = h.newCursors()
 	// A persistent store may append messages after their caller has stopped waiting. No call of Appended
 	// reports those, so delivery must watch the store.
 	h.set = delivery.NewSet(log, !persistent, o.MaxUnsent)
@@ -210,6 +213,7 @@ func (h *Hub) EndStreams(why delivery.Reason) {
 	if n := h.handlers.wait(handlersTimeout); n > 0 {
 		h.opts.Logger.Warn("handlers are stuck: their clients do not read, and middleware hides the connection's write deadline", "handlers", n)
 	}
+	h.cursors.Close()
 }
 
 // Close ends all streams with a bye event, then closes the poller and the log. It returns when all have ended.

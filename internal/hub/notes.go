@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -144,8 +145,8 @@ func (h *Hub) forgetWill(uid string) {
 	})
 }
 
-// restore restores what an earlier process noted in the store: the answers to requests with a key, and
-// the sessions that had filters, a will or messages. The sessions have the session timeout to return.
+// restore restores what an earlier process noted in the store: the answers to requests with a key, the
+// positions of readers, and the sessions that had filters, a will or messages. The sessions have the session timeout to return.
 func (h *Hub) restore() error {
 	if h.notes == nil {
 		return nil
@@ -181,6 +182,8 @@ func (h *Hub) restore() error {
 			return nil
 		case revocationNotes:
 			return h.restoreRevocation(n)
+		case cursor.Prefix:
+			return h.cursors.Learn(n)
 		case answerNotes:
 			a, err := readAnswer(n, newest.Epoch)
 			slot, wrong := strconv.Atoi(rest)

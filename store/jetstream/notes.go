@@ -12,7 +12,7 @@ import (
 
 // Keys of the notes that are the log's own.
 const (
-	epochKey   = "epoch"
+	epochKey   = store.EpochNote
 	policyKeys = "policy/" // by filter
 	evictKeys  = "evict/"  // by group
 	lostKey    = "lost"    // what was lost according to marks that are forgotten

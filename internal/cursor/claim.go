@@ -1,0 +1,293 @@
+package cursor
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// Learn takes over a note whose key begins with Prefix: one that a hub finds in the log when it starts or, with a shared
+// log, one that Follow tells. The readers of a hub that is alone are away: it has just started. With a shared log, the set keeps
+// the note's value.
+func (s *Set) Learn(n store.Note) error {
+	key := n.Key[len(Prefix):]
+	self := s.self()
+	if n.Value == nil {
+		s.learnRemoval(key)
+		return nil
+	}
+	p, hub, err := decode(key, n.Value)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	wrote := s.shared == nil || slices.Contains(s.ids, hub) // this hub
+	switch {
+	case e == nil:
+		e = s.add(key)
+	case e.ours && wrote:
+		e.at = n.At
+		if bytes.Equal(e.value, n.Value) {
+			e.value = n.Value // need not be in memory twice
+		}
+		return nil
+	case e.ours && e.here:
+		s.end(key)
+	}
+	e.at, e.dirty, e.removed = n.At, false, false
+	s.put(e, &p, n.Value, wrote)
+	if s.shared == nil && e.here {
+		s.change(e, self, func(p *Position) { p.Away = time.Now() })
+	}
+	s.arm()
+	return nil
+}
+
+// learnRemoval learns that some hub has removed a position.
+func (s *Set) learnRemoval(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil {
+		return
+	}
+	e.at = 0
+	switch {
+	case e.writing: // if it is the removal that is being written, finish drops the entry
+	case e.ours && !e.removed: // it expired for another hub when its reader came back
+		s.mark(e)
+		s.arm()
+	default:
+		s.drop(e)
+	}
+}
+
+// Anew tells that the log has lost its notes. The hub writes its positions again.
+func (s *Set) Anew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.entries {
+		e.at = 0
+		if e.ours {
+			s.mark(e)
+		}
+	}
+	s.arm()
+}
+
+// OnEnd sets the function that ends the readers whose keys begin with a prefix, because another hub has their position
+// or wants it. It is called for each such position, on a goroutine of its own, and returns when the reader has saved its position for
+// the last time. It may find that there is no such reader.
+func (s *Set) OnEnd(prefix string, end func(key string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readers[prefix] = end
+}
+
+// ender returns the function that ends the reader with a key, or nil.
+func (s *Set) ender(key string) func(string) {
+	for prefix, end := range s.readers {
+		if strings.HasPrefix(key, prefix) {
+			return end
+		}
+	}
+	return nil
+}
+
+// end ends a reader whose position another hub has. s.mu is held.
+func (s *Set) end(key string) {
+	if end := s.ender(key); end != nil && !s.closed {
+		s.running.Go(func() { end(key) })
+	}
+}
+
+// Claim makes this hub the one that has a position, for a reader that is here from now on. It returns the position, and
+// false if there is none. Either way the caller must call Save or Remove next. If another hub has the position, that hub
+// ends its reader first, and the position is the newest that was saved there. The errors are those of Save, of the log, of ctx and of
+// Options.Ask; the reader may then try again.
+func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
+	if key == "" || len(key) > MaxKey {
+		return Position{}, false, errKey
+	}
+	for {
+		hub, abroad := s.hubOf(key)
+		if abroad && hub != s.self() && s.shared.Hubs().Alive(hub) {
+			if err := s.ask(ctx, hub, key); err != nil {
+				return Position{}, false, err
+			}
+		}
+		err := s.seize(key, hub, abroad)
+		if err == nil && s.shared != nil {
+			err = s.Flush(ctx, key)
+		}
+		p, found, ours := s.claimed(key)
+		switch {
+		case err == nil && ours:
+			return p, found, nil
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, ErrElsewhere):
+			continue // another hub was faster
+		}
+		s.leave(key)
+		return Position{}, false, err
+	}
+}
+
+// hubOf returns the hub that has a position, and whether it is another one.
+func (s *Set) hubOf(key string) (hub string, abroad bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hubOfEntry(s.entries[key])
+}
+
+func (s *Set) hubOfEntry(e *entry) (hub string, abroad bool) {
+	if e == nil || e.ours || e.removed {
+		return "", false
+	}
+	return holder(e.value), true
+}
+
+// ask has another hub give up a position, and waits until this hub knows the version that the other one saved last.
+func (s *Set) ask(ctx context.Context, hub, key string) error {
+	at, err := s.opts.Ask(ctx, hub, key)
+	switch {
+	case errors.Is(err, store.ErrNoHub):
+		return nil // it has died: the log has what it saved
+	case err != nil:
+		return err
+	case !s.shared.Reach(ctx, at):
+		return cmp.Or(ctx.Err(), store.ErrAway)
+	}
+	return nil
+}
+
+// seize makes this hub the one that has a position, unless another one than the hub has it now.
+func (s *Set) seize(key, hub string, abroad bool) error {
+	self := s.self()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	now, isAbroad := s.hubOfEntry(e)
+	switch {
+	case s.closed:
+		return ErrClosed
+	case now != hub || isAbroad != abroad:
+		return ErrElsewhere
+	}
+	p := Position{Key: key}
+	switch {
+	case e == nil:
+		if err := s.room(true, entrySize+int64(len(key))); err != nil {
+			return err
+		}
+		e = s.add(key)
+	case !e.removed:
+		p = e.decode()
+	}
+	p.Away = time.Time{}
+	s.set(e, &p, p.append(nil, self), self)
+	return nil
+}
+
+// claimed returns a position, whether it exists, and whether this hub has it.
+func (s *Set) claimed(key string) (p Position, found, ours bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil || !e.ours {
+		return p, false, false
+	}
+	p, found = e.position()
+	return p, found, true
+}
+
+// leave says that the reader of a position is away, if this hub has the position.
+func (s *Set) leave(key string) {
+	self := s.self()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	switch {
+	case s.closed || e == nil || !e.ours || e.removed || !e.here:
+	case e.blank:
+		s.remove(e)
+		s.arm()
+	default:
+		s.change(e, self, func(p *Position) { p.Away = time.Now() })
+	}
+}
+
+// Give gives a position up because another hub asks for it. It ends the reader, writes the position, and returns where
+// in the log the newest version of the position is.
+func (s *Set) Give(ctx context.Context, key string) (store.Seq, error) {
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		e := s.entries[key]
+		if e == nil || !e.ours || !e.here && !e.dirty && !e.writing {
+			at := s.lose(e)
+			s.mu.Unlock()
+			return at, nil
+		}
+		end := s.ender(key)
+		here := e.here
+		s.mu.Unlock()
+		if here && end != nil {
+			end(key)
+		}
+		s.leave(key)
+		if err := s.Flush(ctx, key); err != nil && !errors.Is(err, store.ErrConflict) {
+			return 0, err
+		}
+	}
+	return 0, ctx.Err()
+}
+
+// lose makes a position one of another hub, if it exists, and returns its newest version.
+func (s *Set) lose(e *entry) store.Seq {
+	if e == nil {
+		return 0
+	}
+	if e.ours {
+		p := e.decode()
+		s.put(e, &p, e.value, false)
+		s.arm()
+	}
+	return e.at
+}
+
+// Adopt takes over the positions whose readers were at hubs that do not live any more. The readers are away from now
+// on. One of the hubs has to do that from time to time.
+func (s *Set) Adopt() {
+	s.mu.Lock()
+	hubs := slices.Collect(maps.Keys(s.abroad))
+	s.mu.Unlock()
+	for _, hub := range hubs {
+		if !s.shared.Hubs().Alive(hub) {
+			s.adopt(hub)
+		}
+	}
+}
+
+func (s *Set) adopt(hub string) {
+	self := s.self()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, e := range s.entries {
+		if other, abroad := s.hubOfEntry(e); abroad && e.here && other == hub {
+			s.change(e, self, func(p *Position) { p.Away = time.Now() })
+		}
+	}
+}

@@ -1,0 +1,3 @@
+package cursortest
+
+var sharedTests = []test{}
