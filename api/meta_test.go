@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +151,21 @@ func TestTheSameKeyWithOtherMetadataIsAMismatch(t *testing.T) {
 	}
 	s.wants(422, "idempotency-mismatch", "POST /v1/groups/foo", "x", append(key, "Watchbox-Meta-A", "2")...)
 	s.wants(422, "idempotency-mismatch", "POST /v1/groups/foo", "x", key...)
+}
+
+// TestAnAnswerOfAVersionWithoutMetadataIsRepeated uses a folder of such a version, in which a key was used.
+func TestAnAnswerOfAVersionWithoutMetadataIsRepeated(t *testing.T) {
+	notWithNATS(t)
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../store/disk/testdata/before-metadata")); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, watchbox.WithDataDir(dir))
+	a := s.wants(201, "", "POST /v1/groups/foo", "once", "Idempotency-Key", "k")
+	if !strings.Contains(a.body, `"id":"u6i3vi-4"`) || a.header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("the answer is %v %s", a.header, a.body)
+	}
+	s.wants(422, "idempotency-mismatch", "POST /v1/groups/foo", "once", "Idempotency-Key", "k", "Watchbox-Meta-A", "1")
 }
 
 func TestTheProgramSeesAndChangesMetadata(t *testing.T) {

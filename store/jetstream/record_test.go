@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"encoding/hex"
 	"errors"
 	"reflect"
 	"testing"
@@ -54,6 +55,18 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 			t.Fatalf("got\n%+v\nwant\n%+v", got, want)
 		}
 	})
+}
+
+// TestARecordWithoutMetadataHasTheBytesOfEarlierVersions: hubs of several versions may share a stream.
+func TestARecordWithoutMetadataHasTheBytesOfEarlierVersions(t *testing.T) {
+	m := store.Message{
+		Group: "foo", Event: "e", UID: "7a4b4e2c-50d1-8a3e-9c0f-2b1f6d7c8e90", Time: time.UnixMilli(1_700_000_000_000), Retain: true, Msg: []byte("1"),
+	}
+	r := record{flags: messageFlags(&m), by: appendID{1, 2}, index: 3, entry: m.Entry(nil)}
+	const want = "010801000000000000000200000000000000030080a0abfef9620003666f6f01652437613462346532632d353064312d386133652d396330662d326231663664376338653930007d2267726f7570223a22666f6f222c226576656e74223a2265222c22756964223a2237613462346532632d353064312d386133652d396330662d326231663664376338653930222c2274696d65223a22323032332d31312d31345432323a31333a32302e3030305a222c2272657461696e223a747275652c226d7367223a317d0a0a3521b2a6"
+	if got := hex.EncodeToString(r.encode(nil)); got != want {
+		t.Errorf("the record is %s", got)
+	}
 }
 
 func TestADamagedRecordIsRefused(t *testing.T) {
