@@ -22,12 +22,13 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 	}
 	now := time.Now()
 	var entries, rest []store.Entry
+	will := false
 	for _, e := range x.Events {
 		var m store.Message
 		if _, ok := presenceEvents[e.Kind]; ok && announced(e) {
 			m = presenceMessage(e)
 		} else if e.Kind == session.SendWill {
-			m = willMessage(e)
+			m, will = willMessage(e), true
 		} else {
 			continue
 		}
@@ -40,7 +41,7 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 	}
 	note := store.Note{Key: sessionNotes + x.UID, Value: x.Document(), Guarded: true, At: store.Seq(x.Version())}
 	id, err := c.hub.appendNoted(context.Background(), entries, []store.Note{note})
-	if refused(err) && len(entries) > 0 {
+	if refused(err) && len(entries) > 0 && !(will && errors.Is(err, store.ErrFull)) { // a will waits for room
 		c.hub.logLost(entries[0].Message, err)
 		entries = nil
 		id, err = c.hub.appendNoted(context.Background(), nil, []store.Note{note})

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,9 @@ const (
 	repeatUnanswered = time.Second            // when no server answers
 	repeatRefused    = 100 * time.Millisecond // when the servers cannot take it at the moment
 )
+
+// maxRefusals is how often a note is tried again for which there is no room.
+const maxRefusals = 3
 
 // publication is an append on its way: its messages, with the headers that say how they belong together.
 type publication struct {
@@ -50,15 +54,25 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 	}
 	p := l.pending.add(records)
 	defer l.pending.remove(p)
-	for {
+	for refusals := 0; ; {
 		if err := l.notes.guard(noted, p.records[len(p.records)-len(noted):]); err != nil {
 			return store.ID{}, err
 		}
 		err := l.commit(ctx, p)
 		var changed *changedError
+		var full *fullError
 		switch {
 		case err == nil:
 			return store.ID{Epoch: l.epoch(), Seq: p.first}, nil
+		case errors.As(err, &full) && p.records[0].key != reserveKey && p.records[0].key != roomKey:
+			spent := l.spendReserve(ctx, full, len(p.bodies))
+			if refusals++; len(entries) > 0 || refusals > maxRefusals {
+				return store.ID{}, err
+			}
+			if !spent { // another hub may have done so just now
+				pause(ctx, repeatRefused)
+			}
+			continue
 		case !errors.As(err, &changed):
 			return store.ID{}, err
 		}
@@ -80,7 +94,7 @@ func (l *Log) admit(entries []store.Entry) error {
 	case len(entries) == 0:
 		return nil
 	}
-	return l.mem.Admit(entries)
+	return cmp.Or(l.shortage(), l.mem.Admit(entries))
 }
 
 // recordsOf returns the records of an append: the entries, and then the notes that are records of their own,
@@ -143,7 +157,7 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 					return l.awaitFirst(ctx, p)
 				case a.err == nil:
 					acked = true
-				case errors.Is(a.err, errBusy):
+				case errors.Is(a.err, errBusy), p.sent > 1 && isFull(a.err): // an attempt that nobody answered may be stored
 					p.sent--
 					repeat.Reset(repeatRefused)
 				default:

@@ -175,6 +175,7 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.unfinished, t.placing, t.holes = nil, placing{}, holes{}
 	t.l.mem.Reset(epoch, 0)
 	t.l.notes.reset(epoch)
+	t.l.room.reset()
 }
 
 // adopt is called when the stream says that it has another epoch.

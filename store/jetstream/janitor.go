@@ -49,6 +49,7 @@ func (l *Log) runJanitor() {
 		case p := <-l.purges:
 			work = func(ctx context.Context) error { return j.markPurge(ctx, p) }
 		case <-tick.C:
+			l.settleRoom(l.ctx)
 		}
 		if !l.nc.IsConnected() || !l.tail.following() || !l.hubs.first() {
 			continue
@@ -68,7 +69,10 @@ func (j *janitor) turn(ctx context.Context) error {
 	if err := j.watch(ctx); err != nil {
 		return err
 	}
-	if err := j.l.remember(ctx); err != nil {
+	if err := j.l.remember(ctx); err != nil && !isFull(err) {
+		return err
+	}
+	if err := j.reserve(ctx); err != nil {
 		return err
 	}
 	if err := j.markExcesses(ctx); err != nil {
@@ -120,6 +124,9 @@ func (j *janitor) forget(ctx context.Context, most int) error {
 // there, and the hubs do not remove it.
 func (j *janitor) watch(ctx context.Context) error {
 	info, err := j.l.stream.Info(ctx)
+	if err == nil {
+		j.l.tail.configured(&info.Config)
+	}
 	if err != nil || !info.Created.Equal(j.l.tail.streamCreated()) {
 		return err // the tail begins a new epoch, if the stream is another one
 	}
@@ -287,9 +294,12 @@ func (c *cursor) fetch(ctx context.Context, p *part, retain bool) error {
 
 // remove removes from the stream what was marked long enough ago.
 func (j *janitor) remove(ctx context.Context) error {
-	n := 0
+	n, grace := 0, j.l.opts.Times.Grace
+	if j.l.shortage() != nil { // a hub that lags for longer is given up by the others
+		grace = min(grace, 2*j.l.opts.Times.Silent)
+	}
 	for _, m := range j.l.notes.marks() {
-		if time.Since(m.Written) < j.l.opts.Times.Grace || m.Group == everyGroup || j.removed[m.Group] >= max(m.Through, m.Retained) {
+		if time.Since(m.Written) < grace || m.Group == everyGroup || j.removed[m.Group] >= max(m.Through, m.Retained) {
 			continue
 		}
 		if err := j.removeMarked(ctx, &m); err != nil {
@@ -327,7 +337,11 @@ func (j *janitor) purge(ctx context.Context, subject string, below store.Seq) er
 	if below <= 1 {
 		return nil
 	}
-	err := j.l.stream.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(uint64(below)))
+	return j.l.purgeSubject(ctx, subject, jetstream.WithPurgeSequence(uint64(below)))
+}
+
+func (l *Log) purgeSubject(ctx context.Context, subject string, o ...jetstream.StreamPurgeOpt) error {
+	err := l.stream.Purge(ctx, append(o, jetstream.WithPurgeSubject(subject))...)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil // the tail notices
 	}

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strings"
@@ -22,6 +23,9 @@ func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
 		if n.Value, err = json.Marshal(p); err != nil {
 			return err
 		}
+	}
+	if v, ok := l.notes.get(n.Key); ok == (n.Value != nil) && bytes.Equal(v.value, n.Value) {
+		return nil // it is so: each hub sets the policies of its configuration when it starts
 	}
 	_, err := l.AppendNoted(context.Background(), nil, n)
 	return err

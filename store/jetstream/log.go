@@ -37,6 +37,7 @@ type Log struct {
 	hubs  *hubs
 
 	pending pending
+	room    room
 	purges  chan purged   // by others
 	batches chan struct{} // a token for each batch in flight
 
@@ -116,7 +117,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err = l.remember(ctx); err != nil {
+	if err = l.remember(ctx); err != nil && !isFull(err) {
 		return err
 	}
 	if err = l.watchPurges(); err != nil {
@@ -157,7 +158,7 @@ func (l *Log) Err() error {
 	case !l.nc.IsConnected() || !l.tail.following():
 		return store.ErrAway
 	}
-	return nil
+	return l.shortage()
 }
 
 // Close implements store.Log.

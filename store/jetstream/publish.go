@@ -281,11 +281,11 @@ func refusal(data []byte) (a answer, known bool) {
 		at := e.Description[strings.LastIndexByte(e.Description, ' ')+1:]
 		seq, err := strconv.ParseUint(at, 10, 64)
 		return answer{err: &changedError{err != nil, store.Seq(seq)}}, true
-	case 10077, 10047: // the store failed, insufficient storage
-		return answer{err: store.ErrFull}, true
+	case 10077, 10047, 10023, 10002: // see fullCodes
+		return answer{err: &fullError{e.Description}}, true
 	case 10176:
 		return answer{err: errIncomplete}, true
-	case 10023, 10158, 10167, 10210: // insufficient resources, its id is being stored, too many requests, too many batches
+	case 10158, 10167, 10210: // its id is being stored, too many requests, too many batches
 		return answer{err: errBusy}, true
 	case 10054, 10199: // a message, or the batch
 		return answer{err: store.ErrTooLarge}, true

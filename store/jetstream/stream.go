@@ -46,7 +46,7 @@ func verify(c *jetstream.StreamConfig) error {
 		{!sameSubjects(c.Subjects, want), fmt.Sprintf("its subjects must be %q", want)},
 		{c.Retention != jetstream.LimitsPolicy, "its retention must be limits"},
 		{c.Storage != jetstream.FileStorage, "its storage must be file: with memory storage, messages are lost when the servers restart"},
-		{c.Discard != jetstream.DiscardOld, "its discard policy must be old"},
+		{c.Discard == jetstream.DiscardNew && c.MaxMsgs > 0, "max_msgs must not be set with the discard policy new: use max_bytes"},
 		{c.PersistMode != jetstream.DefaultPersistMode, "its persist mode must be default: async loses acknowledged messages"},
 		{c.NoAck, "it must acknowledge: no_ack must be false"},
 		{c.Sealed, "it is sealed"},

@@ -21,11 +21,11 @@ func TestAStreamThatTheHubMadeIsAccepted(t *testing.T) {
 
 func TestAStreamThatBreaksAPromiseIsRefused(t *testing.T) {
 	for want, change := range map[string]func(*jetstream.StreamConfig){
+		"max_msgs":    func(c *jetstream.StreamConfig) { c.Discard, c.MaxMsgs = jetstream.DiscardNew, 1000 },
 		"metadata":    func(c *jetstream.StreamConfig) { c.Metadata = nil },
 		"subjects":    func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "other") },
 		"retention":   func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy },
 		"file":        func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
-		"discard":     func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew },
 		"persist":     func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode },
 		"no_ack":      func(c *jetstream.StreamConfig) { c.NoAck = true },
 		"sealed":      func(c *jetstream.StreamConfig) { c.Sealed = true },

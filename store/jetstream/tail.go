@@ -31,7 +31,7 @@ type tail struct {
 	fresh  atomic.Bool   // messages were placed since the last wait for delivery
 	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
 
-	maxMsgSize atomic.Int64 // of the stream's configuration; 0 or less: none
+	maxMsgSize, maxBytes atomic.Int64 // of the stream's configuration; 0 or less: none
 
 	mu       sync.Mutex // guards the fields below
 	sub      *nats.Subscription
@@ -171,7 +171,7 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 	info, err := t.l.stream.Info(ctx)
 	if err == nil {
 		t.absent = time.Time{}
-		t.maxMsgSize.Store(int64(info.Config.MaxMsgSize))
+		t.configured(&info.Config)
 		err = verify(&info.Config)
 	} else if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = t.recreate(ctx, err)
@@ -205,6 +205,12 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 	t.consumer = c.Name
 	t.mu.Unlock()
 	return info, nil
+}
+
+// configured takes over limits of the stream.
+func (t *tail) configured(c *jetstream.StreamConfig) {
+	t.maxMsgSize.Store(int64(c.MaxMsgSize))
+	t.maxBytes.Store(c.MaxBytes)
 }
 
 // recreate creates the stream if it has been missing for a while. It returns the error of this attempt.

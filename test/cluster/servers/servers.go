@@ -36,7 +36,7 @@ type Server struct {
 }
 
 // Start runs n servers with JetStream, which sync each write, and returns when they have found a leader. Their files
-// are in dir, and settings are added to their configuration. It needs the go command, which builds nats-server in the
+// are in dir, and settings, in which {dir} is the folder of the server, are added to their configuration. It needs the go command, which builds nats-server in the
 // version of this module and caches it, and a current directory in this module.
 func Start(dir string, n int, settings ...string) (Servers, error) {
 	program, err := build()
@@ -59,7 +59,7 @@ func Start(dir string, n int, settings ...string) (Servers, error) {
 		if n > 1 {
 			config += fmt.Sprintf(clustering, strings.TrimPrefix(routes[i], "nats://"), strings.Join(routes, ", "))
 		}
-		config += strings.Join(settings, "\n")
+		config += strings.ReplaceAll(strings.Join(settings, "\n"), "{dir}", s.dir)
 		if err := os.WriteFile(s.config(), []byte(config), 0o600); err != nil {
 			return nil, err
 		}
