@@ -112,6 +112,7 @@ func (h *Hub) openMQTT(ctx context.Context, sockets *listen.Sockets) (list []net
 		if err != nil {
 			return list, fmt.Errorf("%s: %w", l.flag, err)
 		}
+		h.logger.Info("listening for MQTT clients", "address", ln.Addr().String(), "tls", l.secure)
 		list = append(list, ln)
 	}
 	return list, nil

@@ -30,6 +30,7 @@ var meanings = []meaning{
 	{oneOf(hub.ErrProgram), packets.ErrImplementationSpecificError, false},
 	{oneType[*group.Error], packets.ErrTopicNameInvalid, false},
 	{oneType[*hub.BodyError], packets.ErrPayloadFormatInvalid, false},
+	{oneType[*hub.MetaError], packets.ErrQuotaExceeded, false},
 	{oneType[*hub.SizeError], packets.ErrQuotaExceeded, false},
 	{oneOf(store.ErrTooLarge), packets.ErrQuotaExceeded, false},
 	{oneType[*hub.LimitError], packets.ErrQuotaExceeded, true},

@@ -71,7 +71,7 @@ func (c *conn) run() {
 
 // read reads and handles packets until the connection ends.
 func (c *conn) read() error {
-	_ = c.net.SetReadDeadline(time.Now().Add(connectTimeout)) // an error: then it is closed, and the read fails
+	_ = c.net.SetReadDeadline(time.Now().Add(c.server.opts.connectTimeout)) // an error: then it is closed, and the read fails
 	t := turns.Get().(*turn)
 	defer turns.Put(t)
 	b := make([]byte, 0, readBuffer)

@@ -19,9 +19,9 @@ const (
 	receiveMaximum  = 256  // messages of QoS 1 and 2 that a client may send before one is acknowledged
 	aliasMaximum    = 16   // highest topic alias of a client
 	maxConnect      = 16 << 10
-	connectTimeout  = 5 * time.Second
-	sessionForEver  = 1<<32 - 1 // session expiry interval of MQTT 5
-	maxPacketExtras = 64 << 10  // bytes of a packet besides the payload
+	connectTimeout  = 5 * time.Second // until the CONNECT of a connection must have arrived
+	sessionForEver  = 1<<32 - 1       // session expiry interval of MQTT 5
+	maxPacketExtras = 64 << 10        // bytes of a packet besides the payload
 )
 
 // connect admits a client with its CONNECT, opens its session and answers. An error ends the connection; the client
@@ -45,16 +45,11 @@ func (c *conn) connect(body []byte) error {
 
 // readConnect decodes a CONNECT and checks it.
 func (c *conn) readConnect(pk *packets.Packet, body []byte) error {
-	if err := checkVersion(body); err != nil {
+	if err := c.checkVersion(body); err != nil {
 		return err
 	}
 	r := fields{b: body}
 	r.connect()
-	if r.v5 {
-		c.version = 5
-	} else {
-		c.version = 4
-	}
 	if err := r.end(); err != nil {
 		return err
 	}
@@ -78,16 +73,21 @@ func (c *conn) readConnect(pk *packets.Packet, body []byte) error {
 }
 
 // checkVersion returns an error unless a CONNECT is of MQTT 3.1.1 or 5.0.
-func checkVersion(body []byte) error {
+func (c *conn) checkVersion(body []byte) error {
 	r := fields{b: body}
 	name, version := string(r.binary()), r.byte()
 	switch {
 	case r.err != nil:
 		return r.err
-	case name == "MQIsdp", name == "MQTT" && version != 4 && version != 5:
-		return packets.ErrUnsupportedProtocolVersion
-	case name != "MQTT":
+	case name == "MQTT" && version >= 5:
+		c.version = 5 // later versions understand its CONNACK
+	case name == "MQTT", name == "MQIsdp":
+		c.version = 4
+	default:
 		return packets.ErrProtocolViolationProtocolName
+	}
+	if name != "MQTT" || version != c.version {
+		return packets.ErrUnsupportedProtocolVersion
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 		c.server.release(c)
 		return err
 	}
-	if err := c.restoreReceived(present); err == nil {
+	if err = c.restoreReceived(present); err == nil {
 		err = c.setWill(pk)
 	}
 	if err != nil {
@@ -154,7 +154,7 @@ func (c *conn) setWill(pk *packets.Packet) error {
 		}
 		return nil
 	}
-	d, err := c.draft(in.WillTopic, in.WillPayload, props)
+	d, err := c.draft(in.WillTopic, in.WillPayload, in.WillQos, props)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -18,7 +19,10 @@ func readHeader(b []byte) (h header, err error) {
 	if len(b) == 0 {
 		return h, nil
 	}
-	if err := h.Decode(b[0]); err != nil {
+	switch err := h.Decode(b[0]); {
+	case errors.Is(err, packets.ErrProtocolViolationQosOutOfRange), h.Type == packets.Reserved: // MQTT 5.0, 3.3.1-4
+		return h, packets.ErrMalformedFlags
+	case err != nil:
 		return h, err
 	}
 	length, size := varint(b[1:])

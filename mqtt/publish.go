@@ -59,7 +59,7 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 			return packets.ErrReceiveMaximum
 		}
 	}
-	d, err := c.draft(topic, pk.Payload, &pk.Properties)
+	d, err := c.draft(topic, pk.Payload, pk.FixedHeader.Qos, &pk.Properties)
 	d.Retain = pk.FixedHeader.Retain
 	if err != nil {
 		a.err = err
@@ -72,7 +72,7 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 }
 
 // draft returns the message of a PUBLISH or a will. Its data uses the packet's memory.
-func (c *conn) draft(topic string, payload []byte, p *packets.Properties) (d hub.Draft, err error) {
+func (c *conn) draft(topic string, payload []byte, qos byte, p *packets.Properties) (d hub.Draft, err error) {
 	name, err := c.groupOf(topic)
 	if err != nil {
 		return d, err
@@ -83,7 +83,9 @@ func (c *conn) draft(topic string, payload []byte, p *packets.Properties) (d hub
 	if strings.ContainsAny(p.ResponseTopic, "+#") {
 		return d, packets.ErrProtocolViolation
 	}
-	return hub.Draft{Group: name, Kind: kindOf(payload), Data: payload, TTL: ttl(p.MessageExpiryInterval)}, nil
+	return hub.Draft{
+		Group: name, Kind: kindOf(payload), Data: payload, TTL: ttl(p.MessageExpiryInterval), Meta: metaOf(qos, p),
+	}, nil
 }
 
 // ttl returns the time after which a message expires, from a message expiry interval.
@@ -136,7 +138,7 @@ func (c *conn) groupOf(topic string) (string, error) {
 // release adds the answer to a PUBREL to the batch.
 func (c *conn) release(t *batch, pk *packets.Packet) error {
 	a := answer{kind: packets.Pubcomp, id: pk.PacketID, draft: -1}
-	if !slices.Contains(c.received, a.id) {
+	if !slices.Contains(c.received, a.id) || t.releases(a.id) {
 		a.err = packets.ErrPacketIdentifierNotFound
 	}
 	t.answers = append(t.answers, a)

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,6 +26,8 @@ type Options struct {
 	MaxKeepAlive time.Duration // longest keep alive interval of a client
 	QueueQoS0    bool          // sessions get messages of QoS 0 that were published while they were away
 	Logger       *slog.Logger
+
+	connectTimeout time.Duration // for tests; 0: the usual
 }
 
 // Login is what a client says about itself.
@@ -56,6 +59,7 @@ type Server struct {
 // New returns a server. It must be closed after the hub's streams have ended, and before the hub is closed.
 func New(h *hub.Hub, o Options) *Server {
 	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*holder{}}
+	s.opts.connectTimeout = cmp.Or(o.connectTimeout, connectTimeout)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }

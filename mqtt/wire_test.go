@@ -250,15 +250,15 @@ func (c *wire) ping() {
 // messages returns the payloads of a group's messages, as MQTT clients get them.
 func (r *wired) messages(name string) (list []string) {
 	r.Helper()
-	err := r.frames(name, func(f *store.Frame) { list = append(list, string(payload(r, f))) })
+	err := r.frames(name, hub.From{All: true}, func(f *store.Frame) { list = append(list, string(payload(r, f))) })
 	if err != nil {
 		r.Fatal(err)
 	}
 	return list
 }
 
-func (r *wired) frames(name string, visit func(*store.Frame)) error {
-	q := hub.History{Filters: group.Set{group.Exact(name)}, From: hub.From{All: true}}
+func (r *wired) frames(name string, from hub.From, visit func(*store.Frame)) error {
+	q := hub.History{Filters: group.Set{group.Exact(name)}, From: from}
 	_, err := r.hub.Replay(r.Context(), &q, hub.Answer{
 		Message: func(f *store.Frame) error { visit(f); return nil },
 		Gap:     func(delivery.Gap) error { return errors.New("a gap") },
@@ -284,4 +284,16 @@ func (r *wired) expectMessages(name string, want ...string) {
 	if got := r.messages(name); !slices.Equal(got, want) {
 		r.Fatalf("%s has the messages %q, not %q", name, got, want)
 	}
+}
+
+func filters(t testing.TB, list ...string) (set group.Set) {
+	t.Helper()
+	for _, s := range list {
+		f, err := group.ParseFilter(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set = append(set, f)
+	}
+	return set
 }

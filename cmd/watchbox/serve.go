@@ -36,6 +36,11 @@ type serve struct {
 
 	H2C bool `name:"h2c" env:"WATCHBOX_H2C" help:"Also serve HTTP/2 without TLS, for proxies." group:"TLS and sockets:"`
 
+	Mqtt             string        `name:"mqtt" help:"Also listen for MQTT clients on this address. Their password is their token." placeholder:"ADDR" group:"MQTT:"`
+	Mqtts            string        `name:"mqtts" help:"Also listen for MQTT clients over TLS on this address, with the certificate of --tls-cert or --acme-domain." placeholder:"ADDR" group:"MQTT:"`
+	MqttMaxKeepalive time.Duration `help:"Longest keep alive interval of an MQTT client. A client that is silent for 1.5 intervals is disconnected." default:"300s" group:"MQTT:"`
+	MqttQueueQos0    bool          `name:"mqtt-queue-qos0" env:"WATCHBOX_MQTT_QUEUE_QOS0" help:"Send messages of QoS 0 that were published while a client was away when it returns to its session." default:"true" group:"MQTT:"`
+
 	OpenToAnyone bool     `help:"Allow an address that other machines can reach. Everyone who can reach it may read, send and administer everything." group:"Access:"`
 	TokenFile    string   `help:"File with API tokens, created by watchbox token create. It is read again when it changes." placeholder:"FILE" group:"Access:"`
 	JwtKey       []string `help:"File with a key for JWTs: a PEM public key or a secret of at least 32 bytes. May be repeated." placeholder:"FILE" group:"Access:"`
@@ -221,7 +226,13 @@ func (s *serve) listenOptions() []watchbox.Option {
 	if s.H2C {
 		o = append(o, watchbox.WithH2C())
 	}
-	return o
+	if s.Mqtt != "" {
+		o = append(o, watchbox.WithMQTT(s.Mqtt))
+	}
+	if s.Mqtts != "" {
+		o = append(o, watchbox.WithMQTTS(s.Mqtts))
+	}
+	return append(o, watchbox.WithMQTTMaxKeepAlive(s.MqttMaxKeepalive), watchbox.WithMQTTQueueQoS0(s.MqttQueueQos0))
 }
 
 // accessOptions returns the options for access control and limits of clients.

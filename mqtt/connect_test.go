@@ -1,0 +1,207 @@
+package mqtt
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/hub"
+)
+
+func TestTheAnswerToCONNECTTellsTheLimits(t *testing.T) {
+	r := serve(t, func(o *hub.Options, _ *Options) { o.MaxMessage = 1 << 20 })
+	_, ack := r.connect("", func(pk *packets.Packet) { pk.Connect.Keepalive = 1000 })
+	p := &ack.Properties
+	if ack.ReasonCode != 0 || ack.SessionPresent || p.ReceiveMaximum != 256 || p.TopicAliasMaximum != aliasMaximum || p.MaximumPacketSize != 1<<20+64<<10 ||
+		p.ServerKeepAlive != 300 || p.AssignedClientID == "" || p.MaximumQosFlag || p.RetainAvailableFlag || p.SharedSubAvailableFlag {
+		t.Errorf("%+v", ack)
+	}
+	_, ack = r.connect("a", func(pk *packets.Packet) { pk.Connect.Keepalive = 100 })
+	if p := &ack.Properties; p.ServerKeepAliveFlag || p.AssignedClientID != "" {
+		t.Errorf("%+v", ack)
+	}
+	_, ack = r.connect("a", nil)
+	if p := &ack.Properties; p.ServerKeepAlive != 300 {
+		t.Errorf("without keep alive: %+v", ack)
+	}
+	_, ack = r.connect("", old)
+	if ack.ReasonCode != 0 || ack.FixedHeader.Remaining != 2 {
+		t.Errorf("MQTT 3.1.1: %+v", ack)
+	}
+}
+
+func TestCONNECTsThatAreRefused(t *testing.T) {
+	r := serve(t, nil)
+	for name, c := range map[string]struct {
+		set  func(*packets.Packet)
+		code byte // 0: no CONNACK
+	}{
+		"MQTT 3.1":                   {func(pk *packets.Packet) { pk.ProtocolVersion, pk.Connect.ProtocolName = 3, []byte("MQIsdp") }, 1},
+		"level 3":                    {func(pk *packets.Packet) { pk.ProtocolVersion = 3 }, 1},
+		"level 6":                    {func(pk *packets.Packet) { pk.ProtocolVersion = 6 }, packets.ErrUnsupportedProtocolVersion.Code},
+		"another protocol":           {func(pk *packets.Packet) { pk.Connect.ProtocolName = []byte("HTTP") }, 0},
+		"no id for a kept session":   {func(pk *packets.Packet) { old(pk); pk.Connect.ClientIdentifier, pk.Connect.Clean = "", false }, 2},
+		"password without user name": {func(pk *packets.Packet) { old(pk); pk.Connect.PasswordFlag, pk.Connect.Password = true, []byte("x") }, 0},
+		"authentication method":      {func(pk *packets.Packet) { pk.Properties.AuthenticationMethod = "SCRAM" }, packets.ErrBadAuthenticationMethod.Code},
+		"retained without will":      {func(pk *packets.Packet) { pk.Connect.WillRetain = true }, packets.ErrMalformedPacket.Code},
+		"will with QoS 3": {func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillQos = true, "a", 3
+		}, packets.ErrMalformedPacket.Code},
+		"will to a pattern":  {func(pk *packets.Packet) { pk.Connect.WillFlag, pk.Connect.WillTopic = true, "a/#" }, packets.ErrTopicNameInvalid.Code},
+		"will to the server": {func(pk *packets.Packet) { pk.Connect.WillFlag, pk.Connect.WillTopic = true, "$sys/a" }, packets.ErrNotAuthorized.Code},
+		"will that is not UTF-8": {func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "a", []byte("\xff")
+			pk.Connect.WillProperties = packets.Properties{PayloadFormat: 1, PayloadFormatFlag: true}
+		}, packets.ErrPayloadFormatInvalid.Code},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := *r
+			r.T = t
+			c2 := r.dial()
+			pk := packets.Packet{ProtocolVersion: 5, Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "a", Clean: true}}
+			c.set(&pk)
+			c2.version = pk.ProtocolVersion
+			c2.send(packets.Connect, &pk)
+			if c2.version > 5 {
+				c2.version = 5
+			}
+			if c.code != 0 {
+				if ack := c2.expect(packets.Connack); ack.ReasonCode != c.code || ack.SessionPresent {
+					t.Errorf("CONNACK %#x %s, not %#x", ack.ReasonCode, ack.Properties.ReasonString, c.code)
+				}
+			}
+			c2.expectEnd(0)
+		})
+	}
+}
+
+func TestTheFirstPacketMustBeCONNECT(t *testing.T) {
+	r := serve(t, func(_ *hub.Options, o *Options) { o.connectTimeout = time.Millisecond })
+	for name, b := range map[string][]byte{
+		"PINGREQ": {0xc0, 0}, "HTTP": []byte("GET / HTTP/1.1\r\n\r\n"), "too large": {0x10, 0xff, 0xff, 1}, "long length": {0x10, 0xff, 0xff, 0xff, 0xff, 1},
+		"empty": {0x10, 0}, "half": {0x10, 100, 0, 4}, "nothing": nil, "flags": {0x11, 10},
+	} {
+		c := r.dial()
+		c.raw(b)
+		if pk := c.receive(); pk != nil {
+			t.Errorf("%s was answered with %+v", name, pk)
+		}
+	}
+}
+
+func TestPacketsThatClientsMustNotSend(t *testing.T) {
+	r := serve(t, nil)
+	for name, b := range map[string][]byte{
+		"CONNACK": {0x20, 2, 0, 0}, "SUBACK": {0x90, 4, 0, 1, 0, 0}, "UNSUBACK": {0xb0, 4, 0, 1, 0, 0}, "PINGRESP": {0xd0, 0},
+		"AUTH": {0xf0, 2, 0x18, 0}, "second CONNECT": {0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 0, 0, 0, 0},
+		"PUBLISH without an id": {0x32, 6, 0, 1, 'a', 0, 0, 0}, "SUBSCRIBE without filters": {0x82, 3, 0, 1, 0},
+		"Retain Handling 3": {0x82, 7, 0, 1, 0, 0, 1, 'a', 0x30}, "a property twice": {0x30, 8, 0, 1, 'a', 4, 1, 0, 1, 0},
+		"payload format 2": {0x30, 6, 0, 1, 'a', 2, 1, 2}, "subscription identifier 0": {0x82, 9, 0, 1, 2, 11, 0, 0, 1, 'a', 0},
+		"PUBREL with an invalid reason": {0x62, 3, 0, 1, 0x80}, "DUP with QoS 0": {0x38, 4, 0, 1, 'a', 0},
+	} {
+		c := r.admitted("a", nil)
+		c.raw(b)
+		if pk := c.receive(); pk == nil || pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != packets.ErrProtocolViolation.Code {
+			t.Errorf("%s: %+v", name, pk)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"type 0": {0, 0}, "flags of SUBSCRIBE": {0x80, 0}, "flags of PINGREQ": {0xc1, 0}, "topic that is not UTF-8": {0x30, 4, 0, 1, 0xff, 0},
+		"topic with NUL": {0x30, 4, 0, 1, 0, 0}, "short topic": {0x30, 4, 0, 9, 'a', 0}, "long PINGREQ": {0xc0, 1, 0}, "length of 5 bytes": {0x30, 0xff, 0xff, 0xff, 0xff, 0},
+		"QoS of a subscription": {0x82, 7, 0, 1, 0, 0, 1, 'a', 3}, "subscription without options": {0x82, 6, 0, 1, 0, 0, 1, 'a'},
+		"properties beyond the packet": {0x30, 4, 0, 1, 'a', 9}, "a property beyond its properties": {0x30, 8, 0, 1, 'a', 1, 2, 0, 0, 0},
+		"unknown property": {0x30, 6, 0, 1, 'a', 2, 0x7f, 0}, "PUBACK of 1 byte": {0x40, 1, 0}, "bytes behind PUBACK": {0x40, 6, 0, 1, 0, 0, 0, 0},
+		"bytes behind DISCONNECT": {0xe0, 3, 0, 0, 0}, "QoS 3": {0x36, 6, 0, 1, 'a', 0, 1, 0},
+	} {
+		c := r.admitted("a", nil)
+		c.raw(b)
+		if pk := c.receive(); pk == nil || pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != packets.ErrMalformedPacket.Code {
+			t.Errorf("%s: %+v", name, pk)
+		}
+	}
+}
+
+func TestThePasswordIsTheToken(t *testing.T) {
+	grant, err := access.NewGrant("me", "", []string{"#"}, []string{"#"}, false, time.Time{}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	anonymous := &access.Grant{Anonymous: true}
+	r := serve(t, func(_ *hub.Options, o *Options) {
+		o.Authenticate = func(_ context.Context, l *Login) (*access.Grant, error) {
+			switch {
+			case l.Password == "good" && l.UserName == "name" && l.ClientID == "a" && strings.HasPrefix(l.Remote, "127.0.0.1:"):
+				return grant, nil
+			case l.Password == "":
+				return anonymous, nil
+			}
+			return nil, access.ErrExpired
+		}
+	})
+	for password, codes := range map[string][2]byte{
+		"good": {0, 0}, "bad": {packets.ErrBadUsernameOrPassword.Code, 4}, "": {packets.ErrNotAuthorized.Code, 5},
+	} {
+		for i, version := range []byte{5, 4} {
+			c, ack := r.connect("a", func(pk *packets.Packet) {
+				pk.ProtocolVersion = version
+				pk.Connect.UsernameFlag, pk.Connect.Username = true, []byte("name")
+				pk.Connect.PasswordFlag, pk.Connect.Password = password != "", []byte(password)
+			})
+			if ack.ReasonCode != codes[i] {
+				t.Errorf("MQTT %d, password %q: %#x %s", version, password, ack.ReasonCode, ack.Properties.ReasonString)
+			}
+			if codes[i] != 0 {
+				c.expectEnd(0)
+			}
+		}
+	}
+	anonymous.Publish = filters(t, "a")
+	c := r.admitted("b", nil)
+	c.publish("a", "x", 1, 1, nil)
+	c.expectAck(packets.Puback, 1, 0)
+	c.publish("b", "x", 1, 1, nil)
+	c.expectAck(packets.Puback, 1, packets.ErrNotAuthorized.Code)
+}
+
+func TestASecondConnectionTakesTheSessionOver(t *testing.T) {
+	r := serve(t, nil)
+	first := r.admitted("a", nil)
+	other := r.admitted("b", nil)
+	begun := time.Now()
+	second := r.admitted("a", nil)
+	first.expectEnd(packets.ErrSessionTakenOver.Code)
+	third := r.admitted("a", old)
+	second.expectEnd(packets.ErrSessionTakenOver.Code)
+	if took := time.Since(begun); took < takeoverPause {
+		t.Errorf("the second takeover came after %v", took)
+	}
+	r.admitted("a", nil)
+	third.expectEnd(0)
+	other.ping()
+}
+
+func TestDISCONNECTMustNotKeepASessionThatEnds(t *testing.T) {
+	r := serve(t, nil)
+	c := r.admitted("a", nil)
+	c.send(packets.Disconnect, &packets.Packet{Properties: packets.Properties{SessionExpiryInterval: 1, SessionExpiryIntervalFlag: true}})
+	c.expectEnd(packets.ErrProtocolViolation.Code)
+	c = r.admitted("a", nil)
+	c.send(packets.Disconnect, &packets.Packet{})
+	c.expectEnd(0)
+}
+
+func TestCloseDisconnectsEveryClient(t *testing.T) {
+	r := serve(t, nil)
+	a, b, half := r.admitted("a", nil), r.admitted("b", old), r.dial()
+	half.raw([]byte{0x10, 100})
+	if err := r.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.expectEnd(packets.ErrServerShuttingDown.Code)
+	b.expectEnd(0)
+	half.expectEnd(0)
+}
