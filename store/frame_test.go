@@ -262,3 +262,16 @@ func one(t *testing.T, b []byte, want event) {
 		t.Errorf("%q\nis parsed as %+v, want %+v", b, got, want)
 	}
 }
+
+func TestADamagedFrameHasNoMetadata(t *testing.T) {
+	m := store.Message{Group: "foo", Event: "e", Time: at, Meta: [][2]string{{"a", `"1\`}, {"b", "2"}}, Msg: []byte("1")}
+	whole := frame(&m, store.ID{Epoch: "e", Seq: 1})
+	begin, end := strings.Index(string(whole.Bytes), "{"), strings.Index(string(whole.Bytes), `,"time"`)
+	for from := begin; from < end; from++ {
+		f := *whole
+		f.Bytes = slices.Concat(whole.Bytes[:from], []byte("x\n\n"))
+		if meta := f.Meta(); meta != nil {
+			t.Errorf("%q has the metadata %q", f.Bytes, meta)
+		}
+	}
+}

@@ -21,43 +21,39 @@ func appendMeta(b []byte, meta [][2]string) []byte {
 }
 
 // Meta returns the message's metadata, or nil.
-func (f *Frame) Meta() [][2]string {
+func (f *Frame) Meta() (meta [][2]string) {
 	if f.Flags&HasMeta == 0 {
 		return nil
 	}
-	meta, _ := readMeta(f.Data()[len(`{"id":"",`)+len(f.ID()):], f.Flags&HasEvent != 0)
-	return meta
-}
-
-// readMeta reads the member meta, which follows group and event in the tail of an entry.
-func readMeta(tail []byte, event bool) (meta [][2]string, ok bool) {
-	r := metaReader{rest: tail}
-	r.skip(`"group":`)
+	r := metaReader{rest: f.Data()}
+	r.skip(`{"id":`)
 	r.quoted()
-	if event {
+	r.skip(`,"group":`)
+	r.quoted()
+	if f.Flags&HasEvent != 0 {
 		r.skip(`,"event":`)
 		r.quoted()
 	}
 	r.skip(`,"meta":[`)
-	for more := !r.bad; more; more = r.more() {
+	for more := true; more && !r.bad; more = r.more() {
+		var p [2]string
 		r.skip(`[`)
-		name := Unquote(nil, r.quoted())
+		p[0] = r.text()
 		r.skip(`,`)
-		value := Unquote(nil, r.quoted())
+		p[1] = r.text()
 		r.skip(`]`)
-		meta = append(meta, [2]string{string(name), string(value)})
+		meta = append(meta, p)
 	}
-	r.skip(`]`)
-	if r.bad {
-		return nil, false
+	if r.skip(`]`); r.bad {
+		return nil
 	}
-	return meta, true
+	return meta
 }
 
-// metaReader reads JSON that appendMeta wrote.
+// metaReader reads the JSON of a frame up to its metadata.
 type metaReader struct {
 	rest []byte
-	bad  bool // rest is not what appendMeta wrote
+	bad  bool // the frame is damaged
 }
 
 func (r *metaReader) skip(text string) {
@@ -72,6 +68,12 @@ func (r *metaReader) more() bool {
 	}
 	r.rest = r.rest[1:]
 	return true
+}
+
+// text returns the text of the JSON string at the start of the rest.
+func (r *metaReader) text() string {
+	var buf [256]byte // saves an allocation
+	return string(Unquote(buf[:0], r.quoted()))
 }
 
 // quoted returns the JSON string at the start of the rest, with its quotes.
