@@ -14,6 +14,7 @@ import (
 func (l *Log) connect() error {
 	o := []nats.Option{
 		nats.Name(l.clientName()),
+		nats.CustomInboxPrefix(l.inboxes()),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1), // an append fails while there is no connection, and is not sent later without notice
 		nats.ReconnectWait(reconnectWait),

@@ -2,8 +2,13 @@ package jetstream
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"fmt"
+	"iter"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,60 +20,296 @@ import (
 // apiCalls is where the servers report each call of their API to the clients of the account.
 const apiCalls = "$JS.EVENT.ADVISORY.API"
 
+// inboxes returns how the subjects of replies to the stream's hubs begin, by which the others know their requests.
+func (l *Log) inboxes() string { return "_INBOX.watchbox." + l.opts.Stream }
+
 // purged is a purge of the stream by somebody else.
 type purged struct {
 	Filter string    // a subject with wildcards; "" for all
 	Seq    store.Seq // messages before this one; 0: all
 	Keep   uint64    // or all but so many; 0: none
+
+	at     time.Time            // when this hub was told
+	newest map[string]store.Seq // of the groups that match, the newest message then
+	marked bool                 // by this hub
+}
+
+// purges are those of the last minute. Until their marks arrive, readers of the stream need them to know that
+// messages are missing.
+type purges struct {
+	wake   chan struct{} // a purge is to be marked
+	groups func(*purged) // finds out what a purge may have removed
+
+	mu      sync.Mutex // guards what follows
+	list    []purged
+	asked   []purged                 // requests of the last minute that no purge was told for
+	owed    int                      // purges whose requests have not arrived yet
+	awaited map[string]chan struct{} // by request, closed when the leader of the stream has refused it
+}
+
+const (
+	keepPurges = time.Minute
+	maxPurges  = 64 // more at once count as one of everything
+)
+
+// request records that somebody has asked for a purge. The servers may tell before that it was carried out.
+func (p *purges) request(x purged) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.owed > 0 {
+		p.owed--
+		p.add(x)
+		return
+	}
+	p.asked = appendRecent(p.asked, x)
+}
+
+// happened records that a purge was carried out, which the servers do not describe.
+func (p *purges) happened() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.asked) == 0 {
+		p.owed++
+	}
+	for _, x := range p.asked {
+		p.add(x)
+	}
+	p.asked = nil
+}
+
+// described records that a purge was carried out.
+func (p *purges) described(x purged) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.add(x)
+	p.asked = slices.DeleteFunc(p.asked, func(old purged) bool { return old.Filter == x.Filter })
+}
+
+// owes reports whether a request has not arrived. With giveUp, it does not wait for it any more: everything may have been purged.
+func (p *purges) owes(giveUp bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.owed > 0 && giveUp {
+		p.owed = 0
+		p.add(purged{at: time.Now()})
+	}
+	return p.owed > 0
+}
+
+// appendRecent appends a purge to those of the last minute.
+func appendRecent(list []purged, x purged) []purged {
+	list = slices.DeleteFunc(list, func(old purged) bool { return x.at.Sub(old.at) > keepPurges })
+	if len(list) >= maxPurges {
+		list = list[:0]
+		x.Filter, x.Seq, x.Keep = "", 0, 0
+	}
+	return append(list, x)
+}
+
+// add adds a purge. p.mu is held.
+func (p *purges) add(x purged) {
+	p.list = appendRecent(p.list, x)
+	p.groups(&p.list[len(p.list)-1])
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hearPurges waits until this hub knows of each purge that the leader of the stream has carried out. It sends a request that the
+// leader refuses. The servers tell of that as of a purge, and in order.
+func (l *Log) hearPurges(ctx context.Context) error {
+	request := fmt.Sprintf(`{"filter":%q,"seq":1,"keep":1}`, l.subjects.note(rand.Text()))
+	done := make(chan struct{})
+	l.purges.await(request, done)
+	defer l.purges.await(request, nil)
+	if err := l.nc.Publish("$JS.API.STREAM.PURGE."+l.opts.Stream, []byte(request)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for end := time.Now().Add(requestLate); l.purges.owes(time.Now().After(end)); {
+		pause(ctx, requestLate/100)
+	}
+	return nil
+}
+
+// requestLate is how long after a purge the request for it may arrive.
+const requestLate = time.Second
+
+// await sets the channel to close when a request is refused; nil: none.
+func (p *purges) await(request string, done chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if done == nil {
+		delete(p.awaited, request)
+		return
+	}
+	if p.awaited == nil {
+		p.awaited = map[string]chan struct{}{}
+	}
+	p.awaited[request] = done
+}
+
+// refused is called with each request that a server has refused. A server that does not lead the stream gives other reasons than its
+// leader.
+func (p *purges) refused(request, response string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if done := p.awaited[request]; done != nil && strings.Contains(response, badRequest) {
+		delete(p.awaited, request)
+		close(done)
+	}
+}
+
+// badRequest is the error of a purge up to a seq that has to keep messages, too.
+const badRequest = `"err_code":10003`
+
+// next returns a purge that this hub has not marked.
+func (p *purges) next() (purged, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, x := range p.list {
+		if !x.marked {
+			return x, true
+		}
+	}
+	return purged{}, false
+}
+
+// done records that a purge is marked.
+func (p *purges) done(x purged) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.list {
+		if p.list[i].at.Equal(x.at) && p.list[i].Filter == x.Filter {
+			p.list[i].marked = true
+		}
+	}
+}
+
+// lost returns the newest message after a position, up to another one, that a purge may have removed from a group that s
+// selects and of which no mark tells yet; 0: none.
+func (p *purges) lost(s store.Selector, after, through store.Seq, floor func(group string) store.Seq) (lost store.Seq) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, x := range p.list {
+		for name, newest := range x.newest {
+			if seq := min(newest, through); seq > max(after, lost) && s.Match(name) && seq > floor(name) {
+				lost = seq
+			}
+		}
+	}
+	return lost
 }
 
 // clientName is the name of a hub's connection, by which the others know its purges.
 func (l *Log) clientName() string { return "watchbox " + l.opts.Stream + " " + l.opts.Name }
 
-// watchPurges receives the purges that are not made by a hub.
+// watchPurges receives the purges that are not made by a hub. Servers in a cluster tell of them without what was asked for, so
+// that the hub also hears the requests, which come before.
 func (l *Log) watchPurges() error {
-	l.purges = make(chan purged, 64)
-	_, err := l.nc.Subscribe(apiCalls, func(m *nats.Msg) {
+	l.purges.wake, l.purges.groups = make(chan struct{}, 1), l.purgedGroups
+	subject := "$JS.API.STREAM.PURGE." + l.opts.Stream
+	_, err := l.nc.Subscribe(subject, func(m *nats.Msg) {
+		if p, ok := parsePurge(m.Data); ok && !strings.HasPrefix(m.Reply, l.inboxes()) {
+			l.purges.request(p)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	_, err = l.nc.Subscribe(apiCalls, func(m *nats.Msg) {
 		var call struct {
 			Client   struct{ Name string }
 			Subject  string
 			Request  string
 			Response string
 		}
-		if json.Unmarshal(m.Data, &call) != nil || call.Subject != "$JS.API.STREAM.PURGE."+l.opts.Stream ||
-			strings.HasPrefix(call.Client.Name, "watchbox "+l.opts.Stream+" ") || strings.Contains(call.Response, `"error"`) {
+		if json.Unmarshal(m.Data, &call) != nil || call.Subject != subject {
 			return
 		}
-		var p purged
-		if call.Request != "" && json.Unmarshal([]byte(call.Request), &p) != nil {
-			p = purged{}
-		}
-		if p.Seq == 1 { // a hub that starts asks for its permission in this way
+		if strings.Contains(call.Response, `"error"`) {
+			l.purges.refused(call.Request, call.Response)
 			return
 		}
-		select {
-		case l.purges <- p:
-		default: // the marks of those before it are still to be written; this one is found out otherwise
+		if strings.HasPrefix(call.Client.Name, "watchbox "+l.opts.Stream+" ") {
+			return
+		}
+		if call.Request == "" {
+			l.purges.happened()
+		} else if p, ok := parsePurge([]byte(call.Request)); ok {
+			l.purges.described(p)
 		}
 	})
 	return err
 }
 
-// markPurge writes the marks of a purge.
+// parsePurge parses a request. ok is false if it purges nothing, as those by which a hub asks for its permission.
+func parsePurge(request []byte) (p purged, ok bool) {
+	if len(request) > 0 && json.Unmarshal(request, &p) != nil {
+		p = purged{} // everything, rather than nothing
+	}
+	p.at = time.Now()
+	return p, p.Seq != 1
+}
+
+// purgedGroups finds out what a purge may have removed that was not evicted, as far as this hub has read the stream.
+func (l *Log) purgedGroups(p *purged) {
+	p.newest = map[string]store.Seq{}
+	for g := range l.purgeable(p.Filter) {
+		through := g.Newest
+		if p.Seq > 0 {
+			through = min(through, p.Seq-1)
+		}
+		messages, retain := l.purgeMatches(p, g.Group, false), l.purgeMatches(p, g.Group, true)
+		kept := retain && g.Retained && (p.Seq == 0 || l.retainedSeq(g.Group) < p.Seq)
+		if (messages || retain) && through > l.mem.Floor(g.Group) || kept {
+			p.newest[g.Group] = through
+		}
+	}
+}
+
+// purgeable yields the groups that a purge with a filter may concern: the others need not be looked at.
+func (l *Log) purgeable(filter string) iter.Seq[store.GroupInfo] {
+	rest := strings.TrimPrefix(strings.TrimPrefix(filter, l.subjects.prefix+messages), l.subjects.prefix+retained)
+	name, ok := unescape(rest)
+	if filter == "" || !ok || rest == filter {
+		return store.EachGroup(l.mem, "")
+	}
+	return func(yield func(store.GroupInfo) bool) { yield(l.group(name)) }
+}
+
+func (l *Log) purgeMatches(p *purged, group string, retain bool) bool {
+	return subjectMatches(p.Filter, l.subjects.message(group, retain))
+}
+
+// markPurges writes the marks of purges by somebody else.
+func (j *janitor) markPurges(ctx context.Context) error {
+	for {
+		p, ok := j.l.purges.next()
+		if !ok {
+			return nil
+		}
+		if err := j.markPurge(ctx, p); err != nil {
+			return err
+		}
+		j.l.purges.done(p)
+	}
+}
+
 func (j *janitor) markPurge(ctx context.Context, p purged) error {
 	j.l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "filter", p.Filter)
 	now := time.Now()
-	through := j.l.tail.position()
-	if p.Seq > 0 {
-		through = min(through, p.Seq-1)
-	}
-	for g := range store.EachGroup(j.l.mem, "") {
-		message, retain := subjectMatches(p.Filter, j.l.subjects.message(g.Group, false)), subjectMatches(p.Filter, j.l.subjects.message(g.Group, true))
-		if !message && !retain {
-			continue
-		}
-		m := mark{Eviction: memory.Eviction{Group: g.Group, Through: min(through, g.Newest), Time: now, Unknown: true}, Written: now}
-		if retain && p.Keep == 0 {
+	j.l.purgedGroups(&p) // there may be more
+	for name, through := range p.newest {
+		m := mark{Eviction: memory.Eviction{Group: name, Through: through, Time: now, Unknown: true}, Written: now}
+		if p.Keep == 0 && j.l.purgeMatches(&p, name, true) {
 			m.Retained = through
 		}
 		if err := j.l.mark(ctx, m); err != nil {

@@ -46,8 +46,8 @@ func (l *Log) runJanitor() {
 		case now := <-sweep.C:
 			l.notes.sweep(now)
 			continue
-		case p := <-l.purges:
-			work = func(ctx context.Context) error { return j.markPurge(ctx, p) }
+		case <-l.purges.wake:
+			work = j.markPurges
 		case <-tick.C:
 			l.settleRoom(l.ctx)
 		}
@@ -67,6 +67,9 @@ func (h *hubs) first() bool { return h.List()[0].ID == h.Self() }
 
 func (j *janitor) turn(ctx context.Context) error {
 	if err := j.watch(ctx); err != nil {
+		return err
+	}
+	if err := j.markPurges(ctx); err != nil { // those that another hub had to mark
 		return err
 	}
 	if err := j.l.remember(ctx); err != nil && !isFull(err) {

@@ -38,7 +38,7 @@ type Log struct {
 
 	pending pending
 	room    room
-	purges  chan purged   // by others
+	purges  purges        // by others
 	batches chan struct{} // a token for each batch in flight
 
 	ctx     context.Context // ends with Close

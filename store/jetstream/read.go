@@ -67,6 +67,9 @@ func (l *Log) replay(q store.Query, b *store.Batch, w *window, through store.Seq
 	for _, d := range damaged {
 		b.AppendGaps(&q, d.lostFor)
 	}
+	if missing := min(w.missing, b.Next); missing > 0 {
+		b.AppendGaps(&q, func(s store.Selector) store.Seq { return l.purges.lost(s, q.After, missing, l.mem.Floor) })
+	}
 	return nil
 }
 

@@ -31,6 +31,7 @@ type stored struct {
 type window struct {
 	epoch          string
 	after, through store.Seq
+	missing        store.Seq // the last seq in it at which there is nothing; 0: none
 	list           []stored
 }
 
@@ -42,11 +43,14 @@ func (w *window) load(l *Log, after, end store.Seq) error {
 	}
 	ctx, cancel := context.WithTimeout(l.blocked, l.opts.Times.Patience)
 	defer cancel()
-	*w = window{epoch: epoch, after: after, through: after, list: w.list[:0]}
 	for {
+		*w = window{epoch: epoch, after: after, through: after, list: w.list[:0]}
 		err := w.fetch(ctx, l, request{Seq: after + 1, Batch: windowMessages, MaxBytes: windowBytes})
 		if err == nil && w.through == after {
 			err = w.end(ctx, l, end)
+		}
+		if err == nil && w.missing > 0 {
+			err = w.explain(ctx, l)
 		}
 		switch {
 		case err == nil && w.through > after:
@@ -58,6 +62,20 @@ func (w *window) load(l *Log, after, end store.Seq) error {
 		}
 		pause(ctx, repeatRefused) // no server answers, or only one that lags
 	}
+}
+
+var errRemoving = errors.New("the leader of the stream is about to remove what another server has removed already")
+
+// explain waits until this hub knows of each purge that may be the reason why something is missing in the window. Most
+// often a newer note has replaced an older one, or a message was evicted long ago.
+func (w *window) explain(ctx context.Context, l *Log) error {
+	switch m, err := l.askLeader(ctx, request{Seq: w.missing}); {
+	case err != nil:
+		return err
+	case m != nil:
+		return errRemoving
+	}
+	return l.hearPurges(ctx)
 }
 
 // pause waits for a moment.
@@ -75,7 +93,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (w *window) end(ctx context.Context, l *Log, end store.Seq) error {
 	m, err := l.nextMessage(ctx, w.through+1)
 	if err == nil && (m == nil || store.Seq(m.Seq) > end) {
-		w.through = end
+		w.through, w.missing = end, end
 	}
 	return err
 }
@@ -138,6 +156,9 @@ func (w *window) add(l *Log, m *nats.Msg) error {
 	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
 	if err != nil {
 		return fmt.Errorf("reading the stream: %w", err)
+	}
+	if store.Seq(seq) > w.through+1 {
+		w.missing = store.Seq(seq) - 1
 	}
 	w.through = store.Seq(seq)
 	subject := m.Header.Get("Nats-Subject")

@@ -318,6 +318,39 @@ func TestAPurgeByHandIsAGap(t *testing.T) {
 	}
 }
 
+// TestNoReaderSkipsWhatWasPurgedByHand reads groups that are not in memory right after each was purged, before a hub can have
+// written a mark.
+func TestNoReaderSkipsWhatWasPurgedByHand(t *testing.T) {
+	url := servers.ForTest(t, 3).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Replicas: 3}
+	a, b := open(t, o), open(t, o)
+	const groups, each = 30, 100
+	filler := strings.Repeat("x", 1000)
+	for g := range groups {
+		var list []store.Entry
+		for range each {
+			list = append(list, text(fmt.Sprint("g", g), filler))
+		}
+		add(t, a, list...)
+	}
+	add(t, a, text("last", "1"))
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for g := range groups / 2 { // the others may be in memory
+		must(t, s.Purge(t.Context(), js.WithPurgeSubject(fmt.Sprint("wb.", o.Stream, ".m.g", g))))
+		for _, l := range []*jetstream.Log{a, b} {
+			if h := read(t, l, fmt.Sprint("g", g), 0); h.n < each && h.gap == 0 {
+				t.Errorf("group %d was purged: %v", g, h)
+			}
+			if h := read(t, l, fmt.Sprint("g", groups/2+g), 0); h.n != each {
+				t.Errorf("group %d was not purged: %v", groups/2+g, h)
+			}
+		}
+	}
+}
+
 func TestAPurgeOfTheWholeStreamIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	for _, running := range []bool{true, false} {
