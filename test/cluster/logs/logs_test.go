@@ -653,7 +653,7 @@ func TestALogWaitsForAPositionOfAnother(t *testing.T) {
 	if !b.Reach(ctx, pos) || read(t, b, "x", pos-1).n != 1 {
 		t.Errorf("the log does not have %d", pos)
 	}
-	if b.Reach(ctx, pos+1) {
+	if b.Reach(ctx, pos+1000) { // hubs write notes, too
 		t.Error("the log has a position that does not exist")
 	}
 }
