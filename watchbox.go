@@ -63,10 +63,14 @@ func New(opts ...Option) (_ *Hub, err error) {
 }
 
 func (h *Hub) handler(g api.Guard) http.Handler {
-	return api.New(h.core, api.Options{
+	o := api.Options{
 		Guard: g, Ignore: h.config.ignore, Spec: openapi, Web: web.New(!h.config.noDashboard), Logger: h.logger,
 		Authorize: h.grants(), OpenMetrics: h.config.openMetrics, TrustedProxies: h.config.trusted,
-	})
+	}
+	if h.config.mqttAddr+h.config.mqttsAddr != "" {
+		o.MQTT = h.mqtt
+	}
+	return api.New(h.core, o)
 }
 
 // ServeHTTP serves the whole HTTP API. The hub may be mounted under any path, with chi's Mount or behind

@@ -26,6 +26,9 @@ type Options struct {
 	// embedding program. nil: every caller may do everything.
 	Authorize func(*http.Request) (*access.Grant, error)
 
+	// MQTT serves MQTT clients that connect by WebSocket; nil: there are none.
+	MQTT http.Handler
+
 	// OpenMetrics lets everyone read /metrics.
 	OpenMetrics bool
 

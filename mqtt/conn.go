@@ -39,7 +39,8 @@ type conn struct {
 	received             []uint16 // ids of messages of QoS 2 that were received and not released
 	aliases              []string // topics of the client, by alias-1
 	lastTopic, lastGroup string   // of the newest message
-	graceful             bool     // the client has said that its session ends here, without its will
+	hasWill              bool
+	graceful             bool // the client has said that its session ends here, without its will
 
 	admitted atomic.Bool                 // session is set
 	gone     atomic.Pointer[func(error)] // set by Watch
@@ -109,8 +110,10 @@ func (c *conn) finish(err error) {
 		return
 	}
 	c.leave(err)
-	if c.graceful {
-		_ = c.server.hub.ClearWill(c.uid) // an error: the session has ended
+	if c.graceful && c.hasWill {
+		if err := c.clearWill(); err != nil {
+			c.server.opts.Logger.Error("removing the last will of an MQTT client failed", "uid", c.uid, "error", err)
+		}
 	}
 	c.session.close()
 	c.server.release(c)

@@ -120,7 +120,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 		c.server.release(c)
 		return err
 	}
-	if err = c.restoreReceived(present); err == nil {
+	if err = c.restoreReceived(present); err == nil && (in.WillFlag || present) {
 		err = c.setWill(pk)
 	}
 	if err != nil {
@@ -149,18 +149,28 @@ func (c *conn) restoreReceived(present bool) error {
 func (c *conn) setWill(pk *packets.Packet) error {
 	in, props := &pk.Connect, &pk.Connect.WillProperties
 	if !in.WillFlag {
-		if err := c.server.hub.ClearWill(c.uid); err != nil && !errors.Is(err, sessions.ErrUnknown) {
-			return err
-		}
-		return nil
+		return c.clearWill()
 	}
 	d, err := c.draft(in.WillTopic, in.WillPayload, in.WillQos, props)
 	if err != nil {
 		return err
 	}
-	d.Retain = in.WillRetain
-	delay := min(time.Duration(props.WillDelayInterval)*time.Second, hub.WillDelays.Most)
-	return c.server.hub.SetWill(c.server.ctx, c.grant, c.uid, &d, &delay)
+	d.UID, d.Retain = c.uid, in.WillRetain
+	delay := time.Duration(props.WillDelayInterval) * time.Second
+	if c.expiry >= 0 {
+		delay = min(delay, c.expiry)
+	}
+	c.hasWill = true
+	return c.server.hub.SetHoldingWill(c.server.ctx, c.grant, c.uid, &d, min(delay, hub.WillDelays.Most))
+}
+
+// clearWill removes the session's will.
+func (c *conn) clearWill() error {
+	c.hasWill = false
+	if err := c.server.hub.ClearWill(c.uid); err != nil && !errors.Is(err, sessions.ErrUnknown) {
+		return err
+	}
+	return nil
 }
 
 // authenticate returns the grant of a client.

@@ -107,15 +107,15 @@ func (s *Server) add(ln net.Listener) bool {
 	return !s.closed
 }
 
-// serve starts to serve a client.
-func (s *Server) serve(nc net.Conn) {
+// serve starts to serve a client. It returns nil if the server is closed.
+func (s *Server) serve(nc net.Conn) *conn {
 	c := &conn{server: s, net: nc, done: make(chan struct{})}
 	c.socket = blocking{nc}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		_ = nc.Close()
-		return
+		return nil
 	}
 	s.conns[c] = true
 	s.running.Go(func() {
@@ -124,6 +124,7 @@ func (s *Server) serve(nc net.Conn) {
 		defer s.mu.Unlock()
 		delete(s.conns, c)
 	})
+	return c
 }
 
 // Close disconnects all clients and returns when their connections have ended.

@@ -86,7 +86,7 @@ func (w *writer) Blocking() bool { return w.socket.Blocking() }
 func (w *writer) TryWrite(p []byte) (n int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.busy {
+	if w.busy || w.socket.Blocking() {
 		return 0, nil
 	}
 	if w.missing == 0 && len(w.own) > 0 {

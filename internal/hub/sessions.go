@@ -281,8 +281,28 @@ func (h *Hub) LeaveGroup(uid string, f group.Filter) error {
 // now, so that it can refuse the request. The grant must allow the group now; it may expire before the will
 // is sent.
 func (h *Hub) SetWill(ctx context.Context, g *access.Grant, uid string, d *Draft, delay *time.Duration) error {
-	if err := g.For(uid).CheckPublish(d.Group); err != nil {
+	w, err := h.will(ctx, g.For(uid), d)
+	if err != nil {
 		return err
+	}
+	w.Delay = delay
+	return h.storeWill(uid, w)
+}
+
+// SetHoldingWill is SetWill for a session that is kept until the delay has passed.
+func (h *Hub) SetHoldingWill(ctx context.Context, g *access.Grant, uid string, d *Draft, delay time.Duration) error {
+	w, err := h.will(ctx, g.For(uid), d)
+	if err != nil {
+		return err
+	}
+	w.Delay, w.Holds = &delay, true
+	return h.storeWill(uid, w)
+}
+
+// will returns the last will with the message d.
+func (h *Hub) will(ctx context.Context, g *access.Grant, d *Draft) (*session.Will, error) {
+	if err := g.CheckPublish(d.Group); err != nil {
+		return nil, err
 	}
 	d.Subject = g.Subject
 	e := encoders.Get().(*encoder)
@@ -291,14 +311,14 @@ func (h *Hub) SetWill(ctx context.Context, g *access.Grant, uid string, d *Draft
 	m, err := e.message(d, false)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case len(m.Msg) > MaxWill:
-		return &SizeError{"a will", MaxWill}
+		return nil, &SizeError{"a will", MaxWill}
 	}
-	return h.storeWill(uid, &session.Will{
+	return &session.Will{
 		Group: m.Group, Subject: g.Subject, Event: m.Event, Meta: m.Meta, Msg: bytes.Clone(m.Msg), Base64: m.Base64,
-		Retain: m.Retain, Clear: m.Clear, TTL: d.TTL, Delay: delay,
-	})
+		Retain: m.Retain, Clear: m.Clear, TTL: d.TTL,
+	}, nil
 }
 
 // ClearWill removes the session's last will.

@@ -42,7 +42,7 @@ func (s *Session) next() (next moment) {
 			}
 		}
 	} else {
-		due(s.lost.add(s.registry.timeout))
+		due(s.end(s.registry.timeout))
 		if s.will != nil && s.will.Delay != nil {
 			due(s.lost.add(*s.will.Delay))
 		}

@@ -77,6 +77,9 @@ func (s *Session) plan(x *Change, now moment) {
 	x.lose(open, now)
 	if !here && d.lost == 0 {
 		d.lost, d.lostAt, d.why, d.reached = now, time.Now().UnixNano(), x.whyLost(), c.reached
+		if d.will != nil && d.will.Delay != nil && *d.will.Delay == 0 { // now, since the client may return at once
+			x.sendWill()
+		}
 	}
 	if c.due {
 		x.endDue(now)
@@ -159,7 +162,7 @@ func (x *Change) endDue(now moment) {
 		if d.will != nil && d.will.Delay != nil && now >= d.lost.add(*d.will.Delay) {
 			x.sendWill()
 		}
-		if now >= d.lost.add(timeout) {
+		if now >= d.end(timeout) {
 			x.finish(d.why)
 		}
 		return
@@ -174,6 +177,14 @@ func (x *Change) endDue(now moment) {
 			return false
 		})
 	}
+}
+
+// end returns when a lost session is gone.
+func (d *document) end(timeout time.Duration) moment {
+	if w := d.will; w != nil && w.Holds && w.Delay != nil {
+		timeout = max(timeout, *w.Delay)
+	}
+	return d.lost.add(timeout)
 }
 
 // finish ends the session.

@@ -69,4 +69,7 @@ type Will struct {
 	// Delay is the time from the loss of the session until the will is sent, unless the session
 	// reconnects or ends before. nil: the will is sent when the session ends.
 	Delay *time.Duration
+
+	// Holds keeps a lost session until the Delay has passed, even if that is longer than the session timeout.
+	Holds bool `json:",omitempty"`
 }

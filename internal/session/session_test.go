@@ -353,6 +353,12 @@ func TestAWillIsSentOnceAtTheEndOrAfterItsDelay(t *testing.T) {
 			func(w *world, a *stream) { a.close(Closed); time.Sleep(2 * time.Hour) }, "disconnect closed after will at 10s"},
 		{"delay zero", &Will{Delay: after(0)},
 			func(w *world, a *stream) { a.close(Closed); time.Sleep(timeout) }, "will at 0s, disconnect closed"},
+		{"delay zero, with a return at once", &Will{Delay: after(0)},
+			func(w *world, a *stream) { a.close(Closed); w.open("u", "", 0) }, "will at 0s"},
+		{"delay later than the end, and holding it", &Will{Delay: after(time.Hour), Holds: true},
+			func(w *world, a *stream) { a.close(Closed); time.Sleep(2 * time.Hour) }, "disconnect closed after will at 1h0m0s"},
+		{"delay earlier than the end, and holding it", &Will{Delay: after(3 * time.Second), Holds: true},
+			func(w *world, a *stream) { a.close(Closed); time.Sleep(timeout) }, "will at 3s, disconnect closed"},
 		{"cancelled by a return", &Will{Delay: after(3 * time.Second)},
 			func(w *world, a *stream) {
 				a.close(Closed)

@@ -1,0 +1,39 @@
+package mqtt
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"github.com/coder/websocket"
+)
+
+// Subprotocol is the one of MQTT over WebSocket (MQTT 5.0, section 6).
+const Subprotocol = "mqtt"
+
+// ServeHTTP serves a client that connects by WebSocket with the Subprotocol. It returns when the connection has ended. The
+// caller has checked the Origin of the request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
+	if err != nil {
+		return // it has answered
+	}
+	nc := websocket.NetConn(context.WithoutCancel(r.Context()), ws, websocket.MessageBinary)
+	if c := s.serve(webConn{nc, address(r.RemoteAddr)}); c != nil {
+		<-c.done
+	}
+}
+
+// webConn is a WebSocket with the address of its client.
+type webConn struct {
+	net.Conn
+	remote address
+}
+
+func (c webConn) RemoteAddr() net.Addr { return c.remote }
+
+// address is an address as HTTP has it.
+type address string
+
+func (a address) Network() string { return "tcp" }
+func (a address) String() string  { return string(a) }
