@@ -122,6 +122,27 @@ func TestSessionsOfAClosedHubAreLostAndNotGone(t *testing.T) {
 	})
 }
 
+// TestTheWillOfAClosedHubsSessionIsSent has a session that does not return after its hub has closed, with each delay that a
+// will may have.
+func TestTheWillOfAClosedHubsSessionIsSent(t *testing.T) {
+	none, short, long := time.Duration(0), time.Second, time.Hour
+	for _, delay := range []*time.Duration{nil, &none, &short, &long} {
+		inRig(t, 2, func(r *rig) {
+			r.hubs[0].listen(ann, "x")
+			r.must(r.hubs[0].SetWill(t.Context(), access.Everything, session.UID(ann), &Draft{Group: "wills", Kind: JSON, Data: []byte("1")}, delay))
+			r.must(r.hubs[0].Close())
+			time.Sleep(time.Minute)
+			r.wantPresence(ann, "join x, lost x shutdown, gone x shutdown")
+			if n := r.count("wills"); n != 1 {
+				t.Errorf("%d wills were sent", n)
+			}
+			if n := r.hubs[1].wills.Load(); n != 0 {
+				t.Errorf("wills take %d bytes", n)
+			}
+		})
+	}
+}
+
 func TestAllHubsMayStartAnew(t *testing.T) {
 	inRig(t, 2, func(r *rig) {
 		will := time.Duration(0)

@@ -194,7 +194,7 @@ func (x *Change) finish(why Reason) {
 		x.record(Gone, m.filter, why)
 	}
 	switch {
-	case why == Shutdown: // keep the will: the next start sends it if the session does not return
+	case x.cause.end == Shutdown: // keep the will: the next start sends it if the session does not return
 	case why != Ended:
 		x.sendWill()
 	case x.doc.will != nil:

@@ -306,7 +306,6 @@ func (j *janitor) markPurges(ctx context.Context) error {
 func (j *janitor) markPurge(ctx context.Context, p purged) error {
 	j.l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "filter", p.Filter)
 	now := time.Now()
-	j.l.purgedGroups(&p) // there may be more
 	for name, through := range p.newest {
 		m := mark{Eviction: memory.Eviction{Group: name, Through: through, Time: now, Unknown: true}, Written: now}
 		if p.Keep == 0 && j.l.purgeMatches(&p, name, true) {
