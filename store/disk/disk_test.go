@@ -70,6 +70,17 @@ func (m *mixed) setPolicy(f group.Filter, p store.Policy) error {
 	return m.Store.SetPolicy(f, p)
 }
 
+// OwnPolicy returns what the suite has set.
+func (m *mixed) OwnPolicy(f group.Filter) (own, inherited store.Policy) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own, inherited = m.Store.OwnPolicy(f)
+	if m.set[f.String()] {
+		own.Store = ""
+	}
+	return own, inherited
+}
+
 func (m *mixed) Append(ctx context.Context, entries []store.Entry) (store.ID, error) {
 	for i := range entries {
 		if name := entries[i].Group; slices.Contains(inMemory, name) {
