@@ -2,6 +2,8 @@
 //
 //	wb.<stream>.m.<group>   messages
 //	wb.<stream>.r.<group>   messages with Retain, so that the last one of a group is easy to keep
+//	wb.<stream>.t.<group>   messages with an expiry, so that it is known how many of the others there have to be
+//	wb.<stream>.s.<group>   messages with Retain and an expiry
 //	wb.<stream>.n.<key>     notes: only the newest version of each is kept (Nats-Rollup: sub)
 //	wb.<stream>.hub.…       signs of life and calls of the hubs; not in the stream
 //

@@ -103,7 +103,7 @@ func (l *Log) findEpoch(ctx context.Context, info *jetstream.StreamInfo) (epoch 
 		}
 		switch {
 		case epoch == "" && same: // the stream was purged
-			epoch, lost = was.Epoch, last
+			epoch, lost = was.Epoch, store.Seq(info.State.FirstSeq)-1
 		case epoch == "" || epoch == was.Epoch && !same:
 			epoch = store.NewEpoch()
 		default:
@@ -172,7 +172,7 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.life++
 	t.created, t.replaced = info.Created, false
 	t.at, t.reached, t.folding = 0, 0, store.Seq(info.State.LastSeq)
-	t.unfinished, t.placing, t.holes = nil, placing{}, holes{}
+	t.unfinished, t.placing, t.holes, t.noted = nil, placing{}, holes{}, nil
 	t.l.mem.Reset(epoch, 0)
 	t.l.notes.reset(epoch)
 	t.l.room.reset()

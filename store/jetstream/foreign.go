@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -277,16 +278,20 @@ func (l *Log) purgedGroups(p *purged) {
 
 // purgeable yields the groups that a purge with a filter may concern: the others need not be looked at.
 func (l *Log) purgeable(filter string) iter.Seq[store.GroupInfo] {
-	rest := strings.TrimPrefix(strings.TrimPrefix(filter, l.subjects.prefix+messages), l.subjects.prefix+retained)
+	rest, isMessage := l.subjects.group(filter)
 	name, ok := unescape(rest)
-	if filter == "" || !ok || rest == filter {
+	if !isMessage || !ok {
 		return store.EachGroup(l.mem, "")
 	}
 	return func(yield func(store.GroupInfo) bool) { yield(l.group(name)) }
 }
 
 func (l *Log) purgeMatches(p *purged, group string, retain bool) bool {
-	return subjectMatches(p.Filter, l.subjects.message(group, retain))
+	list := []string{messages, expiring}
+	if retain {
+		list = []string{retained, expiringRetained}
+	}
+	return slices.ContainsFunc(list, func(kind string) bool { return subjectMatches(p.Filter, l.subjects.message(group, kind)) })
 }
 
 // markPurges writes the marks of purges by somebody else.
@@ -307,6 +312,13 @@ func (j *janitor) markPurge(ctx context.Context, p purged) error {
 	j.l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "filter", p.Filter)
 	now := time.Now()
 	for name, through := range p.newest {
+		if p.Keep > 0 {
+			kept, err := j.kept(ctx, &p, name)
+			if err != nil {
+				return err
+			}
+			through = min(through, kept)
+		}
 		m := mark{Eviction: memory.Eviction{Group: name, Through: through, Time: now, Unknown: true}, Written: now}
 		if p.Keep == 0 && j.l.purgeMatches(&p, name, true) {
 			m.Retained = through
@@ -316,6 +328,26 @@ func (j *janitor) markPurge(ctx context.Context, p purged) error {
 		}
 	}
 	return nil
+}
+
+// kept returns the position before the first message of a group that a purge has left. How many it has removed is only known by
+// the stream.
+func (j *janitor) kept(ctx context.Context, p *purged, group string) (pos store.Seq, err error) {
+	pos = math.MaxInt64
+	for _, kind := range messageKinds {
+		subject := j.l.subjects.message(group, kind)
+		if !subjectMatches(p.Filter, subject) {
+			continue
+		}
+		m, err := j.l.firstMessage(ctx, subject)
+		if err != nil {
+			return 0, err
+		}
+		if m != nil {
+			pos = min(pos, store.Seq(m.Seq)-1)
+		}
+	}
+	return pos, nil
 }
 
 // subjectMatches reports whether a subject with wildcards matches a subject.

@@ -21,6 +21,7 @@ type janitor struct {
 	told    map[string]time.Time // when the mark of a group was written that only tells of what is evicted
 	removed map[string]store.Seq // by group: removed from the stream up to here
 	first   store.Seq            // the first message of the stream at the last turn
+	counted counter
 }
 
 // How much is done in a turn.
@@ -42,6 +43,7 @@ func (l *Log) runJanitor() {
 		work := j.turn
 		select {
 		case <-l.ctx.Done():
+			j.leave()
 			return
 		case now := <-sweep.C:
 			l.notes.sweep(now)
@@ -84,7 +86,10 @@ func (j *janitor) turn(ctx context.Context) error {
 	if err := j.remove(ctx); err != nil {
 		return err
 	}
-	return j.forget(ctx, j.l.opts.MaxMarks)
+	if err := j.forget(ctx, j.l.opts.MaxMarks); err != nil {
+		return err
+	}
+	return j.count(ctx, false)
 }
 
 // forget forgets the marks of the oldest losses, up to a few hundred in a turn, if there are more than most. What they
@@ -101,7 +106,7 @@ func (j *janitor) forget(ctx context.Context, most int) error {
 		if done := max(m.Through, m.Retained); m.Group == everyGroup || j.removed[m.Group] < done {
 			continue
 		}
-		old.Through = max(old.Through, m.Through)
+		old.Through = max(old.Through, m.Through, m.Missing)
 		list = append(list, store.Note{Key: evictKeys + m.Group})
 		delete(j.removed, m.Group)
 	}
@@ -187,7 +192,7 @@ func (j *janitor) markExcesses(ctx context.Context) error {
 func (j *janitor) cut(ctx context.Context, x *memory.Excess, e *memory.Eviction) error {
 	e.Group = x.Group
 	if x.Unsure {
-		if err := j.count(ctx, x); err != nil {
+		if err := j.recount(ctx, x); err != nil {
 			return err
 		}
 	}
@@ -225,8 +230,8 @@ func (j *janitor) size(m *stored) (bytes int64, counts bool) {
 	return int64(m.entry.FrameLen(store.ID{Epoch: j.l.epoch(), Seq: m.seq})), true
 }
 
-// count counts the spilled messages of a group, of which somebody else may have removed some.
-func (j *janitor) count(ctx context.Context, x *memory.Excess) error {
+// recount counts the spilled messages of a group, of which somebody else may have removed some.
+func (j *janitor) recount(ctx context.Context, x *memory.Excess) error {
 	n, bytes := x.Spilled, x.SpilledBytes
 	c := cursor{l: j.l, group: x.Group, after: x.Floor, end: x.Horizon}
 	for {
@@ -248,12 +253,12 @@ func (j *janitor) count(ctx context.Context, x *memory.Excess) error {
 	return nil
 }
 
-// cursor reads the messages of one group up to a position. It merges its two subjects.
+// cursor reads the messages of one group up to a position. It merges its subjects.
 type cursor struct {
 	l          *Log
 	group      string
 	after, end store.Seq
-	parts      [2]part
+	parts      [len(messageKinds)]part
 }
 
 // part has the next messages of a subject. All of them up to through are in the list.
@@ -268,7 +273,7 @@ func (c *cursor) next(ctx context.Context) (*stored, error) {
 	for i := range c.parts {
 		p := &c.parts[i]
 		for len(p.list) == 0 && !p.read {
-			if err := c.fetch(ctx, p, i == 1); err != nil {
+			if err := c.fetch(ctx, p, messageKinds[i]); err != nil {
 				return nil, err
 			}
 		}
@@ -284,12 +289,12 @@ func (c *cursor) next(ctx context.Context) (*stored, error) {
 	return m, nil
 }
 
-func (c *cursor) fetch(ctx context.Context, p *part, retain bool) error {
+func (c *cursor) fetch(ctx context.Context, p *part, kind string) error {
 	from := max(p.through, c.after) + 1
 	p.list = nil
 	before := p.through
 	err := p.window.fetch(ctx, c.l, request{
-		Seq: from, Batch: windowMessages, MaxBytes: windowBytes, Next: c.l.subjects.message(c.group, retain),
+		Seq: from, Batch: windowMessages, MaxBytes: windowBytes, Next: c.l.subjects.message(c.group, kind),
 	})
 	p.read = p.through == before || p.through >= c.end
 	return err
@@ -297,42 +302,54 @@ func (c *cursor) fetch(ctx context.Context, p *part, retain bool) error {
 
 // remove removes from the stream what was marked long enough ago.
 func (j *janitor) remove(ctx context.Context) error {
-	n, grace := 0, j.l.opts.Times.Grace
+	grace := j.l.opts.Times.Grace
 	if j.l.shortage() != nil { // a hub that lags for longer is given up by the others
 		grace = min(grace, 2*j.l.opts.Times.Silent)
 	}
+	var due []mark
 	for _, m := range j.l.notes.marks() {
-		if time.Since(m.Written) < grace || m.Group == everyGroup || j.removed[m.Group] >= max(m.Through, m.Retained) {
-			continue
+		if time.Since(m.Written) >= grace && m.Group != everyGroup && j.removed[m.Group] < max(m.Through, m.Retained) && len(due) < maxRemovals {
+			due = append(due, m)
 		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	if err := j.disturb(ctx, due); err != nil {
+		return err
+	}
+	for _, m := range due {
 		if err := j.removeMarked(ctx, &m); err != nil {
 			return err
 		}
 		j.removed[m.Group] = max(m.Through, m.Retained)
-		if n++; n == maxRemovals {
-			return nil
-		}
 	}
 	return nil
 }
 
 // removeMarked removes what a mark says, but never the retained message of the group.
 func (j *janitor) removeMarked(ctx context.Context, m *mark) error {
-	if m.Through > 0 {
-		if err := j.purge(ctx, j.l.subjects.message(m.Group, false), m.Through+1); err != nil {
+	for _, kind := range messageKinds {
+		subject := j.l.subjects.message(m.Group, kind)
+		last, err := j.l.lastMessage(ctx, subject)
+		if err != nil {
+			return err
+		}
+		if last == nil {
+			continue
+		}
+		below := m.Through + 1
+		switch retain := kind == retained || kind == expiringRetained; {
+		case retain && m.Retained >= store.Seq(last.Seq):
+			below = store.Seq(last.Seq) + 1
+		case retain:
+			below = min(below, store.Seq(last.Seq))
+		}
+		if err := j.purge(ctx, subject, below); err != nil {
 			return err
 		}
 	}
-	subject := j.l.subjects.message(m.Group, true)
-	last, err := j.l.lastMessage(ctx, subject)
-	if err != nil || last == nil {
-		return err
-	}
-	below := min(m.Through+1, store.Seq(last.Seq))
-	if m.Retained >= store.Seq(last.Seq) {
-		below = store.Seq(last.Seq) + 1
-	}
-	return j.purge(ctx, subject, below)
+	return nil
 }
 
 // purge removes the messages of a subject below a seq.

@@ -28,6 +28,11 @@ func (l *Log) nextMessage(ctx context.Context, from store.Seq) (*rawMessage, err
 	return l.askLeader(ctx, request{Seq: from, Next: ">"})
 }
 
+// firstMessage returns the first message with a subject, or nil.
+func (l *Log) firstMessage(ctx context.Context, subject string) (*rawMessage, error) {
+	return l.askLeader(ctx, request{Seq: 1, Next: subject})
+}
+
 // lastMessage returns the last message with a subject, or nil.
 func (l *Log) lastMessage(ctx context.Context, subject string) (*rawMessage, error) {
 	return l.askLeader(ctx, request{Last: subject})

@@ -41,13 +41,14 @@ type Log struct {
 	purges  purges        // by others
 	batches chan struct{} // a token for each batch in flight
 
-	ctx     context.Context // ends with Close
-	stop    context.CancelFunc
-	blocked context.Context // ends with Unblock
-	unblock context.CancelFunc
-	running sync.WaitGroup
-	closed  atomic.Bool
-	opening atomic.Pointer[context.CancelCauseFunc] // ends Open, while it runs
+	ctx      context.Context // ends with Close
+	stop     context.CancelFunc
+	blocked  context.Context // ends with Unblock
+	unblock  context.CancelFunc
+	running  sync.WaitGroup
+	cleaning sync.WaitGroup // the janitor
+	closed   atomic.Bool
+	opening  atomic.Pointer[context.CancelCauseFunc] // ends Open, while it runs
 }
 
 var (
@@ -107,6 +108,9 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return err
 	}
 	l.mem, l.tail.created = l.newMemory(found.epoch), found.created
+	if found.counts != nil {
+		l.tail.beginNoting(found.counts.At)
+	}
 	if err = l.tail.start(ctx); err != nil {
 		return err
 	}
@@ -117,13 +121,16 @@ func (l *Log) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err = l.checkCounts(ctx, found.counts); err != nil {
+		return err
+	}
 	if err = l.remember(ctx); err != nil && !isFull(err) {
 		return err
 	}
 	if err = l.watchPurges(); err != nil {
 		return err
 	}
-	l.running.Go(l.runJanitor)
+	l.cleaning.Go(l.runJanitor)
 	if err = l.hubs.start(); err != nil {
 		return err
 	}
@@ -167,6 +174,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.stop()
+	l.cleaning.Wait()
 	if l.nc != nil {
 		l.hubs.give(true)
 		l.tail.detach()

@@ -19,6 +19,7 @@ const everyGroup = "#"
 type mark struct {
 	memory.Eviction
 	Retained store.Seq `json:",omitempty"` // a retained message up to here is dropped
+	Missing  store.Seq `json:",omitempty"` // messages up to here may be missing, though they are not evicted
 	Written  time.Time
 }
 
@@ -26,12 +27,14 @@ type mark struct {
 func markedGroup(key string) (name string, ok bool) { return strings.CutPrefix(key, evictKeys) }
 
 // mark writes the mark of a group.
-func (l *Log) mark(ctx context.Context, m mark) error {
-	key := evictKeys + m.Group
+func (l *Log) mark(ctx context.Context, m mark) error { return l.markAt(ctx, evictKeys+m.Group, m) }
+
+// markAt writes a mark that includes what the one before it has said.
+func (l *Log) markAt(ctx context.Context, key string, m mark) error {
 	if v, ok := l.notes.get(key); ok {
 		var old mark
 		if err := json.Unmarshal(v.value, &old); err == nil {
-			m.Through, m.Retained = max(m.Through, old.Through), max(m.Retained, old.Retained)
+			m.Through, m.Retained, m.Missing = max(m.Through, old.Through), max(m.Retained, old.Retained), max(m.Missing, old.Missing)
 		}
 	}
 	value, err := json.Marshal(m)
@@ -47,16 +50,21 @@ func (l *Log) applyMark(r *record) {
 	var m mark
 	err := json.Unmarshal(r.value, &m)
 	m.Group, _ = markedGroup(strings.Clone(r.key))
-	l.mem.Advance(m.Through) // the stream may have no message behind those that are lost
+	l.mem.Advance(max(m.Through, m.Missing)) // the stream may have no message behind those that are lost
 	switch {
 	case err != nil:
 	case r.key == lostKey:
 		l.mem.Lose(m.Through)
+	case r.key == goneKey:
+		l.mem.LoseGone(m.Missing)
 	case m.Group == everyGroup:
 		err = l.evictAll(&m)
 	default:
 		if m.Retained > 0 && l.retainedSeq(m.Group) <= m.Retained {
 			err = l.purge(&m)
+		}
+		if m.Missing > m.Through {
+			l.mem.LoseGroup(m.Group, m.Missing)
 		}
 		if m.Through > 0 {
 			err = errors.Join(err, l.mem.Evict(m.Eviction))

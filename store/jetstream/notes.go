@@ -16,11 +16,12 @@ const (
 	policyKeys = "policy/" // by filter
 	evictKeys  = "evict/"  // by group
 	lostKey    = "lost"    // what was lost according to marks that are forgotten
+	goneKey    = "gone"    // what groups may have lost of which nothing is left
 )
 
 // isOwn reports whether a note is the log's own, and not the hub's.
 func isOwn(key string) bool {
-	return key == epochKey || key == lostKey || key == reserveKey || key == roomKey || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
+	return key == epochKey || key == lostKey || key == goneKey || key == reserveKey || key == roomKey || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
 }
 
 // maxBrief is how many notes that may be forgotten are kept. A hub that starts reads the newest of them.
@@ -224,7 +225,7 @@ func (l *Log) apply(r *record, first store.Seq) {
 		l.tail.adopt(string(r.value))
 	case strings.HasPrefix(r.key, policyKeys):
 		l.applyPolicy(r)
-	case r.key == lostKey, strings.HasPrefix(r.key, evictKeys) && !r.is(isRemoval):
+	case r.key == lostKey, r.key == goneKey, strings.HasPrefix(r.key, evictKeys) && !r.is(isRemoval):
 		l.applyMark(r)
 	}
 }

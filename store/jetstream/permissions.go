@@ -44,9 +44,7 @@ func denialOf(err error) error {
 func (l *Log) checkPermissions(ctx context.Context) error {
 	stream := l.opts.Stream
 	refused := nats.Header{"Nats-Expected-Stream": {"-"}} // the stream has another name
-	for _, m := range []*nats.Msg{
-		{Subject: l.subjects.message("permission", false), Header: refused},
-		{Subject: l.subjects.message("permission", true), Header: refused},
+	list := []*nats.Msg{
 		{Subject: l.subjects.note("permission"), Header: refused},
 		{Subject: l.hubs.signs + "." + l.hubs.Self()},
 		{Subject: "$JS.API.STREAM.INFO." + stream},
@@ -58,7 +56,11 @@ func (l *Log) checkPermissions(ctx context.Context) error {
 		{Subject: "$JS.FC." + stream + ".permission"},
 		{Subject: "$KV." + stream + bucketSuffix + ".permission", Header: refused},
 		{Subject: l.pending.inbox + "permission"},
-	} {
+	}
+	for _, kind := range messageKinds {
+		list = append(list, &nats.Msg{Subject: l.subjects.message("permission", kind), Header: refused})
+	}
+	for _, m := range list {
 		if err := l.nc.PublishMsg(m); err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (l *Log) encode(p *publication) {
 				m.Header[headerTTL] = []string{seconds(ttlOfRemovals)}
 			}
 		default:
-			m.Subject = l.subjects.message(r.entry.Group, r.entry.Retain)
+			m.Subject = l.subjects.message(r.entry.Group, kindOf(&r.entry))
 			if !r.entry.Expires.IsZero() {
 				m.Header[headerTTL] = []string{seconds(max(r.entry.Expires.Sub(now), 0) + ttlAfterExpiry)}
 			}

@@ -26,6 +26,7 @@ type found struct {
 	epoch   string
 	created time.Time
 	lost    store.Seq // messages up to here were removed by somebody else, while no hub was running; 0: none
+	counts  *counts   // what has to be there; nil: it is not known
 }
 
 // findStream finds or creates the stream, its bucket and its epoch. Several hubs may do so at once.
@@ -61,6 +62,9 @@ func (l *Log) tryToFindStream(ctx context.Context) (f found, err error) {
 	f.created = info.Created
 	if f.epoch, f.lost, err = l.findEpoch(ctx, info); err != nil {
 		return f, fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
+	}
+	if f.counts, err = l.recallCounts(ctx, f.created); err != nil {
+		return f, fmt.Errorf("the key-value bucket %s: %w", l.opts.Stream+bucketSuffix, err)
 	}
 	return f, nil
 }

@@ -51,6 +51,7 @@ func verify(c *jetstream.StreamConfig) error {
 		{c.NoAck, "it must acknowledge: no_ack must be false"},
 		{c.Sealed, "it is sealed"},
 		{c.DenyPurge, "deny_purge must be false: the hubs remove what policies no longer keep"},
+		{!c.DenyDelete, "deny_delete must be true: hubs do not notice that single messages are deleted"},
 		{!c.AllowDirect, "allow_direct must be true"},
 		{!c.AllowMsgTTL, "allow_msg_ttl must be true"},
 		{!c.AllowAtomicPublish, "allow_atomic must be true"},

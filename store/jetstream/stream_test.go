@@ -30,6 +30,7 @@ func TestAStreamThatBreaksAPromiseIsRefused(t *testing.T) {
 		"no_ack":      func(c *jetstream.StreamConfig) { c.NoAck = true },
 		"sealed":      func(c *jetstream.StreamConfig) { c.Sealed = true },
 		"deny_purge":  func(c *jetstream.StreamConfig) { c.DenyPurge = true },
+		"deny_delete": func(c *jetstream.StreamConfig) { c.DenyDelete = false },
 		"direct":      func(c *jetstream.StreamConfig) { c.AllowDirect = false },
 		"ttl":         func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false },
 		"atomic":      func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },

@@ -1,14 +1,38 @@
 package jetstream
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/watchbox-go/watchbox/store"
+)
 
 // The subjects of a stream begin with the prefix of subjects, and continue with one of these, and then with the
 // name of the group or the key of the note.
 const (
-	messages = "m." // messages
-	retained = "r." // messages with Retain
-	notes    = "n." // notes
+	messages         = "m." // messages
+	retained         = "r." // messages with Retain
+	expiring         = "t." // messages with an expiry
+	expiringRetained = "s." // messages with Retain and an expiry
+	notes            = "n." // notes
 )
+
+// messageKinds are the subjects of messages. Those of the first two kinds stay until they are purged.
+var messageKinds = [...]string{messages, retained, expiring, expiringRetained}
+
+const lastingKinds = 2
+
+// kindOf returns the kind of a message.
+func kindOf(e *store.Entry) string {
+	switch {
+	case e.Expires.IsZero() && !e.Retain:
+		return messages
+	case e.Expires.IsZero():
+		return retained
+	case !e.Retain:
+		return expiring
+	}
+	return expiringRetained
+}
 
 // subjects are the names that a stream's hubs use on the NATS servers.
 type subjects struct{ prefix string }
@@ -17,16 +41,23 @@ func subjectsOf(stream string) subjects { return subjects{"wb." + stream + "."} 
 
 // stored returns the subjects of the stream.
 func (s subjects) stored() []string {
-	return []string{s.prefix + messages + ">", s.prefix + retained + ">", s.prefix + notes + ">"}
+	list := []string{s.prefix + notes + ">"}
+	for _, kind := range messageKinds {
+		list = append(list, s.prefix+kind+">")
+	}
+	return list
 }
 
-// message returns the subject of a message.
-func (s subjects) message(group string, retain bool) string {
-	kind := messages
-	if retain {
-		kind = retained
+// message returns the subject of the messages of a group that are of a kind.
+func (s subjects) message(group, kind string) string { return s.prefix + kind + escape(group) }
+
+// group returns the escaped group of a message's subject. It reports whether it is one.
+func (s subjects) group(subject string) (escaped string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, s.prefix)
+	if !ok || len(rest) < len(messages) || rest[:len(messages)] == notes {
+		return "", false
 	}
-	return s.prefix + kind + escape(group)
+	return rest[len(messages):], true
 }
 
 // note returns the subject of a note.

@@ -32,9 +32,9 @@ func TestEveryNameHasASubjectOfItsOwn(t *testing.T) {
 func TestLevelsOfAGroupAreTokens(t *testing.T) {
 	s := subjectsOf("WATCHBOX")
 	for got, want := range map[string]string{
-		s.message("home/kitchen.1/temp", false): "wb.WATCHBOX.m.home.kitchen=2E1.temp",
-		s.message("$sys/é", true):               "wb.WATCHBOX.r.=24sys.=C3=A9",
-		s.note("policy/a/#"):                    "wb.WATCHBOX.n.policy.a.=23",
+		s.message("home/kitchen.1/temp", messages): "wb.WATCHBOX.m.home.kitchen=2E1.temp",
+		s.message("$sys/é", retained):              "wb.WATCHBOX.r.=24sys.=C3=A9",
+		s.note("policy/a/#"):                       "wb.WATCHBOX.n.policy.a.=23",
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)

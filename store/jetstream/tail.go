@@ -46,7 +46,8 @@ type tail struct {
 
 	folding    store.Seq // the stream's end when the tail began to read it from the first message; 0: it has reached that
 	holes      holes
-	unfinished []record // of an append that is not complete
+	noted      *register // nil: the subjects of messages are not noted
+	unfinished []record  // of an append that is not complete
 	placing    placing
 	names      map[string]string // groups
 }
@@ -351,6 +352,7 @@ func (t *tail) message(m *nats.Msg) error {
 	}
 	t.missed(span{t.at + 1, seq - 1}, number, pending)
 	t.at = seq
+	t.noted.add(m.Subject, seq)
 	var r record
 	if err := r.decode(m.Data); err != nil && !t.reread(&r, seq) {
 		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -162,10 +161,7 @@ func (w *window) add(l *Log, m *nats.Msg) error {
 	}
 	w.through = store.Seq(seq)
 	subject := m.Header.Get("Nats-Subject")
-	rest, isMessage := strings.CutPrefix(subject, l.subjects.prefix+messages)
-	if !isMessage {
-		rest, isMessage = strings.CutPrefix(subject, l.subjects.prefix+retained)
-	}
+	rest, isMessage := l.subjects.group(subject)
 	if !isMessage {
 		return nil
 	}

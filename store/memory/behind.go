@@ -283,6 +283,29 @@ func (l *Log) Lose(through store.Seq) {
 	}
 }
 
+// LoseGroup records that messages of a group up to a seq may be missing. None is evicted.
+func (l *Log) LoseGroup(name string, through store.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.rings[name]
+	if r == nil {
+		r = l.addRing(name, time.Now().UnixMilli())
+	}
+	l.lose(r, evicted, through, 0)
+	l.lose(r, removed, through, 0)
+	l.noteIdle(r)
+}
+
+// LoseGone records that messages up to a seq may be missing in groups that the log does not know.
+func (l *Log) LoseGone(through store.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forgotten.Loss = store.Loss{Seq: max(through, l.forgotten.Seq), At: l.opts.Losses.Tick()}
+	for kind := range l.lostMax {
+		l.lostMax[kind] = max(l.lostMax[kind], through)
+	}
+}
+
 // Excess is a group with messages that its policy does not keep.
 type Excess struct {
 	Group           string

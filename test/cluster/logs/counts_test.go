@@ -1,0 +1,166 @@
+//go:build !windows
+
+package logs
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	js "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/jetstream"
+	"github.com/watchbox-go/watchbox/test/cluster/servers"
+)
+
+// TestWhatIsPurgedWhileNoHubIsRunningIsAGap purges a stream in each way while no log is open. The readers of groups that
+// have lost messages get a gap at the next log, from each position before the last loss, and those of other groups none.
+func TestWhatIsPurgedWhileNoHubIsRunningIsAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	const messages = 10 // in x, x/1, y and z each, in turn; each third of z is retained
+	for name, test := range map[string]struct {
+		options []js.StreamPurgeOpt
+		lost    string // filters that have lost messages
+		kept    string
+		left    int // messages of x
+	}{
+		"nothing":                  {nil, "", "x x/1 y z #", messages},
+		"a group":                  {[]js.StreamPurgeOpt{js.WithPurgeSubject("m.x")}, "x # x/#", "x/1 y z", 0},
+		"groups with a wildcard":   {[]js.StreamPurgeOpt{js.WithPurgeSubject("m.x.>")}, "x/1 #", "x y z", messages},
+		"messages, not retained":   {[]js.StreamPurgeOpt{js.WithPurgeSubject("m.z")}, "z #", "x x/1 y", messages},
+		"retained messages":        {[]js.StreamPurgeOpt{js.WithPurgeSubject("r.z")}, "z #", "x x/1 y", messages},
+		"the beginning of a group": {[]js.StreamPurgeOpt{js.WithPurgeSubject("m.x"), js.WithPurgeSequence(20)}, "x #", "x/1 y z", 6},
+		"all but two of a group":   {[]js.StreamPurgeOpt{js.WithPurgeSubject("m.x"), js.WithPurgeKeep(2)}, "x #", "x/1 y z", 2},
+		"one message of a group":   {[]js.StreamPurgeOpt{js.WithPurgeSubject("m.x"), js.WithPurgeKeep(messages - 1)}, "x #", "x/1 y z", messages - 1},
+		"the beginning":            {[]js.StreamPurgeOpt{js.WithPurgeSequence(20)}, "x x/1 y z #", "", 6},
+		"everything":               {[]js.StreamPurgeOpt{}, "x x/1 y z #", "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := jetstream.Options{URL: url, Stream: newStream(), Times: jetstream.Times{Janitor: 50 * time.Millisecond}}
+			v, crash := &valve{}, len(name)%2 == 0
+			o.Dialer = v
+			a := open(t, o)
+			o.Dialer = nil
+			first := map[string]store.Seq{}
+			for i := range messages {
+				for _, g := range []string{"x", "x/1", "y", "z"} {
+					e := text(g, fmt.Sprint(i))
+					e.Retain = g == "z" && i%3 == 0
+					if seq := add(t, a, e); first[g] == 0 {
+						first[g] = seq
+					}
+				}
+				e := text("expiring", "x")
+				e.Expires = time.Now().Add(time.Second)
+				add(t, a, e)
+			}
+			must(t, a.SetPolicy(filters("y")[0], store.Policy{MaxMessages: messages}))
+			stream, err := admin.Stream(t.Context(), o.Stream)
+			must(t, err)
+			if crash {
+				counted(t, admin, o.Stream, store.Seq(stream.CachedInfo().State.LastSeq))
+				v.set(true)
+			}
+			must(t, a.Close())
+			info, err := stream.Info(t.Context())
+			must(t, err)
+			end := store.Seq(info.State.LastSeq)
+			if test.options != nil {
+				options := []js.StreamPurgeOpt{func(r *js.StreamPurgeRequest) error {
+					for _, set := range test.options {
+						if err := set(r); err != nil {
+							return err
+						}
+					}
+					if r.Subject != "" {
+						r.Subject = "wb." + o.Stream + "." + r.Subject
+					}
+					return nil
+				}}
+				must(t, stream.Purge(t.Context(), options...))
+			}
+			if err := stream.DeleteMsg(t.Context(), uint64(first["y"])); err == nil {
+				t.Error("the stream lets a single message be deleted")
+			}
+			for range 2 { // the second one is told by the first
+				b := open(t, o)
+				for _, f := range strings.Fields(test.lost) {
+					from := store.Seq(0)
+					if group := f; first[group] > 0 {
+						from = first[group] - 1
+					}
+					if h := read(t, b, f, from); h.gap == 0 || h.gap > end {
+						t.Errorf("%s has lost messages: %v", f, h)
+					}
+				}
+				for _, f := range strings.Fields(test.kept) {
+					if h := read(t, b, f, max(first[f], 1)-1); h.gap > 0 {
+						t.Errorf("%s has lost nothing: %v", f, h)
+					}
+				}
+				if h := read(t, b, "x", 0); h.n != test.left {
+					t.Errorf("of %d messages of x that are left: %v", test.left, h)
+				}
+				if h := read(t, b, "#", end); h.gap > 0 {
+					t.Errorf("a gap behind all messages: %v", h)
+				}
+				must(t, b.Close())
+			}
+		})
+	}
+}
+
+// counted waits until the messages up to a seq are counted.
+func counted(t *testing.T, admin client, stream string, seq store.Seq) {
+	t.Helper()
+	bucket, err := admin.KeyValue(t.Context(), stream+"_hubs")
+	must(t, err)
+	eventually(t, "the messages are counted", func() bool {
+		var c struct{ At store.Seq }
+		e, err := bucket.Get(t.Context(), "counts")
+		return err == nil && json.Unmarshal(e.Value(), &c) == nil && c.At >= seq
+	})
+}
+
+// TestWhatHubsRemoveIsNotMissing opens and closes logs while messages are evicted, expire and are purged, and are removed
+// from the stream.
+func TestWhatHubsRemoveIsNotMissing(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	log := &logText{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Server: store.Policy{MaxMessages: 20}, Logger: log.logger(), MaxMarks: 5}
+	stays := open(t, o)
+	for round := range 10 {
+		v := &valve{}
+		o.Dialer = v
+		a := open(t, o)
+		for i := range 100 {
+			list := []store.Entry{text(fmt.Sprint("g/", i%20), "x"), text("busy", "y")}
+			list[0].Retain = i%3 == 0
+			if i%4 == 0 {
+				list[1].Expires = time.Now().Add(time.Second)
+			}
+			add(t, []*jetstream.Log{a, stays}[i%2], list...)
+		}
+		must(t, a.Purge(fmt.Sprint("g/", round)))
+		if round == 5 {
+			must(t, stays.Close())
+			stays = a
+		}
+		if round%2 == 1 {
+			v.set(true)
+		}
+		must(t, a.Close())
+		if round >= 5 { // no other is open
+			must(t, stays.Close())
+			o.Dialer = nil
+			stays = open(t, o)
+		}
+	}
+	if log.has("while no hub was running") {
+		t.Errorf("the hubs miss what they have removed themselves: %s", log)
+	}
+}
