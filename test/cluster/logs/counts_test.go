@@ -164,3 +164,19 @@ func TestWhatHubsRemoveIsNotMissing(t *testing.T) {
 		t.Errorf("the hubs miss what they have removed themselves: %s", log)
 	}
 }
+
+// TestAPurgeThatKeepsMessagesEvictsTheOthers purges all but three messages of a group while a log is open.
+func TestAPurgeThatKeepsMessagesEvictsTheOthers(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	a := open(t, o)
+	for i := range 10 {
+		add(t, a, text("x", fmt.Sprint(i)))
+	}
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	must(t, err)
+	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x"), js.WithPurgeKeep(3)))
+	for _, l := range []*jetstream.Log{a, open(t, o)} {
+		eventually(t, "readers get a gap, and the three messages", func() bool { h := read(t, l, "x", 0); return h.gap > 0 && h.n == 3 })
+	}
+}
