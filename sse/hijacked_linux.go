@@ -28,6 +28,7 @@ const (
 type hijacked struct {
 	poller *Poller
 	gone   func(error) // nil until Watch
+	socket *socket     // that this is the writing side of; nil: the input of the connection is dropped
 	slot   int32       // in the poller
 
 	mu      sync.Mutex // guards what follows; held while the descriptor is used, since its number may be reused after Close
@@ -182,6 +183,10 @@ func (c *hijacked) Watch(gone func(error)) {
 // ends the request's context) and nginx (499) do the same. "printf … | nc" does not close its sending
 // half by default (nc -N does; ncat does unless --no-shutdown is given).
 func (c *hijacked) handle(events uint32, junk []byte) {
+	if c.socket != nil {
+		c.socket.arrived(events)
+		return
+	}
 	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
 		return
 	}
@@ -205,6 +210,9 @@ func (c *hijacked) ended(errno syscall.Errno) {
 	_ = c.Close()
 	if gone != nil {
 		gone(why)
+	}
+	if c.socket != nil {
+		c.socket.arrived(unix.EPOLLHUP)
 	}
 }
 
@@ -247,16 +255,18 @@ func (c *hijacked) drop(junk []byte) bool {
 }
 
 // receive reads from the socket what the client sent. Its error is EAGAIN if there is nothing, and another at the
-// end of the input, or if the client has sent more than maxEarly bytes.
+// end of the input, or if the client has sent more than maxEarly bytes that are dropped.
 func (c *hijacked) receive(p []byte) (int, error) {
 	n, err := syscall.Read(int(c.fd), p)
-	switch {
-	case err == syscall.EINTR:
-		return 0, syscall.EAGAIN
-	case err != nil:
+	for err == syscall.EINTR {
+		n, err = syscall.Read(int(c.fd), p)
+	}
+	if err != nil {
 		return 0, err
 	}
-	c.early += int32(n)
+	if c.socket == nil {
+		c.early += int32(n)
+	}
 	if n == 0 || c.early > maxEarly {
 		return 0, io.EOF
 	}

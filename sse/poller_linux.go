@@ -114,6 +114,14 @@ func (p *Poller) run() {
 // watchedEvents are the events that every connection is watched for.
 const watchedEvents = unix.EPOLLIN | unix.EPOLLRDHUP
 
+// events returns the events that the connection is always watched for.
+func (c *hijacked) events() uint32 {
+	if c.socket != nil {
+		return watchedEvents | unix.EPOLLET
+	}
+	return watchedEvents
+}
+
 // add starts to watch a connection's descriptor.
 func (p *Poller) add(c *hijacked, fd int) error {
 	p.start.Do(func() { go p.run() })
@@ -125,7 +133,7 @@ func (p *Poller) add(c *hijacked, fd int) error {
 	}
 	c.slot = p.free[len(p.free)-1]
 	s := &p.slots[c.slot]
-	ev := unix.EpollEvent{Events: watchedEvents, Fd: c.slot, Pad: s.turn}
+	ev := unix.EpollEvent{Events: c.events(), Fd: c.slot, Pad: s.turn}
 	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return err
 	}
@@ -166,7 +174,7 @@ func (p *Poller) writable(c *hijacked) (<-chan struct{}, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.watch(c, watchedEvents|unix.EPOLLOUT); err != nil {
+	if err := p.watch(c, unix.EPOLLOUT); err != nil {
 		return nil, err
 	}
 	s := &p.slots[c.slot]
@@ -181,12 +189,13 @@ func (p *Poller) writable(c *hijacked) (<-chan struct{}, error) {
 func (p *Poller) watchWritable(c *hijacked) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.watch(c, watchedEvents|unix.EPOLLOUT)
+	return p.watch(c, unix.EPOLLOUT)
 }
 
-// watch changes the events that the connection is watched for. The caller holds the connection's lock and p.mu.
-func (p *Poller) watch(c *hijacked, events uint32) error {
-	ev := unix.EpollEvent{Events: events, Fd: c.slot, Pad: p.slots[c.slot].turn}
+// watch changes the events that the connection is watched for besides those that it is always watched for. The caller holds
+// the connection's lock and p.mu.
+func (p *Poller) watch(c *hijacked, also uint32) error {
+	ev := unix.EpollEvent{Events: c.events() | also, Fd: c.slot, Pad: p.slots[c.slot].turn}
 	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, int(c.fd), &ev)
 }
 
@@ -202,7 +211,7 @@ func (p *Poller) wake(c *hijacked) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.watch(c, watchedEvents); err != nil {
+	if err := p.watch(c, 0); err != nil {
 		return // it will be woken again
 	}
 	if s := &p.slots[c.slot]; s.writable != nil {

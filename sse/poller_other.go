@@ -22,5 +22,11 @@ func (p *Poller) hijack(http.Hijacker, http.Header, []byte) (Conn, error) {
 	return nil, errors.ErrUnsupported
 }
 
+// Adopt takes a connection over from its owner, who must have ended its use and must not use it any more. early holds the bytes
+// of it that were read already. Each connection costs a goroutine, and its writes block.
+func (p *Poller) Adopt(conn net.Conn, early []byte) (Socket, error) {
+	return newPipedSocket(conn, early), nil
+}
+
 // Listener returns ln: net/http writes all streams.
 func Listener(ln net.Listener) net.Listener { return ln }

@@ -1,0 +1,36 @@
+package sse
+
+import "net"
+
+// Socket is a connection of another protocol than HTTP, which is read, too. While nothing arrives it costs no goroutine
+// and no buffer, if the Poller can watch it.
+//
+// One goroutine at a time may read, beside the one that writes. Whoever reads calls TryRead until nothing is left, and then
+// Readable:
+//
+//	func (c *conn) turn() {
+//		for {
+//			n, err := c.socket.TryRead(buf)
+//			if n == 0 && err == nil {
+//				c.socket.Readable(func() { go c.turn() })
+//				return
+//			}
+//			…
+//		}
+//	}
+type Socket interface {
+	// Conn is the writing side. Its Watch tells only of a peer that acknowledges nothing any more, which TryRead tells, too.
+	// All other ends are told by TryRead alone, after everything that has arrived before them. Serve returns at once.
+	Conn
+
+	// TryRead reads what has arrived, without waiting. It returns 0 and no error if that is nothing, io.EOF if the other side
+	// has ended its sending half, which leaves the other half open, and ErrClosed after Close.
+	TryRead(p []byte) (int, error)
+
+	// Readable calls f once, as soon as TryRead may return something else than nothing: at once, on the caller's
+	// goroutine, or later, on the poller's. f must not block. After Close, f may or may not be called.
+	Readable(f func())
+
+	// RemoteAddr returns the address of the other side.
+	RemoteAddr() net.Addr
+}
