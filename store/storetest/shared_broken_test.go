@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/watchbox-go/watchbox/internal/sharedtest"
@@ -97,6 +98,9 @@ var sharedBugs = []struct {
 	{"stores entries before their notes", "Follow yields a note before", brokenPeer{
 		append: func(p storetest.Peer, entries []store.Entry, notes []store.Note) (store.ID, error) {
 			id, err := p.Append(context.Background(), entries)
+			for range 100 {
+				runtime.Gosched() // lets a reader see the entries meanwhile
+			}
 			if err == nil {
 				_, err = p.AppendNoted(context.Background(), nil, notes...)
 			}
