@@ -1,10 +1,8 @@
 package mqtt
 
 import (
-	"errors"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +17,8 @@ import (
 // conn is the connection of one client. It is the sse.Conn of its session's delivery stream.
 type conn struct {
 	server *Server
-	net    net.Conn
 	writer
+	input
 	done chan struct{} // closed when the connection and its session have ended
 
 	// Set by CONNECT, before the session opens.
@@ -34,7 +32,7 @@ type conn struct {
 	keepAlive time.Duration // 0: the client promises none
 	session   *session
 
-	// Used by the goroutine that reads.
+	// Used by the turn.
 	sender               hub.Sender
 	received             []uint16 // ids of messages of QoS 2 that were received and not released
 	aliases              []string // topics of the client, by alias-1
@@ -42,9 +40,8 @@ type conn struct {
 	hasWill              bool
 	graceful             bool // the client has said that its session ends here, without its will
 
-	admitted atomic.Bool                 // session is set
-	gone     atomic.Pointer[func(error)] // set by Watch
-	left     sync.Once                   // calls gone
+	admitted atomic.Bool // session is set
+	gone     atomic.Pointer[func(error)]
 }
 
 // limits are what a client accepts.
@@ -57,59 +54,24 @@ type limits struct {
 
 var _ sse.Conn = (*conn)(nil)
 
-// readBuffer is how many bytes are read at once.
-const readBuffer = 16 << 10
-
-// run serves the client until the connection ends.
-func (c *conn) run() {
-	defer close(c.done)
-	err := c.read()
-	if code, ok := errors.AsType[packets.Code](err); ok && c.session != nil {
-		c.end(code)
-	}
-	c.finish(err)
-}
-
-// read reads and handles packets until the connection ends.
-func (c *conn) read() error {
-	_ = c.net.SetReadDeadline(time.Now().Add(c.server.opts.connectTimeout)) // an error: then it is closed, and the read fails
-	t := turns.Get().(*turn)
-	defer turns.Put(t)
-	b := make([]byte, 0, readBuffer)
-	for {
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-		n, err := c.net.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err != nil {
-			return err
-		}
-		before := c.session
-		used, err := c.handle(t, b)
-		if failed := c.flush(); err == nil {
-			err = failed
-		}
-		if err != nil {
-			return err
-		}
-		if before == nil && c.session != nil {
-			_ = c.net.SetReadDeadline(time.Time{})
-		}
-		if used > 0 && c.session != nil {
-			_ = c.server.hub.SignOfLife(c.uid, c.grant) // an error: its stream has ended
-		}
-		b = b[:copy(b, b[used:])]
-	}
+func newConn(s *Server, socket sse.Socket) *conn {
+	c := &conn{server: s, done: make(chan struct{})}
+	c.writer.socket, c.input.socket = socket, socket
+	c.wake = c.begin
+	return c
 }
 
 // finish ends the session, if there is one, after the connection has ended.
 func (c *conn) finish(err error) {
-	_ = c.Close()
+	defer close(c.done)
+	_ = c.writer.Close()
+	c.input.drop(c.server.hub)
 	if c.session == nil {
 		return
 	}
-	c.leave(err)
+	if gone := c.gone.Load(); gone != nil {
+		(*gone)(err)
+	}
 	if c.graceful && c.hasWill {
 		if err := c.clearWill(); err != nil {
 			c.server.opts.Logger.Error("removing the last will of an MQTT client failed", "uid", c.uid, "error", err)
@@ -119,20 +81,19 @@ func (c *conn) finish(err error) {
 	c.server.release(c)
 }
 
-// leave tells the delivery stream that the client has left.
-func (c *conn) leave(err error) {
-	if gone := c.gone.Load(); gone != nil {
-		c.left.Do(func() { (*gone)(err) })
-	}
-}
-
 // end disconnects the client: with a DISCONNECT packet if it speaks MQTT 5. Any goroutine may call it.
 func (c *conn) end(code packets.Code) {
-	if !c.admitted.Load() { // it has no version yet
-		_ = c.Close()
-		return
+	if c.admitted.Load() { // otherwise it has no version yet
+		c.bye(c.disconnect(code))
 	}
-	c.bye(c.disconnect(code))
+	_ = c.Close()
+}
+
+// Close implements sse.Conn. A turn ends the session.
+func (c *conn) Close() error {
+	err := c.writer.Close()
+	c.begin()
+	return err
 }
 
 // disconnected handles a DISCONNECT of the client. It returns io.EOF, or the error with which the connection ends.
@@ -166,24 +127,10 @@ func (c *conn) address() string {
 }
 
 // remote returns the client's address.
-func (c *conn) remote() string { return c.net.RemoteAddr().String() }
+func (c *conn) remote() string { return c.input.socket.RemoteAddr().String() }
 
 // Watch implements sse.Conn.
 func (c *conn) Watch(gone func(error)) { c.gone.Store(&gone) }
 
 // Serve implements sse.Conn.
 func (c *conn) Serve() {}
-
-// blocking is a socket whose writes wait.
-type blocking struct{ net.Conn }
-
-// byeTimeout is how long the last packet to a client may take.
-const byeTimeout = time.Second
-
-func (s blocking) TryWrite(p []byte) (int, error) {
-	_ = s.SetWriteDeadline(time.Now().Add(byeTimeout))
-	return s.Conn.Write(p)
-}
-func (s blocking) Blocking() bool    { return true }
-func (s blocking) Watch(func(error)) {}
-func (s blocking) Serve()            {}

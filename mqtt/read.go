@@ -1,18 +1,8 @@
 package mqtt
 
 import (
-	"sync"
-
 	"github.com/mochi-mqtt/server/v2/packets"
 )
-
-// turn is what a connection needs while it handles packets that have arrived. An idle connection has none.
-type turn struct {
-	pk    packets.Packet
-	batch batch
-}
-
-var turns = sync.Pool{New: func() any { return new(turn) }}
 
 // handle handles the packets at the start of b that have arrived completely. It returns how many bytes they have. An
 // error ends the connection.

@@ -3,9 +3,12 @@ package mqtt
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -48,6 +51,8 @@ type Server struct {
 	cancel  context.CancelFunc
 	refused atomic.Uint64 // messages
 
+	deadlines deadlines // of connections without a CONNECT
+
 	mu        sync.Mutex // guards what follows
 	closed    bool
 	listeners map[net.Listener]bool
@@ -60,6 +65,7 @@ type Server struct {
 func New(h *hub.Hub, o Options) *Server {
 	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*holder{}}
 	s.opts.connectTimeout = cmp.Or(o.connectTimeout, connectTimeout)
+	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -74,7 +80,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
-			s.serve(nc)
+			s.accept(nc)
 		case s.ctx.Err() != nil:
 			return ErrClosed
 		case isTemporary(err):
@@ -107,24 +113,55 @@ func (s *Server) add(ln net.Listener) bool {
 	return !s.closed
 }
 
-// serve starts to serve a client. It returns nil if the server is closed.
-func (s *Server) serve(nc net.Conn) *conn {
-	c := &conn{server: s, net: nc, done: make(chan struct{})}
-	c.socket = blocking{nc}
+// accept starts to serve a client. It does not wait.
+func (s *Server) accept(nc net.Conn) {
+	secure, ok := nc.(*tls.Conn)
+	if !ok {
+		s.serve(nc)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		_ = nc.Close()
+		return
+	}
+	s.running.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, s.opts.connectTimeout)
+		defer cancel()
+		if secure.HandshakeContext(ctx) == nil { // otherwise it has closed the connection
+			s.serve(nc)
+		}
+	})
+}
+
+// serve starts to serve a client. It returns nil if that is not possible.
+func (s *Server) serve(nc net.Conn) *conn {
+	socket, err := s.hub.Poller().Adopt(nc, nil)
+	if err != nil {
+		return nil // Adopt has closed it
+	}
+	c := newConn(s, socket)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		_ = socket.Close()
 		return nil
 	}
 	s.conns[c] = true
-	s.running.Go(func() {
-		c.run()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.conns, c)
-	})
+	s.running.Add(1)
+	s.mu.Unlock()
+	s.deadlines.add(c)
+	socket.Readable(c.wake)
 	return c
+}
+
+// forget forgets a connection that has ended.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.running.Done()
 }
 
 // Close disconnects all clients and returns when their connections have ended.
@@ -135,10 +172,18 @@ func (s *Server) Close() error {
 	for ln := range s.listeners {
 		_ = ln.Close() // Serve returns
 	}
-	for c := range s.conns {
-		c.end(packets.ErrServerShuttingDown)
-	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
+	s.deadlines.stop()
+	var ended sync.WaitGroup
+	for _, c := range conns {
+		if c.Blocking() {
+			ended.Go(func() { c.end(packets.ErrServerShuttingDown) })
+		} else {
+			c.end(packets.ErrServerShuttingDown)
+		}
+	}
+	ended.Wait()
 	s.running.Wait()
 	return nil
 }

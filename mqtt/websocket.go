@@ -19,7 +19,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // it has answered
 	}
 	nc := websocket.NetConn(context.WithoutCancel(r.Context()), ws, websocket.MessageBinary)
-	if c := s.serve(webConn{nc, address(r.RemoteAddr)}); c != nil {
+	if c := s.serve(webConn{nc, ws, address(r.RemoteAddr)}); c != nil {
 		<-c.done
 	}
 }
@@ -27,8 +27,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // webConn is a WebSocket with the address of its client.
 type webConn struct {
 	net.Conn
+	ws     *websocket.Conn
 	remote address
 }
+
+// Close does not wait for the client.
+func (c webConn) Close() error { return c.ws.CloseNow() }
 
 func (c webConn) RemoteAddr() net.Addr { return c.remote }
 

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"sync"
+	"time"
 
 	"github.com/watchbox-go/watchbox/sse"
 )
@@ -120,14 +121,25 @@ func (w *writer) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// byeTimeout is how long the last packet to a client may take if a write cannot but wait.
+const byeTimeout = time.Second
+
 // bye sends what waits, and then b, as far as the socket takes it without waiting, and closes the connection.
 func (w *writer) bye(b []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.busy && w.missing == 0 && !w.closed {
-		_, _ = w.socket.TryWrite(append(w.own, b...)) // the client may have left
+		b = append(w.own, b...)
+		w.own = nil
+		if w.socket.Blocking() {
+			late := time.AfterFunc(byeTimeout, func() { _ = w.socket.Close() })
+			_, _ = w.write(b) // the client may have left
+			late.Stop()
+		} else {
+			_, _ = w.socket.TryWrite(b)
+		}
 	}
-	w.close()
+	_ = w.close()
 }
 
 // Close implements sse.Conn.
@@ -138,9 +150,19 @@ func (w *writer) Close() error {
 }
 
 func (w *writer) close() error {
+	if w.closed {
+		return nil
+	}
 	w.closed = true
 	w.signal()
 	return w.socket.Close()
+}
+
+// isClosed reports whether the connection was closed on this side.
+func (w *writer) isClosed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
 }
 
 // missing returns how many bytes are missing of the last packet that has been begun, after n bytes of p. p begins with

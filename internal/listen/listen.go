@@ -121,7 +121,7 @@ func (s *Sockets) Listen(ctx context.Context, addr string, secure bool) (net.Lis
 	if err != nil || !secure {
 		return ln, err
 	}
-	return tls.NewListener(ln, s.tls), nil
+	return tls.NewListener(sse.Listener(ln), s.tls), nil
 }
 
 // Addr returns the address that the server listens on.

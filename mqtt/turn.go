@@ -1,0 +1,140 @@
+package mqtt
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/sse"
+)
+
+// input is the reading side of a connection. When something arrives, a turn reads and handles it, on a goroutine of
+// its own. Between two turns, a connection has no goroutine, and no buffer unless a part of a packet has arrived.
+type input struct {
+	socket sse.Socket
+	wake   func()      // begins a turn
+	turns  atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
+	part   []byte      // of a packet that has not arrived completely
+	held   int64       // bytes that the hub counts for that packet
+}
+
+// turn has what a connection needs while it handles packets.
+type turn struct {
+	pk    packets.Packet
+	batch batch
+	buf   [readBuffer]byte
+}
+
+// readBuffer is how many bytes are read at once, unless a packet is larger.
+const readBuffer = 16 << 10
+
+var turns = sync.Pool{New: func() any { return new(turn) }}
+
+// begin begins a turn, unless one runs.
+func (c *conn) begin() {
+	if c.turns.CompareAndSwap(false, true) {
+		go c.turn()
+	}
+}
+
+// turn reads and handles what has arrived. The last turn ends the session.
+func (c *conn) turn() {
+	err := c.read()
+	if err == nil {
+		c.turns.Store(false)
+		c.input.socket.Readable(c.wake)
+		if c.isClosed() { // meanwhile, and nothing may arrive any more
+			c.begin()
+		}
+		return
+	}
+	if code, ok := errors.AsType[packets.Code](err); ok && c.session != nil {
+		c.bye(c.disconnect(code))
+	}
+	c.finish(err)
+	c.server.forget(c)
+}
+
+// read reads and handles packets until nothing is left. An error is the end of the connection.
+func (c *conn) read() error {
+	t := turns.Get().(*turn)
+	defer turns.Put(t)
+	b := c.part
+	if len(b) <= len(t.buf)/2 {
+		b = append(t.buf[:0], b...)
+	}
+	c.part = nil
+	for {
+		if len(b) == cap(b) { // a packet is larger
+			b = slices.Grow(b, len(b))
+		}
+		n, err := c.input.socket.TryRead(b[len(b):cap(b)])
+		if n == 0 && err == nil {
+			c.keep(t, b)
+			return nil
+		}
+		b = b[:len(b)+n]
+		used := 0
+		if n > 0 {
+			used, err = c.handle(t, b)
+			if failed := c.flush(); err == nil {
+				err = failed
+			}
+		}
+		if err == nil {
+			err = c.count(b[used:])
+		}
+		if err != nil {
+			return err
+		}
+		if used > 0 {
+			if c.session != nil {
+				_ = c.server.hub.SignOfLife(c.uid, c.grant) // an error: its stream has ended
+			}
+			b = b[:copy(b, b[used:])]
+		}
+	}
+}
+
+// keep keeps the part of a packet that has arrived until the next turn.
+func (c *conn) keep(t *turn, b []byte) {
+	switch {
+	case len(b) == 0:
+	case cap(b) == len(t.buf):
+		c.part = slices.Clone(b)
+	default:
+		c.part = b
+	}
+}
+
+// count takes the memory for the packet that b begins from the hub's memory for requests, if it is a large one, and gives
+// back that of the packet before.
+func (c *conn) count(b []byte) error {
+	h, err := c.header(b)
+	if err != nil {
+		return err
+	}
+	need := int64(0)
+	if h.size > 0 && h.size+h.Remaining > hub.FreeBytes {
+		need = int64(h.size + h.Remaining)
+	}
+	if need == c.held {
+		return nil
+	}
+	c.drop(c.server.hub)
+	if err := c.server.hub.TakeBody(c.server.ctx, need); err != nil {
+		return err
+	}
+	c.held = need
+	return nil
+}
+
+// drop frees the memory of the packet that has not arrived completely.
+func (in *input) drop(h *hub.Hub) {
+	h.GiveBody(in.held)
+	in.held = 0
+}
