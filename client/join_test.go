@@ -3,6 +3,8 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,7 +191,15 @@ func TestRefusedJoinDoesNotAffectOthers(t *testing.T) {
 // TestSlowCallbackPausesTheStream checks that the client stops reading while callbacks are slow.
 func TestSlowCallbackPausesTheStream(t *testing.T) {
 	r := newRig(t)
-	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }))
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err == nil {
+			err = conn.(*net.TCPConn).SetReadBuffer(64 << 10) // otherwise the kernel takes up to 32 MiB
+		}
+		return conn, err
+	}}
+	defer transport.CloseIdleConnections()
+	c := r.client(client.OnGap(func(g client.Gap) { t.Errorf("%+v", g) }), client.WithHTTPClient(&http.Client{Transport: transport}))
 	release, n := make(chan struct{}), 0
 	done := make(chan struct{})
 	const messages = 3000
