@@ -40,7 +40,7 @@ func (s *Set) Learn(n store.Note) error {
 			e.value = n.Value // need not be in memory twice
 		}
 		return nil
-	case e.ours && e.here:
+	case e.ours && e.here && !e.claiming:
 		s.end(key)
 	}
 	e.at, e.dirty, e.removed = n.At, false, false
@@ -111,21 +111,25 @@ func (s *Set) end(key string) {
 }
 
 // Claim makes this hub the one that has a position, for a reader that is here from now on. It returns the position, and
-// false if there is none. Either way the caller must call Save or Remove next. If another hub has the position, that hub
-// ends its reader first, and the position is the newest that was saved there. The errors are those of Save, of the log, of ctx and of
-// Options.Ask; the reader may then try again.
+// false if there is none. Either way the caller must call Save or Remove next; a position exists once it is saved. If
+// another hub has the position, that hub ends its reader first, and the position is the newest that was saved there.
+//
+// The errors are those of Save, of the log, of ctx and of Options.Ask. After ErrElsewhere, the reader at another hub is
+// the newer one; after other errors this one may try again.
 func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
 	if key == "" || len(key) > MaxKey {
 		return Position{}, false, errKey
 	}
+	defer s.claimEnds(key)
 	for {
-		hub, abroad := s.hubOf(key)
-		if abroad && hub != s.self() && s.shared.Hubs().Alive(hub) {
-			if err := s.ask(ctx, hub, key); err != nil {
+		hub, at := s.version(key)
+		if hub != "" && hub != s.self() && s.shared.Hubs().Alive(hub) {
+			var err error
+			if at, err = s.ask(ctx, hub, key, at); err != nil {
 				return Position{}, false, err
 			}
 		}
-		err := s.seize(key, hub, abroad)
+		err := s.seize(key, hub, at)
 		if err == nil && s.shared != nil {
 			err = s.Flush(ctx, key)
 		}
@@ -133,9 +137,11 @@ func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
 		switch {
 		case err == nil && ours:
 			return p, found, nil
+		case err == nil: // another hub has claimed it meanwhile
+			return Position{}, false, ErrElsewhere
 		case ctx.Err() != nil:
 			err = ctx.Err()
-		case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, ErrElsewhere):
+		case errors.Is(err, ErrElsewhere), errors.Is(err, errMoved):
 			continue // another hub was faster
 		}
 		s.leave(key)
@@ -143,60 +149,74 @@ func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
 	}
 }
 
-// hubOf returns the hub that has a position, and whether it is another one.
-func (s *Set) hubOf(key string) (hub string, abroad bool) {
+// version returns the hub that has a position, if it is another one, and the newest version that is known.
+func (s *Set) version(key string) (hub string, at store.Seq) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.hubOfEntry(s.entries[key])
-}
-
-func (s *Set) hubOfEntry(e *entry) (hub string, abroad bool) {
-	if e == nil || e.ours || e.removed {
-		return "", false
+	e := s.entries[key]
+	if e == nil {
+		return "", 0
 	}
-	return holder(e.value), true
+	return e.hub(), e.at
 }
 
-// ask has another hub give up a position, and waits until this hub knows the version that the other one saved last.
-func (s *Set) ask(ctx context.Context, hub, key string) error {
-	at, err := s.opts.Ask(ctx, hub, key)
+// hub returns the hub that has the position, if it is another one.
+func (e *entry) hub() string {
+	if e.kept() {
+		return ""
+	}
+	return holder(e.value)
+}
+
+// ask has another hub give up a position, and waits until this hub knows the version that the other one saved last. It
+// returns that version, or at if the other hub has died: then the log has what it saved.
+func (s *Set) ask(ctx context.Context, hub, key string, at store.Seq) (store.Seq, error) {
+	newest, err := s.opts.Ask(ctx, hub, key)
 	switch {
 	case errors.Is(err, store.ErrNoHub):
-		return nil // it has died: the log has what it saved
+		return at, nil
 	case err != nil:
-		return err
-	case !s.shared.Reach(ctx, at):
-		return cmp.Or(ctx.Err(), store.ErrAway)
+		return 0, err
+	case !s.shared.Reach(ctx, newest):
+		return 0, cmp.Or(ctx.Err(), store.ErrAway)
 	}
-	return nil
+	return newest, nil
 }
 
-// seize makes this hub the one that has a position, unless another one than the hub has it now.
-func (s *Set) seize(key, hub string, abroad bool) error {
+// seize makes this hub the one that has a position, if at is its newest version and of the hub that has given it up.
+func (s *Set) seize(key, hub string, at store.Seq) error {
 	self := s.self()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[key]
-	now, isAbroad := s.hubOfEntry(e)
 	switch {
 	case s.closed:
 		return ErrClosed
-	case now != hub || isAbroad != abroad:
-		return ErrElsewhere
+	case e != nil && e.hub() != "" && (e.hub() != hub || e.at != at):
+		return errMoved
 	}
 	p := Position{Key: key}
 	switch {
 	case e == nil:
-		if err := s.room(true, entrySize+int64(len(key))); err != nil {
-			return err
+		if len(s.entries) >= s.opts.MaxPositions {
+			return &LimitError{"positions", int64(s.opts.MaxPositions)}
 		}
 		e = s.add(key)
 	case !e.removed:
 		p = e.decode()
 	}
 	p.Away = time.Time{}
+	e.claiming = true
 	s.set(e, &p, p.append(nil, self), self)
 	return nil
+}
+
+func (s *Set) claimEnds(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[key]; e != nil {
+		e.claiming = false
+	}
 }
 
 // claimed returns a position, whether it exists, and whether this hub has it.
@@ -245,7 +265,7 @@ func (s *Set) Give(ctx context.Context, key string) (store.Seq, error) {
 			end(key)
 		}
 		s.leave(key)
-		if err := s.Flush(ctx, key); err != nil && !errors.Is(err, store.ErrConflict) {
+		if err := s.Flush(ctx, key); err != nil && !errors.Is(err, ErrElsewhere) {
 			return 0, err
 		}
 	}
@@ -286,7 +306,7 @@ func (s *Set) adopt(hub string) {
 		return
 	}
 	for _, e := range s.entries {
-		if other, abroad := s.hubOfEntry(e); abroad && e.here && other == hub {
+		if e.here && e.hub() == hub {
 			s.change(e, self, func(p *Position) { p.Away = time.Now() })
 		}
 	}

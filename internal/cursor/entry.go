@@ -18,12 +18,13 @@ type entry struct {
 	deadline int64     // when it expires, in Unix ms, if it has a place
 	place    int32     // in the heap of deadlines, from 1; 0: it does not expire
 
-	ours    bool // this hub has the position
-	here    bool // its reader is not away
-	blank   bool // claimed, but not saved yet
-	removed bool // it stays until its removal is written
-	dirty   bool // to be written
-	writing bool // being written
+	ours     bool // this hub has the position
+	here     bool // its reader is not away
+	blank    bool // claimed, but not saved yet
+	claiming bool // Claim has not returned yet
+	removed  bool // it stays until its removal is written
+	dirty    bool // to be written
+	writing  bool // being written
 }
 
 // entrySize is about what an entry takes beside its key and value: itself and its places in the map and in the heap.
@@ -44,6 +45,9 @@ func (e *entry) decode() Position {
 	}
 	return p
 }
+
+// kept reports whether this hub has something to write about the position, now or later.
+func (e *entry) kept() bool { return e.ours || e.removed }
 
 // add adds an entry without a value.
 func (s *Set) add(key string) *entry {

@@ -32,10 +32,11 @@ const Prefix = "cursor/"
 
 // Errors of a Set.
 var (
-	ErrElsewhere = errors.New("another hub has the position now")
+	ErrElsewhere = errors.New("this hub does not have the position: another one has it, or it was not claimed")
 	ErrClosed    = errors.New("the hub is shutting down")
 	ErrTooLarge  = fmt.Errorf("a position with its filters and its window takes more than %d bytes: use fewer filters, or wildcards", MaxSize)
 
+	errMoved = errors.New("the position has moved to another hub")
 	errKey   = fmt.Errorf("the key of a position has 1 to %d bytes", MaxKey)
 	errEpoch = errors.New("a position needs the epoch of the log")
 )
@@ -159,9 +160,9 @@ func (s *Set) Usage() (positions int, bytes int64) {
 	return len(s.entries), s.bytes
 }
 
-// Save keeps a position instead of the one with its key. Get returns it at once; it is written to the log within
+// Save keeps a new version of a position that was claimed. Get returns it at once; it is written to the log within
 // Interval. Save keeps nothing of p. If it returns an error, it has changed nothing: ErrElsewhere if another hub has
-// the position, ErrTooLarge or a LimitError if there is no room for it, and ErrClosed after Close.
+// the position or if it was removed, ErrTooLarge or a LimitError if there is no room for it, and ErrClosed after Close.
 func (s *Set) Save(p *Position) error {
 	switch {
 	case p.Key == "" || len(p.Key) > MaxKey:
@@ -180,40 +181,20 @@ func (s *Set) save(p *Position, self string) error {
 		return ErrClosed
 	}
 	e := s.entries[p.Key]
-	if e != nil && !e.ours {
+	if e == nil || !e.ours || e.removed {
 		return ErrElsewhere
 	}
 	s.buf = p.append(s.buf[:0], self)
-	if e != nil && !e.removed && bytes.Equal(e.value, s.buf) {
-		return nil
-	}
-	more := int64(len(s.buf))
-	if e == nil {
-		more += entrySize + int64(len(p.Key))
-	} else {
-		more -= int64(len(e.value))
-	}
-	if len(s.buf) > MaxSize {
-		return ErrTooLarge
-	}
-	if err := s.room(e == nil, more); err != nil {
-		return err
-	}
-	if e == nil {
-		e = s.add(p.Key)
-	}
-	s.set(e, p, bytes.Clone(s.buf), self)
-	return nil
-}
-
-// room returns an error if there is no room for a new position, or for more bytes.
-func (s *Set) room(another bool, more int64) error {
+	more := int64(len(s.buf) - len(e.value))
 	switch {
-	case another && len(s.entries) >= s.opts.MaxPositions:
-		return &LimitError{"positions", int64(s.opts.MaxPositions)}
+	case bytes.Equal(e.value, s.buf):
+		return nil
+	case len(s.buf) > MaxSize:
+		return ErrTooLarge
 	case more > 0 && s.bytes+more > s.opts.MaxBytes:
 		return &LimitError{"bytes of positions", s.opts.MaxBytes}
 	}
+	s.set(e, p, bytes.Clone(s.buf), self)
 	return nil
 }
 

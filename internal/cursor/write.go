@@ -28,12 +28,17 @@ type waiter struct {
 }
 
 // Flush writes a position, or its removal, and returns when it is in the log. It writes what else is due at the same
-// time. If it fails, the write is tried again later.
+// time. It returns ErrElsewhere if another hub has got the position before. After other errors, the write is tried again
+// later.
 func (s *Set) Flush(ctx context.Context, key string) error {
 	s.mu.Lock()
 	e := s.entries[key]
 	if e == nil || !e.dirty && !e.writing {
+		lost := e != nil && !e.kept()
 		s.mu.Unlock()
+		if lost {
+			return ErrElsewhere
+		}
 		return nil
 	}
 	if s.closed {
@@ -133,12 +138,20 @@ func (s *Set) take() (list []pending) {
 func (s *Set) complete(list []pending, waiting []waiter) {
 	err := s.write(list)
 	s.mu.Lock()
-	failed := map[*entry]error{}
+	results := map[*entry]error{}
 	for i := range list {
 		s.finish(&list[i])
-		if list[i].err != nil {
-			failed[list[i].entry] = list[i].err
+		if len(waiting) > 0 {
+			results[list[i].entry] = list[i].err
 		}
+	}
+	for i := range waiting {
+		w := &waiting[i]
+		err, taken := results[w.entry]
+		if !taken && !w.entry.kept() || errors.Is(err, store.ErrConflict) {
+			err = ErrElsewhere
+		}
+		w.done <- err // it has room
 	}
 	if len(list) > 0 {
 		s.written = time.Now()
@@ -146,9 +159,6 @@ func (s *Set) complete(list []pending, waiting []waiter) {
 	first := err != nil && !s.failing
 	s.failing = err != nil
 	s.mu.Unlock()
-	for _, w := range waiting {
-		w.done <- failed[w.entry]
-	}
 	if first && s.opts.Failed != nil {
 		s.opts.Failed(err)
 	}
@@ -172,7 +182,8 @@ func (s *Set) write(list []pending) (err error) {
 	return err
 }
 
-// append writes a list in one step, unless other hubs have changed some of its positions. Those fail, and that is no error.
+// append writes a list in one step, unless other hubs have changed some of its positions. Those fail, and that is no
+// error.
 func (s *Set) append(list []pending) error {
 	notes := make([]store.Note, len(list))
 	for i := range list {
@@ -207,15 +218,15 @@ func (s *Set) finish(p *pending) {
 	e.writing = false
 	switch {
 	case s.entries[e.key] != e:
-	case p.err != nil && (e.ours || e.removed):
+	case p.err != nil && e.kept():
 		s.mark(e)
 	case p.err == nil && e.removed && !e.dirty:
 		s.drop(e)
 	}
 }
 
-// Close writes everything. The readers that are here are away from now on. Close returns when the writing has ended, also if the log
-// does not take it. Later calls change nothing.
+// Close writes everything. The readers that are here are away from now on. Close returns when the writing has ended,
+// even if the log does not take it. Later calls change nothing.
 func (s *Set) Close() {
 	self := s.self()
 	s.mu.Lock()

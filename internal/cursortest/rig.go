@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -114,7 +115,9 @@ func (h *hub) again() *hub {
 }
 
 // id returns the id of a hub of a shared log.
-func (h *hub) id() string { return h.log.Noter.(store.Shared).Hubs().Self() }
+func (h *hub) id() string { return h.shared().Hubs().Self() }
+
+func (h *hub) shared() store.Shared { return h.log.Noter.(store.Shared) }
 
 // ask calls a hub of a shared log.
 func (r *rig) ask(ctx context.Context, id, key string) (store.Seq, error) {
@@ -137,6 +140,7 @@ type tap struct {
 	mu      sync.Mutex // guards what follows
 	dead    bool       // nothing is written any more
 	fails   error      // what appends return
+	unsure  int        // of 1000 appends that many end with store.ErrUnknownOutcome, half of them stored
 	blocked chan struct{}
 	appends int
 	notes   int
@@ -162,7 +166,7 @@ func (t *tap) counts() (appends, notes int) {
 // AppendNoted implements store.Noter.
 func (t *tap) AppendNoted(ctx context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
 	t.mu.Lock()
-	dead, err, blocked := t.dead, t.fails, t.blocked
+	dead, err, blocked, unsure := t.dead, t.fails, t.blocked, rand.IntN(1000) < t.unsure
 	t.appends++
 	t.notes += len(notes)
 	t.mu.Unlock()
@@ -173,6 +177,13 @@ func (t *tap) AppendNoted(ctx context.Context, entries []store.Entry, notes ...s
 	case dead:
 		return store.ID{}, store.ErrClosed
 	case err != nil:
+		return store.ID{}, err
+	case unsure && rand.IntN(2) == 0:
+		return store.ID{}, store.ErrUnknownOutcome
+	case unsure:
+		if _, err = t.Noter.AppendNoted(ctx, entries, notes...); err == nil {
+			err = store.ErrUnknownOutcome
+		}
 		return store.ID{}, err
 	}
 	return t.Noter.AppendNoted(ctx, entries, notes...)
@@ -212,6 +223,15 @@ func (h *hub) save(p *cursor.Position) {
 	if err := h.Save(p); err != nil {
 		h.rig.Fatal(err)
 	}
+}
+
+// begin claims a position and saves it.
+func (h *hub) begin(p *cursor.Position) {
+	h.rig.Helper()
+	if _, _, err := h.Claim(h.rig.Context(), p.Key); err != nil {
+		h.rig.Fatal(err)
+	}
+	h.save(p)
 }
 
 func (h *hub) flush(key string) {
