@@ -18,7 +18,7 @@ var layout = map[string]string{
 	"test/proxies":             "",
 	".":                        "api internal/access internal/duration internal/group internal/hub internal/listen internal/session mqtt store store/disk store/jetstream store/memory store/tiered web",
 	"api":                      "internal/access internal/delivery internal/duration internal/group internal/hub internal/latency internal/session sse store",
-	"mqtt":                     "internal/access internal/cursor internal/delivery internal/group internal/hub internal/session sse store",
+	"mqtt":                     "internal/access internal/cursor internal/delivery internal/duration internal/group internal/hub internal/session sse store",
 	"internal/cursor":          "store",
 	"internal/cursortest":      "internal/cursor internal/leak store",
 	"internal/hub":             "internal/access internal/cursor internal/delivery internal/duration internal/group internal/latency internal/session sse store",

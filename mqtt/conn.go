@@ -130,7 +130,12 @@ func (c *conn) address() string {
 func (c *conn) remote() string { return c.input.socket.RemoteAddr().String() }
 
 // Watch implements sse.Conn.
-func (c *conn) Watch(gone func(error)) { c.gone.Store(&gone) }
+func (c *conn) Watch(gone func(error)) {
+	c.gone.Store(&gone)
+	if c.isClosed() { // finish may have looked before
+		gone(io.EOF)
+	}
+}
 
 // Serve implements sse.Conn.
 func (c *conn) Serve() {}

@@ -59,6 +59,9 @@ type Server struct {
 	conns     map[*conn]bool
 	holders   map[string]*holder // by uid
 	running   sync.WaitGroup     // goroutines of connections
+
+	shares shares
+	system system
 }
 
 // New returns a server. It must be closed after the hub's streams have ended, and before the hub is closed.
@@ -67,6 +70,7 @@ func New(h *hub.Hub, o Options) *Server {
 	s.opts.connectTimeout = cmp.Or(o.connectTimeout, connectTimeout)
 	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	h.Cursors().OnEnd(sessionPrefix, s.giveUpSession)
 	return s
 }
 

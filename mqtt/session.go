@@ -1,20 +1,242 @@
 package mqtt
 
-import "github.com/mochi-mqtt/server/v2/packets"
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
 
-// session is what a client has subscribed to, and how far it has read.
-type session struct{}
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/cursor"
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	sessions "github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// session is a connected client's subscriptions, its position in the log, and what it has not acknowledged. While the
+// client is away, it is a cursor.Position (restore.go). Messages are never queued: those that the client does not
+// take stay in the log, and the position before them.
+type session struct {
+	server   *Server
+	conn     *conn
+	listener *hub.Listener
+	key      string        // of its position
+	expiry   time.Duration // how long it is kept while the client is away; <0: for ever
+	started  bool
+	over     chan struct{} // closed when the stream has ended
+	why      delivery.Reason
+
+	mu          sync.Mutex // guards what follows
+	subs        []subscription
+	window      window
+	aliases     aliases
+	gap         gap
+	read        store.Seq // what was logged up to here was sent, or was not for the client
+	resent      store.Seq // the same when the client connected
+	held        bool      // nothing is sent, because a SUBACK has to be sent first
+	unsure      bool      // the client may hold packet ids that the window does not have, since the server has crashed,
+	lastRelease uint16    // until it has completed this one
+	ids         []uint32  // subscription identifiers of a message; kept for the next one
+	stored      cursor.Position
+}
+
+// storeTimeout is how long a client waits until its session is found, or its subscription is stored.
+const storeTimeout = 10 * time.Second
 
 // open returns the session of a client that has been admitted: the one that was kept, unless the client wants a clean
-// one. No other connection uses the session then. An error is a packets.Code for the CONNACK.
-func (s *Server) open(c *conn) (x *session, present bool, err error) { return &session{}, false, nil }
+// one. No other connection uses the session then. An error is one for the CONNACK.
+func (srv *Server) open(c *conn) (s *session, present bool, err error) {
+	s = &session{server: srv, conn: c, key: sessionPrefix + c.uid, expiry: c.expiry, over: make(chan struct{})}
+	s.window.size = min(int(c.limits.receive), maxWindow)
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	p, present, err := srv.hub.Cursors().Claim(ctx, s.key)
+	if err != nil {
+		return nil, false, err
+	}
+	if present && c.clean {
+		srv.discard(&p)
+		present = false
+	}
+	from := hub.From{}
+	if present {
+		if err := s.restore(&p); err != nil {
+			return nil, false, err
+		}
+		from.After = &store.ID{Epoch: p.Epoch, Seq: s.window.done(s.read)}
+	}
+	err = s.subscribeAll(from)
+	if err == nil {
+		err = s.save()
+	}
+	if err != nil {
+		s.giveUp(&p, present)
+		return nil, false, err
+	}
+	return s, present, nil
+}
+
+// discard drops what was kept of a session, because its client wants a clean one.
+func (srv *Server) discard(p *cursor.Position) {
+	_ = srv.hub.EndSession(p.Key[len(sessionPrefix):], sessions.Closed) // it may have ended before
+	srv.shares.forget(srv, p)
+}
+
+// giveUpSession ends the connection of a session that another hub wants, and returns when its position is saved.
+func (srv *Server) giveUpSession(key string) {
+	srv.mu.Lock()
+	h := srv.holders[key[len(sessionPrefix):]]
+	srv.mu.Unlock()
+	if h != nil {
+		h.conn.end(packets.ErrSessionTakenOver)
+		<-h.conn.done
+	}
+}
+
+// subscribeAll opens the session's stream.
+func (s *session) subscribeAll(from hub.From) (err error) {
+	c := s.conn
+	s.listener, err = s.server.hub.Subscribe(&hub.Subscription{
+		Grant: c.grant, UID: c.uid, Filters: s.filters(), From: from, Codec: s, Ended: s.ended,
+		Address: c.address(), Remote: c.remote(), UserAgent: c.clientID, Protocol: "mqtt",
+	})
+	return err
+}
+
+// filters returns the filters of the stream. The client may have lost the right to some of them.
+func (s *session) filters() (set group.Set) {
+	kept := s.subs[:0]
+	for _, x := range s.subs {
+		if s.server.hub.CheckRead(s.conn.grant, x.filter) != nil {
+			continue
+		}
+		if kept = append(kept, x); x.logged() {
+			set = append(set, x.filter)
+		}
+	}
+	s.subs = kept
+	return set
+}
+
+// giveUp keeps a session as it was, whose client could not be served.
+func (s *session) giveUp(p *cursor.Position, present bool) {
+	if s.listener != nil {
+		s.listener.Cancel()
+	}
+	if !present {
+		s.server.hub.Cursors().Remove(s.key)
+		return
+	}
+	p.Away = time.Now()
+	_ = s.server.hub.Cursors().Save(p) // an error: then it is as it was
+}
 
 // start begins to deliver. The CONNACK is queued already.
-func (x *session) start() {}
+func (s *session) start() {
+	s.mu.Lock()
+	for i := range s.window.list {
+		if e := &s.window.list[i]; e.state == awaitComp {
+			s.release(e.id, packets.CodeSuccess.Code)
+		}
+	}
+	if s.unsure {
+		s.releaseAll()
+	}
+	s.mu.Unlock()
+	s.reopen()
+	for i := range s.subs {
+		if x := &s.subs[i]; x.shared() {
+			_ = s.enter(x) // an error: the log cannot be written, and the client will notice
+		}
+	}
+	if slices.ContainsFunc(s.subs, func(x subscription) bool { return x.system() }) {
+		s.server.watchSystem(s)
+	}
+	s.started = true
+	s.server.running.Go(func() { s.listener.Run(s.conn) })
+}
+
+// reopen asks again for what subscriptions were to be sent when they began, and for retained messages that are not
+// acknowledged. The stream reads them again, and Append leaves out what was sent.
+func (s *session) reopen() {
+	retained, epoch := s.window.retained(), s.listener.Position().Epoch
+	for i := range s.subs {
+		x := &s.subs[i]
+		var from hub.From
+		if x.opening.earlier.wanted {
+			from.After = &store.ID{Epoch: epoch, Seq: x.opening.earlier.reached}
+		}
+		if x.logged() && (retained || x.opening != opening{}) {
+			_ = s.listener.Join(x.filter, retained || x.opening.retained.wanted, from) // an error: there are too many
+		}
+	}
+}
+
+// ended is called when the stream has ended.
+func (s *session) ended(why delivery.Reason) {
+	s.why = why
+	close(s.over)
+}
 
 // packet answers a SUBSCRIBE, UNSUBSCRIBE, PUBACK, PUBREC or PUBCOMP. It does not keep pk or its parts. An error is a
 // packets.Code, with which the connection ends.
-func (x *session) packet(pk *packets.Packet) error { return nil }
+func (s *session) packet(pk *packets.Packet) error {
+	switch pk.FixedHeader.Type {
+	case packets.Subscribe:
+		return s.subscribe(pk)
+	case packets.Unsubscribe:
+		return s.unsubscribe(pk)
+	}
+	s.acknowledge(pk)
+	return nil
+}
 
-// close ends delivery, and keeps the session for conn.expiry. The connection is closed already.
-func (x *session) close() {}
+// close keeps the session for conn.expiry, when its stream has ended. The connection is closed, and the stream knows it.
+func (s *session) close() {
+	if !s.started {
+		s.listener.Cancel()
+	}
+	<-s.over
+	s.expiry = s.conn.expiry // the DISCONNECT may have changed it
+	s.leaveAll()
+	s.server.unwatchSystem(s)
+	h := s.server.hub
+	switch sessions.Reason(s.why) {
+	case sessions.Ended, sessions.Kicked:
+		s.expiry = 0
+	}
+	if s.expiry == 0 {
+		h.Cursors().Remove(s.key)
+		_ = h.EndSession(s.conn.uid, s.conn.whyEnded()) // it may have ended already
+		return
+	}
+	s.mu.Lock()
+	p := s.position(false)
+	s.mu.Unlock()
+	p.Away = time.Now()
+	_ = h.Cursors().Save(p) // an error: another hub has the session, or there is no room for a longer position
+	if end := s.expiry; end > 0 && end < h.Options().SessionTimeout {
+		h.EndLost(s.conn.uid, end)
+	}
+}
+
+// changed stores the position of a session that is kept.
+func (s *session) changed() {
+	if s.expiry != 0 {
+		_ = s.save() // an error: see close
+	}
+}
+
+// save stores the position of the session if it is kept.
+func (s *session) save() error {
+	if s.expiry == 0 {
+		s.server.hub.Cursors().Remove(s.key)
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server.hub.Cursors().Save(s.position(true))
+}

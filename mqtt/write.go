@@ -17,6 +17,7 @@ type writer struct {
 	busy    bool       // a goroutine writes, and may wait for the client
 	closed  bool
 	own     []byte // packets of send that are not written yet
+	last    []byte // to be written, before the socket is closed, by the goroutine that writes; nil: nothing
 	missing int    // bytes that are missing of a packet that the stream has written in part
 }
 
@@ -28,6 +29,31 @@ func (w *writer) send(packets []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.own = append(w.own, packets...)
+}
+
+// push is send for a goroutine that does not flush. What the socket does not take at once is written by another goroutine.
+func (w *writer) push(packets []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.own = append(w.own, packets...)
+	if w.busy || w.missing > 0 || w.closed {
+		return // whoever writes takes it along
+	}
+	if !w.socket.Blocking() {
+		n, _ := w.socket.TryWrite(w.own) // an error: the next write fails, too
+		if w.own = w.own[n:]; len(w.own) == 0 {
+			w.own = nil
+			return
+		}
+	}
+	go func() { _ = w.flush() }() // it ends with the connection
+}
+
+// clogged reports whether the client does not take what was sent to it.
+func (w *writer) clogged() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed || len(w.own) > maxOwn/2
 }
 
 // flush writes the packets of send. If the stream writes now, it takes them along, and flush waits only if there are
@@ -64,7 +90,27 @@ func (w *writer) write(b []byte) (int, error) {
 	w.mu.Lock()
 	w.busy = false
 	w.signal()
+	if b := w.last; w.closed && b != nil {
+		w.last = nil
+		if err == nil {
+			w.finish(b)
+		}
+		_ = w.socket.Close()
+	}
 	return n, err
+}
+
+// finish writes the last packets. The caller holds mu, and nobody else writes.
+func (w *writer) finish(b []byte) {
+	b = append(w.own, b...)
+	w.own = nil
+	if !w.socket.Blocking() {
+		_, _ = w.socket.TryWrite(b) // the client may have left
+		return
+	}
+	late := time.AfterFunc(byeTimeout, func() { _ = w.socket.Close() })
+	_, _ = w.write(b)
+	late.Stop()
 }
 
 func (w *writer) wait() {
@@ -124,20 +170,19 @@ func (w *writer) Write(p []byte) (n int, err error) {
 // byeTimeout is how long the last packet to a client may take if a write cannot but wait.
 const byeTimeout = time.Second
 
-// bye sends what waits, and then b, as far as the socket takes it without waiting, and closes the connection.
+// bye sends what waits, and then b, as far as the socket takes it without waiting, and closes the connection. If a
+// goroutine writes now, that one does it.
 func (w *writer) bye(b []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.busy && w.missing == 0 && !w.closed {
-		b = append(w.own, b...)
-		w.own = nil
-		if w.socket.Blocking() {
-			late := time.AfterFunc(byeTimeout, func() { _ = w.socket.Close() })
-			_, _ = w.write(b) // the client may have left
-			late.Stop()
-		} else {
-			_, _ = w.socket.TryWrite(b)
-		}
+	switch {
+	case w.closed:
+		return
+	case w.busy:
+		w.last = append([]byte{}, b...)
+		time.AfterFunc(byeTimeout, func() { _ = w.socket.Close() })
+	case w.missing == 0:
+		w.finish(b)
 	}
 	_ = w.close()
 }
@@ -155,6 +200,9 @@ func (w *writer) close() error {
 	}
 	w.closed = true
 	w.signal()
+	if w.busy && w.last != nil {
+		return nil // see bye
+	}
 	return w.socket.Close()
 }
 

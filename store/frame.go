@@ -91,14 +91,23 @@ func (f *Frame) UID() []byte {
 	return f.Bytes[end-lenUID : end]
 }
 
-// Expired reports whether the message has expired.
-func (f *Frame) Expired(now time.Time) bool {
+// Expires returns when the message expires; zero: never.
+func (f *Frame) Expires() time.Time {
 	if f.Flags&HasExpiry == 0 {
-		return false
+		return time.Time{}
 	}
 	end := f.beforeExpires() - len(`"`)
 	t, err := time.Parse(timeFormat, string(f.Bytes[end-len(timeFormat):end]))
-	return err == nil && !now.Before(t)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// Expired reports whether the message has expired.
+func (f *Frame) Expired(now time.Time) bool {
+	t := f.Expires()
+	return !t.IsZero() && !now.Before(t)
 }
 
 // Payload appends the message as it was sent: text as text, JSON as JSON, and anything else as

@@ -242,6 +242,9 @@ func checkFrame(t *testing.T, m *store.Message, f *store.Frame, id store.ID) {
 	if !slices.Equal(f.Meta(), m.Meta) {
 		t.Errorf("the metadata %q is %q", m.Meta, f.Meta())
 	}
+	if !f.Expires().Equal(m.Expires.Truncate(time.Millisecond)) {
+		t.Errorf("expires at %v, not %v", f.Expires(), m.Expires)
+	}
 	if f.Expired(m.Expires) == m.Expires.IsZero() || f.Expired(m.Time) {
 		t.Errorf("expires at %v: now %v, then %v", m.Expires, f.Expired(m.Time), f.Expired(m.Expires))
 	}

@@ -1,6 +1,9 @@
 package store
 
-import "bytes"
+import (
+	"bytes"
+	"iter"
+)
 
 // appendMeta appends the member meta of a message, if it has any pairs.
 func appendMeta(b []byte, meta [][2]string) []byte {
@@ -22,8 +25,25 @@ func appendMeta(b []byte, meta [][2]string) []byte {
 
 // Meta returns the message's metadata, or nil.
 func (f *Frame) Meta() (meta [][2]string) {
-	if f.Flags&HasMeta == 0 {
+	whole := f.eachMeta(func(name, value []byte) bool {
+		meta = append(meta, [2]string{unquoted(name), unquoted(value)})
+		return true
+	})
+	if !whole {
 		return nil
+	}
+	return meta
+}
+
+// QuotedMeta yields the names and values of the metadata as JSON strings, which lie in Bytes.
+func (f *Frame) QuotedMeta() iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) { f.eachMeta(yield) }
+}
+
+// eachMeta is QuotedMeta. It returns false if the frame is damaged, or if yield does.
+func (f *Frame) eachMeta(yield func(name, value []byte) bool) bool {
+	if f.Flags&HasMeta == 0 {
+		return true
 	}
 	r := metaReader{rest: f.Data()}
 	r.skip(`{"id":`)
@@ -35,19 +55,17 @@ func (f *Frame) Meta() (meta [][2]string) {
 		r.quoted()
 	}
 	r.skip(`,"meta":[`)
-	for more := true; more && !r.bad; more = r.more() {
-		var p [2]string
+	for more := true; more; more = r.more() {
 		r.skip(`[`)
-		p[0] = r.text()
+		name := r.quoted()
 		r.skip(`,`)
-		p[1] = r.text()
-		r.skip(`]`)
-		meta = append(meta, p)
+		value := r.quoted()
+		if r.skip(`]`); r.bad || !yield(name, value) {
+			return false
+		}
 	}
-	if r.skip(`]`); r.bad {
-		return nil
-	}
-	return meta
+	r.skip(`]`)
+	return !r.bad
 }
 
 // metaReader reads the JSON of a frame up to its metadata.
@@ -70,12 +88,6 @@ func (r *metaReader) more() bool {
 	return true
 }
 
-// text returns the text of the JSON string at the start of the rest.
-func (r *metaReader) text() string {
-	var buf [256]byte // saves an allocation
-	return string(Unquote(buf[:0], r.quoted()))
-}
-
 // quoted returns the JSON string at the start of the rest, with its quotes.
 func (r *metaReader) quoted() []byte {
 	for i := 1; i < len(r.rest) && r.rest[0] == '"'; i++ {
@@ -90,4 +102,10 @@ func (r *metaReader) quoted() []byte {
 	}
 	r.bad = true
 	return []byte(`""`)
+}
+
+// unquoted returns the text of a JSON string.
+func unquoted(quoted []byte) string {
+	var buf [256]byte // saves an allocation
+	return string(Unquote(buf[:0], quoted))
 }

@@ -1,0 +1,44 @@
+package hub
+
+import (
+	"math"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// End returns the position of the end of the log.
+func (h *Hub) End() store.ID {
+	_, newest := h.log.Bounds()
+	return newest
+}
+
+// Start returns the position where a stream of a filter begins.
+func (h *Hub) Start(f group.Filter, from From) store.ID {
+	_, id := h.start(group.Set{f}, from)
+	return id
+}
+
+// Tail returns a stream with a codec that belongs to no session. The caller must call Run.
+func (h *Hub) Tail(filters group.Set, from From, codec delivery.Codec, ended func(delivery.Reason)) *Listener {
+	start, _ := h.start(filters, from)
+	start.Retained = false
+	h.handlers.add(1, 0)
+	stream := h.set.New(delivery.Config{Filters: filters, Heartbeat: math.MaxInt64 / 2, Start: start, Codec: codec, Done: ended})
+	return &Listener{hub: h, stream: stream, ended: ended}
+}
+
+// Announce appends a message of the server's own to one of its groups.
+func (h *Hub) Announce(name string, msg []byte) error {
+	return closedError(h.appendOwn(store.Message{Group: name, Msg: msg}))
+}
+
+// Uptime returns how long the hub has been running.
+func (h *Hub) Uptime() time.Duration { return time.Since(h.began) }
+
+// EndLost ends a session once it has been lost for a time that is shorter than the session timeout.
+func (h *Hub) EndLost(uid string, after time.Duration) {
+	time.AfterFunc(after, func() { _ = h.sessions.EndLost(uid, after) }) // ErrUnknown: it has ended
+}

@@ -1,0 +1,284 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/duration"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// subscribe answers a SUBSCRIBE. Nothing of a new subscription is sent before the SUBACK.
+func (s *session) subscribe(pk *packets.Packet) error {
+	for i := range pk.Filters {
+		if f := &pk.Filters[i]; f.NoLocal && strings.HasPrefix(f.Filter, sharePrefix) {
+			return packets.ErrProtocolViolationInvalidSharedNoLocal
+		}
+	}
+	s.hold(true)
+	defer s.hold(false)
+	from, err := replayFrom(pk.Properties.User)
+	errs := make([]error, len(pk.Filters))
+	for i := range pk.Filters {
+		if errs[i] = err; err == nil {
+			errs[i] = s.add(&pk.Filters[i], from)
+		}
+	}
+	if err := s.store(); err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	s.suback(pk, errs)
+	if slices.ContainsFunc(pk.Filters, func(f packets.Subscription) bool { return strings.HasPrefix(f.Filter, systemPrefix) }) {
+		s.server.watchSystem(s)
+	}
+	return nil
+}
+
+// hold stops the stream, or lets it go on.
+func (s *session) hold(on bool) {
+	s.mu.Lock()
+	s.held = on
+	s.mu.Unlock()
+	if !on {
+		s.listener.Resume()
+		s.resumeShares()
+	}
+}
+
+// store stores a session that is kept, and waits for it: a subscription that is acknowledged survives a crash.
+func (s *session) store() error {
+	if s.expiry == 0 {
+		return nil
+	}
+	if err := s.save(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	return s.server.hub.Cursors().Flush(ctx, s.key)
+}
+
+// suback sends the SUBACK.
+func (s *session) suback(pk *packets.Packet, errs []error) {
+	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, ProtocolVersion: s.conn.version, PacketID: pk.PacketID}
+	for i, err := range errs {
+		if err == nil {
+			out.ReasonCodes = append(out.ReasonCodes, s.granted(pk.Filters[i].Filter))
+			continue
+		}
+		code := codeOf(err)
+		switch {
+		case s.conn.version < 5:
+			code.Code = packets.ErrUnspecifiedError.Code
+		case s.conn.limits.problemInfo && out.Properties.ReasonString == "":
+			out.Properties.ReasonString = code.Reason
+		}
+		out.ReasonCodes = append(out.ReasonCodes, code.Code)
+	}
+	s.conn.send(encode(&out, (*packets.Packet).SubackEncode))
+}
+
+// granted returns the QoS of a subscription.
+func (s *session) granted(topic string) byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := s.find(topic); i >= 0 {
+		return s.subs[i].qos()
+	}
+	return packets.ErrUnspecifiedError.Code
+}
+
+// find returns the index of the subscription with a topic filter, or -1.
+func (s *session) find(topic string) int {
+	return slices.IndexFunc(s.subs, func(x subscription) bool { return x.topic == topic })
+}
+
+// add adds a subscription, or replaces the options of the one with the same topic filter.
+func (s *session) add(in *packets.Subscription, from hub.From) error {
+	x, err := s.parse(in)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	i := s.find(x.topic)
+	isNew := i < 0
+	retained := x.retainHandling() == retainedAlways || x.retainHandling() == retainedIfNew && isNew
+	if isNew {
+		s.subs = append(s.subs, x)
+	} else {
+		old := &s.subs[i]
+		old.options, old.id = x.options, x.id
+	}
+	s.mu.Unlock()
+	switch {
+	case x.system():
+		return nil
+	case x.shared():
+		if isNew {
+			err = s.enter(&x)
+		}
+	case isNew || retained || from != hub.From{}:
+		err = s.begin(&x, retained, from)
+	}
+	if err != nil && isNew {
+		s.mu.Lock()
+		s.subs = s.subs[:len(s.subs)-1]
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// parse returns a new subscription, if the client may have it.
+func (s *session) parse(in *packets.Subscription) (x subscription, err error) {
+	x.topic, x.id = strings.Clone(in.Filter), uint32(in.Identifier)
+	x.options = in.Qos | in.RetainHandling<<4
+	if in.NoLocal {
+		x.options |= 1 << 2
+	}
+	if in.RetainAsPublished {
+		x.options |= 1 << 3
+	}
+	x.share, x.filter, err = filterOf(x.topic)
+	if err != nil {
+		return x, err
+	}
+	if x.system() {
+		x.options &^= 3
+		return x, s.server.hub.CheckRead(s.conn.grant, statsFilter)
+	}
+	return x, s.server.hub.CheckRead(s.conn.grant, x.filter)
+}
+
+// begin lets the stream join the filter of a subscription. It is sent what it gets at its beginning: the retained messages
+// if they are wanted, and the earlier ones that from asks for.
+func (s *session) begin(x *subscription, retained bool, from hub.From) error {
+	start := s.server.hub.End()
+	var earlier store.Seq
+	if from != (hub.From{}) {
+		earlier = s.server.hub.Start(x.filter, from).Seq
+		from = hub.From{After: &store.ID{Epoch: start.Epoch, Seq: earlier}}
+	}
+	if err := s.listener.Join(x.filter, retained, from); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	y := &s.subs[s.find(x.topic)]
+	y.from = start.Seq
+	y.opening = opening{to: s.server.hub.End().Seq, retained: part{wanted: retained}}
+	if from.After != nil {
+		y.opening.earlier = part{wanted: true, reached: earlier}
+	}
+	return nil
+}
+
+// replayFrom returns where subscriptions begin, by the user properties of a SUBSCRIBE: since and last as in HTTP, and
+// stream-offset as EMQX has it.
+func replayFrom(user []packets.UserProperty) (from hub.From, err error) {
+	for _, p := range user {
+		if from != (hub.From{}) {
+			break
+		}
+		switch p.Key {
+		case "since":
+			from, err = sinceText(p.Val)
+		case "last":
+			from, err = newest(p.Val)
+		case "stream-offset":
+			from, err = offset(p.Val)
+		}
+	}
+	return from, err
+}
+
+func badProperty(name, format string, args ...any) error {
+	code := packets.ErrImplementationSpecificError
+	code.Reason = "the user property " + name + " " + fmt.Sprintf(format, args...)
+	return code
+}
+
+func sinceText(text string) (hub.From, error) {
+	if text == "all" {
+		return hub.From{All: true}, nil
+	}
+	if d, err := duration.Parse(text); err == nil && d >= 0 {
+		return hub.From{Since: time.Now().Add(-d)}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return hub.From{Since: t, All: t.IsZero()}, nil // hub.From treats the zero time as unset
+	}
+	if _, err := store.ParseID(text); err == nil {
+		return hub.From{Resume: text}, nil
+	}
+	return hub.From{}, badProperty("since", "is %.64q: send all, a duration such as 10m or 7d, an RFC 3339 time, or the id of a message", text)
+}
+
+func newest(text string) (hub.From, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return hub.From{}, badProperty("last", "is %.64q: send a number of messages", text)
+	}
+	return hub.From{Last: &n}, nil
+}
+
+// offset reads a stream offset: a time in ms or μs, earliest or latest.
+func offset(text string) (hub.From, error) {
+	switch text {
+	case "earliest":
+		return hub.From{All: true}, nil
+	case "latest":
+		return hub.From{}, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil || n < 0:
+		return hub.From{}, badProperty("stream-offset", "is %.64q: send earliest, latest, or a Unix time in milliseconds", text)
+	case n == 0:
+		return hub.From{All: true}, nil
+	case n > 1e14:
+		return hub.From{Since: time.UnixMicro(n)}, nil
+	}
+	return hub.From{Since: time.UnixMilli(n)}, nil
+}
+
+// unsubscribe answers an UNSUBSCRIBE. Messages that were sent remain in the window.
+func (s *session) unsubscribe(pk *packets.Packet) error {
+	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, ProtocolVersion: s.conn.version, PacketID: pk.PacketID}
+	for i := range pk.Filters {
+		out.ReasonCodes = append(out.ReasonCodes, s.remove(pk.Filters[i].Filter))
+	}
+	s.changed()
+	s.conn.send(encode(&out, (*packets.Packet).UnsubackEncode))
+	return nil
+}
+
+// remove removes a subscription. It returns the reason code.
+func (s *session) remove(topic string) byte {
+	s.mu.Lock()
+	i := s.find(topic)
+	if i < 0 {
+		s.mu.Unlock()
+		return packets.CodeNoSubscriptionExisted.Code
+	}
+	x := s.subs[i]
+	s.subs = slices.Delete(s.subs, i, i+1)
+	s.mu.Unlock()
+	switch {
+	case x.shared():
+		s.leave(&x)
+	case x.logged():
+		if err := s.listener.Leave(x.filter); err != nil {
+			return codeOf(err).Code // the stream reads messages that are for nobody
+		}
+	}
+	return packets.CodeSuccess.Code
+}
