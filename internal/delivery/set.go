@@ -82,17 +82,19 @@ func (s *Set) Close(why Reason) {
 	}
 }
 
+// groupsAtOnce is how many groups a shard counts the streams of while it does nothing else.
+const groupsAtOnce = 64
+
 // Listeners returns, for each group, how many streams get a message that is published now. It counts others, filters of
-// clients that have no stream at the moment, as one stream each.
+// clients that have no stream at the moment, as one stream each. With more groups than groupsAtOnce, a stream that parks or
+// begins to follow meanwhile may be missed, or count twice.
 func (s *Set) Listeners(groups []string, others []group.Set) []int {
 	n := make([]int, len(groups))
 	for _, sh := range s.shards {
-		sh.ask(func() {
-			for i, g := range groups {
-				n[i] += sh.index.count(g)
-			}
-			others = sh.following(others)
-		})
+		sh.ask(func() { others = sh.following(others); sh.count(groups[:min(len(groups), groupsAtOnce)], n) })
+		for at := groupsAtOnce; at < len(groups); at += groupsAtOnce {
+			sh.ask(func() { sh.count(groups[at:min(len(groups), at+groupsAtOnce)], n[at:]) })
+		}
 	}
 	var x index
 	for _, filters := range others {
@@ -102,6 +104,13 @@ func (s *Set) Listeners(groups []string, others []group.Set) []int {
 		n[i] += x.count(g)
 	}
 	return n
+}
+
+// count adds the parked streams of each group to n.
+func (sh *shard) count(groups []string, n []int) {
+	for i, g := range groups {
+		n[i] += sh.index.count(g)
+	}
 }
 
 // Stats returns the counters.
