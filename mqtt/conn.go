@@ -78,6 +78,7 @@ func (c *conn) finish(err error) {
 		}
 	}
 	c.session.close()
+	c.server.hub.MQTT().Connections.Add(-1)
 	c.server.release(c)
 }
 

@@ -131,6 +131,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 	}
 	c.session = x
 	c.admitted.Store(true)
+	c.server.hub.MQTT().Connections.Add(1)
 	c.send(c.acceptance(pk, present))
 	x.start()
 	return nil

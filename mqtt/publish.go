@@ -191,33 +191,51 @@ func (c *conn) publishBatch(t *batch) error {
 	return c.answer(t.answers)
 }
 
-// answer queues answers. A client whose message may be accepted when it is sent again, and which cannot be told so, gets no
-// answer: its connection ends.
+// answer queues answers. A client whose message may be accepted when it is sent again, and which cannot be told so, gets
+// no answer: its connection ends.
 func (c *conn) answer(answers []answer) error {
 	out := make([]byte, 0, 4*len(answers))
-	defer func() { c.send(out) }()
+	var published, refused uint64
+	defer func() {
+		c.send(out)
+		counts := c.server.hub.MQTT()
+		counts.Published.Add(published)
+		counts.Refused.Add(refused)
+	}()
 	for i := range answers {
 		a := &answers[i]
 		code := packets.CodeSuccess
 		if a.err != nil {
-			m := meaningOf(a.err)
-			switch {
-			case a.kind == 0:
-			case m.again && (c.version < 5 || m.code == packets.ErrServerBusy || a.kind == packets.Pubcomp):
-				return m.tell(a.err)
+			var again bool
+			if code, again = c.refusalOf(a); again {
+				return code
 			}
-			if code = m.tell(a.err); m.code == packets.ErrUnspecifiedError {
-				c.server.opts.Logger.Error("a message of an MQTT client was not stored", "uid", c.uid, "error", a.err)
-			}
-			if a.kind != packets.Pubcomp {
-				c.server.refused.Add(1)
-			}
+		}
+		switch {
+		case a.kind == packets.Pubcomp:
+		case a.err != nil:
+			refused++
+		case a.draft >= 0:
+			published++
 		}
 		if a.kind != 0 {
 			out = appendAck(out, c.version, a.kind, a.id, code.Code, c.reason(code))
 		}
 	}
 	return nil
+}
+
+// refusalOf returns the code for a packet that failed. again says that the client has to send it again on another
+// connection.
+func (c *conn) refusalOf(a *answer) (code packets.Code, again bool) {
+	m := meaningOf(a.err)
+	if m.code == packets.ErrUnspecifiedError {
+		c.server.opts.Logger.Error("a message of an MQTT client was not stored", "uid", c.uid, "error", a.err)
+	}
+	if a.kind != 0 && m.again {
+		again = c.version < 5 || a.kind == packets.Pubcomp || m.code == packets.ErrServerBusy || m.code == packets.ErrServerShuttingDown
+	}
+	return m.tell(a.err), again
 }
 
 // reason returns the text that explains a code, if the client wants one.

@@ -133,8 +133,8 @@ func TestTopicsThatCannotBePublishedTo(t *testing.T) {
 		v3.expectAck(packets.Pubrec, 2, 0)
 		v3.send(packets.Pubrel, &packets.Packet{PacketID: 2})
 		v3.expectAck(packets.Pubcomp, 2, 0)
-		if n := r.server.refused.Load(); n != 5 {
-			t.Errorf("%d messages were refused", n)
+		if s := r.hub.Stats().MQTT; s.Refused != 5 || s.Published != 0 || s.Connections != 2 {
+			t.Errorf("%+v", s)
 		}
 	}
 }

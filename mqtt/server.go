@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,11 +44,10 @@ var ErrClosed = errors.New("mqtt: the server is closed")
 
 // Server serves MQTT clients on a hub.
 type Server struct {
-	hub     *hub.Hub
-	opts    Options
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	refused atomic.Uint64 // messages
+	hub    *hub.Hub
+	opts   Options
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
 
 	deadlines deadlines // of connections without a CONNECT
 

@@ -83,6 +83,7 @@ type Hub struct {
 	publishing  publishing
 	ended       reasons
 	streams     atomic.Int64 // open or opening
+	mqtt        ClientCounts
 	handlers    handlers
 	noRoomUntil atomic.Int64 // makeRoom does nothing before this time, in Unix nanoseconds
 	opened      atomic.Uint64

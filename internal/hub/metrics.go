@@ -25,6 +25,8 @@ func gauge(name, help string, value func(*Stats) int64) Metric {
 var Metrics = []Metric{
 	counter("messages_published_total", "Messages appended to the log by clients and the program.", func(s *Stats) uint64 { return s.Published }),
 	counter("published_bytes_total", "Bytes of the messages published, as they are stored.", func(s *Stats) uint64 { return s.PublishedBytes }),
+	counter("mqtt_messages_published_total", "Those of them that MQTT clients published.", func(s *Stats) uint64 { return s.MQTT.Published }),
+	counter("mqtt_messages_refused_total", "Messages of MQTT clients that were refused. Clients of MQTT 3.1.1, and those with QoS 0, are not told.", func(s *Stats) uint64 { return s.MQTT.Refused }),
 	counter("messages_delivered_total", "Messages written to streams.", func(s *Stats) uint64 { return s.Delivery.Messages }),
 	counter("delivered_bytes_total", "Bytes written to streams.", func(s *Stats) uint64 { return s.Delivery.Bytes }),
 	counter("writes_total", "Writes to streams: one may carry many messages.", func(s *Stats) uint64 { return s.Delivery.Writes }),
@@ -37,6 +39,7 @@ var Metrics = []Metric{
 	counter("callbacks_dropped_total", "Events dropped because the embedding program was too slow.", func(s *Stats) uint64 { return s.Dropped }),
 	counter("requests_busy_total", "Requests refused because others held too much memory.", func(s *Stats) uint64 { return s.Busy }),
 	gauge("streams", "Open streams.", func(s *Stats) int64 { return s.Streams }),
+	gauge("mqtt_connections", "Connected MQTT clients.", func(s *Stats) int64 { return s.MQTT.Connections }),
 	gauge("sessions", "Sessions that are connected, or lost and not gone yet.", func(s *Stats) int64 { return s.Sessions }),
 	gauge("publishers_held", "Publishers that wait for delivery now.", func(s *Stats) int64 { return s.Delivery.Holding }),
 	gauge("streams_full", "Streams that wait for their sockets to accept more.", func(s *Stats) int64 { return s.Delivery.Full }),

@@ -25,11 +25,15 @@ type Stats struct {
 	Waiting        int64  // bytes of the messages that the embedding program has not handled yet
 	Published      uint64
 	PublishedBytes uint64
-	Opened         uint64
-	Ended          map[string]uint64 // streams that have ended, by reason
-	Streams        int64
-	Delivery       delivery.Stats
-	Store          store.Usage
+	MQTT           struct { // parts of the figures above and below
+		Connections        int64
+		Published, Refused uint64
+	}
+	Opened   uint64
+	Ended    map[string]uint64 // streams that have ended, by reason
+	Streams  int64
+	Delivery delivery.Stats
+	Store    store.Usage
 
 	PublishLatency, DeliveryLatency *latency.Counts
 }
@@ -49,11 +53,21 @@ func (h *Hub) Stats() Stats {
 		Requests: h.budget.held(), Busy: h.overloaded.Load(), Wills: h.wills.Load(), Delivery: h.set.Stats(), Store: h.log.Usage(),
 		PublishLatency: h.publishing.Counts(), DeliveryLatency: h.set.Latency(),
 	}
+	s.MQTT.Connections, s.MQTT.Published, s.MQTT.Refused = h.mqtt.Connections.Load(), h.mqtt.Published.Load(), h.mqtt.Refused.Load()
 	if h.opts.Observer != nil {
 		s.Dropped, s.Waiting = h.opts.Observer.Dropped(), h.opts.Observer.Waiting()
 	}
 	return s
 }
+
+// ClientCounts are counted by the server of another protocol.
+type ClientCounts struct {
+	Connections        atomic.Int64  // of clients that were admitted
+	Published, Refused atomic.Uint64 // messages
+}
+
+// MQTT returns the counters of MQTT clients.
+func (h *Hub) MQTT() *ClientCounts { return &h.mqtt }
 
 // reasons counts streams that have ended, by reason.
 type reasons struct {
