@@ -22,7 +22,8 @@ type Shared interface {
 	// read. Follow returns when f has been called with all notes that existed. It is called at most
 	// once. f must not block and must not call the log. It may keep a note's Value, and must not change it.
 	//
-	// If the log begins a new epoch, all notes are lost. f is told by a note with the key EpochNote.
+	// If the log begins a new epoch, all notes are lost. f is told by a note with the key EpochNote. The log stores those again
+	// that the hubs know, except brief ones: f is called for them with their new positions.
 	Follow(f func(Note)) error
 
 	// Reach waits until this hub has read the log up to a position, which a client may have from another hub. It

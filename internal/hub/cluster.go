@@ -75,6 +75,8 @@ func (h *Hub) ID() string {
 // follow takes over a note that some hub has stored or removed.
 func (c *cluster) follow(n store.Note) {
 	if n.Key == store.EpochNote {
+		c.hub.keys.reset()
+		c.hub.sessions.Renewed()
 		c.hub.cursors.Anew()
 		return
 	}

@@ -213,6 +213,14 @@ func (k *keys) restore(stored map[int]answer) {
 	}
 }
 
+// reset forgets all answers: the log does not have their messages any more.
+func (k *keys) reset() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.slots)
+	clear(k.answers)
+}
+
 // size returns the number of answers.
 func (k *keys) size() int {
 	k.mu.Lock()

@@ -2,6 +2,7 @@ package session
 
 import (
 	"slices"
+	"time"
 )
 
 // Down tells the registry that a hub has died or is closing. Its streams are no longer open. The hub that
@@ -62,6 +63,33 @@ func (s *Session) partitioned() {
 	if h.streams {
 		h.here, h.streams, h.beat = nil, false, 0
 		s.becomeStale(Partitioned, false)
+	}
+}
+
+// Renewed forgets the versions of all documents, since another log has begun. The documents are stored in it again; a hub
+// with streams of a session does so itself if it takes too long.
+func (r *Registry) Renewed() {
+	r.mu.Lock()
+	clear(r.ended)
+	r.mu.Unlock()
+	for s := range r.all() {
+		s.renewed()
+	}
+}
+
+// rewriteAfter is how long a hub waits for a document in another log.
+const rewriteAfter = 10 * time.Second
+
+func (s *Session) renewed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.shared
+	h.version, h.number = 0, 0
+	h.wake()
+	if len(s.streams) > 0 {
+		now := monotonicNow()
+		h.repair = now.add(rewriteAfter)
+		s.schedule(now)
 	}
 }
 

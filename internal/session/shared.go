@@ -97,7 +97,7 @@ func (h *shared) base(x *Change) {
 		}
 	}
 	shorter := x.beat > 0 && (h.beat == 0 || x.beat < h.beat)
-	x.rewrite = h.stale != "" || x.streams != h.streams || shorter || !slices.Equal(x.here, h.here)
+	x.rewrite = h.stale != "" || h.version == 0 && x.streams || x.streams != h.streams || shorter || !slices.Equal(x.here, h.here)
 }
 
 // use records that Do was called.
@@ -230,7 +230,7 @@ func (s *Session) hubs() (ids []string) {
 func (h *shared) await(s *Session, version uint64) bool {
 	for late := time.After(patience); ; {
 		s.mu.Lock()
-		if h.version > version || s.gone {
+		if h.version != version || s.gone { // it is lower if another log has begun
 			s.mu.Unlock()
 			return true
 		}

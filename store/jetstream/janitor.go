@@ -53,14 +53,25 @@ func (l *Log) runJanitor() {
 		case <-tick.C:
 			l.settleRoom(l.ctx)
 		}
-		if !l.nc.IsConnected() || !l.tail.following() || !l.hubs.first() {
+		if !l.nc.IsConnected() || !l.tail.following() {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(l.ctx, 10*l.opts.Times.Patience)
-		if err := work(ctx); err != nil && l.ctx.Err() == nil {
-			l.opts.Logger.Warn("the stream is not cleaned up now", "error", err)
+		first := l.hubs.first()
+		if l.tail.folded() {
+			j.try(func(ctx context.Context) error { return l.carry(ctx, first) })
 		}
-		cancel()
+		if first {
+			j.try(work)
+		}
+	}
+}
+
+// try does a piece of work, and logs why it fails.
+func (j *janitor) try(work func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(j.l.ctx, 10*j.l.opts.Times.Patience)
+	defer cancel()
+	if err := work(ctx); err != nil && j.l.ctx.Err() == nil {
+		j.l.opts.Logger.Warn("the stream is not cleaned up now", "error", err)
 	}
 }
 

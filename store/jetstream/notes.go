@@ -35,12 +35,16 @@ type noteTable struct {
 	next     int          // where the next brief note goes, if it is a ring
 	follow   func(store.Note)
 	policies int
+
+	behind  map[string]version // notes of an earlier epoch that may have to be stored again
+	renewed time.Time          // when the epoch began
 }
 
 // reset forgets all notes. The hub learns of it by a note with the new epoch.
 func (t *noteTable) reset(epoch string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.leaveBehind()
 	t.notes, t.brief, t.next, t.policies = map[string]version{}, nil, 0, 0
 	if t.follow != nil {
 		t.follow(store.Note{Key: epochKey, Value: []byte(epoch)})

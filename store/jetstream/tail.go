@@ -150,6 +150,13 @@ func (t *tail) following() bool {
 	return t.sub != nil && t.alive()
 }
 
+// folded reports whether the tail has read what was in the stream when it began.
+func (t *tail) folded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.folding == 0 && t.reached > 0
+}
+
 // position returns the last position that was placed.
 func (t *tail) position() store.Seq {
 	t.mu.Lock()
