@@ -393,6 +393,7 @@ func renamed(r *rig) {
 	a.save(pos("k", 3))
 	a.flush("k")
 	a.save(away(pos("k", 4)))
+	eventually(r, "the hub is known by its new id", func() bool { return b.shared().Hubs().Alive(a.id()) })
 	if got := b.claim("k"); got != 4 {
 		r.Errorf("the position is number %d", got)
 	}
