@@ -101,7 +101,7 @@ func (s *session) subscribeAll(from hub.From) (err error) {
 	c := s.conn
 	s.listener, err = s.server.hub.Subscribe(&hub.Subscription{
 		Grant: c.grant, UID: c.uid, Filters: s.filters(), From: from, Codec: s, Ended: s.ended,
-		Address: c.address(), Remote: c.remote(), UserAgent: c.clientID, Protocol: "mqtt",
+		Address: c.address(), Remote: c.remote(), UserAgent: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
 	})
 	return err
 }

@@ -286,6 +286,13 @@ func (r *wired) expectMessages(name string, want ...string) {
 	}
 }
 
+func (r *wired) expectCount(name string, want int) {
+	r.Helper()
+	if got := r.messages(name); len(got) != want {
+		r.Fatalf("%s has the messages %q, not %d", name, got, want)
+	}
+}
+
 func filters(t testing.TB, list ...string) (set group.Set) {
 	t.Helper()
 	for _, s := range list {

@@ -1,0 +1,136 @@
+package mqtt
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	sessions "github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// will makes a CONNECT have a will in the group w.
+func will(text string, delay, expiry uint32) func(*packets.Packet) {
+	return func(pk *packets.Packet) {
+		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "w", []byte(text)
+		pk.Connect.WillProperties.WillDelayInterval = delay
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = expiry, true
+	}
+}
+
+// await waits until a group has a number of messages.
+func (r *wired) await(name string, n int) []string {
+	r.Helper()
+	for late := time.Now().Add(wirePatience); ; {
+		if list := r.messages(name); len(list) >= n {
+			return list
+		}
+		if time.Now().After(late) {
+			r.Fatalf("%s has %q", name, r.messages(name))
+		}
+	}
+}
+
+func TestAWillIsSentIfTheConnectionIsLost(t *testing.T) {
+	r := serve(t, nil)
+	ends := map[string]struct {
+		end  func(*wire)
+		sent bool
+	}{
+		"lost":                 {func(c *wire) { _ = c.Close() }, true},
+		"malformed":            {func(c *wire) { c.raw([]byte{0, 0}) }, true},
+		"DISCONNECT":           {func(c *wire) { c.send(packets.Disconnect, &packets.Packet{}) }, false},
+		"DISCONNECT with will": {func(c *wire) { c.send(packets.Disconnect, &packets.Packet{ReasonCode: 4}) }, true},
+		"taken over":           {func(c *wire) { r.admitted("taken over", nil) }, true},
+	}
+	sent := 0
+	for name, end := range ends {
+		for _, expiry := range []uint32{0, 1000} {
+			text := fmt.Sprintf("%s %d", name, expiry)
+			c := r.admitted(name, will(text, 0, expiry))
+			end.end(c)
+			r.admitted("after "+name, nil) // so that something happens after the end
+			if end.sent {
+				sent++
+				if list := r.await("w", sent); list[sent-1] != text {
+					t.Errorf("%s: %q", text, list)
+				}
+			}
+		}
+	}
+	r.expectCount("w", sent)
+}
+
+func TestAWillHasTheProperties(t *testing.T) {
+	r := serve(t, nil)
+	c := r.admitted("a", func(pk *packets.Packet) {
+		will("text", 0, 0)(pk)
+		pk.Connect.WillQos, pk.Connect.WillRetain = 2, true
+		pk.Connect.WillProperties = packets.Properties{
+			PayloadFormat: 1, PayloadFormatFlag: true, MessageExpiryInterval: 100, ContentType: "t", ResponseTopic: "r",
+			CorrelationData: []byte{1}, User: []packets.UserProperty{{Key: "k", Val: "v"}},
+		}
+	})
+	_ = c.Close()
+	r.await("w", 1)
+	want := [][2]string{{"$qos", "2"}, {"$utf8", "1"}, {"$type", "t"}, {"$reply", "r"}, {"$corr", "AQ=="}, {"k", "v"}}
+	if got := r.last("w"); !slices.Equal(got.meta, want) || got.flags&store.HasExpiry == 0 || got.flags&store.IsRetain == 0 {
+		t.Errorf("the will has %q and flags %b", got.meta, got.flags)
+	}
+}
+
+func TestAWillWithADelayIsNotSentIfTheClientReturns(t *testing.T) {
+	r := serve(t, nil)
+	c := r.admitted("a", will("delayed", 1000, 2000))
+	_ = c.Close()
+	keep := func(pk *packets.Packet) {
+		pk.Connect.Clean = false
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 2000, true
+	}
+	c, ack := r.connect("a", keep)
+	if !ack.SessionPresent {
+		t.Error("the session is not present")
+	}
+	c.send(packets.Disconnect, &packets.Packet{})
+	c.expectEnd(0)
+	c = r.admitted("a", will("ended", 1000, 2000))
+	_ = c.Close()
+	r.admitted("a", nil) // a clean start ends the old session
+	if got := r.await("w", 1); !slices.Equal(got, []string{"ended"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAClientThatIsSilentIsDisconnected(t *testing.T) {
+	r := serve(t, nil)
+	c := r.admitted("a", func(pk *packets.Packet) { pk.Connect.Keepalive = 1; will("silent", 0, 0)(pk) })
+	begun := time.Now()
+	c.expectEnd(packets.ErrKeepAliveTimeout.Code)
+	if took := time.Since(begun); took < 1400*time.Millisecond {
+		t.Errorf("it was disconnected after %v", took)
+	}
+	r.await("w", 1)
+}
+
+func TestAClientIsASession(t *testing.T) {
+	r := serve(t, nil)
+	c := r.admitted("name", nil)
+	c.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: packets.Subscriptions{{Filter: "a/+", Qos: 1}}})
+	c.expect(packets.Suback)
+	uid := sessions.ClientUID("mqtt", "", "name")
+	s, err := r.hub.Session(uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if agent := s.Client.Agent.Value(); agent.Protocol != "mqtt" || agent.UserAgent != "name" || len(s.Filters) != 1 || !strings.HasPrefix(s.Client.Address, "127.0.0.1:") {
+		t.Errorf("%+v", s)
+	}
+	if err := r.hub.EndSession(uid, sessions.Kicked); err != nil {
+		t.Fatal(err)
+	}
+	c.expectEnd(packets.ErrAdministrativeAction.Code)
+}
