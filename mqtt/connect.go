@@ -123,6 +123,9 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 	if err = c.restoreReceived(present); err == nil && (in.WillFlag || present) {
 		err = c.setWill(pk)
 	}
+	if err == nil && c.expiry != 0 && !present { // it must be found again, also after a crash
+		err = c.server.hub.Cursors().Flush(c.server.ctx, sessionPrefix+c.uid)
+	}
 	if err != nil {
 		c.graceful = true
 		x.close()
