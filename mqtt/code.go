@@ -23,7 +23,7 @@ type meaning struct {
 // meanings are the errors that clients may see.
 var meanings = []meaning{
 	{oneOf(access.ErrInvalid, access.ErrExpired, access.ErrRevoked), packets.ErrBadUsernameOrPassword, false},
-	{oneOf(access.ErrMissing, sessions.ErrOfAnother), packets.ErrNotAuthorized, false},
+	{oneOf(access.ErrMissing, sessions.ErrOfAnother, hub.ErrForbidden), packets.ErrNotAuthorized, false},
 	{oneType[*access.Forbidden], packets.ErrNotAuthorized, false},
 	{oneType[*access.Denied], packets.ErrNotAuthorized, false},
 	{oneType[*hub.Refusal], packets.ErrImplementationSpecificError, false},

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -162,16 +163,22 @@ func (s *session) start() {
 // reopen asks again for what subscriptions were to be sent when they began, and for retained messages that are not
 // acknowledged. The stream reads them again, and Append leaves out what was sent.
 func (s *session) reopen() {
-	retained, epoch := s.window.retained(), s.listener.Position().Epoch
-	for i := range s.subs {
-		x := &s.subs[i]
-		var from hub.From
+	at := s.listener.Position().Seq
+	if s.window.retained() {
+		for i := range s.subs {
+			if x := &s.subs[i]; x.logged() {
+				_ = s.listener.Rejoin(x.filter, delivery.JoinOptions{Retained: true, At: at}) // an error: there are too many
+			}
+		}
+	}
+	opening := slices.DeleteFunc(slices.Clone(s.subs), func(x subscription) bool { return x.opening == opening{} })
+	slices.SortFunc(opening, func(x, y subscription) int { return cmp.Compare(x.opening.to, y.opening.to) })
+	for _, x := range opening {
+		o := delivery.JoinOptions{Retained: x.opening.retained.wanted, At: max(at, x.opening.to)}
 		if x.opening.earlier.wanted {
-			from.After = &store.ID{Epoch: epoch, Seq: x.opening.earlier.reached}
+			o.After = &x.opening.earlier.reached
 		}
-		if x.logged() && (retained || x.opening != opening{}) {
-			_ = s.listener.Join(x.filter, retained || x.opening.retained.wanted, from) // an error: there are too many
-		}
+		_ = s.listener.Rejoin(x.filter, o)
 	}
 }
 

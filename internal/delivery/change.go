@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -35,12 +36,16 @@ type JoinOptions struct {
 	// After is an earlier position: the messages since then that the filter matches, and that are held, are sent, too,
 	// even if other filters match them. Only a stream with a codec can tell them from those of the log.
 	After *store.Seq
+
+	// At is the position from which the stream has the filter, if that is not the end of the log: the filter of a stream that
+	// has not run yet was joined there by an earlier stream, which did not send all that the other options say.
+	At store.Seq
 }
 
 // JoinFrom adds a filter from the current end of the log on. Before that, the stream sends what the options say.
 func (s *Stream) JoinFrom(f group.Filter, o JoinOptions) error {
 	set := group.Set{f}
-	c := change{from: s.end(), filters: set, opening: &opening{}}
+	c := change{from: cmp.Or(o.At, s.end()), filters: set, opening: &opening{}}
 	if o.Retained {
 		c.opening.retained = span{set: set, to: c.from}
 	}

@@ -22,6 +22,12 @@ func (l *Listener) Join(f group.Filter, retained bool, from From) error {
 	return l.attachment.Join(f, l.hub.opts.MaxFilters, func() error { return l.stream.JoinFrom(f, o) })
 }
 
+// Rejoin continues a Join of an earlier stream with the same filter, which did not send everything that the options say. It
+// must be called before Run.
+func (l *Listener) Rejoin(f group.Filter, o delivery.JoinOptions) error {
+	return l.stream.JoinFrom(f, o)
+}
+
 // Leave removes a filter from this stream of its session.
 func (l *Listener) Leave(f group.Filter) error { return l.attachment.Leave(f) }
 

@@ -1,0 +1,239 @@
+package mqtt
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+func TestRetainedMessagesByRetainHandling(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	r.publish("g/1", "one", 2, true)
+	r.publish("g/2", "two", 1, true)
+
+	c.subscribe(packets.Subscription{Filter: "g/#", Qos: 1, Identifier: 7})
+	one := c.message("one")
+	if !one.FixedHeader.Retain || one.FixedHeader.Qos != 1 || len(one.Properties.SubscriptionIdentifier) != 1 {
+		t.Errorf("%+v", one)
+	}
+	c.message("two")
+	c.subscribe(packets.Subscription{Filter: "g/#", Qos: 0, RetainHandling: 1})
+	c.subscribe(packets.Subscription{Filter: "g/#", Qos: 0, RetainHandling: 2})
+	r.publish("g/3", "live", 1, true)
+	if pk := c.message("live"); pk.FixedHeader.Retain || pk.FixedHeader.Qos != 0 || len(pk.Properties.SubscriptionIdentifier) > 0 {
+		t.Errorf("%+v", pk)
+	}
+	c.subscribe(packets.Subscription{Filter: "g/1", RetainHandling: 2})
+	c.subscribe(packets.Subscription{Filter: "g/2", RetainHandling: 1})
+	if pk := c.message("two"); !pk.FixedHeader.Retain || pk.FixedHeader.Qos != 0 {
+		t.Errorf("%+v", pk)
+	}
+	c.subscribe(packets.Subscription{Filter: "g/1", RetainAsPublished: true})
+	c.message("one")
+	r.publish("g/1", "four", 1, true)
+	if pk := c.message("four"); !pk.FixedHeader.Retain {
+		t.Errorf("%+v", pk)
+	}
+}
+
+func TestOneCopyWithAllSubscriptionIdentifiers(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	c.subscribe(packets.Subscription{Filter: "a/#", Identifier: 1}, packets.Subscription{Filter: "a/+", Qos: 2, Identifier: 300}, sub("a/b", 1))
+	r.publish("a/b", "x", 2, false)
+	r.publish("a/c/d", "y", 2, false)
+	if pk := c.message("x"); pk.FixedHeader.Qos != 2 || len(pk.Properties.SubscriptionIdentifier) != 2 || pk.Properties.SubscriptionIdentifier[1] != 300 {
+		t.Errorf("%+v", pk)
+	}
+	if pk := c.message("y"); pk.FixedHeader.Qos != 0 || len(pk.Properties.SubscriptionIdentifier) != 1 {
+		t.Errorf("%+v", pk)
+	}
+}
+
+func TestUnsubscribe(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	c.subscribe(sub("a", 1), sub("b", 1))
+	c.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 9, Filters: packets.Subscriptions{sub("a", 0), sub("c", 0)}})
+	if pk := c.expect(packets.Unsuback); string(pk.ReasonCodes) != "\x00\x11" || pk.PacketID != 9 {
+		t.Errorf("%+v", pk)
+	}
+	r.publish("a", "not for it", 1, false)
+	r.publish("b", "for it", 1, false)
+	c.message("for it")
+}
+
+func TestReasonCodesOfSUBACK(t *testing.T) {
+	for version, want := range map[byte]string{4: "\x80\x80\x01\x80", 5: "\x8f\x87\x01\x8f"} {
+		r := newRig(t)
+		c := r.connect(options{id: "a", version: version})
+		pk := c.subscribe(sub("a/#/b", 1), sub("$session/x", 1), sub("ok", 1), sub("$share//x", 0))
+		if string(pk.ReasonCodes) != want {
+			t.Errorf("version %d: codes % x", version, pk.ReasonCodes)
+		}
+		c.leave()
+	}
+}
+
+func TestASharedSubscriptionMustNotBeNoLocal(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, Filters: packets.Subscriptions{{Filter: "$share/s/a", NoLocal: true}}}
+	if err := c.conn.session.packet(&pk); err != packets.ErrProtocolViolationInvalidSharedNoLocal {
+		t.Error(err)
+	}
+}
+
+func TestTooManySubscriptionsAreRefused(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	var list []packets.Subscription
+	for i := range r.hub.Options().MaxFilters + 1 {
+		list = append(list, sub(fmt.Sprint("g/", i), 1))
+	}
+	codes := c.subscribe(list...).ReasonCodes
+	if last := len(codes) - 1; codes[last] != packets.ErrQuotaExceeded.Code || codes[last-1] != 1 {
+		t.Errorf("codes % x", codes)
+	}
+}
+
+func TestEarlierMessagesOnRequest(t *testing.T) {
+	r := newRig(t)
+	for _, text := range []string{"one", "two", "three"} {
+		r.publish("g", text, 1, false)
+	}
+	for property, want := range map[[2]string][]string{
+		{"since", "all"}:              {"one", "two", "three"},
+		{"since", "1h"}:               {"one", "two", "three"},
+		{"last", "2"}:                 {"two", "three"},
+		{"last", "0"}:                 {},
+		{"stream-offset", "earliest"}: {"one", "two", "three"},
+		{"stream-offset", "latest"}:   {},
+	} {
+		c := r.connect(options{id: "a"})
+		if pk := c.replay("g", property); pk.ReasonCodes[0] != 1 {
+			t.Errorf("%v: % x", property, pk.ReasonCodes)
+		}
+		for _, text := range want {
+			c.message(text)
+		}
+		c.subscribe(packets.Subscription{Filter: "g/end", RetainHandling: 2})
+		r.publish("g/end", "end", 1, false)
+		c.message("end")
+		c.leave()
+	}
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	if pk := c.replay("g", [2]string{"since", "yesterday"}); pk.ReasonCodes[0] != packets.ErrImplementationSpecificError.Code {
+		t.Errorf("% x", pk.ReasonCodes)
+	}
+}
+
+// replay subscribes with a user property.
+func (c *client) replay(filter string, property [2]string) packets.Packet {
+	c.Helper()
+	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 3, Filters: packets.Subscriptions{sub(filter, 1)}}
+	pk.Properties.User = []packets.UserProperty{{Key: property[0], Val: property[1]}}
+	c.do(pk)
+	return c.expect(packets.Suback)
+}
+
+func TestEarlierMessagesGoOnAfterALostConnection(t *testing.T) {
+	r := newRig(t)
+	for i := range 10 {
+		r.publish("g", string(rune('0'+i)), 1, false)
+	}
+	o := options{id: "a", expiry: -1, limits: limits{receive: 3}}
+	c := r.connect(o)
+	c.replay("g", [2]string{"since", "all"})
+	for i := range 3 {
+		c.message(string(rune('0' + i)))
+	}
+	c.ack(packets.Puback, 2)
+	c.message("3")
+	c.leave()
+	r.publish("g", "live", 1, false)
+	c = r.connect(o)
+	defer c.leave()
+	for _, text := range []string{"0", "2", "3"} {
+		if pk := c.message(text); !pk.FixedHeader.Dup {
+			t.Errorf("%+v", pk)
+		}
+	}
+	for _, text := range []string{"4", "5", "6", "7", "8", "9", "live"} {
+		c.ack(packets.Puback, c.oldest())
+		if pk := c.message(text); pk.FixedHeader.Dup {
+			t.Errorf("%+v", pk)
+		}
+	}
+}
+
+// oldest returns the packet id of the oldest message that is not acknowledged.
+func (c *client) oldest() uint16 {
+	s := c.conn.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.window.list[0].id
+}
+
+func TestAnEvictedMessageIsAGap(t *testing.T) {
+	r := newRig(t)
+	f, _ := group.ParseFilter("#")
+	if err := r.hub.SetPolicy(f, store.Policy{MaxMessages: 2}); err != nil {
+		t.Fatal(err)
+	}
+	for version, o := range map[byte]options{4: {id: "old", version: 4, expiry: -1}, 5: {id: "new", version: 5, expiry: -1}} {
+		watch := r.connect(options{id: "watch"})
+		watch.subscribe(sub("$sys/gaps/+", 0))
+		c := r.connect(o)
+		c.subscribe(sub("g", 1))
+		c.leave()
+		after := r.hub.End()
+		for _, text := range []string{"1", "2", "3", "4"} {
+			r.publish("g", text, 1, false)
+		}
+		c = r.connect(o)
+		pk := c.message("3")
+		oldest := r.hub.End()
+		oldest.Seq--
+		switch version {
+		case 5:
+			if u := pk.Properties.User; len(u) != 1 || u[0].Key != "gap" || u[0].Val[:len(after.Epoch)] != after.Epoch {
+				t.Errorf("%+v", pk)
+			}
+		default:
+			if pk := watch.expect(packets.Publish); pk.TopicName != "$sys/gaps/"+c.conn.uid {
+				t.Errorf("%s %s", pk.TopicName, pk.Payload)
+			}
+		}
+		if pk := c.message("4"); len(pk.Properties.User) > 0 {
+			t.Errorf("%+v", pk)
+		}
+		c.leave()
+		watch.leave()
+	}
+}
+
+func TestSystemTopics(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	c.subscribe(packets.Subscription{Filter: "$SYS/broker/clients/+", Identifier: 5}, sub("#", 0))
+	pk := c.expect(packets.Publish)
+	if pk.TopicName != "$SYS/broker/clients/connected" || string(pk.Payload) != "1" || !pk.FixedHeader.Retain || pk.Properties.SubscriptionIdentifier[0] != 5 {
+		t.Errorf("%+v", pk)
+	}
+	if pk := c.expect(packets.Publish); pk.TopicName != "$SYS/broker/clients/total" {
+		t.Errorf("%+v", pk)
+	}
+}
