@@ -4,10 +4,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/watchbox-go/watchbox/test/cluster/judge"
@@ -68,8 +70,8 @@ func (r *round) life(ctx context.Context, s *session, n int) {
 	}
 	gone := r.gone(s)
 	if s.rand.IntN(2) == 0 {
-		s.absences++ // it may return before the stream is stopped
-		r.any(ctx, s, http.MethodDelete, "", "", "")
+		// It may return before the stream is stopped.
+		s.absences += 1 + r.any(ctx, s, http.MethodDelete, "", "", func(int) string { return "" })
 	}
 	stop()
 	<-ended
@@ -79,29 +81,41 @@ func (r *round) life(ctx context.Context, s *session, n int) {
 	}
 }
 
-// any sends a request about a session to any hub, until one succeeds.
-func (r *round) any(ctx context.Context, s *session, method, path, secret, body string) {
+// any sends a request about a session to any hub, until one succeeds. It returns how many of the others may have been carried
+// out, or may still be: by a hub that was killed or is paused. The body may depend on the attempt.
+func (r *round) any(ctx context.Context, s *session, method, path, secret string, body func(attempt int) string) (unknown int) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
-		_, err := call(r.client, method, r.hubs[s.rand.IntN(len(r.hubs))], "/v1/sessions/"+s.uid+path, secret, body)
+	for n := 0; ; n++ {
+		_, err := call(r.client, method, r.hubs[s.rand.IntN(len(r.hubs))], "/v1/sessions/"+s.uid+path, secret, body(n))
 		if err == nil {
-			return
+			return unknown
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) && !strings.Contains(err.Error(), ": 404 ") {
+			unknown++
 		}
 		select {
 		case <-time.After(retry):
 		case <-ctx.Done():
 			r.failed(err)
-			return
+			return unknown
 		}
 	}
 }
 
 // will sets the session's will.
 func (r *round) will(ctx context.Context, s *session, n int) {
-	body := fmt.Sprintf("%s-will-%d", s.name, n)
-	r.any(ctx, s, http.MethodPut, "/will", s.secret, fmt.Sprintf(`{"group":%q,"msg":%q}`, s.group, body))
-	s.wills = append(s.wills, body)
+	var bodies []string
+	unknown := r.any(ctx, s, http.MethodPut, "/will", s.secret, func(attempt int) string {
+		body := fmt.Sprintf("%s-will-%d-%d", s.name, n, attempt)
+		bodies = append(bodies, body)
+		return fmt.Sprintf(`{"group":%q,"msg":%q}`, s.group, body)
+	})
+	last := bodies[len(bodies)-1:]
+	if unknown > 0 { // one of the others may have come last
+		last = nil
+	}
+	s.wills = append(s.wills, last...)
 }
 
 // gone is how often the witness saw that a session is gone.

@@ -121,9 +121,13 @@ func TestEachFaultIsFound(t *testing.T) {
 				h.Listeners[l].Events[5].Message = presence("back")
 			}
 		},
-		"absent only 0 times":         func(h *History) { h.Sessions[0].Absences = 0 },
-		"has a stream: true":          func(h *History) { h.Sessions[0].Here = true },
-		"published 0 times":           func(h *History) { h.Sessions[0].Wills = append(h.Sessions[0].Wills, "second") },
+		"absent only 0 times": func(h *History) { h.Sessions[0].Absences = 0 },
+		"has a stream: true":  func(h *History) { h.Sessions[0].Here = true },
+		"was not published":   func(h *History) { h.Sessions[0].Wills = append(h.Sessions[0].Wills, "second") },
+		"was published 2 times": func(h *History) {
+			l := &h.Listeners[0]
+			l.Events = append(l.Events, Event{Hub: "h1", Kind: Delivery, ID: id(9), Message: Message{"w/s", "will"}})
+		},
 		"although it is there":        func(h *History) { h.Sessions[0].WillGroup = "b" },
 		"to GET /v1/retained/%23, h1": func(h *History) { h.Answers[1].Text = "[1]" },
 	} {

@@ -48,8 +48,13 @@ func (t *trial) presence() {
 			t.fault("at the end %s is %q, but it has a stream: %t", s.UID, state, s.Here)
 		}
 		for _, w := range s.Wills {
-			if wills[w] != 1 {
-				t.fault("the will %q of %s was published %d times", w, s.UID, wills[w])
+			if wills[w] == 0 {
+				t.fault("the will %q of %s was not published", w, s.UID)
+			}
+		}
+		for w, n := range wills {
+			if n > 1 {
+				t.fault("the will %q of %s was published %d times", w, s.UID, n)
 			}
 		}
 	}
