@@ -78,6 +78,9 @@ func (c *conn) finish(err error) {
 		}
 	}
 	c.session.close()
+	if c.expiry == 0 {
+		c.server.forgetReceived(c.uid)
+	}
 	c.server.hub.MQTT().Connections.Add(-1)
 	c.server.release(c)
 }

@@ -62,6 +62,8 @@ func (c *conn) readConnect(pk *packets.Packet, body []byte) error {
 		return packets.ErrMalformedFlags
 	case c.version < 5 && in.PasswordFlag && !in.UsernameFlag: // MQTT 3.1.1, 3.1.2-22
 		return packets.ErrMalformedFlags
+	case strings.ContainsAny(in.WillProperties.ResponseTopic, "+#"):
+		return packets.ErrProtocolViolation
 	case pk.Properties.AuthenticationMethod != "":
 		return packets.ErrBadAuthenticationMethod
 	case len(pk.Properties.AuthenticationData) > 0:

@@ -101,6 +101,7 @@ func TestPacketsThatClientsMustNotSend(t *testing.T) {
 		"PUBLISH without an id": {0x32, 6, 0, 1, 'a', 0, 0, 0}, "SUBSCRIBE without filters": {0x82, 3, 0, 1, 0},
 		"Retain Handling 3": {0x82, 7, 0, 1, 0, 0, 1, 'a', 0x30}, "a property twice": {0x30, 8, 0, 1, 'a', 4, 1, 0, 1, 0},
 		"payload format 2": {0x30, 6, 0, 1, 'a', 2, 1, 2}, "subscription identifier 0": {0x82, 9, 0, 1, 2, 11, 0, 0, 1, 'a', 0},
+		"PUBLISH with a subscription identifier": {0x30, 6, 0, 1, 'a', 2, 11, 1}, "a response topic with a wildcard": {0x30, 8, 0, 1, 'a', 4, 8, 0, 1, '#'},
 		"PUBREL with an invalid reason": {0x62, 3, 0, 1, 0x80}, "DUP with QoS 0": {0x38, 4, 0, 1, 'a', 0},
 	} {
 		c := r.admitted("a", nil)

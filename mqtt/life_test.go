@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -22,17 +23,21 @@ func will(text string, delay, expiry uint32) func(*packets.Packet) {
 	}
 }
 
+// until waits for a condition.
+func (r *wired) until(is func() bool) {
+	r.Helper()
+	for late := time.Now().Add(wirePatience); !is(); runtime.Gosched() {
+		if time.Now().After(late) {
+			r.Fatal("it did not happen")
+		}
+	}
+}
+
 // await waits until a group has a number of messages.
 func (r *wired) await(name string, n int) []string {
 	r.Helper()
-	for late := time.Now().Add(wirePatience); ; {
-		if list := r.messages(name); len(list) >= n {
-			return list
-		}
-		if time.Now().After(late) {
-			r.Fatalf("%s has %q", name, r.messages(name))
-		}
-	}
+	r.until(func() bool { return len(r.messages(name)) >= n })
+	return r.messages(name)
 }
 
 func TestAWillIsSentIfTheConnectionIsLost(t *testing.T) {
@@ -133,4 +138,61 @@ func TestAClientIsASession(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.expectEnd(packets.ErrAdministrativeAction.Code)
+}
+
+func TestReceivedIDsAreKeptAsLongAsTheirSession(t *testing.T) {
+	r := serve(t, nil)
+	uid := sessions.ClientUID("mqtt", "", "a")
+	kept := func(clean bool, expiry uint32) func(*packets.Packet) {
+		return func(pk *packets.Packet) {
+			pk.Connect.Clean = clean
+			pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = expiry, true
+		}
+	}
+	publish := func(c *wire) {
+		c.publish("a", "x", 2, 7, nil)
+		c.expectAck(packets.Pubrec, 7, 0)
+	}
+	c := r.admitted("a", kept(true, 1000))
+	publish(c)
+	_ = c.Close()
+	c = r.admitted("a", kept(false, 1000))
+	publish(c) // a duplicate
+	r.expectMessages("a", "x")
+	c.send(packets.Disconnect, &packets.Packet{Properties: packets.Properties{SessionExpiryInterval: 0, SessionExpiryIntervalFlag: true}})
+	c.expectEnd(0)
+	r.until(func() bool { return r.hub.ClientNote(uid) == nil })
+
+	c = r.admitted("a", kept(false, 1000))
+	publish(c)
+	r.expectMessages("a", "x", "x")
+	c = r.admitted("a", kept(true, 1)) // a clean start
+	if r.hub.ClientNote(uid) != nil {
+		t.Error("the ids outlived a clean start")
+	}
+	publish(c)
+	r.expectMessages("a", "x", "x", "x")
+	_ = c.Close()
+	r.until(func() bool { return r.hub.ClientNote(uid) == nil }) // it expires
+}
+
+func TestATakeoverKeepsTheSession(t *testing.T) {
+	r := serve(t, nil)
+	keep := func(pk *packets.Packet) {
+		will("w", 0, 1000)(pk)
+		pk.Connect.Clean = false
+	}
+	a := r.admitted("a", keep)
+	a.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: packets.Subscriptions{{Filter: "a", Qos: 1}}})
+	a.expect(packets.Suback)
+	b, ack := r.connect("a", keep)
+	if !ack.SessionPresent {
+		t.Error("the session is not present")
+	}
+	a.expectEnd(packets.ErrSessionTakenOver.Code)
+	b.publish("a", "x", 0, 0, nil)
+	if pk := b.expect(packets.Publish); string(pk.Payload) != "x" {
+		t.Errorf("%q", pk.Payload)
+	}
+	r.await("w", 1) // the connection of the first one was lost
 }

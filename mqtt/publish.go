@@ -17,6 +17,7 @@ import (
 type batch struct {
 	drafts  []hub.Draft
 	answers []answer
+	waiting int // messages whose answers the client waits for
 }
 
 // answer is the answer to a PUBLISH or PUBREL.
@@ -41,6 +42,12 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 			}
 		}
 	}
+	switch p := &pk.Properties; {
+	case len(p.SubscriptionIdentifier) > 0:
+		return packets.ErrProtocolViolationSurplusSubID
+	case strings.ContainsAny(p.ResponseTopic, "+#"):
+		return packets.ErrProtocolViolation
+	}
 	topic, err := c.topicOf(pk)
 	if err != nil {
 		return err
@@ -55,8 +62,9 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 			a.err = packets.ErrPacketIdentifierInUse
 			t.answers = append(t.answers, a)
 			return nil
-		case len(c.received)+t.unanswered() >= c.receiveMaximum():
-			return packets.ErrReceiveMaximum
+		}
+		if err := c.checkReceiveMaximum(t); err != nil {
+			return err
 		}
 	}
 	d, err := c.draft(topic, pk.Payload, pk.FixedHeader.Qos, &pk.Properties)
@@ -66,8 +74,29 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 	} else {
 		a.draft = len(t.drafts)
 		t.drafts = append(t.drafts, d)
+		if a.kind != 0 {
+			t.waiting++
+		}
 	}
 	t.answers = append(t.answers, a)
+	return nil
+}
+
+// checkReceiveMaximum returns an error if the client waits for the answers to too many messages. A client of MQTT 3.1.1
+// knows no limit, so what has arrived is answered first.
+func (c *conn) checkReceiveMaximum(t *batch) error {
+	most := receiveMaximum
+	if c.version < 5 {
+		most = receiveMaximum3
+		if len(c.received)+t.waiting >= most {
+			if err := c.publishBatch(t); err != nil {
+				return err
+			}
+		}
+	}
+	if len(c.received)+t.waiting >= most {
+		return packets.ErrReceiveMaximum
+	}
 	return nil
 }
 
@@ -79,9 +108,6 @@ func (c *conn) draft(topic string, payload []byte, qos byte, p *packets.Properti
 	}
 	if p.PayloadFormatFlag && p.PayloadFormat == 1 && !utf8.Valid(payload) {
 		return d, packets.ErrPayloadFormatInvalid
-	}
-	if strings.ContainsAny(p.ResponseTopic, "+#") {
-		return d, packets.ErrProtocolViolation
 	}
 	return hub.Draft{
 		Group: name, Kind: kindOf(payload), Data: payload, TTL: ttl(p.MessageExpiryInterval), Meta: metaOf(qos, p),
@@ -153,16 +179,6 @@ func (t *batch) has(id uint16) bool {
 // releases reports whether the batch releases an id.
 func (t *batch) releases(id uint16) bool {
 	return slices.ContainsFunc(t.answers, func(a answer) bool { return a.kind == packets.Pubcomp && a.id == id && a.err == nil })
-}
-
-// unanswered returns how many messages of the batch the client waits for.
-func (t *batch) unanswered() (n int) {
-	for i := range t.answers {
-		if a := &t.answers[i]; a.kind != 0 && a.draft >= 0 {
-			n++
-		}
-	}
-	return n
 }
 
 // publishBatch appends the messages of the batch and answers its packets. An error ends the connection.
@@ -249,7 +265,7 @@ func (c *conn) reason(code packets.Code) string {
 func (t *batch) reset() {
 	clear(t.drafts)
 	clear(t.answers)
-	t.drafts, t.answers = t.drafts[:0], t.answers[:0]
+	t.drafts, t.answers, t.waiting = t.drafts[:0], t.answers[:0], 0
 }
 
 // changesReceived reports whether the batch has messages of QoS 2, or releases some.

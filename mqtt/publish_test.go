@@ -422,3 +422,21 @@ func TestRightsToPublish(t *testing.T) {
 	c.publish("u/"+sessions.ClientUID("mqtt", "me", "a"), "x", 1, 1, nil)
 	c.expectAck(packets.Puback, 1, 0)
 }
+
+func TestAnOldClientMayHaveManyMessagesWithoutAnAnswer(t *testing.T) {
+	r := serve(t, nil)
+	c := r.admitted("a", old)
+	const many = 3000
+	var all []byte
+	for id := range uint16(many) {
+		all = append(all, c.encoded(packets.Publish, &packets.Packet{TopicName: "a", PacketID: id + 1, FixedHeader: packets.FixedHeader{Qos: 1}})...)
+	}
+	sent := make(chan error, 1)
+	go func() { _, err := c.Write(all); sent <- err }()
+	for id := range uint16(many) {
+		c.expectAck(packets.Puback, id+1, 0)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+}

@@ -69,6 +69,7 @@ func New(h *hub.Hub, o Options) *Server {
 	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	h.Cursors().OnEnd(sessionPrefix, s.giveUpSession)
+	h.Cursors().OnExpire(sessionPrefix, func(key string) { s.forgetReceived(key[len(sessionPrefix):]) })
 	return s
 }
 
@@ -190,13 +191,11 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// receiveMaximum returns how many messages of QoS 1 and 2 a client may send before one is acknowledged. MQTT 3.1.1
-// cannot tell clients.
-func (c *conn) receiveMaximum() int {
-	if c.version < 5 {
-		return receiveMaximum3
+// forgetReceived forgets which messages of QoS 2 a client has sent and not released, because its session has ended.
+func (s *Server) forgetReceived(uid string) {
+	if err := s.hub.SetClientNote(s.ctx, uid, nil); err != nil && s.ctx.Err() == nil {
+		s.opts.Logger.Error("removing a note of an MQTT client failed", "uid", uid, "error", err)
 	}
-	return receiveMaximum
 }
 
 // maxPacket returns the size of the largest packet of a client.

@@ -93,6 +93,14 @@ func (s *Set) OnEnd(prefix string, end func(key string)) {
 	s.readers[prefix] = end
 }
 
+// OnExpire sets the function that is called with each key that begins with a prefix and whose position has expired, on a
+// goroutine of its own.
+func (s *Set) OnExpire(prefix string, gone func(key string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone[prefix] = gone
+}
+
 // ender returns the function that ends the reader with a key, or nil.
 func (s *Set) ender(key string) func(string) {
 	for prefix, end := range s.readers {

@@ -75,11 +75,12 @@ type Set struct {
 	mu      sync.Mutex // guards what follows
 	entries map[string]*entry
 	bytes   int64
-	dirty   []*entry       // to be written
-	due     deadlines      // of positions that expire
-	abroad  map[string]int // how many positions are with readers at other hubs, by hub
-	readers map[string]func(key string)
-	ids     []string // those that this hub had
+	dirty   []*entry                    // to be written
+	due     deadlines                   // of positions that expire
+	abroad  map[string]int              // how many positions are with readers at other hubs, by hub
+	readers map[string]func(key string) // see OnEnd
+	gone    map[string]func(key string) // see OnExpire
+	ids     []string                    // those that this hub had
 	closed  bool
 	buf     []byte // for Save
 
@@ -105,7 +106,7 @@ func New(o Options) *Set {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMaxBytes
 	}
-	s := &Set{opts: o, entries: map[string]*entry{}, abroad: map[string]int{}, readers: map[string]func(string){}}
+	s := &Set{opts: o, entries: map[string]*entry{}, abroad: map[string]int{}, readers: map[string]func(string){}, gone: map[string]func(string){}}
 	s.idle.L = &s.mu
 	s.shared, _ = o.Log.(store.Shared)
 	return s

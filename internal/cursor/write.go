@@ -3,6 +3,7 @@ package cursor
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -112,7 +113,13 @@ func (s *Set) turn() {
 // expire removes the positions that expire.
 func (s *Set) expire(now time.Time) {
 	for len(s.due) > 0 && s.due[0].deadline <= now.UnixMilli() {
-		s.remove(s.due[0])
+		e := s.due[0]
+		s.remove(e)
+		for prefix, gone := range s.gone {
+			if strings.HasPrefix(e.key, prefix) && !s.closed {
+				s.running.Go(func() { gone(e.key) })
+			}
+		}
 	}
 }
 
