@@ -116,8 +116,12 @@ var lasting = map[string]bool{
 	"given-up":      false, // the client or middleware canceled
 	"store-full":    false, // logged by the hub, which also logs when it ends
 
+	// Logged by the store, which also logs when it ends.
+	"store-away": false, "unknown-outcome": false,
+
 	"store-read-only": true, "too-many-groups": true, "too-many-streams": true, "program-busy": true, "server-busy": true,
 	"too-many-sessions": true, "too-many-wills": true, "too-many-policies": true,
+	"hub-away": true,
 }
 
 // due reports whether a failure with this code should be logged as an error now.

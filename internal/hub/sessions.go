@@ -188,9 +188,10 @@ func (h *Hub) appendEntries(entries []store.Entry, notes []store.Note) error {
 }
 
 // logLost logs that appending a message of the server's own failed. It does not log a full store, which
-// fullness logs.
+// fullness logs, or a shared log that is away, which logs that itself.
 func (h *Hub) logLost(m store.Message, err error) {
-	if err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
+	if err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) &&
+		!errors.Is(err, store.ErrAway) && !errors.Is(err, store.ErrUnknownOutcome) {
 		h.opts.Logger.Error("appending a message of the server's own failed", "group", m.Group, "error", err)
 	}
 }

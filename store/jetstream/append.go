@@ -21,6 +21,9 @@ const (
 	repeatRefused    = 100 * time.Millisecond // when the servers cannot take it at the moment
 )
 
+// errLate is the cause of a context that ends because the servers have not stored an append in time.
+var errLate = errors.New("the servers do not store messages")
+
 // maxRefusals is how often a note is tried again for which there is no room.
 const maxRefusals = 3
 
@@ -46,7 +49,7 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.opts.Times.Patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, l.opts.Times.Patience, errLate)
 	defer cancel()
 	records, noted := l.recordsOf(entries, list)
 	if len(records) > maxBatch {
@@ -184,6 +187,9 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 	case l.closed.Load():
 		return store.ErrClosed
 	case p.sent > 0:
+		if context.Cause(ctx) == errLate {
+			l.unanswered(errLate)
+		}
 		return store.ErrUnknownOutcome
 	case errors.Is(ctx.Err(), context.DeadlineExceeded) || ctx == l.blocked:
 		return store.ErrAway

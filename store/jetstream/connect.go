@@ -23,13 +23,10 @@ func (l *Log) connect() error {
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				l.opts.Logger.Warn("the connection to NATS is lost", "error", err)
+				l.lost(err)
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			l.opts.Logger.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
-			l.tail.restart()
-		}),
+		nats.ReconnectHandler(func(*nats.Conn) { l.tail.restart() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.failed(err) }),
 	}
 	if l.opts.Creds != "" {

@@ -70,7 +70,11 @@ func (l *Log) runJanitor() {
 func (j *janitor) try(work func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(j.l.ctx, 10*j.l.opts.Times.Patience)
 	defer cancel()
-	if err := work(ctx); err != nil && j.l.ctx.Err() == nil {
+	switch err := work(ctx); {
+	case err == nil || j.l.ctx.Err() != nil:
+	case errors.Is(err, store.ErrAway), errors.Is(err, store.ErrUnknownOutcome), passing(err):
+		j.l.unanswered(err)
+	default:
 		j.l.opts.Logger.Warn("the stream is not cleaned up now", "error", err)
 	}
 }
@@ -142,7 +146,9 @@ func (j *janitor) forget(ctx context.Context, most int) error {
 // watch looks whether somebody else has removed messages from the front of the stream. The note of the epoch lies
 // there, and the hubs do not remove it.
 func (j *janitor) watch(ctx context.Context) error {
-	info, err := j.l.stream.Info(ctx)
+	asking, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	info, err := j.l.stream.Info(asking)
 	if err == nil {
 		j.l.tail.configured(&info.Config)
 	}

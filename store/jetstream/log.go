@@ -38,6 +38,7 @@ type Log struct {
 
 	pending pending
 	room    room
+	away    away
 	purges  purges        // by others
 	batches chan struct{} // a token for each batch in flight
 
@@ -162,7 +163,7 @@ func (l *Log) Err() error {
 	switch {
 	case l.closed.Load():
 		return store.ErrClosed
-	case !l.nc.IsConnected() || !l.tail.following():
+	case !l.nc.IsConnected() || !l.tail.following() || l.silent():
 		return store.ErrAway
 	}
 	return l.shortage()

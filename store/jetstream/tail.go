@@ -105,18 +105,19 @@ func (t *tail) run() {
 			attached = attached && t.alive()
 		}
 		if attached {
+			if t.l.silent() {
+				t.l.probe(t.l.ctx)
+			}
 			continue
 		}
 		t.detach()
 		if _, err := t.attach(t.l.ctx, attachTimeout(failures)); err != nil {
-			t.failed(err, failures == 0)
+			t.failed(err)
 			failures++
 			continue // the next tick tries again
 		}
-		if failures > 0 {
-			t.l.opts.Logger.Info("the stream is followed again")
-		}
 		attached, failures = true, 0
+		t.l.back()
 	}
 }
 
@@ -124,15 +125,12 @@ func (t *tail) run() {
 // leader is not answered, so the first attempts are short; those on a slow machine become longer.
 func attachTimeout(failures int) time.Duration { return 500 * time.Millisecond << min(failures/8, 4) }
 
-// failed is called if no consumer can be made, for the first time or again. If the server does not even answer a ping, the
-// log connects to another one.
-func (t *tail) failed(err error, first bool) {
+// failed is called if no consumer can be made. If the server does not even answer a ping, the log connects to another one.
+func (t *tail) failed(err error) {
 	if t.l.ctx.Err() != nil {
 		return
 	}
-	if first {
-		t.l.opts.Logger.Warn("the stream cannot be followed now; the hub keeps trying", "error", err)
-	}
+	t.l.lost(err)
 	if t.l.nc.IsConnected() && t.l.nc.FlushTimeout(t.l.opts.Times.Beat) != nil {
 		_ = t.l.nc.ForceReconnect() // it fails only if the connection is closed
 	}
