@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -209,8 +210,29 @@ func (p *purges) lost(s store.Selector, after, through store.Seq, floor func(gro
 	return lost
 }
 
-// clientName is the name of a hub's connection, by which the others know its purges.
-func (l *Log) clientName() string { return "watchbox " + l.opts.Stream + " " + l.opts.Name }
+// clientName is the name of a hub's connection, by which the others know its purges: its signs of life tell the number at its end.
+func (l *Log) clientName() string {
+	return fmt.Sprintf("watchbox %s %s %016x", l.opts.Stream, l.opts.Name, l.self)
+}
+
+// ownsClient reports whether a connection with a name belongs to a hub.
+func (h *hubs) ownsClient(name string) bool {
+	number, err := strconv.ParseUint(name[strings.LastIndexByte(name, ' ')+1:], 16, 64)
+	if err != nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if number == h.l.self {
+		return true
+	}
+	for _, p := range h.others {
+		if p.client == number {
+			return true
+		}
+	}
+	return false
+}
 
 // watchPurges receives the purges that are not made by a hub. Servers in a cluster tell of them without what was asked for, so
 // that the hub also hears the requests, which come before.
@@ -239,8 +261,8 @@ func (l *Log) watchPurges() error {
 			l.purges.refused(call.Request, call.Response)
 			return
 		}
-		if strings.HasPrefix(call.Client.Name, "watchbox "+l.opts.Stream+" ") {
-			return
+		if l.hubs.ownsClient(call.Client.Name) || strings.Contains(call.Response, `"purged":0}`) {
+			return // a hub that is not known yet has removed nothing
 		}
 		if call.Request == "" {
 			l.purges.happened()

@@ -33,6 +33,7 @@ type hubs struct {
 // peer is another hub.
 type peer struct {
 	store.Hub
+	client uint64        // tells its connection apart
 	silent time.Duration // since its last sign of life, without the time in which this hub heard nothing at all
 	down   bool          // down was called
 }
@@ -41,6 +42,7 @@ type peer struct {
 type sign struct {
 	store.Hub
 	Limits limits // of the server's policy
+	Client uint64 // the number of the log, which is in the name of its connection
 	Bye    bool   `json:",omitempty"` // it is the last one
 }
 
@@ -82,7 +84,7 @@ func (h *hubs) start() error {
 // give gives a sign of life.
 func (h *hubs) give(bye bool) {
 	h.mu.Lock()
-	b, err := json.Marshal(sign{h.self, limitsOf(h.l.opts.Server), bye})
+	b, err := json.Marshal(sign{h.self, limitsOf(h.l.opts.Server), h.l.self, bye})
 	h.mu.Unlock()
 	if err == nil {
 		_ = h.l.nc.Publish(h.signs, b) // fails without a connection, which the others will notice
@@ -164,7 +166,7 @@ func (h *hubs) heard(s *sign) (isNew bool) {
 		p = &peer{}
 		h.others[s.ID] = p
 	}
-	p.Hub, p.silent = s.Hub, 0
+	p.Hub, p.silent, p.client = s.Hub, 0, s.Client
 	if s.Bye {
 		p.silent = h.l.opts.Times.Silent
 		h.giveUp(p)

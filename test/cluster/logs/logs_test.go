@@ -48,9 +48,9 @@ type client struct {
 	nc *nats.Conn
 }
 
-func connect(t testing.TB, url string) client {
+func connect(t testing.TB, url string, o ...nats.Option) client {
 	t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	nc, err := nats.Connect(url, append(o, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,6 +292,7 @@ func TestMessagesThatWerePurgedByHandDoNotCount(t *testing.T) {
 	}
 }
 
+// TestAPurgeByHandIsAGap purges with a client that has such a name as a hub.
 func TestAPurgeByHandIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream()}
@@ -299,7 +300,7 @@ func TestAPurgeByHandIsAGap(t *testing.T) {
 	for i := range 10 {
 		add(t, a, text("x/1", fmt.Sprint(i)), text("y", fmt.Sprint(i)))
 	}
-	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	s, err := connect(t, url, nats.Name("watchbox "+o.Stream+" somebody")).Stream(t.Context(), o.Stream)
 	if err != nil {
 		t.Fatal(err)
 	}
