@@ -251,7 +251,10 @@ func (c *conn) refusalOf(a *answer) (code packets.Code, again bool) {
 	if a.kind != 0 && m.again {
 		again = c.version < 5 || a.kind == packets.Pubcomp || m.code == packets.ErrServerBusy || m.code == packets.ErrServerShuttingDown
 	}
-	return m.tell(a.err), again
+	if code = m.tell(a.err); m.is == nil {
+		code.Reason = "" // it would say no more than the code, and Paho's test client takes no properties here
+	}
+	return code, again
 }
 
 // reason returns the text that explains a code, if the client wants one.
