@@ -6,9 +6,9 @@ GO_TEST     = go test -race -timeout 60m
 
 # The API's tests run again with each of these. go test does not notice that their variables differ, hence -count=1.
 VARIANTS = test-api-disk test-api-sparse test-api-nats test-api-tls test-api-h2
-MODULES  = test/interop test/middleware test/acme test/cluster examples/cluster
+MODULES  = test/interop test/middleware test/acme test/cluster test/mqtt examples/cluster
 
-.PHONY: all test lint fuzz bench bench-cluster needs web-tools build traefik snapshot test-packages $(VARIANTS)
+.PHONY: all test lint fuzz bench bench-cluster bench-mqtt needs web-tools build traefik snapshot test-packages $(VARIANTS)
 
 all: lint test
 
@@ -35,6 +35,7 @@ test-api-h2:
 
 test-module/%:
 	cd $* && $(GO_TEST) ./...
+test-module/test/mqtt: GO_TEST += -count=1 # the hub is a program there, whose changes go test does not notice
 
 snapshot: ## everything of a release, in dist/, without publishing; the first run takes about ten minutes
 	go run $(GORELEASER) release --snapshot --clean
@@ -52,7 +53,7 @@ lint: web-tools ## formatting, vet for three systems, staticcheck, the types of 
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 	go run $(STATICCHECK) ./...
-	for dir in bench bench/cluster $(MODULES); do (cd $$dir && go vet ./...) || exit; done
+	for dir in bench bench/cluster bench/mqtt $(MODULES); do (cd $$dir && go vet ./...) || exit; done
 	cd test/web && node_modules/.bin/tsc -p .
 
 fuzz: ## each fuzz target for 20s, or as in: make fuzz FUZZTIME=5m
@@ -65,6 +66,10 @@ bench: build ## the table of docs/PERFORMANCE.md; takes a quarter of an hour on 
 bench-cluster: ## the table for hubs with NATS; takes ten minutes on an idle machine
 	cd bench/cluster && go run .
 
+bench-mqtt: ## the table for MQTT, beside mosquitto; takes ten minutes on an idle machine
+	@command -v mosquitto >/dev/null || { apt-get update -qq && apt-get install -y -qq mosquitto >/dev/null; }
+	cd bench/mqtt && go run .
+
 traefik: ## Traefik, in bin/, for test/proxies; takes several minutes
 	cd test/proxies/traefik && go build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/traefik/traefik/v3/cmd/traefik
 
@@ -73,9 +78,11 @@ web-tools: # installs what checks the page; users need none of it
 	@cd test/web && { test node_modules -nt package-lock.json || { npm ci --silent --no-fund --no-audit && touch node_modules; }; }
 
 needs: # installs what the tests need besides Go
-	@for p in caddy:caddy chromium:chromium curl:curl fish:fish ip:iproute2 mandoc:mandoc nginx:nginx-light node:nodejs npm:npm openssl:openssl zsh:zsh; do \
+	@for p in caddy:caddy chromium:chromium curl:curl fish:fish ip:iproute2 mandoc:mandoc mosquitto_pub:mosquitto-clients nginx:nginx-light node:nodejs npm:npm openssl:openssl zsh:zsh; do \
 		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
 	done; \
 	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; }
 	@$(MAKE) --no-print-directory web-tools
-	@cd test/interop/testdata && { test node_modules -nt package-lock.json || { npm ci --silent --no-fund --no-audit && touch node_modules; }; }
+	@for dir in test/interop/testdata test/mqtt/testdata; do \
+		(cd $$dir && { test node_modules -nt package-lock.json || { npm ci --silent --no-fund --no-audit && touch node_modules; }; }) || exit; \
+	done
