@@ -64,6 +64,7 @@ type Stream struct {
 	done   func(Reason)
 	gone   atomic.Pointer[Reason] // why the client's side closed it
 	parked atomic.Bool            // the shard owns it
+	pace   atomic.Uint32          // of a stream with a codec; beside parked, so that it takes no memory
 	ending atomic.Pointer[Reason] // why the server ends it
 
 	mark         atomic.Uint64             // a recent position
@@ -71,7 +72,6 @@ type Stream struct {
 	wants        atomic.Pointer[group.Set] // its filters after these changes: those of a message published now
 	sentMessages atomic.Uint64
 	sentBytes    atomic.Uint64
-	pace         atomic.Uint32 // of a stream with a codec
 
 	// Used by its owner alone: the goroutine that follows, or the shard where it is parked.
 	filters      group.Set // as the client named them
