@@ -85,7 +85,7 @@ func (a *api) sessionToJSON(s *hub.Session) sessionJSON {
 	agent := s.Client.Agent.Value()
 	out := sessionJSON{
 		UID: s.UID, Subject: s.Subject, State: state(s.Lost), Since: shown(s.Since), Lost: lostTime(s.Lost),
-		Address: s.Client.Address, UserAgent: agent.UserAgent, Protocol: agent.Protocol, Filters: texts(s.Filters),
+		Address: s.Client.Address, UserAgent: s.Client.UserAgent(), Protocol: agent.Protocol, Filters: texts(s.Filters),
 		Streams: s.Open, Lag: amount(s.Lag), Sent: amount(s.Sent),
 		Hubs: s.HubNames(a.hub),
 	}

@@ -19,7 +19,10 @@ const storedRetained = 1 << 2
 
 // position returns what is kept of the session, whose client is here or not. It is valid until the next call. s.mu is held.
 func (s *session) position(here bool) *cursor.Position {
-	p := &s.stored
+	if s.stored == nil {
+		s.stored = new(cursor.Position)
+	}
+	p := s.stored
 	at := s.listener.Position()
 	s.pass(at.Seq)
 	p.Key, p.Epoch, p.Expiry, p.Away = s.key, at.Epoch, s.expiry, time.Time{}

@@ -27,7 +27,7 @@ type session struct {
 	key      string        // of its position
 	expiry   time.Duration // how long it is kept while the client is away; <0: for ever
 	started  bool
-	over     chan struct{} // closed when the stream has ended
+	over     sync.WaitGroup // ends when the stream has ended
 	why      delivery.Reason
 
 	mu          sync.Mutex // guards what follows
@@ -35,13 +35,13 @@ type session struct {
 	window      window
 	aliases     aliases
 	gap         gap
-	read        store.Seq // what was logged up to here was sent, or was not for the client
-	resent      store.Seq // the same when the client connected
-	held        bool      // nothing is sent, because a SUBACK has to be sent first
-	unsure      bool      // the client may hold packet ids that the window does not have, since the server has crashed,
-	lastRelease uint16    // until it has completed this one
-	ids         []uint32  // subscription identifiers of a message; kept for the next one
-	stored      cursor.Position
+	read        store.Seq        // what was logged up to here was sent, or was not for the client
+	resent      store.Seq        // the same when the client connected
+	held        bool             // nothing is sent, because a SUBACK has to be sent first
+	unsure      bool             // the client may hold packet ids that the window does not have, since the server has crashed,
+	lastRelease uint16           // until it has completed this one
+	ids         []uint32         // subscription identifiers of a message; kept for the next one
+	stored      *cursor.Position // kept for the next one; nil: none was needed yet
 }
 
 // storeTimeout is how long a client waits until its session is found, or its subscription is stored.
@@ -50,8 +50,12 @@ const storeTimeout = 10 * time.Second
 // open returns the session of a client that has been admitted: the one that was kept, unless the client wants a clean
 // one. No other connection uses the session then. An error is one for the CONNACK.
 func (srv *Server) open(c *conn) (s *session, present bool, err error) {
-	s = &session{server: srv, conn: c, key: sessionPrefix + c.uid, expiry: c.expiry, over: make(chan struct{})}
+	s = &session{server: srv, conn: c, key: sessionPrefix + c.uid, expiry: c.expiry}
+	s.over.Add(1)
 	s.window.size = min(int(c.limits.receive), maxWindow)
+	if s.expiry == 0 {
+		s.window.size = min(int(c.limits.receive), maxBriefWindow)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	p, present, err := srv.hub.Cursors().Claim(ctx, s.key)
@@ -185,7 +189,7 @@ func (s *session) reopen() {
 // ended is called when the stream has ended.
 func (s *session) ended(why delivery.Reason) {
 	s.why = why
-	close(s.over)
+	s.over.Done()
 }
 
 // packet answers a SUBSCRIBE, UNSUBSCRIBE, PUBACK, PUBREC or PUBCOMP. It does not keep pk or its parts. An error is a
@@ -206,7 +210,7 @@ func (s *session) close() {
 	if !s.started {
 		s.listener.Cancel()
 	}
-	<-s.over
+	s.over.Wait()
 	s.expiry = s.conn.expiry // the DISCONNECT may have changed it
 	s.leaveAll()
 	s.server.unwatchSystem(s)

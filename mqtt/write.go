@@ -216,6 +216,9 @@ func (w *writer) isClosed() bool {
 // missing returns how many bytes are missing of the last packet that has been begun, after n bytes of p. p begins with
 // the missing bytes of an earlier packet and goes on with whole packets.
 func missing(p []byte, n, before int) int {
+	if n == len(p) {
+		return 0
+	}
 	end := before
 	for end < n {
 		length, size := varint(p[end+1:])

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"time"
-	"unique"
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -119,7 +118,7 @@ func (p *Poll) attach() (err error) {
 	if p.uid == "" {
 		return nil
 	}
-	client := session.Client{Address: s.Remote, Agent: unique.Make(session.Agent{UserAgent: cut(s.UserAgent, maxUserAgent), Protocol: s.Protocol})}
+	client := s.describe()
 	p.polling.attachment, err = h.sessions.Attach(p.uid, &session.Opening{Client: client, Grant: s.Grant, Filters: s.Filters, Stream: &p.polling})
 	if errors.Is(err, session.ErrClosed) {
 		return ErrClosed

@@ -156,7 +156,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	}
 	stream = h.set.New(c)
 	l.ended, l.stream = c.Done, stream
-	client := session.Client{Address: s.Remote, Agent: unique.Make(session.Agent{UserAgent: cut(s.UserAgent, maxUserAgent), Protocol: s.Protocol})}
+	client := s.describe()
 	attachment, err = h.sessions.Attach(uid, &session.Opening{
 		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
 	})
@@ -265,6 +265,17 @@ func (h *Hub) reaches(pos, newest store.Seq) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), reachTimeout)
 	defer cancel()
 	return shared.Reach(ctx, pos)
+}
+
+// describe returns what the session shows of its client. The ids of devices are all different, so they are not shared.
+func (s *Subscription) describe() session.Client {
+	c, name := session.Client{Address: s.Remote}, cut(s.UserAgent, maxUserAgent)
+	if s.Codec != nil {
+		c.Name, c.Agent = &name, unique.Make(session.Agent{Protocol: s.Protocol})
+	} else {
+		c.Agent = unique.Make(session.Agent{UserAgent: name, Protocol: s.Protocol})
+	}
+	return c
 }
 
 // maxUserAgent is how many bytes of a client's User-Agent are kept and shown.

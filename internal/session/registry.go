@@ -77,6 +77,15 @@ type Stream interface {
 type Client struct {
 	Address string
 	Agent   unique.Handle[Agent] // thousands of clients share few values
+	Name    *string              // instead of Agent.UserAgent, if no two clients have the same; nil: none
+}
+
+// UserAgent returns what the client calls itself.
+func (c *Client) UserAgent() string {
+	if c.Name != nil {
+		return *c.Name
+	}
+	return c.Agent.Value().UserAgent
 }
 
 // Agent is the program that a client runs, and how it connects.
