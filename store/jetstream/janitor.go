@@ -60,6 +60,7 @@ func (l *Log) runJanitor() {
 		if l.tail.folded() {
 			j.try(func(ctx context.Context) error { return l.carry(ctx, first) })
 		}
+		j.try(j.countUnsure)
 		if first {
 			j.try(work)
 		}
@@ -180,7 +181,7 @@ func (j *janitor) markExcesses(ctx context.Context) error {
 	n := 0
 	for x := range j.l.mem.Excesses() {
 		e := x.Told
-		if x.Horizon > 0 {
+		if x.Horizon > 0 && !x.Unsure {
 			if err := j.cut(ctx, &x, &e); err != nil {
 				return err
 			}
@@ -208,11 +209,6 @@ func (j *janitor) markExcesses(ctx context.Context) error {
 // cut extends an eviction by the spilled messages of a group that its policy does not keep.
 func (j *janitor) cut(ctx context.Context, x *memory.Excess, e *memory.Eviction) error {
 	e.Group = x.Group
-	if x.Unsure {
-		if err := j.recount(ctx, x); err != nil {
-			return err
-		}
-	}
 	n, bytes, now := x.Messages, x.Bytes, time.Now()
 	keep := func(m *stored) bool {
 		p := &x.Policy
@@ -247,6 +243,20 @@ func (j *janitor) size(m *stored) (bytes int64, counts bool) {
 	return int64(m.entry.FrameLen(store.ID{Epoch: j.l.epoch(), Seq: m.seq})), true
 }
 
+// countUnsure counts the spilled messages of groups of which somebody else may have removed some. Each hub does so: they do not
+// spill the same messages.
+func (j *janitor) countUnsure(ctx context.Context) error {
+	for x := range j.l.mem.Excesses() {
+		if !x.Unsure {
+			continue
+		}
+		if err := j.recount(ctx, &x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // recount counts the spilled messages of a group, of which somebody else may have removed some.
 func (j *janitor) recount(ctx context.Context, x *memory.Excess) error {
 	n, bytes := x.Spilled, x.SpilledBytes
@@ -265,8 +275,6 @@ func (j *janitor) recount(ctx context.Context, x *memory.Excess) error {
 		}
 	}
 	j.l.mem.Correct(x, n, bytes)
-	x.Messages -= max(n, 0)
-	x.Bytes -= max(bytes, 0)
 	return nil
 }
 

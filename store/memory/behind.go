@@ -326,8 +326,8 @@ type Excess struct {
 // excessStep is how many groups are examined in one hold of the lock.
 const excessStep = 1024
 
-// Excesses yields the groups whose policy is exceeded because of spilled messages, and those where messages
-// were evicted of which Evict has not told. It holds no lock while it yields.
+// Excesses yields the groups whose policy is exceeded because of spilled messages, those where messages were evicted of which
+// Evict has not told, and those that are unsure. It holds no lock while it yields.
 func (l *Log) Excesses() iter.Seq[Excess] {
 	return func(yield func(Excess) bool) {
 		var page []Excess
@@ -357,7 +357,7 @@ func (r *ring) over(now int64) (x Excess, ok bool) {
 	exceeds := s.messages > 0 && (p.MaxMessages > 0 && n > p.MaxMessages ||
 		p.MaxBytes > 0 && bytes > p.MaxBytes ||
 		p.MaxAge > 0 && s.time+p.MaxAge.Milliseconds() <= now)
-	if !exceeds && s.floor <= s.marked {
+	if !exceeds && s.floor <= s.marked && !s.unsure {
 		return x, false
 	}
 	x = Excess{
@@ -379,7 +379,7 @@ func (l *Log) Correct(x *Excess, messages, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.rings[x.Group]
-	if r == nil || r.spill.floor != x.Floor {
+	if r == nil || r.spill.floor != x.Floor || !r.spill.unsure {
 		return
 	}
 	s := r.spill

@@ -266,7 +266,7 @@ func TestAPolicyEvictsMessagesThatAreNotInMemory(t *testing.T) {
 func TestMessagesThatWerePurgedByHandDoNotCount(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20}
-	a := open(t, o)
+	a, b := open(t, o), open(t, o)
 	filler := strings.Repeat("x", 1000)
 	var half store.Seq
 	for round := range 40 {
@@ -284,6 +284,12 @@ func TestMessagesThatWerePurgedByHandDoNotCount(t *testing.T) {
 	}
 	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.a"), js.WithPurgeSequence(uint64(half))))
 	eventually(t, "listeners of a get a gap", func() bool { h := read(t, a, "a", 0); return h.gap > 0 && h.n == 20*63 })
+	for _, l := range []*jetstream.Log{a, b, open(t, o)} { // only one of them counts
+		eventually(t, "all logs have the same number of messages", func() bool {
+			page, _ := l.Groups(store.GroupQuery{Prefix: "a", Limit: 1})
+			return len(page) == 1 && page[0].Messages == 20*63
+		})
+	}
 	must(t, a.SetPolicy(filters("a")[0], store.Policy{MaxMessages: 1500}))
 	must(t, a.SetPolicy(filters("b")[0], store.Policy{MaxMessages: 1500}))
 	eventually(t, "b keeps 1500 messages", func() bool { return read(t, a, "b", 0).n == 1500 })
