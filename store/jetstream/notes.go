@@ -71,7 +71,7 @@ func (t *noteTable) set(r *record, first store.Seq) {
 	v := version{value: bytes.Clone(r.value), first: first, at: r.seq, number: r.version, removed: r.is(isRemoval)}
 	switch {
 	case v.removed:
-		v.forget = time.Now().Add(2 * ttlOfRemovals)
+		v.forget = time.Now().Add(ttlOfRemovals + sweepEvery)
 	case v.value == nil:
 		v.value = []byte{}
 	}
