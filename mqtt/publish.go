@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -235,7 +236,7 @@ func (c *conn) answer(answers []answer) error {
 			published++
 		}
 		if a.kind != 0 {
-			out = appendAck(out, c.version, a.kind, a.id, code.Code, c.reason(code))
+			out = appendAck(out, c.version, a.kind, a.id, code.Code, c.reason(code, a.err))
 		}
 	}
 	return nil
@@ -257,9 +258,9 @@ func (c *conn) refusalOf(a *answer) (code packets.Code, again bool) {
 	return code, again
 }
 
-// reason returns the text that explains a code, if the client wants one.
-func (c *conn) reason(code packets.Code) string {
-	if code.Code < 0x80 || !c.limits.problemInfo {
+// reason returns the text that explains a code, if the client wants one and it says more than the code.
+func (c *conn) reason(code packets.Code, err error) string {
+	if _, plain := errors.AsType[packets.Code](err); plain || code.Code < 0x80 || !c.limits.problemInfo {
 		return ""
 	}
 	return code.Reason
