@@ -29,7 +29,8 @@ type share struct {
 	ended bool       // the last member has left
 	ours  bool       // this hub has the position
 	tail  *hub.Listener
-	over  chan struct{} // closed when the stream has ended
+	began chan struct{} // closed when the stream runs
+	over  chan struct{} // closed when it has ended
 	wait  *time.Timer   // looks again whether another hub has the position; nil: no need
 
 	mu      sync.Mutex // guards what follows
@@ -249,7 +250,9 @@ func (h *share) run() {
 	h.mu.Lock()
 	h.running = tail
 	h.mu.Unlock()
-	h.server.running.Go(func() { tail.Run(nowhere{}) })
+	began := make(chan struct{})
+	h.began = began
+	h.server.running.Go(func() { tail.Run(nowhere{began}) })
 }
 
 // resume tells the stream that a member takes messages again, and stores the position.
@@ -266,8 +269,12 @@ func (h *share) resume() {
 // stop ends the stream.
 func (h *share) stop() {
 	if h.tail != nil {
-		h.tail.Gone(io.EOF)
-		<-h.over
+		select {
+		case <-h.began:
+			h.tail.Gone(io.EOF)
+			<-h.over
+		case <-h.over:
+		}
 		h.tail = nil
 		h.mu.Lock()
 		h.running = nil
@@ -396,11 +403,11 @@ func (h *share) store() error {
 }
 
 // nowhere is the connection of a stream that writes nothing.
-type nowhere struct{}
+type nowhere struct{ began chan struct{} }
 
 func (nowhere) TryWrite(p []byte) (int, error) { return len(p), nil }
 func (nowhere) Write(p []byte) (int, error)    { return len(p), nil }
 func (nowhere) Blocking() bool                 { return false }
-func (nowhere) Watch(func(error))              {}
+func (n nowhere) Watch(func(error))            { close(n.began) }
 func (nowhere) Serve()                         {}
 func (nowhere) Close() error                   { return nil }

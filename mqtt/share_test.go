@@ -1,0 +1,171 @@
+package mqtt
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+func TestEachMessageOfAShareGoesToOneMember(t *testing.T) {
+	r := newRig(t)
+	a, b := r.connect(options{id: "a"}), r.connect(options{id: "b", version: 4})
+	defer a.leave()
+	defer b.leave()
+	r.publish("g/1", "retained", 1, true)
+	for _, c := range []*client{a, b} {
+		if pk := c.subscribe(packets.Subscription{Filter: "$share/s/g/#", Qos: 1, Identifier: 3}); pk.ReasonCodes[0] != 1 {
+			t.Fatalf("%+v", pk)
+		}
+	}
+	other := r.connect(options{id: "c"})
+	defer other.leave()
+	other.subscribe(sub("$share/t/g/#", 0))
+	for i := range 2 * maxWindow {
+		r.publish("g/1", strconv.Itoa(i), 2, false)
+	}
+	got := map[string]int{}
+	for range maxWindow {
+		pk := a.expect(packets.Publish)
+		if pk.FixedHeader.Qos != 1 || pk.FixedHeader.Retain || pk.Properties.SubscriptionIdentifier[0] != 3 {
+			t.Errorf("%+v", pk)
+		}
+		got[string(pk.Payload)]++
+		got[string(b.expect(packets.Publish).Payload)]++
+	}
+	for i := range 2 * maxWindow {
+		if got[strconv.Itoa(i)] != 1 {
+			t.Errorf("%d arrived %d times", i, got[strconv.Itoa(i)])
+		}
+		other.message(strconv.Itoa(i))
+	}
+}
+
+func TestMessagesOfALostMemberGoToAnotherOneFirst(t *testing.T) {
+	r := newRig(t)
+	a, b := r.connect(options{id: "a"}), r.connect(options{id: "b", limits: limits{receive: 1}})
+	defer b.leave()
+	a.subscribe(sub("$share/s/g", 1))
+	for i := range 3 {
+		r.publish("g", strconv.Itoa(i), 1, false)
+	}
+	for i := range 3 {
+		a.message(strconv.Itoa(i))
+	}
+	a.ack(packets.Puback, 2)
+	b.subscribe(sub("$share/s/g", 1))
+	r.publish("g", "new", 1, false)
+	a.message("new") // it has more room
+	a.leave()
+	r.publish("g", "newer", 1, false)
+	for _, text := range []string{"0", "2", "new", "newer"} {
+		b.ack(packets.Puback, b.message(text).PacketID)
+	}
+}
+
+func TestAShareIsKeptForMembersThatAreAway(t *testing.T) {
+	r := newRig(t)
+	o := options{id: "a", expiry: -1}
+	a := r.connect(o)
+	a.subscribe(sub("$share/s/g", 2))
+	r.publish("g", "one", 2, false)
+	r.publish("g", "two", 1, false)
+	one := a.message("one")
+	a.message("two")
+	a.leave()
+	r.publish("g", "three", 1, false)
+	b := r.connect(options{id: "b"})
+	b.subscribe(sub("$share/s/g", 1))
+	b.message("one")
+	b.message("two")
+	b.message("three")
+	b.leave()
+	a = r.connect(o)
+	if pk := a.expect(packets.Pubrel); pk.PacketID != one.PacketID {
+		t.Errorf("%+v", pk)
+	}
+	for _, text := range []string{"one", "two", "three"} {
+		a.message(text)
+	}
+	a.leave()
+	o.clean = true
+	r.connect(o).leave()
+	if _, ok := r.hub.Cursors().Get("share/s/g"); ok {
+		t.Error("the share was kept without a member")
+	}
+}
+
+// TestRandomShares checks that each message reaches a member, while members come and go, and only once if none of
+// them went before it acknowledged the message.
+func TestRandomShares(t *testing.T) {
+	for i := range uint64(20) {
+		seed := uint64(time.Now().UnixNano()) + i
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomShare(t, rand.New(rand.NewPCG(seed, 1))) })
+	}
+}
+
+func randomShare(t *testing.T, rnd *rand.Rand) {
+	r := newRig(t)
+	members := map[int]*client{}
+	acked := map[string]int{}
+	sent := 0
+	handle := func(c *client, ack bool) {
+		for {
+			pk, ok := c.next()
+			if !ok {
+				return
+			}
+			if pk.FixedHeader.Type != packets.Publish {
+				continue
+			}
+			if ack {
+				acked[string(pk.Payload)]++
+				c.ack(packets.Puback, pk.PacketID)
+			}
+		}
+	}
+	keeper := r.connect(options{id: "keeper", expiry: -1})
+	keeper.subscribe(sub("$share/s/g", 1))
+	members[0] = keeper
+	for range 150 {
+		id := rnd.IntN(4)
+		c := members[id]
+		switch n := rnd.IntN(10); {
+		case n < 5:
+			sent++
+			r.publish("g", strconv.Itoa(sent), 1, false)
+		case c == nil:
+			c = r.connect(options{id: strconv.Itoa(id), limits: limits{receive: uint16(1 + rnd.IntN(5))}})
+			c.subscribe2("$share/s/g")
+			members[id] = c
+		case n < 8:
+			handle(c, true)
+		case id > 0:
+			handle(c, rnd.IntN(2) == 0)
+			c.leave()
+			delete(members, id)
+		}
+	}
+	for id, c := range members {
+		if id > 0 {
+			c.leave()
+		}
+	}
+	for late := time.Now().Add(patience); len(acked) < sent && time.Now().Before(late); {
+		handle(keeper, true)
+	}
+	keeper.leave()
+	for i := range sent {
+		if n := acked[strconv.Itoa(i+1)]; n != 1 {
+			t.Errorf("%d of %d was acknowledged %d times", i+1, sent, n)
+		}
+	}
+}
+
+// subscribe2 subscribes without waiting for the SUBACK: messages may come before the test reads it.
+func (c *client) subscribe2(filter string) {
+	c.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{sub(filter, 1)}})
+}
