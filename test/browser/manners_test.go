@@ -18,12 +18,13 @@ import (
 
 // pages are the pages of the dashboard, each with the script that shows all its parts.
 var pages = map[string]string{
-	"live":      `row(1)`,
-	"groups":    `row(0)`,
+	"live":      `await row(1)`,
+	"groups":    `await row(0)`,
 	"health":    `null`,
-	"listeners": `row(0)`,
+	"listeners": `await row(0)`,
 	"publish":   `click("Save")`,
 	"try":       `click("Open")`,
+	"access":    `document.querySelector("main form input.mono").value = "home/#"; click("Explain"); while (!document.querySelector("form .strip")) await new Promise((r) => setTimeout(r, 20))`,
 }
 
 // showAll has the functions of pages.
@@ -35,7 +36,7 @@ const showAll = `
 		rows[n].click();
 		while (!document.querySelector(".inspector:not([hidden]) > :nth-child(2)")) await new Promise((r) => setTimeout(r, 20));
 	};
-	await %s;`
+	%s;`
 
 // withContent starts a hub with messages of all kinds.
 func withContent(t *testing.T, opts ...watchbox.Option) *server {
@@ -49,10 +50,14 @@ func withContent(t *testing.T, opts ...watchbox.Option) *server {
 	return s
 }
 
-// each runs f with each page, with all its parts shown.
-func each(t *testing.T, s *server, f func(d *dashboard, name string), scripts ...string) {
+// each runs f with each page, with all its parts shown, for an administrator of a hub with authentication.
+func each(t *testing.T, f func(d *dashboard, name string)) {
 	t.Helper()
-	d := openDashboard(t, s, "live", scripts...)
+	path, tokens := newTokens(t, map[string][]string{"root": {"--subscribe", "#", "--publish", "#", "--admin"}})
+	s := withContent(t, watchbox.WithTokenFile(path))
+	d := &dashboard{open(t, s.url()+"/"), s.url() + "/"}
+	d.login(tokens["root"])
+	d.liveRows(43)
 	for name, script := range pages {
 		d.show(name)
 		d.do(showAll, script)
@@ -62,7 +67,7 @@ func each(t *testing.T, s *server, f func(d *dashboard, name string), scripts ..
 
 func TestNoPageScrollsSidewaysOnAPhone(t *testing.T) {
 	t.Parallel()
-	each(t, withContent(t), func(d *dashboard, name string) {
+	each(t, func(d *dashboard, name string) {
 		d.size(360, 720)
 		var wide []string
 		d.eval(&wide, `
@@ -84,12 +89,11 @@ func TestAxeFindsNothingAboveMinor(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: make web-tools installs it", err)
 	}
-	s := withContent(t)
-	for _, theme := range []string{"light", "dark"} {
-		for _, width := range []int64{1280, 360} {
-			each(t, s, func(d *dashboard, name string) {
+	each(t, func(d *dashboard, name string) {
+		d.run(chromedp.Evaluate(string(axe), nil))
+		for _, theme := range []string{"light", "dark"} {
+			for _, width := range []int64{1280, 360} {
 				d.size(width, 800)
-				d.run(chromedp.Evaluate(string(axe), nil))
 				var found []string
 				d.eval(&found, `
 					document.documentElement.dataset.theme = %q;
@@ -99,7 +103,62 @@ func TestAxeFindsNothingAboveMinor(t *testing.T) {
 				for _, f := range found {
 					t.Errorf("%s, %s, %d px: %s", name, theme, width, f)
 				}
-			}, "localStorage.clear()")
+			}
+		}
+		d.run(emulation.ClearDeviceMetricsOverride())
+	})
+}
+
+// TestHeadersStandAboveTheirColumns compares the edges of a list's header with those of a row, while the list scrolls.
+func TestHeadersStandAboveTheirColumns(t *testing.T) {
+	t.Parallel()
+	s := withContent(t)
+	for i := range 100 {
+		s.publish(fmt.Sprintf("more/%d", i), 1)
+		s.listener("/v1/groups/a", "x")
+	}
+	for _, name := range []string{"live", "groups?list=flat", "listeners"} {
+		d := openDashboard(t, s, name)
+		d.size(1280, 600)
+		d.until("document.querySelectorAll('.list-row:not([hidden])').length > 10")
+		var off []string
+		d.eval(&off, `
+			await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)));
+			const cells = [...document.querySelector(".list-row:not([hidden])").children].map((e) => e.getBoundingClientRect());
+			return [...document.querySelector(".columns").children].map((e, i) => [e.getBoundingClientRect(), cells[i], e.textContent])
+				.filter(([a, b]) => Math.abs(a.left - b.left) > 0.5 || Math.abs(a.right - b.right) > 0.5).map(([a, b, text]) => text + " " + a.left + " " + b.left)`)
+		if len(off) > 0 {
+			t.Errorf("%s: columns are beside their headers: %q", name, off)
+		}
+	}
+}
+
+// TestNamesThatReorderTextAreShownWithTheirCharacters: U+202E makes the text behind it run from right to left.
+func TestNamesThatReorderTextAreShownWithTheirCharacters(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	s.publishAll(watchbox.Draft{Group: "safe\u202etxt.exe", Msg: "x", Event: "e\u2066v"})
+	const shown = `!/[\u202e\u2066]/.test(document.body.innerText + [...document.querySelectorAll("[title], [aria-label]")].map((e) => e.title + e.getAttribute("aria-label")).join()) && document.body.textContent.includes("safe\\u202etxt.exe")`
+	d := openDashboard(t, s, "live")
+	d.liveRows(1)
+	d.do("document.querySelector('.list-row').click()")
+	d.until(`document.querySelector(".inspector h2")?.textContent === "safe\\u202etxt.exe" && ` + shown)
+	d.show("groups?group=safe%E2%80%AEtxt.exe")
+	d.until(`document.querySelector(".list-row:not([hidden])") && document.querySelector(".inspector dl") && ` + shown)
+	d.show("live?filter=safe%E2%80%AEtxt.exe")
+	d.liveRows(1)
+	d.until(shown)
+}
+
+func TestNumbersReadWell(t *testing.T) {
+	t.Parallel()
+	d := openDashboard(t, serve(t, &server{}), "live")
+	for expression, want := range map[string]string{
+		"m.rate(0)": "0/s", "m.rate(0.001)": "< 0.01/s", "m.rate(0.02)": "0.02/s", "m.rate(0.5)": "0.5/s", "m.rate(20)": "20/s",
+		`m.plural(1, "message")`: "1 message", `m.plural(0, "message")`: "0 messages", "m.bytes(0)": "0 B",
+	} {
+		if got := module[string](d, "lib/format.js", expression); got != want {
+			t.Errorf("%s is %q, want %q", expression, got, want)
 		}
 	}
 }
@@ -153,6 +212,9 @@ func TestHostileContentIsShownAsText(t *testing.T) {
 		}
 	}
 	for name, script := range pages {
+		if name == "access" {
+			continue // without authentication there is none
+		}
 		d.show(name)
 		d.do(showAll, script)
 		check(name)

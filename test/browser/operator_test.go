@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -84,10 +85,11 @@ func TestTheGroupPageChangesAGroup(t *testing.T) {
 	d := openDashboard(t, s, "groups?group=home/door")
 	const panel = "document.querySelector('.inspector').textContent"
 	d.until(panel + ".includes('Retained messageopen') && " + panel + ".includes('closed') && /Listeners[0-9a-f]{8}-/.test(" + panel + ")")
-	d.do(`document.querySelector("[placeholder='0']").value = "7"`)
+	const field = "document.querySelector('.inspector .fields input')"
+	d.do(field + `.value = "7"`)
 	d.click("Save the policy")
 	d.until("(await (await fetch('v1/policies/home/door')).json()).max_messages === 7")
-	d.until("document.querySelector('.inspector .fields input')?.value === '7'")
+	d.until(field + "?.value === '7'")
 	d.click("Clear")
 	d.until("document.querySelector('dialog').open")
 	d.press(kb.Escape) // changes nothing
@@ -99,6 +101,31 @@ func TestTheGroupPageChangesAGroup(t *testing.T) {
 	d.click("Purge this group")
 	d.do(`document.querySelector("dialog button.danger").click()`)
 	d.until("(await (await fetch('v1/history/home/door')).json()).messages.length === 0")
+}
+
+// TestTheFormOfAPolicySavesOnlyTheGroupsOwnProperties: what is inherited stays inherited, wherever it comes from.
+func TestTheFormOfAPolicySavesOnlyTheGroupsOwnProperties(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithMaxAge(time.Hour), watchbox.WithPolicy("+/door", watchbox.Policy{MaxMessages: 9}), watchbox.WithPolicy("home/door", watchbox.Policy{MaxBytes: 5000})}})
+	s.publish("home/door", "open")
+	d := openDashboard(t, s, "groups?group=home/door")
+	const fields = "[...document.querySelectorAll('.inspector .fields input')]"
+	d.until(fields + ".length > 3")
+	if got := get[[]string](d, fields+".map((e) => e.value + '|' + e.placeholder)"); text(got) != text([]string{"|9", "5000|0", "|1h0m0s", "|0s"}) {
+		t.Errorf("the fields are %q", got)
+	}
+	d.click("Save the policy")
+	d.until("document.querySelector('#toast').textContent === 'Policy saved'")
+	own := func() string {
+		return get[string](d, "(await (await fetch('v1/policies/home/door?part=own')).text()).trim()")
+	}
+	if got := own(); got != `{"filter":"home/door","max_bytes":5000}` {
+		t.Errorf("after saving without a change the policy is %s", got)
+	}
+	d.until(fields + ".length > 3")
+	d.do(fields + `[1].value = ""`)
+	d.click("Save the policy")
+	d.until("(await (await fetch('v1/policies/home/door?part=own')).text()).trim() === '{\"filter\":\"home/door\"}'")
 }
 
 func TestListenersShowTheSlowOneFirst(t *testing.T) {
@@ -123,6 +150,19 @@ func TestListenersShowTheSlowOneFirst(t *testing.T) {
 	d.fill("[data-search]", "quick")
 	d.until(`[...document.querySelectorAll(".list-row:not([hidden])")].map((r) => r.querySelector(".client").textContent).join() === "quick/1"`)
 	d.page.console = nil // the browser writes a line for the 404 of the session that is gone
+}
+
+func TestTheSearchForListenersSaysWhatItCovers(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	for i := range 250 {
+		s.listener("/v1/groups/a", fmt.Sprintf("agent/%d", i))
+	}
+	d := openDashboard(t, s, "listeners?sort=since")
+	d.fill("[data-search]", "agent/249")
+	d.until(`document.querySelector(".sub").textContent.includes("0 found among the 200 that are loaded") && document.querySelector(".over").textContent.includes("Show more loads others")`)
+	d.click("Show more")
+	d.until(`document.querySelector(".sub").textContent.endsWith("1 found") && document.querySelector(".list-row:not([hidden])")?.textContent.includes("agent/249")`)
 }
 
 func TestPublishSendsChecksAndKeeps(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -94,6 +95,67 @@ func TestThePageShowsWhatTheTokenAllows(t *testing.T) {
 		t.Errorf("root sees the pages %s", links)
 	}
 	d.page.console = nil // the browser writes a line for each refusal
+}
+
+// TestALoginInAnotherTabCountsHere: tabs share their cookies. No click is needed here.
+func TestALoginInAnotherTabCountsHere(t *testing.T) {
+	t.Parallel()
+	path, tokens := newTokens(t, map[string][]string{"root": {"--subscribe", "#", "--publish", "#", "--admin"}, "reader": {"--subscribe", "home/#"}})
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithTokenFile(path)}})
+	s.publish("home/door", "for the reader")
+	network := newProxy(t, s.addr)
+	d := &dashboard{open(t, network.url()+"/"), network.url() + "/"}
+	d.login(tokens["reader"])
+	d.liveRows(1)
+	other := &dashboard{d.openTab(d.base), d.base}
+	other.liveRows(1)
+	ready := func(n int, links string) {
+		t.Helper()
+		d.run(cdppage.BringToFront()) // a tab in the background draws nothing
+		d.liveRows(n)
+		d.until("[...document.querySelectorAll('nav a')].map((a) => a.textContent).join() === %q", links)
+		d.until("document.querySelector('#status').textContent.startsWith('Connected')")
+		s.publish("home/door", n)
+		d.liveRows(n + 1)
+	}
+	other.click("Log out")
+	other.run(chromedp.WaitVisible(".login input", chromedp.ByQuery))
+	d.run(cdppage.BringToFront(), chromedp.WaitVisible(".login input", chromedp.ByQuery))
+	other.login(tokens["root"])
+	ready(1, "Live,Groups,Listeners,Health,Publish,Access,Try it")
+	other.do("await fetch('v1/login', { method: 'POST', headers: { Authorization: 'Bearer ' + %q } })", tokens["reader"]) // without a word to the tabs
+	d.run(chromedp.Reload())
+	ready(2, "Live,Groups,Health,Access,Try it")
+	other.do("await fetch('v1/login', { method: 'POST', headers: { Authorization: 'Bearer ' + %q } })", tokens["root"])
+	network.cut() // the next stream has the session of the reader, and root's token
+	ready(3, "Live,Groups,Listeners,Health,Publish,Access,Try it")
+	d.page.console, other.page.console = nil, nil
+}
+
+func TestPagesThatAreNotForTheViewerSaySo(t *testing.T) {
+	t.Parallel()
+	path, tokens := newTokens(t, map[string][]string{"reader": {"--subscribe", "#"}, "writer": {"--publish", "in/#", "--subscribe", "#"}})
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithTokenFile(path)}})
+	d := &dashboard{open(t, s.url()+"/"), s.url() + "/"}
+	refused := func(d *dashboard, name, why string) {
+		t.Helper()
+		d.show(name)
+		d.until("document.querySelector('main .notice')?.textContent.includes(%q) && !document.querySelector('main :is(button, form)')", why)
+	}
+	d.login(tokens["reader"])
+	d.until("document.querySelector('nav')?.textContent.includes('Live')")
+	refused(d, "publish?group=a", "allows to publish")
+	refused(d, "listeners", "admin")
+	d.click("Log out")
+	d.run(chromedp.WaitVisible(".login input", chromedp.ByQuery))
+	d.login(tokens["writer"])
+	d.until("document.querySelector('nav')?.textContent.includes('Publish')")
+	d.show("publish?group=out")
+	d.until("document.querySelector('form button.main').disabled && document.querySelector('form .error-text').textContent.includes('out')")
+	d.fill("form [data-search]", "in/1")
+	d.until("!document.querySelector('form button.main').disabled")
+	d.page.console = nil
+	refused(openDashboard(t, serve(t, &server{}), "live"), "access", "no authentication")
 }
 
 func TestAccessManagesTokens(t *testing.T) {

@@ -20,14 +20,14 @@ import { loginForm } from "./widgets/login.js";
  */
 /** @typedef {(view: HTMLElement, params: URLSearchParams) => Page} Mount */
 
-/** @type {{name: string, title: string, shown?: () => boolean, load: () => Promise<{mount: Mount}>}[]} */
+/** @type {{name: string, title: string, shown?: () => boolean, needs?: string, load: () => Promise<{mount: Mount}>}[]} */
 const PAGES = [
   { name: "live", title: "Live", load: () => import("./pages/live.js") },
   { name: "groups", title: "Groups", load: () => import("./pages/groups.js") },
-  { name: "listeners", title: "Listeners", shown: () => viewer.isAdmin, load: () => import("./pages/listeners.js") },
+  { name: "listeners", title: "Listeners", shown: () => viewer.isAdmin, needs: "It needs a token with admin.", load: () => import("./pages/listeners.js") },
   { name: "health", title: "Health", load: () => import("./pages/health.js") },
-  { name: "publish", title: "Publish", shown: () => viewer.mayPublish, load: () => import("./pages/publish.js") },
-  { name: "access", title: "Access", shown: () => viewer.needsTokens, load: () => import("./pages/access.js") },
+  { name: "publish", title: "Publish", shown: () => viewer.mayPublish, needs: "It needs a token that allows to publish.", load: () => import("./pages/publish.js") },
+  { name: "access", title: "Access", shown: () => viewer.needsTokens, needs: "This hub has no authentication: everyone may do everything.", load: () => import("./pages/access.js") },
   { name: "try", title: "Try it", load: () => import("./pages/try.js") },
 ];
 
@@ -42,13 +42,14 @@ let showing = 0;
 async function show() {
   const { page: name, params } = current();
   const entry = PAGES.find((p) => p.name === name) ?? PAGES[0];
-  if (shown?.name === entry.name && viewer.state === "known") return shown.page.update?.(params);
+  if (shown?.name === entry.name && viewer.state === "known" && isShown(entry)) return shown.page.update?.(params);
   const turn = ++showing;
   shown?.page.end?.();
   shown = undefined;
   document.title = `${entry.title} · Watchbox`;
   fillNav(entry.name);
   if (viewer.state !== "known") return showViewer();
+  if (!isShown(entry)) return showRefusal(entry);
   try {
     const { mount } = await entry.load();
     if (turn !== showing) return;
@@ -59,6 +60,15 @@ async function show() {
     if (turn === showing) fill(view, notice("error", "The page cannot be loaded", h("p", {}, errorText(error)), button("Reload", () => location.reload())));
     throw error;
   }
+}
+
+/** @param {typeof PAGES[number]} entry */
+function isShown(entry) { return entry.shown?.() ?? true; }
+
+/** Shows why the viewer does not get a page. @param {typeof PAGES[number]} entry */
+function showRefusal({ name, title, needs = "" }) {
+  view.className = `page-${name}`;
+  fill(view, h("div", { class: "head" }, h("h1", {}, title)), notice("empty", "There is nothing to show here", h("p", {}, needs)));
 }
 
 /** Shows why there is no page yet. */
@@ -74,7 +84,7 @@ function showViewer() {
 /** @param {string} name of the page that is shown */
 function fillNav(name) {
   const nav = /** @type {HTMLElement} */ (document.getElementById("nav"));
-  fill(nav, ...PAGES.filter((p) => p.shown?.() ?? true).map((p) =>
+  fill(nav, ...PAGES.filter(isShown).map((p) =>
     h("a", { href: link(p.name), "aria-current": p.name === name ? "page" : undefined }, icon(p.name), p.title)));
   openMenu(false);
 }
@@ -107,6 +117,16 @@ function showConnection() {
   };
   count();
   countdown = setInterval(count, 1000);
+}
+
+/** Shows nothing that was shown to another subject. */
+function takeOver() {
+  const before = subject;
+  subject = JSON.stringify([viewer.grant.subject, viewer.grant.anonymous]);
+  if (before === "" || before === subject) return;
+  shown?.page.end?.();
+  shown = undefined;
+  hub.open();
 }
 
 // ---- theme, login and menu
@@ -160,7 +180,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape") openMenu(false);
   if (inControl || event.ctrlKey || event.metaKey || event.altKey) return;
   const page = JUMPS[/** @type {keyof typeof JUMPS} */ (event.key)];
-  if (Date.now() - jump < 1500 && page && PAGES.some((p) => p.name === page)) {
+  if (Date.now() - jump < 1500 && page && PAGES.some((p) => p.name === page && isShown(p))) {
     event.preventDefault();
     jump = 0;
     return go(page);
@@ -176,10 +196,21 @@ addEventListener("keydown", (event) => {
 addEventListener("hashchange", show);
 hub.addEventListener("change", showConnection);
 hub.addEventListener("change", () => {
-  if (hub.state === "closed" && hub.error?.status === 401) viewer.load(); // the token has expired or was revoked
+  if (hub.state !== "closed") return;
+  if (hub.error?.status === 401) viewer.load(); // the token has expired or was revoked
+  if (hub.error?.code === "session-of-another") { // the browser has the cookie of another login by now
+    hub.open();
+    viewer.load();
+  }
 });
-hub.addEventListener("resumed", () => { if (viewer.state === "error") viewer.load(); });
+hub.addEventListener("replaced", () => {
+  stats.reset();
+  if (viewer.isAdmin) stats.open();
+});
+hub.addEventListener("resumed", () => viewer.load()); // perhaps with another login
+let subject = ""; // of the grant that is shown
 viewer.addEventListener("change", () => {
+  if (viewer.state === "known") takeOver();
   if (viewer.isAdmin) stats.open();
   showTools();
   show();

@@ -10,6 +10,9 @@
 /** Attributes that would run their value as code or as HTML. The page never sets them. */
 const FORBIDDEN = /^(on|style$|srcdoc$|src$)/i;
 
+/** Attributes that are shown or read out. */
+const SEEN = new Set(["title", "aria-label", "placeholder"]);
+
 /**
  * Returns a new element.
  * @template {keyof HTMLElementTagNameMap} K
@@ -24,7 +27,7 @@ export function h(tag, attributes = {}, ...children) {
     if (typeof value === "function") element.addEventListener(name, value);
     else if (name === "value") /** @type {any} */ (element).value = value;
     else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value !== undefined && !FORBIDDEN.test(name)) element.setAttribute(name, String(value));
+    else if (value !== false && value !== undefined && !FORBIDDEN.test(name)) element.setAttribute(name, SEEN.has(name) ? visible(String(value)) : String(value));
   }
   append(element, ...children);
   return element;
@@ -37,8 +40,25 @@ export function h(tag, attributes = {}, ...children) {
  */
 export function append(element, ...children) {
   for (const child of children) {
-    if (child !== null && child !== undefined && child !== false) element.append(child instanceof Node ? child : String(child));
+    if (child !== null && child !== undefined && child !== false) element.append(child instanceof Node ? child : shownIn(element, String(child)));
   }
+}
+
+/** Characters that are not seen but reorder or break the text around them: a group's name could look like another one. */
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/**
+ * Returns a text with such characters as \u202e. Code that is to be copied (pre) keeps them.
+ * @param {Element} element
+ * @param {string} text
+ */
+function shownIn(element, text) {
+  return element.localName === "pre" ? text : visible(text);
+}
+
+/** @param {string} text */
+export function visible(text) {
+  return text.replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 }
 
 /**
@@ -57,6 +77,7 @@ export function fill(element, ...children) {
  * @param {string} text
  */
 export function setText(element, text) {
+  text = shownIn(element, text);
   if (element.textContent !== text) element.textContent = text;
 }
 

@@ -49,6 +49,7 @@ class Feed extends EventTarget {
       const { detail } = /** @type {CustomEvent} */ (event);
       if (this.filters.includes(detail.filter)) this.#add([new GapRow(detail)]);
     });
+    hub.addEventListener("replaced", () => this.#restart());
   }
 
   /**
@@ -75,6 +76,13 @@ class Feed extends EventTarget {
       for (const leave of this.#leave.splice(0)) leave();
       this.#setState("error", error);
     }
+  }
+
+  /** Begins again after the connection was replaced. */
+  #restart() {
+    if (this.state === "idle") return;
+    this.state = "idle";
+    this.open(this.filters, this.start);
   }
 
   /** Removes all rows. */

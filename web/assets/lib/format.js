@@ -24,6 +24,7 @@ export function shortCount(n) {
 /** @param {number} perSecond */
 export function rate(perSecond) {
   if (perSecond === 0) return "0/s";
+  if (perSecond < 0.005) return "< 0.01/s";
   if (perSecond < 10) return `${perSecond.toFixed(perSecond < 0.1 ? 2 : 1)}/s`;
   return `${shortCount(perSecond)}/s`;
 }

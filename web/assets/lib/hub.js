@@ -7,13 +7,14 @@ import { ApiError, base } from "./api.js";
 /** @typedef {import("../../watchbox.d.ts").Gap} Gap */
 /** @typedef {import("../../watchbox.d.ts").State} State */
 
-/** A subscription that survives a new login. @typedef {{filter: string, callback: (message: Message) => void}} Subscription */
+/** @typedef {{filter: string, callback: (message: Message) => void}} Subscription */
 
 /**
- * The connection to the hub. Events: change (of the state), gap (a CustomEvent<Gap>) and resumed.
+ * The connection to the hub. Events: change (of the state), gap (a CustomEvent<Gap>), resumed, and replaced.
  *
- * A Watchbox that is closed for good, such as by an expired login, is replaced by open, and all subscriptions go on
- * with the new one.
+ * A Watchbox that is closed for good, such as by an expired login, or that has the session of another subject, is replaced
+ * by open. All subscriptions end then, because the viewer may have other rights and messages may have been missed: their
+ * owners begin again at the event replaced.
  */
 class Connection extends EventTarget {
   /** @type {State} */
@@ -24,6 +25,8 @@ class Connection extends EventTarget {
   retryAt = 0;
   /** @type {Set<Subscription>} */
   #subscriptions = new Set();
+  /** Ends the listeners of the client. */
+  #listening = new AbortController();
   #client = this.#newClient();
 
   get uid() { return this.#client.uid; }
@@ -36,47 +39,54 @@ class Connection extends EventTarget {
    * @returns {Promise<() => void>}
    */
   async join(filter, callback) {
+    if (this.#client.state === "closed") this.open();
     const subscription = { filter, callback };
     this.#subscriptions.add(subscription);
-    if (this.#client.state === "closed") this.open();
-    else {
-      try {
-        await this.#client.join(filter, callback);
-      } catch (error) {
-        this.#subscriptions.delete(subscription);
-        throw error instanceof WatchboxError ? new ApiError(error.message.replace(/^watchbox: /, ""), { status: error.status, code: error.code }) : error;
-      }
+    try {
+      await this.#client.join(filter, callback);
+    } catch (error) {
+      this.#subscriptions.delete(subscription);
+      throw error instanceof WatchboxError ? new ApiError(error.message.replace(/^watchbox: /, ""), { status: error.status, code: error.code }) : error;
     }
     return () => {
       if (this.#subscriptions.delete(subscription)) this.#client.leave(filter, callback);
     };
   }
 
-  /** Replaces a client that is closed for good. */
+  /** Replaces the client by one with a new session. */
   open() {
+    this.#subscriptions.clear();
+    this.#listening.abort();
+    this.#client.close(); // does nothing if it is closed
     this.#client = this.#newClient();
-    for (const { filter, callback } of this.#subscriptions) {
-      this.#client.join(filter, callback).catch(() => {}); // the state shows why
-    }
+    this.#setState("idle");
+    this.dispatchEvent(new Event("replaced"));
   }
 
-  /** Ends the stream and its session, such as before a logout. The subscriptions stay for the next open. */
+  /** Ends the stream and its session, such as before a logout. */
   async close() {
     await this.#client.close();
   }
 
   #newClient() {
     const client = new Watchbox(base, { name: "dashboard" });
-    client.addEventListener("state", ({ detail: { state, error, delay = 0 } }) => {
-      if (client !== this.#client) return;
-      this.state = state;
-      this.error = error;
-      this.retryAt = Date.now() + delay;
-      this.dispatchEvent(new Event("change"));
-    });
-    client.addEventListener("gap", (event) => this.dispatchEvent(new CustomEvent("gap", { detail: event.detail })));
-    client.addEventListener("reconnect", () => this.dispatchEvent(new Event("resumed")));
+    const { signal } = this.#listening = new AbortController();
+    client.addEventListener("state", ({ detail: { state, error, delay } }) => this.#setState(state, error, delay), { signal });
+    client.addEventListener("gap", (event) => this.dispatchEvent(new CustomEvent("gap", { detail: event.detail })), { signal });
+    client.addEventListener("reconnect", () => this.dispatchEvent(new Event("resumed")), { signal });
     return client;
+  }
+
+  /**
+   * @param {State} state
+   * @param {WatchboxError} [error]
+   * @param {number} [delay] until the next attempt, in ms
+   */
+  #setState(state, error, delay = 0) {
+    this.state = state;
+    this.error = error;
+    this.retryAt = Date.now() + delay;
+    this.dispatchEvent(new Event("change"));
   }
 }
 

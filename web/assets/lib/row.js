@@ -1,6 +1,6 @@
 // A row of the live list: a message, or a gap.
 
-import { bytes as formatBytes } from "./format.js";
+import { bytes as formatBytes, plural } from "./format.js";
 
 /** @typedef {import("../../watchbox.d.ts").Message} Message */
 /** @typedef {import("../../watchbox.d.ts").Gap} Gap */
@@ -121,6 +121,6 @@ export function hexDump(bytes, most = 16_384) {
     const ascii = Array.from(part, (b) => b >= 32 && b < 127 ? String.fromCharCode(b) : ".").join("");
     lines.push(`${at.toString(16).padStart(6, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${ascii}`);
   }
-  if (bytes.length > most) lines.push(`… and ${bytes.length - most} more bytes`);
+  if (bytes.length > most) lines.push(`… and ${plural(bytes.length - most, "more byte")}`);
   return lines.join("\n");
 }

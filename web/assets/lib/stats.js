@@ -64,6 +64,13 @@ class Stats extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  /** Forgets all, because the connection was replaced. */
+  reset() {
+    this.#points.clear();
+    this.#isOpen = this.loaded = false;
+    this.error = undefined;
+  }
+
   /** The ids of the hubs that share the log. */
   get hubs() { return [...this.#points.keys()].sort(); }
 

@@ -1,6 +1,6 @@
 // Who looks at the page, and what the grant allows.
 
-import { ApiError, get, request } from "./api.js";
+import { ApiError, base, get, request } from "./api.js";
 import { hub } from "./hub.js";
 import { filterMatches } from "./filter.js";
 
@@ -14,6 +14,9 @@ import { filterMatches } from "./filter.js";
  * @property {string} [expires]
  */
 
+/** Tells the other tabs of a login or a logout, which concern them, too: tabs share their cookies. */
+const otherTabs = new BroadcastChannel("watchbox login " + base);
+
 /** Events: change. */
 class Viewer extends EventTarget {
   /** @type {Grant} */
@@ -22,6 +25,11 @@ class Viewer extends EventTarget {
   state = "loading";
   /** @type {unknown} */
   error;
+
+  constructor() {
+    super();
+    otherTabs.onmessage = ({ data }) => data === "logout" ? this.#forget() : this.load();
+  }
 
   get isAdmin() { return this.grant.admin; }
 
@@ -65,6 +73,7 @@ class Viewer extends EventTarget {
   async login(token) {
     if (!/^[\x21-\x7e]+$/.test(token)) throw new ApiError("a token has no spaces and only ASCII characters");
     await request("v1/login", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
+    otherTabs.postMessage("login");
     await this.load();
     if (hub.state === "closed") hub.open();
   }
@@ -72,7 +81,13 @@ class Viewer extends EventTarget {
   async logout() {
     await hub.close();
     await request("v1/login", { method: "DELETE" });
+    otherTabs.postMessage("logout");
     location.reload(); // so that nothing of what was shown stays
+  }
+
+  async #forget() {
+    await hub.close();
+    location.reload();
   }
 }
 

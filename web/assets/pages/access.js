@@ -34,6 +34,7 @@ function explainPanel(params) {
   const show = () => {
     for (const [key, element] of Object.entries(fields)) element.hidden = whose.value !== key;
     targetField.hidden = action.value === "admin";
+    target.required = !targetField.hidden;
   };
   whose.addEventListener("change", show);
   action.addEventListener("change", show);

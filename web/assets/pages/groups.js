@@ -1,7 +1,7 @@
 // Groups: the tree of groups with what they hold and how busy they are.
 
 import { encodePath, errorText, get } from "../lib/api.js";
-import { append, button, fill, h, icon, notice, setText } from "../lib/dom.js";
+import { append, button, fill, h, icon, notice, setText, visible } from "../lib/dom.js";
 import { bytes, count, plural, rate, shortCount } from "../lib/format.js";
 import { decode, MessageRow } from "../lib/row.js";
 import { setParams } from "../lib/router.js";
@@ -273,11 +273,13 @@ class Groups {
     if (node instanceof More) {
       fill(name, `Show more (${count(node.level.nodes.length)} so far)`);
       for (const cell of [messages, size, speed, listeners, value]) setText(cell, "");
+      delete messages.dataset.unit;
+      delete listeners.dataset.unit;
       return;
     }
     const { group } = node;
     const text = node.depth > 0 ? group.group.slice(group.group.lastIndexOf("/") + 1) : group.group;
-    row.title = group.group;
+    row.title = visible(group.group);
     row.setAttribute("aria-level", String(node.depth + 1));
     if (node.canOpen) row.setAttribute("aria-expanded", String(node.isOpen));
     else row.removeAttribute("aria-expanded");
@@ -290,6 +292,8 @@ class Groups {
       (group.below ?? 0) > 0 && h("span", { class: "badge" }, count(group.below ?? 0)),
       group.retained && h("span", { class: "badge info", title: "has a retained message" }, "R"));
     setText(messages, shortCount(group.messages));
+    messages.dataset.unit = group.messages === 1 ? "message" : "messages"; // shown on a phone
+    listeners.dataset.unit = group.subscribers === 1 ? "listener" : "listeners";
     setText(size, bytes(group.bytes));
     setText(speed, rate(group.rate));
     speed.classList.toggle("soft", group.rate === 0);

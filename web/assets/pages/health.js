@@ -107,7 +107,7 @@ function tiles(s) {
     tile("Held publishers", count(now.held), "wait for slow delivery", { kind: now.held > 0 ? "warn" : "" }),
     tile("Slow sockets", count(now.slow), "are full", { kind: now.slow > 0 ? "warn" : "", to: link("listeners") }),
     tile("Gaps", rate(rates.gaps ?? 0), "told to listeners", { kind: (rates.gaps ?? 0) > 0 ? "warn" : "" }),
-    tile("Evicted", rate(rates.evicted ?? 0), `${shortCount(s.watchbox_messages_held ?? 0)} messages held`),
+    tile("Evicted", rate(rates.evicted ?? 0), `${shortCount(s.watchbox_messages_held ?? 0)} ${s.watchbox_messages_held === 1 ? "message" : "messages"} held`),
     memory && meter("Memory", memory),
     disk && meter("Disk", disk),
   ];

@@ -1,7 +1,7 @@
 // Listeners: who is connected, the slowest first.
 
 import { errorText, get } from "../lib/api.js";
-import { append, button, fill, h, notice, select, setText } from "../lib/dom.js";
+import { append, button, fill, h, notice, select, setText, visible } from "../lib/dom.js";
 import { ago, bytes, count, plural, shortCount } from "../lib/format.js";
 import { hub } from "../lib/hub.js";
 import { setParams } from "../lib/router.js";
@@ -140,13 +140,14 @@ class Listeners {
     if (chosen) this.list.select(chosen);
     const behind = this.#sessions.filter((s) => s.lag.messages > 0).length;
     const lost = this.#sessions.filter((s) => s.state === "lost").length;
-    setText(this.summary, this.#loaded ? `${plural(this.#sessions.length, "session")}${this.#next ? " and more" : ""} · ${count(behind)} behind · ${count(lost)} lost${q ? ` · ${count(found.length)} found` : ""}` : "");
+    setText(this.summary, this.#loaded ? `${plural(this.#sessions.length, "session")}${this.#next ? " and more" : ""} · ${count(behind)} behind · ${count(lost)} lost${q ? ` · ${count(found.length)} found${this.#next ? ` among the ${count(this.#sessions.length)} that are loaded` : ""}` : ""}` : "");
     this.more.hidden = !this.#next;
     this.over.hidden = found.length > 0 && !this.#error;
     if (this.over.hidden) return;
     if (this.#error) fill(this.over, notice("error", "The listeners cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
     else if (!this.#loaded) fill(this.over, notice("loading", "Loading"));
-    else fill(this.over, notice("empty", q ? "No listener matches" : "Nobody listens"));
+    else fill(this.over, notice("empty", q ? "No listener matches" : "Nobody listens",
+      q && this.#next && h("p", {}, `The search covers the ${count(this.#sessions.length)} sessions that are loaded. Show more loads others.`)));
   }
 
   /** @param {string | undefined} uid @param {Session} [session] */
@@ -175,7 +176,7 @@ function renderRow(row, s) {
     h("span", { class: `cut${s.subject ? "" : " mono"}` }, s.subject || s.uid.slice(0, 8)),
     s.uid === hub.uid && h("span", { class: "badge info" }, "this page"),
     s.state === "lost" && h("span", { class: "badge warn" }, "lost"));
-  row.title = `${s.uid}\n${s.user_agent}\n${s.protocol ?? ""}`;
+  row.title = visible(`${s.uid}\n${s.user_agent}\n${s.protocol ?? ""}`);
   setText(address, s.address);
   setText(filters, s.filters.join("  "));
   setText(client, s.user_agent);

@@ -1,7 +1,7 @@
 // Live: what is published now, and what was before.
 
 import { errorText } from "../lib/api.js";
-import { append, button, download, fill, h, notice, select, setText } from "../lib/dom.js";
+import { append, button, download, fill, h, notice, select, setText, visible } from "../lib/dom.js";
 import { feed, MAX_ROWS } from "../lib/feed.js";
 import { clock, count, dateTime, plural, rate } from "../lib/format.js";
 import { setParams } from "../lib/router.js";
@@ -256,7 +256,7 @@ function renderRow(element, row) {
   }
   const { message } = row;
   setText(group, message.group);
-  group.title = message.group;
+  group.title = visible(message.group);
   if (message.retained) badges.append(h("span", { class: "badge info" }, "retained"));
   if (message.event !== undefined) badges.append(h("span", { class: "badge", title: message.event }, message.event));
   if (row.isBinary) badges.append(h("span", { class: "badge" }, "binary"));

@@ -123,7 +123,9 @@ class Publish {
       input.setAttribute("aria-invalid", "true");
     }
     setText(this.curl, text || "The message is not complete.");
-    if (draft.group && !/[+#]/.test(draft.group) && !viewer.mayPublishTo(draft.group)) setText(this.error, `Your grant does not allow to publish to ${draft.group}.`);
+    const isRefused = draft.group !== "" && !/[+#]/.test(draft.group) && !viewer.mayPublishTo(draft.group);
+    if (isRefused) setText(this.error, `Your grant does not allow to publish to ${draft.group}.`);
+    this.send.disabled = isRefused && this.#timer === undefined;
   }
 
   /** @param {Event} event */

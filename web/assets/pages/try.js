@@ -2,7 +2,7 @@
 
 import { base, errorText } from "../lib/api.js";
 import { append, button, field, fill, h, iconButton, notice, select, setText } from "../lib/dom.js";
-import { bytes, clock, count } from "../lib/format.js";
+import { bytes, clock, count, plural } from "../lib/format.js";
 import { setParams } from "../lib/router.js";
 import { hexDump } from "../lib/row.js";
 import { RawStream } from "../lib/rawstream.js";
@@ -111,7 +111,7 @@ class TryIt {
   /** @param {string} text */
   #showState(text) {
     const { bytes: n, blocks, lastId, retry } = this.#stream ?? { bytes: 0, blocks: 0, lastId: "", retry: 0 };
-    setText(this.summary, `${text} · ${bytes(n)} · ${count(blocks)} blocks · retry ${count(retry)} ms · last id ${lastId || "none"}`);
+    setText(this.summary, `${text} · ${bytes(n)} · ${plural(blocks, "block")} · retry ${count(retry)} ms · last id ${lastId || "none"}`);
   }
 
   #clear() {

@@ -119,15 +119,16 @@ export class GroupPanel {
 
   /** @param {string} group @param {AbortSignal} signal */
   async #policy(group, signal) {
-    const [own, wider] = await Promise.all([group, parent(group)].map((filter) => get("v1/policies/" + encodePath(filter), { signal })));
+    const path = "v1/policies/" + encodePath(group);
+    const [own, inherited] = await Promise.all(["own", "inherited"].map((part) => get(path, { query: { part }, signal })));
     const error = h("p", { class: "error-text", role: "alert" });
-    const fields = PROPERTIES.map((p) => ({ ...p, control: control(p, own[p.name], wider[p.name]) }));
+    const fields = PROPERTIES.map((p) => ({ ...p, control: control(p, own[p.name], inherited[p.name]) }));
     const submit = async (/** @type {Event} */ event) => {
       event.preventDefault();
       setText(error, "");
       const policy = Object.fromEntries(fields.filter((f) => f.control.value.trim() !== "").map((f) => [f.name, f.read(f.control.value.trim())]));
       try {
-        await request("v1/policies/" + encodePath(group), { method: "PUT", json: policy });
+        await request(path, { method: "PUT", json: policy });
         announce("Policy saved");
         this.#load(group);
       } catch (e) {
@@ -135,16 +136,10 @@ export class GroupPanel {
       }
     };
     return h("form", { class: "stack", submit },
-      h("p", { class: "help" }, `An empty field is inherited from ${parent(group)}. 0 means no limit.`),
+      h("p", { class: "help" }, "An empty field is inherited: it shows the value. 0 means no limit."),
       h("div", { class: "fields" }, ...fields.map((f) => field(f.title, f.control))),
       error, h("div", { class: "bar" }, h("button", { class: "small" }, "Save the policy")));
   }
-}
-
-/** @param {string} group @returns {string} the filter whose policy a group inherits */
-function parent(group) {
-  const levels = group.split("/");
-  return levels.length === 1 ? "#" : [...levels.slice(0, -1), "#"].join("/");
 }
 
 /** @typedef {{name: string, title: string, values?: string[], read: (text: string) => unknown}} Property */
@@ -166,15 +161,15 @@ function number(text) {
 }
 
 /**
- * Returns the control of a property: empty if its value is the inherited one.
+ * Returns the control of a property.
  * @param {Property} p
- * @param {unknown} own
- * @param {unknown} wider
+ * @param {unknown} own undefined: it is inherited
+ * @param {unknown} inherited
  */
-function control(p, own, wider) {
-  const value = own === wider ? "" : String(own);
-  if (p.values) return select([["", `inherited: ${wider}`], ...p.values.map((v) => /** @type {[string, string]} */ ([v, v]))], { value });
-  return h("input", { type: "text", value, placeholder: String(wider), autocomplete: "off", spellcheck: "false" });
+function control(p, own, inherited) {
+  const value = own === undefined ? "" : String(own);
+  if (p.values) return select([["", `inherited: ${inherited}`], ...p.values.map((v) => /** @type {[string, string]} */ ([v, v]))], { value });
+  return h("input", { type: "text", value, placeholder: String(inherited), autocomplete: "off", spellcheck: "false" });
 }
 
 /** @param {{groups: import("../pages/groups.js").Group[]}} answer */

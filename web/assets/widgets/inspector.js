@@ -1,6 +1,6 @@
 // Everything about one message.
 
-import { clock, count, dateTime } from "../lib/format.js";
+import { clock, dateTime, plural } from "../lib/format.js";
 import { button, copy, fill, h, iconButton } from "../lib/dom.js";
 import { feed } from "../lib/feed.js";
 import { link } from "../lib/router.js";
@@ -71,7 +71,7 @@ export class Inspector {
         ["Time", `${dateTime(row.time)}.${clock(row.time).slice(-3)}`],
         ["Event", m.event],
         ["Sender", m.uid ? h("a", { href: link("listeners", { uid: m.uid }) }, m.uid) : "no session"],
-        ["Size", `${row.size} (${count(row.bytes.length)} bytes)`],
+        ["Size", `${row.size} (${plural(row.bytes.length, "byte")})`],
         ["Expires", m.expires && dateTime(new Date(m.expires))],
         ["Retained", m.retained ? "yes, from before the page listened" : /** @type {any} */ (m).retain ? "yes" : undefined],
         ...(m.meta ?? []).map(([name, value]) => /** @type {[string, string]} */ ([`Meta ${name}`, value || "empty"])),
@@ -101,7 +101,7 @@ export class Inspector {
 
   /** @param {MessageRow} row */
   #payload(row) {
-    const text = (/** @type {string} */ s) => h("pre", { class: "code", tabindex: 0, "aria-label": "Payload" }, s.slice(0, MAX_RAW) || " ", s.length > MAX_RAW && `\n… and ${count(s.length - MAX_RAW)} more characters`);
+    const text = (/** @type {string} */ s) => h("pre", { class: "code", tabindex: 0, "aria-label": "Payload" }, s.slice(0, MAX_RAW) || " ", s.length > MAX_RAW && `\n… and ${plural(s.length - MAX_RAW, "more character")}`);
     switch (this.#view) {
       case "raw": return text(row.text);
       case "hex": return text(hexDump(row.bytes));

@@ -2,7 +2,7 @@
 
 import { ApiError, errorText, get, request } from "../lib/api.js";
 import { announce, button, confirm, fill, h, iconButton, setText } from "../lib/dom.js";
-import { ago, bytes, count, dateTime } from "../lib/format.js";
+import { ago, bytes, count, dateTime, plural } from "../lib/format.js";
 import { hub } from "../lib/hub.js";
 import { link } from "../lib/router.js";
 import { lagText } from "../pages/listeners.js";
@@ -79,7 +79,7 @@ export class SessionPanel {
         ["State", s.state === "lost" && s.lost ? `lost ${ago(new Date(s.lost))}` : "connected"],
         ["Subject", s.subject], ["Address", s.address], ["Agent", s.user_agent || "none"], ["Protocol", s.protocol],
         ["Since", `${dateTime(new Date(s.since))} (${ago(new Date(s.since))})`], ["Streams", count(s.streams)],
-        ["Sent", `${count(s.sent.messages)} messages, ${bytes(s.sent.bytes)}`], ["Behind", lagText(s.lag)],
+        ["Sent", `${plural(s.sent.messages, "message")}, ${bytes(s.sent.bytes)}`], ["Behind", lagText(s.lag)],
       ]),
       h("h3", {}, "Filters"),
       h("ul", { class: "lines" }, ...s.filters.map((f) => h("li", {}, h("a", { class: "mono", href: link("live", { filter: f }) }, f)))),
