@@ -40,7 +40,8 @@ type conn struct {
 	hasWill              bool
 	graceful             bool // the client has said that its session ends here, without its will
 
-	admitted atomic.Bool // session is set
+	admitted atomic.Bool                  // session is set
+	leaving  atomic.Pointer[packets.Code] // see leave
 	gone     atomic.Pointer[func(error)]
 }
 
@@ -91,6 +92,13 @@ func (c *conn) end(code packets.Code) {
 		c.bye(c.disconnect(code))
 	}
 	_ = c.Close()
+}
+
+// leave disconnects the client as end does, but not before everything is handled that has arrived. A DISCONNECT may be
+// among it.
+func (c *conn) leave(code packets.Code) {
+	c.leaving.Store(&code)
+	c.begin()
 }
 
 // Close implements sse.Conn. A turn ends the session.

@@ -48,6 +48,7 @@ func (s *scripted) Write(p []byte) (int, error) { return s.TryWrite(p) }
 func (s *scripted) Blocking() bool              { return false }
 func (s *scripted) Watch(func(error))           {}
 func (s *scripted) Serve()                      {}
+func (s *scripted) Expect()                     {}
 func (s *scripted) Readable(f func())           { f() }
 func (s *scripted) RemoteAddr() net.Addr        { return address("192.0.2.1:1") }
 

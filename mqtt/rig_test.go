@@ -118,6 +118,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 }
 
 func (p *pipe) TryRead([]byte) (int, error) { return 0, nil }
+func (p *pipe) Expect()                     {}
 func (p *pipe) Readable(func())             {}
 func (p *pipe) RemoteAddr() net.Addr        { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 

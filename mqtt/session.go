@@ -96,8 +96,7 @@ func (srv *Server) giveUpSession(key string) {
 	h := srv.holders[key[len(sessionPrefix):]]
 	srv.mu.Unlock()
 	if h != nil {
-		h.conn.end(packets.ErrSessionTakenOver)
-		<-h.conn.done
+		_ = srv.takeOver(h.conn) // an error: the server is closed, and ends the connection itself
 	}
 }
 

@@ -37,13 +37,26 @@ func (s *Server) hold(c *conn) error {
 		if err := s.pause(old); err != nil {
 			return err
 		}
-		old.conn.end(packets.ErrSessionTakenOver)
 		took = true
-		select {
-		case <-old.conn.done:
-		case <-s.ctx.Done():
-			return packets.ErrServerShuttingDown
+		if err := s.takeOver(old.conn); err != nil {
+			return err
 		}
+	}
+}
+
+// leaveTimeout is how long a connection whose session is taken over may still handle what has arrived.
+const leaveTimeout = time.Second
+
+// takeOver disconnects a client whose session another connection takes over, and waits until its session is closed.
+func (s *Server) takeOver(c *conn) error {
+	c.leave(packets.ErrSessionTakenOver)
+	late := time.AfterFunc(leaveTimeout, func() { c.end(packets.ErrSessionTakenOver) })
+	defer late.Stop()
+	select {
+	case <-c.done:
+		return nil
+	case <-s.ctx.Done():
+		return packets.ErrServerShuttingDown
 	}
 }
 

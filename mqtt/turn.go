@@ -47,7 +47,7 @@ func (c *conn) turn() {
 	if err == nil {
 		c.turns.Store(false)
 		c.input.socket.Readable(c.wake)
-		if c.isClosed() { // meanwhile, and nothing may arrive any more
+		if c.isClosed() || c.leaving.Load() != nil { // meanwhile, and nothing may arrive any more
 			c.begin()
 		}
 		return
@@ -68,12 +68,19 @@ func (c *conn) read() error {
 		b = append(t.buf[:0], b...)
 	}
 	c.part = nil
+	leaving := c.leaving.Load()
+	if leaving != nil {
+		c.input.socket.Expect()
+	}
 	for {
 		if len(b) == cap(b) { // a packet is larger
 			b = slices.Grow(b, len(b))
 		}
 		n, err := c.input.socket.TryRead(b[len(b):cap(b)])
 		if n == 0 && err == nil {
+			if leaving != nil {
+				return *leaving
+			}
 			c.keep(t, b)
 			return nil
 		}

@@ -27,6 +27,9 @@ type Socket interface {
 	// has ended its sending half, which leaves the other half open, and ErrClosed after Close.
 	TryRead(p []byte) (int, error)
 
+	// Expect makes the next TryRead look for what has arrived, also if that was not reported yet.
+	Expect()
+
 	// Readable calls f once, as soon as TryRead may return something else than nothing: at once, on the caller's
 	// goroutine, or later, on the poller's. f must not block. After Close, f may or may not be called.
 	Readable(f func())

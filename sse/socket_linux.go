@@ -87,6 +87,12 @@ func (s *socket) TryRead(p []byte) (int, error) {
 	return n, err
 }
 
+func (s *socket) Expect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = true
+}
+
 // emptied notes whether a read found that nothing is left. An error that comes with bytes comes again without them.
 func (s *socket) emptied(n int, err error) (int, error) {
 	if errors.Is(err, syscall.EAGAIN) {

@@ -88,6 +88,9 @@ func (s *pipedSocket) TryRead(p []byte) (int, error) {
 	return n, nil
 }
 
+// Expect does nothing: the goroutine reads what arrives at once.
+func (s *pipedSocket) Expect() {}
+
 func (s *pipedSocket) Readable(f func()) {
 	s.mu.Lock()
 	ready := len(s.unread) > 0 || s.err != nil
