@@ -34,8 +34,11 @@ func (s *session) Append(b []byte, f *store.Frame, pass delivery.Pass) (out []by
 		p.qos, p.dup, p.id = again.qos(), true, again.id
 		p.retain = p.retain || again.is(isRetained)
 	}
-	if p.qos > 0 && s.window.full() {
+	switch {
+	case p.qos > 0 && s.window.full():
 		return b, true
+	case p.qos == 0 && pass == delivery.Logged && f.Seq <= s.returned && !s.server.opts.QueueQoS0:
+		return b, false
 	}
 	if p.qos > 0 && again == nil {
 		p.id = s.window.next()
@@ -240,7 +243,7 @@ func (c common) Append(b []byte, f *store.Frame) []byte {
 func (s *session) Common() delivery.Common {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.expiry != 0 || s.conn.limits.packet != 0 || s.conn.limits.aliases != 0 || s.gap.after != "" || s.held {
+	if s.expiry != 0 || s.returned != 0 || s.conn.limits.packet != 0 || s.conn.limits.aliases != 0 || s.gap.after != "" || s.held {
 		return nil
 	}
 	c := common(0)

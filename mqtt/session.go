@@ -37,6 +37,7 @@ type session struct {
 	gap         gap
 	read        store.Seq        // what was logged up to here was sent, or was not for the client
 	resent      store.Seq        // the same when the client connected
+	returned    store.Seq        // the end of the log when the client returned
 	held        bool             // nothing is sent, because a SUBACK has to be sent first
 	unsure      bool             // the client may hold packet ids that the window does not have, since the server has crashed,
 	lastRelease uint16           // until it has completed this one
@@ -72,6 +73,7 @@ func (srv *Server) open(c *conn) (s *session, present bool, err error) {
 			return nil, false, err
 		}
 		from.After = &store.ID{Epoch: p.Epoch, Seq: s.window.done(s.read)}
+		s.returned = srv.hub.End().Seq
 	}
 	err = s.subscribeAll(from)
 	if err == nil {
