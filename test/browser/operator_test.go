@@ -74,6 +74,51 @@ func TestGroupsShowTheTreeAndTheNoisiest(t *testing.T) {
 	names("device/190/0")
 }
 
+// TestGroupsStayFluidWith100000 counts the elements of the page, because times differ between machines, and logs how long
+// the page took.
+func TestGroupsStayFluidWith100000(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithMaxMemory(1 << 30), watchbox.WithMaxGroups(200_000)}})
+	const groups = 100_000
+	list := make([]watchbox.Draft, groups)
+	for i := range list {
+		list[i] = watchbox.Draft{Group: fmt.Sprintf("g%06d/x", i), Msg: i}
+	}
+	s.publishAll(list...)
+	d := openDashboard(t, s, "groups", `window.long = []; new PerformanceObserver((list) => long.push(...list.getEntries().map((e) => Math.round(e.duration)))).observe({ type: "longtask" })`)
+	d.size(1280, 800)
+	row := func(index int, title string) {
+		t.Helper()
+		d.until(`document.querySelector(".list-row:not([hidden])[data-index='%d']")?.title === %q`, index, title)
+	}
+	began := time.Now()
+	row(0, "g000000")
+	t.Logf("the first rows came after %v", time.Since(began).Round(time.Millisecond))
+	for n := 200; n < 2000; n += 200 { // more rows than are refreshed at once
+		d.do(`const list = document.querySelector(".list"); list.scrollTop = list.scrollHeight`)
+		d.until(`document.querySelector(".list-row:not([hidden])[data-index='%d']")?.textContent.startsWith("Show more (")`, n)
+		d.do(`document.querySelector(".list-row:not([hidden])[data-index='%d']").click()`, n)
+		row(n, fmt.Sprintf("g%06d", n))
+	}
+	d.do(`document.querySelector(".list").scrollTop = 0`)
+	row(0, "g000000")
+	began = time.Now()
+	d.click("Messages")
+	row(0, "g000000")
+	s.publish("g099999/x", 1)
+	row(0, "g099999")
+	t.Logf("sorted by messages, the page showed a change after %v", time.Since(began).Round(time.Millisecond))
+	d.fill("[data-search]", "g09999")
+	row(0, "g099999/x")
+	d.do(`document.querySelector(".list-row:not([hidden])[data-index='0']").click()`)
+	d.until("document.querySelector('.inspector h2')?.textContent === 'g099999/x'")
+	elements, rows := get[int](d, "document.querySelectorAll('*').length"), get[int](d, "document.querySelectorAll('.list-row').length")
+	if elements > 1000 || rows > 60 {
+		t.Errorf("the page has %d elements and %d rows", elements, rows)
+	}
+	t.Logf("%d elements, %d rows, long tasks (ms): %v", elements, rows, get[[]int](d, "long"))
+}
+
 func TestTheGroupPageChangesAGroup(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -21,25 +22,12 @@ import (
 func defaultsOf(t *testing.T, h *hub, directives string) string {
 	t.Helper()
 	dir, addr := tempDir(t), freeport.Addr(t)
-	conf := filepath.Join(dir, "nginx.conf")
-	write(t, conf, strings.NewReplacer("DIR", dir, "ADDR", addr, "HUB", h.addr, "MORE", directives).Replace(`daemon off;
-user root;
-pid DIR/nginx.pid;
-error_log stderr;
-events {}
-http {
-	access_log off;
-	client_body_temp_path DIR/body;
-	proxy_temp_path DIR/proxy;
-	fastcgi_temp_path DIR/fastcgi;
-	uwsgi_temp_path DIR/uwsgi;
-	scgi_temp_path DIR/scgi;
-	server {
-		listen ADDR;
-		location / { proxy_pass http://HUB; MORE }
+	template, err := os.ReadFile("testdata/nginx.conf")
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-`))
+	conf := filepath.Join(dir, "nginx.conf")
+	write(t, conf, strings.NewReplacer("DIR", dir, "ADDR", addr, "HUB", h.addr, "MORE", directives).Replace(string(template)))
 	start(t, exec.Command("nginx", "-e", "stderr", "-p", dir, "-c", conf))
 	eventually(t, "nginx answers", func() bool {
 		res, err := http.Get("http://" + addr + "/healthz")
