@@ -33,6 +33,7 @@ type request struct {
 	Grant  json.RawMessage `json:"grant,omitempty"`
 	Groups []string        `json:"groups,omitempty"`
 	Key    string          `json:"key,omitempty"` // of a position
+	Sort   SessionOrder    `json:"sort,omitempty"`
 }
 
 // What a request does.
@@ -44,6 +45,7 @@ const (
 	doShow   = "show"
 	doCounts = "listeners"
 	doGive   = "give"
+	doValues = "values"
 )
 
 type reply struct {
@@ -52,7 +54,8 @@ type reply struct {
 	Filter    string            `json:"filter,omitempty"`
 	Streams   map[string]traits `json:"streams,omitempty"` // by uid
 	Listeners []int             `json:"listeners,omitempty"`
-	At        store.Seq         `json:"at,omitempty"` // of a note
+	At        store.Seq         `json:"at,omitempty"`     // of a note
+	Values    map[string]uint64 `json:"values,omitempty"` // what sessions are sorted by, by uid
 }
 
 // traits are the figures of the streams that a session has at one hub.
@@ -99,7 +102,7 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 			return out, err
 		}
 	}
-	if len(in.UIDs) != 1 && in.Do != doShow && in.Do != doCounts && in.Do != doGive {
+	if len(in.UIDs) != 1 && in.Do != doShow && in.Do != doCounts && in.Do != doGive && in.Do != doValues {
 		return out, fmt.Errorf("%s needs one uid", in.Do)
 	}
 	switch in.Do {
@@ -125,6 +128,8 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 		}
 	case doCounts:
 		out.Listeners = h.listenersHere(in.Groups)
+	case doValues:
+		out.Values = h.topValues(in.Sort)
 	default:
 		err = fmt.Errorf("%q is unknown: the hubs have different versions", in.Do)
 	}

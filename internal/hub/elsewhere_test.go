@@ -99,6 +99,31 @@ func TestAnyHubShowsASessionsStreams(t *testing.T) {
 	})
 }
 
+func TestSessionsAreSortedByTheirStreamsAtAllHubs(t *testing.T) {
+	inRig(t, 3, func(r *rig) {
+		r.hubs[0].listen(bob, "x y")
+		r.hubs[0].listen(ann, "x")
+		r.hubs[1].listen(ann, "x")
+		for range 5 {
+			if _, err := r.hubs[2].publish("x", "", `"a text"`); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		for _, n := range r.hubs {
+			var listed []string
+			_, err := n.Sessions(&SessionListing{Sort: SortSent, Limit: 10}, func(s *Session) error {
+				listed = append(listed, s.UID)
+				return nil
+			})
+			r.must(err)
+			if want := []string{session.UID(ann), session.UID(bob)}; !slices.Equal(listed, want) {
+				t.Errorf("hub %d lists %q, want %q", n.at, listed, want)
+			}
+		}
+	})
+}
+
 func TestADirectMessageReachesASessionAtAnotherHub(t *testing.T) {
 	inRig(t, 2, func(r *rig) {
 		send := func(n *node, text string) error {

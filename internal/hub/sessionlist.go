@@ -49,6 +49,54 @@ func (o SessionOrder) value(e session.Entry) (v uint64) {
 	return v
 }
 
+// add combines the values of a session's streams at two hubs.
+func (o SessionOrder) add(a, b uint64) uint64 {
+	if o == SortLag {
+		return max(a, b)
+	}
+	return a + b
+}
+
+// maxValues is how many sessions a hub tells another one the values of: those with the largest.
+const maxValues = 5000
+
+// topValues returns by what the sessions with streams here are sorted, by uid.
+func (h *Hub) topValues(o SessionOrder) map[string]uint64 {
+	best := top[sessionRow]{limit: maxValues, less: (*sessionRow).compare}
+	for e := range h.entries(0) {
+		if row := (sessionRow{e, o.value(e)}); row.value > 0 {
+			best.add(&row)
+		}
+	}
+	rows, _ := best.sorted()
+	values := make(map[string]uint64, len(rows))
+	for i := range rows {
+		values[rows[i].UID()] = rows[i].value
+	}
+	return values
+}
+
+// values returns by what sessions are sorted because of their streams at other hubs, by uid. A hub that does not answer counts
+// nothing.
+func (c *cluster) values(o SessionOrder) map[string]uint64 {
+	if c == nil {
+		return nil
+	}
+	requests := map[string]*request{}
+	for _, hub := range c.hubs.List() {
+		if hub.ID != c.hubs.Self() {
+			requests[hub.ID] = &request{Do: doValues, Sort: o}
+		}
+	}
+	sum := map[string]uint64{}
+	c.gather(requests, func(_ string, r *reply) {
+		for uid, v := range r.Values {
+			sum[uid] = o.add(sum[uid], v)
+		}
+	})
+	return sum
+}
+
 // sessionRow is a session and its place in a list.
 type sessionRow struct {
 	session.Entry
@@ -94,8 +142,9 @@ func (h *Hub) Sessions(q *SessionListing, yield func(*Session) error) (next stri
 		return h.sessionsSince(no, q.Limit, yield)
 	}
 	best := top[sessionRow]{limit: q.Limit, less: (*sessionRow).compare}
+	elsewhere := h.cluster.values(q.Sort)
 	for e := range h.entries(0) {
-		row := sessionRow{e, q.Sort.value(e)}
+		row := sessionRow{e, q.Sort.add(q.Sort.value(e), elsewhere[e.UID()])}
 		if row.value < value || row.value == value && e.Number() > no {
 			best.add(&row)
 		}

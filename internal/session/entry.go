@@ -20,6 +20,9 @@ func (r *Registry) Entries(no uint64) iter.Seq[Entry] {
 // Number returns the session's place in the order.
 func (e Entry) Number() uint64 { return e.session.no }
 
+// UID returns the session's uid.
+func (e Entry) UID() string { return e.session.uid }
+
 // Info describes the session. ok is false if it is gone.
 func (e Entry) Info() (i Info, ok bool) { return e.session.info(nil) }
 

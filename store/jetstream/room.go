@@ -17,13 +17,13 @@ import (
 // storage limit of the account, or max_file_store. To make room, the hubs have to write first: only what a note says is
 // evicted is removed from the stream. So the stream has a reserve, a note of many bytes. A hub whose message is refused
 // replaces it by a short one, and writes a note with the reason. From then on all hubs refuse messages, and use the room for
-// notes. The janitor tries to write a full reserve again, and behind it, in place of the reason, as many bytes once more: so
-// messages are taken only if there is room for some. Those bytes are removed at once.
+// notes. The janitor tries to write a full reserve again, and behind it, in place of the reason, as many bytes once more. If the
+// servers let it remove those bytes, too, there is room for messages.
 
 // Keys of the notes about room.
 const (
 	reserveKey = "reserve"
-	roomKey    = "room" // the reason why there is none, or "", or a 0 and other bytes
+	roomKey    = "room" // the reason why there is none, or a 0 and other bytes, or "": there is room
 )
 
 const (
@@ -39,7 +39,7 @@ type room struct {
 	full  *fullError // nil: there is room
 	told  bool       // the stream says that there is none
 	armed bool       // the stream has a full reserve
-	large bool       // the note that says that there is room has bytes
+	large bool       // the bytes in place of the reason are there
 	next  time.Time  // when the janitor tries again to write one
 	wait  time.Duration
 }
@@ -84,10 +84,15 @@ func (r *room) apply(key string, value []byte) {
 	switch {
 	case key == reserveKey:
 		r.armed = len(value) > 0
-	case len(value) > 0 && value[0] != 0:
-		r.full, r.told = &fullError{string(value)}, true
-	default:
-		r.full, r.told, r.wait, r.large = nil, false, 0, len(value) > 0
+	case len(value) == 0:
+		r.full, r.told, r.wait, r.large = nil, false, 0, false
+	case value[0] != 0:
+		r.full, r.told, r.large = &fullError{string(value)}, true, false
+	default: // the servers may have taken it beyond a limit: it is over when they take the next one, too
+		r.large = true
+		if r.full == nil {
+			r.full, r.told = &fullError{"a limit was reached"}, true
+		}
 	}
 }
 
