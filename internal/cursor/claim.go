@@ -45,7 +45,7 @@ func (s *Set) Learn(n store.Note) error {
 	}
 	e.at, e.dirty, e.removed = n.At, false, false
 	s.put(e, &p, n.Value, wrote)
-	if s.shared == nil && e.here {
+	if wrote && e.here { // nobody reads here: the hub has just started, or it had lost the position
 		s.change(e, self, func(p *Position) { p.Away = time.Now() })
 	}
 	s.arm()
