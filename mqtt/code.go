@@ -33,12 +33,14 @@ var meanings = []meaning{
 	{oneType[*hub.BodyError], packets.ErrPayloadFormatInvalid, false},
 	{oneType[*hub.MetaError], packets.ErrQuotaExceeded, false},
 	{oneType[*hub.SizeError], packets.ErrQuotaExceeded, false},
-	{oneOf(store.ErrTooLarge), packets.ErrQuotaExceeded, false},
+	{oneOf(store.ErrTooLarge, cursor.ErrTooLarge), packets.ErrQuotaExceeded, false},
 	{oneType[*hub.LimitError], packets.ErrQuotaExceeded, true},
+	{oneType[*cursor.LimitError], packets.ErrQuotaExceeded, true},
 	{oneOf(store.ErrFull, store.ErrTooManyGroups, hub.ErrOverloaded, hub.ErrTooManyWills), packets.ErrQuotaExceeded, true},
 	{oneOf(hub.ErrTooManyStreams, sessions.ErrTooManySessions, sessions.ErrTooManyFilters), packets.ErrQuotaExceeded, true},
 	{oneOf(hub.ErrClosed, sessions.ErrClosed, cursor.ErrClosed, store.ErrClosed), packets.ErrServerShuttingDown, true},
-	{oneOf(store.ErrAway, store.ErrReadOnly, store.ErrUnknownOutcome, context.Canceled), packets.ErrServerBusy, true},
+	{oneOf(store.ErrAway, store.ErrReadOnly, store.ErrUnknownOutcome, context.Canceled, context.DeadlineExceeded), packets.ErrServerBusy, true},
+	{oneOf(hub.ErrHubAway, cursor.ErrElsewhere), packets.ErrServerBusy, true},
 }
 
 // meaningOf returns what an error means. One that clients should not see is an unspecified error.

@@ -14,8 +14,8 @@ import (
 )
 
 // Learn takes over a note whose key begins with Prefix: one that a hub finds in the log when it starts or, with a shared
-// log, one that Follow tells. The readers of a hub that is alone are away: it has just started. With a shared log, the set keeps
-// the note's value.
+// log, one that Follow tells. The readers of a hub that is alone are away: it has just started. The set keeps the note's
+// value.
 func (s *Set) Learn(n store.Note) error {
 	key := n.Key[len(Prefix):]
 	self := s.self()
@@ -85,8 +85,8 @@ func (s *Set) Anew() {
 }
 
 // OnEnd sets the function that ends the readers whose keys begin with a prefix, because another hub has their position
-// or wants it. It is called for each such position, on a goroutine of its own, and returns when the reader has saved its position for
-// the last time. It may find that there is no such reader.
+// or wants it. It is called for one key at a time or for several at once, and returns when the reader has saved its
+// position for the last time. It may find that there is no such reader.
 func (s *Set) OnEnd(prefix string, end func(key string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -41,7 +41,7 @@ func (l *noter) Notes(yield func(store.Note) error) error {
 	return nil
 }
 
-// TestPositionsAreWrittenOnceASecond changes 20 positions 100 times a second, for 10 seconds.
+// TestPositionsAreWrittenOnceASecond changes 20 positions 100 times a second, for 10 seconds. Others expire soon.
 func TestPositionsAreWrittenOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &noter{notes: map[string][]byte{}, slow: 100 * time.Millisecond}
@@ -57,6 +57,14 @@ func TestPositionsAreWrittenOnceASecond(t *testing.T) {
 				if err := s.Save(p); err != nil {
 					t.Fatal(err)
 				}
+			}
+			p := position(fmt.Sprint("short", n), n)
+			if _, _, err := s.Claim(t.Context(), p.Key); err != nil {
+				t.Fatal(err)
+			}
+			p.Away, p.Expiry = time.Now(), 50*time.Millisecond
+			if err := s.Save(p); err != nil {
+				t.Fatal(err)
 			}
 			time.Sleep(10 * time.Millisecond)
 		}

@@ -23,6 +23,7 @@ var aloneTests = []test{
 	{"positions, their size and their memory are bounded", bounds},
 	{"a log that fails delays nothing, and is tried again", failing},
 	{"a log that blocks delays nothing", blocking},
+	{"a position that another hub has changed does not hold up 99 others", conflicting},
 	{"a position of another epoch says so", oldEpoch},
 	{"a claim of a position that does not exist says so, and the position can be saved or removed", claimNothing},
 	{"Each yields the positions with a prefix in order", each},
@@ -470,6 +471,37 @@ func blocking(r *rig) {
 	h.crash()
 	if h = h.again(); h.number("k") != 99 {
 		r.Errorf("position %d is there, want 99", h.number("k"))
+	}
+}
+
+func conflicting(r *rig) {
+	if !r.persistent() {
+		r.Skip("there is no log")
+	}
+	h := r.start()
+	const n = 100
+	for k := range n {
+		h.begin(pos(fmt.Sprint("k", k), 1))
+	}
+	h.flush("k99")
+	h.log.set(func(t *tap) { t.refused = "k50" })
+	for k := range n {
+		h.save(pos(fmt.Sprint("k", k), 2))
+	}
+	if err := h.Flush(r.Context(), "k50"); !errors.Is(err, cursor.ErrElsewhere) {
+		r.Errorf("Flush of the position returns %v", err)
+	}
+	for k := range n {
+		if key := fmt.Sprint("k", k); k != 50 {
+			h.flush(key)
+		}
+	}
+	h.crash()
+	h = h.again()
+	for k := range n {
+		if got := h.number(fmt.Sprint("k", k)); got != 2 && k != 50 {
+			r.Errorf("position %d is number %d", k, got)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -141,6 +142,7 @@ type tap struct {
 	dead    bool       // nothing is written any more
 	fails   error      // what appends return
 	unsure  int        // of 1000 appends that many end with store.ErrUnknownOutcome, half of them stored
+	refused string     // the key of a position that another hub has changed
 	blocked chan struct{}
 	appends int
 	notes   int
@@ -166,6 +168,7 @@ func (t *tap) counts() (appends, notes int) {
 // AppendNoted implements store.Noter.
 func (t *tap) AppendNoted(ctx context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
 	t.mu.Lock()
+	conflict := t.refused != "" && slices.ContainsFunc(notes, func(n store.Note) bool { return n.Key == cursor.Prefix+t.refused })
 	dead, err, blocked, unsure := t.dead, t.fails, t.blocked, rand.IntN(1000) < t.unsure
 	t.appends++
 	t.notes += len(notes)
@@ -178,6 +181,8 @@ func (t *tap) AppendNoted(ctx context.Context, entries []store.Entry, notes ...s
 		return store.ID{}, store.ErrClosed
 	case err != nil:
 		return store.ID{}, err
+	case conflict:
+		return store.ID{}, store.ErrConflict
 	case unsure && rand.IntN(2) == 0:
 		return store.ID{}, store.ErrUnknownOutcome
 	case unsure:

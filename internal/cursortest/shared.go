@@ -133,7 +133,7 @@ func hopping(unsure int) func(r *rig) {
 			h.OnEnd("", l.end)
 			h.log.set(func(t *tap) { t.unsure = unsure })
 		}
-		const keys, hops = hoppers, 20
+		const keys, hops = hoppers, 80
 		var floors [keys]atomic.Int64
 		var all sync.WaitGroup
 		for i := range 2 * keys {

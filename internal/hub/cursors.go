@@ -9,8 +9,7 @@ import (
 )
 
 // Cursors returns the positions of readers that outlive their connections. If the log is shared, they are those
-// of all its hubs. The errors of its Claim are ErrHubAway if the hub that has the position does not answer, and those of the package cursor and
-// of the store.
+// of all its hubs. Claim returns ErrHubAway if the hub that has the position does not answer.
 func (h *Hub) Cursors() *cursor.Set { return h.cursors }
 
 func (h *Hub) newCursors() *cursor.Set {
@@ -23,7 +22,8 @@ func (h *Hub) newCursors() *cursor.Set {
 			return r.At, err
 		},
 		Failed: func(err error) {
-			if !errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrClosed) { // fullness logs a full store
+			h.full.appended(err) // it logs a full store
+			if !errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrClosed) {
 				h.opts.Logger.Error("writing the positions of readers failed: it is tried again", "error", err)
 			}
 		},

@@ -41,6 +41,8 @@ var Metrics = []Metric{
 	gauge("streams", "Open streams.", func(s *Stats) int64 { return s.Streams }),
 	gauge("mqtt_connections", "Connected MQTT clients.", func(s *Stats) int64 { return s.MQTT.Connections }),
 	gauge("sessions", "Sessions that are connected, or lost and not gone yet.", func(s *Stats) int64 { return s.Sessions }),
+	gauge("positions", "Positions of readers that are kept while these are away, such as sessions of MQTT clients.", func(s *Stats) int64 { return s.Positions }),
+	gauge("position_bytes", "Bytes of memory that positions take.", func(s *Stats) int64 { return s.PositionBytes }),
 	gauge("publishers_held", "Publishers that wait for delivery now.", func(s *Stats) int64 { return s.Delivery.Holding }),
 	gauge("streams_full", "Streams that wait for their sockets to accept more.", func(s *Stats) int64 { return s.Delivery.Full }),
 	gauge("request_bytes", "Bytes of memory that requests in progress hold: bodies of more than 8 KiB, and their encoded messages.", func(s *Stats) int64 { return s.Requests }),

@@ -20,6 +20,8 @@ type Stats struct {
 	Requests       int64  // bytes of memory that requests in progress hold
 	Busy           uint64 // requests refused because others held too much memory
 	Wills          int64  // bytes of last wills
+	Positions      int64  // of readers that outlive their connections
+	PositionBytes  int64
 	Keys           int64  // idempotency keys whose responses are kept
 	Dropped        uint64 // events that the embedding program was too slow to accept
 	Waiting        int64  // bytes of the messages that the embedding program has not handled yet
@@ -53,6 +55,8 @@ func (h *Hub) Stats() Stats {
 		Requests: h.budget.held(), Busy: h.overloaded.Load(), Wills: h.wills.Load(), Delivery: h.set.Stats(), Store: h.log.Usage(),
 		PublishLatency: h.publishing.Counts(), DeliveryLatency: h.set.Latency(),
 	}
+	positions, bytes := h.cursors.Usage()
+	s.Positions, s.PositionBytes = int64(positions), bytes
 	s.MQTT.Connections, s.MQTT.Published, s.MQTT.Refused = h.mqtt.Connections.Load(), h.mqtt.Published.Load(), h.mqtt.Refused.Load()
 	if h.opts.Observer != nil {
 		s.Dropped, s.Waiting = h.opts.Observer.Dropped(), h.opts.Observer.Waiting()
