@@ -67,6 +67,7 @@ func (s *Set) learnRemoval(key string) {
 		s.mark(e)
 		s.arm()
 	default:
+		e.expired = false // the other hub announces it
 		s.drop(e)
 	}
 }
@@ -93,19 +94,19 @@ func (s *Set) OnEnd(prefix string, end func(key string)) {
 	s.readers[prefix] = end
 }
 
-// OnExpire sets the function that is called with each key that begins with a prefix and whose position has expired, on a
-// goroutine of its own.
+// OnExpire sets the function that is called with each key that begins with a prefix and whose position has expired and is
+// removed from the log. With a shared log, the hub that has removed it calls its function.
 func (s *Set) OnExpire(prefix string, gone func(key string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone[prefix] = gone
 }
 
-// ender returns the function that ends the reader with a key, or nil.
-func (s *Set) ender(key string) func(string) {
-	for prefix, end := range s.readers {
+// under returns the function for a key, or nil. The functions are those for prefixes.
+func under(functions map[string]func(string), key string) func(string) {
+	for prefix, f := range functions {
 		if strings.HasPrefix(key, prefix) {
-			return end
+			return f
 		}
 	}
 	return nil
@@ -113,7 +114,7 @@ func (s *Set) ender(key string) func(string) {
 
 // end ends a reader whose position another hub has. s.mu is held.
 func (s *Set) end(key string) {
-	if end := s.ender(key); end != nil && !s.closed {
+	if end := under(s.readers, key); end != nil && !s.closed {
 		s.running.Go(func() { end(key) })
 	}
 }
@@ -266,7 +267,7 @@ func (s *Set) Give(ctx context.Context, key string) (store.Seq, error) {
 			s.mu.Unlock()
 			return at, nil
 		}
-		end := s.ender(key)
+		end := under(s.readers, key)
 		here := e.here
 		s.mu.Unlock()
 		if here && end != nil {

@@ -23,6 +23,7 @@ type entry struct {
 	blank    bool // claimed, but not saved yet
 	claiming bool // Claim has not returned yet
 	removed  bool // it stays until its removal is written
+	expired  bool // removed because it has expired
 	dirty    bool // to be written
 	writing  bool // being written
 }
@@ -59,6 +60,9 @@ func (s *Set) add(key string) *entry {
 
 // drop forgets an entry.
 func (s *Set) drop(e *entry) {
+	if e.expired {
+		s.expired = append(s.expired, e.key)
+	}
 	s.put(e, &Position{Away: time.Unix(1, 0), Expiry: ForEver}, nil, false)
 	e.dirty = false
 	delete(s.entries, e.key)
@@ -69,7 +73,7 @@ func (s *Set) drop(e *entry) {
 func (s *Set) put(e *entry, p *Position, value []byte, ours bool) {
 	s.count(e, -1)
 	s.bytes += int64(len(value) - len(e.value))
-	e.value, e.ours = value, ours
+	e.value, e.ours, e.expired = value, ours, false
 	e.here, e.blank = p.Away.IsZero(), p.Epoch == ""
 	s.count(e, 1)
 	if e.here || p.Expiry < 0 {

@@ -80,6 +80,7 @@ type Set struct {
 	abroad  map[string]int              // how many positions are with readers at other hubs, by hub
 	readers map[string]func(key string) // see OnEnd
 	gone    map[string]func(key string) // see OnExpire
+	expired []string                    // keys of positions that have expired, for OnExpire
 	ids     []string                    // those that this hub had
 	closed  bool
 	buf     []byte // for Save
@@ -188,8 +189,6 @@ func (s *Set) save(p *Position, self string) error {
 	s.buf = p.append(s.buf[:0], self)
 	more := int64(len(s.buf) - len(e.value))
 	switch {
-	case bytes.Equal(e.value, s.buf):
-		return nil
 	case len(s.buf) > MaxSize:
 		return ErrTooLarge
 	case more > 0 && s.bytes+more > s.opts.MaxBytes:

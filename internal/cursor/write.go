@@ -3,7 +3,6 @@ package cursor
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -103,6 +102,7 @@ func (s *Set) turn() {
 	}
 	s.mu.Unlock()
 	s.complete(list, waiting)
+	s.announce()
 	s.mu.Lock()
 	s.busy = false
 	s.arm()
@@ -114,13 +114,30 @@ func (s *Set) turn() {
 func (s *Set) expire(now time.Time) {
 	for len(s.due) > 0 && s.due[0].deadline <= now.UnixMilli() {
 		e := s.due[0]
+		e.expired = true
 		s.remove(e)
-		for prefix, gone := range s.gone {
-			if strings.HasPrefix(e.key, prefix) && !s.closed {
-				s.running.Go(func() { gone(e.key) })
+	}
+}
+
+// announce calls the functions of OnExpire for the positions that have expired.
+func (s *Set) announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := s.expired
+	s.expired = nil
+	if len(keys) == 0 {
+		return
+	}
+	s.running.Go(func() {
+		for _, key := range keys {
+			s.mu.Lock()
+			gone := under(s.gone, key)
+			s.mu.Unlock()
+			if gone != nil {
+				gone(key)
 			}
 		}
-	}
+	})
 }
 
 // take returns what is to be written.

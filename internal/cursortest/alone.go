@@ -254,6 +254,10 @@ func expiry(r *rig) {
 	}
 	keep("later", time.Hour, time.Hour)
 	eventually(r, "a position expires sooner than before", func() bool { return !exists("later") })
+	eventually(r, "what has expired is told", func() bool { return r.told("soon") == 1 && r.told("never") == 1 && r.told("later") == 1 })
+	if r.told("ever") > 0 || r.told("late") > 0 {
+		r.Error("a position that has not expired is told")
+	}
 	if h.log == nil {
 		return
 	}
@@ -376,6 +380,13 @@ func bounds(r *rig) {
 	if h.number("4") != 4 {
 		r.Error("a save that was refused has changed the position")
 	}
+	large.Data = make([]byte, 60_000)
+	h.save(large)
+	second := pos("6", 4)
+	second.Data = large.Data
+	limited("100000 bytes", h.Save(second))
+	h.save(pos("4", 4))
+	h.save(second)
 	large.Data = make([]byte, cursor.MaxSize)
 	if err := h.Save(large); !errors.Is(err, cursor.ErrTooLarge) {
 		r.Errorf("a large position: %v", err)

@@ -39,7 +39,7 @@ func run(t *testing.T, newLog func(t testing.TB) Log, tests []test) {
 					leak.None(t, before)
 				}
 			})
-			c.run(&rig{T: t, log: newLog(t)})
+			c.run(&rig{T: t, log: newLog(t), expired: map[string]int{}})
 		})
 	}
 }

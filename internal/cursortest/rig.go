@@ -20,8 +20,16 @@ type rig struct {
 	*testing.T
 	log Log
 
-	mu   sync.Mutex // guards what follows
-	hubs []*hub
+	mu      sync.Mutex // guards what follows
+	hubs    []*hub
+	expired map[string]int // how often OnExpire told each key
+}
+
+// told returns how often OnExpire told a key.
+func (r *rig) told(key string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.expired[key]
 }
 
 // hub is one process with a set.
@@ -56,6 +64,11 @@ func (r *rig) start(change ...func(*cursor.Options)) *hub {
 	r.mu.Lock()
 	r.hubs = append(r.hubs, h)
 	r.mu.Unlock()
+	h.OnExpire("", func(key string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.expired[key]++
+	})
 	r.Cleanup(h.stop)
 	return h
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/cursor"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // sharedTests test the sets of several hubs.
@@ -24,6 +25,8 @@ var sharedTests = []test{
 	{"a hub that starts later knows all positions", later},
 	{"a position that one hub removes is gone at all", removedElsewhere},
 	{"a hub with a new id keeps its positions", renamed},
+	{"a position that was claimed and not saved can be claimed by another hub", blank},
+	{"a position whose reader is here outlives its removal by another hub, which found that it had expired", returned},
 }
 
 // three returns three hubs.
@@ -315,6 +318,10 @@ func expired(r *rig) {
 	keep(hubs[0], "stays", time.Hour)
 	keep(hubs[1], "two", 100*time.Millisecond)
 	hubs[1].crash()
+	eventually(r, "a position is gone", func() bool { _, one := hubs[2].Get("one"); return !one })
+	if n, _ := hubs[2].log.counts(); n > 0 {
+		r.Error("a hub removes a position of another hub that lives")
+	}
 	for _, h := range []*hub{hubs[0], hubs[2]} {
 		eventually(r, "the positions are gone", func() bool {
 			_, one := h.Get("one")
@@ -322,10 +329,9 @@ func expired(r *rig) {
 			return !one && !two
 		})
 		eventually(r, "their notes are gone", func() bool { return h.noted() == "stays" })
-		if n, _ := h.Usage(); n != 1 {
-			r.Errorf("%d positions are left", n)
-		}
+		eventually(r, "one position is left", func() bool { n, _ := h.Usage(); return n == 1 })
 	}
+	eventually(r, "what has expired is told", func() bool { return r.told("one") == 1 && r.told("two") > 0 })
 	if got := hubs[2].claim("stays"); got != 1 {
 		r.Errorf("a position is number %d", got)
 	}
@@ -400,5 +406,33 @@ func renamed(r *rig) {
 	b.save(away(pos("k", 5)))
 	if got := a.claim("k"); got != 5 {
 		r.Errorf("the position is number %d", got)
+	}
+}
+
+func blank(r *rig) {
+	hubs := r.three()
+	for i := range 6 {
+		if p, ok, err := hubs[i%3].Claim(r.Context(), "k"); ok || err != nil {
+			r.Fatalf("claim %d gets %+v, %v", i, p, err)
+		}
+	}
+	hubs[2].save(pos("k", 3))
+	if got := hubs[0].claim("k"); got != 3 {
+		r.Errorf("the position is number %d", got)
+	}
+}
+
+func returned(r *rig) {
+	a, b := r.start(), r.start()
+	a.OnEnd("", func(string) { r.Error("the reader is ended") })
+	a.begin(pos("k", 3))
+	a.flush("k")
+	if _, err := b.log.Noter.AppendNoted(r.Context(), nil, store.Note{Key: cursor.Prefix + "k"}); err != nil {
+		r.Fatal(err)
+	}
+	eventually(r, "the position is stored again", func() bool { p, _ := b.Get("k"); return p.Done == 3 && b.noted() == "k" })
+	a.save(pos("k", 4))
+	if err := a.Flush(r.Context(), "k"); err != nil {
+		r.Error(err)
 	}
 }
