@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // proxy is a network between a page and the hub that a test can cut.
@@ -20,6 +21,9 @@ type proxy struct {
 	refusing bool      // new connections are refused
 	passed   chan bool // closed when the awaited text has passed to the page
 	awaited  string
+
+	lifetime time.Duration // of a connection; 0: no limit
+	expired  atomic.Int32  // connections whose lifetime was over
 }
 
 // connection is a connection through the proxy. Data sent over a dead one is lost.
@@ -40,7 +44,12 @@ func newProxy(t *testing.T, to string) *proxy {
 
 // newProxyAt is newProxy with a given listener.
 func newProxyAt(t *testing.T, ln net.Listener, to string) *proxy {
-	p := &proxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]*connection{}}
+	return newCuttingProxy(t, ln, to, 0)
+}
+
+// newCuttingProxy starts a proxy that cuts each connection after a time.
+func newCuttingProxy(t *testing.T, ln net.Listener, to string, lifetime time.Duration) *proxy {
+	p := &proxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]*connection{}, lifetime: lifetime}
 	var work sync.WaitGroup
 	work.Go(func() {
 		for {
@@ -75,6 +84,13 @@ func (p *proxy) forward(client net.Conn) {
 	l := &connection{p: p}
 	if !p.add(l, client, hub) {
 		return
+	}
+	if p.lifetime > 0 {
+		end := time.AfterFunc(p.lifetime, func() {
+			p.expired.Add(1)
+			_, _ = client.Close(), hub.Close()
+		})
+		defer end.Stop()
 	}
 	var toClient sync.WaitGroup
 	toClient.Go(func() { l.copy(client, hub) })

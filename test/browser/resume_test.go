@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -85,6 +86,37 @@ func TestACutNetworkLosesAndRepeatsNothing(t *testing.T) {
 		if usesWatchboxJS(kind) {
 			p.receivedEvents("disconnect", "")
 			p.receivedEvents("reconnect", "")
+		}
+	})
+}
+
+// TestAProxyThatCutsEveryStreamAfterFiveSeconds publishes until the proxy has cut several streams. How long that takes does
+// not matter.
+func TestAProxyThatCutsEveryStreamAfterFiveSeconds(t *testing.T) {
+	eachKind(t, func(t *testing.T, _, listen string) {
+		s := serve(t, &server{opts: []watchbox.Option{watchbox.WithRetry(20 * time.Millisecond)}})
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		network := newCuttingProxy(t, ln, s.addr, 5*time.Second)
+		p := openTestPage(t, network.url(), "/")
+		p.do("%s", listen)
+		const streams = `Number((await (await fetch("/metrics")).text()).match(/\nwatchbox_streams_opened_total (\d+)/)?.[1] ?? 0)`
+		var want []any
+		for opened := 0; opened < 4; {
+			for range 3 {
+				n := len(want)
+				want = append(want, n)
+				s.publish([]string{"a", "b", "b/c"}[n%3], n)
+			}
+			p.until("t.received.length >= %d", len(want))
+			p.eval(&opened, "try { return %s } catch { return 0 }", streams) // the request may be cut, too
+		}
+		p.receivedMessages(want...)
+		p.receivedEvents("gap")
+		if n := network.expired.Load(); n < 3 {
+			t.Errorf("the proxy has cut %d connections", n)
 		}
 	})
 }
