@@ -181,3 +181,69 @@ func TestTheProgramAuthorizesMQTTClients(t *testing.T) {
 		_ = nc.Close()
 	}
 }
+
+func TestMQTTSessionsThatAreAwayCanBeListedAndRemoved(t *testing.T) {
+	gone := make(chan watchbox.Session, 1)
+	mqtt := freeport.Addr(t)
+	hub, addr := runAt(t, "127.0.0.1:0", watchbox.WithMQTT(mqtt), watchbox.WithSessionTimeout(100*time.Millisecond))
+	hub.OnDisconnect(func(s watchbox.Session, _ watchbox.Reason) { gone <- s })
+	base := "http://" + addr.String() + "/v1/sessions"
+	get := func(method, url string) (status int, body string) {
+		t.Helper()
+		req, err := http.NewRequest(method, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	nc, err := net.Dial("tcp", mqtt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := nc.Write([]byte("\x10\x0d\x00\x04MQTT\x04\x00\x00\x00\x00\x01a\x82\x06\x00\x01\x00\x01g\x01")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(nc, make([]byte, 4+5)); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := get("GET", base); !strings.Contains(body, `"protocol":"mqtt","client_id":"a"`) {
+		t.Error(body)
+	}
+	_ = nc.Close()
+	uid := (<-gone).UID
+	if _, body := get("GET", base); body != `{"sessions":[]}`+"\n" {
+		t.Error(body)
+	}
+	for _, url := range []string{base + "?state=away", base + "/" + uid} {
+		_, body := get("GET", url)
+		for _, want := range []string{`"uid":"` + uid + `"`, `"state":"away"`, `"client_id":"a"`, `"filters":["g"]`, `"unacknowledged":0`, `"position":"`} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: %s", want, body)
+			}
+		}
+	}
+	for _, query := range []string{"?state=here", "?state=away&sort=lag", "?state=away&after="} {
+		if status, body := get("GET", base+query); status != 400 || !strings.Contains(body, "parameter-invalid") {
+			t.Errorf("%s: %d %s", query, status, body)
+		}
+	}
+	if status, body := get("DELETE", base+"/"+uid); status != 204 {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, body := get("DELETE", base+"/"+uid); status != 404 {
+		t.Errorf("%d %s", status, body)
+	}
+	if _, body := get("GET", base+"?state=away"); body != `{"sessions":[]}`+"\n" {
+		t.Error(body)
+	}
+}

@@ -56,18 +56,32 @@ func (a *api) ownSession(r *http.Request, g *access.Grant) (string, error) {
 type sessionJSON struct {
 	UID       string     `json:"uid"`
 	Subject   string     `json:"subject,omitempty"`
-	State     string     `json:"state"` // here or lost
+	State     string     `json:"state"` // here, lost or away
 	Since     time.Time  `json:"since"`
 	Lost      *time.Time `json:"lost,omitempty"`
 	Address   string     `json:"address"`
 	UserAgent string     `json:"user_agent"`
 	Protocol  string     `json:"protocol,omitempty"`
+	ClientID  string     `json:"client_id,omitempty"`
 	Filters   []string   `json:"filters"`
 	Streams   int        `json:"streams"`
 	Lag       amount     `json:"lag"`
 	Sent      amount     `json:"sent"`
 	Hubs      []string   `json:"hubs,omitempty"`        // where its streams are, if several hubs share the log
 	Endings   []ending   `json:"disconnects,omitempty"` // the newest first
+
+	// Of a session that is away.
+	Position string     `json:"position,omitempty"`
+	Unacked  *int       `json:"unacknowledged,omitempty"`
+	Expires  *time.Time `json:"expires,omitempty"`
+}
+
+// awayToJSON returns a session that is away. Nobody knows when it began.
+func awayToJSON(s *hub.Away) sessionJSON {
+	return sessionJSON{
+		UID: s.UID, Subject: s.Subject, State: stateAway, Since: shown(s.Since), Lost: lostTime(s.Since), Protocol: "mqtt", ClientID: s.ClientID,
+		Filters: append([]string{}, s.Filters...), Lag: amount(s.Lag), Position: s.Position.String(), Unacked: &s.Unacked, Expires: lostTime(s.Expires),
+	}
 }
 
 // ending is the end of a stream.
@@ -85,7 +99,7 @@ func (a *api) sessionToJSON(s *hub.Session) sessionJSON {
 	agent := s.Client.Agent.Value()
 	out := sessionJSON{
 		UID: s.UID, Subject: s.Subject, State: state(s.Lost), Since: shown(s.Since), Lost: lostTime(s.Lost),
-		Address: s.Client.Address, UserAgent: s.Client.UserAgent(), Protocol: agent.Protocol, Filters: texts(s.Filters),
+		Address: s.Client.Address, UserAgent: agent.UserAgent, Protocol: agent.Protocol, ClientID: s.Client.ClientID(), Filters: texts(s.Filters),
 		Streams: s.Open, Lag: amount(s.Lag), Sent: amount(s.Sent),
 		Hubs: s.HubNames(a.hub),
 	}
@@ -123,21 +137,45 @@ func texts(filters []group.Filter) []string {
 
 // sessions lists sessions, connected or lost.
 func (a *api) sessions(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
-	q, err := sessionListing(r)
+	q, err := parameters(r, "state", "sort", "limit", "after")
+	if err != nil {
+		return err
+	}
+	if _, ok := q.has("state"); ok {
+		return a.awaySessions(w, r, q)
+	}
+	l, err := sessionListing(q)
 	if err != nil {
 		return err
 	}
 	return a.writeList(w, r, `{"sessions":[`, func(add func(any) error) (string, error) {
-		return a.hub.Sessions(q, func(s *hub.Session) error { return add(a.sessionToJSON(s)) })
+		return a.hub.Sessions(l, func(s *hub.Session) error { return add(a.sessionToJSON(s)) })
+	})
+}
+
+// stateAway is the state of a session that is gone, but whose position is kept.
+const stateAway = "away"
+
+// awaySessions lists the sessions that are away, in the order of their uids.
+func (a *api) awaySessions(w http.ResponseWriter, r *http.Request, q query) error {
+	if _, err := choice(q, "state", []string{stateAway}); err != nil {
+		return err
+	}
+	if _, ok := q.has("sort"); ok {
+		return badParameter("sort", "sessions that are away are in the order of their uids: leave it out")
+	}
+	limit, after, err := q.page(true)
+	if err != nil {
+		return err
+	}
+	return a.writeList(w, r, `{"sessions":[`, func(add func(any) error) (string, error) {
+		return a.hub.AwaySessions(after, limit, func(s *hub.Away) error { return add(awayToJSON(s)) })
 	})
 }
 
 // sessionListing returns the list that a request asks for.
-func sessionListing(r *http.Request) (*hub.SessionListing, error) {
-	q, err := parameters(r, "sort", "limit", "after")
-	if err != nil {
-		return nil, err
-	}
+func sessionListing(q query) (*hub.SessionListing, error) {
+	var err error
 	l := &hub.SessionListing{}
 	if l.Sort, err = choice(q, "sort", hub.SessionOrders); err != nil {
 		return nil, err
@@ -158,10 +196,14 @@ func (a *api) session(w http.ResponseWriter, r *http.Request, g *access.Grant) e
 		return err
 	}
 	s, err := a.hub.Session(uid)
+	if err == nil {
+		return writeValue(w, a.sessionToJSON(&s))
+	}
+	away, err := a.hub.AwaySession(uid)
 	if err != nil {
 		return err
 	}
-	return writeValue(w, a.sessionToJSON(&s))
+	return writeValue(w, awayToJSON(&away))
 }
 
 // endSession ends a session. Without the session's own secret, it is a kick.

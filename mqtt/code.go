@@ -23,8 +23,7 @@ type meaning struct {
 
 // meanings are the errors that clients may see.
 var meanings = []meaning{
-	{oneOf(access.ErrInvalid, access.ErrExpired, access.ErrRevoked), packets.ErrBadUsernameOrPassword, false},
-	{oneOf(access.ErrMissing, sessions.ErrOfAnother, hub.ErrForbidden), packets.ErrNotAuthorized, false},
+	{oneOf(access.ErrInvalid, access.ErrExpired, access.ErrRevoked, sessions.ErrOfAnother, hub.ErrForbidden), packets.ErrNotAuthorized, false},
 	{oneType[*access.Forbidden], packets.ErrNotAuthorized, false},
 	{oneType[*access.Denied], packets.ErrNotAuthorized, false},
 	{oneType[*hub.Refusal], packets.ErrImplementationSpecificError, false},
@@ -47,6 +46,9 @@ var meanings = []meaning{
 func meaningOf(err error) meaning {
 	if code, ok := errors.AsType[packets.Code](err); ok {
 		return meaning{code: code}
+	}
+	if errors.Is(err, access.ErrMissing) { // it names what HTTP clients do
+		return meaning{code: errNoPassword}
 	}
 	for _, m := range meanings {
 		if m.is(err) {

@@ -187,8 +187,11 @@ func (s *Server) authenticate(c *conn, in *packets.ConnectParams) (*access.Grant
 	g, err := s.opts.Authenticate(s.ctx, &Login{
 		UserName: string(in.Username), ClientID: c.clientID, Password: string(in.Password), Remote: c.remote(),
 	})
-	if errors.Is(err, access.ErrMissing) || err == nil && g.Anonymous && g.IsEmpty() {
+	switch {
+	case err == nil && g.Anonymous && g.IsEmpty():
 		err = errNoPassword
+	case errors.Is(err, access.ErrInvalid), errors.Is(err, access.ErrExpired), errors.Is(err, access.ErrRevoked):
+		err = packets.Code{Code: packets.ErrBadUsernameOrPassword.Code, Reason: err.Error()}
 	}
 	return g, err
 }

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"strings"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -228,11 +229,12 @@ type common uint8
 const (
 	commonV5 common = 1 << iota
 	commonAsPublished
+	commonDirect // also the messages to the session itself
 )
 
 // Append implements delivery.Common.
 func (c common) Append(b []byte, f *store.Frame) []byte {
-	if f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()) {
+	if f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()) || c&commonDirect == 0 && strings.HasPrefix(f.Group, delivery.SessionPrefix) {
 		return b
 	}
 	p := publish{v5: c&commonV5 != 0, retain: c&commonAsPublished != 0 && f.Flags&store.IsRetain != 0}
@@ -257,6 +259,9 @@ func (s *session) Common() delivery.Common {
 		}
 		if x.asPublished() {
 			c |= commonAsPublished
+		}
+		if x.direct() {
+			c |= commonDirect
 		}
 	}
 	return c

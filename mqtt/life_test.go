@@ -131,7 +131,7 @@ func TestAClientIsASession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := &s.Client; c.Agent.Value().Protocol != "mqtt" || c.UserAgent() != "name" || len(s.Filters) != 1 || !strings.HasPrefix(s.Client.Address, "127.0.0.1:") {
+	if c := &s.Client; c.Agent.Value().Protocol != "mqtt" || c.ClientID() != "name" || len(s.Filters) != 1 || !strings.HasPrefix(s.Client.Address, "127.0.0.1:") {
 		t.Errorf("%+v", s)
 	}
 	if err := r.hub.EndSession(uid, sessions.Kicked); err != nil {

@@ -9,10 +9,11 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/cursor"
+	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
 // sessionPrefix begins the keys of the positions of sessions. Their uid follows.
-const sessionPrefix = "mqtt/"
+const sessionPrefix = hub.SessionPositions
 
 // storedRetained is added to the state of a message in a stored window that was read from the retained messages.
 const storedRetained = 1 << 2
@@ -26,6 +27,7 @@ func (s *session) position(here bool) *cursor.Position {
 	at := s.listener.Position()
 	s.pass(at.Seq)
 	p.Key, p.Epoch, p.Expiry, p.Away = s.key, at.Epoch, s.expiry, time.Time{}
+	p.Subject, p.Name = s.conn.grant.Subject, s.conn.clientID
 	p.Read, p.Done = s.read, s.window.done(s.read)
 	p.Filters = p.Filters[:0]
 	for i := range s.subs {

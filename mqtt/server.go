@@ -16,6 +16,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
@@ -70,6 +71,7 @@ func New(h *hub.Hub, o Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	h.Cursors().OnEnd(sessionPrefix, s.giveUpSession)
 	h.Cursors().OnExpire(sessionPrefix, func(key string) { s.forgetReceived(key[len(sessionPrefix):]) })
+	h.OnForget(func(p *cursor.Position) { s.shares.forget(s, p) })
 	return s
 }
 

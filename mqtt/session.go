@@ -107,7 +107,7 @@ func (s *session) subscribeAll(from hub.From) (err error) {
 	c := s.conn
 	s.listener, err = s.server.hub.Subscribe(&hub.Subscription{
 		Grant: c.grant, UID: c.uid, Filters: s.filters(), From: from, Codec: s, Ended: s.ended,
-		Address: c.address(), Remote: c.remote(), UserAgent: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
+		Address: c.address(), Remote: c.remote(), ClientID: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
 	})
 	return err
 }
@@ -116,7 +116,7 @@ func (s *session) subscribeAll(from hub.From) (err error) {
 func (s *session) filters() (set group.Set) {
 	kept := s.subs[:0]
 	for _, x := range s.subs {
-		if s.server.hub.CheckRead(s.conn.grant, x.filter) != nil {
+		if s.mayRead(&x) != nil {
 			continue
 		}
 		if kept = append(kept, x); x.logged() {

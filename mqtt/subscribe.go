@@ -10,6 +10,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
@@ -120,7 +121,7 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 	}
 	s.mu.Unlock()
 	switch {
-	case x.system():
+	case x.system(), x.direct():
 		return nil
 	case x.shared():
 		if isNew {
@@ -153,9 +154,20 @@ func (s *session) parse(in *packets.Subscription) (x subscription, err error) {
 	}
 	if x.system() {
 		x.options &^= 3
-		return x, s.server.hub.CheckRead(s.conn.grant, statsFilter)
 	}
-	return x, s.server.hub.CheckRead(s.conn.grant, x.filter)
+	return x, s.mayRead(&x)
+}
+
+// mayRead returns an error unless the client may have a subscription.
+func (s *session) mayRead(x *subscription) error {
+	f := x.filter
+	switch {
+	case x.system():
+		f = statsFilter
+	case x.direct() && f.Match(delivery.SessionPrefix+s.conn.uid):
+		return nil
+	}
+	return s.server.hub.CheckRead(s.conn.grant, f)
 }
 
 // begin lets the stream join the filter of a subscription. It is sent what it gets at its beginning: the retained messages

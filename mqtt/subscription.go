@@ -31,8 +31,14 @@ func (x *subscription) shared() bool { return x.share != "" }
 // system reports whether the subscription is one of $SYS, whose messages are not in the log.
 func (x *subscription) system() bool { return strings.HasPrefix(x.topic, systemPrefix) }
 
-// logged reports whether the session's stream reads the messages of the subscription.
-func (x *subscription) logged() bool { return !x.shared() && !x.system() }
+// direct reports whether the subscription is one for the messages to the session itself, such as $session/+. The
+// session's stream reads these anyway, and no others in $session.
+func (x *subscription) direct() bool {
+	return !x.shared() && strings.HasPrefix(x.topic, delivery.SessionPrefix)
+}
+
+// logged reports whether the session's stream needs the filter to read the messages of the subscription.
+func (x *subscription) logged() bool { return !x.shared() && !x.system() && !x.direct() }
 
 // retainHandling says when retained messages are sent.
 func (x *subscription) retainHandling() byte { return x.options >> 4 & 3 }
@@ -52,7 +58,7 @@ func (x *subscription) selects(f *store.Frame, pass delivery.Pass) bool {
 	case delivery.Earlier:
 		return x.opening.earlier.wants(f.Seq, x.opening.to) && x.filter.Match(f.Group)
 	}
-	return f.Seq > x.from && x.logged() && x.filter.Match(f.Group)
+	return f.Seq > x.from && (x.logged() || x.direct()) && x.filter.Match(f.Group)
 }
 
 // opening is what a subscription is sent when it begins. It is kept, so that it goes on after a lost connection.

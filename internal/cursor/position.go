@@ -14,6 +14,10 @@ type Position struct {
 	// Key names the position, such as "mqtt/" and a uid. It has 1 to MaxKey bytes.
 	Key string
 
+	// Subject and Name say whose the position is: the subject of the reader's token, and the name that the reader has given
+	// itself. Both may be "".
+	Subject, Name string
+
 	// Filters are what the reader selects.
 	Filters []Filter
 
@@ -70,6 +74,8 @@ func (p *Position) append(b []byte, hub string) []byte {
 	b = append(b, formatVersion)
 	b = appendText(b, hub)
 	b = appendText(b, p.Epoch)
+	b = appendText(b, p.Subject)
+	b = appendText(b, p.Name)
 	b = binary.AppendUvarint(b, uint64(p.Done))
 	b = binary.AppendUvarint(b, uint64(p.Read-p.Done))
 	b = binary.AppendVarint(b, expiry)
@@ -103,7 +109,7 @@ func decode(key string, b []byte) (p Position, hub string, err error) {
 		return p, "", fmt.Errorf("position %q has the format %d, which this version does not know", key, v)
 	}
 	hub = string(r.bytes())
-	p = Position{Key: key, Epoch: string(r.bytes()), Done: store.Seq(r.number())}
+	p = Position{Key: key, Epoch: string(r.bytes()), Subject: string(r.bytes()), Name: string(r.bytes()), Done: store.Seq(r.number())}
 	p.Read = p.Done + store.Seq(r.number())
 	p.Expiry = max(time.Duration(r.signed())*time.Millisecond, ForEver)
 	if away := r.signed(); away != 0 {

@@ -72,6 +72,7 @@ type Hub struct {
 	budget      *budget
 	sessions    *session.Registry
 	cursors     *cursor.Set
+	forgotten   func(*cursor.Position)
 	retries     retries
 	rates       rates
 	perClient   streamCounts

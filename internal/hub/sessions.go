@@ -364,5 +364,11 @@ func willSize(w *session.Will) int64 {
 	return int64(willExtra + len(w.Group) + len(w.Event) + metaSize(w.Meta) + len(w.Msg))
 }
 
-// EndSession ends a session with the reason Ended, for its own request, or Kicked.
-func (h *Hub) EndSession(uid string, why session.Reason) error { return h.sessions.End(uid, why) }
+// EndSession ends a session with the reason Ended, for its own request, or Kicked. A session that is away is forgotten.
+func (h *Hub) EndSession(uid string, why session.Reason) error {
+	err := h.sessions.End(uid, why)
+	if forgot := h.endAway(uid); !errors.Is(forgot, session.ErrUnknown) {
+		return forgot // the session was also lost, or gone
+	}
+	return err
+}

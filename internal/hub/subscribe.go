@@ -48,8 +48,8 @@ type Subscription struct {
 
 	Address string // of the client, without a port
 
-	// For the log and for GET /v1/sessions.
-	Remote, UserAgent, Protocol string
+	// For the log and for GET /v1/sessions. ClientID is "" unless the protocol has such ids.
+	Remote, UserAgent, Protocol, ClientID string
 }
 
 // Listener is an admitted subscription. The caller must call either Run or Cancel.
@@ -269,11 +269,10 @@ func (h *Hub) reaches(pos, newest store.Seq) bool {
 
 // describe returns what the session shows of its client. The ids of devices are all different, so they are not shared.
 func (s *Subscription) describe() session.Client {
-	c, name := session.Client{Address: s.Remote}, cut(s.UserAgent, maxUserAgent)
-	if s.Codec != nil {
-		c.Name, c.Agent = &name, unique.Make(session.Agent{Protocol: s.Protocol})
-	} else {
-		c.Agent = unique.Make(session.Agent{UserAgent: name, Protocol: s.Protocol})
+	c := session.Client{Address: s.Remote, Agent: unique.Make(session.Agent{UserAgent: cut(s.UserAgent, maxUserAgent), Protocol: s.Protocol})}
+	if s.ClientID != "" {
+		id := cut(s.ClientID, maxUserAgent)
+		c.ID = &id
 	}
 	return c
 }

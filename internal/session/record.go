@@ -14,6 +14,7 @@ import (
 type record struct {
 	Subject  *string               `json:"subject,omitempty"`
 	Address  string                `json:"address"`
+	Client   *string               `json:"client,omitempty"` // its id
 	Agent    string                `json:"agent,omitempty"`
 	Protocol string                `json:"protocol,omitempty"`
 	Since    int64                 `json:"since,omitempty"` // Unix nanoseconds, as all times
@@ -54,8 +55,8 @@ func (x *Change) Document() []byte {
 		d := &x.doc
 		agent := d.client.Agent.Value()
 		out = record{
-			Hub: x.self, Change: x.number, Subject: x.session.subject.Load(), Address: d.client.Address, Agent: d.client.UserAgent(), Protocol: agent.Protocol, Since: d.since,
-			Lost: d.lostAt, Why: d.why, Reached: d.reached, Will: d.will, Nodes: map[string]nodeRecord{},
+			Hub: x.self, Change: x.number, Subject: x.session.subject.Load(), Address: d.client.Address, Client: d.client.ID,
+			Agent: agent.UserAgent, Protocol: agent.Protocol, Since: d.since, Lost: d.lostAt, Why: d.why, Reached: d.reached, Will: d.will, Nodes: map[string]nodeRecord{},
 		}
 		for _, m := range d.members {
 			out.Members = append(out.Members, memberRecord{m.filter.String(), m.lostAt, m.why})
@@ -77,7 +78,7 @@ func (x *Change) Document() []byte {
 // document returns the document of a record. Times when something was lost are wall-clock times only.
 func (in *record) document() (*document, []node, error) {
 	d := &document{
-		begun: true, client: Client{Address: in.Address, Agent: unique.Make(Agent{in.Agent, in.Protocol})}, since: in.Since,
+		begun: true, client: Client{Address: in.Address, ID: in.Client, Agent: unique.Make(Agent{in.Agent, in.Protocol})}, since: in.Since,
 		lostAt: in.Lost, why: in.Why, reached: in.Reached, will: in.Will,
 	}
 	for _, m := range in.Members {

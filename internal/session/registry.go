@@ -76,16 +76,16 @@ type Stream interface {
 // Client describes the client that opened a session.
 type Client struct {
 	Address string
+	ID      *string              // that the client has given itself, if its protocol has such ids; else nil
 	Agent   unique.Handle[Agent] // thousands of clients share few values
-	Name    *string              // instead of Agent.UserAgent, if no two clients have the same; nil: none
 }
 
-// UserAgent returns what the client calls itself.
-func (c *Client) UserAgent() string {
-	if c.Name != nil {
-		return *c.Name
+// ClientID returns the client's id, or "".
+func (c *Client) ClientID() string {
+	if c.ID == nil {
+		return ""
 	}
-	return c.Agent.Value().UserAgent
+	return *c.ID
 }
 
 // Agent is the program that a client runs, and how it connects.

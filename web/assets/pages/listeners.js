@@ -10,9 +10,9 @@ import { List } from "../widgets/list.js";
 import { SessionPanel } from "../widgets/session.js";
 
 /**
- * @typedef {{uid: string, subject?: string, state: "here" | "lost", since: string, lost?: string, address: string,
- *   user_agent: string, protocol?: string, filters: string[], streams: number, lag: Amount, sent: Amount,
- *   disconnects?: {time: string, reason: string}[]}} Session
+ * @typedef {{uid: string, subject?: string, state: "here" | "lost" | "away", since: string, lost?: string, address: string,
+ *   user_agent: string, protocol?: string, client_id?: string, filters: string[], streams: number, lag: Amount, sent: Amount,
+ *   disconnects?: {time: string, reason: string}[], position?: string, unacknowledged?: number, expires?: string}} Session
  */
 /** @typedef {{messages: number, bytes: number}} Amount */
 
@@ -23,8 +23,11 @@ const REFRESH_EVERY = 3000;
 /** The hub counts lag up to about this many bytes. */
 const MAX_LAG = 1 << 20;
 
+/** Instead of an order: the sessions that are gone, and kept for MQTT clients. */
+const AWAY = "away";
+
 /** @type {[sort: string, text: string][]} */
-const SORTS = [["lag", "Slowest first"], ["sent", "Most sent first"], ["since", "Oldest first"]];
+const SORTS = [["lag", "Slowest first"], ["sent", "Most sent first"], ["since", "Oldest first"], [AWAY, "Away"]];
 
 /** @param {HTMLElement} view @param {URLSearchParams} params */
 export function mount(view, params) {
@@ -102,7 +105,7 @@ class Listeners {
   /** @param {AbortSignal} [signal] */
   async #refresh(signal) {
     try {
-      const { sessions, next = "" } = await get("v1/sessions", { query: { sort: this.sort.value, limit: Math.min(this.#wanted, MAX_REFRESH) }, signal });
+      const { sessions, next = "" } = await get("v1/sessions", { query: { ...this.#what(), limit: Math.min(this.#wanted, MAX_REFRESH) }, signal });
       if (this.#wanted <= MAX_REFRESH) {
         this.#sessions = sessions;
         this.#next = next;
@@ -119,9 +122,14 @@ class Listeners {
     this.#show();
   }
 
+  /** The parameters for what is chosen. */
+  #what() {
+    return this.sort.value === AWAY ? { state: AWAY } : { sort: this.sort.value };
+  }
+
   async #more() {
     try {
-      const { sessions, next = "" } = await get("v1/sessions", { query: { sort: this.sort.value, limit: PAGE, after: this.#next } });
+      const { sessions, next = "" } = await get("v1/sessions", { query: { ...this.#what(), limit: PAGE, after: this.#next } });
       const known = new Set(this.#sessions.map((s) => s.uid));
       this.#sessions = [...this.#sessions, ...sessions.filter((/** @type {Session} */ s) => !known.has(s.uid))];
       this.#next = next;
@@ -134,7 +142,7 @@ class Listeners {
 
   #show() {
     const q = this.search.value.trim().toLowerCase();
-    const found = q === "" ? this.#sessions : this.#sessions.filter((s) => [s.uid, s.subject ?? "", s.address, s.user_agent, s.protocol ?? "", ...s.filters].some((text) => text.toLowerCase().includes(q)));
+    const found = q === "" ? this.#sessions : this.#sessions.filter((s) => [s.uid, s.subject ?? "", s.address, s.user_agent, s.protocol ?? "", s.client_id ?? "", ...s.filters].some((text) => text.toLowerCase().includes(q)));
     const chosen = found.find((s) => s.uid === this.panel.uid);
     this.list.items = found;
     if (chosen) this.list.select(chosen);
@@ -175,11 +183,11 @@ function renderRow(row, s) {
     h("span", { class: `dot ${s.state}`, title: s.state }),
     h("span", { class: `cut${s.subject ? "" : " mono"}` }, s.subject || s.uid.slice(0, 8)),
     s.uid === hub.uid && h("span", { class: "badge info" }, "this page"),
-    s.state === "lost" && h("span", { class: "badge warn" }, "lost"));
-  row.title = visible(`${s.uid}\n${s.user_agent}\n${s.protocol ?? ""}`);
+    s.state !== "here" && h("span", { class: "badge warn" }, s.state));
+  row.title = visible(`${s.uid}\n${s.client_id ?? s.user_agent}\n${s.protocol ?? ""}`);
   setText(address, s.address);
   setText(filters, s.filters.join("  "));
-  setText(client, s.user_agent);
+  setText(client, s.client_id ?? s.user_agent);
   setText(since, ago(new Date(s.since)));
   setText(sent, shortCount(s.sent.messages));
   setText(lag, lagText(s.lag));

@@ -76,8 +76,10 @@ export class SessionPanel {
       s.uid === hub.uid && h("p", { class: "strip" }, "This is the session of the page that you look at."),
       s.lag.messages > 0 && h("p", { class: "strip warn" }, `Behind by ${lagText(s.lag)}: the client, or the network to it, takes less than is published.`),
       pairs([
-        ["State", s.state === "lost" && s.lost ? `lost ${ago(new Date(s.lost))}` : "connected"],
-        ["Subject", s.subject], ["Address", s.address], ["Agent", s.user_agent || "none"], ["Protocol", s.protocol],
+        ["State", s.lost ? `${s.state} ${ago(new Date(s.lost))}` : "connected"],
+        ["Kept", s.state === "away" ? (s.expires ? `until ${dateTime(new Date(s.expires))}` : "for ever") : undefined],
+        ["Subject", s.subject], ["Client id", s.client_id], ["Address", s.address], ["Agent", s.client_id === undefined ? s.user_agent || "none" : undefined], ["Protocol", s.protocol],
+        ["Position", s.position], ["Unacknowledged", s.unacknowledged === undefined ? undefined : count(s.unacknowledged)],
         ["Since", `${dateTime(new Date(s.since))} (${ago(new Date(s.since))})`], ["Streams", count(s.streams)],
         ["Sent", `${plural(s.sent.messages, "message")}, ${bytes(s.sent.bytes)}`], ["Behind", lagText(s.lag)],
       ]),
