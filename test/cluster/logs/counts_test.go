@@ -130,8 +130,10 @@ func counted(t *testing.T, admin client, stream string, seq store.Seq) {
 // from the stream.
 func TestWhatHubsRemoveIsNotMissing(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
-	log := &logText{}
-	o := jetstream.Options{URL: url, Stream: newStream(), Server: store.Policy{MaxMessages: 20}, Logger: log.logger(), MaxMarks: 5}
+	admin, log := connect(t, url), &logText{}
+	times := quick
+	times.Sign, times.Janitor = 20*time.Millisecond, time.Second // a log knows the others before it cleans up
+	o := jetstream.Options{URL: url, Stream: newStream(), Server: store.Policy{MaxMessages: 20}, Logger: log.logger(), MaxMarks: 5, Times: times}
 	stays := open(t, o)
 	for round := range 10 {
 		v := &valve{}
@@ -150,6 +152,7 @@ func TestWhatHubsRemoveIsNotMissing(t *testing.T) {
 			must(t, stays.Close())
 			stays = a
 		}
+		counted(t, admin, o.Stream, 1) // evicted messages were removed
 		if round%2 == 1 {
 			v.set(true)
 		}
