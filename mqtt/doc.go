@@ -2,7 +2,7 @@
 //
 // It has two sides, which meet in conn and session:
 //
-//   - The connection side (server.go, conn.go, read.go, connect.go, publish.go) owns the socket, what arrives, and the
+//   - The connection side (server.go, conn.go, turn.go, connect.go, publish.go, write.go) owns the socket, what arrives, and the
 //     bytes that wait to be written. It answers CONNECT, PUBLISH, PUBREL, PINGREQ and DISCONNECT, and knows the ids of
 //     QoS 2 messages that were received but not released.
 //   - The session side (session.go, subscribe.go, deliver.go, window.go, share.go) owns the subscriptions, the position

@@ -440,3 +440,26 @@ func TestAnOldClientMayHaveManyMessagesWithoutAnAnswer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestASubscriberGetsThePropertiesOfThePublisher(t *testing.T) {
+	r := serve(t, nil)
+	sub := r.admitted("sub", nil)
+	sub.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: packets.Subscriptions{{Filter: "#", Qos: 2}}})
+	sub.expect(packets.Suback)
+	want := packets.Properties{
+		PayloadFormat: 1, PayloadFormatFlag: true, ContentType: "text/plain", ResponseTopic: "b//c", CorrelationData: []byte{0, 1},
+		User: []packets.UserProperty{{Key: "k", Val: "1"}, {Key: "k", Val: "2"}, {Key: "$k", Val: "\"ü\\"}, {Key: "$$qos", Val: "0"}, {Key: "", Val: ""}},
+	}
+	c := r.admitted("a", nil)
+	c.publish("/a", "text", 2, 1, func(pk *packets.Packet) { pk.Properties = want })
+	c.expectAck(packets.Pubrec, 1, 0)
+	got := sub.expect(packets.Publish)
+	if got.TopicName != "/a" || string(got.Payload) != "text" || got.FixedHeader.Qos != 2 {
+		t.Errorf("%+v", got)
+	}
+	p := got.Properties
+	if p.PayloadFormat != 1 || p.ContentType != want.ContentType || p.ResponseTopic != want.ResponseTopic ||
+		!bytes.Equal(p.CorrelationData, want.CorrelationData) || !slices.Equal(p.User, want.User) {
+		t.Errorf("%+v", p)
+	}
+}
