@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,15 +173,15 @@ func TestAHubThatIsRestartedHasThePositions(t *testing.T) {
 // flood is a log of one hub that is full until it is not.
 type flood struct {
 	store.Store
-	full  bool
-	notes int
+	full  atomic.Bool
+	notes atomic.Int64
 }
 
 func (f *flood) AppendNoted(_ context.Context, _ []store.Entry, notes ...store.Note) (store.ID, error) {
-	if f.full {
+	if f.full.Load() {
 		return store.ID{}, store.ErrFull
 	}
-	f.notes += len(notes)
+	f.notes.Add(int64(len(notes)))
 	return store.ID{}, nil
 }
 
@@ -188,7 +189,8 @@ func (f *flood) Notes(func(store.Note) error) error { return nil }
 
 func TestPositionsAreWrittenWhenAFullStoreHasRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &flood{Store: memory.New(memory.Options{}), full: true}
+		l := &flood{Store: memory.New(memory.Options{})}
+		l.full.Store(true)
 		h, err := start(l, Defaults(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -203,10 +205,10 @@ func TestPositionsAreWrittenWhenAFullStoreHasRoom(t *testing.T) {
 			}
 		}
 		pass(time.Minute)
-		l.full = false
+		l.full.Store(false)
 		pass(2 * time.Second)
-		if l.notes != 10 {
-			t.Errorf("%d positions were written, want 10", l.notes)
+		if n := l.notes.Load(); n != 10 {
+			t.Errorf("%d positions were written, want 10", n)
 		}
 		if err := h.Close(); err != nil {
 			t.Error(err)
