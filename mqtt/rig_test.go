@@ -173,6 +173,7 @@ func (r *rig) connect(o options) *client {
 	}
 	c.conn = newConn(r.server, c.pipe)
 	c.conn.turns.Store(true) // the test does what a turn does
+	r.server.running.Add(1)
 	c.conn.version, c.conn.clientID, c.conn.uid = o.version, o.id, sessions.ClientUID("mqtt", "", o.id)
 	c.conn.grant, c.conn.limits, c.conn.clean, c.conn.expiry = access.Everything, o.limits, o.clean, o.expiry
 	s, present, err := r.server.open(c.conn)
@@ -191,6 +192,7 @@ func (r *rig) connect(o options) *client {
 func (c *client) leave() {
 	_ = c.pipe.Close()
 	c.conn.finish(io.EOF)
+	c.server.running.Done()
 }
 
 // do passes a packet of the client's to its session.

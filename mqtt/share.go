@@ -352,6 +352,9 @@ func (h *share) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.position()
+	if p.Expiry == 0 && h.server.hub.ID() != "" { // members at other hubs may wait
+		p.Expiry = 2 * lookAgain
+	}
 	if p.Expiry == 0 {
 		h.server.hub.Cursors().Remove(h.key)
 		return
