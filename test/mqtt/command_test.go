@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -26,6 +27,7 @@ type command struct {
 func start(t testing.TB, name string, args ...string) *command {
 	t.Helper()
 	c := &command{t: t, cmd: exec.Command(name, args...), lines: make(chan string, 10_000)}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends with all that it has started
 	out, err := c.cmd.StdoutPipe()
 	if err == nil {
 		c.cmd.Stderr = c.cmd.Stdout
@@ -45,7 +47,7 @@ func start(t testing.TB, name string, args ...string) *command {
 		close(c.lines)
 	}()
 	c.stop = sync.OnceFunc(func() {
-		_ = c.cmd.Process.Kill() // it may have ended
+		_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // it may have ended
 		<-ended
 		_ = c.cmd.Wait() // it was killed
 	})
