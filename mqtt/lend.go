@@ -76,7 +76,7 @@ func (s *session) room(qos byte) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.held:
+	case s.held, s.silent:
 		return 0
 	case qos == 0:
 		return maxWindow

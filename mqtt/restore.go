@@ -62,7 +62,7 @@ func (s *session) position(here bool) *cursor.Position {
 //	the position after which there is a gap to tell
 func (s *session) appendData(b []byte, here bool) []byte {
 	b = append(b, 0)
-	if here || s.unsure {
+	if here && !s.silent || s.unsure {
 		b[0] = 1
 	}
 	return append(binary.BigEndian.AppendUint16(b, s.window.last), s.gap.after...)

@@ -37,6 +37,7 @@ type session struct {
 	gap         gap
 	read        store.Seq        // what was logged up to here was sent, or was not for the client
 	resent      store.Seq        // the same when the client connected
+	silent      bool             // the stream has ended
 	returned    store.Seq        // the end of the log when the client returned
 	held        bool             // nothing is sent, because a SUBACK has to be sent first
 	unsure      bool             // the client may hold packet ids that the window does not have, since the server has crashed,
@@ -190,6 +191,10 @@ func (s *session) reopen() {
 // ended is called when the stream has ended.
 func (s *session) ended(why delivery.Reason) {
 	s.why = why
+	s.mu.Lock()
+	s.silent = true
+	s.mu.Unlock()
+	s.changed() // the hub may close its positions before the connection ends
 	s.over.Done()
 }
 
