@@ -133,7 +133,7 @@ func (s *session) appended(p *publish, f *store.Frame, pass delivery.Pass, again
 // Sent implements delivery.Codec.
 func (s *session) Sent(reached store.Seq, pass delivery.Pass) {
 	s.mu.Lock()
-	s.window.sent(reached, pass)
+	one, two := s.window.sent(reached, pass)
 	s.aliases.sent(reached)
 	s.gap.sent(reached)
 	for i := range s.subs {
@@ -148,7 +148,17 @@ func (s *session) Sent(reached store.Seq, pass delivery.Pass) {
 		s.pass(reached)
 	}
 	s.mu.Unlock()
+	s.countSent(one, two)
 	s.changed()
+}
+
+// countSent counts messages that were sent with QoS 1 and 2.
+func (s *session) countSent(one, two uint64) {
+	if one+two > 0 {
+		counts := s.server.hub.MQTT()
+		counts.Sent1.Add(one)
+		counts.Sent2.Add(two)
+	}
 }
 
 // pass takes note that the stream has passed a position of the log. s.mu is held.
@@ -165,10 +175,12 @@ func (s *session) AppendGap(b []byte, g *delivery.Gap) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn.version < 5 {
+		s.server.hub.MQTT().Gaps.Add(1)
 		s.server.tellGap(s.conn, g)
 		return b
 	}
 	if s.gap.after == "" || s.gap.carrier != 0 {
+		s.server.hub.MQTT().Gaps.Add(1)
 		s.gap = s.server.gapAfter(g.After)
 	}
 	return b

@@ -107,6 +107,9 @@ func (s *session) give(h *share, m *member, f *store.Frame, qos byte, again bool
 	e := entry{seq: f.Seq, id: p.id, state: awaitAck, of: h}
 	if qos == 2 {
 		e.state = awaitRec
+		s.countSent(0, 1)
+	} else {
+		s.countSent(1, 0)
 	}
 	s.window.list = append(s.window.list, e)
 	return true
@@ -120,6 +123,7 @@ func (h *share) AppendGap(b []byte, g *delivery.Gap) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.gap == "" {
+		h.server.hub.MQTT().Gaps.Add(1)
 		h.gap = g.After
 	}
 	return b

@@ -195,4 +195,7 @@ func TestATakeoverKeepsTheSession(t *testing.T) {
 		t.Errorf("%q", pk.Payload)
 	}
 	r.await("w", 1) // the connection of the first one was lost
+	if n := r.hub.Stats().MQTT.Takeovers; n != 1 {
+		t.Errorf("%d takeovers", n)
+	}
 }

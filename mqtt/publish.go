@@ -212,12 +212,13 @@ func (c *conn) publishBatch(t *batch) error {
 // no answer: its connection ends.
 func (c *conn) answer(answers []answer) error {
 	out := make([]byte, 0, 4*len(answers))
-	var published, refused uint64
+	var published, refused, dropped uint64
 	defer func() {
 		c.send(out)
 		counts := c.server.hub.MQTT()
 		counts.Published.Add(published)
 		counts.Refused.Add(refused)
+		counts.Dropped.Add(dropped)
 	}()
 	for i := range answers {
 		a := &answers[i]
@@ -232,6 +233,9 @@ func (c *conn) answer(answers []answer) error {
 		case a.kind == packets.Pubcomp:
 		case a.err != nil:
 			refused++
+			if a.kind == 0 || c.version < 5 {
+				dropped++
+			}
 		case a.draft >= 0:
 			published++
 		}

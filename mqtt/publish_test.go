@@ -133,7 +133,7 @@ func TestTopicsThatCannotBePublishedTo(t *testing.T) {
 		v3.expectAck(packets.Pubrec, 2, 0)
 		v3.send(packets.Pubrel, &packets.Packet{PacketID: 2})
 		v3.expectAck(packets.Pubcomp, 2, 0)
-		if s := r.hub.Stats().MQTT; s.Refused != 5 || s.Published != 0 || s.Connections != 2 {
+		if s := r.hub.Stats().MQTT; s.Refused != 5 || s.Dropped != 3 || s.Published != 0 || s.Connections != 2 {
 			t.Errorf("%+v", s)
 		}
 	}

@@ -222,6 +222,9 @@ func TestAnEvictedMessageIsAGap(t *testing.T) {
 		c.leave()
 		watch.leave()
 	}
+	if s := r.hub.Stats().MQTT; s.Gaps < 2 || s.Sent1 != 4 || s.Sent2 != 0 {
+		t.Errorf("%+v", s)
+	}
 }
 
 func TestSystemTopics(t *testing.T) {

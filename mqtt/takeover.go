@@ -38,6 +38,7 @@ func (s *Server) hold(c *conn) error {
 			return err
 		}
 		took = true
+		s.hub.MQTT().Takeovers.Add(1)
 		if err := s.takeOver(old.conn); err != nil {
 			return err
 		}

@@ -118,14 +118,17 @@ func (w *window) remove(i int) {
 }
 
 // sent tells that of what the stream appended in a pass, it sent everything up to a position, and will append again
-// what lies behind it.
-func (w *window) sent(reached store.Seq, pass delivery.Pass) {
+// what lies behind it. It returns how many messages were sent with QoS 1 and 2.
+func (w *window) sent(reached store.Seq, pass delivery.Pass) (one, two uint64) {
 	kept := w.list[:0]
 	for _, e := range w.list {
 		if e.is(isAppended) && e.pass == pass {
 			e.flags &^= isAppended
 			switch {
+			case e.seq <= reached && e.qos() == 1:
+				one++
 			case e.seq <= reached:
+				two++
 			case e.is(wasAgain):
 				e.flags |= isAgain
 			default:
@@ -135,6 +138,7 @@ func (w *window) sent(reached store.Seq, pass delivery.Pass) {
 		kept = append(kept, e)
 	}
 	w.list = kept
+	return one, two
 }
 
 // passed tells that the stream has passed a position of the log. Messages before it that had to be sent again are not

@@ -28,8 +28,10 @@ type Stats struct {
 	Published      uint64
 	PublishedBytes uint64
 	MQTT           struct { // parts of the figures above and below
-		Connections        int64
-		Published, Refused uint64
+		Connections                 int64
+		Published, Refused, Dropped uint64
+		Sent1, Sent2                uint64
+		Takeovers, Gaps             uint64
 	}
 	Opened   uint64
 	Ended    map[string]uint64 // streams that have ended, by reason
@@ -57,7 +59,9 @@ func (h *Hub) Stats() Stats {
 	}
 	positions, bytes := h.cursors.Usage()
 	s.Positions, s.PositionBytes = int64(positions), bytes
-	s.MQTT.Connections, s.MQTT.Published, s.MQTT.Refused = h.mqtt.Connections.Load(), h.mqtt.Published.Load(), h.mqtt.Refused.Load()
+	s.MQTT.Connections, s.MQTT.Takeovers, s.MQTT.Gaps = h.mqtt.Connections.Load(), h.mqtt.Takeovers.Load(), h.mqtt.Gaps.Load()
+	s.MQTT.Published, s.MQTT.Refused, s.MQTT.Dropped = h.mqtt.Published.Load(), h.mqtt.Refused.Load(), h.mqtt.Dropped.Load()
+	s.MQTT.Sent1, s.MQTT.Sent2 = h.mqtt.Sent1.Load(), h.mqtt.Sent2.Load()
 	if h.opts.Observer != nil {
 		s.Dropped, s.Waiting = h.opts.Observer.Dropped(), h.opts.Observer.Waiting()
 	}
@@ -68,6 +72,9 @@ func (h *Hub) Stats() Stats {
 type ClientCounts struct {
 	Connections        atomic.Int64  // of clients that were admitted
 	Published, Refused atomic.Uint64 // messages
+	Dropped            atomic.Uint64 // messages that were refused without telling the client
+	Sent1, Sent2       atomic.Uint64 // messages sent with QoS 1 and 2
+	Takeovers, Gaps    atomic.Uint64
 }
 
 // MQTT returns the counters of MQTT clients.
