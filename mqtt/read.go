@@ -81,6 +81,9 @@ func (c *conn) control(t *turn, pk *packets.Packet, body []byte) error {
 		return err
 	}
 	if pk.FixedHeader.Type == packets.Disconnect {
+		if len(body) == 1 {
+			pk.ReasonCode = body[0] // the codec ignores it there
+		}
 		return c.disconnected(pk)
 	}
 	return c.session.packet(pk)

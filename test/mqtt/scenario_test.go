@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/eclipse/paho.golang/packets"
 )
 
 // payloads are texts, JSON and bytes. Each must come back as it is.
@@ -139,6 +141,25 @@ func TestWills(t *testing.T) {
 			t.Errorf("later received %v, want %v", got, want)
 		}
 	})
+}
+
+// TestADisconnectWithItsWill: the will is published after a DISCONNECT that asks for it, also one without properties.
+func TestADisconnectWithItsWill(t *testing.T) {
+	b := serve(t)
+	watcher := libraries[0].must(t, b, connection{})
+	watcher.subscribe("will", 1)
+	for i, packet := range []string{"\xe0\x02\x04\x00", "\xe0\x01\x04"} {
+		c := b.dial()
+		defer closer(c)()
+		p := packets.NewControlPacket(packets.CONNECT)
+		p.Content = &packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, ClientID: "leaves", CleanStart: true,
+			WillFlag: true, WillTopic: "will", WillMessage: []byte(fmt.Sprint(i)), Properties: &packets.Properties{}, WillProperties: &packets.Properties{}}
+		exchange(t, c, p)
+		if _, err := c.Write([]byte(packet)); err != nil {
+			t.Fatal(err)
+		}
+		watcher.received.until(t, fmt.Sprint(i))
+	}
 }
 
 // TestTakeover: a second client with the same id gets the session, and the first one is disconnected.
