@@ -114,6 +114,9 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 	isNew := i < 0
 	retained := x.retainHandling() == retainedAlways || x.retainHandling() == retainedIfNew && isNew
 	if isNew {
+		if x.logged() {
+			x.from = s.server.hub.End().Seq // another one goes on with what was not sent (MQTT 5.0, 3.8.4-4)
+		}
 		s.subs = append(s.subs, x)
 	} else {
 		old := &s.subs[i]
@@ -173,11 +176,10 @@ func (s *session) mayRead(x *subscription) error {
 // begin lets the stream join the filter of a subscription. It is sent what it gets at its beginning: the retained messages
 // if they are wanted, and the earlier ones that from asks for.
 func (s *session) begin(x *subscription, retained bool, from hub.From) error {
-	start := s.server.hub.End()
 	var earlier store.Seq
 	if from != (hub.From{}) {
 		earlier = s.server.hub.Start(x.filter, from).Seq
-		from = hub.From{After: &store.ID{Epoch: start.Epoch, Seq: earlier}}
+		from = hub.From{After: &store.ID{Epoch: s.server.hub.Epoch(), Seq: earlier}}
 	}
 	if err := s.listener.Join(x.filter, retained, from); err != nil {
 		return err
@@ -185,8 +187,10 @@ func (s *session) begin(x *subscription, retained bool, from hub.From) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	y := &s.subs[s.find(x.topic)]
-	y.from = start.Seq
-	y.opening = opening{to: s.server.hub.End().Seq, retained: part{wanted: retained}}
+	y.opening.to = s.server.hub.End().Seq
+	if retained {
+		y.opening.retained = part{wanted: true}
+	}
 	if from.After != nil {
 		y.opening.earlier = part{wanted: true, reached: earlier}
 	}

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -54,6 +55,39 @@ func TestOneCopyWithAllSubscriptionIdentifiers(t *testing.T) {
 	}
 	if pk := c.message("y"); pk.FixedHeader.Qos != 0 || len(pk.Properties.SubscriptionIdentifier) != 1 {
 		t.Errorf("%+v", pk)
+	}
+}
+
+func TestAClientThatSubscribesAgainMissesNothing(t *testing.T) {
+	r := newRig(t)
+	r.publish("g/retained", "retained", 1, true)
+	o := options{id: "a", expiry: -1}
+	c := r.connect(o)
+	c.subscribe(packets.Subscription{Filter: "g/#", Qos: 1, RetainHandling: retainedNever})
+	c.leave()
+	const count = 3 * maxWindow
+	for i := range count {
+		r.publish("g", strconv.Itoa(i), 1, false)
+	}
+	c = r.connect(o)
+	defer c.leave()
+	for _, again := range []packets.Subscription{sub("g/#", 1), {Filter: "g/#", Qos: 1, RetainHandling: retainedIfNew}} {
+		c.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{again}})
+	}
+	next, retained := 0, false
+	for next < count || !retained {
+		pk := c.wait()
+		switch {
+		case pk.FixedHeader.Type != packets.Publish:
+			continue
+		case pk.FixedHeader.Retain:
+			retained = true
+		case string(pk.Payload) != strconv.Itoa(next):
+			t.Fatalf("message %q instead of %d", pk.Payload, next)
+		default:
+			next++
+		}
+		c.ack(packets.Puback, pk.PacketID)
 	}
 }
 
