@@ -89,6 +89,7 @@ type statistics struct {
 	Disk     *bound
 	Streams  int64 `json:"watchbox_streams"`
 	Sessions int64 `json:"watchbox_sessions"`
+	MQTT     int64 `json:"watchbox_mqtt_connections"`
 	Messages int64 `json:"watchbox_messages_held"`
 }
 
@@ -185,8 +186,12 @@ func figures(out io.Writer, now *statistics) {
 	if d := now.Latency.Delivery; d.Count > 0 {
 		fmt.Fprintf(out, "; delivery takes %.3g ms, p99 %.3g", d.P50, d.P99)
 	}
-	fmt.Fprintf(out, "\n%d streams of %d sessions; %d sockets full, %.3g/s slow; %d publishers held, %.3g/s; %.3g evicted/s, %.3g gaps/s\n",
-		now.Streams, now.Sessions, now.Now.Slow, r.Slow, now.Now.Held, r.Held, r.Evicted, r.Gaps)
+	fmt.Fprintf(out, "\n%d streams of %d sessions", now.Streams, now.Sessions)
+	if now.MQTT > 0 {
+		fmt.Fprintf(out, ", %d by MQTT", now.MQTT)
+	}
+	fmt.Fprintf(out, "; %d sockets full, %.3g/s slow; %d publishers held, %.3g/s; %.3g evicted/s, %.3g gaps/s\n",
+		now.Now.Slow, r.Slow, now.Now.Held, r.Held, r.Evicted, r.Gaps)
 	fmt.Fprintf(out, "%d messages in %s of memory", now.Messages, now.Memory)
 	if now.Disk != nil {
 		fmt.Fprintf(out, ", disk %s", now.Disk)

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -101,7 +102,12 @@ func (h *Hub) endAway(uid string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	p, found, err := h.cursors.Claim(ctx, key)
-	if err != nil {
+	switch {
+	case errors.Is(err, cursor.ErrClosed):
+		return ErrClosed
+	case errors.Is(err, ErrHubAway), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: the hub that has the session's position: %v", store.ErrAway, err)
+	case err != nil:
 		return err
 	}
 	h.cursors.Remove(key)
