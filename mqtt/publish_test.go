@@ -279,6 +279,27 @@ func TestAPacketThatIsTooLarge(t *testing.T) {
 	c.expectEnd(packets.ErrPacketTooLarge.Code)
 }
 
+func TestALargePacketMustArriveInTime(t *testing.T) {
+	r := serve(t, func(o *hub.Options, _ *Options) { o.BodyTimeout = 100 * time.Millisecond })
+	c := r.admitted("a", nil)
+	c.raw([]byte{0x30, 0x80, 0x80, 0x04, 0, 1, 'a'}) // 64 KiB, of which nothing else arrives
+	c.expectEnd(packets.ErrKeepAliveTimeout.Code)
+}
+
+func TestABufferIsNotKeptForTheNextPacket(t *testing.T) {
+	var c conn
+	for _, large := range []int{100 << 10, 1 << 20} {
+		c.keep(new(turn), make([]byte, 1, large))
+		if cap(c.part) > 1<<10 {
+			t.Errorf("%d bytes are kept for one byte", cap(c.part))
+		}
+		c.keep(new(turn), make([]byte, large/2, large))
+		if cap(c.part) != large {
+			t.Errorf("%d bytes of a packet were copied", large/2)
+		}
+	}
+}
+
 // counted is a log that counts its appends, and fails on demand.
 type counted struct {
 	store.Store

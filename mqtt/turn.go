@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -20,6 +21,8 @@ type input struct {
 	turns  atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
 	part   []byte      // of a packet that has not arrived completely
 	held   int64       // bytes that the hub counts for that packet
+	late   *time.Timer // closes the connection if that packet does not arrive fast enough; nil: none is counted
+	paced  int         // bytes of it that had arrived when late was set
 }
 
 // turn has what a connection needs while it handles packets.
@@ -107,11 +110,11 @@ func (c *conn) read() error {
 	}
 }
 
-// keep keeps the part of a packet that has arrived until the next turn.
+// keep keeps the part of a packet that has arrived until the next turn, but not the buffer of a larger packet before it.
 func (c *conn) keep(t *turn, b []byte) {
 	switch {
 	case len(b) == 0:
-	case cap(b) == len(t.buf):
+	case cap(b) == len(t.buf), len(b) < cap(b)/4:
 		c.part = slices.Clone(b)
 	default:
 		c.part = b
@@ -129,19 +132,40 @@ func (c *conn) count(b []byte) error {
 	if h.size > 0 && h.size+h.Remaining > hub.FreeBytes {
 		need = int64(h.size + h.Remaining)
 	}
-	if need == c.held {
-		return nil
+	if need != c.held {
+		c.drop(c.server.hub)
+		if err := c.server.hub.TakeBody(c.server.ctx, need); err != nil {
+			return err
+		}
+		c.held = need
 	}
-	c.drop(c.server.hub)
-	if err := c.server.hub.TakeBody(c.server.ctx, need); err != nil {
-		return err
+	if need > 0 {
+		c.pace(len(b))
 	}
-	c.held = need
 	return nil
+}
+
+// pace disconnects the client unless a large packet goes on to arrive as fast as the body of an HTTP request has to.
+// Otherwise clients could hold the memory for requests as long as they like.
+func (c *conn) pace(arrived int) {
+	patience := c.server.hub.Options().BodyTimeout
+	switch {
+	case c.late == nil:
+		c.late = time.AfterFunc(patience, func() { c.end(packets.ErrKeepAliveTimeout) })
+	case arrived < c.paced || arrived-c.paced >= hub.SmallBytes: // the next packet, or the next piece
+		c.late.Reset(patience)
+	default:
+		return
+	}
+	c.paced = arrived
 }
 
 // drop frees the memory of the packet that has not arrived completely.
 func (in *input) drop(h *hub.Hub) {
+	if in.late != nil {
+		in.late.Stop()
+		in.late = nil
+	}
 	h.GiveBody(in.held)
 	in.held = 0
 }
