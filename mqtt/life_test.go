@@ -1,7 +1,9 @@
 package mqtt
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -197,5 +199,36 @@ func TestATakeoverKeepsTheSession(t *testing.T) {
 	r.await("w", 1) // the connection of the first one was lost
 	if n := r.hub.Stats().MQTT.Takeovers; n != 1 {
 		t.Errorf("%d takeovers", n)
+	}
+}
+
+func TestAClientThatKeepsSendingGetsTheDisconnect(t *testing.T) {
+	r := serve(t, nil)
+	much := bytes.Repeat([]byte{packets.Pingreq << 4, 0}, 32<<10)
+	t.Run("after a wrong packet", func(t *testing.T) {
+		c := r.admitted("a", nil)
+		c.raw(append([]byte{packets.Reserved << 4, 0}, much...))
+		expectDisconnect(t, c, packets.ErrMalformedPacket.Code, much)
+	})
+	t.Run("after the end of its session", func(t *testing.T) {
+		c := r.admitted("b", nil)
+		if err := r.hub.EndSession(sessions.ClientUID("mqtt", "", "b"), sessions.Kicked); err != nil {
+			t.Fatal(err)
+		}
+		expectDisconnect(t, c, packets.ErrAdministrativeAction.Code, much)
+	})
+}
+
+// expectDisconnect sends more after the DISCONNECT has arrived, and expects the orderly end of the connection.
+func expectDisconnect(t *testing.T, c *wire, code byte, more []byte) {
+	t.Helper()
+	if pk := c.expect(packets.Disconnect); pk.ReasonCode != code {
+		t.Errorf("DISCONNECT %#x", pk.ReasonCode)
+	}
+	for range 8 {
+		c.raw(more)
+	}
+	if b, err := io.ReadAll(c); len(b) > 0 || err != nil {
+		t.Errorf("% x, %v", b, err)
 	}
 }

@@ -39,6 +39,7 @@ type hijacked struct {
 	checked bool       // it is on the poller's list of connections with unacknowledged data
 	silent  int8       // checks in a row that found the peer silent
 	left    bool       // the other side is gone, because of errno
+	lingers bool       // it is what linger has left
 }
 
 // hijack hijacks the connection and sends the header and the first bytes of the body.
@@ -187,6 +188,12 @@ func (c *hijacked) handle(events uint32, junk []byte) {
 		c.socket.arrived(events)
 		return
 	}
+	if c.lingers {
+		if !c.drop(junk) {
+			_ = c.Close()
+		}
+		return
+	}
 	if events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) == 0 && (events&unix.EPOLLIN == 0 || c.drop(junk)) {
 		return
 	}
@@ -286,6 +293,9 @@ func (c *hijacked) Close() error {
 	fd := int(c.fd)
 	c.fd = -1
 	c.poller.remove(c)
+	if c.socket != nil && !c.left && !c.socket.drained && c.poller.linger(fd) {
+		return nil
+	}
 	if d := c.poller.userTimeout; d > 0 { // how long the kernel keeps what the client has not read
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	}

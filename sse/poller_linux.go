@@ -125,6 +125,11 @@ func (c *hijacked) events() uint32 {
 // add starts to watch a connection's descriptor.
 func (p *Poller) add(c *hijacked, fd int) error {
 	p.start.Do(func() { go p.run() })
+	return p.place(c, fd, unix.EPOLL_CTL_ADD)
+}
+
+// place gives a connection a slot. op is what to do with its descriptor.
+func (p *Poller) place(c *hijacked, fd, op int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.free) == 0 {
@@ -134,7 +139,7 @@ func (p *Poller) add(c *hijacked, fd int) error {
 	c.slot = p.free[len(p.free)-1]
 	s := &p.slots[c.slot]
 	ev := unix.EpollEvent{Events: c.events(), Fd: c.slot, Pad: s.turn}
-	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := unix.EpollCtl(p.ep, op, fd, &ev); err != nil {
 		return err
 	}
 	p.free = p.free[:len(p.free)-1]

@@ -36,4 +36,8 @@ type Socket interface {
 
 	// RemoteAddr returns the address of the other side.
 	RemoteAddr() net.Addr
+
+	// Close implements Conn. If the Poller watches the connection, the other side gets what was written before, also
+	// while it still sends: what arrives is discarded until it ends its half, for at most a second.
+	Close() error
 }

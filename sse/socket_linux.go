@@ -19,6 +19,7 @@ type socket struct {
 	early    []byte // was read before the connection was adopted
 	ready    bool   // there may be something to read
 	over     bool   // the end of the input has arrived
+	drained  bool   // TryRead has told of it
 	readable func() // is called when ready becomes true; nil: nobody waits
 }
 
@@ -102,6 +103,7 @@ func (s *socket) emptied(n int, err error) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
+	s.drained = true
 	return 0, err
 }
 
