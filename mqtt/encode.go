@@ -115,7 +115,11 @@ func appendMeta(b, name, value []byte) []byte {
 	case `"$reply"`:
 		return appendQuoted(append(b, packets.PropResponseTopic), value)
 	case `"$utf8"`:
-		return append(b, packets.PropPayloadFormat, 1)
+		format := byte(0)
+		if string(value) == `"1"` {
+			format = 1
+		}
+		return append(b, packets.PropPayloadFormat, format)
 	case `"$corr"`:
 		b = append(b, packets.PropCorrelationData, 0, 0)
 		size := len(b) - 2

@@ -14,7 +14,7 @@ const (
 	typeMeta  = "$type"
 	replyMeta = "$reply" // topic
 	corrMeta  = "$corr"  // base64
-	utf8Meta  = "$utf8"  // "1": payload format indicator
+	utf8Meta  = "$utf8"  // payload format indicator: "1" for UTF-8, "0"
 )
 
 // Metadata of messages without properties. They are not changed.
@@ -33,8 +33,8 @@ func metaOf(qos byte, p *packets.Properties) (meta [][2]string) {
 	}
 	meta = meta[:len(meta):len(meta)]
 	add := func(name, value string) { meta = append(meta, [2]string{name, value}) }
-	if p.PayloadFormatFlag && p.PayloadFormat == 1 {
-		add(utf8Meta, "1")
+	if p.PayloadFormatFlag {
+		add(utf8Meta, string('0'+rune(p.PayloadFormat)))
 	}
 	if p.ContentType != "" {
 		add(typeMeta, strings.Clone(p.ContentType))

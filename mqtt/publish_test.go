@@ -194,6 +194,11 @@ func TestPropertiesOfAPublishedMessage(t *testing.T) {
 	if got := r.last("a"); !slices.Equal(got.meta, want) || got.flags&store.HasExpiry == 0 {
 		t.Errorf("the message has %q and flags %b", got.meta, got.flags)
 	}
+	c.publish("a", "\xff", 1, 2, func(pk *packets.Packet) { pk.Properties.PayloadFormatFlag = true })
+	c.expectAck(packets.Puback, 2, 0)
+	if got := r.last("a").meta; !slices.Equal(got, [][2]string{{"$utf8", "0"}}) {
+		t.Errorf("the message of unspecified bytes has %q", got)
+	}
 	for qos, want := range [][][2]string{{{"$qos", "0"}}, nil, {{"$qos", "2"}}} {
 		c.publish("b", "x", byte(qos), uint16(qos), nil)
 		c.ping2(qos)
