@@ -63,7 +63,15 @@ export interface Message<T = unknown> {
   retained?: true;
   /** The payload: a JSON value, or a Uint8Array for bytes that are not UTF-8. */
   msg: T;
+  /**
+   * The text of the payload's JSON as the hub sent it, with all digits of its numbers, which msg rounds beyond 2^53. Messages
+   * of a join have it, unless they are bytes.
+   */
+  json?: string;
 }
+
+/** Reads a message as the hub writes it: the data of an event, or a line of a history in ndjson. */
+export function parseMessage(text: string): Message<any>;
 
 /** Messages that can no longer be delivered. */
 export interface Gap {

@@ -390,8 +390,9 @@ class Requests {
         ...init, method, headers, redirect: "manual", signal: deadline.signal,
       });
       const noContent = [202, 204].includes(response.status);
-      if (!response.ok || noContent !== !valid || valid && mediaType(response) !== "application/json") throw await responseError(response);
-      const answer = valid && await response.json();
+      const read = READERS.get(mediaType(response));
+      if (!response.ok || noContent !== !valid || valid && !read) throw await responseError(response);
+      const answer = valid && read?.(await response.text());
       if (valid && !valid(answer)) throw await responseError(response);
       this.reachedHub = true;
       return { answer, headers: response.headers };
@@ -404,6 +405,28 @@ class Requests {
     }
   }
 }
+
+/** @type {Map<string, (text: string) => any>} How to read an answer, by its media type. */
+const READERS = new Map([["application/json", JSON.parse], ["application/x-ndjson", parseList]]);
+
+/**
+ * Reads a list of messages and gaps in lines. Each message keeps its line.
+ * @param {string} text
+ */
+function parseList(text) {
+  /** @type {{messages: Listed[], gaps: object[]}} */
+  const list = { messages: [], gaps: [] };
+  for (const line of text.split("\n")) {
+    if (line === "") continue;
+    const { id, retained, gap, ...end } = JSON.parse(line);
+    if (id) list.messages.push({ id, retained, line });
+    else if (gap) list.gaps.push(gap);
+    else Object.assign(list, end);
+  }
+  return list;
+}
+
+/** A message of a list, which is not read yet. @typedef {{id: string, retained?: true, line: string}} Listed */
 
 /** @param {any} body */
 function bodySize(body) {
@@ -742,7 +765,7 @@ class Poller {
         }
         const { messages } = await this.#poll([filter], { last: "0", retained: "true" }, 0);
         // A message that was retained behind the position comes as a new one.
-        const retained = messages.filter((/** @type {Message} */ m) => hasReached(this.#position, m.id));
+        const retained = messages.filter((/** @type {Listed} */ m) => hasReached(this.#position, m.id));
         this.#report({ messages: retained, next: this.#position });
         if (!this.#filters.includes(filter)) this.#filters.push(filter);
         done.resolve();
@@ -766,7 +789,7 @@ class Poller {
     for (const f of filters) q.append("group", f);
     const combined = combineSignals(wake ? [this.#stop.signal, wake] : [this.#stop.signal]);
     try {
-      const headers = { ...this.#headers, Accept: "application/json" };
+      const headers = { ...this.#headers, Accept: "application/x-ndjson" };
       const { answer, error } = await this.#requests.attempt("GET", "v1/history?" + q, { headers, cache: "no-store" }, combined.signal, isPollAnswer);
       if (error) throw error;
       return answer;
@@ -777,14 +800,14 @@ class Poller {
 
   /**
    * Reports an answer as blocks.
-   * @param {{messages: any[], gaps?: object[], next: string}} answer
+   * @param {{messages: Listed[], gaps?: object[], next: string}} answer
    */
   #report({ messages, gaps = [], next }) {
     if (this.#stop.signal.aborted) return;
     this.#sink.onBytes();
     const oldest = messages.find((m) => !m.retained);
     for (const gap of gaps) this.#sink.onBlock({ type: "gap", data: JSON.stringify(gap), id: oldest ? idBefore(oldest.id) : next });
-    for (const m of messages) this.#sink.onBlock({ type: "message", data: JSON.stringify(m), id: m.retained ? "" : m.id });
+    for (const m of messages) this.#sink.onBlock({ type: "message", data: m.line, id: m.retained ? "" : m.id });
     this.#position = next;
     this.#sink.onBlock({ type: "message", data: undefined, id: next });
   }
@@ -1148,7 +1171,7 @@ class Link {
     }
     if (data === undefined) this.onEvent({ kind: "position", id });
     else if (type === "gap") this.onEvent({ kind: "gap", gap: JSON.parse(data), id });
-    else this.onEvent({ kind: "message", message: JSON.parse(data) });
+    else this.onEvent({ kind: "message", message: readMessage(data) });
     this.#position = id || this.#position;
   }
 
@@ -2054,6 +2077,25 @@ function toBase64(bytes) {
   let text = "";
   for (const b of bytes) text += String.fromCharCode(b);
   return btoa(text);
+}
+
+/** What stands before the payload. No string can hold it, because strings escape their quotes. */
+const PAYLOAD = ',"msg":';
+
+/**
+ * Reads a message as the hub writes it. Its payload is the last member, and the first one that may have members itself.
+ * @param {string} text
+ * @returns {any}
+ */
+function readMessage(text) {
+  const message = JSON.parse(text);
+  if (message.encoding === undefined) message.json = text.slice(text.indexOf(PAYLOAD) + PAYLOAD.length, text.lastIndexOf("}"));
+  return message;
+}
+
+/** @param {string} text */
+export function parseMessage(text) {
+  return decodeMessage(readMessage(text));
 }
 
 /**

@@ -262,7 +262,7 @@ func TestTheInspectorShowsAMessage(t *testing.T) {
 
 	snippets := []string{}
 	for _, name := range []string{"asCurl", "asGo", "asJavaScript"} {
-		snippets = append(snippets, module[string](d, "lib/snippets.js", fmt.Sprintf(`m.%s({ group: "it's", msg: { a: "it's" }, event: "e", meta: [["b", "it's"], ["$qos", "0"]] })`, name)))
+		snippets = append(snippets, module[string](d, "lib/snippets.js", fmt.Sprintf(`m.%s({ group: "it's", msg: { a: "it's" }, json: '{"a":"it\'s"}', event: "e", meta: [["b", "it's"], ["$qos", "0"]] })`, name)))
 	}
 	for i, wants := range [][]string{
 		{`curl --data-raw '{"a":"it'\''s"}'`, `-H 'Watchbox-Meta-b: it'\''s' '`},

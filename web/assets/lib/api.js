@@ -1,5 +1,7 @@
 // Calls of the hub's HTTP API, with the viewer's own rights: the browser sends the cookie of the login.
 
+import { parseMessage } from "../../watchbox.js";
+
 /** The hub's address. The page is at its root, wherever the hub is mounted. */
 export const base = new URL(".", location.href.replace(/[?#].*/, ""));
 
@@ -94,6 +96,18 @@ async function problemOf(response) {
 export async function get(path, call) {
   const response = await request(path, call);
   return response.json();
+}
+
+/**
+ * Makes a request for a list of messages.
+ * @param {string} path
+ * @param {Call} [call]
+ * @returns {Promise<{messages: import("../../watchbox.d.ts").Message[], headers: Headers}>}
+ */
+export async function getMessages(path, call) {
+  const response = await request(path, { ...call, headers: { Accept: "application/x-ndjson" } });
+  const lines = (await response.text()).split("\n");
+  return { messages: lines.filter((line) => line.startsWith('{"id":')).map(parseMessage), headers: response.headers }; // the others are gaps
 }
 
 /**

@@ -1,8 +1,8 @@
 // The messages of the page Live. The feed goes on while other pages are shown.
 
-import { ApiError, get, request } from "./api.js";
+import { ApiError, get, getMessages } from "./api.js";
 import { hub } from "./hub.js";
-import { decode, GapRow, MessageRow } from "./row.js";
+import { GapRow, MessageRow } from "./row.js";
 
 /** @typedef {import("./row.js").Row} Row */
 /** @typedef {import("./hub.js").Message} Message */
@@ -127,11 +127,10 @@ class Feed extends EventTarget {
   async #history(signal) {
     const [kind, value = ""] = this.start.split("=");
     const last = kind === "last" ? Math.min(Number(value) || 100, MAX_ROWS) : MAX_ROWS;
-    const response = await request("v1/history", { query: { group: this.filters, last }, signal });
-    const now = Date.parse(response.headers.get("Date") ?? "") || Date.now(); // the hub's clock
+    const { messages, headers } = await getMessages("v1/history", { query: { group: this.filters, last }, signal });
+    const now = Date.parse(headers.get("Date") ?? "") || Date.now(); // the hub's clock
     const from = kind === "since" ? now - parseDuration(value) : -Infinity;
-    const { messages } = await response.json();
-    return this.#rowsOf(messages.map(decode).filter((/** @type {Message} */ m) => Date.parse(m.time) >= from));
+    return this.#rowsOf(messages.filter((m) => Date.parse(m.time) >= from));
   }
 
   /**

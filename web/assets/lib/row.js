@@ -8,7 +8,7 @@ import { bytes as formatBytes, plural } from "./format.js";
 /** How many characters of a payload the list shows. */
 const PREVIEW = 400;
 
-/** How many levels of JSON are shown. Hubs accept 10,000, which is more than the stack of a browser's JSON.stringify takes. */
+/** How many levels of JSON are shown. Hubs accept 10,000, which is more than a browser's stack takes. */
 const MAX_LEVELS = 500;
 
 /**
@@ -30,17 +30,22 @@ export class MessageRow {
 
   /** @param {Message & {retain?: true}} message its msg is a JSON value, or a Uint8Array for bytes that are not UTF-8 */
   constructor(message) {
-    this.message = isTooDeep(message.msg) ? { ...message, msg: `JSON with more than ${MAX_LEVELS} levels, which this page does not show` } : message;
+    this.message = message;
     this.time = new Date(message.time);
+    /** Why the page does not show the payload's structure, or "". */
+    this.notice = isTooDeep(message.msg) ? `JSON with more than ${MAX_LEVELS} levels, which this page does not show` : "";
   }
 
   get isBinary() { return this.message.msg instanceof Uint8Array; }
 
-  /** The payload as text: a string as it is, any other JSON as JSON. */
+  /** The payload's JSON value; undefined if it has none that can be shown. */
+  get value() { return this.isBinary || this.notice ? undefined : this.message.msg; }
+
+  /** The payload as text: a string as it is, any other JSON as the hub sent it. */
   get text() {
-    const { msg } = this.message;
+    const { msg, json = "" } = this.message;
     if (msg instanceof Uint8Array) return this.#text ??= hexLine(msg, PREVIEW);
-    return this.#text ??= typeof msg === "string" ? msg : JSON.stringify(msg);
+    return typeof msg === "string" ? msg : json;
   }
 
   /** The payload in one line, cut. */
@@ -57,9 +62,11 @@ export class MessageRow {
   get size() { return formatBytes(this.bytes.length); }
 
   /** The message as the hub's API writes it. */
-  toJSON() {
-    const { msg, ...others } = this.message;
-    return msg instanceof Uint8Array ? { ...others, encoding: "base64", msg: base64(msg) } : { ...others, msg };
+  get line() {
+    const { msg, json, ...others } = this.message;
+    const isBytes = msg instanceof Uint8Array;
+    const head = JSON.stringify(isBytes ? { ...others, encoding: "base64" } : others);
+    return `${head.slice(0, -1)},"msg":${isBytes ? JSON.stringify(base64(msg)) : json}}`;
   }
 }
 
@@ -78,7 +85,7 @@ export class GapRow {
     return `Gap: messages to ${filter} after ${after} are missing, because ${why}.` + (oldest ? ` The next one is ${oldest}.` : "");
   }
 
-  toJSON() { return { gap: this.gap }; }
+  get line() { return JSON.stringify({ gap: this.gap }); }
 }
 
 /** @typedef {MessageRow | GapRow} Row */
@@ -88,16 +95,6 @@ export function base64(bytes) {
   let text = "";
   for (const b of bytes) text += String.fromCharCode(b);
   return btoa(text);
-}
-
-/**
- * Decodes a message of an answer of the API.
- * @param {any} message
- * @returns {Message}
- */
-export function decode({ encoding, ...message }) {
-  if (encoding === "base64") message.msg = Uint8Array.from(atob(message.msg), (c) => c.charCodeAt(0));
-  return message;
 }
 
 /**

@@ -31,7 +31,7 @@ const TESTS = {
     const { path, operator, operand } = parseCondition(query);
     const compare = COMPARISONS[operator];
     return (row) => {
-      const value = row.isBinary ? undefined : valueAt(row.message.msg, path);
+      const value = valueAt(row.value, path);
       return value !== undefined && compare(value, operand);
     };
   },

@@ -1,12 +1,14 @@
 // A message, or a publication, as a command or a program that sends it.
 
 import { base as hubURL, encodePath } from "./api.js";
+import { hasLargeInteger, indent } from "./json.js";
 import { base64 } from "./row.js";
 
 /**
  * @typedef {object} Publication
  * @property {string} group
- * @property {unknown} msg a JSON value, or a Uint8Array
+ * @property {unknown} msg text, a Uint8Array, or another JSON value
+ * @property {string} [json] the text of that value
  * @property {string} [event]
  * @property {[string, string][]} [meta]
  * @property {string} [ttl]
@@ -41,10 +43,10 @@ export function asCurl(p) {
   const url = quote(publicationURL(p));
   const meta = ownMeta(p).map(([name, value]) => value === "" ? `Watchbox-Meta-${name};` : `Watchbox-Meta-${name}: ${value}`);
   const key = [...meta, ...p.key ? ["Idempotency-Key: " + p.key] : []].map((header) => " -H " + quote(header)).join("");
-  const { msg } = p;
+  const { msg, json = "" } = p;
   if (msg instanceof Uint8Array) return `echo ${base64(msg)} | base64 -d | curl --data-binary @- -H 'Content-Type: application/octet-stream'${key} ${url}`;
   if (typeof msg === "string") return `curl --data-raw ${quote(msg)} -H 'Content-Type: text/plain; charset=utf-8'${key} ${url}`;
-  return `curl --data-raw ${quote(JSON.stringify(msg))} -H 'Content-Type: application/json'${key} ${url}`;
+  return `curl --data-raw ${quote(json)} -H 'Content-Type: application/json'${key} ${url}`;
 }
 
 /** @param {string} text as a string literal of Go */
@@ -59,8 +61,8 @@ function goQuoted(text) {
 
 /** @param {Publication} p */
 export function asGo(p) {
-  const { msg, group, event, ttl, retain } = p;
-  const value = msg instanceof Uint8Array ? `[]byte{${[...msg].join(", ")}}` : typeof msg === "string" ? goString(msg) : `json.RawMessage(${goString(JSON.stringify(msg))})`;
+  const { msg, json = "", group, event, ttl, retain } = p;
+  const value = msg instanceof Uint8Array ? `[]byte{${[...msg].join(", ")}}` : typeof msg === "string" ? goString(msg) : `json.RawMessage(${goString(json)})`;
   const options = [event && `client.Event(${goQuoted(event)})`, ...ownMeta(p).map(([name, value]) => `client.Meta(${goQuoted(name)}, ${goQuoted(value)})`), ttl && `client.TTL(${goDuration(ttl)})`, retain && "client.Retain()"].filter(Boolean);
   return `c, err := client.New(${goQuoted(hubURL.href)})
 if err != nil {
@@ -79,12 +81,13 @@ function goDuration(text) {
 
 /** @param {Publication} p */
 export function asJavaScript(p) {
-  const { msg, group, event, ttl, retain } = p;
-  const value = msg instanceof Uint8Array ? `Uint8Array.of(${[...msg].join(", ")})` : JSON.stringify(msg, null, 2);
+  const { msg, json = "", group, event, ttl, retain } = p;
+  const value = msg instanceof Uint8Array ? `Uint8Array.of(${[...msg].join(", ")})` : typeof msg === "string" ? JSON.stringify(msg) : indent(json);
+  const rounds = typeof msg !== "string" && hasLargeInteger(json) ? "\n// JavaScript rounds integers beyond 2^53. curl and Go send all their digits." : "";
   const meta = ownMeta(p);
   const options = Object.fromEntries(Object.entries({ event, ttl, retain, meta: meta.length > 0 && meta }).filter(([, v]) => v));
   const more = Object.keys(options).length > 0 ? ", " + JSON.stringify(options) : "";
   return `import { Watchbox } from ${JSON.stringify(new URL("watchbox.js", hubURL).href)};
-const wb = new Watchbox();
+const wb = new Watchbox();${rounds}
 await wb.publish(${JSON.stringify(group)}, ${value}${more});`;
 }

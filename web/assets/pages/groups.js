@@ -1,9 +1,9 @@
 // Groups: the tree of groups with what they hold and how busy they are.
 
-import { encodePath, errorText, get } from "../lib/api.js";
+import { encodePath, errorText, get, getMessages } from "../lib/api.js";
 import { append, button, fill, h, icon, notice, setText, visible } from "../lib/dom.js";
 import { bytes, count, plural, rate, shortCount } from "../lib/format.js";
-import { decode, MessageRow } from "../lib/row.js";
+import { MessageRow } from "../lib/row.js";
 import { setParams } from "../lib/router.js";
 import { afterPause, whileVisible } from "../lib/schedule.js";
 import { GroupPanel } from "../widgets/group.js";
@@ -335,8 +335,8 @@ class LastValues {
     this.#running++;
     node.lastOf = node.group.newest ?? "";
     try {
-      const { messages } = await get("v1/history/" + encodePath(node.group.group), { query: { last: 1 } });
-      if (messages.length > 0) node.last = new MessageRow(decode(messages[0]));
+      const { messages } = await getMessages("v1/history/" + encodePath(node.group.group), { query: { last: 1 } });
+      if (messages.length > 0) node.last = new MessageRow(messages[0]);
       this.onChange();
     } catch {
       // The value stays empty.

@@ -208,7 +208,7 @@ class Live {
 
   #export() {
     if (this.#shown.length === 0) return;
-    download(`watchbox-${dateTime(new Date()).replace(/\D+/g, "-")}.ndjson`, this.#shown.map((row) => JSON.stringify(row) + "\n"), "application/x-ndjson");
+    download(`watchbox-${dateTime(new Date()).replace(/\D+/g, "-")}.ndjson`, this.#shown.map((row) => row.line + "\n"), "application/x-ndjson");
   }
 
   #showState() {

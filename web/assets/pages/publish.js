@@ -112,7 +112,7 @@ class Publish {
       const meta = Object.entries(parseMeta(draft.meta));
       input.removeAttribute("aria-invalid");
       input = this.payload;
-      text = asCurl({ ...draft, meta, msg: decodePayload(draft) });
+      text = asCurl({ ...draft, meta, msg: decodePayload(draft), json: draft.payload });
       const size = body(draft).size;
       setText(this.check, draft.kind === "json" ? `Valid JSON, ${plural(size, "byte")}` : plural(size, "byte"));
       this.check.className = "help";

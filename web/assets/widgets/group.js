@@ -1,10 +1,10 @@
 // One group: what it holds, its policy, retained message, listeners and history.
 
-import { encodePath, errorText, get, request } from "../lib/api.js";
+import { encodePath, errorText, get, getMessages, request } from "../lib/api.js";
 import { announce, button, confirm, field, fill, h, iconButton, select, setText } from "../lib/dom.js";
 import { bytes, clock, count, plural, rate } from "../lib/format.js";
 import { link } from "../lib/router.js";
-import { decode, MessageRow } from "../lib/row.js";
+import { MessageRow } from "../lib/row.js";
 import { viewer } from "../lib/viewer.js";
 import { pairs } from "./inspector.js";
 
@@ -59,8 +59,8 @@ export class GroupPanel {
       }
     };
     part("", async () => figures(await get("v1/groups", { query: { filter: group }, signal })));
-    part("Retained message", async () => this.#retained(group, await get("v1/retained/" + path, { signal })));
-    part("Newest messages", async () => messages(group, await get("v1/history/" + path, { query: { last: HISTORY }, signal })));
+    part("Retained message", async () => this.#retained(group, await getMessages("v1/retained/" + path, { signal })));
+    part("Newest messages", async () => messages(group, await getMessages("v1/history/" + path, { query: { last: HISTORY }, signal })));
     part("Listeners", async () => listeners(await get("v1/presence/" + path, { signal })));
     if (viewer.isAdmin) {
       part("Policy", async () => this.#policy(group, signal));
@@ -81,7 +81,7 @@ export class GroupPanel {
   /** @param {string} group @param {{messages: any[]}} answer */
   #retained(group, answer) {
     if (answer.messages.length === 0) return h("p", { class: "soft" }, "None");
-    const row = new MessageRow(decode(answer.messages[0]));
+    const row = new MessageRow(answer.messages[0]);
     return h("div", { class: "stack" }, h("pre", { class: "code short", tabindex: 0, "aria-label": "Retained message" }, row.text.slice(0, 5000)),
       h("div", { class: "bar spread" }, h("span", { class: "help" }, `${clock(row.time)} · ${row.size}`),
         viewer.mayPublishTo(group) && button("Clear", () => this.#change("Clear the retained message?", `Listeners that join ${group} later get no value until the next retained message.`, "Clear", "Cleared",
@@ -184,7 +184,7 @@ function figures({ groups: [group] }) {
 /** @param {string} group @param {{messages: any[]}} answer */
 function messages(group, answer) {
   if (answer.messages.length === 0) return h("p", { class: "soft" }, "None");
-  const rows = answer.messages.map((m) => new MessageRow(decode(m))).reverse();
+  const rows = answer.messages.map((m) => new MessageRow(m)).reverse();
   return h("div", { class: "stack" },
     h("ul", { class: "lines" }, ...rows.map((row) => h("li", {}, h("time", {}, clock(row.time)), h("span", { class: "mono cut" }, row.preview)))),
     h("a", { href: link("live", { filter: group, start: "last=10000" }) }, "All of them in Live"));

@@ -7,9 +7,10 @@ import { link } from "../lib/router.js";
 import { GapRow, hexDump, isTooDeep, MessageRow } from "../lib/row.js";
 import { valueAt, writePath } from "../lib/search.js";
 import { asCurl, asGo, asJavaScript } from "../lib/snippets.js";
+import { indent } from "../lib/json.js";
 import { inNextFrame } from "../lib/schedule.js";
 import { Chart } from "./chart.js";
-import { difference, prettyJSON } from "./json.js";
+import { difference, MAX_LINES, prettyJSON } from "./json.js";
 
 /** @typedef {import("../lib/row.js").Row} Row */
 
@@ -108,10 +109,9 @@ export class Inspector {
       case "diff": return this.#changes(row);
     }
     if (row.isBinary) return text(hexDump(row.bytes));
-    const { msg } = row.message;
-    if (typeof msg !== "string") return prettyJSON(msg, (path) => this.#plot(row, path));
-    const inner = parseObject(msg);
-    return inner ? prettyJSON(inner) : text(msg);
+    if (row.notice) return text(row.notice);
+    if (typeof row.value !== "string") return prettyJSON(row.text, (path) => this.#plot(row, path));
+    return isObject(row.value) ? prettyJSON(row.value) : text(row.value);
   }
 
   /** @param {MessageRow} row */
@@ -152,7 +152,7 @@ export class Inspector {
     const values = [];
     for (const row of feed.rows) {
       if (!(row instanceof MessageRow) || row.message.group !== group) continue;
-      const value = valueAt(row.message.msg, path);
+      const value = valueAt(row.value, path);
       if (typeof value !== "number") continue;
       times.push(row.time.getTime() / 1000);
       values.push(value);
@@ -162,7 +162,7 @@ export class Inspector {
 }
 
 /** Members of a message that have a line of their own. */
-const KNOWN = new Set(["id", "group", "event", "uid", "time", "expires", "retain", "retained", "meta", "msg"]);
+const KNOWN = new Set(["id", "group", "event", "uid", "time", "expires", "retain", "retained", "meta", "msg", "json"]);
 
 /** @type {[name: string, write: typeof asCurl][]} */
 const COPIES = [["curl", asCurl], ["Go", asGo], ["JavaScript", asJavaScript]];
@@ -176,22 +176,20 @@ export function pairs(list) {
 }
 
 /**
- * Returns the JSON object or array in a text, or undefined if there is none that can be shown.
+ * Reports whether a text is a JSON object or array that can be shown.
  * @param {string} text
  */
-function parseObject(text) {
-  if (!/^\s*[[{]/.test(text)) return undefined;
+function isObject(text) {
+  if (!/^\s*[[{]/.test(text)) return false;
   try {
-    const value = JSON.parse(text);
-    return isTooDeep(value) ? undefined : value;
+    return !isTooDeep(JSON.parse(text));
   } catch {
-    return undefined;
+    return false;
   }
 }
 
 /** @param {MessageRow} row */
 function lines(row) {
   if (row.isBinary) return hexDump(row.bytes);
-  const { msg } = row.message;
-  return typeof msg === "string" ? msg : JSON.stringify(msg, null, 2);
+  return typeof row.message.msg === "string" || row.notice ? row.text : indent(row.text, MAX_LINES);
 }

@@ -1,80 +1,41 @@
 // JSON and differences as text with colours.
 
 import { h } from "../lib/dom.js";
+import { parts } from "../lib/json.js";
 
 /** How many lines are shown. */
-const MAX_LINES = 2000;
+export const MAX_LINES = 2000;
 
 /**
  * Returns JSON as indented text, where numbers are buttons if onNumber is given.
- * @param {unknown} value
+ * @param {string} json
  * @param {(path: string[]) => void} [onNumber]
  * @returns {HTMLElement}
  */
-export function prettyJSON(value, onNumber) {
-  const pre = h("pre", { class: "code", tabindex: 0, "aria-label": "Payload" });
-  const writer = new Writer(onNumber);
-  writer.write(value, [], "");
-  pre.append(...writer.parts);
-  return pre;
+export function prettyJSON(json, onNumber) {
+  /** @type {(Node | string)[]} */
+  const out = [];
+  let lines = 1;
+  for (const { kind, text, path = [] } of parts(json)) {
+    if (kind === "mark" && text.includes("\n") && ++lines > MAX_LINES) {
+      out.push(`\n… cut after ${MAX_LINES} lines`);
+      break;
+    }
+    if (kind === "mark") out.push(text);
+    else if (kind === "number") out.push(number(text, path, onNumber));
+    else out.push(h("span", { class: kind }, kind === "word" ? text : JSON.stringify(JSON.parse(text)))); // é instead of \u00e9
+  }
+  return h("pre", { class: "code", tabindex: 0, "aria-label": "Payload" }, ...out);
 }
 
-class Writer {
-  /** @type {(Node | string)[]} */
-  parts = [];
-  lines = 0;
-
-  /** @param {((path: string[]) => void) | undefined} onNumber */
-  constructor(onNumber) {
-    this.onNumber = onNumber;
-  }
-
-  /**
-   * @param {unknown} value
-   * @param {string[]} path
-   * @param {string} indent
-   */
-  write(value, path, indent) {
-    if (this.lines > MAX_LINES) return;
-    if (typeof value === "object" && value !== null) return this.#writeObject(value, path, indent);
-    const text = JSON.stringify(value);
-    if (typeof value === "number") this.parts.push(this.#number(text, path));
-    else this.parts.push(h("span", { class: typeof value === "string" ? "string" : "word" }, text));
-  }
-
-  /**
-   * @param {string} text
-   * @param {string[]} path
-   */
-  #number(text, path) {
-    const { onNumber } = this;
-    if (!onNumber) return h("span", { class: "plot" }, text);
-    return h("button", { type: "button", class: "plot", title: "Plot over time", "aria-label": `Plot ${path.join(".") || "the number"}: ${text}`, click: () => onNumber(path) }, text);
-  }
-
-  /**
-   * @param {object} value
-   * @param {string[]} path
-   * @param {string} indent
-   */
-  #writeObject(value, path, indent) {
-    const isArray = Array.isArray(value);
-    const entries = Object.entries(value);
-    const [open, close] = isArray ? "[]" : "{}";
-    if (entries.length === 0) return void this.parts.push(open + close);
-    this.parts.push(open);
-    const inner = indent + "  ";
-    for (const [i, [key, member]] of entries.entries()) {
-      if (++this.lines > MAX_LINES) {
-        this.parts.push(`\n${inner}… cut after ${MAX_LINES} lines`);
-        return;
-      }
-      this.parts.push(`${i ? "," : ""}\n${inner}`);
-      if (!isArray) this.parts.push(h("span", { class: "key" }, JSON.stringify(key)), ": ");
-      this.write(member, [...path, key], inner);
-    }
-    this.parts.push(`\n${indent}${close}`);
-  }
+/**
+ * @param {string} text
+ * @param {string[]} path
+ * @param {(path: string[]) => void} [onNumber]
+ */
+function number(text, path, onNumber) {
+  if (!onNumber) return h("span", { class: "plot" }, text);
+  return h("button", { type: "button", class: "plot", title: "Plot over time", "aria-label": `Plot ${path.join(".") || "the number"}: ${text}`, click: () => onNumber(path) }, text);
 }
 
 /**
