@@ -59,6 +59,7 @@ func newConn(s *Server, socket sse.Socket) *conn {
 	c := &conn{server: s, done: make(chan struct{})}
 	c.writer.socket, c.input.socket = socket, socket
 	c.wake = c.begin
+	c.unclogged = func() { s.running.Go(c.session.resumeShares) }
 	return c
 }
 

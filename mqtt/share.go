@@ -49,6 +49,7 @@ type share struct {
 type member struct {
 	session *session
 	subscription
+	expiry time.Duration // of the session, as long as its client is connected
 }
 
 // lending is a message that a member has not acknowledged.
@@ -144,8 +145,11 @@ func (srv *Server) shared(x *subscription, except string) bool {
 
 // resumeShares tells the shares that the session takes messages again.
 func (s *session) resumeShares() {
-	for i := range s.subs {
-		x := &s.subs[i]
+	s.mu.Lock()
+	subs := slices.Clone(s.subs)
+	s.mu.Unlock()
+	for i := range subs {
+		x := &subs[i]
 		if !x.shared() {
 			continue
 		}
@@ -164,7 +168,7 @@ func (s *session) enter(x *subscription) error {
 		return s.enter(x) // it ended between of and Lock
 	}
 	h.mu.Lock()
-	h.members = append(h.members, &member{s, *x})
+	h.members = append(h.members, &member{s, *x, s.expiry})
 	h.mu.Unlock()
 	if err := h.start(); err != nil {
 		h.drop(s)
@@ -303,7 +307,9 @@ func (s *session) leaveAll() {
 			continue
 		}
 		h.turn.Lock()
+		h.mu.Lock()
 		h.kept.extend(s.expiry)
+		h.mu.Unlock()
 		h.drop(s)
 		h.turn.Unlock()
 	}
@@ -376,7 +382,7 @@ func (h *share) position() *cursor.Position {
 	p := &h.stored
 	kept := h.kept
 	for _, m := range h.members {
-		kept.extend(m.session.expiry)
+		kept.extend(m.expiry)
 	}
 	p.Key, p.Epoch, p.Expiry, p.Away = h.key, h.server.hub.Epoch(), kept.left(), time.Time{}
 	p.Done, p.Read = h.done(), h.read

@@ -3,7 +3,9 @@ package mqtt
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,4 +170,61 @@ func randomShare(t *testing.T, rnd *rand.Rand) {
 // subscribe2 subscribes without waiting for the SUBACK: messages may come before the test reads it.
 func (c *client) subscribe2(filter string) {
 	c.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{sub(filter, 1)}})
+}
+
+func TestAShareGoesOnWhenItsMemberTakesMessagesAgain(t *testing.T) {
+	for _, count := range []int{1, 2} {
+		t.Run(fmt.Sprint(count, " members"), func(t *testing.T) {
+			r := newRig(t)
+			var members []*client
+			for i := range count {
+				c := r.connect(options{id: strconv.Itoa(i)})
+				defer c.leave()
+				c.subscribe(sub("$share/s/g", 0))
+				c.pipe.allow(0)
+				members = append(members, c)
+			}
+			const sent = 300
+			text := strings.Repeat("x", 1<<10)
+			for range sent {
+				r.publish("g", text, 0, false)
+			}
+			r.clog(members)
+			for _, c := range members {
+				c.pipe.allow(-1)
+			}
+			got := 0
+			for late := time.Now().Add(patience); got < sent; runtime.Gosched() {
+				for _, c := range members {
+					if _, ok := c.next(); ok {
+						got++
+					}
+				}
+				if time.Now().After(late) {
+					t.Fatalf("%d messages of %d arrived", got, sent)
+				}
+			}
+		})
+	}
+}
+
+// clog waits until no member takes any more.
+func (r *rig) clog(members []*client) {
+	r.Helper()
+	for late := time.Now().Add(patience); ; runtime.Gosched() {
+		full := 0
+		for _, c := range members {
+			c.conn.mu.Lock()
+			if len(c.conn.own) > maxOwn/2 {
+				full++
+			}
+			c.conn.mu.Unlock()
+		}
+		if full == len(members) {
+			return
+		}
+		if time.Now().After(late) {
+			r.Fatal("the members are not clogged")
+		}
+	}
 }

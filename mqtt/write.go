@@ -10,7 +10,8 @@ import (
 // writer is the writing side of a connection. Two write to it: the delivery stream, by the methods of sse.Conn, and
 // the connection itself, by send. What send has queued is written between the stream's packets, never within one.
 type writer struct {
-	socket sse.Conn
+	socket    sse.Conn
+	unclogged func() // is called when clogged would no longer report what it has reported; it must not wait
 
 	mu      sync.Mutex // guards what follows
 	idle    *sync.Cond // signals that busy or missing has changed, or that the writer is closed; nil: nobody has waited
@@ -19,6 +20,7 @@ type writer struct {
 	own     []byte // packets of send that are not written yet
 	last    []byte // to be written, before the socket is closed, by the goroutine that writes; nil: nothing
 	missing int    // bytes that are missing of a packet that the stream has written in part
+	told    bool   // clogged has reported that the client does not take what was sent to it
 }
 
 // maxOwn is how many bytes of own packets may wait for the stream. When there are more, the client is not read from.
@@ -41,7 +43,9 @@ func (w *writer) push(packets []byte) {
 	}
 	if !w.socket.Blocking() {
 		n, _ := w.socket.TryWrite(w.own) // an error: the next write fails, too
-		if w.own = w.own[n:]; len(w.own) == 0 {
+		w.own = w.own[n:]
+		w.took()
+		if len(w.own) == 0 {
 			w.own = nil
 			return
 		}
@@ -53,7 +57,19 @@ func (w *writer) push(packets []byte) {
 func (w *writer) clogged() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.closed || len(w.own) > maxOwn/2
+	if w.closed {
+		return true
+	}
+	w.told = len(w.own) > maxOwn/2
+	return w.told
+}
+
+// took takes note that packets of send were taken to be written. The caller holds mu.
+func (w *writer) took() {
+	if w.told && !w.closed && len(w.own) <= maxOwn/2 {
+		w.told = false
+		w.unclogged()
+	}
 }
 
 // flush writes the packets of send. If the stream writes now, it takes them along, and flush waits only if there are
@@ -75,6 +91,7 @@ func (w *writer) drain() error {
 	for len(w.own) > 0 {
 		b := w.own
 		w.own = nil
+		w.took()
 		if _, err := w.write(b); err != nil {
 			return err
 		}
@@ -138,7 +155,9 @@ func (w *writer) TryWrite(p []byte) (n int, err error) {
 	}
 	if w.missing == 0 && len(w.own) > 0 {
 		n, err := w.socket.TryWrite(w.own)
-		if w.own = w.own[n:]; err != nil || len(w.own) > 0 {
+		w.own = w.own[n:]
+		w.took()
+		if err != nil || len(w.own) > 0 {
 			return 0, err
 		}
 		w.own = nil
