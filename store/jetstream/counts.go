@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"time"
 
@@ -21,6 +22,11 @@ import (
 // If messages are missing but all subjects are there, the first ones of some groups were purged: groups of the part may
 // have lost what is before their first message. Otherwise they may have lost anything, and so may groups of which
 // nothing is left.
+//
+// Two hubs may take themselves for the janitor: one of them has just started, or they did not hear each other for a while.
+// So a hub announces in the counts of which parts it will remove messages, and replaces only the version of the counts
+// that it read before it began to count. A count is dropped if a removal was announced meanwhile, and it keeps the
+// removals that other hubs had announced before: they may go on after the messages were counted.
 
 const (
 	countsKey = "counts"
@@ -32,8 +38,26 @@ type counts struct {
 	Created  time.Time // when the stream was created
 	At       store.Seq // only messages up to here are counted
 	Messages [parts]int
-	Subjects [parts]int // with at least one of these messages
-	Unsure   []int      `json:",omitempty"` // parts of which a hub is removing messages
+	Subjects [parts]int         // with at least one of these messages
+	Removals map[uint64]removal `json:",omitempty"` // by log: those that may have begun after the messages were counted
+
+	revision uint64 // of the bucket that they were read from, or written as; 0: none
+}
+
+// removal is the announcement that a hub removes messages.
+type removal struct {
+	Parts []int     // sorted
+	Until time.Time // by its clock; it ends much earlier if the clocks agree
+}
+
+// unsure returns the parts of which messages may be removed.
+func (c *counts) unsure() (list [parts]bool) {
+	for _, r := range c.Removals {
+		for _, part := range r.Parts {
+			list[part] = true
+		}
+	}
+	return list
 }
 
 // partOf returns the part of a group, whose name is escaped.
@@ -115,25 +139,49 @@ func (c *counts) add(l *Log, totals map[string]uint64, noted map[string]int) {
 	}
 }
 
-// recallCounts returns the counts of the bucket, or nil if they are of another stream.
+// recallCounts returns the counts of the bucket. If they are of another stream, or there are none, no message has to be
+// there.
 func (l *Log) recallCounts(ctx context.Context, created time.Time) (*counts, error) {
+	none := &counts{Created: created}
 	e, err := l.bucket.Get(ctx, countsKey)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, nil
+		return none, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	c := &counts{}
+	none.revision = e.Revision()
+	c := &counts{revision: e.Revision()}
 	if err := json.Unmarshal(e.Value(), c); err != nil || !c.Created.Equal(created) {
-		return nil, nil
+		return none, nil
 	}
 	return c, nil
 }
 
+// errRecounted means that another hub has written the counts meanwhile.
+var errRecounted = errors.New("another hub has written the counts of messages")
+
+// writeCounts writes counts into the bucket, in place of the revision that they have. If another hub was faster, it
+// returns errRecounted.
+func (l *Log) writeCounts(ctx context.Context, c *counts) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	if c.revision == 0 {
+		c.revision, err = l.bucket.Create(ctx, countsKey, b)
+	} else {
+		c.revision, err = l.bucket.Update(ctx, countsKey, b, c.revision)
+	}
+	if isConflict(err) {
+		return errRecounted
+	}
+	return err
+}
+
 // checkCounts writes marks if messages are missing that were there when they were last counted.
 func (l *Log) checkCounts(ctx context.Context, was *counts) error {
-	if was == nil {
+	if was.At == 0 {
 		return nil
 	}
 	last, totals, err := l.totals(ctx)
@@ -145,14 +193,15 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	}
 	noted, ok := l.tail.takeNoted(was.At, last)
 	is, err := l.recallCounts(ctx, was.Created)
-	if err != nil || !ok || is == nil || is.At != was.At || !slices.Equal(is.Unsure, was.Unsure) {
+	if err != nil || !ok || is.revision != was.revision {
 		return err // another hub is running, and notices what is removed
 	}
 	now := counts{}
 	now.add(l, totals, noted)
 	var missing, gone [parts]bool
+	unsure := was.unsure()
 	for i := range parts {
-		if slices.Contains(was.Unsure, i) {
+		if unsure[i] {
 			continue
 		}
 		gone[i] = now.Subjects[i] < was.Subjects[i]
@@ -201,39 +250,45 @@ func (l *Log) before(ctx context.Context, group string) (pos store.Seq, err erro
 
 // counter is what a janitor knows of the counts in the bucket.
 type counter struct {
-	wrote *counts   // nil: none
-	next  time.Time // when they are counted again
+	wrote    *counts   // nil: none
+	next     time.Time // when they are counted again
+	removing time.Time // until when a removal of this hub that has not ended may go on
 }
 
 // maxCounting bounds which part of the time is spent with counting.
 const maxCounting = 20
 
-// disturb notes in the bucket that messages of groups are being removed.
+// disturb announces in the bucket that messages of groups will be removed.
 func (j *janitor) disturb(ctx context.Context, groups []mark) error {
-	was, err := j.l.recallCounts(ctx, j.l.tail.streamCreated()) // another hub may have counted since this one did
+	c, err := j.l.recallCounts(ctx, j.l.tail.streamCreated()) // another hub may have counted since this one did
 	if err != nil {
 		return err
 	}
-	if was == nil {
-		was = &counts{Created: j.l.tail.streamCreated()} // nothing has to be there until they are counted
-	}
-	c := *was
-	c.Unsure = slices.Clone(was.Unsure)
+	r := c.Removals[j.l.self]
 	for _, m := range groups {
-		c.Unsure = append(c.Unsure, partOf(escape(m.Group)))
+		r.Parts = append(r.Parts, partOf(escape(m.Group)))
 	}
-	slices.Sort(c.Unsure)
-	c.Unsure = slices.Compact(c.Unsure)
-	return j.write(ctx, &c)
+	slices.Sort(r.Parts)
+	r.Parts = slices.Compact(r.Parts)
+	r.Until = j.l.removesUntil()
+	if c.Removals == nil {
+		c.Removals = map[uint64]removal{}
+	}
+	c.Removals[j.l.self] = r
+	return j.write(ctx, c)
 }
 
 // count counts the messages, and writes the result into the bucket.
 func (j *janitor) count(ctx context.Context, now bool) error {
 	began := time.Now()
 	l, was := j.l, j.counted.wrote
-	same := was != nil && was.At == l.tail.position() && len(was.Unsure) == 0
+	same := was != nil && was.At == l.tail.position() && len(was.Removals) == 0
 	if same || !now && began.Before(j.counted.next) {
 		return nil
+	}
+	before, err := l.recallCounts(ctx, l.tail.streamCreated())
+	if err != nil {
+		return err
 	}
 	l.tail.beginNoting(l.tail.position())
 	from, totals, err := l.totals(ctx)
@@ -253,17 +308,21 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 	if !ok || !info.Created.Equal(l.tail.streamCreated()) {
 		return nil
 	}
-	c := &counts{Created: info.Created, At: from}
+	c := &counts{Created: info.Created, At: from, Removals: before.Removals, revision: before.revision}
+	maps.DeleteFunc(c.Removals, func(log uint64, r removal) bool {
+		until := r.Until
+		if log == l.self {
+			until = j.counted.removing
+		}
+		return began.After(until)
+	})
 	c.add(l, totals, behind)
 	return j.write(ctx, c)
 }
 
 func (j *janitor) write(ctx context.Context, c *counts) error {
-	b, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	if _, err = j.l.bucket.Put(ctx, countsKey, b); err == nil {
+	err := j.l.writeCounts(ctx, c)
+	if err == nil {
 		j.counted.wrote = c
 	}
 	if isFull(err) {
@@ -271,6 +330,9 @@ func (j *janitor) write(ctx context.Context, c *counts) error {
 	}
 	return err
 }
+
+// removesUntil returns until when a removal that begins now may go on: the servers may be late with the last request.
+func (l *Log) removesUntil() time.Time { return time.Now().Add(2 * l.turnTime()) }
 
 // leave counts the messages once more before the log is closed, since others may be removed before a hub starts again.
 func (j *janitor) leave() {

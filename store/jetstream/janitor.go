@@ -69,16 +69,20 @@ func (l *Log) runJanitor() {
 
 // try does a piece of work, and logs why it fails.
 func (j *janitor) try(work func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(j.l.ctx, 10*j.l.opts.Times.Patience)
+	ctx, cancel := context.WithTimeout(j.l.ctx, j.l.turnTime())
 	defer cancel()
 	switch err := work(ctx); {
 	case err == nil || j.l.ctx.Err() != nil:
+	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
 	case errors.Is(err, store.ErrAway), errors.Is(err, store.ErrUnknownOutcome), passing(err):
 		j.l.unanswered(err)
 	default:
 		j.l.opts.Logger.Warn("the stream is not cleaned up now", "error", err)
 	}
 }
+
+// turnTime is the most that a turn of the janitor may take.
+func (l *Log) turnTime() time.Duration { return 10 * l.opts.Times.Patience }
 
 // first reports whether this hub has the lowest id.
 func (h *hubs) first() bool { return h.List()[0].ID == h.Self() }
@@ -343,12 +347,15 @@ func (j *janitor) remove(ctx context.Context) error {
 	if err := j.disturb(ctx, due); err != nil {
 		return err
 	}
+	unended := j.counted.removing // of an earlier one
+	j.counted.removing = j.l.removesUntil()
 	for _, m := range due {
 		if err := j.removeMarked(ctx, &m); err != nil {
 			return err
 		}
 		j.removed[m.Group] = max(m.Through, m.Retained)
 	}
+	j.counted.removing = unended
 	return nil
 }
 

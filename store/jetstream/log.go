@@ -109,7 +109,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return err
 	}
 	l.mem, l.tail.created = l.newMemory(found.epoch), found.created
-	if found.counts != nil {
+	if found.counts.At > 0 {
 		l.tail.beginNoting(found.counts.At)
 	}
 	if err = l.tail.start(ctx); err != nil {

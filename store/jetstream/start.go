@@ -26,7 +26,7 @@ type found struct {
 	epoch   string
 	created time.Time
 	lost    store.Seq // messages up to here were removed by somebody else, while no hub was running; 0: none
-	counts  *counts   // what has to be there; nil: it is not known
+	counts  *counts   // what has to be there
 }
 
 // findStream finds or creates the stream, its bucket and its epoch. Several hubs may do so at once.

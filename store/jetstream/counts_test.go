@@ -1,0 +1,205 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// counted has a stream with messages of the group g, and a bucket with their counts, which several janitors share.
+type counted struct {
+	*testing.T
+	countedStream
+	countsBucket
+}
+
+type countedStream struct {
+	jetstream.Stream
+	messages uint64
+	asked    func() // called once, when the stream has been asked
+}
+
+type countsBucket struct {
+	jetstream.KeyValue
+	value    []byte
+	revision uint64
+}
+
+func newCounted(t *testing.T) *counted {
+	return &counted{T: t, countedStream: countedStream{messages: 5}}
+}
+
+// end is the position that the hubs have reached.
+const end = 10
+
+func (s *countedStream) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	subjects := map[string]uint64{"wb.S.m.g": s.messages}
+	if asked := s.asked; asked != nil {
+		s.asked = nil
+		asked()
+	}
+	return &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: end, Subjects: subjects}}, nil
+}
+
+type entryOf struct {
+	jetstream.KeyValueEntry
+	value    []byte
+	revision uint64
+}
+
+func (e *entryOf) Value() []byte    { return e.value }
+func (e *entryOf) Revision() uint64 { return e.revision }
+
+func (b *countsBucket) Get(context.Context, string) (jetstream.KeyValueEntry, error) {
+	if b.revision == 0 {
+		return nil, jetstream.ErrKeyNotFound
+	}
+	return &entryOf{value: b.value, revision: b.revision}, nil
+}
+
+func (b *countsBucket) Create(ctx context.Context, key string, value []byte, _ ...jetstream.KVCreateOpt) (uint64, error) {
+	return b.Update(ctx, key, value, 0)
+}
+
+func (b *countsBucket) Update(_ context.Context, _ string, value []byte, revision uint64) (uint64, error) {
+	if revision != b.revision {
+		return 0, &jetstream.APIError{ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence}
+	}
+	b.value = value
+	b.revision++
+	return b.revision, nil
+}
+
+// janitor returns the janitor of another log.
+func (c *counted) janitor() *janitor {
+	l := newHoled(c.T).l
+	l.self, l.subjects, l.stream, l.bucket = random(), subjectsOf("S"), &c.countedStream, &c.countsBucket
+	l.tail.reached = end
+	return &janitor{l: l}
+}
+
+// removes lets a janitor announce a removal, and removes a message.
+func (c *counted) removes(j *janitor) {
+	c.Helper()
+	c.must(j.disturb(c.Context(), []mark{{Eviction: memory.Eviction{Group: "g"}}}))
+	c.messages--
+}
+
+func (c *counted) count(j *janitor) {
+	c.Helper()
+	c.must(j.count(c.Context(), true))
+}
+
+func (c *counted) must(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+// holds checks whether the counts say how many messages have to be there, and that they are.
+func (c *counted) holds(sure bool) {
+	c.Helper()
+	is, err := c.janitor().l.recallCounts(c.Context(), time.Time{})
+	c.must(err)
+	part := partOf("g")
+	switch {
+	case is.unsure()[part] == sure:
+		c.Errorf("the counts are sure: %v, announced are %v", !sure, is.Removals)
+	case sure && is.Messages[part] != int(c.messages):
+		c.Errorf("%d messages are counted, %d are there", is.Messages[part], c.messages)
+	}
+}
+
+// TestACountNeverForgetsARemoval holds that a hub that starts when all others have died does not miss what they have
+// removed, even if two of them took themselves for the janitor.
+func TestACountNeverForgetsARemoval(t *testing.T) {
+	for name, test := range map[string]func(c *counted, a, b *janitor){
+		"of another hub, announced while it counts": func(c *counted, a, b *janitor) {
+			c.asked = func() { c.removes(b) }
+			if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
+				c.Errorf("the older count is written: %v", err)
+			}
+			c.holds(false)
+		},
+		"of another hub, announced before the first count": func(c *counted, a, b *janitor) {
+			c.value, c.revision = nil, 0
+			c.asked = func() { c.removes(b) }
+			if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
+				c.Errorf("the older count is written: %v", err)
+			}
+			c.holds(false)
+		},
+		"of another hub, announced before": func(c *counted, a, b *janitor) {
+			c.removes(b)
+			c.count(a)
+			c.messages-- // its removal goes on
+			c.holds(false)
+			c.count(b)
+			c.holds(true)
+		},
+		"of another hub, which then dies": func(c *counted, a, b *janitor) {
+			c.removes(b)
+			c.count(a)
+			c.holds(false)
+			time.Sleep(time.Until(b.l.removesUntil()) + 1)
+			c.count(a)
+			c.holds(true)
+		},
+		"of its own that did not end": func(c *counted, a, _ *janitor) {
+			c.removes(a)
+			a.counted.removing = a.l.removesUntil()
+			c.count(a)
+			c.holds(false)
+			time.Sleep(time.Until(a.counted.removing) + 1)
+			c.count(a)
+			c.holds(true)
+		},
+		"announced while another is announced": func(c *counted, a, b *janitor) {
+			c.removes(a)
+			c.removes(b)
+			c.count(a)
+			c.holds(false)
+			c.count(b)
+			c.holds(true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCounted(t)
+				c.count(c.janitor())
+				c.holds(true)
+				test(c, c.janitor(), c.janitor())
+			})
+		})
+	}
+}
+
+// TestAHubThatStartsMissesNothingThatAnotherRemovesMeanwhile holds that also if the other one has counted again, up to the
+// same position.
+func TestAHubThatStartsMissesNothingThatAnotherRemovesMeanwhile(t *testing.T) {
+	c := newCounted(t)
+	a, b := c.janitor(), c.janitor()
+	var logged bytes.Buffer
+	b.l.opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	c.count(a)
+	was, err := b.l.recallCounts(t.Context(), time.Time{})
+	c.must(err)
+	if was.At != end {
+		t.Fatalf("counted up to %d", was.At)
+	}
+	b.l.tail.beginNoting(was.At)
+	c.removes(a)
+	c.count(a)
+	if err := b.l.checkCounts(t.Context(), was); err != nil || logged.Len() > 0 {
+		t.Errorf("it misses a message: %v, %s", err, &logged)
+	}
+}
