@@ -31,7 +31,11 @@ func (s *session) acknowledge(pk *packets.Packet) {
 		x.flags &^= isAgain
 		s.release(pk.PacketID, packets.CodeSuccess.Code)
 	}
+	left := s.dropEnding()
 	s.mu.Unlock()
+	for _, f := range left {
+		_ = s.listener.Leave(f) // an error: the stream reads messages that are for nobody
+	}
 	s.changed()
 	s.listener.Resume()
 	if of != nil {

@@ -5,7 +5,7 @@
 //   - The connection side (server.go, conn.go, turn.go, connect.go, publish.go, write.go) owns the socket, what arrives, and the
 //     bytes that wait to be written. It answers CONNECT, PUBLISH, PUBREL, PINGREQ and DISCONNECT, and knows the ids of
 //     QoS 2 messages that were received but not released.
-//   - The session side (session.go, subscribe.go, deliver.go, window.go, share.go) owns the subscriptions, the position
+//   - The session side (session.go, subscribe.go, ending.go, deliver.go, window.go, share.go) owns the subscriptions, the position
 //     in the log, and the window of messages that were sent but not acknowledged. It answers SUBSCRIBE, UNSUBSCRIBE,
 //     PUBACK, PUBREC and PUBCOMP, and renders messages as PUBLISH packets.
 //

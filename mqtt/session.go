@@ -115,6 +115,7 @@ func (s *session) subscribeAll(from hub.From) (err error) {
 
 // filters returns the filters of the stream. The client may have lost the right to some of them.
 func (s *session) filters() (set group.Set) {
+	s.dropEnding()
 	kept := s.subs[:0]
 	for _, x := range s.subs {
 		if s.mayRead(&x) != nil {

@@ -100,7 +100,7 @@ func (s *session) granted(topic string) byte {
 
 // find returns the index of the subscription with a topic filter, or -1.
 func (s *session) find(topic string) int {
-	return slices.IndexFunc(s.subs, func(x subscription) bool { return x.topic == topic })
+	return slices.IndexFunc(s.subs, func(x subscription) bool { return x.topic == topic && !x.ending() })
 }
 
 // add adds a subscription, or replaces the options of the one with the same topic filter.
@@ -114,6 +114,7 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 	isNew := i < 0
 	retained := x.retainHandling() == retainedAlways || x.retainHandling() == retainedIfNew && isNew
 	if isNew {
+		s.subs = slices.DeleteFunc(s.subs, func(y subscription) bool { return y.ending() && y.topic == x.topic }) // x finds what it had sent
 		if x.logged() {
 			x.from = s.server.hub.End().Seq // another one goes on with what was not sent (MQTT 5.0, 3.8.4-4)
 		}
@@ -266,7 +267,7 @@ func offset(text string) (hub.From, error) {
 	return hub.From{Since: time.UnixMilli(n)}, nil
 }
 
-// unsubscribe answers an UNSUBSCRIBE. Messages that were sent remain in the window.
+// unsubscribe answers an UNSUBSCRIBE. Messages that were sent remain in the window (MQTT 5.0, 3.10.4-3).
 func (s *session) unsubscribe(pk *packets.Packet) error {
 	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, ProtocolVersion: s.conn.version, PacketID: pk.PacketID}
 	for i := range pk.Filters {
@@ -287,6 +288,7 @@ func (s *session) remove(topic string) byte {
 	}
 	x := s.subs[i]
 	s.subs = slices.Delete(s.subs, i, i+1)
+	s.keepEnding(x)
 	s.mu.Unlock()
 	switch {
 	case x.shared():

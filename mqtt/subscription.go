@@ -17,7 +17,7 @@ type subscription struct {
 	filter  group.Filter
 	options byte      // as in SUBSCRIBE (MQTT 5.0, 3.8.3.1)
 	id      uint32    // subscription identifier; 0: none
-	from    store.Seq // messages after this position are for the client
+	from    store.Seq // messages after this position are for the client, or up to it, if the subscription ends
 	opening opening
 	share   string // the name of a shared subscription's share; "": it is not shared
 }
@@ -52,6 +52,9 @@ const (
 
 // selects reports whether the session gets a message because of the subscription.
 func (x *subscription) selects(f *store.Frame, pass delivery.Pass) bool {
+	if x.ending() {
+		return false
+	}
 	switch pass {
 	case delivery.Retained:
 		return x.opening.retained.wants(f.Seq, x.opening.to) && x.filter.Match(f.Group)

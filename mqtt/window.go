@@ -171,6 +171,16 @@ func (w *window) done(read store.Seq) store.Seq {
 	return read
 }
 
+// newest returns the highest position of a message that has to be sent again if the connection is lost; 0: there is none.
+func (w *window) newest() (seq store.Seq) {
+	for i := range w.list {
+		if e := &w.list[i]; e.state != awaitComp && e.of == nil {
+			seq = max(seq, e.seq)
+		}
+	}
+	return seq
+}
+
 // retained reports whether a retained message has to be sent again.
 func (w *window) retained() bool {
 	return slices.ContainsFunc(w.list, func(e entry) bool { return e.is(isRetained) && e.state != awaitComp })
