@@ -147,6 +147,7 @@ type proxy struct {
 
 	mu    sync.Mutex // guards the fields below
 	to    string
+	life  time.Duration // of a connection; 0: no limit
 	ln    net.Listener
 	conns map[net.Conn]bool
 	wg    sync.WaitGroup
@@ -198,10 +199,14 @@ func (w *proxy) pass(near net.Conn, to string) {
 	defer func() { _ = far.Close() }()
 	w.mu.Lock()
 	w.conns[far] = true
-	known := w.conns[near]
+	known, life := w.conns[near], w.life
 	w.mu.Unlock()
 	if !known {
 		return // cut in the meantime
+	}
+	if life > 0 {
+		end := time.AfterFunc(life, func() { _, _ = near.Close(), far.Close() })
+		defer end.Stop()
 	}
 	over := make(chan struct{}, 2)
 	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
@@ -234,6 +239,13 @@ func (w *proxy) down() {
 	w.mu.Unlock()
 	w.cut()
 	w.wg.Wait()
+}
+
+// limit sets how long new connections last.
+func (w *proxy) limit(life time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.life = life
 }
 
 // leadsTo changes the target of new connections.
