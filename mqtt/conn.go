@@ -42,6 +42,7 @@ type conn struct {
 
 	admitted atomic.Bool                  // session is set
 	leaving  atomic.Pointer[packets.Code] // see leave
+	regrant  atomic.Pointer[access.Grant] // has replaced the grant; nil: the session knows
 	gone     atomic.Pointer[func(error)]
 }
 
@@ -99,6 +100,12 @@ func (c *conn) end(code packets.Code) {
 // among it.
 func (c *conn) leave(code packets.Code) {
 	c.leaving.Store(&code)
+	c.begin()
+}
+
+// regranted tells that another grant has replaced the client's. A turn passes it to the session.
+func (c *conn) regranted(g *access.Grant) {
+	c.regrant.Store(g)
 	c.begin()
 }
 

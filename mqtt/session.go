@@ -9,6 +9,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -23,6 +24,7 @@ import (
 type session struct {
 	server   *Server
 	conn     *conn
+	grant    *access.Grant // used by the goroutine that reads from the client
 	listener *hub.Listener
 	key      string        // of its position
 	expiry   time.Duration // how long it is kept while the client is away; <0: for ever
@@ -52,7 +54,7 @@ const storeTimeout = 10 * time.Second
 // open returns the session of a client that has been admitted: the one that was kept, unless the client wants a clean
 // one. No other connection uses the session then. An error is one for the CONNACK.
 func (srv *Server) open(c *conn) (s *session, present bool, err error) {
-	s = &session{server: srv, conn: c, key: sessionPrefix + c.uid, expiry: c.expiry}
+	s = &session{server: srv, conn: c, grant: c.grant, key: sessionPrefix + c.uid, expiry: c.expiry}
 	s.over.Add(1)
 	s.window.size = min(int(c.limits.receive), maxWindow)
 	if s.expiry == 0 {
@@ -107,7 +109,7 @@ func (srv *Server) giveUpSession(key string) {
 func (s *session) subscribeAll(from hub.From) (err error) {
 	c := s.conn
 	s.listener, err = s.server.hub.Subscribe(&hub.Subscription{
-		Grant: c.grant, UID: c.uid, Filters: s.filters(), From: from, Codec: s, Ended: s.ended,
+		Grant: c.grant, UID: c.uid, Filters: s.filters(), From: from, Codec: s, Ended: s.ended, Regranted: c.regranted,
 		Address: c.address(), Remote: c.remote(), ClientID: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
 	})
 	return err

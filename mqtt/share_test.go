@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -10,6 +11,11 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
+	sessions "github.com/watchbox-go/watchbox/internal/session"
 )
 
 func TestEachMessageOfAShareGoesToOneMember(t *testing.T) {
@@ -227,4 +233,52 @@ func (r *rig) clog(members []*client) {
 			r.Fatal("the members are not clogged")
 		}
 	}
+}
+
+func TestAGrantThatShrinksEndsTheMembershipsThatItDoesNotCover(t *testing.T) {
+	grant := func(filters ...string) *access.Grant {
+		g, err := access.NewGrant("me", "", filters, nil, false, time.Time{}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	r := serve(t, func(_ *hub.Options, o *Options) {
+		o.Authenticate = func(context.Context, *Login) (*access.Grant, error) { return grant("g", "own"), nil }
+	})
+	subscribe := func(c *wire, filter string) byte {
+		c.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: packets.Subscriptions{sub(filter, 1)}})
+		return c.expect(packets.Suback).ReasonCodes[0]
+	}
+	a, b := r.admitted("a", nil), r.admitted("b", nil)
+	for _, c := range []*wire{a, b} {
+		if code := subscribe(c, "$share/s/g"); code != 1 {
+			t.Fatalf("SUBACK %#x", code)
+		}
+	}
+	if code := subscribe(a, "own"); code != 1 {
+		t.Fatalf("SUBACK %#x", code)
+	}
+	if err := r.hub.Renew(sessions.ClientUID("mqtt", "me", "a"), grant("own")); err != nil {
+		t.Fatal(err)
+	}
+	x := subscription{share: "s", filter: group.Exact("g")}
+	r.until(func() bool {
+		h := r.server.shares.find(&x)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.members) == 1
+	})
+	for i := range uint16(4) {
+		p := &hub.Publication{Grant: access.Everything, Group: "g", Kind: hub.Bytes, Body: []byte("x")}
+		if _, err := r.hub.Publish(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		b.expect(packets.Publish)
+		b.send(packets.Puback, &packets.Packet{PacketID: i + 1})
+	}
+	if code := subscribe(a, "$share/s/g"); code != packets.ErrNotAuthorized.Code {
+		t.Errorf("SUBACK %#x for a share that the grant does not cover", code)
+	}
+	a.ping()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/hub"
@@ -171,7 +172,7 @@ func (s *session) mayRead(x *subscription) error {
 	case x.direct() && f.Match(delivery.SessionPrefix+s.conn.uid):
 		return nil
 	}
-	return s.server.hub.CheckRead(s.conn.grant, f)
+	return s.server.hub.CheckRead(s.grant, f)
 }
 
 // begin lets the stream join the filter of a subscription. It is sent what it gets at its beginning: the retained messages
@@ -299,4 +300,18 @@ func (s *session) remove(topic string) byte {
 		}
 	}
 	return packets.CodeSuccess.Code
+}
+
+// regrant ends the subscriptions that another grant does not cover.
+func (s *session) regrant(g *access.Grant) {
+	s.grant = g
+	s.mu.Lock()
+	subs := slices.Clone(s.subs)
+	s.mu.Unlock()
+	for _, x := range subs {
+		if !x.ending() && s.mayRead(&x) != nil {
+			s.remove(x.topic)
+		}
+	}
+	s.changed()
 }

@@ -50,7 +50,7 @@ func (c *conn) turn() {
 	if err == nil {
 		c.turns.Store(false)
 		c.input.socket.Readable(c.wake)
-		if c.isClosed() || c.leaving.Load() != nil { // meanwhile, and nothing may arrive any more
+		if c.isClosed() || c.leaving.Load() != nil || c.regrant.Load() != nil { // meanwhile, and nothing may arrive any more
 			c.begin()
 		}
 		return
@@ -66,6 +66,9 @@ func (c *conn) turn() {
 func (c *conn) read() error {
 	t := turns.Get().(*turn)
 	defer turns.Put(t)
+	if g := c.regrant.Swap(nil); g != nil && c.session != nil {
+		c.session.regrant(g)
+	}
 	b := c.part
 	if len(b) <= len(t.buf)/2 {
 		b = append(t.buf[:0], b...)

@@ -46,6 +46,9 @@ type Subscription struct {
 	// Ended is called when the stream has ended, from a goroutine that may wait; nil: nobody needs to know.
 	Ended func(delivery.Reason)
 
+	// Regranted is called when the grant is replaced by another one, and must not block; nil: nobody needs to know.
+	Regranted func(*access.Grant)
+
 	Address string // of the client, without a port
 
 	// For the log and for GET /v1/sessions. ClientID is "" unless the protocol has such ids.
@@ -159,6 +162,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	client := s.describe()
 	attachment, err = h.sessions.Attach(uid, &session.Opening{
 		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
+		Regranted: s.Regranted,
 	})
 	if errors.Is(err, session.ErrClosed) {
 		err = ErrClosed

@@ -103,6 +103,9 @@ func ReasonOf(err error) Reason {
 // renew replaces the grant of one stream. It returns the filters that the stream has left.
 func (a *Attachment) renew(g *access.Grant, now moment) (left []group.Filter) {
 	a.setGrant(g, now)
+	if a.regranted != nil {
+		a.regranted(g)
+	}
 	for _, f := range a.filters {
 		if g.Covers(f) {
 			continue

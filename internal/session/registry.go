@@ -101,6 +101,7 @@ type Opening struct {
 	Filters   []group.Filter
 	Heartbeat time.Duration // 0: the client has promised none
 	Stream    Stream
+	Regranted func(*access.Grant) // is called when the grant is replaced, and must not block; nil: nobody needs to know
 }
 
 // Attach adds a stream to the session uid. If the session is new or lost, it becomes connected. If

@@ -85,9 +85,10 @@ type Attachment struct {
 	filters   []group.Filter
 	heartbeat time.Duration
 	grant     *access.Grant
-	expires   moment // when it ends because the grant expires; 0: never
-	returned  bool   // whether the session was lost before this stream
-	reached   uint64 // if so, the position of the stream that had closed last
+	regranted func(*access.Grant) // see Opening
+	expires   moment              // when it ends because the grant expires; 0: never
+	returned  bool                // whether the session was lost before this stream
+	reached   uint64              // if so, the position of the stream that had closed last
 }
 
 // Missed reports whether the session was lost before this stream opened. If so, reached is the position
@@ -115,7 +116,7 @@ func (s *Session) attach(o *Opening) (*Attachment, error) {
 	if s.shared.failed(s) {
 		_ = s.change(cause{}) // so that the loss of an earlier stream is told before
 	}
-	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat}
+	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat, regranted: o.Regranted}
 	if !s.add(a, o) {
 		return nil, nil
 	}
