@@ -1,6 +1,10 @@
 package mqtt
 
-import "github.com/mochi-mqtt/server/v2/packets"
+import (
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+)
 
 // acknowledge handles a PUBACK, PUBREC or PUBCOMP.
 func (s *session) acknowledge(pk *packets.Packet) {
@@ -43,9 +47,10 @@ func (s *session) acknowledge(pk *packets.Packet) {
 	}
 }
 
-// done takes note that the client has a message.
+// done takes note that the client has a message, and so everything that the stream sent before it on this connection.
 func (s *session) done(e *entry) {
-	if s.gap.carrier == e.seq {
+	sent := e.pass == delivery.Logged && e.of == nil && !e.is(isAgain|isRetained)
+	if sent && e.state != awaitComp && s.gap.carrier != 0 && e.seq >= s.gap.carrier {
 		s.gap = gap{}
 	}
 }

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ func (s *session) Append(b []byte, f *store.Frame, pass delivery.Pass) (out []by
 	if p.qos > 0 && again == nil {
 		p.id = s.window.next()
 	}
-	s.decorate(&p, f)
+	s.decorate(&p, f, pass)
 	out = p.append(b, f)
 	if most := s.conn.limits.packet; most != 0 && len(out)-len(b) > int(most) {
 		return b, false // MQTT 5.0, 3.1.2.11.4: it counts as delivered
@@ -94,11 +95,11 @@ func qosOf(f *store.Frame) byte {
 }
 
 // decorate sets what a packet carries besides the message: a gap and a topic alias.
-func (s *session) decorate(p *publish, f *store.Frame) {
+func (s *session) decorate(p *publish, f *store.Frame, pass delivery.Pass) {
 	if !p.v5 {
 		return
 	}
-	if s.gap.after != "" && f.Seq > s.gap.at && (s.gap.carrier == 0 || s.gap.carrier == f.Seq) {
+	if s.gap.after != "" && pass == delivery.Logged && f.Seq > s.gap.at && (s.gap.carrier == 0 || s.gap.carrier == f.Seq) {
 		p.gap = s.gap.after
 	}
 	if s.conn.limits.aliases > 0 {
@@ -109,7 +110,7 @@ func (s *session) decorate(p *publish, f *store.Frame) {
 // appended records a packet that the stream will send next.
 func (s *session) appended(p *publish, f *store.Frame, pass delivery.Pass, again *entry) {
 	if p.gap != "" {
-		s.gap.carrier, s.gap.acked = f.Seq, p.qos > 0
+		s.gap.carrier, s.gap.acked = f.Seq, p.qos > 0 || s.acknowledged()
 	}
 	if p.alias != 0 {
 		s.aliases.use(p.alias, p.known, f)
@@ -130,12 +131,16 @@ func (s *session) appended(p *publish, f *store.Frame, pass delivery.Pass, again
 	}
 }
 
+// acknowledged reports whether the client acknowledges some messages of the session's stream.
+func (s *session) acknowledged() bool {
+	return slices.ContainsFunc(s.subs, func(x subscription) bool { return x.qos() > 0 && (x.logged() || x.direct()) })
+}
+
 // Sent implements delivery.Codec.
 func (s *session) Sent(reached store.Seq, pass delivery.Pass) {
 	s.mu.Lock()
 	one, two := s.window.sent(reached, pass)
 	s.aliases.sent(reached)
-	s.gap.sent(reached)
 	for i := range s.subs {
 		if x := &s.subs[i]; pass == delivery.Logged || x.opening.pending(pass) {
 			x.opening.sent(reached, pass)
@@ -145,6 +150,7 @@ func (s *session) Sent(reached store.Seq, pass delivery.Pass) {
 		}
 	}
 	if pass == delivery.Logged {
+		s.gap.sent(reached)
 		s.pass(reached)
 	}
 	s.mu.Unlock()
@@ -181,17 +187,19 @@ func (s *session) AppendGap(b []byte, g *delivery.Gap) []byte {
 	}
 	if s.gap.after == "" || s.gap.carrier != 0 {
 		s.server.hub.MQTT().Gaps.Add(1)
-		s.gap = s.server.gapAfter(g.After)
 	}
+	s.gap.add(s.server.gapAfter(g.After))
 	return b
 }
 
-// gap is a loss that a client of MQTT 5 has to be told of.
+// gap is a loss that a client of MQTT 5 has to be told of. It is told on each connection until the client has
+// acknowledged the message that tells it, or one that was sent after that. If none of its subscriptions has
+// acknowledgements, the gap is told once.
 type gap struct {
 	after   string    // the position after which messages were lost; "": none were
 	at      store.Seq // the same; 0: it is not one of this log
 	carrier store.Seq // the message that tells it; 0: none yet
-	acked   bool      // the client acknowledges that message
+	acked   bool      // the client acknowledges that message, or a later one
 }
 
 // gapAfter returns a gap after a position.
@@ -201,6 +209,15 @@ func (srv *Server) gapAfter(id string) gap {
 		g.at = x.Seq
 	}
 	return g
+}
+
+// add adds another loss. The gap then begins at the lower of the two positions: the client may have got neither the message that
+// tells the first loss nor those before it, and these may be lost, too.
+func (g *gap) add(x gap) {
+	if g.after == "" || x.at < g.at {
+		*g = x
+	}
+	g.carrier = 0
 }
 
 // sent is window.sent for the gap.
