@@ -220,8 +220,8 @@ func (s *session) close() {
 		s.listener.Cancel()
 	}
 	s.over.Wait()
-	s.expiry = s.conn.expiry // the DISCONNECT may have changed it
 	s.leaveAll()
+	s.expiry = s.conn.expiry // the DISCONNECT may have changed it; no share reads it any more
 	s.server.unwatchSystem(s)
 	h := s.server.hub
 	switch sessions.Reason(s.why) {

@@ -308,7 +308,7 @@ func (s *session) leaveAll() {
 		}
 		h.turn.Lock()
 		h.mu.Lock()
-		h.kept.extend(s.expiry)
+		h.kept.extend(s.conn.expiry)
 		h.mu.Unlock()
 		h.drop(s)
 		h.turn.Unlock()

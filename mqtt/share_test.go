@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +51,34 @@ func TestEachMessageOfAShareGoesToOneMember(t *testing.T) {
 		}
 		other.message(strconv.Itoa(i))
 	}
+}
+
+func TestMembersLeaveWhileTheShareIsStored(t *testing.T) {
+	r := newRig(t)
+	a, o := r.connect(options{id: "a"}), options{id: "b", expiry: -1}
+	defer a.leave()
+	a.subscribe(sub("$share/s/g", 1))
+	b := r.connect(o)
+	b.subscribe(sub("$share/s/g", 1))
+	var others sync.WaitGroup
+	done := make(chan struct{})
+	others.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				a.conn.session.resumeShares() // as each SUBSCRIBE does
+			}
+		}
+	})
+	for range 100 {
+		b.leave()
+		b = r.connect(o)
+	}
+	b.leave()
+	close(done)
+	others.Wait()
 }
 
 func TestMessagesOfALostMemberGoToAnotherOneFirst(t *testing.T) {
