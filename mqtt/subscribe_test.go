@@ -190,10 +190,10 @@ func TestEarlierMessagesGoOnAfterALostConnection(t *testing.T) {
 	o := options{id: "a", expiry: -1, limits: limits{receive: 3}}
 	c := r.connect(o)
 	c.replay("g", [2]string{"since", "all"})
-	for i := range 3 {
-		c.message(string(rune('0' + i)))
-	}
-	c.ack(packets.Puback, 2)
+	c.message("0")
+	one := c.message("1")
+	c.message("2")
+	c.ack(packets.Puback, one.PacketID)
 	c.message("3")
 	c.leave()
 	r.publish("g", "live", 1, false)
