@@ -116,7 +116,7 @@ var guardedOperations = map[string]guarded{
 }
 
 // openOperations need no grant.
-var openOperations = []string{"logout", "spec", "healthz", "readyz", "page", "asset", "browserClient"}
+var openOperations = []string{"logout", "spec", "healthz", "readyz", "page", "asset", "browserClient", "mqtt"}
 
 func TestEveryOperationIsInTheTableOfGrants(t *testing.T) {
 	listed := slices.Concat(slices.Collect(maps.Keys(guardedOperations)), openOperations)

@@ -10,7 +10,7 @@ import (
 // queryParameters are the parameters of all calls. They are never ignored.
 var queryParameters = append([]string{
 	"group", "stream", "event", "ttl", "retain", "filter", "prefix", "depth", "sort", "limit", "after", "wait", "retained",
-	"action", "token", "anonymous", "grant", "uid", "part",
+	"action", "token", "anonymous", "grant", "uid", "part", "state",
 }, subscribeParameters...)
 
 // ignore removes query parameters that belong to the embedding program or to a proxy. A name may end in
