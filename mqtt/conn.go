@@ -35,6 +35,7 @@ type conn struct {
 	// Used by the turn.
 	sender               hub.Sender
 	received             []uint16 // ids of messages of QoS 2 that were received and not released
+	before               []uint16 // those of them that an earlier connection received
 	aliases              []string // topics of the client, by alias-1
 	lastTopic, lastGroup string   // of the newest message
 	hasWill              bool

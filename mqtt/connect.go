@@ -3,6 +3,7 @@ package mqtt
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,6 +147,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 func (c *conn) restoreReceived(present bool) error {
 	if present {
 		c.received = readIDs(c.server.hub.ClientNote(c.uid))
+		c.before = slices.Clone(c.received)
 		return nil
 	}
 	return c.server.hub.SetClientNote(c.server.ctx, c.uid, nil)

@@ -152,7 +152,7 @@ func TestReceivedIDsAreKeptAsLongAsTheirSession(t *testing.T) {
 		}
 	}
 	publish := func(c *wire) {
-		c.publish("a", "x", 2, 7, nil)
+		c.publish("a", "x", 2, 7, func(pk *packets.Packet) { pk.FixedHeader.Dup = true })
 		c.expectAck(packets.Pubrec, 7, 0)
 	}
 	c := r.admitted("a", kept(true, 1000))

@@ -37,7 +37,7 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 		a.kind = packets.Puback
 	case 2:
 		a.kind = packets.Pubrec
-		if t.releases(a.id) { // the id is used again
+		if t.releases(a.id) || t.has(a.id) { // the id is used again
 			if err := c.publishBatch(t); err != nil {
 				return err
 			}
@@ -55,8 +55,11 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 	}
 	if a.kind != 0 {
 		known := slices.Contains(c.received, a.id)
+		if c.isNew(pk) {
+			known, c.before = false, slices.DeleteFunc(c.before, func(id uint16) bool { return id == a.id })
+		}
 		switch {
-		case a.kind == packets.Pubrec && (known || t.has(a.id)):
+		case known && a.kind == packets.Pubrec:
 			t.answers = append(t.answers, a) // sent again
 			return nil
 		case known:
@@ -81,6 +84,12 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 	}
 	t.answers = append(t.answers, a)
 	return nil
+}
+
+// isNew reports whether a message is another one than that which an earlier connection has sent with its id: a client that has
+// lost its own state begins with the ids anew. One that sends a message again says so by DUP [MQTT-3.3.1-1].
+func (c *conn) isNew(pk *packets.Packet) bool {
+	return !pk.FixedHeader.Dup && slices.Contains(c.before, pk.PacketID)
 }
 
 // checkReceiveMaximum returns an error if the client waits for the answers to too many messages. A client of MQTT 3.1.1
@@ -165,6 +174,11 @@ func (c *conn) groupOf(topic string) (string, error) {
 // release adds the answer to a PUBREL to the batch.
 func (c *conn) release(t *batch, pk *packets.Packet) error {
 	a := answer{kind: packets.Pubcomp, id: pk.PacketID, draft: -1}
+	if t.has(a.id) {
+		if err := c.publishBatch(t); err != nil {
+			return err
+		}
+	}
 	if !slices.Contains(c.received, a.id) || t.releases(a.id) {
 		a.err = packets.ErrPacketIdentifierNotFound
 	}
@@ -291,7 +305,7 @@ func (t *batch) receivedAfter(ids []uint16, errs []error) []uint16 {
 	}
 	ids = slices.DeleteFunc(slices.Clone(ids), t.releases)
 	for i := range t.answers {
-		if a := &t.answers[i]; a.kind == packets.Pubrec && a.draft >= 0 && errs[a.draft] == nil {
+		if a := &t.answers[i]; a.kind == packets.Pubrec && a.draft >= 0 && errs[a.draft] == nil && !slices.Contains(ids, a.id) {
 			ids = append(ids, a.id)
 		}
 	}
