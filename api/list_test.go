@@ -15,24 +15,24 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// paged is a log that delays the pages of groups behind the first half.
+// paged is a log that delays the last pages of groups.
 type paged struct {
 	*memory.Log
 	most int // the largest limit requested
-	half chan struct{}
+	last chan struct{}
 }
 
 func (p *paged) Groups(q store.GroupQuery) ([]store.GroupInfo, string) {
 	p.most = max(p.most, q.Limit)
-	if q.After > "group/0500" {
-		<-p.half
+	if q.After > "group/0800" {
+		<-p.last
 	}
 	return p.Log.Groups(q)
 }
 
 // TestGroupsAreListedPageByPage reads the first groups before the store returns the last ones.
 func TestGroupsAreListedPageByPage(t *testing.T) {
-	log := &paged{Log: memory.New(memory.Options{}), half: make(chan struct{})}
+	log := &paged{Log: memory.New(memory.Options{}), last: make(chan struct{})}
 	h, err := hub.New(log, hub.Defaults())
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestGroupsAreListedPageByPage(t *testing.T) {
 			t.Fatalf("line %d is %q: %v", i, lines.Text(), lines.Err())
 		}
 		if i == 100 {
-			close(log.half)
+			close(log.last)
 		}
 	}
 	if text := lines.Text(); !strings.HasSuffix(text, "]}") || lines.Scan() {
