@@ -83,8 +83,8 @@ func TestAClaimWaitsForAHubUntilItIsGivenUp(t *testing.T) {
 		r.hubs[0].claim("k")
 		r.must(r.hubs[0].Cursors().Save(place("k", 5)))
 		time.Sleep(2 * time.Second)
-		ended := false
-		r.hubs[0].Cursors().OnEnd("", func(string) { ended = true })
+		var ended atomic.Bool
+		r.hubs[0].Cursors().OnEnd("", func(string) { ended.Store(true) })
 		r.hubs[0].log.Pause()
 		r.must(r.hubs[0].Cursors().Save(place("k", 6))) // it cannot be stored
 		if _, _, err := r.hubs[1].Cursors().Claim(r.Context(), "k"); !errors.Is(err, ErrHubAway) {
@@ -97,8 +97,8 @@ func TestAClaimWaitsForAHubUntilItIsGivenUp(t *testing.T) {
 		r.must(r.hubs[1].Cursors().Save(place("k", 7)))
 		r.hubs[0].log.Resume()
 		time.Sleep(5 * time.Second)
-		if err := r.hubs[0].Cursors().Save(place("k", 8)); !errors.Is(err, cursor.ErrElsewhere) || !ended {
-			r.Errorf("the hub that was paused saves the position: %v; its reader was ended: %v", err, ended)
+		if err := r.hubs[0].Cursors().Save(place("k", 8)); !errors.Is(err, cursor.ErrElsewhere) || !ended.Load() {
+			r.Errorf("the hub that was paused saves the position: %v; its reader was ended: %v", err, ended.Load())
 		}
 		if got := r.hubs[2].claim("k"); got != 7 {
 			r.Errorf("the position is number %d", got)
