@@ -108,7 +108,7 @@ func (s *Stream) told(p *parcel, reached store.Seq) {
 	}
 }
 
-// toldPart is told for a parcel of which n bytes were sent before the connection failed or was given up.
+// toldPart tells the codec how much of a parcel was sent, if only n bytes were before the connection failed or was given up.
 func (s *Stream) toldPart(p *parcel, n int) {
 	switch {
 	case p.codec == nil:
