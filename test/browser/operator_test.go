@@ -99,9 +99,12 @@ func TestGroupsStayFluidWithMany(t *testing.T) {
 	began := time.Now()
 	row(0, "g000000")
 	t.Logf("the first rows came after %v", time.Since(began).Round(time.Millisecond))
-	for n := 200; n < 1000; n += 200 {
-		d.do(`const list = document.querySelector(".list"); list.scrollTop = list.scrollHeight`)
-		d.until(`document.querySelector(".list-row:not([hidden])[data-index='%d']")?.textContent.startsWith("Show more (")`, n)
+	for _, n := range []int{200, 1200, 2200} { // rows that were shown stay while the page asks for them again
+		d.until(`(() => {
+			const list = document.querySelector(".list"), row = document.querySelector(".list-row:not([hidden])[data-index='%d']");
+			list.scrollTop = list.scrollHeight;
+			return row?.textContent.startsWith("Show more (");
+		})()`, n)
 		d.do(`document.querySelector(".list-row:not([hidden])[data-index='%d']").click()`, n)
 		row(n, fmt.Sprintf("g%06d", n))
 	}
@@ -122,6 +125,49 @@ func TestGroupsStayFluidWithMany(t *testing.T) {
 		t.Errorf("the page has %d elements and %d rows", elements, rows)
 	}
 	t.Logf("%d elements, %d rows, long tasks (ms): %v", elements, rows, get[[]int](d, "long"))
+}
+
+// An answer that was asked for before "Show more" knows less than the page shows.
+func TestMoreGroupsStayWhenAnOlderAnswerComesLate(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	list := make([]watchbox.Draft, 1500)
+	for i := range list {
+		list[i] = watchbox.Draft{Group: fmt.Sprintf("g%04d", i), Msg: i}
+	}
+	s.publishAll(list...)
+	d := openDashboard(t, s, "groups", `
+		window.held = [];
+		window.answered = 0;
+		const real = fetch;
+		window.fetch = async (url, options) => {
+			if (!String(url).includes("v1/groups?")) return real(url, options);
+			if (window.holds) await new Promise((go) => held.push(go));
+			const answer = await real(url, options);
+			answered++;
+			return answer;
+		};`)
+	rows := func(n int) {
+		t.Helper()
+		d.until("document.querySelector('.list-row:not([hidden])')?.getAttribute('aria-setsize') === '%d'", n)
+	}
+	rows(201)
+	d.do("window.holds = true")
+	d.until("held.length === 1") // the page asks again by itself
+	d.until(`(() => {
+		const list = document.querySelector(".list"), row = document.querySelector(".list-row:not([hidden])[data-index='200']");
+		list.scrollTop = list.scrollHeight;
+		return row !== null;
+	})()`)
+	d.do(`document.querySelector(".list-row:not([hidden])[data-index='200']").click()`)
+	d.until("held.length === 2")
+	d.do("held[1]()")
+	d.until("held.length === 3") // the second page of them
+	d.do("held[2]()")
+	rows(1201)
+	d.do("window.before = answered; held[0]()")
+	d.until("answered > before && await new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(() => done(true)))))")
+	rows(1201)
 }
 
 func TestTheGroupPageChangesAGroup(t *testing.T) {

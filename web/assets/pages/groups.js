@@ -1,8 +1,9 @@
 // Groups: the tree of groups with what they hold and how busy they are.
 
-import { encodePath, errorText, get, getMessages } from "../lib/api.js";
+import { encodePath, errorText, getMessages } from "../lib/api.js";
 import { append, button, fill, h, icon, notice, setText, visible } from "../lib/dom.js";
 import { bytes, count, plural, rate, shortCount } from "../lib/format.js";
+import { Pages } from "../lib/pages.js";
 import { MessageRow } from "../lib/row.js";
 import { setParams } from "../lib/router.js";
 import { afterPause, whileVisible } from "../lib/schedule.js";
@@ -39,21 +40,14 @@ class More {
   constructor(level) { this.level = level; }
 }
 
-/** How many rows of a level are asked for at once. */
-const PAGE = 200;
-
-/** How many rows of a level are asked for again to show what has changed. */
-const MAX_REFRESH = 1000;
-
 const REFRESH_EVERY = 3000;
 
 /** The groups below a prefix, or those that a search finds. */
 class Level {
   /** @type {Node[]} */
   nodes = [];
-  next = "";
-  wanted = PAGE;
-  loaded = false;
+  /** @type {Pages<Group>} */
+  #pages = new Pages("v1/groups", "groups", (group) => group.group);
 
   /** @param {Record<string, string | number>} query @param {number} depth */
   constructor(query, depth) {
@@ -61,32 +55,26 @@ class Level {
     this.depth = depth;
   }
 
+  get hasMore() { return this.#pages.hasMore; }
+  get loaded() { return this.#pages.loaded; }
+
   /** @param {string} sort @param {AbortSignal} [signal] */
   async load(sort, signal) {
-    const { groups, next = "" } = await get("v1/groups", { query: { ...this.query, sort, limit: Math.min(this.wanted, MAX_REFRESH) }, signal });
+    if (!await this.#pages.load({ ...this.query, sort }, signal)) return;
     const known = new Map(this.nodes.map((node) => [node.group.group, node]));
-    const fresh = groups.map((/** @type {Group} */ group) => {
+    this.nodes = this.#pages.rows.map((group) => {
       const node = known.get(group.group);
       if (!node) return new Node(group, this.depth);
-      known.delete(group.group);
       node.flashes = node.group.newest !== group.newest;
       node.group = group;
       return node;
     });
-    const rest = this.nodes.length > MAX_REFRESH ? this.nodes.slice(MAX_REFRESH).filter((node) => known.has(node.group.group)) : [];
-    this.nodes = [...fresh, ...rest];
-    if (rest.length === 0) this.next = next;
-    this.loaded = true;
   }
 
   /** @param {string} sort */
   async loadMore(sort) {
-    if (!this.next) return;
-    const { groups, next = "" } = await get("v1/groups", { query: { ...this.query, sort, limit: PAGE, after: this.next } });
-    const known = new Set(this.nodes.map((node) => node.group.group));
-    for (const group of groups) if (!known.has(group.group)) this.nodes.push(new Node(group, this.depth));
-    this.next = next;
-    this.wanted = this.nodes.length;
+    this.#pages.more();
+    await this.load(sort);
   }
 }
 
@@ -213,14 +201,14 @@ class Groups {
         items.push(node);
         if (node.isOpen && node.level) add(node.level);
       }
-      if (level.next) items.push(new More(level));
+      if (level.hasMore) items.push(new More(level));
     };
     add(this.#top);
     this.list.items = items;
     const nodes = this.#top.nodes;
     const groups = nodes.reduce((n, { group }) => n + (group.groups ?? 1), 0);
     const sum = (/** @type {"messages" | "bytes" | "rate"} */ key) => nodes.reduce((n, { group }) => n + group[key], 0);
-    setText(this.summary, this.#error ? "" : `${plural(groups, "group")}${this.#top.next ? " and more" : ""} · ${plural(sum("messages"), "message")} · ${bytes(sum("bytes"))} · ${rate(sum("rate"))}`);
+    setText(this.summary, this.#error ? "" : `${plural(groups, "group")}${this.#top.hasMore ? " and more" : ""} · ${plural(sum("messages"), "message")} · ${bytes(sum("bytes"))} · ${rate(sum("rate"))}`);
     this.over.hidden = items.length > 0 && !this.#error;
     if (this.over.hidden) return;
     if (this.#error) fill(this.over, notice("error", "The groups cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));

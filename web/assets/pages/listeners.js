@@ -1,9 +1,10 @@
 // Listeners: who is connected, the slowest first.
 
-import { errorText, get } from "../lib/api.js";
+import { errorText } from "../lib/api.js";
 import { append, button, fill, h, notice, select, setText, visible } from "../lib/dom.js";
 import { ago, bytes, count, plural, shortCount } from "../lib/format.js";
 import { hub } from "../lib/hub.js";
+import { Pages } from "../lib/pages.js";
 import { setParams } from "../lib/router.js";
 import { afterPause, whileVisible } from "../lib/schedule.js";
 import { List } from "../widgets/list.js";
@@ -16,8 +17,6 @@ import { SessionPanel } from "../widgets/session.js";
  */
 /** @typedef {{messages: number, bytes: number}} Amount */
 
-const PAGE = 200;
-const MAX_REFRESH = 1000;
 const REFRESH_EVERY = 3000;
 
 /** The hub counts lag up to about this many bytes. */
@@ -37,11 +36,7 @@ export function mount(view, params) {
 }
 
 class Listeners {
-  /** @type {Session[]} */
-  #sessions = [];
-  #next = "";
-  #wanted = PAGE;
-  #loaded = false;
+  #sessions = newPages();
   /** @type {unknown} */
   #error;
   #stop = () => {};
@@ -98,71 +93,57 @@ class Listeners {
 
   #restart() {
     this.#stop();
-    this.#wanted = PAGE;
+    this.#sessions = newPages();
     this.#stop = whileVisible((signal) => this.#refresh(signal), REFRESH_EVERY);
   }
 
   /** @param {AbortSignal} [signal] */
   async #refresh(signal) {
+    const sessions = this.#sessions;
     try {
-      const { sessions, next = "" } = await get("v1/sessions", { query: { ...this.#what(), limit: Math.min(this.#wanted, MAX_REFRESH) }, signal });
-      if (this.#wanted <= MAX_REFRESH) {
-        this.#sessions = sessions;
-        this.#next = next;
-      } else {
-        const fresh = new Map(sessions.map((/** @type {Session} */ s) => [s.uid, s]));
-        this.#sessions = this.#sessions.map((s) => fresh.get(s.uid) ?? s);
-      }
-      this.#loaded = true;
+      await sessions.load(this.sort.value === AWAY ? { state: AWAY } : { sort: this.sort.value }, signal);
       this.#error = undefined;
     } catch (error) {
       if (signal?.aborted) return;
       this.#error = error;
     }
-    this.#show();
+    if (sessions === this.#sessions) this.#show();
   }
 
-  /** The parameters for what is chosen. */
-  #what() {
-    return this.sort.value === AWAY ? { state: AWAY } : { sort: this.sort.value };
-  }
-
-  async #more() {
-    try {
-      const { sessions, next = "" } = await get("v1/sessions", { query: { ...this.#what(), limit: PAGE, after: this.#next } });
-      const known = new Set(this.#sessions.map((s) => s.uid));
-      this.#sessions = [...this.#sessions, ...sessions.filter((/** @type {Session} */ s) => !known.has(s.uid))];
-      this.#next = next;
-      this.#wanted = this.#sessions.length;
-    } catch (error) {
-      this.#error = error;
-    }
-    this.#show();
+  #more() {
+    this.#sessions.more();
+    this.#refresh();
   }
 
   #show() {
+    const { rows, hasMore, loaded } = this.#sessions;
     const q = this.search.value.trim().toLowerCase();
-    const found = q === "" ? this.#sessions : this.#sessions.filter((s) => [s.uid, s.subject ?? "", s.address, s.user_agent, s.protocol ?? "", s.client_id ?? "", ...s.filters].some((text) => text.toLowerCase().includes(q)));
+    const found = q === "" ? rows : rows.filter((s) => [s.uid, s.subject ?? "", s.address, s.user_agent, s.protocol ?? "", s.client_id ?? "", ...s.filters].some((text) => text.toLowerCase().includes(q)));
     const chosen = found.find((s) => s.uid === this.panel.uid);
     this.list.items = found;
     if (chosen) this.list.select(chosen);
-    const behind = this.#sessions.filter((s) => s.lag.messages > 0).length;
-    const lost = this.#sessions.filter((s) => s.state === "lost").length;
-    setText(this.summary, this.#loaded ? `${plural(this.#sessions.length, "session")}${this.#next ? " and more" : ""} · ${count(behind)} behind · ${count(lost)} lost${q ? ` · ${count(found.length)} found${this.#next ? ` among the ${count(this.#sessions.length)} that are loaded` : ""}` : ""}` : "");
-    this.more.hidden = !this.#next;
+    const behind = rows.filter((s) => s.lag.messages > 0).length;
+    const lost = rows.filter((s) => s.state === "lost").length;
+    setText(this.summary, loaded ? `${plural(rows.length, "session")}${hasMore ? " and more" : ""} · ${count(behind)} behind · ${count(lost)} lost${q ? ` · ${count(found.length)} found${hasMore ? ` among the ${count(rows.length)} that are loaded` : ""}` : ""}` : "");
+    this.more.hidden = !hasMore;
     this.over.hidden = found.length > 0 && !this.#error;
     if (this.over.hidden) return;
     if (this.#error) fill(this.over, notice("error", "The listeners cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
-    else if (!this.#loaded) fill(this.over, notice("loading", "Loading"));
+    else if (!loaded) fill(this.over, notice("loading", "Loading"));
     else fill(this.over, notice("empty", q ? "No listener matches" : "Nobody listens",
-      q && this.#next && h("p", {}, `The search covers the ${count(this.#sessions.length)} sessions that are loaded. Show more loads others.`)));
+      q && hasMore && h("p", {}, `The search covers the ${count(rows.length)} sessions that are loaded. Show more loads others.`)));
   }
 
   /** @param {string | undefined} uid @param {Session} [session] */
   #showPanel(uid, session) {
-    this.panel.show(uid, session ?? this.#sessions.find((s) => s.uid === uid));
+    this.panel.show(uid, session ?? this.#sessions.rows.find((s) => s.uid === uid));
     this.split.classList.toggle("inspecting", uid !== undefined);
   }
+}
+
+/** @returns {Pages<Session>} */
+function newPages() {
+  return new Pages("v1/sessions", "sessions", (session) => session.uid);
 }
 
 function newRow() {

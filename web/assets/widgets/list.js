@@ -26,6 +26,8 @@ export class List {
   #selected;
   /** @type {Map<number, HTMLElement>} The rows by their index. */
   #rows = new Map();
+  /** @type {WeakMap<HTMLElement, T>} What the rows show, which may not be among the items any more until the next frame. */
+  #shown = new WeakMap();
   /** @type {HTMLElement[]} Rows that are not in use. */
   #spare = [];
   #size = h("div", { class: "list-size", role: "presentation" });
@@ -179,13 +181,14 @@ export class List {
     row.setAttribute("aria-setsize", String(this.#items.length));
     row.setAttribute("aria-selected", String(item === this.#selected));
     this.options.render(row, item);
+    this.#shown.set(row, item);
     this.work++;
   }
 
   /** @param {MouseEvent} event */
   #choose(event) {
     const row = /** @type {Element} */ (event.target).closest(".list-row");
-    const item = row instanceof HTMLElement ? this.#items[Number(row.dataset.index)] : undefined;
+    const item = row instanceof HTMLElement ? this.#shown.get(row) : undefined;
     if (item !== undefined) this.select(item);
     return item;
   }
