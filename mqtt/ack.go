@@ -14,7 +14,7 @@ func (s *session) acknowledge(pk *packets.Packet) {
 	if i >= 0 {
 		e = s.window.list[i]
 	}
-	of := (*share)(nil)
+	of, freed := (*share)(nil), false
 	switch kind := pk.FixedHeader.Type; {
 	case kind == packets.Pubrec && i < 0 && pk.ReasonCode < 0x80:
 		s.release(pk.PacketID, packets.ErrPacketIdentifierNotFound.Code)
@@ -25,7 +25,7 @@ func (s *session) acknowledge(pk *packets.Packet) {
 	case kind == packets.Puback && e.state == awaitAck, kind == packets.Pubcomp && e.state == awaitComp,
 		kind == packets.Pubrec && e.state == awaitRec && pk.ReasonCode >= 0x80:
 		s.done(&e)
-		of = e.of
+		of, freed = e.of, s.window.full()
 		s.window.remove(i)
 	case kind == packets.Pubrec && e.state != awaitAck && pk.ReasonCode < 0x80:
 		s.done(&e)
@@ -44,6 +44,9 @@ func (s *session) acknowledge(pk *packets.Packet) {
 	s.listener.Resume()
 	if of != nil {
 		of.returned(s, e.seq)
+	}
+	if freed {
+		s.resumeShares()
 	}
 }
 

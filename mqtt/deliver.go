@@ -139,6 +139,7 @@ func (s *session) acknowledged() bool {
 // Sent implements delivery.Codec.
 func (s *session) Sent(reached store.Seq, pass delivery.Pass) {
 	s.mu.Lock()
+	full := s.window.full()
 	one, two := s.window.sent(reached, pass)
 	s.aliases.sent(reached)
 	for i := range s.subs {
@@ -153,9 +154,13 @@ func (s *session) Sent(reached store.Seq, pass delivery.Pass) {
 		s.gap.sent(reached)
 		s.pass(reached)
 	}
+	freed := full && !s.window.full()
 	s.mu.Unlock()
 	s.countSent(one, two)
 	s.changed()
+	if freed {
+		s.resumeShares()
+	}
 }
 
 // countSent counts messages that were sent with QoS 1 and 2.
@@ -214,7 +219,10 @@ func (srv *Server) gapAfter(id string) gap {
 // add adds another loss. The gap then begins at the lower of the two positions: the client may have got neither the message that
 // tells the first loss nor those before it, and these may be lost, too.
 func (g *gap) add(x gap) {
-	if g.after == "" || x.at < g.at {
+	switch {
+	case x.after == "":
+		return
+	case g.after == "" || x.at < g.at:
 		*g = x
 	}
 	g.carrier = 0

@@ -13,7 +13,7 @@ import (
 var _ delivery.Codec = (*share)(nil)
 
 // Append implements delivery.Codec.
-func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, full bool) {
+func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, wait bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pass(f.Seq - 1)
@@ -21,22 +21,48 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, f
 	if again < 0 && f.Seq <= max(h.resent, h.read) || f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()) {
 		return b, false
 	}
-	m, qos := h.pick(qosOf(f))
-	if m == nil {
-		return b, true
-	}
-	lent := m.session.give(h, m, f, qos, again >= 0)
+	x, o := h.give(f)
 	switch {
-	case lent && again >= 0:
-		h.lent[again].to = m.session
-	case lent:
-		h.lent = append(h.lent, lending{f.Seq, m.session})
+	case o == full:
+		return b, true
+	case o == lent && again >= 0:
+		h.lent[again] = x
+	case o == lent:
+		h.lent = append(h.lent, x)
 	case again >= 0:
 		h.lent = slices.Delete(h.lent, again, again+1)
 	}
 	h.read = max(h.read, f.Seq)
-	h.gap = ""
 	return b, false
+}
+
+// outcome is what has become of a message that a share gives to a member.
+type outcome uint8
+
+const (
+	full    outcome = iota // no member takes it for now
+	leftOut                // it is too large for the member
+	sent                   // it was sent with QoS 0
+	lent                   // it was sent, and the member will acknowledge it
+)
+
+// give gives a message to the member with the most room, and with it the gap that comes before it.
+func (h *share) give(f *store.Frame) (x lending, o outcome) {
+	if f.Seq > h.gap.at {
+		x.gap = h.gap
+	}
+	for o == full {
+		m, qos := h.pick(qosOf(f))
+		if m == nil {
+			return x, full
+		}
+		x.seq, x.to = f.Seq, m.session
+		o = m.session.take(h, m, f, qos, &x.gap) // full: something else took its room since pick
+	}
+	if o != leftOut && f.Seq > h.gap.at {
+		h.gap = gap{}
+	}
+	return x, o
 }
 
 // pass takes note that the stream has passed a position. Messages before it that had to be given again are not there
@@ -63,9 +89,11 @@ func (h *share) pick(published byte) (best *member, qos byte) {
 // returned takes note that a member has acknowledged a message.
 func (h *share) returned(s *session, seq store.Seq) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool { return x.seq == seq && x.to == s })
-	h.mu.Unlock()
-	h.resume()
+	if h.running != nil {
+		_ = h.save() // an error: an older position repeats more
+	}
 }
 
 // room returns how many messages of a QoS the client takes now.
@@ -75,6 +103,11 @@ func (s *session) room(qos byte) int {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.roomFor(qos)
+}
+
+// roomFor is room for a client that is not clogged. s.mu is held.
+func (s *session) roomFor(qos byte) int {
 	switch {
 	case s.held, s.silent:
 		return 0
@@ -84,11 +117,15 @@ func (s *session) room(qos byte) int {
 	return max(0, s.window.size-s.window.flying())
 }
 
-// give sends a message of a share. It reports whether the client will acknowledge it.
-func (s *session) give(h *share, m *member, f *store.Frame, qos byte, again bool) bool {
+// take sends a message of a share with the gap before it. For a client of MQTT 3.1.1, there is a message in a group for
+// the gap, which then need not be told again.
+func (s *session) take(h *share, m *member, f *store.Frame, qos byte, g *gap) outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := publish{v5: s.conn.version == 5, qos: qos, gap: h.gap}
+	if s.roomFor(qos) == 0 {
+		return full
+	}
+	p := publish{v5: s.conn.version == 5, qos: qos, gap: g.after}
 	p.retain = m.asPublished() && f.Flags&store.IsRetain != 0
 	if m.id != 0 {
 		p.subs = append(s.ids[:0], m.id)
@@ -98,11 +135,15 @@ func (s *session) give(h *share, m *member, f *store.Frame, qos byte, again bool
 	}
 	b := p.append(nil, f)
 	if most := s.conn.limits.packet; most != 0 && len(b) > int(most) {
-		return false
+		return leftOut
+	}
+	if g.after != "" && !p.v5 {
+		s.server.tellGap(s.conn, &delivery.Gap{Filter: h.filter.String(), After: g.after, Oldest: string(f.ID()), Reason: delivery.GapEvicted})
+		*g = gap{}
 	}
 	s.conn.push(b)
 	if qos == 0 {
-		return false
+		return sent
 	}
 	e := entry{seq: f.Seq, id: p.id, state: awaitAck, of: h}
 	if qos == 2 {
@@ -112,7 +153,7 @@ func (s *session) give(h *share, m *member, f *store.Frame, qos byte, again bool
 		s.countSent(1, 0)
 	}
 	s.window.list = append(s.window.list, e)
-	return true
+	return lent
 }
 
 // Sent implements delivery.Codec.
@@ -122,10 +163,10 @@ func (h *share) Sent(store.Seq, delivery.Pass) {}
 func (h *share) AppendGap(b []byte, g *delivery.Gap) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.gap == "" {
+	if h.gap.after == "" {
 		h.server.hub.MQTT().Gaps.Add(1)
-		h.gap = g.After
 	}
+	h.gap.add(h.server.gapAfter(g.After))
 	return b
 }
 

@@ -220,14 +220,14 @@ func (s *session) close() {
 		s.listener.Cancel()
 	}
 	s.over.Wait()
-	s.leaveAll()
-	s.expiry = s.conn.expiry // the DISCONNECT may have changed it; no share reads it any more
-	s.server.unwatchSystem(s)
-	h := s.server.hub
+	s.expiry = s.conn.expiry // the DISCONNECT may have changed it
 	switch sessions.Reason(s.why) {
 	case sessions.Ended, sessions.Kicked:
 		s.expiry = 0
 	}
+	s.leaveAll()
+	s.server.unwatchSystem(s)
+	h := s.server.hub
 	if s.expiry == 0 {
 		h.Cursors().Remove(s.key)
 		_ = h.EndSession(s.conn.uid, s.conn.whyEnded()) // it may have ended already

@@ -40,7 +40,7 @@ type share struct {
 	lent    []lending     // in the order of the log
 	read    store.Seq     // what was logged up to here was given to a member at least once
 	resent  store.Seq     // the same when the stream began
-	gap     string        // the position after which messages were lost, to be told with the next one; "": none
+	gap     gap           // to be told with the next message behind it
 	kept    retention
 	stored  cursor.Position
 }
@@ -56,6 +56,7 @@ type member struct {
 type lending struct {
 	seq store.Seq
 	to  *session // nil: it has to be given to somebody again
+	gap gap      // that was told with it
 }
 
 // retention is until when sessions of members that are away are kept.
@@ -64,9 +65,9 @@ type retention struct {
 	until   time.Time
 }
 
-// extend adds a session that is kept for a time from now on.
-func (r *retention) extend(expiry time.Duration) {
-	if until := time.Now().Add(expiry); expiry > 0 && until.After(r.until) {
+// extend adds a session that is kept for a time.
+func (r *retention) extend(expiry time.Duration, since time.Time) {
+	if until := since.Add(expiry); expiry > 0 && until.After(r.until) {
 		r.until = until
 	}
 	r.forEver = r.forEver || expiry < 0
@@ -117,43 +118,54 @@ func (l *shares) of(srv *Server, x *subscription) *share {
 	return h
 }
 
-// forget removes the positions of shares that nobody is a member of without the session with a position.
+// forget tells shares that the session with a position is not kept any more. It removes their positions if nobody is a
+// member of them without it.
 func (l *shares) forget(srv *Server, p *cursor.Position) {
 	for i := range p.Filters {
 		x, err := restoreSubscription(&p.Filters[i])
 		if err != nil || !x.shared() {
 			continue
 		}
-		if l.find(&x) == nil && !srv.shared(&x, p.Key) {
+		kept := srv.retention(&x, p.Key)
+		if h := l.find(&x); h != nil {
+			h.mu.Lock()
+			h.kept = kept
+			h.mu.Unlock()
+		} else if kept.left() == 0 {
 			srv.hub.Cursors().Remove(shareKey(&x))
 		}
 	}
 }
 
-// shared reports whether another session that is kept has a shared subscription.
-func (srv *Server) shared(x *subscription, except string) bool {
+// retention returns until when sessions with a shared subscription are kept, except one of them.
+func (srv *Server) retention(x *subscription, except string) (r retention) {
 	for p := range srv.hub.Cursors().Each(sessionPrefix) {
 		if p.Key != except && slices.ContainsFunc(p.Filters, func(f cursor.Filter) bool {
 			y, err := restoreSubscription(&f)
 			return err == nil && y.topic == x.topic
 		}) {
-			return true
+			since := p.Away
+			if since.IsZero() {
+				since = time.Now()
+			}
+			r.extend(p.Expiry, since)
 		}
 	}
-	return false
+	return r
 }
 
 // resumeShares tells the shares that the session takes messages again.
 func (s *session) resumeShares() {
+	var shared []subscription
 	s.mu.Lock()
-	subs := slices.Clone(s.subs)
-	s.mu.Unlock()
-	for i := range subs {
-		x := &subs[i]
-		if !x.shared() {
-			continue
+	for i := range s.subs {
+		if s.subs[i].shared() {
+			shared = append(shared, s.subs[i])
 		}
-		if h := s.server.shares.find(x); h != nil {
+	}
+	s.mu.Unlock()
+	for i := range shared {
+		if h := s.server.shares.find(&shared[i]); h != nil {
 			h.resume()
 		}
 	}
@@ -214,7 +226,8 @@ func (h *share) claim() error {
 		return nil
 	}
 	h.read, h.stored = p.Read, p
-	h.kept.extend(p.Expiry)
+	h.kept.extend(p.Expiry, time.Now())
+	h.gap = h.server.gapAfter(string(p.Data))
 	for _, u := range p.Window {
 		h.lent = append(h.lent, lending{seq: u.Seq})
 	}
@@ -259,14 +272,13 @@ func (h *share) run() {
 	h.server.running.Go(func() { tail.Run(nowhere{began}) })
 }
 
-// resume tells the stream that a member takes messages again, and stores the position.
+// resume tells the stream that a member takes messages again.
 func (h *share) resume() {
 	h.mu.Lock()
 	tail := h.running
 	h.mu.Unlock()
 	if tail != nil {
 		tail.Resume()
-		_ = h.save() // an error: an older position repeats more
 	}
 }
 
@@ -308,7 +320,7 @@ func (s *session) leaveAll() {
 		}
 		h.turn.Lock()
 		h.mu.Lock()
-		h.kept.extend(s.conn.expiry)
+		h.kept.extend(s.expiry, time.Now())
 		h.mu.Unlock()
 		h.drop(s)
 		h.turn.Unlock()
@@ -325,7 +337,8 @@ func (h *share) drop(s *session) {
 	again := false
 	for i := range h.lent {
 		if h.lent[i].to == s {
-			h.lent[i].to, again = nil, true
+			h.gap.add(h.lent[i].gap)
+			h.lent[i], again = lending{seq: h.lent[i].seq}, true
 		}
 	}
 	left := len(h.members)
@@ -382,11 +395,16 @@ func (h *share) position() *cursor.Position {
 	p := &h.stored
 	kept := h.kept
 	for _, m := range h.members {
-		kept.extend(m.expiry)
+		kept.extend(m.expiry, time.Now())
+	}
+	untold := h.gap
+	for _, x := range h.lent {
+		untold.add(x.gap)
 	}
 	p.Key, p.Epoch, p.Expiry, p.Away = h.key, h.server.hub.Epoch(), kept.left(), time.Time{}
 	p.Done, p.Read = h.done(), h.read
 	p.Filters = append(p.Filters[:0], cursor.Filter{Filter: h.filter.String()})
+	p.Data = append(p.Data[:0], untold.after...)
 	p.Window = p.Window[:0]
 	for _, x := range h.lent {
 		p.Window = append(p.Window, cursor.Unacked{Seq: x.seq})
@@ -394,16 +412,17 @@ func (h *share) position() *cursor.Position {
 	return p
 }
 
-// save stores the position.
+// save stores the position. h.mu is held.
 func (h *share) save() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return h.server.hub.Cursors().Save(h.position())
 }
 
 // store stores the position and waits for it.
 func (h *share) store() error {
-	if err := h.save(); err != nil {
+	h.mu.Lock()
+	err := h.save()
+	h.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)

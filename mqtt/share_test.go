@@ -60,6 +60,7 @@ func TestMembersLeaveWhileTheShareIsStored(t *testing.T) {
 	a.subscribe(sub("$share/s/g", 1))
 	b := r.connect(o)
 	b.subscribe(sub("$share/s/g", 1))
+	h := r.server.shares.find(&subscription{share: "s", filter: group.Exact("g")})
 	var others sync.WaitGroup
 	done := make(chan struct{})
 	others.Go(func() {
@@ -68,7 +69,7 @@ func TestMembersLeaveWhileTheShareIsStored(t *testing.T) {
 			case <-done:
 				return
 			default:
-				a.conn.session.resumeShares() // as each SUBSCRIBE does
+				h.returned(a.conn.session, 0) // as each PUBACK does
 			}
 		}
 	})
