@@ -263,6 +263,7 @@ class Groups {
       for (const cell of [messages, size, speed, listeners, value]) setText(cell, "");
       delete messages.dataset.unit;
       delete listeners.dataset.unit;
+      listeners.title = "";
       return;
     }
     const { group } = node;
@@ -286,6 +287,7 @@ class Groups {
     setText(speed, rate(group.rate));
     speed.classList.toggle("soft", group.rate === 0);
     setText(listeners, count(group.subscribers));
+    listeners.title = (group.groups ?? 1) > 1 ? `added up over ${plural(group.groups ?? 1, "group")}` : "";
     setText(value, this.#values.of(node));
     if (node.flashes) {
       node.flashes = false;
