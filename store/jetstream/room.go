@@ -114,18 +114,21 @@ func (l *Log) spendReserve(ctx context.Context, full *fullError, n int) bool {
 	defer r.spending.Unlock()
 	r.mu.Lock()
 	r.full = full
-	armed, told := r.armed, r.told
+	spent := r.told && !r.armed && !r.large
 	r.mu.Unlock()
-	if !armed && told {
+	if spent {
 		return false
 	}
 	notes := []store.Note{{Key: reserveKey, Value: []byte{}}, {Key: roomKey, Value: []byte(full.reason)}}
 	_, err := l.AppendNoted(ctx, nil, notes...)
 	if errors.Is(err, store.ErrFull) {
-		if err := l.purgeSubject(ctx, l.subjects.note(reserveKey)); err != nil {
-			return false
+		// The other bytes, too: the janitor may have written them into the room that the reserve left when a hub spent it.
+		for _, n := range notes {
+			if err := l.purgeSubject(ctx, l.subjects.note(n.Key)); err != nil {
+				return false
+			}
+			l.notes.purged(n.Key)
 		}
-		l.notes.purged(reserveKey)
 		_, err = l.AppendNoted(ctx, nil, notes...)
 	}
 	if err != nil {

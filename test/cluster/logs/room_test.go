@@ -38,6 +38,9 @@ func TestALogWithoutRoomRefusesMessagesUntilThereIsSome(t *testing.T) {
 		"max_file of the account": func(t *testing.T) string {
 			return as("hub", servers.ForTest(t, 1, fmt.Sprintf("accounts { A: { jetstream: { max_file: %d }, users: [{ user: hub, password: secret }] } }", full)).URL())
 		},
+		"max_file_store of the server": func(t *testing.T) string {
+			return servers.ForTest(t, 1, fmt.Sprintf("jetstream { store_dir: \"{dir}\", max_file_store: %d }", full)).URL()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := jetstream.Options{URL: start(t)}
