@@ -59,12 +59,22 @@ func (s *Stream) advance() (more bool, err error) {
 	rest, more, err := s.step(t)
 	turns.give(t)
 	if s.far = errors.Is(err, store.ErrWouldWait); s.far {
+		s.lag()
 		return true, nil
 	}
 	if err == nil && len(rest.bytes) > 0 {
 		err = s.wait(rest)
 	}
 	return more, err
+}
+
+// lag makes a live stream catch up again, because its next messages have to be read from another machine. Such a read returns
+// none that a policy has evicted, so losses that were no gap for the live stream are reported now. Later reads do not return these
+// messages either, until the stream has passed them.
+func (s *Stream) lag() {
+	if s.live {
+		s.live, s.lossReported = false, 0
+	}
 }
 
 // over reports whether the stream needs no more messages: its client has left, or the server ends it
@@ -186,7 +196,8 @@ func (s *Stream) read(t *turn) (more bool, err error) {
 	s.ask(&t.parcel)
 	s.render(t)
 	t.next = t.batch.Next
-	return changes || t.batch.Next < newest.Seq, nil
+	// A gap may be about messages after the batch. Until the stream has passed them it is not live: as a live stream it would get them.
+	return changes || len(t.batch.Gaps) > 0 || t.batch.Next < newest.Seq, nil
 }
 
 // readToChange reads the next messages, up to the position of the next change of filters.

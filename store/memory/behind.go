@@ -92,6 +92,10 @@ func (l *Log) furthest(s store.Selector, item int, most store.Seq, now int64, le
 func (l *Log) Floor(name string) store.Seq {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	return l.floor(name)
+}
+
+func (l *Log) floor(name string) store.Seq {
 	if r := l.rings[name]; r != nil {
 		return r.spill.floor
 	}
@@ -99,8 +103,8 @@ func (l *Log) Floor(name string) store.Seq {
 }
 
 // Gaps sets the epoch of b, its gaps and what they report, as Read does, for messages that were read from the
-// log behind. It is called after Floor was asked for each of them: a message that is evicted meanwhile is
-// then both delivered and reported, but never neither.
+// log behind. It removes those that have been evicted since Floor was asked: an evicted message is reported, not
+// delivered.
 func (l *Log) Gaps(q store.Query, b *store.Batch) error {
 	r := readerOf(b)
 	q.Live = false // messages that linger here were not read
@@ -123,7 +127,26 @@ func (l *Log) gapsOnce(r *reader, b *store.Batch) (done bool, err error) {
 	}
 	b.Epoch, b.Gaps, b.Reported = l.life.Load().epoch, b.Gaps[:0], l.opts.Losses.Now()
 	r.left = maxHoldSteps / 2
-	return l.gaps(r, b), nil
+	if done = l.gaps(r, b); done {
+		l.dropEvicted(b)
+	}
+	return done, nil
+}
+
+// dropEvicted removes the frames of messages that are evicted. Those that are left move together.
+func (l *Log) dropEvicted(b *store.Batch) {
+	evicted := func(f store.Frame) bool { return f.Seq <= l.floor(f.Group) }
+	if !slices.ContainsFunc(b.Frames, evicted) {
+		return
+	}
+	b.Frames = slices.DeleteFunc(b.Frames, evicted)
+	end := 0
+	for i := range b.Frames {
+		f := &b.Frames[i]
+		next := end + copy(b.Buf[end:], f.Bytes)
+		f.At, f.Bytes, end = end, b.Buf[end:next:next], next
+	}
+	b.Buf = b.Buf[:end]
 }
 
 // Admit returns the error with which Append would refuse the entries. It is asked before they are published:

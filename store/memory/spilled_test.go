@@ -1,6 +1,7 @@
 package memory_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,6 +81,45 @@ func TestAReadSaysHowFarMessagesAreSpilled(t *testing.T) {
 	}
 	if g := groupOf(t, l, "a"); g.Messages != 3 || g.Oldest != 1 || g.Newest != 4 {
 		t.Errorf("the group has %+v, want 3 messages", g)
+	}
+}
+
+func TestAMessageEvictedDuringAReadBehindIsReportedAndNotDelivered(t *testing.T) {
+	l := openTiny()
+	defer l.Close()
+	groups := []string{"a", "b", "a", "c"}
+	b := &store.Batch{}
+	for i, name := range groups { // what is read from the log behind
+		m := store.Message{Group: name, Time: time.Now(), Msg: []byte(fmt.Sprint(i))}
+		put(t, l, m)
+		e := m.Entry(nil)
+		at := len(b.Buf)
+		b.Buf, _ = e.AppendFrame(b.Buf, store.ID{Seq: store.Seq(i + 1)})
+		b.Frames = append(b.Frames, store.Frame{Seq: store.Seq(i + 1), Group: name, At: at})
+	}
+	for i := range b.Frames {
+		f := &b.Frames[i]
+		end := len(b.Buf)
+		if i < len(b.Frames)-1 {
+			end = b.Frames[i+1].At
+		}
+		f.Bytes = b.Buf[f.At:end:end]
+	}
+	put(t, l, tooLarge("a"))
+	want := slices.Concat(b.Frames[1].Bytes, b.Frames[3].Bytes)
+	if err := l.Purge("a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Gaps(store.Query{Select: parse(t, "+")}, b); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Gaps) != 1 || len(b.Frames) != 2 || !bytes.Equal(b.Buf, want) {
+		t.Fatalf("gaps %v, %d frames, bytes %q; want one gap and %q", b.Gaps, len(b.Frames), b.Buf, want)
+	}
+	for i := range b.Frames {
+		if f := &b.Frames[i]; f.Group == "a" || !bytes.Equal(f.Bytes, b.Buf[f.At:f.At+len(f.Bytes)]) {
+			t.Errorf("frame %d of %s does not lie in the buffer", f.Seq, f.Group)
+		}
 	}
 }
 
