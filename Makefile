@@ -6,7 +6,7 @@ GO_TEST     = go test -race -timeout 60m
 
 # The API's tests run again with each of these. go test does not notice that their variables differ, hence -count=1.
 VARIANTS = test-api-disk test-api-sparse test-api-nats test-api-tls test-api-h2
-MODULES  = test/interop test/middleware test/acme test/cluster test/mqtt examples/cluster
+MODULES  = test/browser test/interop test/middleware test/acme test/cluster test/mqtt examples/cluster
 
 .PHONY: all test lint fuzz bench bench-cluster bench-mqtt needs web-tools build traefik snapshot test-packages $(VARIANTS)
 
@@ -54,7 +54,7 @@ lint: web-tools ## formatting, vet for three systems, staticcheck, the types of 
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 	go run $(STATICCHECK) ./...
-	for dir in bench bench/cluster bench/mqtt $(MODULES); do (cd $$dir && go vet ./...) || exit; done
+	for dir in bench bench/cluster bench/mqtt $(MODULES); do (cd $$dir && go vet ./... && go run $(STATICCHECK) ./...) || exit; done
 	cd test/web && node_modules/.bin/tsc -p .
 
 fuzz: ## each fuzz target for 20s, or as in: make fuzz FUZZTIME=5m

@@ -14,7 +14,6 @@ var layout = map[string]string{
 	"cmd/watchbox":             ". internal/access internal/duration internal/fallback internal/origin internal/remote sse store store/disk",
 	"client":                   "internal/duration internal/fallback internal/origin internal/remote sse",
 	"examples/chat":            ".",
-	"test/browser":             ".",
 	"test/proxies":             "",
 	".":                        "api internal/access internal/duration internal/group internal/hub internal/listen internal/session mqtt store store/disk store/jetstream store/memory store/tiered web",
 	"api":                      "internal/access internal/delivery internal/duration internal/group internal/hub internal/latency internal/session sse store",

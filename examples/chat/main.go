@@ -1,8 +1,8 @@
 // Command chat is a chat room in one file of Go and one page: run it with
 //
-//	go run ./examples/chat
+//	go run ./examples/chat [ADDRESS]
 //
-// and open http://127.0.0.1:8080 in two windows.
+// and open http://127.0.0.1:8080, or the address, in two windows.
 package main
 
 import (
@@ -33,7 +33,11 @@ const room = "chat/room"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, "127.0.0.1:8080"); err != nil {
+	addr := "127.0.0.1:8080"
+	if len(os.Args) > 1 {
+		addr = os.Args[1]
+	}
+	if err := run(ctx, addr); err != nil {
 		log.Fatal(err)
 	}
 }
