@@ -89,35 +89,43 @@ func (l *listener) run(ctx context.Context, c *cluster, first int) {
 	_ = client.Run(ctx)
 }
 
-// post publishes the numbers from 1 until the context is done, each until it is acknowledged, at any hub. It
-// returns how many, and the longest time between two acknowledgements.
-func post(ctx context.Context, c *cluster, every time.Duration) (n int64, longest time.Duration) {
+// posts is what a publisher saw.
+type posts struct {
+	sent int64         // messages
+	gap  time.Duration // the longest time between two acknowledgements
+	call time.Duration // the longest time until a POST was answered, with an acknowledgement or an error
+}
+
+// post publishes the numbers from 1 until the context is done, each until it is acknowledged, at any hub.
+func post(ctx context.Context, c *cluster, every time.Duration) (seen posts) {
 	client := &http.Client{Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
 	at, last := 1, time.Now()
 	for ctx.Err() == nil {
-		req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, c.hubs[at%len(c.hubs)].URL+"/v1/groups/g", strings.NewReader(fmt.Sprint(n+1)))
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, c.hubs[at%len(c.hubs)].URL+"/v1/groups/g", strings.NewReader(fmt.Sprint(seen.sent+1)))
 		if err != nil {
-			return n, longest
+			return seen
 		}
 		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Idempotency-Key", fmt.Sprint("n", n+1)) // the same at each hub
+		req.Header.Set("Idempotency-Key", fmt.Sprint("n", seen.sent+1)) // the same at each hub
+		began := time.Now()
 		res, err := client.Do(req)
 		if err == nil {
 			_, _ = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()
 		}
+		seen.call = max(seen.call, time.Since(began))
 		if err != nil || res.StatusCode != http.StatusCreated {
 			at++
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
-		n++
-		longest = max(longest, time.Since(last))
+		seen.sent++
+		seen.gap = max(seen.gap, time.Since(last))
 		last = time.Now()
 		time.Sleep(every)
 	}
-	return n, longest
+	return seen
 }
 
 // killHub kills the hub of n sessions while messages are published, and returns how long it takes until each of them
@@ -137,10 +145,10 @@ func killHub(ctx context.Context, c *cluster, n int) (float64, string, error) {
 	}
 	posting, stop := context.WithCancel(ctx)
 	defer stop()
-	var sent int64
+	var seen posts
 	posted := make(chan struct{})
 	go func() {
-		sent, _ = post(posting, c, 20*time.Millisecond)
+		seen = post(posting, c, 20*time.Millisecond)
 		close(posted)
 	}()
 	if err := until(ctx, "every session gets messages", func() bool { return every(list, func(l *listener) bool { return l.got.Load() > 0 }) }); err != nil {
@@ -158,10 +166,10 @@ func killHub(ctx context.Context, c *cluster, n int) (float64, string, error) {
 	took := time.Since(killed)
 	stop()
 	<-posted
-	if err := until(ctx, "every session has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= sent }) }); err != nil {
+	if err := until(ctx, "every session has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= seen.sent }) }); err != nil {
 		return 0, "", err
 	}
-	return took.Seconds(), lost(list, sent), nil
+	return took.Seconds(), lost(list, seen.sent), nil
 }
 
 // killLeader kills the leader of the stream while messages are published one after the other, and returns the
@@ -180,11 +188,10 @@ func killLeader(ctx context.Context, c *cluster) (float64, string, error) {
 	}
 	posting, stop := context.WithCancel(ctx)
 	defer stop()
-	var sent int64
-	var longest time.Duration
+	var seen posts
 	posted := make(chan struct{})
 	go func() {
-		sent, longest = post(posting, c, 0)
+		seen = post(posting, c, 0)
 		close(posted)
 	}()
 	moves := func(by int64) error {
@@ -203,9 +210,9 @@ func killLeader(ctx context.Context, c *cluster) (float64, string, error) {
 	stop()
 	<-posted
 	if err == nil {
-		err = until(ctx, "every listener has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= sent }) })
+		err = until(ctx, "every listener has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= seen.sent }) })
 	}
-	return longest.Seconds(), lost(list, sent), err
+	return seen.gap.Seconds(), fmt.Sprintf("%s, each POST answered within %.3g s", lost(list, seen.sent), seen.call.Seconds()), err
 }
 
 // lost describes what was lost or repeated.
