@@ -53,8 +53,8 @@ func (s *session) acknowledge(pk *packets.Packet) {
 // done takes note that the client has a message, and so everything that the stream sent before it on this connection.
 func (s *session) done(e *entry) {
 	sent := e.pass == delivery.Logged && e.of == nil && !e.is(isAgain|isRetained)
-	if sent && e.state != awaitComp && s.gap.carrier != 0 && e.seq >= s.gap.carrier {
-		s.gap = gap{}
+	if sent && e.state != awaitComp && s.gap != nil && s.gap.carrier != 0 && e.seq >= s.gap.carrier {
+		s.gap = nil
 	}
 }
 

@@ -24,6 +24,9 @@ type alias struct {
 
 // find returns the alias for a group, and whether the client knows that already.
 func (a *aliases) find(group string, most uint16) (n uint16, known bool) {
+	if a == nil {
+		return 1, false
+	}
 	oldest := 0
 	for i := range a.list {
 		if a.list[i].group == group {
@@ -54,6 +57,9 @@ func (a *aliases) use(n uint16, known bool, f *store.Frame) {
 
 // sent takes back the aliases that messages behind a position would have told, since these were not sent.
 func (a *aliases) sent(reached store.Seq) {
+	if a == nil {
+		return
+	}
 	for i := range a.list {
 		x := &a.list[i]
 		if x.since > reached {

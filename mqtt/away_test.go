@@ -88,7 +88,7 @@ func TestEndingALostSessionRemovesItsPosition(t *testing.T) {
 	c := r.connect(o)
 	c.subscribe(sub("g", 1))
 	c.leave()
-	if err := r.hub.EndSession(c.conn.uid, sessions.Kicked); err != nil {
+	if err := r.hub.EndSession(c.conn.uid(), sessions.Kicked); err != nil {
 		t.Fatal(err)
 	}
 	r.publish("g", "not for the new session", 1, false)

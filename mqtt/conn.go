@@ -9,7 +9,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/access"
-	"github.com/watchbox-go/watchbox/internal/hub"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/sse"
 )
@@ -19,12 +18,13 @@ type conn struct {
 	server *Server
 	writer
 	input
-	done chan struct{} // closed when the connection and its session have ended
+	done end // the connection and its session have ended
 
 	// Set by CONNECT, before the session opens.
 	version   byte // 4: MQTT 3.1.1; 5: MQTT 5.0; 0: no CONNECT has arrived
 	clientID  string
-	uid       string // of the hub's session
+	remote    string // the client's address
+	key       string // of the position of the client's session
 	grant     *access.Grant
 	limits    limits
 	clean     bool          // Clean Start, or Clean Session of MQTT 3.1.1: the state of an earlier session is dropped
@@ -33,13 +33,9 @@ type conn struct {
 	session   *session
 
 	// Used by the turn.
-	sender               hub.Sender
-	received             []uint16 // ids of messages of QoS 2 that were received and not released
-	before               []uint16 // those of them that an earlier connection received
-	aliases              []string // topics of the client, by alias-1
-	lastTopic, lastGroup string   // of the newest message
-	hasWill              bool
-	graceful             bool // the client has said that its session ends here, without its will
+	publisher *publisher // nil: the client has published nothing
+	hasWill   bool
+	graceful  bool // the client has said that its session ends here, without its will
 
 	admitted atomic.Bool                  // session is set
 	leaving  atomic.Pointer[packets.Code] // see leave
@@ -57,19 +53,24 @@ type limits struct {
 
 var _ sse.Conn = (*conn)(nil)
 
-func newConn(s *Server, socket sse.Socket) *conn {
-	c := &conn{server: s, done: make(chan struct{})}
-	c.writer.socket, c.input.socket = socket, socket
+func newConn(s *Server, socket sse.Socket, remote string) *conn {
+	c := &conn{server: s, remote: remote}
+	c.socket, c.writer.of = socket, c
 	c.wake = c.begin
-	c.unclogged = func() { s.running.Go(c.session.resumeShares) }
 	return c
 }
 
+// uid returns the uid of the hub's session.
+func (c *conn) uid() string { return c.key[len(sessionPrefix):] }
+
+// unclogged is called when clogged would no longer report what it has reported. It does not wait.
+func (c *conn) unclogged() { c.server.running.Go(c.session.resumeShares) }
+
 // finish ends the session, if there is one, after the connection has ended.
 func (c *conn) finish(err error) {
-	defer close(c.done)
+	defer c.done.reach()
 	_ = c.writer.Close()
-	c.input.drop(c.server.hub)
+	c.drop()
 	if c.session == nil {
 		return
 	}
@@ -78,12 +79,12 @@ func (c *conn) finish(err error) {
 	}
 	if c.graceful && c.hasWill {
 		if err := c.clearWill(); err != nil {
-			c.server.opts.Logger.Error("removing the last will of an MQTT client failed", "uid", c.uid, "error", err)
+			c.server.opts.Logger.Error("removing the last will of an MQTT client failed", "uid", c.uid(), "error", err)
 		}
 	}
 	c.session.close()
 	if c.expiry == 0 {
-		c.server.forgetReceived(c.uid)
+		c.server.forgetReceived(c.uid())
 	}
 	c.server.hub.MQTT().Connections.Add(-1)
 	c.server.release(c)
@@ -140,15 +141,12 @@ func (c *conn) whyEnded() sessions.Reason {
 
 // address returns the client's address without its port.
 func (c *conn) address() string {
-	host, _, err := net.SplitHostPort(c.remote())
+	host, _, err := net.SplitHostPort(c.remote)
 	if err != nil {
-		return c.remote()
+		return c.remote
 	}
 	return host
 }
-
-// remote returns the client's address.
-func (c *conn) remote() string { return c.input.socket.RemoteAddr().String() }
 
 // Watch implements sse.Conn.
 func (c *conn) Watch(gone func(error)) {

@@ -38,7 +38,7 @@ func (c *conn) connect(body []byte) error {
 	}
 	m := meaningOf(err)
 	if m.code == packets.ErrUnspecifiedError {
-		c.server.opts.Logger.Error("an MQTT client was not admitted", "remote", c.remote(), "error", err)
+		c.server.opts.Logger.Error("an MQTT client was not admitted", "remote", c.remote, "error", err)
 	}
 	c.bye(c.refusal(m.tell(err)))
 	return err
@@ -105,9 +105,8 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 	if c.grant, err = c.server.authenticate(c, in); err != nil {
 		return err
 	}
-	c.uid = sessions.ClientUID("mqtt", c.grant.Subject, c.clientID)
-	c.grant = c.grant.For(c.uid)
-	c.sender = hub.Sender{Grant: c.grant, UID: c.uid, Address: c.address()}
+	c.key = sessionPrefix + sessions.ClientUID("mqtt", c.grant.Subject, c.clientID)
+	c.grant = c.grant.For(c.uid())
 	c.clean = in.Clean
 	c.expiry = expiry(pk)
 	c.limits = limitsOf(props, c.version)
@@ -127,7 +126,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 		err = c.setWill(pk)
 	}
 	if err == nil && c.expiry != 0 && !present { // it must be found again, also after a crash
-		err = c.server.hub.Cursors().Flush(c.server.ctx, sessionPrefix+c.uid)
+		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key)
 	}
 	if err != nil {
 		c.graceful = true
@@ -145,12 +144,13 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 
 // restoreReceived restores which messages of QoS 2 were received and not released, if the session goes on.
 func (c *conn) restoreReceived(present bool) error {
-	if present {
-		c.received = readIDs(c.server.hub.ClientNote(c.uid))
-		c.before = slices.Clone(c.received)
-		return nil
+	if !present {
+		return c.server.hub.SetClientNote(c.server.ctx, c.uid(), nil)
 	}
-	return c.server.hub.SetClientNote(c.server.ctx, c.uid, nil)
+	if ids := readIDs(c.server.hub.ClientNote(c.uid())); len(ids) > 0 {
+		c.publisher = &publisher{received: ids, before: slices.Clone(ids)}
+	}
+	return nil
 }
 
 // setWill sets the session's will, or removes the one that an earlier connection has left.
@@ -159,23 +159,27 @@ func (c *conn) setWill(pk *packets.Packet) error {
 	if !in.WillFlag {
 		return c.clearWill()
 	}
-	d, err := c.draft(in.WillTopic, in.WillPayload, in.WillQos, props)
+	name, err := groupOf(strings.Clone(in.WillTopic)) // the will outlives the packet
 	if err != nil {
 		return err
 	}
-	d.UID, d.Retain = c.uid, in.WillRetain
+	d, err := draft(name, in.WillPayload, in.WillQos, props)
+	if err != nil {
+		return err
+	}
+	d.UID, d.Retain = c.uid(), in.WillRetain
 	delay := time.Duration(props.WillDelayInterval) * time.Second
 	if c.expiry >= 0 {
 		delay = min(delay, c.expiry)
 	}
 	c.hasWill = true
-	return c.server.hub.SetHoldingWill(c.server.ctx, c.grant, c.uid, &d, min(delay, hub.WillDelays.Most))
+	return c.server.hub.SetHoldingWill(c.server.ctx, c.grant, c.uid(), &d, min(delay, hub.WillDelays.Most))
 }
 
 // clearWill removes the session's will.
 func (c *conn) clearWill() error {
 	c.hasWill = false
-	if err := c.server.hub.ClearWill(c.uid); err != nil && !errors.Is(err, sessions.ErrUnknown) {
+	if err := c.server.hub.ClearWill(c.uid()); err != nil && !errors.Is(err, sessions.ErrUnknown) {
 		return err
 	}
 	return nil
@@ -187,7 +191,7 @@ func (s *Server) authenticate(c *conn, in *packets.ConnectParams) (*access.Grant
 		return access.Everything, nil
 	}
 	g, err := s.opts.Authenticate(s.ctx, &Login{
-		UserName: string(in.Username), ClientID: c.clientID, Password: string(in.Password), Remote: c.remote(),
+		UserName: string(in.Username), ClientID: c.clientID, Password: string(in.Password), Remote: c.remote,
 	})
 	switch {
 	case err == nil && g.Anonymous && g.IsEmpty():

@@ -74,7 +74,7 @@ func (s *session) match(p *publish, f *store.Frame, pass delivery.Pass) bool {
 			break // it is sent because of one subscription
 		}
 	}
-	if !any || !echo && string(f.UID()) == s.conn.uid {
+	if !any || !echo && string(f.UID()) == s.conn.uid() {
 		return false
 	}
 	p.qos, p.subs = min(granted, qosOf(f)), s.ids
@@ -99,8 +99,8 @@ func (s *session) decorate(p *publish, f *store.Frame, pass delivery.Pass) {
 	if !p.v5 {
 		return
 	}
-	if s.gap.after != "" && pass == delivery.Logged && f.Seq > s.gap.at && (s.gap.carrier == 0 || s.gap.carrier == f.Seq) {
-		p.gap = s.gap.after
+	if g := s.gap; g != nil && g.after != "" && pass == delivery.Logged && f.Seq > g.at && (g.carrier == 0 || g.carrier == f.Seq) {
+		p.gap = g.after
 	}
 	if s.conn.limits.aliases > 0 {
 		p.alias, p.known = s.aliases.find(f.Group, s.conn.limits.aliases)
@@ -113,6 +113,9 @@ func (s *session) appended(p *publish, f *store.Frame, pass delivery.Pass, again
 		s.gap.carrier, s.gap.acked = f.Seq, p.qos > 0 || s.acknowledged()
 	}
 	if p.alias != 0 {
+		if s.aliases == nil {
+			s.aliases = new(aliases)
+		}
 		s.aliases.use(p.alias, p.known, f)
 	}
 	switch {
@@ -151,7 +154,9 @@ func (s *session) Sent(reached store.Seq, pass delivery.Pass) {
 		}
 	}
 	if pass == delivery.Logged {
-		s.gap.sent(reached)
+		if s.gap != nil {
+			s.gap.sent(reached)
+		}
 		s.pass(reached)
 	}
 	freed := full && !s.window.full()
@@ -189,6 +194,9 @@ func (s *session) AppendGap(b []byte, g *delivery.Gap) []byte {
 		s.server.hub.MQTT().Gaps.Add(1)
 		s.server.tellGap(s.conn, g)
 		return b
+	}
+	if s.gap == nil {
+		s.gap = new(gap)
 	}
 	if s.gap.after == "" || s.gap.carrier != 0 {
 		s.server.hub.MQTT().Gaps.Add(1)
@@ -282,7 +290,7 @@ func (c common) Append(b []byte, f *store.Frame) []byte {
 func (s *session) Common() delivery.Common {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.expiry != 0 || s.returned != 0 || s.conn.limits.packet != 0 || s.conn.limits.aliases != 0 || s.gap.after != "" || s.held {
+	if s.expiry != 0 || s.returned != 0 || s.conn.limits.packet != 0 || s.conn.limits.aliases != 0 || s.gap != nil && s.gap.after != "" || s.held {
 		return nil
 	}
 	c := common(0)

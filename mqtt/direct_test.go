@@ -18,7 +18,7 @@ func TestMessagesToASessionReachTheClientThatSubscribesToThem(t *testing.T) {
 		defer other.leave()
 		tell := func(to *client, text string) {
 			p := &hub.Publication{Grant: access.Everything, Kind: hub.Bytes, Body: []byte(text)}
-			if _, err := r.hub.Send(context.Background(), to.conn.uid, p); err != nil {
+			if _, err := r.hub.Send(context.Background(), to.conn.uid(), p); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -30,14 +30,14 @@ func TestMessagesToASessionReachTheClientThatSubscribesToThem(t *testing.T) {
 		c.subscribe(sub("$session/+", qos))
 		tell(other, "other")
 		tell(c, "own")
-		if pk := c.message("own"); pk.TopicName != "$session/"+c.conn.uid || pk.FixedHeader.Qos != qos {
+		if pk := c.message("own"); pk.TopicName != "$session/"+c.conn.uid() || pk.FixedHeader.Qos != qos {
 			t.Errorf("%+v", pk)
 		}
 		other.message("after that")
-		if pk := other.message("other"); pk.TopicName != "$session/"+other.conn.uid {
+		if pk := other.message("other"); pk.TopicName != "$session/"+other.conn.uid() {
 			t.Errorf("%+v", pk)
 		}
-		if pk := c.subscribe(sub("$session/"+other.conn.uid, 1)); pk.ReasonCodes[0] != packets.ErrNotAuthorized.Code {
+		if pk := c.subscribe(sub("$session/"+other.conn.uid(), 1)); pk.ReasonCodes[0] != packets.ErrNotAuthorized.Code {
 			t.Errorf("% x", pk.ReasonCodes)
 		}
 		c.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 9, Filters: packets.Subscriptions{sub("$session/+", 0)}})
@@ -53,7 +53,7 @@ func TestASubscriptionToTheSessionItselfIsKept(t *testing.T) {
 	o := options{id: "a", expiry: -1}
 	c := r.connect(o)
 	c.subscribe(sub("$session/+", 1))
-	uid := c.conn.uid
+	uid := c.conn.uid()
 	c.leave()
 	p := &hub.Publication{Grant: access.Everything, Kind: hub.Bytes, Body: []byte("while lost")}
 	if _, err := r.hub.Send(context.Background(), uid, p); err != nil {

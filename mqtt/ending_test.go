@@ -55,7 +55,7 @@ func TestMessagesInFlightAreSentAgainAfterAnUnsubscribe(t *testing.T) {
 			if again {
 				want = 2
 			}
-			if p, _ := r.hub.Cursors().Get(c.conn.session.key); len(p.Filters) != want {
+			if p, _ := r.hub.Cursors().Get(c.conn.key); len(p.Filters) != want {
 				t.Errorf("the session has the filters %v", p.Filters)
 			}
 			c.leave()

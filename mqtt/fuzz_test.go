@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"bytes"
-	"net"
 	"sync"
 	"testing"
 
@@ -50,7 +49,6 @@ func (s *scripted) Watch(func(error))           {}
 func (s *scripted) Serve()                      {}
 func (s *scripted) Expect()                     {}
 func (s *scripted) Readable(f func())           { f() }
-func (s *scripted) RemoteAddr() net.Addr        { return address("192.0.2.1:1") }
 
 func (s *scripted) Close() error {
 	s.mu.Lock()
@@ -93,20 +91,20 @@ func FuzzRead(f *testing.F) {
 		b = append(bytes.Clone(connects[int(version)%len(connects)]), b...)
 		at := min(int(cut), len(b))
 		s := &scripted{parts: [][]byte{b[:at], b[at:]}}
-		c := newConn(server, s)
+		c := newConn(server, s, "192.0.2.1:1")
 		server.mu.Lock()
 		server.conns[c] = true
 		server.running.Add(1)
 		server.mu.Unlock()
 		c.begin()
-		<-c.done
+		<-c.done.reached()
 		out := s.out.Bytes()
 		if missing(out, len(out), 0) != 0 {
 			t.Errorf("a part of a packet was sent: % x", out)
 		}
 		server.mu.Lock()
 		defer server.mu.Unlock()
-		if server.holders[c.uid] != nil && c.uid != "" {
+		if server.holders[c.key] != nil && c.key != "" {
 			t.Error("the session is still held")
 		}
 	})

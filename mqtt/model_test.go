@@ -105,7 +105,7 @@ func randomSession(t *testing.T, seed uint64) {
 			}
 			saved = nil
 		default:
-			if p, ok := r.hub.Cursors().Get(d.on.conn.session.key); ok {
+			if p, ok := r.hub.Cursors().Get(d.on.conn.key); ok {
 				saved = &p
 			}
 		}

@@ -29,6 +29,14 @@ type answer struct {
 	err   error // why there is none; nil: it was received before, or this answers a PUBREL
 }
 
+// publisher is what a connection keeps of the messages that its client publishes.
+type publisher struct {
+	received             []uint16 // ids of messages of QoS 2 that were received and not released
+	before               []uint16 // those of them that an earlier connection received
+	aliases              []string // topics of the client, by alias-1
+	lastTopic, lastGroup string   // of the newest message
+}
+
 // publish adds the message of a PUBLISH to the batch. An error ends the connection.
 func (c *conn) publish(t *batch, pk *packets.Packet) error {
 	a := answer{id: pk.PacketID, draft: -1}
@@ -49,14 +57,17 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 	case strings.ContainsAny(p.ResponseTopic, "+#"):
 		return packets.ErrProtocolViolation
 	}
+	if c.publisher == nil {
+		c.publisher = new(publisher)
+	}
 	topic, err := c.topicOf(pk)
 	if err != nil {
 		return err
 	}
 	if a.kind != 0 {
-		known := slices.Contains(c.received, a.id)
-		if c.isNew(pk) {
-			known, c.before = false, slices.DeleteFunc(c.before, func(id uint16) bool { return id == a.id })
+		known := slices.Contains(c.publisher.received, a.id)
+		if before := c.publisher.before; isNew(pk, before) {
+			known, c.publisher.before = false, slices.DeleteFunc(before, func(id uint16) bool { return id == a.id })
 		}
 		switch {
 		case known && a.kind == packets.Pubrec:
@@ -71,7 +82,11 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 			return err
 		}
 	}
-	d, err := c.draft(topic, pk.Payload, pk.FixedHeader.Qos, &pk.Properties)
+	var d hub.Draft
+	name, err := c.publisher.groupOf(topic)
+	if err == nil {
+		d, err = draft(name, pk.Payload, pk.FixedHeader.Qos, &pk.Properties)
+	}
 	d.Retain = pk.FixedHeader.Retain
 	if err != nil {
 		a.err = err
@@ -88,8 +103,8 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 
 // isNew reports whether a message is another one than that which an earlier connection has sent with its id: a client that has
 // lost its own state begins with the ids anew. One that sends a message again says so by DUP [MQTT-3.3.1-1].
-func (c *conn) isNew(pk *packets.Packet) bool {
-	return !pk.FixedHeader.Dup && slices.Contains(c.before, pk.PacketID)
+func isNew(pk *packets.Packet, before []uint16) bool {
+	return !pk.FixedHeader.Dup && slices.Contains(before, pk.PacketID)
 }
 
 // checkReceiveMaximum returns an error if the client waits for the answers to too many messages. A client of MQTT 3.1.1
@@ -98,24 +113,20 @@ func (c *conn) checkReceiveMaximum(t *batch) error {
 	most := receiveMaximum
 	if c.version < 5 {
 		most = receiveMaximum3
-		if len(c.received)+t.waiting >= most {
+		if len(c.publisher.received)+t.waiting >= most {
 			if err := c.publishBatch(t); err != nil {
 				return err
 			}
 		}
 	}
-	if len(c.received)+t.waiting >= most {
+	if len(c.publisher.received)+t.waiting >= most {
 		return packets.ErrReceiveMaximum
 	}
 	return nil
 }
 
-// draft returns the message of a PUBLISH or a will. Its data uses the packet's memory.
-func (c *conn) draft(topic string, payload []byte, qos byte, p *packets.Properties) (d hub.Draft, err error) {
-	name, err := c.groupOf(topic)
-	if err != nil {
-		return d, err
-	}
+// draft returns the message of a PUBLISH or a will to a group. Its data uses the packet's memory.
+func draft(name string, payload []byte, qos byte, p *packets.Properties) (d hub.Draft, err error) {
 	if p.PayloadFormatFlag && p.PayloadFormat == 1 && !utf8.Valid(payload) {
 		return d, packets.ErrPayloadFormatInvalid
 	}
@@ -143,10 +154,10 @@ func (c *conn) topicOf(pk *packets.Packet) (string, error) {
 	case p.TopicAlias > aliasMaximum:
 		return "", packets.ErrTopicAliasInvalid
 	}
-	if c.aliases == nil {
-		c.aliases = make([]string, aliasMaximum)
+	if c.publisher.aliases == nil {
+		c.publisher.aliases = make([]string, aliasMaximum)
 	}
-	known := &c.aliases[p.TopicAlias-1]
+	known := &c.publisher.aliases[p.TopicAlias-1]
 	if pk.TopicName != "" && *known != pk.TopicName {
 		*known = strings.Clone(pk.TopicName)
 	}
@@ -157,18 +168,18 @@ func (c *conn) topicOf(pk *packets.Packet) (string, error) {
 }
 
 // groupOf returns the group of a topic. Most clients publish to one topic many times, so the last one is kept.
-func (c *conn) groupOf(topic string) (string, error) {
-	if topic != c.lastTopic || topic == "" {
+func (x *publisher) groupOf(topic string) (string, error) {
+	if topic != x.lastTopic || topic == "" {
 		name, err := groupOf(topic)
 		if err != nil {
 			return "", err
 		}
-		c.lastTopic = strings.Clone(topic)
-		if c.lastGroup = c.lastTopic; name != topic {
-			c.lastGroup = name
+		x.lastTopic = strings.Clone(topic)
+		if x.lastGroup = x.lastTopic; name != topic {
+			x.lastGroup = name
 		}
 	}
-	return c.lastGroup, nil
+	return x.lastGroup, nil
 }
 
 // release adds the answer to a PUBREL to the batch.
@@ -179,7 +190,7 @@ func (c *conn) release(t *batch, pk *packets.Packet) error {
 			return err
 		}
 	}
-	if !slices.Contains(c.received, a.id) || t.releases(a.id) {
+	if c.publisher == nil || !slices.Contains(c.publisher.received, a.id) || t.releases(a.id) {
 		a.err = packets.ErrPacketIdentifierNotFound
 	}
 	t.answers = append(t.answers, a)
@@ -205,9 +216,10 @@ func (c *conn) publishBatch(t *batch) error {
 	var note func([]error) []byte
 	changes := t.changesReceived()
 	if changes && c.expiry != 0 {
-		note = func(errs []error) []byte { return appendIDs(nil, t.receivedAfter(c.received, errs)) }
+		note = func(errs []error) []byte { return appendIDs(nil, t.receivedAfter(c.publisher.received, errs)) }
 	}
-	errs, err := c.server.hub.PublishEach(c.server.ctx, &c.sender, t.drafts, note)
+	sender := hub.Sender{Grant: c.grant, UID: c.uid(), Address: c.address()}
+	errs, err := c.server.hub.PublishEach(c.server.ctx, &sender, t.drafts, note)
 	for i := range t.answers {
 		a := &t.answers[i]
 		if a.draft >= 0 {
@@ -217,7 +229,7 @@ func (c *conn) publishBatch(t *batch) error {
 		}
 	}
 	if changes {
-		c.received = t.receivedAfter(c.received, errs)
+		c.publisher.received = t.receivedAfter(c.publisher.received, errs)
 	}
 	return c.answer(t.answers)
 }
@@ -265,7 +277,7 @@ func (c *conn) answer(answers []answer) error {
 func (c *conn) refusalOf(a *answer) (code packets.Code, again bool) {
 	m := meaningOf(a.err)
 	if m.code == packets.ErrUnspecifiedError {
-		c.server.opts.Logger.Error("a message of an MQTT client was not stored", "uid", c.uid, "error", a.err)
+		c.server.opts.Logger.Error("a message of an MQTT client was not stored", "uid", c.uid(), "error", a.err)
 	}
 	if a.kind != 0 && m.again {
 		again = c.version < 5 || a.kind == packets.Pubcomp || m.code == packets.ErrServerBusy || m.code == packets.ErrServerShuttingDown

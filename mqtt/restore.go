@@ -26,7 +26,7 @@ func (s *session) position(here bool) *cursor.Position {
 	p := s.stored
 	at := s.listener.Position()
 	s.pass(at.Seq)
-	p.Key, p.Epoch, p.Expiry, p.Away = s.key, at.Epoch, s.expiry, time.Time{}
+	p.Key, p.Epoch, p.Expiry, p.Away = s.conn.key, at.Epoch, s.expiry, time.Time{}
 	p.Subject, p.Name = s.conn.grant.Subject, s.conn.clientID
 	p.Read, p.Done = s.read, s.window.done(s.read)
 	p.Filters = p.Filters[:0]
@@ -65,7 +65,11 @@ func (s *session) appendData(b []byte, here bool) []byte {
 	if here && !s.silent || s.unsure {
 		b[0] = 1
 	}
-	return append(binary.BigEndian.AppendUint16(b, s.window.last), s.gap.after...)
+	b = binary.BigEndian.AppendUint16(b, s.window.last)
+	if s.gap != nil {
+		b = append(b, s.gap.after...)
+	}
+	return b
 }
 
 // releaseAll releases the packet ids that the client may hold for messages which the server has forgotten.
@@ -114,7 +118,10 @@ func (s *session) restore(p *cursor.Position) error {
 	}
 	s.window.last = binary.BigEndian.Uint16(p.Data[1:])
 	s.unsure = p.Data[0] == 1 && slices.ContainsFunc(s.subs, func(x subscription) bool { return x.qos() == 2 })
-	s.gap = s.server.gapAfter(string(p.Data[3:]))
+	if after := string(p.Data[3:]); after != "" {
+		g := s.server.gapAfter(after)
+		s.gap = &g
+	}
 	if same {
 		s.read, s.resent = p.Read, p.Read
 	}

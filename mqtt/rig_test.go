@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -120,7 +119,6 @@ func (p *pipe) Write(b []byte) (int, error) {
 func (p *pipe) TryRead([]byte) (int, error) { return 0, nil }
 func (p *pipe) Expect()                     {}
 func (p *pipe) Readable(func())             {}
-func (p *pipe) RemoteAddr() net.Addr        { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
 func (p *pipe) Blocking() bool    { return false }
 func (p *pipe) Watch(func(error)) {}
@@ -171,10 +169,10 @@ func (r *rig) connect(o options) *client {
 	if o.limits.receive == 0 {
 		o.limits.receive = 65535
 	}
-	c.conn = newConn(r.server, c.pipe)
+	c.conn = newConn(r.server, c.pipe, "127.0.0.1:1")
 	c.conn.turns.Store(true) // the test does what a turn does
 	r.server.running.Add(1)
-	c.conn.version, c.conn.clientID, c.conn.uid = o.version, o.id, sessions.ClientUID("mqtt", "", o.id)
+	c.conn.version, c.conn.clientID, c.conn.key = o.version, o.id, sessionPrefix+sessions.ClientUID("mqtt", "", o.id)
 	c.conn.grant, c.conn.limits, c.conn.clean, c.conn.expiry = access.Everything, o.limits, o.clean, o.expiry
 	s, present, err := r.server.open(c.conn)
 	if err != nil {

@@ -56,8 +56,9 @@ type Server struct {
 	closed    bool
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
-	holders   map[string]*holder // by uid
-	running   sync.WaitGroup     // goroutines of connections
+	holders   map[string]*conn     // that have a session, by the key of its position
+	took      map[string]time.Time // when a holder took its session over from another connection, by the same
+	running   sync.WaitGroup       // goroutines of connections
 
 	shares shares
 	system system
@@ -65,7 +66,7 @@ type Server struct {
 
 // New returns a server. It must be closed after the hub's streams have ended, and before the hub is closed.
 func New(h *hub.Hub, o Options) *Server {
-	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*holder{}}
+	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*conn{}, took: map[string]time.Time{}}
 	s.opts.connectTimeout = cmp.Or(o.connectTimeout, connectTimeout)
 	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -142,11 +143,12 @@ func (s *Server) accept(nc net.Conn) {
 
 // serve starts to serve a client. It returns nil if that is not possible.
 func (s *Server) serve(nc net.Conn) *conn {
+	remote := nc.RemoteAddr().String()
 	socket, err := s.hub.Poller().Adopt(nc, nil)
 	if err != nil {
 		return nil // Adopt has closed it
 	}
-	c := newConn(s, socket)
+	c := newConn(s, socket, remote)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()

@@ -26,26 +26,25 @@ type session struct {
 	conn     *conn
 	grant    *access.Grant // used by the goroutine that reads from the client
 	listener *hub.Listener
-	key      string        // of its position
 	expiry   time.Duration // how long it is kept while the client is away; <0: for ever
 	started  bool
-	over     sync.WaitGroup // ends when the stream has ended
+	over     end // of the stream
 	why      delivery.Reason
 
 	mu          sync.Mutex // guards what follows
 	subs        []subscription
 	window      window
-	aliases     aliases
-	gap         gap
+	aliases     *aliases         // nil: none was used
+	gap         *gap             // nil: there was none to tell
 	read        store.Seq        // what was logged up to here was sent, or was not for the client
 	resent      store.Seq        // the same when the client connected
-	silent      bool             // the stream has ended
 	returned    store.Seq        // the end of the log when the client returned
+	ids         []uint32         // subscription identifiers of a message; kept for the next one
+	stored      *cursor.Position // kept for the next one; nil: none was needed yet
+	silent      bool             // the stream has ended
 	held        bool             // nothing is sent, because a SUBACK has to be sent first
 	unsure      bool             // the client may hold packet ids that the window does not have, since the server has crashed,
 	lastRelease uint16           // until it has completed this one
-	ids         []uint32         // subscription identifiers of a message; kept for the next one
-	stored      *cursor.Position // kept for the next one; nil: none was needed yet
 }
 
 // storeTimeout is how long a client waits until its session is found, or its subscription is stored.
@@ -54,15 +53,14 @@ const storeTimeout = 10 * time.Second
 // open returns the session of a client that has been admitted: the one that was kept, unless the client wants a clean
 // one. No other connection uses the session then. An error is one for the CONNACK.
 func (srv *Server) open(c *conn) (s *session, present bool, err error) {
-	s = &session{server: srv, conn: c, grant: c.grant, key: sessionPrefix + c.uid, expiry: c.expiry}
-	s.over.Add(1)
+	s = &session{server: srv, conn: c, grant: c.grant, expiry: c.expiry}
 	s.window.size = min(int(c.limits.receive), maxWindow)
 	if s.expiry == 0 {
 		s.window.size = min(int(c.limits.receive), maxBriefWindow)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	p, present, err := srv.hub.Cursors().Claim(ctx, s.key)
+	p, present, err := srv.hub.Cursors().Claim(ctx, s.conn.key)
 	if err != nil {
 		return nil, false, err
 	}
@@ -98,10 +96,10 @@ func (srv *Server) discard(p *cursor.Position) {
 // giveUpSession ends the connection of a session that another hub wants, and returns when its position is saved.
 func (srv *Server) giveUpSession(key string) {
 	srv.mu.Lock()
-	h := srv.holders[key[len(sessionPrefix):]]
+	c := srv.holders[key]
 	srv.mu.Unlock()
-	if h != nil {
-		_ = srv.takeOver(h.conn) // an error: the server is closed, and ends the connection itself
+	if c != nil {
+		_ = srv.takeOver(c) // an error: the server is closed, and ends the connection itself
 	}
 }
 
@@ -109,8 +107,8 @@ func (srv *Server) giveUpSession(key string) {
 func (s *session) subscribeAll(from hub.From) (err error) {
 	c := s.conn
 	s.listener, err = s.server.hub.Subscribe(&hub.Subscription{
-		Grant: c.grant, UID: c.uid, Filters: s.filters(), From: from, Codec: s, Ended: s.ended, Regranted: c.regranted,
-		Address: c.address(), Remote: c.remote(), ClientID: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
+		Grant: c.grant, UID: c.uid(), Filters: s.filters(), From: from, Codec: s, Ended: s.ended, Regranted: c.regranted,
+		Address: c.address(), Remote: c.remote, ClientID: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
 	})
 	return err
 }
@@ -137,7 +135,7 @@ func (s *session) giveUp(p *cursor.Position, present bool) {
 		s.listener.Cancel()
 	}
 	if !present {
-		s.server.hub.Cursors().Remove(s.key)
+		s.server.hub.Cursors().Remove(s.conn.key)
 		return
 	}
 	p.Away = time.Now()
@@ -198,7 +196,7 @@ func (s *session) ended(why delivery.Reason) {
 	s.silent = true
 	s.mu.Unlock()
 	s.changed() // the hub may close its positions before the connection ends
-	s.over.Done()
+	s.over.reach()
 }
 
 // packet answers a SUBSCRIBE, UNSUBSCRIBE, PUBACK, PUBREC or PUBCOMP. It does not keep pk or its parts. An error is a
@@ -219,7 +217,7 @@ func (s *session) close() {
 	if !s.started {
 		s.listener.Cancel()
 	}
-	s.over.Wait()
+	<-s.over.reached()
 	s.expiry = s.conn.expiry // the DISCONNECT may have changed it
 	switch sessions.Reason(s.why) {
 	case sessions.Ended, sessions.Kicked:
@@ -229,8 +227,8 @@ func (s *session) close() {
 	s.server.unwatchSystem(s)
 	h := s.server.hub
 	if s.expiry == 0 {
-		h.Cursors().Remove(s.key)
-		_ = h.EndSession(s.conn.uid, s.conn.whyEnded()) // it may have ended already
+		h.Cursors().Remove(s.conn.key)
+		_ = h.EndSession(s.conn.uid(), s.conn.whyEnded()) // it may have ended already
 		return
 	}
 	s.mu.Lock()
@@ -239,7 +237,7 @@ func (s *session) close() {
 	p.Away = time.Now()
 	_ = h.Cursors().Save(p) // an error: another hub has the session, or there is no room for a longer position
 	if end := s.expiry; end > 0 && end < h.Options().SessionTimeout {
-		h.EndLost(s.conn.uid, end)
+		h.EndLost(s.conn.uid(), end)
 	}
 }
 
@@ -253,7 +251,7 @@ func (s *session) changed() {
 // save stores the position of the session if it is kept.
 func (s *session) save() error {
 	if s.expiry == 0 {
-		s.server.hub.Cursors().Remove(s.key)
+		s.server.hub.Cursors().Remove(s.conn.key)
 		return nil
 	}
 	s.mu.Lock()

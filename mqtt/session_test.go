@@ -93,7 +93,7 @@ func TestAClientDoesNotGetItsOwnMessagesBack(t *testing.T) {
 	c := r.connect(options{id: "a"})
 	defer c.leave()
 	c.subscribe(packets.Subscription{Filter: "g/#", Qos: 1, NoLocal: true})
-	p := &hub.Publication{Grant: access.Everything, Group: "g/1", UID: c.conn.uid, Kind: hub.Bytes, Body: []byte("own")}
+	p := &hub.Publication{Grant: access.Everything, Group: "g/1", UID: c.conn.uid(), Kind: hub.Bytes, Body: []byte("own")}
 	publish := func() {
 		t.Helper()
 		if _, err := r.hub.Publish(context.Background(), p); err != nil {

@@ -66,7 +66,7 @@ func (s *session) store() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	return s.server.hub.Cursors().Flush(ctx, s.key)
+	return s.server.hub.Cursors().Flush(ctx, s.conn.key)
 }
 
 // suback sends the SUBACK.
@@ -145,7 +145,7 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 
 // parse returns a new subscription, if the client may have it.
 func (s *session) parse(in *packets.Subscription) (x subscription, err error) {
-	x.topic, x.id = strings.Clone(in.Filter), uint32(in.Identifier)
+	x.id = uint32(in.Identifier)
 	x.options = in.Qos | in.RetainHandling<<4
 	if in.NoLocal {
 		x.options |= 1 << 2
@@ -153,9 +153,13 @@ func (s *session) parse(in *packets.Subscription) (x subscription, err error) {
 	if in.RetainAsPublished {
 		x.options |= 1 << 3
 	}
-	x.share, x.filter, err = filterOf(x.topic)
+	x.share, x.filter, err = filterOf(in.Filter)
 	if err != nil {
 		return x, err
+	}
+	x.share = strings.Clone(x.share)
+	if x.topic = x.filter.String(); x.topic != in.Filter { // otherwise the text need not be in memory twice
+		x.topic = strings.Clone(in.Filter)
 	}
 	if x.system() {
 		x.options &^= 3
@@ -169,7 +173,7 @@ func (s *session) mayRead(x *subscription) error {
 	switch {
 	case x.system():
 		f = statsFilter
-	case x.direct() && f.Match(delivery.SessionPrefix+s.conn.uid):
+	case x.direct() && f.Match(delivery.SessionPrefix+s.conn.uid()):
 		return nil
 	}
 	return s.server.hub.CheckRead(s.grant, f)

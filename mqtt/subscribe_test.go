@@ -246,7 +246,7 @@ func TestAnEvictedMessageIsAGap(t *testing.T) {
 				t.Errorf("%+v", pk)
 			}
 		default:
-			if pk := watch.expect(packets.Publish); pk.TopicName != "$sys/gaps/"+c.conn.uid {
+			if pk := watch.expect(packets.Publish); pk.TopicName != "$sys/gaps/"+c.conn.uid() {
 				t.Errorf("%s %s", pk.TopicName, pk.Payload)
 			}
 		}

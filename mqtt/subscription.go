@@ -153,5 +153,8 @@ func restoreSubscription(f *cursor.Filter) (x subscription, err error) {
 		x.topic = f.Filter
 	}
 	x.share, x.filter, err = filterOf(x.topic)
+	if len(b) == 0 {
+		x.topic = x.filter.String() // the same text, which need not be in memory twice
+	}
 	return x, err
 }

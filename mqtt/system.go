@@ -125,8 +125,8 @@ func (srv *Server) tellGap(c *conn, g *delivery.Gap) {
 	msg = store.AppendQuote(append(msg[:len(msg)-1], `,"client_id":`...), c.clientID)
 	msg = append(msg, '}')
 	srv.running.Go(func() {
-		if err := srv.hub.Announce(gapsPrefix+c.uid, msg); err != nil {
-			srv.opts.Logger.Error("telling a gap failed", "uid", c.uid, "client_id", c.clientID, "error", err)
+		if err := srv.hub.Announce(gapsPrefix+c.uid(), msg); err != nil {
+			srv.opts.Logger.Error("telling a gap failed", "uid", c.uid(), "client_id", c.clientID, "error", err)
 		}
 	})
 }

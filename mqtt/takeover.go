@@ -7,12 +7,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// holder is the connection that has a session.
-type holder struct {
-	conn  *conn
-	since time.Time // when it took the session over from another connection; zero: it did not
-}
-
 // takeoverPause is the shortest time between two takeovers of a session. Two clients with the same id would otherwise
 // disconnect each other as fast as they can connect.
 const takeoverPause = time.Second
@@ -23,23 +17,22 @@ func (s *Server) hold(c *conn) error {
 	took := false
 	for {
 		s.mu.Lock()
-		old := s.holders[c.uid]
+		old, since := s.holders[c.key], s.took[c.key]
 		if old == nil {
-			h := &holder{conn: c}
+			s.holders[c.key] = c
 			if took {
-				h.since = time.Now()
+				s.took[c.key] = time.Now()
 			}
-			s.holders[c.uid] = h
 			s.mu.Unlock()
 			return nil
 		}
 		s.mu.Unlock()
-		if err := s.pause(old); err != nil {
+		if err := s.pause(old, since); err != nil {
 			return err
 		}
 		took = true
 		s.hub.MQTT().Takeovers.Add(1)
-		if err := s.takeOver(old.conn); err != nil {
+		if err := s.takeOver(old); err != nil {
 			return err
 		}
 	}
@@ -54,22 +47,23 @@ func (s *Server) takeOver(c *conn) error {
 	late := time.AfterFunc(leaveTimeout, func() { c.end(packets.ErrSessionTakenOver) })
 	defer late.Stop()
 	select {
-	case <-c.done:
+	case <-c.done.reached():
 		return nil
 	case <-s.ctx.Done():
 		return packets.ErrServerShuttingDown
 	}
 }
 
-// pause waits until a session may be taken over again, or its holder leaves.
-func (s *Server) pause(old *holder) error {
-	if old.since.IsZero() {
+// pause waits until a session may be taken over again, or its holder leaves. since is when the holder took it over; zero: it did
+// not.
+func (s *Server) pause(old *conn, since time.Time) error {
+	if since.IsZero() {
 		return nil
 	}
-	ctx, cancel := context.WithDeadline(s.ctx, old.since.Add(takeoverPause))
+	ctx, cancel := context.WithDeadline(s.ctx, since.Add(takeoverPause))
 	defer cancel()
 	select {
-	case <-old.conn.done:
+	case <-old.done.reached():
 	case <-ctx.Done():
 	}
 	if s.ctx.Err() != nil {
@@ -82,7 +76,8 @@ func (s *Server) pause(old *holder) error {
 func (s *Server) release(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.holders[c.uid]; h != nil && h.conn == c {
-		delete(s.holders, c.uid)
+	if s.holders[c.key] == c {
+		delete(s.holders, c.key)
+		delete(s.took, c.key)
 	}
 }

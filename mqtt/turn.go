@@ -10,19 +10,22 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/hub"
-	"github.com/watchbox-go/watchbox/sse"
 )
 
 // input is the reading side of a connection. When something arrives, a turn reads and handles it, on a goroutine of
 // its own. Between two turns, a connection has no goroutine, and no buffer unless a part of a packet has arrived.
 type input struct {
-	socket sse.Socket
-	wake   func()      // begins a turn
-	turns  atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
-	part   []byte      // of a packet that has not arrived completely
-	held   int64       // bytes that the hub counts for that packet
-	late   *time.Timer // closes the connection if that packet does not arrive fast enough; nil: none is counted
-	paced  int         // bytes of it that had arrived when late was set
+	wake  func()      // begins a turn
+	turns atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
+	part  []byte      // of a packet that has not arrived completely
+	large *large      // that packet, if it is counted; else nil
+}
+
+// large is a packet whose memory the hub counts, and which has not arrived completely.
+type large struct {
+	size  int64       // bytes that the hub counts for it
+	late  *time.Timer // closes the connection if the packet does not arrive fast enough; nil: not yet
+	paced int         // bytes of it that had arrived when late was set
 }
 
 // turn has what a connection needs while it handles packets.
@@ -49,7 +52,7 @@ func (c *conn) turn() {
 	err := c.read()
 	if err == nil {
 		c.turns.Store(false)
-		c.input.socket.Readable(c.wake)
+		c.socket.Readable(c.wake)
 		if c.isClosed() || c.leaving.Load() != nil || c.regrant.Load() != nil { // meanwhile, and nothing may arrive any more
 			c.begin()
 		}
@@ -76,13 +79,13 @@ func (c *conn) read() error {
 	c.part = nil
 	leaving := c.leaving.Load()
 	if leaving != nil {
-		c.input.socket.Expect()
+		c.socket.Expect()
 	}
 	for {
 		if len(b) == cap(b) { // a packet is larger
 			b = slices.Grow(b, len(b))
 		}
-		n, err := c.input.socket.TryRead(b[len(b):cap(b)])
+		n, err := c.socket.TryRead(b[len(b):cap(b)])
 		if n == 0 && err == nil {
 			if leaving != nil {
 				return *leaving
@@ -106,7 +109,7 @@ func (c *conn) read() error {
 		}
 		if used > 0 {
 			if c.session != nil {
-				_ = c.server.hub.SignOfLife(c.uid, c.grant) // an error: its stream has ended
+				_ = c.server.hub.SignOfLife(c.uid(), c.grant) // an error: its stream has ended
 			}
 			b = b[:copy(b, b[used:])]
 		}
@@ -135,40 +138,45 @@ func (c *conn) count(b []byte) error {
 	if h.size > 0 && h.size+h.Remaining > hub.FreeBytes {
 		need = int64(h.size + h.Remaining)
 	}
-	if need != c.held {
-		c.drop(c.server.hub)
+	if need == 0 {
+		c.drop()
+		return nil
+	}
+	if c.large == nil || need != c.large.size {
+		c.drop()
 		if err := c.server.hub.TakeBody(c.server.ctx, need); err != nil {
 			return err
 		}
-		c.held = need
+		c.large = &large{size: need}
 	}
-	if need > 0 {
-		c.pace(len(b))
-	}
+	c.pace(len(b))
 	return nil
 }
 
 // pace disconnects the client unless a large packet goes on to arrive as fast as the body of an HTTP request has to.
 // Otherwise clients could hold the memory for requests as long as they like.
 func (c *conn) pace(arrived int) {
-	patience := c.server.hub.Options().BodyTimeout
+	patience, x := c.server.hub.Options().BodyTimeout, c.large
 	switch {
-	case c.late == nil:
-		c.late = time.AfterFunc(patience, func() { c.end(packets.ErrKeepAliveTimeout) })
-	case arrived < c.paced || arrived-c.paced >= hub.SmallBytes: // the next packet, or the next piece
-		c.late.Reset(patience)
+	case x.late == nil:
+		x.late = time.AfterFunc(patience, func() { c.end(packets.ErrKeepAliveTimeout) })
+	case arrived < x.paced || arrived-x.paced >= hub.SmallBytes: // the next packet, or the next piece
+		x.late.Reset(patience)
 	default:
 		return
 	}
-	c.paced = arrived
+	x.paced = arrived
 }
 
 // drop frees the memory of the packet that has not arrived completely.
-func (in *input) drop(h *hub.Hub) {
-	if in.late != nil {
-		in.late.Stop()
-		in.late = nil
+func (c *conn) drop() {
+	x := c.large
+	if x == nil {
+		return
 	}
-	h.GiveBody(in.held)
-	in.held = 0
+	c.large = nil
+	if x.late != nil {
+		x.late.Stop()
+	}
+	c.server.hub.GiveBody(x.size)
 }

@@ -20,7 +20,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	nc := websocket.NetConn(context.WithoutCancel(r.Context()), ws, websocket.MessageBinary)
 	if c := s.serve(webConn{nc, ws, address(r.RemoteAddr)}); c != nil {
-		<-c.done
+		<-c.done.reached()
 	}
 }
 

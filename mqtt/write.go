@@ -10,17 +10,17 @@ import (
 // writer is the writing side of a connection. Two write to it: the delivery stream, by the methods of sse.Conn, and
 // the connection itself, by send. What send has queued is written between the stream's packets, never within one.
 type writer struct {
-	socket    sse.Conn
-	unclogged func() // is called when clogged would no longer report what it has reported; it must not wait
+	socket sse.Socket
+	of     *conn // that it is the writing side of
 
 	mu      sync.Mutex // guards what follows
 	idle    *sync.Cond // signals that busy or missing has changed, or that the writer is closed; nil: nobody has waited
+	own     []byte     // packets of send that are not written yet
+	missing int32      // bytes that are missing of a packet that the stream has written in part
 	busy    bool       // a goroutine writes, and may wait for the client
 	closed  bool
-	own     []byte // packets of send that are not written yet
-	last    []byte // to be written, before the socket is closed, by the goroutine that writes; nil: nothing
-	missing int    // bytes that are missing of a packet that the stream has written in part
-	told    bool   // clogged has reported that the client does not take what was sent to it
+	parting bool // closed, and the goroutine that writes has to write the packets of send and to close the socket
+	told    bool // clogged has reported that the client does not take what was sent to it
 }
 
 // maxOwn is how many bytes of own packets may wait for the stream. When there are more, the client is not read from.
@@ -30,14 +30,21 @@ const maxOwn = 64 << 10
 func (w *writer) send(packets []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.own = append(w.own, packets...)
+	w.queue(packets)
+}
+
+// queue is send for a caller that holds mu. Nothing follows the last packet of bye.
+func (w *writer) queue(packets []byte) {
+	if !w.closed {
+		w.own = append(w.own, packets...)
+	}
 }
 
 // push is send for a goroutine that does not flush. What the socket does not take at once is written by another goroutine.
 func (w *writer) push(packets []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.own = append(w.own, packets...)
+	w.queue(packets)
 	if w.busy || w.missing > 0 || w.closed {
 		return // whoever writes takes it along
 	}
@@ -68,7 +75,7 @@ func (w *writer) clogged() bool {
 func (w *writer) took() {
 	if w.told && !w.closed && len(w.own) <= maxOwn/2 {
 		w.told = false
-		w.unclogged()
+		w.of.unclogged()
 	}
 }
 
@@ -107,19 +114,19 @@ func (w *writer) write(b []byte) (int, error) {
 	w.mu.Lock()
 	w.busy = false
 	w.signal()
-	if b := w.last; w.closed && b != nil {
-		w.last = nil
+	if w.parting {
+		w.parting = false
 		if err == nil {
-			w.finish(b)
+			w.finish()
 		}
 		_ = w.socket.Close()
 	}
 	return n, err
 }
 
-// finish writes the last packets. The caller holds mu, and nobody else writes.
-func (w *writer) finish(b []byte) {
-	b = append(w.own, b...)
+// finish writes the packets of send, which are the last. The caller holds mu, and nobody else writes.
+func (w *writer) finish() {
+	b := w.own
 	w.own = nil
 	if !w.socket.Blocking() {
 		_, _ = w.socket.TryWrite(b) // the client may have left
@@ -198,10 +205,12 @@ func (w *writer) bye(b []byte) {
 	case w.closed:
 		return
 	case w.busy:
-		w.last = append([]byte{}, b...)
+		w.queue(b)
+		w.parting = true
 		time.AfterFunc(byeTimeout, func() { _ = w.socket.Close() })
 	case w.missing == 0:
-		w.finish(b)
+		w.queue(b)
+		w.finish()
 	}
 	_ = w.close()
 }
@@ -219,7 +228,7 @@ func (w *writer) close() error {
 	}
 	w.closed = true
 	w.signal()
-	if w.busy && w.last != nil {
+	if w.parting {
 		return nil // see bye
 	}
 	return w.socket.Close()
@@ -234,14 +243,14 @@ func (w *writer) isClosed() bool {
 
 // missing returns how many bytes are missing of the last packet that has been begun, after n bytes of p. p begins with
 // the missing bytes of an earlier packet and goes on with whole packets.
-func missing(p []byte, n, before int) int {
+func missing(p []byte, n int, before int32) int32 {
 	if n == len(p) {
 		return 0
 	}
-	end := before
+	end := int(before)
 	for end < n {
 		length, size := varint(p[end+1:])
 		end += 1 + size + length
 	}
-	return end - n
+	return int32(end - n)
 }

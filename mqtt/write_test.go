@@ -17,15 +17,15 @@ func TestMissingBytesOfAPacket(t *testing.T) {
 			ends = append(ends, len(p))
 		}
 		// Write p in parts. After each part, the bytes up to the next end are missing.
-		left := 0
+		left := int32(0)
 		for at := 0; at < len(p); {
 			n := rapid.IntRange(0, len(p)-at).Draw(t, "n")
 			left = missing(p[at:], n, left)
 			at += n
-			want := 0
+			want := int32(0)
 			for _, end := range ends {
 				if end >= at {
-					want = end - at
+					want = int32(end - at)
 					break
 				}
 			}

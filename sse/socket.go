@@ -1,7 +1,5 @@
 package sse
 
-import "net"
-
 // Socket is a connection of another protocol than HTTP, which is read, too. While nothing arrives it costs no goroutine
 // and no buffer, if the Poller can watch it.
 //
@@ -33,9 +31,6 @@ type Socket interface {
 	// Readable calls f once, as soon as TryRead may return something else than nothing: at once, on the caller's
 	// goroutine, or later, on the poller's. f must not block. After Close, f may or may not be called.
 	Readable(f func())
-
-	// RemoteAddr returns the address of the other side.
-	RemoteAddr() net.Addr
 
 	// Close implements Conn. If the Poller watches the connection, the other side gets what was written before, also
 	// while it still sends: what arrives is discarded until it ends its half, for at most a second.

@@ -13,7 +13,6 @@ import (
 // neither a waiting nor a reading connection needs a system call to be watched.
 type socket struct {
 	hijacked
-	addr net.Addr
 
 	// Guarded by the connection's lock.
 	early    []byte // was read before the connection was adopted
@@ -47,7 +46,7 @@ func (p *Poller) Adopt(conn net.Conn, early []byte) (Socket, error) {
 		return nil, errors.Join(errHandshake, conn.Close())
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s := &socket{addr: accepted.RemoteAddr(), early: early, ready: true}
+	s := &socket{early: early, ready: true}
 	s.hijacked.poller, s.hijacked.socket = p, s
 	defer accepted.Close() // s has a descriptor of its own: the socket stays open
 	if layer != nil {
@@ -59,8 +58,6 @@ func (p *Poller) Adopt(conn net.Conn, early []byte) (Socket, error) {
 	}
 	return s, nil
 }
-
-func (s *socket) RemoteAddr() net.Addr { return s.addr }
 
 func (s *socket) TryRead(p []byte) (int, error) {
 	s.mu.Lock()

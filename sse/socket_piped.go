@@ -103,8 +103,6 @@ func (s *pipedSocket) Readable(f func()) {
 	}
 }
 
-func (s *pipedSocket) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
-
 // Watch does nothing: TryRead tells each end.
 func (s *pipedSocket) Watch(func(error)) {}
 
