@@ -58,13 +58,14 @@ type Hubs interface {
 	// List returns the hubs that are alive, this one too, sorted by id.
 	List() []Hub
 
-	// Call sends a request to a hub and returns its reply. It returns ErrNoHub if there is no such hub,
-	// and the error of ctx if the reply does not arrive in time. The request may have been
-	// carried out even if Call returns an error.
+	// Call sends a request to a hub and returns its reply. It returns ErrNoHub if there is no such hub, or if the others
+	// have given it up, and the error of ctx if the reply does not arrive in time. It also returns ErrNoHub if a hub that
+	// is alive cannot be reached for about a second: it does not serve, or it is cut off. The request may have been
+	// carried out even if Call returns another error.
 	Call(ctx context.Context, hub string, request []byte) ([]byte, error)
 
-	// Serve sets the function that answers calls of other hubs. It may be called concurrently. Calls before Serve
-	// return ErrNoHub.
+	// Serve sets the function that answers calls of other hubs. It may be called concurrently. Soon after Serve has
+	// returned, the others can reach this hub.
 	Serve(f func(ctx context.Context, request []byte) []byte)
 
 	// Down sets the function that is called once for each hub that has given no sign of life for

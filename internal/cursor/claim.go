@@ -178,7 +178,8 @@ func (e *entry) hub() string {
 }
 
 // ask has another hub give up a position, and waits until this hub knows the version that the other one saved last. It
-// returns that version, or at if the other hub has died: then the log has what it saved.
+// returns that version, or at if the other hub has died: then the log has what it saved. A hub that is only cut off cannot
+// save anything either, and ends its reader when it learns of the claim.
 func (s *Set) ask(ctx context.Context, hub, key string, at store.Seq) (store.Seq, error) {
 	newest, err := s.opts.Ask(ctx, hub, key)
 	switch {

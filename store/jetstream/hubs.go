@@ -205,26 +205,42 @@ func (h *hubs) List() []store.Hub {
 	return list
 }
 
-// Call implements store.Hubs.
+// Call implements store.Hubs. The servers do not know a hub for a moment when it has just begun to serve, or connects to
+// another server. So a hub that is alive is called again, for as long as it takes to give the next sign of life.
 func (h *hubs) Call(ctx context.Context, hub string, request []byte) ([]byte, error) {
+	for late := time.Now().Add(h.l.opts.Times.Sign); ; pause(ctx, repeatRefused) {
+		reply, alive, err := h.call(ctx, hub, request)
+		if !errors.Is(err, store.ErrNoHub) || !alive || time.Now().After(late) {
+			return reply, err
+		}
+	}
+}
+
+// call calls a hub once. It also reports whether the hub is alive.
+func (h *hubs) call(ctx context.Context, hub string, request []byte) (reply []byte, alive bool, err error) {
 	h.mu.Lock()
-	self, serve := h.self.ID, h.serve
+	serve, p := h.serve, h.others[hub]
+	self := hub == h.self.ID
+	alive = p != nil && h.alive(p)
 	h.mu.Unlock()
-	if hub == self && serve != nil {
-		return serve(ctx, request), nil
+	switch {
+	case self && serve != nil:
+		return serve(ctx, request), true, nil
+	case p != nil && !alive:
+		return nil, false, store.ErrNoHub
 	}
 	m, err := h.l.nc.RequestWithContext(ctx, h.signs+"."+hub, request)
 	switch {
 	case err == nil:
-		return m.Data, nil
+		return m.Data, alive, nil
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, store.ErrNoHub
+		return nil, alive, store.ErrNoHub
 	case errors.Is(err, nats.ErrConnectionClosed):
-		return nil, store.ErrClosed
+		return nil, alive, store.ErrClosed
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return nil, store.ErrAway
+		return nil, alive, store.ErrAway
 	}
-	return nil, err
+	return nil, alive, err
 }
 
 // Serve implements store.Hubs.

@@ -36,6 +36,35 @@ func (p *peer) ids() (ids []string) {
 	return ids
 }
 
+// call calls a hub once.
+func (p *peer) call(id string, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(p.env.Context(), patience)
+	defer cancel()
+	return p.Hubs().Call(ctx, id, request)
+}
+
+// answered calls a hub that serves until it can be reached, and returns its answer.
+func (p *peer) answered(id string, request []byte) (reply []byte) {
+	p.t.Helper()
+	p.env.eventually("a call is answered", func() bool {
+		var err error
+		if reply, err = p.call(id, request); err != nil && !errors.Is(err, store.ErrNoHub) {
+			p.t.Errorf("a call: %v", err)
+		}
+		return err == nil
+	})
+	return reply
+}
+
+// unreachable waits until calls of an id find no hub.
+func (p *peer) unreachable(id string) {
+	p.t.Helper()
+	p.env.eventually("a call finds no hub", func() bool {
+		_, err := p.call(id, nil)
+		return errors.Is(err, store.ErrNoHub)
+	})
+}
+
 // acquainted waits until each hub lists exactly these.
 func (c *cluster) acquainted(peers ...*peer) {
 	c.Helper()
@@ -75,14 +104,17 @@ func calls(c *cluster) {
 		p.Hubs().Serve(func(_ context.Context, request []byte) []byte { return fmt.Append(nil, i, " ", string(request)) })
 	}
 	c.acquainted(peers...)
+	for _, from := range peers {
+		for _, to := range peers {
+			from.answered(to.Hubs().Self(), nil)
+		}
+	}
 	var all sync.WaitGroup
 	for i := range 60 {
 		all.Go(func() {
 			from, to := i%3, i/3%3
 			request := fmt.Append(nil, i, strings.Repeat("x", 100*i))
-			ctx, cancel := context.WithTimeout(c.Context(), patience)
-			defer cancel()
-			reply, err := peers[from].Hubs().Call(ctx, peers[to].Hubs().Self(), request)
+			reply, err := peers[from].call(peers[to].Hubs().Self(), request)
 			if want := fmt.Append(nil, to, " ", string(request)); err != nil || !bytes.Equal(reply, want) {
 				c.Errorf("call %d of %d to %d: %.100q, %v; want %.100q", i, from, to, reply, err, want)
 			}
@@ -95,17 +127,14 @@ func noHub(c *cluster) {
 	a, b := c.two()
 	c.acquainted(a, b)
 	for _, id := range []string{"nobody", b.Hubs().Self()} {
-		ctx, cancel := context.WithTimeout(c.Context(), patience)
-		if _, err := a.Hubs().Call(ctx, id, []byte("x")); !errors.Is(err, store.ErrNoHub) {
+		if _, err := a.call(id, []byte("x")); !errors.Is(err, store.ErrNoHub) {
 			c.Errorf("a call of %s: %v", id, err)
 		}
-		cancel()
 	}
 	b.Hubs().Serve(func(context.Context, []byte) []byte { return []byte("here") })
-	c.eventually("a call is answered", func() bool {
-		reply, err := a.Hubs().Call(c.Context(), b.Hubs().Self(), nil)
-		return err == nil && string(reply) == "here"
-	})
+	if reply := a.answered(b.Hubs().Self(), nil); string(reply) != "here" {
+		c.Errorf("a call is answered by %q", reply)
+	}
 }
 
 func downOnce(c *cluster) {
@@ -127,7 +156,7 @@ func downOnce(c *cluster) {
 		if p.Hubs().Alive(id) || slices.Contains(p.ids(), id) {
 			c.Error("a hub that is down is alive")
 		}
-		if _, err := p.Hubs().Call(c.Context(), id, nil); !errors.Is(err, store.ErrNoHub) {
+		if _, err := p.call(id, nil); !errors.Is(err, store.ErrNoHub) {
 			c.Errorf("a call of a hub that is gone: %v", err)
 		}
 	}
@@ -152,13 +181,10 @@ func renewed(c *cluster) {
 		c.Error("the id is the same")
 	}
 	c.eventually("the hub is known by its new id", func() bool { return a.Hubs().Alive(id) && slices.Contains(a.ids(), id) })
-	c.eventually("a call by the new id is answered", func() bool {
-		reply, err := a.Hubs().Call(c.Context(), id, nil)
-		return err == nil && string(reply) == "here"
-	})
-	if _, err := a.Hubs().Call(c.Context(), old, nil); !errors.Is(err, store.ErrNoHub) {
-		c.Errorf("a call by the old id: %v", err)
+	if reply := a.answered(id, nil); string(reply) != "here" {
+		c.Errorf("a call by the new id is answered by %q", reply)
 	}
+	a.unreachable(old)
 	b.add(text("a", "x"))
 	b.meets(a)
 	a.want("a", "x")
