@@ -23,9 +23,9 @@ type conn struct {
 	// Set by CONNECT, before the session opens.
 	version   byte // 4: MQTT 3.1.1; 5: MQTT 5.0; 0: no CONNECT has arrived
 	clientID  string
-	remote    string // the client's address
-	key       string // of the position of the client's session
-	grant     *access.Grant
+	remote    string        // the client's address
+	key       string        // of the position of the client's session
+	grant     *access.Grant // of its CONNECT; the session has the one in force
 	limits    limits
 	clean     bool          // Clean Start, or Clean Session of MQTT 3.1.1: the state of an earlier session is dropped
 	expiry    time.Duration // how long the session's state is kept after the connection; <0: for ever

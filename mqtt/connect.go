@@ -105,7 +105,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 	if c.grant, err = c.server.authenticate(c, in); err != nil {
 		return err
 	}
-	c.key = sessionPrefix + sessions.ClientUID("mqtt", c.grant.Subject, c.clientID)
+	c.key = sessionPrefix + sessions.ClientUID(namespace(c.grant), c.grant.Subject, c.clientID)
 	c.grant = c.grant.For(c.uid())
 	c.clean = in.Clean
 	c.expiry = expiry(pk)
@@ -140,6 +140,15 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 	c.send(c.acceptance(pk, present))
 	x.start()
 	return nil
+}
+
+// namespace returns what client ids are unique in, together with the subject. Anonymous callers cannot take over the session
+// of a caller whose token has no subject.
+func namespace(g *access.Grant) string {
+	if g.Subject == "" && !g.Anonymous && g != access.Everything {
+		return "mqtt-token"
+	}
+	return "mqtt"
 }
 
 // restoreReceived restores which messages of QoS 2 were received and not released, if the session goes on.

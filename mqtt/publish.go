@@ -218,7 +218,7 @@ func (c *conn) publishBatch(t *batch) error {
 	if changes && c.expiry != 0 {
 		note = func(errs []error) []byte { return appendIDs(nil, t.receivedAfter(c.publisher.received, errs)) }
 	}
-	sender := hub.Sender{Grant: c.grant, UID: c.uid(), Address: c.address()}
+	sender := hub.Sender{Grant: c.session.grant, UID: c.uid(), Address: c.address()}
 	errs, err := c.server.hub.PublishEach(c.server.ctx, &sender, t.drafts, note)
 	for i := range t.answers {
 		a := &t.answers[i]

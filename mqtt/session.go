@@ -24,7 +24,7 @@ import (
 type session struct {
 	server   *Server
 	conn     *conn
-	grant    *access.Grant // used by the goroutine that reads from the client
+	grant    *access.Grant // in force; used by the goroutine that reads from the client
 	listener *hub.Listener
 	expiry   time.Duration // how long it is kept while the client is away; <0: for ever
 	started  bool

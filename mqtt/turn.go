@@ -69,9 +69,6 @@ func (c *conn) turn() {
 func (c *conn) read() error {
 	t := turns.Get().(*turn)
 	defer turns.Put(t)
-	if g := c.regrant.Swap(nil); g != nil && c.session != nil {
-		c.session.regrant(g)
-	}
 	b := c.part
 	if len(b) <= len(t.buf)/2 {
 		b = append(t.buf[:0], b...)
@@ -82,6 +79,9 @@ func (c *conn) read() error {
 		c.socket.Expect()
 	}
 	for {
+		if g := c.regrant.Swap(nil); g != nil && c.session != nil {
+			c.session.regrant(g)
+		}
 		if len(b) == cap(b) { // a packet is larger
 			b = slices.Grow(b, len(b))
 		}
@@ -109,7 +109,7 @@ func (c *conn) read() error {
 		}
 		if used > 0 {
 			if c.session != nil {
-				_ = c.server.hub.SignOfLife(c.uid(), c.grant) // an error: its stream has ended
+				_ = c.server.hub.SignOfLife(c.uid(), c.session.grant) // an error: its stream has ended
 			}
 			b = b[:copy(b, b[used:])]
 		}
