@@ -74,13 +74,13 @@ func (c *conn) finish(err error) {
 	if c.session == nil {
 		return
 	}
-	if gone := c.gone.Load(); gone != nil {
-		(*gone)(err)
-	}
-	if c.graceful && c.hasWill {
+	if c.graceful && c.hasWill { // before the session is lost, which sends a will without a delay
 		if err := c.clearWill(); err != nil {
 			c.server.opts.Logger.Error("removing the last will of an MQTT client failed", "uid", c.uid(), "error", err)
 		}
+	}
+	if gone := c.gone.Load(); gone != nil {
+		(*gone)(err)
 	}
 	c.session.close()
 	if c.expiry == 0 {
