@@ -134,6 +134,9 @@ func (s *Stream) apply() {
 		}
 		s.edit(func(list []change) []change { return list[1:] })
 		s.filters = c.apply(s.filters)
+		if wants := *s.wants.Load(); slices.Equal(wants, s.filters) {
+			s.filters = wants // need not be in memory twice
+		}
 		if !c.leave {
 			s.begin(c.opening)
 		}
