@@ -143,7 +143,7 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 	h.arm(s)
 	s.set(d)
 	h.wake()
-	s.schedule(now)
+	s.schedule()
 	return true
 }
 

@@ -35,17 +35,17 @@ func BenchmarkIdleSession(b *testing.B) {
 		uids[i] = fmt.Sprintf("%036d", i)
 	}
 	list := make([]*Attachment, b.N)
-	before := heap()
+	before := heapSize()
 	b.ResetTimer()
 	for i := range list {
 		list[i], _ = r.Attach(uids[i], &Opening{Grant: access.Everything, Filters: filters, Stream: &stream{}})
 	}
 	b.StopTimer()
-	b.ReportMetric(float64(heap()-before)/float64(b.N), "B/session")
+	b.ReportMetric(float64(heapSize()-before)/float64(b.N), "B/session")
 	runtime.KeepAlive(list)
 }
 
-func heap() uint64 {
+func heapSize() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

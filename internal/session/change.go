@@ -111,7 +111,7 @@ func (s *Session) prepare(x *Change) (needed bool, err error) {
 	s.set(&x.doc) // a session without filters may be lost, and its client may be another
 	s.shared.repaired()
 	s.gone = !s.begun // its first stream has closed before a change could be committed
-	s.schedule(now)
+	s.schedule()
 	return false, nil
 }
 
@@ -135,7 +135,7 @@ func (x *Change) Apply() {
 		return
 	}
 	s.set(&x.doc)
-	s.schedule(monotonicNow())
+	s.schedule()
 }
 
 // set replaces the document. mu must be held.
@@ -160,9 +160,7 @@ func (s *Session) finish(why Reason) {
 	}
 	s.gone, s.streams = true, nil
 	s.set(&document{})
-	if s.timer != nil {
-		s.timer.Stop()
-	}
+	s.registry.clock.set(s, 0, s.registry.onTimer)
 }
 
 // open returns the filters that are open, at this hub or another. A filter may be there twice. The result
@@ -190,10 +188,9 @@ func (s *Session) postpone(c *cause, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := monotonicNow()
 	s.shared.pending = &cause{why: c.why, reached: c.reached, left: c.left, leftFor: c.leftFor}
-	s.shared.retry = now.add(retryAfter)
-	s.schedule(now)
+	s.shared.retry = monotonicNow().add(retryAfter)
+	s.schedule()
 }
 
 // resume adds to a cause what was postponed.

@@ -13,5 +13,5 @@
 //
 // The registry reports events to its watcher in order for each session, under that session's lock. So an
 // event that a reconnect cancels, such as a will, either happens before the reconnect or never. Sessions
-// have no goroutines. A session that waits for a point in time has a timer.
+// have no goroutines. One timer serves all sessions that wait for a point in time.
 package session

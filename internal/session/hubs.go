@@ -37,7 +37,7 @@ func (s *Session) becomeStale(why Reason, now bool) {
 	if now {
 		h.repair = monotonicNow()
 	}
-	s.schedule(monotonicNow())
+	s.schedule()
 }
 
 // Renamed tells the registry that the other hubs have given up this one, which has a new id now. It ends all
@@ -89,7 +89,7 @@ func (s *Session) renewed() {
 	if len(s.streams) > 0 {
 		now := monotonicNow()
 		h.repair = now.add(rewriteAfter)
-		s.schedule(now)
+		s.schedule()
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// Stopping a timer does not stop a call that has begun.
+// A call for a session that is due may begin though the session has ended.
 func TestASessionEndsOnceThoughItsTimerHasFired(t *testing.T) {
 	inABubble(t, func(w *world) {
 		w.open("u", "x", 0).close(Closed)
@@ -19,7 +19,7 @@ func TestASessionEndsOnceThoughItsTimerHasFired(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Nanosecond)
-		s.onTimer()
+		s.onTime()
 		w.wantEvents("u", "connect, join x, lost x closed, gone x kicked, disconnect kicked")
 	})
 }

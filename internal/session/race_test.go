@@ -91,8 +91,8 @@ func TestAConnectedSessionHasNeitherGoroutineNorTimer(t *testing.T) {
 		w.open(fmt.Sprint(i), "x", 0)
 	}
 	for s := range w.all() {
-		if s.timer != nil {
-			t.Fatal("a connected session has a timer")
+		if s.place != 0 {
+			t.Fatal("a connected session waits for a time")
 		}
 	}
 	if after := runtime.NumGoroutine(); after > before {

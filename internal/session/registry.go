@@ -33,6 +33,7 @@ type Registry struct {
 	MaxFilters int // filters of one session: of all its streams and lost memberships
 
 	lost    atomic.Int64 // number of lost sessions
+	clock   clock
 	running sync.WaitGroup
 
 	// With several hubs; see Sharing.
@@ -267,7 +268,7 @@ func (r *Registry) Restore(uid string, subject *string, filters []group.Filter, 
 		d.members = append(d.members, member{filter: f, lost: d.lost, lostAt: now, why: d.why})
 	}
 	s.set(&d)
-	s.schedule(d.lost)
+	s.schedule()
 }
 
 // End ends a session and its streams at once. Its will is sent unless the reason is Ended.

@@ -24,11 +24,12 @@ type Session struct {
 	document
 	gone     bool
 	changing bool          // a goroutine has the turn
+	place    int32         // in the heap of the registry's clock, which guards it, from 1; 0: nothing is due
+	due      moment        // when something is due, with the place; the clock guards it
 	turn     chan struct{} // closed when the turn is free; nil: nobody waits
 	streams  []*Attachment // open at this hub
-	endings  *endings      // of earlier streams; nil: there were none
-	timer    *time.Timer
-	shared   *shared // nil: no other hub shares the log
+	endings  *streamEnd    // of the last stream that has ended; nil: none has
+	shared   *shared       // nil: no other hub shares the log
 }
 
 // take waits for the session's turn: the right to change it, also while a change is committed, which may take
