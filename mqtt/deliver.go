@@ -120,8 +120,7 @@ func (s *session) appended(p *publish, f *store.Frame, pass delivery.Pass, again
 	}
 	switch {
 	case again != nil:
-		again.flags = again.flags&^isAgain | isAppended | wasAgain
-		again.pass = pass
+		s.window.appendAgain(again, pass)
 	case p.qos > 0:
 		e := entry{seq: f.Seq, id: p.id, state: awaitAck, flags: isAppended, pass: pass}
 		if p.qos == 2 {
@@ -130,7 +129,7 @@ func (s *session) appended(p *publish, f *store.Frame, pass delivery.Pass, again
 		if pass == delivery.Retained {
 			e.flags |= isRetained
 		}
-		s.window.list = append(s.window.list, e)
+		s.window.add(e)
 	}
 }
 

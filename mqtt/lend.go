@@ -152,7 +152,7 @@ func (s *session) take(h *share, m *member, f *store.Frame, qos byte, g *gap) ou
 	} else {
 		s.countSent(1, 0)
 	}
-	s.window.list = append(s.window.list, e)
+	s.window.add(e)
 	return lent
 }
 

@@ -114,7 +114,7 @@ func (s *session) restore(p *cursor.Position) error {
 		if e.state == awaitComp {
 			e.flags &^= isAgain
 		}
-		s.window.list = append(s.window.list, e)
+		s.window.add(e)
 	}
 	s.window.last = binary.BigEndian.Uint16(p.Data[1:])
 	s.unsure = p.Data[0] == 1 && slices.ContainsFunc(s.subs, func(x subscription) bool { return x.qos() == 2 })

@@ -21,6 +21,10 @@ type window struct {
 	list []entry // in the order in which they were sent
 	size int     // the most messages in flight on this connection
 	last uint16  // the packet id that was given last
+
+	// These save a search through a large window for each message.
+	resends  bool  // entries may have isAgain
+	appended int32 // entries with isAppended: usually the last ones
 }
 
 // entry is a message that is not acknowledged.
@@ -62,8 +66,27 @@ func (e *entry) qos() byte {
 
 func (e *entry) is(f entryFlags) bool { return e.flags&f != 0 }
 
+// add adds a message that is sent, or will be.
+func (w *window) add(e entry) {
+	w.list = append(w.list, e)
+	w.resends = w.resends || e.is(isAgain)
+	if e.is(isAppended) {
+		w.appended++
+	}
+}
+
+// appendAgain tells that the stream has appended the message of an entry with isAgain in a pass.
+func (w *window) appendAgain(e *entry, pass delivery.Pass) {
+	e.flags = e.flags&^isAgain | isAppended | wasAgain
+	e.pass = pass
+	w.appended++
+}
+
 // flying returns how many messages count towards the client's Receive Maximum.
 func (w *window) flying() (n int) {
+	if !w.resends {
+		return len(w.list)
+	}
 	for i := range w.list {
 		if !w.list[i].is(isAgain) {
 			n++
@@ -101,6 +124,9 @@ func (w *window) find(id uint16) int {
 
 // again returns the entry of a message that has to be sent again, or nil.
 func (w *window) again(seq store.Seq) *entry {
+	if !w.resends {
+		return nil
+	}
 	for i := range w.list {
 		if e := &w.list[i]; e.seq == seq && e.is(isAgain) {
 			return e
@@ -110,6 +136,9 @@ func (w *window) again(seq store.Seq) *entry {
 }
 
 func (w *window) remove(i int) {
+	if w.list[i].is(isAppended) {
+		w.appended--
+	}
 	if i == 0 && len(w.list) > maxWindow { // the usual case, without moving all others
 		w.list = w.list[1:]
 		return
@@ -120,10 +149,17 @@ func (w *window) remove(i int) {
 // sent tells that of what the stream appended in a pass, it sent everything up to a position, and will append again
 // what lies behind it. It returns how many messages were sent with QoS 1 and 2.
 func (w *window) sent(reached store.Seq, pass delivery.Pass) (one, two uint64) {
-	kept := w.list[:0]
-	for _, e := range w.list {
+	first := len(w.list)
+	for left := w.appended; left > 0; {
+		if first--; w.list[first].is(isAppended) {
+			left--
+		}
+	}
+	kept := w.list[:first]
+	for _, e := range w.list[first:] {
 		if e.is(isAppended) && e.pass == pass {
 			e.flags &^= isAppended
+			w.appended--
 			switch {
 			case e.seq <= reached && e.qos() == 1:
 				one++
@@ -131,6 +167,7 @@ func (w *window) sent(reached store.Seq, pass delivery.Pass) (one, two uint64) {
 				two++
 			case e.is(wasAgain):
 				e.flags |= isAgain
+				w.resends = true
 			default:
 				continue
 			}
@@ -145,6 +182,10 @@ func (w *window) sent(reached store.Seq, pass delivery.Pass) (one, two uint64) {
 // there any more. It returns the packet ids of those whose exchange has to be completed, since the client may have
 // them.
 func (w *window) passed(reached store.Seq) (complete []uint16) {
+	if !w.resends {
+		return nil
+	}
+	w.resends = false
 	kept := w.list[:0]
 	for _, e := range w.list {
 		if e.is(isAgain) && !e.is(isRetained) && e.seq <= reached {
@@ -155,6 +196,7 @@ func (w *window) passed(reached store.Seq) (complete []uint16) {
 			e.state = awaitComp
 			complete = append(complete, e.id)
 		}
+		w.resends = w.resends || e.is(isAgain)
 		kept = append(kept, e)
 	}
 	w.list = kept

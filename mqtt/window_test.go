@@ -2,9 +2,13 @@ package mqtt
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // A client gets as many messages as fit into its window, each with an id of its own, and the others when it acknowledges.
@@ -54,5 +58,51 @@ func TestAClientGetsAsManyMessagesAsFitIntoItsWindow(t *testing.T) {
 				order = append(order, pk.PacketID)
 			}
 		})
+	}
+}
+
+func TestAWindowKnowsWhichOfItsMessagesWereAppended(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	w := window{size: 20}
+	seq := store.Seq(0)
+	for range 10_000 {
+		pass := delivery.Pass(rnd.IntN(3))
+		switch rnd.IntN(6) {
+		case 0:
+			if !w.full() {
+				seq++
+				w.add(entry{seq: seq, id: w.next(), state: awaitAck, flags: isAppended, pass: pass})
+			}
+		case 1:
+			if !w.full() {
+				seq++
+				w.add(entry{seq: seq, id: w.next(), state: awaitRec, flags: isAgain})
+			}
+		case 2:
+			if e := w.again(store.Seq(rnd.IntN(int(seq) + 1))); e != nil {
+				w.appendAgain(e, pass)
+			}
+		case 3:
+			w.sent(seq-min(seq, store.Seq(rnd.IntN(10))), pass)
+		case 4:
+			if len(w.list) > 0 {
+				w.remove(rnd.IntN(len(w.list)))
+			}
+		case 5:
+			w.passed(seq - min(seq, store.Seq(rnd.IntN(20))))
+		}
+		appended, flying := int32(0), 0
+		for _, e := range w.list {
+			if e.is(isAppended) {
+				appended++
+			}
+			if !e.is(isAgain) {
+				flying++
+			}
+		}
+		if w.appended != appended || w.flying() != flying {
+			t.Fatalf("%d messages were appended, want %d; %d in flight, want %d (seed %d)", w.appended, appended, w.flying(), flying, seed)
+		}
 	}
 }
