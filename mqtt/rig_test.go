@@ -23,8 +23,9 @@ const patience = time.Minute
 // rig is a server on a hub, for tests of the session's side: its clients have no sockets.
 type rig struct {
 	*testing.T
-	hub    *hub.Hub
-	server *Server
+	hub     *hub.Hub
+	server  *Server
+	clients []*client
 }
 
 func newRig(t *testing.T) *rig {
@@ -46,7 +47,12 @@ func (r *rig) begin(log store.Store) {
 	r.server = New(r.hub, Options{QueueQoS0: true, Logger: o.Logger, MaxKeepAlive: time.Minute})
 }
 
+// end closes the server and the hub. The connections of a test that has failed may be open still.
 func (r *rig) end() {
+	for _, c := range r.clients {
+		c.leave()
+	}
+	r.clients = nil
 	if err := errors.Join(r.server.Close(), r.hub.Close()); err != nil {
 		r.Error(err)
 	}
@@ -157,6 +163,7 @@ type client struct {
 	present bool
 	read    int // bytes of pipe.got that were parsed
 	packet  uint16
+	left    bool
 }
 
 // connect opens a session and starts it.
@@ -179,6 +186,7 @@ func (r *rig) connect(o options) *client {
 		r.Fatal(err)
 	}
 	c.conn.session, c.present = s, present
+	r.clients = append(r.clients, c)
 	s.start()
 	if err := c.conn.flush(); err != nil {
 		r.Fatal(err)
@@ -186,8 +194,12 @@ func (r *rig) connect(o options) *client {
 	return c
 }
 
-// leave closes the connection.
+// leave closes the connection, unless it is closed.
 func (c *client) leave() {
+	if c.left {
+		return
+	}
+	c.left = true
 	_ = c.pipe.Close()
 	c.conn.finish(io.EOF)
 	c.server.running.Done()
