@@ -133,6 +133,9 @@ func (s *Stream) apply() {
 			return
 		}
 		s.edit(func(list []change) []change { return list[1:] })
+		if !c.leave && !containsAll(s.filters, c.filters) {
+			s.lossReported = 0 // losses of the new filters have not been reported
+		}
 		s.filters = c.apply(s.filters)
 		if wants := *s.wants.Load(); slices.Equal(wants, s.filters) {
 			s.filters = wants // need not be in memory twice
@@ -152,10 +155,14 @@ func (c *change) apply(to group.Set) group.Set {
 	return to
 }
 
+func containsAll(all, some group.Set) bool {
+	return !slices.ContainsFunc(some, func(f group.Filter) bool { return !slices.Contains(all, f) })
+}
+
 // begin begins filters that were added: o is what has to be sent of them first, or nil.
 func (s *Stream) begin(o *opening) {
-	s.opening, s.lossReported = o, 0 // losses of the new filters have not been reported
-	if o != nil {                    // the stream may have moved on meanwhile
+	s.opening = o
+	if o != nil { // the stream may have moved on meanwhile
 		o.retained.to = max(o.retained.to, s.pos)
 		o.earlier.to = max(o.earlier.to, s.pos)
 	}
