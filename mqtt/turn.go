@@ -15,15 +15,15 @@ import (
 // input is the reading side of a connection. When something arrives, a turn reads and handles it, on a goroutine of
 // its own. Between two turns, a connection has no goroutine, and no buffer unless a part of a packet has arrived.
 type input struct {
-	wake  func()      // begins a turn
-	turns atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
-	part  []byte      // of a packet that has not arrived completely
-	large *large      // that packet, if it is counted; else nil
+	wake     func()      // begins a turn
+	turns    atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
+	part     []byte      // of a packet that has not arrived completely
+	arriving *arriving   // that packet; nil: there is none
 }
 
-// large is a packet whose memory the hub counts, and which has not arrived completely.
-type large struct {
-	size  int64       // bytes that the hub counts for it
+// arriving is a packet that has not arrived completely.
+type arriving struct {
+	size  int64       // bytes that the hub counts for it; 0: none, because it is small
 	late  *time.Timer // closes the connection if the packet does not arrive fast enough; nil: not yet
 	paced int         // bytes of it that had arrived when late was set
 }
@@ -91,6 +91,9 @@ func (c *conn) read() error {
 				return *leaving
 			}
 			c.keep(t, b)
+			if len(b) > 0 && c.session != nil { // a CONNECT has a deadline of its own
+				c.pace(len(b))
+			}
 			return nil
 		}
 		b = b[:len(b)+n]
@@ -100,6 +103,9 @@ func (c *conn) read() error {
 			if failed := c.flush(); err == nil {
 				err = failed
 			}
+		}
+		if used > 0 {
+			c.drop()
 		}
 		if err == nil {
 			err = c.count(b[used:])
@@ -127,40 +133,35 @@ func (c *conn) keep(t *turn, b []byte) {
 	}
 }
 
-// count takes the memory for the packet that b begins from the hub's memory for requests, if it is a large one, and gives
-// back that of the packet before.
+// count takes the memory for the packet that b begins from the hub's memory for requests, if it is a large one.
 func (c *conn) count(b []byte) error {
 	h, err := c.header(b)
 	if err != nil {
 		return err
 	}
-	need := int64(0)
-	if h.size > 0 && h.size+h.Remaining > hub.FreeBytes {
-		need = int64(h.size + h.Remaining)
-	}
-	if need == 0 {
-		c.drop()
+	need := int64(h.size + h.Remaining)
+	if h.size == 0 || need <= hub.FreeBytes || c.arriving != nil && c.arriving.size == need {
 		return nil
 	}
-	if c.large == nil || need != c.large.size {
-		c.drop()
-		if err := c.server.hub.TakeBody(c.server.ctx, need); err != nil {
-			return err
-		}
-		c.large = &large{size: need}
+	c.drop()
+	if err := c.server.hub.TakeBody(c.server.ctx, need); err != nil {
+		return err
 	}
-	c.pace(len(b))
+	c.arriving = &arriving{size: need}
 	return nil
 }
 
-// pace disconnects the client unless a large packet goes on to arrive as fast as the body of an HTTP request has to.
-// Otherwise clients could hold the memory for requests as long as they like.
+// pace disconnects the client unless the packet that it has begun goes on to arrive as fast as the body of an HTTP request has
+// to. Otherwise clients could hold memory as long as they like.
 func (c *conn) pace(arrived int) {
-	patience, x := c.server.hub.Options().BodyTimeout, c.large
+	if c.arriving == nil {
+		c.arriving = new(arriving)
+	}
+	patience, x := c.server.hub.Options().BodyTimeout, c.arriving
 	switch {
 	case x.late == nil:
 		x.late = time.AfterFunc(patience, func() { c.end(packets.ErrKeepAliveTimeout) })
-	case arrived < x.paced || arrived-x.paced >= hub.SmallBytes: // the next packet, or the next piece
+	case arrived-x.paced >= hub.SmallBytes:
 		x.late.Reset(patience)
 	default:
 		return
@@ -170,11 +171,11 @@ func (c *conn) pace(arrived int) {
 
 // drop frees the memory of the packet that has not arrived completely.
 func (c *conn) drop() {
-	x := c.large
+	x := c.arriving
 	if x == nil {
 		return
 	}
-	c.large = nil
+	c.arriving = nil
 	if x.late != nil {
 		x.late.Stop()
 	}
