@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	patience  = time.Minute
+	patience  = 5 * time.Minute        // beside other tests, two cores need more than one for 2,000 sessions
 	heartbeat = 500 * time.Millisecond // of the hubs
-	silence   = 3 * time.Second        // after which a client gives up a stream
+	silence   = 3 * time.Second        // after which a client gives up a stream, as that of a paused hub
 	retry     = 20 * time.Millisecond
 )
 
@@ -30,6 +30,7 @@ const (
 type listener struct {
 	name, filter, secret, uid string
 	hubs                      []*hubs.Hub
+	silence                   time.Duration
 
 	mu    sync.Mutex
 	seen  []judge.Event
@@ -41,7 +42,7 @@ type listener struct {
 
 func newListener(name, filter string, all []*hubs.Hub) *listener {
 	secret := fmt.Sprintf("%s-%016x", name, rand.Uint64())
-	return &listener{name: name, filter: filter, secret: secret, uid: sessions.UID(secret), hubs: all, moved: make(chan struct{})}
+	return &listener{name: name, filter: filter, secret: secret, uid: sessions.UID(secret), hubs: all, silence: silence, moved: make(chan struct{})}
 }
 
 // run follows until ctx is done. hop returns after how many events it leaves for another hub.
@@ -59,7 +60,7 @@ func (l *listener) run(ctx context.Context, r *rand.Rand, hop func() int) {
 func (l *listener) stream(ctx context.Context, h *hubs.Hub, events int) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	watchdog := time.AfterFunc(silence, cancel)
+	watchdog := time.AfterFunc(l.silence, cancel)
 	defer watchdog.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL+"/v1/groups/"+url.PathEscape(l.filter), nil)
 	if err != nil {
@@ -79,7 +80,7 @@ func (l *listener) stream(ctx context.Context, h *hubs.Hub, events int) {
 	}
 	reader := sse.NewReader(res.Body)
 	sign := func() {
-		watchdog.Reset(silence)
+		watchdog.Reset(l.silence)
 		l.heard()
 	}
 	reader.OnComment = func(string) {

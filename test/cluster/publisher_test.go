@@ -28,7 +28,7 @@ type publisher struct {
 	client *http.Client
 }
 
-const answerTime = 10 * time.Second // a hub that is not paused answers within it
+const answerTime = time.Minute // a hub that is not paused answers within it
 
 // post publishes once. Its error says why a post that should be stored was not.
 func (p *publisher) post(n int) error {

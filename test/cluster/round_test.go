@@ -42,7 +42,7 @@ type round struct {
 // have size bytes at least.
 func play(t *testing.T, name string, seed uint64, all []*hubs.Hub, size int, fault func(r *round)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	r := &round{T: t, name: name, rand: rand.New(rand.NewPCG(seed, 0)), hubs: all, size: size, client: &http.Client{Transport: &http.Transport{}}}
 	defer r.client.CloseIdleConnections()

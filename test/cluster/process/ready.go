@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a process may take to be ready.
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // Ready returns when a GET of the URL, which the process serves, is answered with 200. It returns an error if the
 // process ends before, or takes too long.
