@@ -371,8 +371,14 @@ func TestKickBetweenTwoPollsEndsTheNextOne(t *testing.T) {
 		s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as("kicked")...) // its own wish
 		poll(200, "")
 		s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
-		s.wants(200, "", fmt.Sprintf("GET /v1/history/other/%d?wait=0s&last=0", len(target)), "", as("kicked")...) // another series of polls
-		poll(410, "session-ended")
+		s.wants(410, "session-ended", "GET /v1/history/other?wait=0s&last=0", "", as("kicked")...)            // as a poll that adds a filter
+		poll(200, "")                                                                                         // the client was told
+		for call, body := range map[string]string{"GET /v1/groups/bar": "", "POST /v1/events": "group=bar"} { // a stream is told as all are
+			poll(200, "")
+			s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
+			s.begin(s.openBy(call, body, append(as("kicked"), "Content-Type", "application/x-www-form-urlencoded")...)).gets("event: bye\ndata: {\"reason\":\"kicked\"}\n\n")
+			s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
+		}
 		p := s.poll(target+"wait=1m&last=0", as("kicked")...)
 		s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
 		p.wants(410, "session-ended")

@@ -150,9 +150,12 @@ func (c *Client) sessionPath(what string) string { return "/v1/sessions/" + c.ui
 func (c *Client) fail(err error) {
 	c.end(err)
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == StateClosed {
+		return // it was told already
+	}
 	c.calls.put(call{disconnect: err})
 	c.setState(StateClosed)
-	c.mu.Unlock()
 }
 
 // signal wakes all calls of await. The mutex is held.

@@ -32,6 +32,12 @@ func refusal(status int, header http.Header, body []byte) *Error {
 	return (*Error)(remote.NewRefusal(status, header, body))
 }
 
+// sessionEnded is the code of the hub's answer to a client that was kicked and has not been told yet.
+const sessionEnded = "session-ended"
+
+// ended returns the error of a client whose session the hub has ended, with the reason of its last event.
+func ended(reason string) *Error { return &Error{Code: reason, Detail: "the hub ended the session"} }
+
 // streamError returns an error of the stream in the form that users get.
 func streamError(err error) error {
 	if refused, ok := errors.AsType[*sse.StatusError](err); ok {

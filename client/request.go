@@ -60,6 +60,8 @@ func (c *Client) call(ctx context.Context, r *request) error {
 		switch e, refused := errors.AsType[*Error](err); {
 		case err == nil:
 			return nil
+		case c.lifetime.Err() != nil:
+			return giveUpError(c.lifetime, err)
 		case ctx.Err() != nil:
 			return giveUpError(ctx, err)
 		case refused && e.Status == http.StatusUnauthorized && !renewed:
@@ -196,6 +198,10 @@ func (c *Client) checkAnswer(r *request, resp *http.Response, answer []byte, cut
 	e := refusal(resp.StatusCode, resp.Header, answer)
 	if e.Code != "" {
 		c.noteAnswer()
+	}
+	if e.Code == sessionEnded {
+		c.fail(ended("kicked"))
+		return context.Cause(c.lifetime)
 	}
 	return e
 }

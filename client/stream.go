@@ -94,6 +94,10 @@ func (s *stream) final(err error) bool {
 // if the hub refuses the client as a whole. Any other error is returned by the Join that opened the stream.
 func (c *Client) onFinalError(s *stream, err error) {
 	e, refused := errors.AsType[*Error](err)
+	if refused && e.Code == sessionEnded {
+		c.fail(ended("kicked"))
+		return
+	}
 	if s.wasOpen || refused && (e.Status == http.StatusNoContent || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden) {
 		c.fail(err)
 		return
@@ -136,10 +140,10 @@ func (s *stream) onDisconnect(err error, wait time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.open {
-		s.open = false
+	if s.open && c.state != StateClosed { // otherwise it was told why the client is closed
 		c.calls.put(call{disconnect: streamError(err)})
 	}
+	s.open = false
 	if c.stream == s {
 		c.setState(StateWaiting)
 	}
@@ -234,7 +238,7 @@ func (s *stream) onBye(ev sse.Event) {
 	_ = json.Unmarshal(ev.Data, &bye) // an unreadable reason counts as none
 	s.client.logger.Debug("the hub ended the stream", "reason", bye.Reason)
 	if bye.Reason == "kicked" || bye.Reason == "ended" {
-		s.client.fail(&Error{Code: bye.Reason, Detail: "the hub ended the session"})
+		s.client.fail(ended(bye.Reason))
 	}
 }
 

@@ -51,7 +51,6 @@ type Server struct {
 	cancel context.CancelFunc
 
 	deadlines deadlines // of connections without a CONNECT
-	workers   workers
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -193,7 +192,6 @@ func (s *Server) Close() error {
 	}
 	ended.Wait()
 	s.running.Wait()
-	s.workers.close()
 	return nil
 }
 

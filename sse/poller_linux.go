@@ -3,7 +3,6 @@ package sse
 import (
 	"errors"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -109,7 +108,6 @@ func (p *Poller) run() {
 			}
 			c.handle(ev.Events, junk)
 		}
-		runtime.Gosched() // let what was woken read before more is woken
 	}
 }
 

@@ -62,6 +62,9 @@ const WAY_MEMORY = 3_600_000;
  */
 const POLL_TIME = 25;
 
+/** The code of the hub's answer to a client that was kicked and has not been told yet. It ends the client as the last event of a stream does. */
+const SESSION_ENDED = "session-ended";
+
 /** The most messages in the answer to a poll. */
 const POLL_MESSAGES = 1000;
 
@@ -488,6 +491,16 @@ function parser(onBlock, onRetry) {
  */
 
 /**
+ * Returns how a connection ends that the hub ends for a reason.
+ * @param {string} reason
+ * @returns {ConnectionEnd}
+ */
+function endByHub(reason) {
+  const final = reason === "kicked" || reason === "ended"; // the session was ended on purpose
+  return { error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final };
+}
+
+/**
  * What a connection reports: received bytes, blocks, reconnection times, and its end.
  * @typedef {{onBytes: () => void, onBlock: (block: Block) => void, onRetry: (ms: number) => void, onEnd: (end: ConnectionEnd) => void}} Sink
  */
@@ -701,7 +714,6 @@ class Poller {
     this.#run(start).catch((error) => {
       const e = toWatchboxError(error);
       for (const { done } of this.#joins.splice(0)) done.reject(e);
-      if (e.code === "session-ended") sink.onBlock({ type: "bye", data: '{"reason":"kicked"}', id: "" });
       sink.onEnd({ error: e, final: this.#requests.isFinal(e) });
     });
   }
@@ -745,7 +757,7 @@ class Poller {
       try {
         this.#report(await this.#poll(this.#filters, { since: this.#position }, this.#wait, wake));
       } catch (error) {
-        if (wake.aborted) continue;
+        if (wake.aborted && toWatchboxError(error).code !== SESSION_ENDED) continue; // the hub says that once
         const waited = (Date.now() - begun) / 1000;
         const cut = error instanceof WatchboxError && (error.status === 0 || error.status === 504) && waited / 2 >= 1;
         if (!cut || this.#stop.signal.aborted) throw error;
@@ -772,7 +784,7 @@ class Poller {
       } catch (e) {
         const error = toWatchboxError(e);
         done.reject(error);
-        if (!this.#requests.isFinal(error)) throw error;
+        if (!this.#requests.isFinal(error) || error.code === SESSION_ENDED) throw error;
       }
     }
   }
@@ -1000,7 +1012,7 @@ class Link {
     /** @param {ConnectionEnd} end */
     const finish = (end) => {
       attempt.abort(); // ignore everything that still arrives
-      ended.resolve(end);
+      ended.resolve(end.error.code === SESSION_ENDED ? endByHub("kicked") : end);
     };
     let opened = 0;
     let more = false; // whether something came after the first bytes
@@ -1164,9 +1176,7 @@ class Link {
   /** @param {Block} block */
   #onBlock({ type, data, id }) {
     if (type === "bye") {
-      const { reason } = JSON.parse(data ?? "");
-      const final = reason === "kicked" || reason === "ended"; // the session was ended on purpose
-      this.#endConnection?.({ error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final });
+      this.#endConnection?.(endByHub(JSON.parse(data ?? "").reason));
       return;
     }
     if (data === undefined) this.onEvent({ kind: "position", id });
@@ -1202,7 +1212,8 @@ class Link {
         if (signal.aborted) return;
         if (error.code === "no-stream" || error.code === "session-unknown") {
           this.#endConnection?.({ error: new WatchboxError("the hub does not know the stream") });
-        } else if (f) {
+        } else if (error.code === SESSION_ENDED) this.#endConnection?.({ error, final: true });
+        else if (f) {
           if (!f.subscribed) this.#filters.delete(filter);
           settle(f, error);
         }

@@ -137,9 +137,6 @@ func (s *Stream) apply() {
 			s.lossReported = 0 // losses of the new filters have not been reported
 		}
 		s.filters = c.apply(s.filters)
-		if wants := *s.wants.Load(); slices.Equal(wants, s.filters) {
-			s.filters = wants // need not be in memory twice
-		}
 		if !c.leave {
 			s.begin(c.opening)
 		}

@@ -280,7 +280,7 @@ func (s *Stream) renderGaps(t *turn) {
 	switch {
 	case begins.unknown != "":
 		s.renderEach(t, s.filters.Strings(), begins.unknown, GapEpoch)
-	case !begins.held && len(t.batch.Gaps) > 0:
+	case !begins.held:
 		filters := make([]string, len(t.batch.Gaps))
 		for i, g := range t.batch.Gaps {
 			filters[i] = g.Filter

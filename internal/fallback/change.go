@@ -65,10 +65,13 @@ func (p *poller) join() error {
 	return nil
 }
 
-// add adds one filter and returns the answer for the request to do so.
+// add adds one filter and returns the answer for the request to do so. If the hub has ended the session, the stream ends.
 func (p *poller) add(filter string) (*http.Response, error) {
 	a, resp, err := p.poll(p.ctx, []string{filter}, url.Values{"last": {"0"}, "retained": {"true"}}, 0)
 	if a == nil {
+		if err == nil && resp.StatusCode == http.StatusGone {
+			return nil, p.refused(resp)
+		}
 		return resp, err
 	}
 	// A message that was retained behind the position comes as a new one.

@@ -12,7 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// ErrSessionEnded reports that a session was ended while it polled.
+// ErrSessionEnded reports that a session was ended while it polled, or between two polls.
 var ErrSessionEnded = errors.New("the session was ended: the client is not meant to come back by itself")
 
 // Poll is a subscription that is answered once: when there are messages behind its position, or when its wait is
@@ -32,7 +32,6 @@ type Poll struct {
 	why     delivery.Reason
 	reached store.Seq // messages up to here were not for it, or are part of the answer
 	told    bool      // the client was told that the session has ended
-	left    bool      // it is no longer one of its session's streams; guarded by the lock of polls
 	polling pollStream
 }
 
@@ -72,12 +71,6 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 		}
 	}
 	earlier := h.polls.claim(p.uid, s.Filters)
-	if earlier != nil && earlier.polling.ended() == session.Kicked {
-		if !earlier.left {
-			earlier.detach()
-		}
-		return nil, ErrSessionEnded
-	}
 	if earlier != nil {
 		h.giveSlot(earlier.client) // p takes it over
 		defer earlier.replaced()
@@ -90,11 +83,6 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 	if err := p.attach(); err != nil {
 		h.giveSlot(p.client)
 		return nil, err
-	}
-	if earlier != nil && earlier.polling.ended() == session.Kicked { // meanwhile, so that p has begun the session anew
-		_ = h.EndSession(p.uid, session.Kicked) // an error: it has ended
-		p.detach()
-		return nil, ErrSessionEnded
 	}
 	h.opened.Add(1)
 	return p, nil
@@ -119,9 +107,12 @@ func (p *Poll) attach() (err error) {
 		return nil
 	}
 	client := s.describe()
-	p.polling.attachment, err = h.sessions.Attach(p.uid, &session.Opening{Client: client, Grant: s.Grant, Filters: s.Filters, Stream: &p.polling})
-	if errors.Is(err, session.ErrClosed) {
+	p.polling.attachment, err = h.sessions.Attach(p.uid, &session.Opening{Client: client, Grant: s.Grant, Filters: s.Filters, Stream: &p.polling, Polls: true})
+	switch {
+	case errors.Is(err, session.ErrClosed):
 		return ErrClosed
+	case errors.Is(err, session.ErrKicked):
+		return ErrSessionEnded
 	}
 	return err
 }
@@ -152,6 +143,7 @@ func (p *Poll) wait(ctx context.Context, most time.Duration) error {
 		return ErrClosed
 	case session.Kicked, session.Ended:
 		p.told = true
+		p.hub.sessions.Tell(p.uid) // this answer does
 		return ErrSessionEnded
 	}
 	if err := ctx.Err(); err != nil {
@@ -225,7 +217,7 @@ func (p *Poll) replaced() { p.polling.attachment.Replaced(uint64(p.reached)) }
 
 // leave ends the session's presence if no other poll followed. Its slot is free then.
 func (p *Poll) leave() {
-	if p.hub.polls.leave(p, p.hub.opts.SessionTimeout) {
+	if p.hub.polls.leave(p) {
 		p.detach()
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // polls holds the polls that have been answered and whose sessions are expected to poll again. The one who removes a
-// poll from it detaches it from its session, unless the poll has left already.
+// poll from it detaches it from its session.
 type polls struct {
 	mu    sync.Mutex // guards what follows
 	byUID map[string][]*Poll
@@ -50,17 +50,11 @@ func (l *polls) claim(uid string, filters group.Set) *Poll {
 	return found
 }
 
-// leave removes a poll. It returns false if another has done so. A poll whose session was kicked stays for a time in
-// which no other poll follows, so that the next one is told.
-func (l *polls) leave(p *Poll, d time.Duration) bool {
+// leave removes a poll. It returns false if another has done so.
+func (l *polls) leave(p *Poll) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !p.left && p.polling.ended() == session.Kicked && slices.Contains(l.byUID[p.uid], p) {
-		p.left = true
-		p.polling.timer.Reset(d)
-		return true
-	}
-	return l.drop(p) && !p.left
+	return l.drop(p)
 }
 
 func (l *polls) drop(p *Poll) bool {

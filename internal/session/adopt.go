@@ -2,20 +2,16 @@ package session
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // Adopt takes over the document of a session that some hub has stored, this one too, with its version. A
 // nil document was removed. Documents must be adopted in the order of the log.
 func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	if doc == nil {
-		r.mu.Lock()
-		delete(r.ended, uid)
-		r.mu.Unlock()
-		r.adoptEnd(uid, Kicked, version)
+		r.noteEnding(uid, ending{})
+		r.adoptEnd(uid, Kicked, version, false)
 		return nil
 	}
 	var in record
@@ -23,15 +19,13 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 		return fmt.Errorf("the document of session %s: %w", uid, err)
 	}
 	if in.Gone != "" {
-		r.mu.Lock()
-		r.ended[uid] = ending{version, in.Hub}
-		r.mu.Unlock()
-		r.adoptEnd(uid, in.Gone, version)
+		e := r.noteEnding(uid, ending{version: version, hub: in.Hub, tell: in.Tell})
+		r.adoptEnd(uid, in.Gone, version, in.Tell)
 		switch {
 		case in.Hub == *r.self.Load():
-			r.spawn(func() { r.clear(uid) })
+			r.clearLater(uid, e, 0)
 		case r.isDown(in.Hub):
-			time.AfterFunc(lateness(), func() { r.clear(uid) })
+			r.clearLater(uid, e, lateness())
 		}
 		return nil
 	}
@@ -39,31 +33,13 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	if err != nil {
 		return fmt.Errorf("the document of session %s: %w", uid, err)
 	}
+	r.noteEnding(uid, ending{})
 	for {
-		s := r.session(uid, in.Subject, d.client)
-		if s == nil || s.adopt(&in, d, nodes, version) {
+		s, err := r.session(uid, in.Subject, d.client)
+		if err != nil || s.adopt(&in, d, nodes, version) {
 			return nil
 		}
 		r.forget(s) // it is gone: the document is of a new session
-	}
-}
-
-// clear removes the document of a session that has ended.
-func (r *Registry) clear(uid string) {
-	if !r.enter() {
-		return
-	}
-	defer r.running.Done()
-	r.mu.RLock()
-	e, ok := r.ended[uid]
-	r.mu.RUnlock()
-	if !ok {
-		return
-	}
-	s := &Session{uid: uid, registry: r, gone: true}
-	err := r.commit(&Change{UID: uid, session: s, version: e.version, gone: Ended})
-	if err != nil && !errors.Is(err, ErrConflict) { // after a conflict it is removed, or of a new session
-		time.AfterFunc(retryAfter, func() { r.clear(uid) })
 	}
 }
 
@@ -74,14 +50,14 @@ func (r *Registry) isDown(hub string) bool {
 	return down
 }
 
-// adoptEnd ends a session that another hub has ended.
-func (r *Registry) adoptEnd(uid string, why Reason, version uint64) {
+// adoptEnd ends a session that another hub has ended. If its client has to be told, none begins that would tell it nothing.
+func (r *Registry) adoptEnd(uid string, why Reason, version uint64, tell bool) {
 	s := r.find(uid)
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
-	ended := s.begun && s.shared.version < version
+	ended := (s.begun || tell) && s.shared.version < version
 	used := ended && s.shared.used
 	if ended {
 		if s.shared.ending != "" { // it is this hub's own change, which is not applied yet
@@ -126,9 +102,9 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 		lost = now.add(lateness()) // the other hub acts first
 	}
 	s.date(d, lost)
-	h.version, h.here, h.streams, h.beat = version, nil, false, 0
+	h.version, h.here, h.streams, h.beat, h.polls = version, nil, false, 0, false
 	if i := slices.IndexFunc(nodes, func(n node) bool { return n.hub == self }); i >= 0 {
-		h.here, h.beat, h.streams = nodes[i].filters, nodes[i].beat, true
+		h.here, h.beat, h.polls, h.streams = nodes[i].filters, nodes[i].beat, nodes[i].polls, true
 		nodes = slices.Delete(nodes, i, i+1)
 	}
 	if len(s.streams) > 0 {

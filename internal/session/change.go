@@ -22,6 +22,7 @@ type Change struct {
 	doc     document
 	copied  bool   // doc.members may be changed
 	gone    Reason // why the session ends; "": it does not
+	tell    bool   // the client has to be told that it ends
 	applied bool
 
 	// With several hubs.
@@ -30,6 +31,7 @@ type Change struct {
 	here    []group.Filter // filters of the streams that are open here
 	beat    time.Duration  // the shortest heartbeat that they have promised; 0: none
 	streams bool           // streams are open here
+	polls   bool           // one of them is a poll
 	nodes   []node         // streams that are open at other hubs
 	next    uint64         // the version that the document has with the change, once it is committed
 	self    string         // the id of this hub
@@ -131,6 +133,9 @@ func (x *Change) Apply() {
 		return // a newer document was adopted already
 	}
 	if x.gone != "" {
+		if x.tell {
+			s.registry.kicked(x)
+		}
 		s.finish(x.gone)
 		return
 	}

@@ -190,6 +190,7 @@ func (d *document) end(timeout time.Duration) moment {
 // finish ends the session.
 func (x *Change) finish(why Reason) {
 	x.gone = cmp.Or(why, Closed)
+	x.tell = x.cause.end == Kicked && x.session.polling()
 	for _, m := range x.doc.members {
 		x.record(Gone, m.filter, why)
 	}

@@ -61,7 +61,7 @@ func (s *Session) partitioned() {
 	s.streams = nil
 	h := s.shared
 	if h.streams {
-		h.here, h.streams, h.beat = nil, false, 0
+		h.here, h.streams, h.beat, h.polls = nil, false, 0, false
 		s.becomeStale(Partitioned, false)
 	}
 }
@@ -69,9 +69,7 @@ func (s *Session) partitioned() {
 // Renewed forgets the versions of all documents, since another log has begun. The documents are stored in it again; a hub
 // with streams of a session does so itself if it takes too long.
 func (r *Registry) Renewed() {
-	r.mu.Lock()
-	clear(r.ended)
-	r.mu.Unlock()
+	r.forgetEndings()
 	for s := range r.all() {
 		s.renewed()
 	}
@@ -156,21 +154,3 @@ func (r *Registry) Relay(uid string) (ids []string) {
 
 // relays is how many signs of life are passed on to another hub during a heartbeat, at most.
 const relays = 4
-
-// clearEnded removes documents of sessions that have ended, if the hubs that had to do so are down.
-func (r *Registry) clearEnded(repairs bool) {
-	if !repairs {
-		return
-	}
-	r.mu.RLock()
-	var uids []string
-	for uid, e := range r.ended {
-		if _, down := r.down[e.hub]; down {
-			uids = append(uids, uid)
-		}
-	}
-	r.mu.RUnlock()
-	for _, uid := range uids {
-		r.spawn(func() { r.clear(uid) })
-	}
-}

@@ -26,12 +26,14 @@ type record struct {
 	Will     *Will                 `json:"will,omitempty"`
 	Hub      string                `json:"hub"`            // that wrote it
 	Gone     Reason                `json:"gone,omitempty"` // the session has ended, and other hubs have to end its streams
+	Tell     bool                  `json:"tell,omitempty"` // and its client has to be told
 	Change   uint64                `json:"change"`         // tells apart the changes of a hub
 }
 
 type nodeRecord struct {
 	Filters []string `json:"filters,omitempty"`
 	Beat    int64    `json:"beat,omitempty"` // nanoseconds
+	Polls   bool     `json:"polls,omitempty"`
 }
 
 type memberRecord struct {
@@ -47,10 +49,10 @@ func (x *Change) Version() uint64 { return x.version }
 func (x *Change) Document() []byte {
 	out := record{Hub: x.self, Change: x.number}
 	switch {
-	case x.gone != "" && len(x.nodes) == 0:
+	case x.gone != "" && len(x.nodes) == 0 && !x.tell:
 		return nil
 	case x.gone != "":
-		out.Gone = x.gone
+		out.Gone, out.Tell = x.gone, x.tell
 	default:
 		d := &x.doc
 		agent := d.client.Agent.Value()
@@ -62,10 +64,10 @@ func (x *Change) Document() []byte {
 			out.Members = append(out.Members, memberRecord{m.filter.String(), m.lostAt, m.why})
 		}
 		for _, n := range x.nodes {
-			out.Nodes[n.hub] = nodeRecord{group.Set(n.filters).Strings(), int64(n.beat)}
+			out.Nodes[n.hub] = nodeRecord{group.Set(n.filters).Strings(), int64(n.beat), n.polls}
 		}
 		if x.streams {
-			out.Nodes[x.self] = nodeRecord{group.Set(x.here).Strings(), int64(x.beat)}
+			out.Nodes[x.self] = nodeRecord{group.Set(x.here).Strings(), int64(x.beat), x.polls}
 		}
 	}
 	b, err := json.Marshal(&out)
@@ -98,7 +100,7 @@ func (in *record) document() (*document, []node, error) {
 			}
 			list[i] = f
 		}
-		nodes = append(nodes, node{hub, list, time.Duration(n.Beat)})
+		nodes = append(nodes, node{hub, list, time.Duration(n.Beat), n.Polls})
 	}
 	slices.SortFunc(nodes, func(a, b node) int { return strings.Compare(a.hub, b.hub) })
 	return d, nodes, nil

@@ -47,13 +47,13 @@ type Registry struct {
 	order  order
 	closed bool
 	down   map[string]Reason // hubs that are down, and why
-	ended  map[string]ending // documents of sessions that have ended, by uid
+	ended  map[string]ending // of sessions that others still have to be told of, by uid
 }
 
 // NewRegistry returns an empty registry. A session that has been lost for the timeout is gone. watch is
 // called with the events of each change during the session's turn, so it must not call the registry.
 func NewRegistry(timeout time.Duration, watch func([]Event)) *Registry {
-	r := &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}}
+	r := &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}, ended: map[string]ending{}}
 	r.commit = r.report
 	return r
 }
@@ -102,19 +102,25 @@ type Opening struct {
 	Filters   []group.Filter
 	Heartbeat time.Duration // 0: the client has promised none
 	Stream    Stream
+	Polls     bool                // it is one of several that follow each other, with gaps between them
 	Regranted func(*access.Grant) // is called when the grant is replaced, and must not block; nil: nobody needs to know
 }
 
 // Attach adds a stream to the session uid. If the session is new or lost, it becomes connected. If
 // Heartbeat is not 0, the stream ends when the session has been silent for one and a half heartbeats.
-// Attach returns ErrOfAnother if the session belongs to another subject, and ErrClosed once the registry
-// is closed.
+// Attach returns ErrOfAnother if the session belongs to another subject, ErrKicked if the client has to be told of
+// a kick, and ErrClosed once the registry is closed.
 func (r *Registry) Attach(uid string, o *Opening) (*Attachment, error) {
 	for {
-		s := r.session(uid, &o.Grant.Subject, o.Client)
+		s, err := r.session(uid, &o.Grant.Subject, o.Client)
 		switch {
-		case s == nil:
-			return nil, ErrClosed
+		case errors.Is(err, ErrKicked):
+			if !r.Tell(uid) {
+				continue
+			}
+			return nil, ErrKicked
+		case err != nil:
+			return nil, err
 		case !s.belongsTo(o.Grant.Subject):
 			return nil, ErrOfAnother
 		}
@@ -152,26 +158,32 @@ func (r *Registry) Admit(uid, subject string, filters []group.Filter) error {
 	return nil
 }
 
-// session returns the session uid, and creates it if it does not exist. It returns nil if it would have
-// to create the session and the registry is closed.
-func (r *Registry) session(uid string, subject *string, c Client) *Session {
+// session returns the session uid, and creates it if it does not exist. It returns ErrKicked or ErrClosed if it must
+// not create it.
+func (r *Registry) session(uid string, subject *string, c Client) (*Session, error) {
 	if s := r.find(uid); s != nil {
-		return s
+		return s, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.byUID[uid]
-	if s == nil && !r.closed {
-		s = &Session{uid: uid, registry: r}
-		s.client = c
-		if r.sharing() {
-			s.shared = &shared{version: r.ended[uid].version}
-		}
-		s.subject.Store(subject)
-		r.byUID[uid] = s
-		s.no = r.order.add(s)
+	s, e := r.byUID[uid], r.ended[uid]
+	switch {
+	case s != nil:
+		return s, nil
+	case r.closed:
+		return nil, ErrClosed
+	case e.tell:
+		return nil, ErrKicked
 	}
-	return s
+	s = &Session{uid: uid, registry: r}
+	s.client = c
+	if r.sharing() {
+		s.shared = &shared{version: e.version}
+	}
+	s.subject.Store(subject)
+	r.byUID[uid] = s
+	s.no = r.order.add(s)
+	return s, nil
 }
 
 func (r *Registry) find(uid string) *Session {
@@ -259,7 +271,10 @@ func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) erro
 // Restore adds a lost session that an earlier process of the server stored, with its subject, which is nil
 // if it was not stored, its filters and its will, which may be nil. It must be called before any stream is attached.
 func (r *Registry) Restore(uid string, subject *string, filters []group.Filter, w *Will) {
-	s := r.session(uid, subject, Client{Agent: unique.Make(Agent{})}) // a zero Handle has no value
+	s, err := r.session(uid, subject, Client{Agent: unique.Make(Agent{})}) // a zero Handle has no value
+	if err != nil {
+		return // the registry is closed
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now().UnixNano()

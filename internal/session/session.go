@@ -88,6 +88,7 @@ type Attachment struct {
 	grant     *access.Grant
 	regranted func(*access.Grant) // see Opening
 	expires   moment              // when it ends because the grant expires; 0: never
+	polls     bool                // see Opening
 	returned  bool                // whether the session was lost before this stream
 	reached   uint64              // if so, the position of the stream that had closed last
 }
@@ -117,7 +118,7 @@ func (s *Session) attach(o *Opening) (*Attachment, error) {
 	if s.shared.failed(s) {
 		_ = s.change(cause{}) // so that the loss of an earlier stream is told before
 	}
-	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat, regranted: o.Regranted}
+	a := &Attachment{session: s, stream: o.Stream, filters: o.Filters, heartbeat: o.Heartbeat, polls: o.Polls, regranted: o.Regranted}
 	if !s.add(a, o) {
 		return nil, nil
 	}

@@ -20,6 +20,7 @@ type shared struct {
 	here    []group.Filter // filters of this hub's streams, as in the newest document
 	streams bool           // whether that document says that this hub has streams
 	beat    time.Duration  // and the shortest heartbeat that they have promised; 0: none
+	polls   bool           // and that one of them is a poll
 
 	stale    Reason        // why the document names a hub that is down; "": it does not
 	repair   moment        // when this hub takes that hub out of the document
@@ -38,6 +39,7 @@ type node struct {
 	hub     string
 	filters []group.Filter
 	beat    time.Duration // the shortest heartbeat that they have promised; 0: none
+	polls   bool          // one of them is a poll
 }
 
 // Sharing makes a registry one of several that share a log.
@@ -62,7 +64,7 @@ type Sharing struct {
 func (r *Registry) Share(o Sharing) {
 	r.self.Store(&o.Self)
 	r.committed, r.willChanged, r.wasEnded = o.Committed, o.WillChanged, o.Ended
-	r.down, r.ended = map[string]Reason{}, map[string]ending{}
+	r.down = map[string]Reason{}
 	r.commit = func(x *Change) (err error) {
 		if x.next, err = o.Commit(x); err != nil {
 			return err
@@ -75,12 +77,6 @@ func (r *Registry) Share(o Sharing) {
 
 // sharing reports whether several hubs share the log.
 func (r *Registry) sharing() bool { return r.self.Load() != nil }
-
-// ending is a document that only says why its session ended.
-type ending struct {
-	version uint64
-	hub     string // that wrote it
-}
 
 // base sets what a change is based on.
 func (h *shared) base(x *Change) {
@@ -95,9 +91,10 @@ func (h *shared) base(x *Change) {
 		if a.heartbeat > 0 && (x.beat == 0 || a.heartbeat < x.beat) {
 			x.beat = a.heartbeat
 		}
+		x.polls = x.polls || a.polls
 	}
 	shorter := x.beat > 0 && (h.beat == 0 || x.beat < h.beat)
-	x.rewrite = h.stale != "" || h.version == 0 && x.streams || x.streams != h.streams || shorter || !slices.Equal(x.here, h.here)
+	x.rewrite = h.stale != "" || h.version == 0 && x.streams || x.streams != h.streams || x.polls != h.polls || shorter || !slices.Equal(x.here, h.here)
 }
 
 // use records that Do was called.
@@ -148,10 +145,10 @@ func (h *shared) apply(s *Session, x *Change) bool {
 	case h.version >= x.next:
 		return false
 	}
-	h.version, h.here, h.streams, h.beat, h.number = x.next, x.here, x.streams, x.beat, x.number
+	h.version, h.here, h.streams, h.beat, h.polls, h.number = x.next, x.here, x.streams, x.beat, x.polls, x.number
 	h.nodes, h.stale = s.registry.up(x.nodes)
 	if x.self != *s.registry.self.Load() { // the others have given up this hub meanwhile
-		h.here, h.streams, h.beat, h.stale = nil, false, 0, Partitioned
+		h.here, h.streams, h.beat, h.polls, h.stale = nil, false, 0, false, Partitioned
 	}
 	h.arm(s)
 	return true

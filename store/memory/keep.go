@@ -80,8 +80,7 @@ func (l *Log) enforceOnce(r *ring) (more bool) {
 
 // apply sets the policy in force for a ring.
 func (l *Log) apply(r *ring) {
-	p := l.policies.Effective(group.Exact(r.name), l.opts.Server)
-	r.policy = keeping{p.MaxMessages, p.MaxBytes, p.MaxAge, p.Compress}
+	r.policy = l.policies.Effective(group.Exact(r.name), l.opts.Server)
 	switch {
 	case r.policy.MaxAge == 0:
 		l.byAge.remove(r)

@@ -3,7 +3,6 @@ package memory
 import (
 	"math"
 	"sort"
-	"time"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -15,7 +14,7 @@ type ring struct {
 	idle    bool   // it is in the log's list of rings that hold nothing in memory
 
 	name   string
-	policy keeping
+	policy store.Policy
 	chunks []*chunk
 
 	messages, bytes int64 // that are not evicted
@@ -29,15 +28,8 @@ type ring struct {
 
 	rate   store.Rate
 	due    int64 // when its oldest message becomes too old, ms; set if its policy has a MaxAge
-	ageAt  int32 // its places in the queues
-	sizeAt int32
-}
-
-// keeping is what a ring needs of its policy.
-type keeping struct {
-	MaxMessages, MaxBytes int64
-	MaxAge                time.Duration
-	Compress              store.Choice
+	ageAt  int   // its places in the queues
+	sizeAt int
 }
 
 func (r *ring) tail() *chunk {
