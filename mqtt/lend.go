@@ -142,6 +142,7 @@ func (s *session) take(h *share, m *member, f *store.Frame, qos byte, g *gap) ou
 		*g = gap{}
 	}
 	s.conn.push(b)
+	s.server.hub.MQTT().Lent.Add(1)
 	if qos == 0 {
 		return sent
 	}

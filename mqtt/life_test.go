@@ -232,3 +232,17 @@ func expectDisconnect(t *testing.T, c *wire, code byte, more []byte) {
 		t.Errorf("% x, %v", b, err)
 	}
 }
+
+func TestSentMessagesAreCounted(t *testing.T) {
+	r := serve(t, nil)
+	for i, filter := range []packets.Subscription{sub("g", 0), sub("g", 0), sub("g", 1), sub("$share/s/g", 0), sub("$share/t/g", 2)} {
+		r.admitted(fmt.Sprint(i), nil).subscribe(filter)
+	}
+	c := r.admitted("sender", nil)
+	c.publish("g", "x", 2, 1, nil)
+	c.expectAck(packets.Pubrec, 1, 0)
+	r.until(func() bool {
+		s := r.hub.Stats().MQTT
+		return s.Sent == 5 && s.Sent1 == 1 && s.Sent2 == 1
+	})
+}

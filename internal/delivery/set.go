@@ -116,7 +116,7 @@ func (sh *shard) count(groups []string, n []int) {
 // Stats returns the counters.
 func (s *Set) Stats() Stats {
 	return Stats{
-		Messages: s.stats.messages.Load(), Bytes: s.stats.bytes.Load(), Writes: s.stats.writes.Load(),
+		Messages: s.stats.messages.Load(), Coded: s.stats.coded.Load(), Bytes: s.stats.bytes.Load(), Writes: s.stats.writes.Load(),
 		ShortWrites: s.stats.shortWrites.Load(), Held: s.stats.held.Load(), Unsent: s.unsent.size.Load(),
 		Gaps: s.stats.gaps.Load(), Holding: s.stats.holding.Load(), Full: s.stats.full.Load(),
 	}
@@ -125,6 +125,7 @@ func (s *Set) Stats() Stats {
 // Stats counts deliveries since the start.
 type Stats struct {
 	Messages, Bytes, Writes uint64
+	Coded                   uint64 // those of the messages that codecs have rendered
 	ShortWrites             uint64 // writes that a socket accepted only in part
 	Held                    uint64 // times that a publisher had to wait
 	Gaps                    uint64 // gap events
@@ -134,8 +135,8 @@ type Stats struct {
 }
 
 type counters struct {
-	messages, bytes, writes, shortWrites, held, gaps atomic.Uint64
-	holding, full                                    atomic.Int64
+	messages, coded, bytes, writes, shortWrites, held, gaps atomic.Uint64
+	holding, full                                           atomic.Int64
 }
 
 func (c *counters) wrote(n, messages int) {

@@ -248,4 +248,7 @@ func (s *Stream) wrote(n, messages int) {
 	s.sentMessages.Add(uint64(messages))
 	s.sentBytes.Add(uint64(n))
 	s.shard.set.stats.wrote(n, messages)
+	if s.view.codec != nil {
+		s.shard.set.stats.coded.Add(uint64(messages))
+	}
 }

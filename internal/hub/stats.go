@@ -30,7 +30,7 @@ type Stats struct {
 	MQTT           struct { // parts of the figures above and below
 		Connections                 int64
 		Published, Refused, Dropped uint64
-		Sent1, Sent2                uint64
+		Sent, Sent1, Sent2          uint64
 		Takeovers, Gaps             uint64
 	}
 	Opened   uint64
@@ -61,6 +61,7 @@ func (h *Hub) Stats() Stats {
 	s.Positions, s.PositionBytes = int64(positions), bytes
 	s.MQTT.Connections, s.MQTT.Takeovers, s.MQTT.Gaps = h.mqtt.Connections.Load(), h.mqtt.Takeovers.Load(), h.mqtt.Gaps.Load()
 	s.MQTT.Published, s.MQTT.Refused, s.MQTT.Dropped = h.mqtt.Published.Load(), h.mqtt.Refused.Load(), h.mqtt.Dropped.Load()
+	s.MQTT.Sent = s.Delivery.Coded + h.mqtt.Lent.Load()
 	s.MQTT.Sent1, s.MQTT.Sent2 = h.mqtt.Sent1.Load(), h.mqtt.Sent2.Load()
 	if h.opts.Observer != nil {
 		s.Dropped, s.Waiting = h.opts.Observer.Dropped(), h.opts.Observer.Waiting()
@@ -73,6 +74,7 @@ type ClientCounts struct {
 	Connections        atomic.Int64  // of clients that were admitted
 	Published, Refused atomic.Uint64 // messages
 	Dropped            atomic.Uint64 // messages that were refused without telling the client
+	Lent               atomic.Uint64 // messages sent to members of shares, which have no stream for them
 	Sent1, Sent2       atomic.Uint64 // messages sent with QoS 1 and 2
 	Takeovers, Gaps    atomic.Uint64
 }

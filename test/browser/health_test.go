@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"net"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -43,4 +44,24 @@ func TestHealthShowsFiguresThatSurviveAReload(t *testing.T) {
 	if after := get[int](d, "%s", points); after < before {
 		t.Errorf("%d points after the reload, %d before", after, before)
 	}
+}
+
+func TestHealthShowsMQTTClients(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = s.hub.ServeMQTT(ln) }() // ends with the hub
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a")); err != nil { // CONNECT
+		t.Fatal(err)
+	}
+	d := openDashboard(t, s, "health")
+	d.until("[...document.querySelectorAll('.tile')].some((t) => /^MQTT clients1.*0 positions kept$/.test(t.textContent))")
 }

@@ -100,6 +100,7 @@ function tiles(s) {
     tile("State", s.ready === false ? "Not ready" : "Ready", s.version ? `version ${s.version}` : "", { kind: s.ready === false ? "bad" : "" }),
     s.uptime !== undefined && tile("Uptime", duration(s.uptime), s.hubs > 1 ? `${count(s.hubs)} hubs in the cluster` : "1 hub"),
     tile("Listeners", shortCount(s.watchbox_streams ?? 0), plural(s.watchbox_sessions ?? 0, "session"), { to: link("listeners") }),
+    (s.watchbox_mqtt_connections || s.watchbox_positions) && tile("MQTT clients", shortCount(s.watchbox_mqtt_connections ?? 0), `${shortCount(s.watchbox_positions ?? 0)} positions kept`, { to: link("listeners") }),
     tile("Messages in", rate(rates.in ?? 0), `${bytes(rates.in_bytes ?? 0)}/s`, { to: link("groups", { sort: "rate", list: "flat" }) }),
     tile("Messages out", rate(rates.out ?? 0), `${bytes(rates.out_bytes ?? 0)}/s`),
     latencyTile("Publish latency", latency?.publish),
