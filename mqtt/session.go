@@ -181,9 +181,10 @@ func (s *session) reopen() {
 	opening := slices.DeleteFunc(slices.Clone(s.subs), func(x subscription) bool { return x.opening == opening{} })
 	slices.SortFunc(opening, func(x, y subscription) int { return cmp.Compare(x.opening.to, y.opening.to) })
 	for _, x := range opening {
-		o := delivery.JoinOptions{Retained: x.opening.retained.wanted, At: max(at, x.opening.to)}
-		if x.opening.earlier.wanted {
-			o.After = &x.opening.earlier.reached
+		o := delivery.JoinOptions{Retained: x.opening.retained.wanted(), At: max(at, x.opening.to)}
+		if x.opening.earlier.wanted() {
+			reached := x.opening.earlier.reached()
+			o.After = &reached
 		}
 		_ = s.listener.Rejoin(x.filter, o)
 	}

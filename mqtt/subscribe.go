@@ -195,10 +195,10 @@ func (s *session) begin(x *subscription, retained bool, from hub.From) error {
 	y := &s.subs[s.find(x.topic)]
 	y.opening.to = s.server.hub.End().Seq
 	if retained {
-		y.opening.retained = part{wanted: true}
+		y.opening.retained = after(0)
 	}
 	if from.After != nil {
-		y.opening.earlier = part{wanted: true, reached: earlier}
+		y.opening.earlier = after(earlier)
 	}
 	return nil
 }

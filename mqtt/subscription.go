@@ -71,25 +71,32 @@ type opening struct {
 	earlier  part      // of the messages before to
 }
 
-// part is a part of the messages up to a position.
-type part struct {
-	wanted  bool
-	reached store.Seq // those up to here were sent
-}
+// part is a part of the messages up to a position: 1 more than the position up to which they were sent, or 0 if they are not wanted.
+type part store.Seq
 
-func (p *part) wants(seq, to store.Seq) bool { return p.wanted && seq > p.reached && seq <= to }
+// after returns the part behind a position.
+func after(reached store.Seq) part { return part(reached) + 1 }
+
+func (p part) wanted() bool { return p > 0 }
+
+// reached returns the position up to which the messages of a wanted part were sent.
+func (p part) reached() store.Seq { return store.Seq(p) - 1 }
+
+func (p part) wants(seq, to store.Seq) bool { return p.wanted() && seq > p.reached() && seq <= to }
 
 // sent records that the messages up to a position were sent. The last one to send is at to.
 func (p *part) sent(reached, to store.Seq) {
-	p.reached = max(p.reached, reached)
-	if reached >= to {
-		*p = part{}
+	switch {
+	case reached >= to:
+		*p = 0
+	case p.wanted():
+		*p = max(*p, after(reached))
 	}
 }
 
 // pending reports whether messages of a pass have to be sent.
 func (o *opening) pending(pass delivery.Pass) bool {
-	return pass == delivery.Retained && o.retained.wanted || pass == delivery.Earlier && o.earlier.wanted
+	return pass == delivery.Retained && o.retained.wanted() || pass == delivery.Earlier && o.earlier.wanted()
 }
 
 // sent records how far the stream is.
@@ -108,18 +115,13 @@ func (o *opening) sent(reached store.Seq, pass delivery.Pass) {
 //
 //	options (1 byte) | id | from | to | retained | earlier | topic, if it is not the filter
 //
-// Numbers are uvarints. A part is the position that was reached, plus 1 if it is wanted, and otherwise 0.
+// Numbers are uvarints.
 func (x *subscription) stored() cursor.Filter {
 	b := binary.AppendUvarint([]byte{x.options}, uint64(x.id))
 	b = binary.AppendUvarint(b, uint64(x.from))
 	b = binary.AppendUvarint(b, uint64(x.opening.to))
-	for _, p := range []part{x.opening.retained, x.opening.earlier} {
-		n := uint64(0)
-		if p.wanted {
-			n = uint64(p.reached) + 1
-		}
-		b = binary.AppendUvarint(b, n)
-	}
+	b = binary.AppendUvarint(b, uint64(x.opening.retained))
+	b = binary.AppendUvarint(b, uint64(x.opening.earlier))
 	if x.topic != x.filter.String() {
 		b = append(b, x.topic...)
 	}
@@ -144,11 +146,7 @@ func restoreSubscription(f *cursor.Filter) (x subscription, err error) {
 		b = b[size:]
 	}
 	x.id, x.from, x.opening.to = uint32(n[0]), store.Seq(n[1]), store.Seq(n[2])
-	for i, p := range []*part{&x.opening.retained, &x.opening.earlier} {
-		if at := n[3+i]; at > 0 {
-			*p = part{wanted: true, reached: store.Seq(at - 1)}
-		}
-	}
+	x.opening.retained, x.opening.earlier = part(n[3]), part(n[4])
 	if x.topic = string(b); x.topic == "" {
 		x.topic = f.Filter
 	}

@@ -15,7 +15,7 @@ type socket struct {
 	hijacked
 
 	// Guarded by the connection's lock.
-	early    []byte // was read before the connection was adopted
+	early    string // was read before the connection was adopted
 	ready    bool   // there may be something to read
 	over     bool   // the end of the input has arrived
 	drained  bool   // TryRead has told of it
@@ -46,7 +46,7 @@ func (p *Poller) Adopt(conn net.Conn, early []byte) (Socket, error) {
 		return nil, errors.Join(errHandshake, conn.Close())
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s := &socket{early: early, ready: true}
+	s := &socket{early: string(early), ready: true}
 	s.hijacked.poller, s.hijacked.socket = p, s
 	defer accepted.Close() // s has a descriptor of its own: the socket stays open
 	if layer != nil {
@@ -66,7 +66,7 @@ func (s *socket) TryRead(p []byte) (int, error) {
 	case len(s.early) > 0:
 		n := copy(p, s.early)
 		if s.early = s.early[n:]; len(s.early) == 0 {
-			s.early = nil // an idle connection keeps no buffer
+			s.early = "" // an idle connection keeps no buffer
 		}
 		return n, nil
 	case s.fd < 0 && s.left:

@@ -180,6 +180,9 @@ func idle(s *server, o options) (float64, error) {
 	return float64(settled(s)-before) / float64(o.conns), nil
 }
 
+// sessionTimeout is the hub's, with a margin: a session whose client has left is lost until then, and a position afterwards.
+const sessionTimeout = 12 * time.Second
+
 // offline measures the second of two equal crowds, so that what the server needs for the first is not counted.
 func offline(s *server, o options) (float64, error) {
 	var before int
@@ -200,6 +203,7 @@ func offline(s *server, o options) (float64, error) {
 				return 0, err
 			}
 		}
+		time.Sleep(sessionTimeout)
 	}
 	return float64(settled(s)-before) / float64(o.conns), nil
 }

@@ -107,9 +107,9 @@ func (l *Log) addRings(entries []store.Entry) error {
 func (l *Log) addRing(name string, now int64) *ring {
 	lost := l.forgotten
 	l.ringNo++
-	r := &ring{
-		no: l.ringNo, name: name, rate: store.NewRate(now),
-		lost: [2]loss{evicted: {Loss: lost.Loss}, removed: {Loss: lost.Loss}}, evictedTime: lost.time,
+	r := &ring{no: l.ringNo, name: name, rate: store.NewRate(now), evictedTime: lost.time}
+	if lost.Seq > 0 {
+		r.lost = &[2]loss{evicted: {Loss: lost.Loss}, removed: {Loss: lost.Loss}}
 	}
 	if l.opts.Behind {
 		l.addSpilled(r)

@@ -169,7 +169,7 @@ func (l *Log) dropRing(r *ring) {
 	if r.spill != nil {
 		l.unname(r)
 	}
-	if lost := r.lost[evicted].Seq; lost > 0 { // from now on its losses count for all groups without a ring
+	if lost := r.loss(evicted).Seq; lost > 0 { // from now on its losses count for all groups without a ring
 		newest := store.Loss{Seq: max(lost, l.forgotten.Seq), At: l.opts.Losses.Tick()}
 		l.forgotten = lostGroup{newest, max(r.evictedTime, l.forgotten.time)}
 	}

@@ -190,7 +190,7 @@ func (l *Log) findSince(filters group.Set, since int64) store.Seq {
 	pos := l.firstSince(filters, since)
 	for _, f := range filters {
 		l.eachRing(f, func(r *ring) {
-			if lost := r.lost[evicted].Seq; lost > 0 && lost-1 < pos && r.evictedTime >= since && f.Match(r.name) {
+			if lost := r.loss(evicted).Seq; lost > 0 && lost-1 < pos && r.evictedTime >= since && f.Match(r.name) {
 				pos = lost - 1
 			}
 			if r.spilled() && r.spill.newest >= since && f.Match(r.name) {

@@ -25,8 +25,19 @@ type loss struct {
 	later, earlier *ring
 }
 
+// loss returns the newest loss of a kind. Its Seq is 0 if there is none.
+func (r *ring) loss(kind int) store.Loss {
+	if r.lost == nil {
+		return store.Loss{}
+	}
+	return r.lost[kind].Loss
+}
+
 // recordLoss records that a ring lost a message now.
 func (l *Log) recordLoss(r *ring, kind int, seq store.Seq) {
+	if r.lost == nil {
+		r.lost = new([2]loss)
+	}
 	x := &r.lost[kind]
 	x.Loss = store.Loss{Seq: seq, At: l.opts.Losses.Tick()}
 	l.lostMax[kind] = max(l.lostMax[kind], seq)
@@ -42,6 +53,9 @@ func (l *Log) recordLoss(r *ring, kind int, seq store.Seq) {
 
 // unlistLoss removes a ring from the list.
 func (l *Log) unlistLoss(r *ring, kind int) {
+	if r.lost == nil {
+		return
+	}
 	x := &r.lost[kind]
 	if x.later != nil {
 		x.later.lost[kind].earlier = x.earlier
@@ -79,7 +93,7 @@ func (l *Log) lostOf(sel store.Selector, r *reader, i int) (lost store.Seq, ok b
 	q, kind := &r.query, lossKind(r.query.Live)
 	if f, ok := sel.(group.Filter); ok && !f.Wild() {
 		if ring := l.rings[f.String()]; ring != nil {
-			return max(ring.lost[kind].News(q), l.missing.News(q)), true
+			return max(ring.loss(kind).News(q), l.missing.News(q)), true
 		}
 		return max(l.forgotten.News(q), l.missing.News(q)), true
 	}

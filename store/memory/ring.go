@@ -20,8 +20,8 @@ type ring struct {
 	messages, bytes int64 // that are not evicted
 	memory          int64 // of the chunks
 
-	lost        [2]loss // by kind
-	evictedTime int64   // of the newest message evicted
+	lost        *[2]loss // by kind; nil: none
+	evictedTime int64    // of the newest message evicted
 
 	retained *chunk   // has one frame
 	spill    *spilled // nil without Options.Behind

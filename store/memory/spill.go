@@ -174,7 +174,7 @@ func (l *Log) evictSpilled(r *ring, sent int64) {
 
 // lose records the loss of messages up to seq, which was sent at the given time, unless a later one is lost.
 func (l *Log) lose(r *ring, kind int, seq store.Seq, sent int64) {
-	if seq > r.lost[kind].Seq {
+	if seq > r.loss(kind).Seq {
 		l.recordLoss(r, kind, seq)
 		r.evictedTime = max(r.evictedTime, sent)
 	}

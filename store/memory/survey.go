@@ -52,7 +52,7 @@ func (l *Log) survey(r *reader) {
 	for i, f := range set {
 		lost := store.Seq(0)
 		l.eachRing(f, func(ring *ring) {
-			n := ring.lost[kind].News(q)
+			n := ring.loss(kind).News(q)
 			useful := !r.tooMany && ring.hasAfter(r.from, q.Retained)
 			if n <= lost && !useful || !f.Match(ring.name) {
 				return
@@ -69,7 +69,7 @@ func (l *Log) survey(r *reader) {
 
 func (l *Log) surveyLost(sel store.Selector, q *store.Query, kind int) (lost store.Seq) {
 	l.eachNamed("", func(ring *ring) {
-		if n := ring.lost[kind].News(q); n > lost && sel.Match(ring.name) {
+		if n := ring.loss(kind).News(q); n > lost && sel.Match(ring.name) {
 			lost = n
 		}
 	})
