@@ -124,21 +124,19 @@ func (s *Stream) pending() (c change, ok bool) {
 	return (*list)[0], true
 }
 
-// apply makes the changes whose positions the stream has reached. It stops after one that has retained
-// messages to send first. The stream's owner calls it.
+// apply makes the changes whose positions the stream has reached. It stops after one that has messages to send first. The
+// stream's owner calls it.
 func (s *Stream) apply() {
-	for s.opening == nil {
+	for s.begun() {
 		c, ok := s.pending()
 		if !ok || s.pos < c.from {
 			return
 		}
 		s.edit(func(list []change) []change { return list[1:] })
-		if !c.leave && !containsAll(s.filters, c.filters) {
-			s.lossReported = 0 // losses of the new filters have not been reported
-		}
+		before := s.filters
 		s.filters = c.apply(s.filters)
 		if !c.leave {
-			s.begin(c.opening)
+			s.begin(&c, before)
 		}
 	}
 }
@@ -152,15 +150,18 @@ func (c *change) apply(to group.Set) group.Set {
 	return to
 }
 
-func containsAll(all, some group.Set) bool {
-	return !slices.ContainsFunc(some, func(f group.Filter) bool { return !slices.Contains(all, f) })
-}
-
-// begin begins filters that were added: o is what has to be sent of them first, or nil.
-func (s *Stream) begin(o *opening) {
-	s.opening = o
-	if o != nil { // the stream may have moved on meanwhile
-		o.retained.to = max(o.retained.to, s.pos)
-		o.earlier.to = max(o.earlier.to, s.pos)
+// begin begins filters that a change has added to those before.
+func (s *Stream) begin(c *change, before group.Set) {
+	o := c.opening
+	if o == nil {
+		o = &opening{}
 	}
+	o.joined = slices.DeleteFunc(slices.Clone(c.filters), func(f group.Filter) bool { return slices.Contains(before, f) })
+	if s.opening != nil {
+		o.joined = append(o.joined, s.opening.joined...)
+	}
+	s.opening = o
+	// The stream may have moved on meanwhile.
+	o.retained.to = max(o.retained.to, s.pos)
+	o.earlier.to = max(o.earlier.to, s.pos)
 }

@@ -185,14 +185,14 @@ func (s *Stream) read(t *turn) (more bool, err error) {
 		return true, err
 	}
 	_, newest := s.shard.set.log.Bounds()
-	if s.skip && s.opening == nil {
+	if s.skip && s.begun() {
 		return s.jump(t, newest.Seq)
 	}
-	changes, err := s.readToChange(t)
+	some, changes, err := s.readToChange(t)
 	if err != nil {
 		return false, err
 	}
-	s.renderGaps(t)
+	s.renderGaps(t, some)
 	s.ask(&t.parcel)
 	s.render(t)
 	t.next = t.batch.Next
@@ -200,29 +200,46 @@ func (s *Stream) read(t *turn) (more bool, err error) {
 	return changes || len(t.batch.Gaps) > 0 || t.batch.Next < newest.Seq, nil
 }
 
-// readToChange reads the next messages, up to the position of the next change of filters.
-func (s *Stream) readToChange(t *turn) (changes bool, err error) {
+// readToChange reads the next messages, up to the position of the next change of filters, unless the stream is there.
+func (s *Stream) readToChange(t *turn) (some, changes bool, err error) {
 	for {
 		next, changes := s.pending()
-		if changes && next.from <= s.pos { // read nothing: the change is made when the opening is over
+		if changes && next.from <= s.pos { // the change is made when the opening is over
 			_, newest := s.shard.set.log.Bounds()
 			t.batch.Reset(newest.Epoch)
 			t.batch.Next = s.pos
-			return true, nil
+			return false, true, nil
 		}
 		if err := s.readLog(t, next.from); err != nil {
-			return false, err
+			return false, false, err
 		}
 		if _, now := s.pending(); now == changes { // otherwise a change was added meanwhile: read again, up to it
-			return changes, nil
+			return true, changes, nil
 		}
 	}
 }
 
-// readLog reads the next messages, up to a position; 0: to the end.
+// readLog reads the next messages, up to a position; 0: to the end. The gaps are those that have not been reported.
 func (s *Stream) readLog(t *turn, through store.Seq) error {
 	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: s.live, NoWait: !s.far}
-	return s.shard.set.log.Read(q, &t.batch)
+	if s.opening == nil || len(s.opening.joined) == 0 || s.lossReported == 0 {
+		return s.shard.set.log.Read(q, &t.batch)
+	}
+	q.Reported = 0
+	if err := s.shard.set.log.Read(q, &t.batch); err != nil || len(t.batch.Gaps) == 0 {
+		return err
+	}
+	gaps := slices.Clone(t.batch.Gaps)
+	q.Reported = s.lossReported
+	if err := s.shard.set.log.Read(q, &t.batch); err != nil {
+		return err
+	}
+	for _, g := range gaps {
+		if s.opening.begins(g.Filter) && !t.lacks(g.Filter) {
+			t.batch.Gaps = append(t.batch.Gaps, g)
+		}
+	}
+	return nil
 }
 
 func (s *Stream) readRetained(t *turn) error {
@@ -270,13 +287,17 @@ func (s *Stream) render(t *turn) {
 	}
 }
 
-// renderGaps starts the parcel with a gap event for each filter that has lost messages.
-func (s *Stream) renderGaps(t *turn) {
+// renderGaps starts the parcel with a gap event for each filter that has lost messages. some says that the log was read.
+func (s *Stream) renderGaps(t *turn, some bool) {
 	var begins opening
 	if s.opening != nil {
 		begins, s.opening = *s.opening, nil
 	}
-	s.lossReported = t.batch.Reported
+	if some {
+		s.lossReported = t.batch.Reported
+	} else if len(begins.joined) > 0 {
+		s.opening = &opening{joined: begins.joined, over: true}
+	}
 	switch {
 	case begins.unknown != "":
 		s.renderEach(t, s.filters.Strings(), begins.unknown, GapEpoch)

@@ -1,6 +1,8 @@
 package delivery_test
 
 import (
+	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 
@@ -99,4 +101,59 @@ func (g *growingLog) Read(q store.Query, b *store.Batch) error {
 		grow()
 	}
 	return g.Store.Read(q, b)
+}
+
+// A stream that catches up has joined filters at a position, and messages after that position are lost.
+func TestALossIsReportedOnceAlthoughTheStreamJoinsOtherFilters(t *testing.T) {
+	for name, c := range map[string]struct {
+		with    setup
+		join    []string
+		reports string // the filters of the gaps
+	}{
+		"one filter":                 {blocking(false), []string{"b/1"}, "+ b/1"},
+		"two filters":                {blocking(false), []string{"b/1", "b/#"}, "+ b/1 b/#"},
+		"a filter that lost nothing": {blocking(false), []string{"c/#", "b/1"}, "+ b/1"},
+		"two filters, by a codec":    {codec(4), []string{"b/1", "b/#"}, "+ b/1 b/#"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, memory.Options{}, false)
+			begin := r.newest()
+			r.say("a", "stuck")
+			l := r.make(filters("+"), start(delivery.Start{After: begin}), c.with)
+			l.read(false)
+			go r.run(l)
+			l.await(t, "a write that waits", func() bool { return l.stuck > 0 })
+			r.say("a", "held")
+			e := expect(filters("+"), begin)
+			for _, f := range filters(c.join...) {
+				e.terms = append(e.terms, term{f, r.newest(), math.MaxUint64})
+				if err := l.stream.Join(f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, group := range []string{"x", "b/1"} {
+				r.say(group, "lost")
+				if err := r.log.Purge(group); err != nil {
+					t.Fatal(err)
+				}
+			}
+			end := r.say("a", "end")
+			l.read(true)
+			l.awaitSeq(t, end)
+			r.verify(l, e)
+			var gaps []string
+			for _, b := range l.blocks() {
+				var g delivery.Gap
+				if b.event == "gap" {
+					if err := json.Unmarshal([]byte(b.data), &g); err != nil {
+						t.Fatal(err)
+					}
+					gaps = append(gaps, g.Filter)
+				}
+			}
+			if got := strings.Join(gaps, " "); got != c.reports {
+				t.Errorf("gaps of %s, want %s", got, c.reports)
+			}
+		})
+	}
 }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -105,7 +106,18 @@ type opening struct {
 	earlier  span   // is sent next, of the log
 	asked    bool   // earlier was read from
 	reported uint64 // Batch.Reported of that
+
+	joined group.Set // filters whose losses after the position were not reported; all others' were, up to lossReported
+	over   bool      // only joined is left
 }
+
+// begins reports whether a filter is one of those that joined.
+func (o *opening) begins(filter string) bool {
+	return slices.ContainsFunc(o.joined, func(f group.Filter) bool { return f.String() == filter })
+}
+
+// begun reports whether nothing has to be sent of filters that begin, before the messages after the position.
+func (s *Stream) begun() bool { return s.opening == nil || s.opening.over }
 
 // span is a part of the messages that some filters match.
 type span struct {

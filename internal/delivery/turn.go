@@ -28,7 +28,12 @@ type turn struct {
 // has reports whether the batch contains, or lacks, messages that a filter matches.
 func (t *turn) has(f group.Filter) bool {
 	return slices.ContainsFunc(t.batch.Frames, func(m store.Frame) bool { return f.Match(m.Group) }) ||
-		slices.ContainsFunc(t.batch.Gaps, func(g store.Gap) bool { return g.Filter == f.String() })
+		t.lacks(f.String())
+}
+
+// lacks reports whether the batch lacks messages that a filter matches.
+func (t *turn) lacks(filter string) bool {
+	return slices.ContainsFunc(t.batch.Gaps, func(g store.Gap) bool { return g.Filter == filter })
 }
 
 // turns hands out turns in the order of the requests, and measures how long streams wait for one.
