@@ -64,6 +64,9 @@ func (srv *Server) open(c *conn) (s *session, present bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	if p.Taken {
+		srv.takenElsewhere(c)
+	}
 	if present && c.clean {
 		srv.discard(&p)
 		present = false
@@ -89,7 +92,7 @@ func (srv *Server) open(c *conn) (s *session, present bool, err error) {
 
 // discard drops what was kept of a session, because its client wants a clean one.
 func (srv *Server) discard(p *cursor.Position) {
-	_ = srv.hub.EndSession(p.Key[len(sessionPrefix):], sessions.Closed) // it may have ended before
+	_ = srv.hub.CloseSession(p.Key[len(sessionPrefix):], sessions.Closed) // it may have ended before
 	srv.shares.forget(srv, p)
 }
 
@@ -229,7 +232,7 @@ func (s *session) close() {
 	h := s.server.hub
 	if s.expiry == 0 {
 		h.Cursors().Remove(s.conn.key)
-		_ = h.EndSession(s.conn.uid(), s.conn.whyEnded()) // it may have ended already
+		_ = h.CloseSession(s.conn.uid(), s.conn.whyEnded()) // it may have ended already
 		return
 	}
 	s.mu.Lock()
@@ -249,10 +252,13 @@ func (s *session) changed() {
 	}
 }
 
-// save stores the position of the session if it is kept.
+// save stores the position of the session if it is kept. If hubs share the log, one that is not kept remains claimed, so that
+// a connection at another hub ends this one.
 func (s *session) save() error {
 	if s.expiry == 0 {
-		s.server.hub.Cursors().Remove(s.conn.key)
+		if s.server.hub.ID() == "" {
+			s.server.hub.Cursors().Remove(s.conn.key)
+		}
 		return nil
 	}
 	s.mu.Lock()

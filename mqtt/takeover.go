@@ -17,7 +17,7 @@ func (s *Server) hold(c *conn) error {
 	took := false
 	for {
 		s.mu.Lock()
-		old, since := s.holders[c.key], s.took[c.key]
+		old := s.holders[c.key]
 		if old == nil {
 			s.holders[c.key] = c
 			if took {
@@ -27,11 +27,7 @@ func (s *Server) hold(c *conn) error {
 			return nil
 		}
 		s.mu.Unlock()
-		if err := s.pause(old, since); err != nil {
-			return err
-		}
 		took = true
-		s.hub.MQTT().Takeovers.Add(1)
 		if err := s.takeOver(old); err != nil {
 			return err
 		}
@@ -41,8 +37,20 @@ func (s *Server) hold(c *conn) error {
 // leaveTimeout is how long a connection whose session is taken over may still handle what has arrived.
 const leaveTimeout = time.Second
 
-// takeOver disconnects a client whose session another connection takes over, and waits until its session is closed.
+// takenElsewhere takes note that a connection has taken its session over from one at another hub.
+func (s *Server) takenElsewhere(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.took[c.key] = time.Now()
+}
+
+// takeOver disconnects a client whose session another connection takes over, as soon as that may be, and waits until its
+// session is closed.
 func (s *Server) takeOver(c *conn) error {
+	if err := s.pause(c); err != nil {
+		return err
+	}
+	s.hub.MQTT().Takeovers.Add(1)
 	c.leave(packets.ErrSessionTakenOver)
 	late := time.AfterFunc(leaveTimeout, func() { c.end(packets.ErrSessionTakenOver) })
 	defer late.Stop()
@@ -54,9 +62,11 @@ func (s *Server) takeOver(c *conn) error {
 	}
 }
 
-// pause waits until a session may be taken over again, or its holder leaves. since is when the holder took it over; zero: it did
-// not.
-func (s *Server) pause(old *conn, since time.Time) error {
+// pause waits until a session may be taken over again, or its holder leaves.
+func (s *Server) pause(old *conn) error {
+	s.mu.Lock()
+	since := s.took[old.key]
+	s.mu.Unlock()
 	if since.IsZero() {
 		return nil
 	}

@@ -130,10 +130,11 @@ func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
 		return Position{}, false, errKey
 	}
 	defer s.claimEnds(key)
-	for {
+	for taken := false; ; {
 		hub, at := s.version(key)
 		if hub != "" && hub != s.self() && s.shared.Hubs().Alive(hub) {
 			var err error
+			taken = taken || s.Elsewhere(key) != ""
 			if at, err = s.ask(ctx, hub, key, at); err != nil {
 				return Position{}, false, err
 			}
@@ -145,6 +146,7 @@ func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
 		p, found, ours := s.claimed(key)
 		switch {
 		case err == nil && ours:
+			p.Taken = taken
 			return p, found, nil
 		case err == nil: // another hub has claimed it meanwhile
 			return Position{}, false, ErrElsewhere
@@ -156,6 +158,17 @@ func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
 		s.leave(key)
 		return Position{}, false, err
 	}
+}
+
+// Elsewhere returns the hub at which the reader of a position is, and "" if it is not at another hub. That hub may have died.
+func (s *Set) Elsewhere(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil || !e.here {
+		return ""
+	}
+	return e.hub()
 }
 
 // version returns the hub that has a position, if it is another one, and the newest version that is known.

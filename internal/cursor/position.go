@@ -38,6 +38,9 @@ type Position struct {
 	// Epoch is the one of Done, Read and Window. If it is not the log's, the messages have other ids, and a
 	// reader that goes on from ID gets a gap.
 	Epoch string
+
+	// Taken is set by Claim if it has ended the reader at another hub. It is not stored.
+	Taken bool
 }
 
 // Filter is one of the filters of a reader, with options of the reader's own.

@@ -88,15 +88,15 @@ func (h *Hub) away(p *cursor.Position) Away {
 	return a
 }
 
-// OnForget sets the function that is called with the position of a session that was ended while it was away. It must be
+// OnForget sets the function that is called with the position of a session that EndSession has removed. It must be
 // set before requests are served.
 func (h *Hub) OnForget(f func(p *cursor.Position)) { h.forgotten = f }
 
-// endAway removes the position of a session that is away, here and at the hubs that share the log. It returns
+// endPosition removes the position of a session, here and at the hubs that share the log. It returns
 // session.ErrUnknown if there is none.
-func (h *Hub) endAway(uid string) error {
+func (h *Hub) endPosition(uid string) error {
 	key := SessionPositions + uid
-	if p, ok := h.cursors.Get(key); !ok || p.Away.IsZero() {
+	if _, ok := h.cursors.Get(key); !ok {
 		return session.ErrUnknown
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)

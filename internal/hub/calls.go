@@ -34,6 +34,7 @@ type request struct {
 	Groups []string        `json:"groups,omitempty"`
 	Key    string          `json:"key,omitempty"` // of a position
 	Sort   SessionOrder    `json:"sort,omitempty"`
+	Why    session.Reason  `json:"why,omitempty"`
 }
 
 // What a request does.
@@ -45,6 +46,7 @@ const (
 	doShow   = "show"
 	doCounts = "listeners"
 	doGive   = "give"
+	doEnd    = "end"
 	doValues = "values"
 )
 
@@ -108,6 +110,8 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 	switch in.Do {
 	case doGive:
 		out.At, err = h.give(ctx, in.Key)
+	case doEnd:
+		err = h.endHere(in.UIDs[0], in.Why)
 	case doJoin:
 		err = h.sessions.Join(in.UIDs[0], f, h.opts.MaxFilters)
 	case doLeave:
@@ -180,6 +184,14 @@ func (c *cluster) ask(uid string, in request) (done int, err error) {
 		}
 	}
 	return done, err
+}
+
+// end has the hub where a session's client is end the session.
+func (c *cluster) end(hub, uid string, why session.Reason) error {
+	ctx, cancel := context.WithTimeout(c.closed, callTimeout)
+	defer cancel()
+	_, err := c.call(ctx, hub, &request{Do: doEnd, UIDs: []string{uid}, Why: why})
+	return err
 }
 
 // beat passes a sign of life on to the other hubs where the session has promised heartbeats. It does not wait

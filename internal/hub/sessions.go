@@ -364,11 +364,30 @@ func willSize(w *session.Will) int64 {
 	return int64(willExtra + len(w.Group) + len(w.Event) + metaSize(w.Meta) + len(w.Msg))
 }
 
-// EndSession ends a session with the reason Ended, for its own request, or Kicked. A session that is away is forgotten.
+// EndSession ends a session with the reason Ended, for its own request, or Kicked, and removes its position in the log. A
+// session that is away has nothing but a position. When EndSession returns nil, the session does not come back at any
+// hub, also after a restart.
 func (h *Hub) EndSession(uid string, why session.Reason) error {
-	err := h.sessions.End(uid, why)
-	if forgot := h.endAway(uid); !errors.Is(forgot, session.ErrUnknown) {
-		return forgot // the session was also lost, or gone
+	if at := h.cursors.Elsewhere(SessionPositions + uid); at != "" {
+		if err := h.cluster.end(at, uid, why); !errors.Is(err, store.ErrNoHub) && !errors.Is(err, session.ErrUnknown) {
+			return err
+		}
 	}
-	return err
+	return h.endHere(uid, why)
 }
+
+// endHere is EndSession at the hub that has the position, or may take it.
+func (h *Hub) endHere(uid string, why session.Reason) error {
+	position := h.endPosition(uid) // first, so that a client that is back at once keeps its new one
+	ended := h.CloseSession(uid, why)
+	switch {
+	case errors.Is(position, session.ErrUnknown):
+		return ended
+	case errors.Is(ended, session.ErrUnknown):
+		return position
+	}
+	return errors.Join(position, ended)
+}
+
+// CloseSession ends a session, but leaves its position to the caller.
+func (h *Hub) CloseSession(uid string, why session.Reason) error { return h.sessions.End(uid, why) }

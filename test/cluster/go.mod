@@ -3,6 +3,7 @@ module github.com/watchbox-go/watchbox/test/cluster
 go 1.26.0
 
 require (
+	github.com/eclipse/paho.golang v0.23.0
 	github.com/nats-io/nats.go v1.55.0
 	github.com/watchbox-go/watchbox v0.0.0
 	go.uber.org/goleak v1.3.0

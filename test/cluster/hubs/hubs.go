@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/watchbox-go/watchbox/internal/freeport"
@@ -19,6 +20,7 @@ type Hub struct {
 	*process.Process
 	Name string // h1, h2, …
 	URL  string // without a slash at its end
+	MQTT string // address for MQTT, if it serves that
 
 	program, logFile string
 	args             []string
@@ -38,8 +40,8 @@ func Build(dir string) (string, error) {
 	return program, nil
 }
 
-// Start starts a hub with arguments for watchbox serve, besides its address. It returns before the hub is ready. The
-// log is in dir.
+// Start starts a hub with arguments for watchbox serve, besides its address. The argument {mqtt} is replaced with the
+// address for MQTT. Start returns before the hub is ready. The log is in dir.
 func Start(program, dir, name string, args ...string) (*Hub, error) {
 	addr, err := freeport.Find()
 	if err != nil {
@@ -47,6 +49,12 @@ func Start(program, dir, name string, args ...string) (*Hub, error) {
 	}
 	h := &Hub{Name: name, URL: "http://" + addr, program: program, logFile: filepath.Join(dir, name+".log"),
 		args: append([]string{"serve", "--listen", addr}, args...)}
+	if i := slices.Index(h.args, "{mqtt}"); i >= 0 {
+		if h.MQTT, err = freeport.Find(); err != nil {
+			return nil, err
+		}
+		h.args[i] = h.MQTT
+	}
 	return h, h.run()
 }
 
