@@ -135,6 +135,9 @@ func (s *Stream) apply() {
 		s.edit(func(list []change) []change { return list[1:] })
 		before := s.filters
 		s.filters = c.apply(s.filters)
+		if wants := *s.wants.Load(); slices.Equal(wants, s.filters) {
+			s.filters = wants // need not be in memory twice
+		}
 		if !c.leave {
 			s.begin(&c, before)
 		}

@@ -301,7 +301,7 @@ func (s *Stream) renderGaps(t *turn, some bool) {
 	switch {
 	case begins.unknown != "":
 		s.renderEach(t, s.filters.Strings(), begins.unknown, GapEpoch)
-	case !begins.held:
+	case !begins.held && len(t.batch.Gaps) > 0:
 		filters := make([]string, len(t.batch.Gaps))
 		for i, g := range t.batch.Gaps {
 			filters[i] = g.Filter

@@ -59,9 +59,10 @@ type Subscription struct {
 type Listener struct {
 	hub        *Hub
 	stream     *delivery.Stream
-	attachment *session.Attachment
-	hello      []byte
-	ended      func(delivery.Reason)
+	attachment *session.Attachment   // nil: the stream belongs to no session
+	hello      []byte                // nil once the stream runs
+	closed     func(delivery.Reason) // logs the end and counts it for the client; nil: there is no need
+	ended      func(delivery.Reason) // Subscription.Ended
 }
 
 // Check returns an error if Subscribe would refuse the subscription regardless of the hub's limits.
@@ -145,30 +146,17 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	if s.NoEcho {
 		c.View.NotFrom = uid
 	}
-	var attachment *session.Attachment
-	var stream *delivery.Stream
-	closed := h.count
-	// The closure must not refer to s: a stream may last for weeks and would keep all of s in memory.
-	ended := s.Ended
-	c.Done = func(why delivery.Reason) {
-		if attachment != nil {
-			attachment.Detach(session.Reason(why), uint64(stream.Position()))
-		}
-		closed(why)
-		if ended != nil {
-			ended(why)
-		}
-	}
-	stream = h.set.New(c)
-	l.ended, l.stream = c.Done, stream
+	c.Done = l.done // it must not refer to s: a stream may last for weeks and would keep all of s in memory
+	stream := h.set.New(c)
+	l.stream, l.ended = stream, s.Ended
 	client := s.describe()
-	attachment, err = h.sessions.Attach(uid, &session.Opening{
+	l.attachment, err = h.sessions.Attach(uid, &session.Opening{
 		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
 		Regranted: s.Regranted,
 	})
 	switch {
 	case errors.Is(err, session.ErrKicked): // between two polls: this stream tells the client
-		closed = h.clientLeft(s, h.count)
+		l.closed = h.clientLeft(s, h.count)
 		stream.End(delivery.Reason(session.Kicked))
 		return nil
 	case errors.Is(err, session.ErrClosed):
@@ -176,9 +164,8 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	case err != nil:
 		return err
 	}
-	l.attachment = attachment
-	closed = h.clientLeft(s, h.closed(s, uid))
-	if reached, ok := attachment.Missed(); ok && s.From.Resume == "" && s.From.After == nil {
+	l.closed = h.clientLeft(s, h.closed(s, uid))
+	if reached, ok := l.attachment.Missed(); ok && s.From.Resume == "" && s.From.After == nil {
 		stream.DeliverMissed(store.Seq(reached))
 	}
 	if h.opts.Access != nil { // the token may have been revoked meanwhile
@@ -189,18 +176,31 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	return nil
 }
 
-// closed logs the opening of the stream if streams are logged. It returns the function to call when the
-// stream ends, which counts and logs that.
+// done is called when the stream has ended.
+func (l *Listener) done(why delivery.Reason) {
+	if l.attachment != nil {
+		l.attachment.Detach(session.Reason(why), uint64(l.stream.Position()))
+		l.hub.count(why)
+	}
+	if l.closed != nil {
+		l.closed(why)
+	}
+	if l.ended != nil {
+		l.ended(why)
+	}
+}
+
+// closed logs the opening of the stream if streams are logged. It returns the function to call when the stream ends, which logs
+// that; nil if streams are not logged.
 func (h *Hub) closed(s *Subscription, uid string) func(delivery.Reason) {
 	log := h.streamLog()
 	if log == nil {
-		return h.count
+		return nil
 	}
 	begin, remote := time.Now(), s.Remote
 	filters := strings.Join(s.Filters.Strings(), " ")
 	log("stream opened", "filters", filters, "uid", uid, "remote", remote)
 	return func(why delivery.Reason) {
-		h.count(why)
 		log("stream closed", "filters", filters, "uid", uid, "remote", remote,
 			"reason", string(why), "after", duration.Format(time.Since(begin).Round(time.Millisecond)))
 	}
@@ -213,7 +213,9 @@ func (h *Hub) clientLeft(s *Subscription, closed func(delivery.Reason)) func(del
 	}
 	client := clientOf(s.Grant, s.Address)
 	return func(why delivery.Reason) {
-		closed(why)
+		if closed != nil {
+			closed(why)
+		}
 		h.perClient.leave(client)
 	}
 }
@@ -277,11 +279,12 @@ func (h *Hub) reaches(pos, newest store.Seq) bool {
 	return shared.Reach(ctx, pos)
 }
 
-// describe returns what the session shows of its client. The ids of devices are all different, so they are not shared.
+// describe returns what the session shows of its client. The ids of devices are all different, so they are not shared. An id is not
+// copied, since the protocol that has it keeps it, too.
 func (s *Subscription) describe() session.Client {
 	c := session.Client{Address: s.Remote, Agent: unique.Make(session.Agent{UserAgent: cut(s.UserAgent, maxUserAgent), Protocol: s.Protocol})}
 	if s.ClientID != "" {
-		id := cut(s.ClientID, maxUserAgent)
+		id := strings.ToValidUTF8(s.ClientID[:min(len(s.ClientID), maxUserAgent)], "\uFFFD")
 		c.ID = &id
 	}
 	return c
@@ -319,17 +322,18 @@ func (l *Listener) Hello() []byte { return l.hello }
 // Cancel releases the listener if its connection could not be set up.
 func (l *Listener) Cancel() {
 	l.hub.handlers.add(-1, 0)
-	l.ended(delivery.Closed)
+	l.done(delivery.Closed)
 }
 
 // Run delivers messages to the connection, to which the caller has already written Hello. It returns
 // when the HTTP handler may return. With a codec it returns when the stream has caught up, or has to wait for Resume.
 func (l *Listener) Run(conn sse.Conn) {
+	l.hello = nil
 	l.hub.handlers.add(-1, 1)
 	defer l.hub.handlers.add(0, -1)
 	if !l.stream.Run(conn) {
 		_ = conn.Close()
-		l.ended(delivery.Closed)
+		l.done(delivery.Closed)
 		return
 	}
 	conn.Serve()

@@ -26,8 +26,9 @@ func (h *Hub) Tail(filters group.Set, from From, codec delivery.Codec, ended fun
 	start, _ := h.start(filters, from)
 	start.Retained = false
 	h.handlers.add(1, 0)
-	stream := h.set.New(delivery.Config{Filters: filters, Heartbeat: math.MaxInt64 / 2, Start: start, Codec: codec, Done: ended})
-	return &Listener{hub: h, stream: stream, ended: ended}
+	l := &Listener{hub: h, ended: ended}
+	l.stream = h.set.New(delivery.Config{Filters: filters, Heartbeat: math.MaxInt64 / 2, Start: start, Codec: codec, Done: l.done})
+	return l
 }
 
 // Announce appends a message of the server's own to one of its groups.
