@@ -8,7 +8,7 @@ import (
 
 // groupCost is how many bytes a group takes on the Go heap, beside its name. They count towards
 // MaxMemory.
-const groupCost = 424
+const groupCost = 376
 
 func (r *ring) cost() int64 {
 	n := groupCost + int64(len(r.name))

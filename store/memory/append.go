@@ -84,7 +84,7 @@ func (l *Log) push(r *ring, e *store.Entry, id store.ID, now int64) (full *chunk
 	l.order.reserve(id.Seq, l.alloc)
 	before := r.tail()
 	c := l.open(r, n, id.Seq)
-	l.order.add(id.Seq, place{c.no, c.n})
+	l.order.add(id.Seq, place{int(c.no), c.n})
 	c.add(e, id, l.clock)
 	l.noteExpiry(c, e)
 	r.messages++
@@ -139,11 +139,11 @@ func (l *Log) extend(r *ring, n int, seq store.Seq) *chunk {
 func (l *Log) newChunk(r *ring, mem piece, seq store.Seq) *chunk {
 	c := &chunk{ring: r, mem: mem, base: seq, baseTime: l.clock}
 	if no, ok := pop(&l.unused); ok {
-		c.no = no
+		c.no = int32(no)
 		l.chunks[no] = c
 		return c
 	}
-	c.no = len(l.chunks)
+	c.no = int32(len(l.chunks))
 	l.chunks = append(l.chunks, c)
 	return c
 }
@@ -152,6 +152,6 @@ func (l *Log) freeChunk(c *chunk) {
 	l.byExpiry.remove(c)
 	l.arena.release(c.mem)
 	l.chunks[c.no] = nil
-	l.unused = append(l.unused, c.no)
+	l.unused = append(l.unused, int(c.no))
 	c.ring = nil
 }

@@ -10,7 +10,7 @@ const (
 	spare      = 4 << 20 // how many bytes of free blocks stay resident for reuse
 
 	// Bytes on the Go heap for each, including the tables that refer to it.
-	pieceCost = 176 // a chunk or page
+	pieceCost = 160 // a chunk or page
 	blockCost = 96
 )
 

@@ -332,9 +332,9 @@ func (l *Log) LoseGone(through store.Seq) {
 // Excess is a group with messages that its policy does not keep.
 type Excess struct {
 	Group           string
-	Policy          store.Policy
-	Messages, Bytes int64     // held, including spilled ones, except those of them that expire
-	Floor, Horizon  store.Seq // messages after Floor up to Horizon are spilled; Horizon is 0 if none is
+	Policy          store.Policy // its bounds alone
+	Messages, Bytes int64        // held, including spilled ones, except those of them that expire
+	Floor, Horizon  store.Seq    // messages after Floor up to Horizon are spilled; Horizon is 0 if none is
 
 	// Spilled and SpilledBytes are those of Messages and Bytes that are spilled. If Unsure, they may be too high: they
 	// have to be counted, and Correct to be called.
@@ -384,7 +384,7 @@ func (r *ring) over(now int64) (x Excess, ok bool) {
 		return x, false
 	}
 	x = Excess{
-		Group: r.name, Policy: *p, Messages: n, Bytes: bytes, Floor: s.floor, Horizon: s.reach(now),
+		Group: r.name, Policy: store.Policy{MaxMessages: p.MaxMessages, MaxBytes: p.MaxBytes, MaxAge: p.MaxAge}, Messages: n, Bytes: bytes, Floor: s.floor, Horizon: s.reach(now),
 		Spilled: s.messages, SpilledBytes: s.bytes, Unsure: s.unsure,
 	}
 	if s.floor > s.marked {

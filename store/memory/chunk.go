@@ -17,7 +17,6 @@ const (
 // chunk is a part of a group's frames, in the format of doc.go.
 type chunk struct {
 	ring     *ring // nil if the chunk was freed
-	no       int   // its index in the log's table
 	mem      piece
 	base     store.Seq
 	baseTime int64 // milliseconds since 1970
@@ -25,12 +24,13 @@ type chunk struct {
 	end      int   // bytes of frames
 	evicted  int   // slots evicted by the policy
 	removed  int   // slots removed, at most those evicted
-	packed   int   // size of the compressed frames; 0: not compressed
+	no       int32 // its index in the log's table
+	packed   int32 // size of the compressed frames; 0: not compressed
 
-	withExpiry int   // messages that have an expiry
+	withExpiry int32 // messages that have an expiry
+	dueAt      int32 // its place in the queue of chunks that expire,
+	due        int64 // and its key there, ms
 	expires    int64 // the latest expiry, ms
-	due        int64 // its key in the queue of chunks that expire, ms
-	dueAt      int   // its place there
 }
 
 // live returns the number of messages that are not evicted, and their bytes.

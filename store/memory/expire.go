@@ -21,7 +21,7 @@ func (l *Log) noteExpiry(c *chunk, e *store.Entry) {
 	if c.withExpiry == 1 || at > c.expires {
 		c.expires = at
 	}
-	if c.withExpiry == c.n && !l.byExpiry.has(c) {
+	if int(c.withExpiry) == c.n && !l.byExpiry.has(c) {
 		c.due = c.expires
 		l.byExpiry.add(c)
 	}
@@ -62,4 +62,4 @@ func (l *Log) expireChunk(c *chunk, now int64) {
 }
 
 // hasExpired reports whether all messages of the chunk have.
-func (c *chunk) hasExpired(now int64) bool { return c.withExpiry == c.n && c.expires <= now }
+func (c *chunk) hasExpired(now int64) bool { return int(c.withExpiry) == c.n && c.expires <= now }

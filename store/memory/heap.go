@@ -6,7 +6,7 @@ import "container/heap"
 type queue[T any] struct {
 	items []T
 	less  func(a, b T) bool
-	place func(T) *int // index of the item plus one; 0 if it is not in the queue
+	place func(T) *int32 // index of the item plus one; 0 if it is not in the queue
 }
 
 // largest has the ring with the most memory in front, and among equals the one with the oldest message,
@@ -19,7 +19,7 @@ func largest() *queue[*ring] {
 			}
 			return a.memory > 0 && a.chunks[0].base < b.chunks[0].base
 		},
-		place: func(r *ring) *int { return &r.sizeAt },
+		place: func(r *ring) *int32 { return &r.sizeAt },
 	}
 }
 
@@ -27,7 +27,7 @@ func largest() *queue[*ring] {
 func soonest() *queue[*ring] {
 	return &queue[*ring]{
 		less:  func(a, b *ring) bool { return a.due < b.due },
-		place: func(r *ring) *int { return &r.ageAt },
+		place: func(r *ring) *int32 { return &r.ageAt },
 	}
 }
 
@@ -35,7 +35,7 @@ func soonest() *queue[*ring] {
 func furthest() *queue[*ring] {
 	return &queue[*ring]{
 		less:  func(a, b *ring) bool { return a.spill.horizon > b.spill.horizon },
-		place: func(r *ring) *int { return &r.spill.at },
+		place: func(r *ring) *int32 { return &r.spill.at },
 	}
 }
 
@@ -43,7 +43,7 @@ func furthest() *queue[*ring] {
 func expiring() *queue[*chunk] {
 	return &queue[*chunk]{
 		less:  func(a, b *chunk) bool { return a.due < b.due },
-		place: func(c *chunk) *int { return &c.dueAt },
+		place: func(c *chunk) *int32 { return &c.dueAt },
 	}
 }
 
@@ -57,12 +57,12 @@ func (q *queue[T]) first() (item T) {
 
 func (q *queue[T]) has(item T) bool { return *q.place(item) > 0 }
 func (q *queue[T]) add(item T)      { heap.Push(q, item) }
-func (q *queue[T]) fix(item T)      { heap.Fix(q, *q.place(item)-1) }
+func (q *queue[T]) fix(item T)      { heap.Fix(q, int(*q.place(item))-1) }
 
 // remove removes an item, if it is there.
 func (q *queue[T]) remove(item T) {
 	if q.has(item) {
-		heap.Remove(q, *q.place(item)-1)
+		heap.Remove(q, int(*q.place(item))-1)
 	}
 }
 
@@ -76,13 +76,13 @@ func (q *queue[T]) Less(i, j int) bool { return q.less(q.items[i], q.items[j]) }
 func (q *queue[T]) Push(x any) {
 	item := x.(T)
 	q.items = append(q.items, item)
-	*q.place(item) = len(q.items)
+	*q.place(item) = int32(len(q.items))
 }
 
 // Swap exchanges two items.
 func (q *queue[T]) Swap(i, j int) {
 	q.items[i], q.items[j] = q.items[j], q.items[i]
-	*q.place(q.items[i]), *q.place(q.items[j]) = i+1, j+1
+	*q.place(q.items[i]), *q.place(q.items[j]) = int32(i+1), int32(j+1)
 }
 
 // Pop takes the last item.

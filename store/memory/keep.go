@@ -80,7 +80,8 @@ func (l *Log) enforceOnce(r *ring) (more bool) {
 
 // apply sets the policy in force for a ring.
 func (l *Log) apply(r *ring) {
-	r.policy = l.policies.Effective(group.Exact(r.name), l.opts.Server)
+	p := l.policies.Effective(group.Exact(r.name), l.opts.Server)
+	r.policy = keeping{p.MaxMessages, p.MaxBytes, p.MaxAge, p.Compress}
 	switch {
 	case r.policy.MaxAge == 0:
 		l.byAge.remove(r)

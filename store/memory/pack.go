@@ -52,7 +52,7 @@ func (l *Log) pack(c *chunk) {
 func (c *chunk) replace(to piece, packed []byte) (from piece) {
 	copy(to.data, packed)
 	copy(to.data[len(to.data)-c.n*slotSize:], c.mem.data[len(c.mem.data)-c.n*slotSize:])
-	from, c.mem, c.packed = c.mem, to, len(packed)
+	from, c.mem, c.packed = c.mem, to, int32(len(packed))
 	return from
 }
 

@@ -12,7 +12,7 @@ func (l *Log) retain(r *ring, e *store.Entry, id store.ID, n int) {
 	mem := l.alloc(n+slotSize, pinned)
 	l.retained.reserve(id.Seq, l.alloc)
 	c := l.newChunk(r, mem, id.Seq)
-	l.retained.add(id.Seq, place{c.no, 0})
+	l.retained.add(id.Seq, place{int(c.no), 0})
 	c.add(e, id, l.clock)
 	l.noteExpiry(c, e)
 	r.retained = c

@@ -3,6 +3,7 @@ package memory
 import (
 	"math"
 	"sort"
+	"time"
 
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -14,7 +15,7 @@ type ring struct {
 	idle    bool   // it is in the log's list of rings that hold nothing in memory
 
 	name   string
-	policy store.Policy
+	policy keeping
 	chunks []*chunk
 
 	messages, bytes int64 // that are not evicted
@@ -28,8 +29,15 @@ type ring struct {
 
 	rate   store.Rate
 	due    int64 // when its oldest message becomes too old, ms; set if its policy has a MaxAge
-	ageAt  int   // its places in the queues
-	sizeAt int
+	ageAt  int32 // its places in the queues
+	sizeAt int32
+}
+
+// keeping is what a ring needs of its policy.
+type keeping struct {
+	MaxMessages, MaxBytes int64
+	MaxAge                time.Duration
+	Compress              store.Choice
 }
 
 func (r *ring) tail() *chunk {

@@ -28,7 +28,7 @@ type spilled struct {
 	marked store.Seq // the newest message that Evict has evicted
 	ahead  counts    // messages without an expiry evicted here, but not by Evict
 
-	at int // its place in the queue
+	at int32 // its place in the queue
 }
 
 type counts struct{ messages, bytes int64 }
