@@ -51,6 +51,7 @@ type Server struct {
 	cancel context.CancelFunc
 
 	deadlines deadlines // of connections without a CONNECT
+	workers   workers
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -192,6 +193,7 @@ func (s *Server) Close() error {
 	}
 	ended.Wait()
 	s.running.Wait()
+	s.workers.close()
 	return nil
 }
 

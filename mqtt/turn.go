@@ -43,7 +43,7 @@ var turns = sync.Pool{New: func() any { return new(turn) }}
 // begin begins a turn, unless one runs.
 func (c *conn) begin() {
 	if c.turns.CompareAndSwap(false, true) {
-		go c.turn()
+		c.server.workers.run(c)
 	}
 }
 

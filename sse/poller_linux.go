@@ -3,6 +3,7 @@ package sse
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -108,6 +109,7 @@ func (p *Poller) run() {
 			}
 			c.handle(ev.Events, junk)
 		}
+		runtime.Gosched() // let what was woken read before more is woken
 	}
 }
 
