@@ -334,7 +334,7 @@ func TestAStreamIsParsedInPiecesOfAnySize(t *testing.T) {
 			return true
 		})})
 		p := openTestPage(t, s.url(), "/")
-		p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive)`)
+		p.do(`t.patient(); window.wb = t.watchbox(); await wb.join("a", t.receive)`)
 		p.receivedEvents("closed", "204")
 		p.receivedMessages("é 😀", 4, 5)
 		if id := receive(t, last); id != "x-3" && id != "x-5" {

@@ -60,7 +60,7 @@ func eachHolding(t *testing.T, f func(t *testing.T, s *server, p *page, proxy *h
 				t.Parallel()
 				proxy := &holding{all: kind.all}
 				s := serve(t, &server{opts: opts, wrap: func(hub http.Handler) http.Handler { proxy.to = hub; return proxy }})
-				f(t, s, openTestPage(t, s.url(), "/"), proxy, listen, kind.way)
+				f(t, s, openTestPage(t, s.url(), "/&still"), proxy, listen, kind.way)
 			})
 		}
 	}
@@ -142,7 +142,7 @@ func TestReloadBehindAHoldingProxyBeginsWithWhatWorked(t *testing.T) {
 		s.publish("a", 1)
 		p.receivedMessages(1)
 		tried := proxy.streams.Load()
-		p.reopen(s.url()+testPage+"/", func() {})
+		p.reopen(s.url()+testPage+"/&still", func() {})
 		s.publish("a", 2)
 		p.do("%s", listen)
 		s.publish("a", 3)

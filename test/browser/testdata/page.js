@@ -15,6 +15,18 @@ if (parameters.has("old")) { // features that the oldest browsers of docs/CLIENT
 const { setTimeout: later } = window;
 window.setTimeout = (f, ms, ...args) => ms === 10_000 ? 0 : later(f, ms, ...args);
 
+// On a slow machine a request may take as long as on a slow network. With still, the clock does not show it.
+if (parameters.has("still")) {
+  const start = Date.now();
+  Date.now = () => start;
+}
+
+/** Makes the page wait for the first way to open a stream, however long it takes. */
+function patient() {
+  const { setTimeout: later } = window;
+  window.setTimeout = (f, ms, ...args) => ms === 1000 ? 0 : later(f, ms, ...args);
+}
+
 /** Returns a function that turns the page's clock forward. Timeouts longer than least ms fire early, to look at the clock. */
 function clock(least) {
   const { now } = Date;
@@ -52,7 +64,7 @@ function watchbox(options) {
 }
 
 window.t = {
-  Watchbox, WatchboxError, clock, received, events, hub, eventSource, watchbox,
+  Watchbox, WatchboxError, clock, patient, received, events, hub, eventSource, watchbox,
   receive: (m) => received.push(m.msg),
   count: (type) => events.filter(([t]) => t === type).length,
   ready: true,
