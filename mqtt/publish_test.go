@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -331,37 +330,6 @@ func TestALargePacketMustArriveInTime(t *testing.T) {
 	c := r.admitted("a", nil)
 	c.raw([]byte{0x30, 0x80, 0x80, 0x04, 0, 1, 'a'}) // 64 KiB, of which nothing else arrives
 	c.expectEnd(packets.ErrKeepAliveTimeout.Code)
-}
-
-func TestAPacketThatHasBegunMustArriveInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		c := r.connect(options{id: "a", version: 4})
-		defer c.leave()
-		patience := r.hub.Options().BodyTimeout
-		for range 3 { // each PINGREQ has its own deadline
-			for _, half := range [][]byte{{0xc0}, {0}} {
-				time.Sleep(patience * 2 / 3)
-				c.pipe.sent = half
-				if err := c.conn.read(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		time.Sleep(2 * patience) // there is none while nothing arrives
-		if c.pipe.over {
-			t.Fatal("the connection has ended")
-		}
-		c.pipe.sent = []byte{0xc0}
-		if err := c.conn.read(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(patience + 1)
-		synctest.Wait()
-		if !c.pipe.over {
-			t.Error("the connection has not ended")
-		}
-	})
 }
 
 func TestABufferIsNotKeptForTheNextPacket(t *testing.T) {

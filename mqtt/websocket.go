@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -31,8 +32,18 @@ type webConn struct {
 	remote address
 }
 
-// Close does not wait for the client.
-func (c webConn) Close() error { return c.ws.CloseNow() }
+// closeTimeout is how long a client may take to answer that its WebSocket ends.
+const closeTimeout = time.Second
+
+// Close does not wait for the client, which gets what was sent before, also while it still sends.
+func (c webConn) Close() error {
+	late := time.AfterFunc(closeTimeout, func() { _ = c.ws.CloseNow() })
+	go func() {
+		_ = c.ws.Close(websocket.StatusNormalClosure, "")
+		late.Stop()
+	}()
+	return nil
+}
 
 func (c webConn) RemoteAddr() net.Addr { return c.remote }
 

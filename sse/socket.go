@@ -1,5 +1,7 @@
 package sse
 
+import "time"
+
 // Socket is a connection of another protocol than HTTP, which is read, too. While nothing arrives it costs no goroutine
 // and no buffer, if the Poller can watch it.
 //
@@ -32,7 +34,17 @@ type Socket interface {
 	// goroutine, or later, on the poller's. f must not block. After Close, f may or may not be called.
 	Readable(f func())
 
-	// Close implements Conn. If the Poller watches the connection, the other side gets what was written before, also
-	// while it still sends: what arrives is discarded until it ends its half, for at most a second.
+	// Close implements Conn. The other side gets what was written before, also while it still sends: what arrives is discarded
+	// until it ends its half, for at most a second. A connection that neither the Poller watches nor can close its
+	// sending half alone is closed at once.
 	Close() error
 }
+
+// The kernel resets a connection that is closed while input is unread, or when more arrives later. The reset may
+// overtake the last bytes that were written, or the other side notices it before it reads them. So the sending half is closed
+// first, and input is discarded until the other side has closed its half.
+
+const (
+	lingerTimeout = time.Second // how long the other side may take to close its half
+	maxLinger     = 4 << 20     // how many bytes of it are discarded
+)

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ type pipedSocket struct {
 	unread   []byte
 	err      error  // the end of the input
 	readable func() // is called when there is something to read; nil: nobody waits
+	lingers  bool   // Close was called, and what arrives is discarded
 }
 
 // pipedBuffer is how many bytes a pipedSocket reads at once.
@@ -45,6 +47,8 @@ func (s *pipedSocket) read() {
 		select {
 		case <-s.next:
 		case <-s.closed:
+			_, _ = io.CopyN(io.Discard, s.conn, maxLinger)
+			_ = s.conn.Close()
 			return
 		}
 		n, err := s.conn.Read(b)
@@ -108,8 +112,25 @@ func (s *pipedSocket) Watch(func(error)) {}
 
 func (s *pipedSocket) Serve() {}
 
-// Close also ends the goroutine that reads.
+// Close also ends the goroutine that reads: after it has discarded what still arrives, if the sending half can be closed
+// alone.
 func (s *pipedSocket) Close() error {
 	_ = s.response.Close()
-	return s.conn.Close()
+	half, ok := s.conn.(interface{ CloseWrite() error })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil, !ok:
+		return s.conn.Close()
+	case s.lingers:
+		return nil
+	}
+	s.lingers = true
+	time.AfterFunc(lingerTimeout, func() { _ = s.conn.Close() })
+	go func() { // TLS may wait for the other side
+		if half.CloseWrite() != nil {
+			_ = s.conn.Close()
+		}
+	}()
+	return nil
 }
