@@ -122,6 +122,33 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 	two.receivedMessages(2, 4, 6, 7)
 }
 
+func TestAKickClosesAllTabsThatShareAStream(t *testing.T) {
+	for name, all := range map[string]bool{"stream": false, "polls": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := &holding{all: all}
+			proxy.off.Store(!all)
+			s := serve(t, &server{wrap: func(hub http.Handler) http.Handler { proxy.to = hub; return proxy }})
+			tabs := []*page{openTestPage(t, s.url(), "/")}
+			for range 3 {
+				tabs = append(tabs, tabs[0].openTab(s.url()+testPage+"/").ready())
+			}
+			for i, p := range tabs {
+				p.do(`window.wb = t.watchbox({ shared: true }); await wb.join("a", t.receive); await wb.join("own/%d", t.receive)`, i)
+			}
+			tabs[1].do(`await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
+			for _, p := range tabs {
+				p.receivedEvents("closed", "kicked")
+				p.receivedEvents("disconnect", "kicked")
+				p.do(`const code = await wb.join("a", t.receive).catch((e) => e.code); if (code !== "kicked") throw new Error(code)`)
+			}
+			if got := s.sessions(); len(got) != 0 {
+				t.Errorf("there are sessions: %v", got)
+			}
+		})
+	}
+}
+
 // The leading tab is closed while messages arrive, and then the next leader.
 func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
