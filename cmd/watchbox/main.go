@@ -17,7 +17,7 @@ type commands struct {
 	Pub        pub              `cmd:"" help:"Send a message to a group."`
 	Sub        sub              `cmd:"" help:"Print the messages of groups."`
 	Get        get              `cmd:"" help:"Print the retained messages of groups."`
-	Top        top              `cmd:"" help:"Show groups, rates, sessions and slow listeners, once a second."`
+	Top        top              `cmd:"" help:"Show groups, rates, sessions and slow listeners, every five seconds."`
 	Bench      bench            `cmd:"" help:"Measure what listeners, messages and deliveries cost on this machine."`
 	Health     health           `cmd:"" help:"Check whether a hub is ready. If it is not, print the reason and exit with status 1."`
 	Store      storeTools       `cmd:"" help:"Check, back up and restore the store of serve --data-dir."`

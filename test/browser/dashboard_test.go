@@ -228,7 +228,10 @@ func TestLiveSearches(t *testing.T) {
 	d.fill("[data-search]", "(")
 	d.until(`document.querySelector("[data-search]").getAttribute("aria-invalid") === "true"`)
 
-	d.show("live?q=timeout&kind=text") // the URL has the search
+	d.fill("[data-search]", "") // the search before
+	d.until(`!document.querySelector("[data-search]").hasAttribute("aria-invalid") && document.querySelector("main .error-text").textContent === ""`)
+
+	d.show("live?q=timeout&kind=unknown") // the URL has the search
 	d.liveRows(1)
 }
 
@@ -345,6 +348,33 @@ func TestAGapIsShownInLive(t *testing.T) {
 	s.publish("a", "new")
 	d.until("[...document.querySelectorAll('.list-row .payload')].some((e) => e.textContent === 'new')")
 	d.page.console = nil
+}
+
+func TestLiveShowsTheGapsOfAStartInThePast(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithMaxMessages(3)}})
+	s.publishAll(numbered("a", 0, 10)...)
+	d := openDashboard(t, s, "live?filter=a&start=since%3D10m")
+	d.liveRows(4)
+	d.until("document.querySelector('.list-row.gap')?.textContent.includes('messages to a after')")
+}
+
+// The viewer has no rights for administration, so that the page follows nothing but the feed.
+func TestLiveBeginsAgainAfterTheHubWasDown(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithAnonymousSubscribe("#"), watchbox.WithDataDir(t.TempDir())}})
+	s.publish("a", 1)
+	s.publish("b", 1, 2)
+	d := openDashboard(t, s, "live?filter=a")
+	d.liveRows(1)
+	s.stop()
+	d.show("live?filter=b")
+	d.until("document.querySelector('main .notice.error')?.textContent.includes('cannot be reached')")
+	s.start()
+	d.liveRows(2)
+	s.publish("b", 3)
+	d.liveRows(3)
+	d.page.console = nil // the browser writes a line for each request that fails
 }
 
 // 10,000 rows are kept while messages come quickly. The test counts the elements of the page and the rows that are

@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"fmt"
 	"net"
 	"testing"
 
@@ -64,4 +65,39 @@ func TestHealthShowsMQTTClients(t *testing.T) {
 	}
 	d := openDashboard(t, s, "health")
 	d.until("[...document.querySelectorAll('.tile')].some((t) => /^MQTT clients1.*0 positions kept$/.test(t.textContent))")
+}
+
+func TestHealthSaysThatItsFiguresAreOld(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	d := openDashboard(t, s, "health")
+	const state = "[...document.querySelectorAll('.tile')].find((t) => t.firstChild.textContent === 'State')?.querySelector('.tile-value').textContent === %q"
+	d.until(state, "Ready")
+	s.stop()
+	d.until(state, "Unknown")
+	d.until("document.querySelector('.strip.bad')?.textContent.includes('not connected')")
+	s.start()
+	d.until(state, "Ready")
+	d.until("!document.querySelector('.strip.bad')")
+	d.page.console = nil // the browser writes a line for each request that fails
+}
+
+// The history has the figures of a hub that stopped a minute ago, and of one that runs.
+func TestHealthShowsAHubThatRuns(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	d := openDashboard(t, s, "try")
+	var got []any
+	d.eval(&got, `
+		const [{ hub }, { stats }] = await Promise.all([import("../assets/lib/hub.js"), import("../assets/lib/stats.js?hubs")]);
+		const figures = (id, ago) => ({ group: "$sys/stats/" + id, time: new Date(Date.now() - ago).toISOString(), msg: {} });
+		window.fetch = async () => Response.json({ messages: [figures("a", 60_000), figures("b", 1000)] });
+		hub.join = async () => () => {};
+		await stats.open();
+		const first = [stats.shown, stats.isSilent];
+		stats.wanted = "a";
+		return [...first, stats.shown, stats.isSilent];`)
+	if fmt.Sprint(got) != "[b false a true]" {
+		t.Errorf("the page shows %v", got)
+	}
 }

@@ -102,12 +102,16 @@ export async function get(path, call) {
  * Makes a request for a list of messages.
  * @param {string} path
  * @param {Call} [call]
- * @returns {Promise<{messages: import("../../watchbox.d.ts").Message[], headers: Headers}>}
+ * @returns {Promise<{messages: import("../../watchbox.d.ts").Message[], gaps: import("../../watchbox.d.ts").Gap[], headers: Headers}>}
  */
 export async function getMessages(path, call) {
   const response = await request(path, { ...call, headers: { Accept: "application/x-ndjson" } });
   const lines = (await response.text()).split("\n");
-  return { messages: lines.filter((line) => line.startsWith('{"id":')).map(parseMessage), headers: response.headers }; // the others are gaps
+  return {
+    messages: lines.filter((line) => line.startsWith('{"id":')).map(parseMessage),
+    gaps: lines.filter((line) => line.startsWith('{"gap":')).map((line) => JSON.parse(line).gap),
+    headers: response.headers,
+  };
 }
 
 /**

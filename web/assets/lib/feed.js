@@ -3,6 +3,7 @@
 import { ApiError, get, getMessages } from "./api.js";
 import { hub } from "./hub.js";
 import { GapRow, MessageRow } from "./row.js";
+import { whileVisible } from "./schedule.js";
 
 /** @typedef {import("./row.js").Row} Row */
 /** @typedef {import("./hub.js").Message} Message */
@@ -12,6 +13,9 @@ export const MAX_ROWS = 10_000;
 
 /** How often the rate is computed, in ms. */
 const RATE_EVERY = 2000;
+
+/** How often a feed that could not be opened is tried again, in ms. */
+const RETRY_EVERY = 3000;
 
 /** How many characters of payloads are kept, so that large messages do not fill the memory of the browser. */
 const MAX_TEXT = 64 << 20;
@@ -75,7 +79,18 @@ class Feed extends EventTarget {
       if (run.signal.aborted) return;
       for (const leave of this.#leave.splice(0)) leave();
       this.#setState("error", error);
+      if (isTemporary(error)) this.#retry(run.signal);
     }
+  }
+
+  /** Begins again when the hub answers. @param {AbortSignal} signal of the run that has failed */
+  #retry(signal) {
+    let isFirst = true; // which would be at once
+    const stop = whileVisible(async () => {
+      if (!isFirst && await checkReadable(this.filters, signal).then(() => true, (error) => !isTemporary(error))) this.open(this.filters, this.start);
+      isFirst = false;
+    }, RETRY_EVERY);
+    signal.addEventListener("abort", stop);
   }
 
   /** Begins again after the connection was replaced. */
@@ -120,7 +135,7 @@ class Feed extends EventTarget {
   }
 
   /**
-   * Reads the newest messages that the hub holds, as many as are kept here at most.
+   * Reads the newest messages that the hub holds, as many as are kept here at most, and the gaps before them.
    * @param {AbortSignal} signal
    * @returns {Promise<Row[]>} in order
    */
@@ -129,8 +144,10 @@ class Feed extends EventTarget {
     const last = kind === "last" ? Math.min(Number(value) || 100, MAX_ROWS) : MAX_ROWS;
     const { messages, headers } = await getMessages("v1/history", { query: { group: this.filters, last }, signal });
     const now = Date.parse(headers.get("Date") ?? "") || Date.now(); // the hub's clock
-    const from = kind === "since" ? now - parseDuration(value) : -Infinity;
-    return this.#rowsOf(messages.filter((m) => Date.parse(m.time) >= from));
+    if (kind !== "since") return this.#rowsOf(messages);
+    const from = now - parseDuration(value);
+    const { gaps } = await getMessages("v1/history", { query: { group: this.filters, since: value, limit: 1 }, signal }); // last has none
+    return [...gaps.map((gap) => new GapRow(gap)), ...this.#rowsOf(messages.filter((m) => Date.parse(m.time) >= from))];
   }
 
   /**
@@ -183,6 +200,14 @@ class Feed extends EventTarget {
     this.error = error;
     this.dispatchEvent(new Event("state"));
   }
+}
+
+/**
+ * Reports whether the hub, or a proxy before it, may have another answer later.
+ * @param {unknown} error
+ */
+function isTemporary(error) {
+  return error instanceof ApiError && (error.status === 0 || error.status >= 500);
 }
 
 /**

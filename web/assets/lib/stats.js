@@ -28,11 +28,14 @@ const HOUR = 3600;
 /** How many points are drawn. More would not be seen. */
 const MAX_POINTS = 1200;
 
+/** After how many seconds without figures a hub counts as silent. It writes them every five. */
+const SILENT = 30;
+
 /** Events: change. */
 class Stats extends EventTarget {
   /** @type {Map<string, Point[]>} by the id of the hub; "" for a hub that is alone */
   #points = new Map();
-  /** The id of the hub whose figures are wanted; the first one, if it has none. */
+  /** The id of the hub whose figures are wanted; the first one that is not silent, if it has none. */
   wanted = "";
   /** @type {unknown} */
   error;
@@ -75,7 +78,16 @@ class Stats extends EventTarget {
   get hubs() { return [...this.#points.keys()].sort(); }
 
   /** The hub whose figures are shown. */
-  get shown() { return this.#points.has(this.wanted) ? this.wanted : this.hubs[0] ?? ""; }
+  get shown() { return this.#points.has(this.wanted) ? this.wanted : this.hubs.find((id) => !this.#isSilent(id)) ?? ""; }
+
+  /** Whether the hub that is shown writes no figures any more, while others do. */
+  get isSilent() { return this.#isSilent(this.shown); }
+
+  /** @param {string} id */
+  #isSilent(id) {
+    const last = (/** @type {Point[]} */ points) => points.at(-1)?.time ?? -Infinity;
+    return Math.max(...[...this.#points.values()].map(last)) - last(this.#points.get(id) ?? []) > SILENT;
+  }
 
   get points() { return this.#points.get(this.shown) ?? []; }
 

@@ -2,7 +2,8 @@
 
 import { ApiError, errorText, get } from "../lib/api.js";
 import { append, fill, h, notice } from "../lib/dom.js";
-import { bytes, count, duration, milliseconds, plural, rate, shortCount } from "../lib/format.js";
+import { bytes, count, dateTime, duration, milliseconds, plural, rate, shortCount } from "../lib/format.js";
+import { hub } from "../lib/hub.js";
 import { link } from "../lib/router.js";
 import { inNextFrame, whileVisible } from "../lib/schedule.js";
 import { stats } from "../lib/stats.js";
@@ -48,12 +49,14 @@ class Health {
     fill(this.state, notice("loading", "Loading"));
     this.tiles.hidden = this.charts.hidden = true;
     stats.addEventListener("change", this.#onChange);
+    hub.addEventListener("change", this.#onChange);
     stats.open();
     this.#onChange();
   }
 
   end() {
     stats.removeEventListener("change", this.#onChange);
+    hub.removeEventListener("change", this.#onChange);
     for (const { chart } of this.#charts) chart.end();
   }
 
@@ -63,8 +66,11 @@ class Health {
     this.tiles.hidden = this.charts.hidden = !latest;
     if (error) return fill(this.state, notice("error", "The figures cannot be shown", h("p", {}, errorText(error))));
     if (!latest) return fill(this.state, loaded ? notice("empty", "No figures yet", h("p", {}, "The hub writes the first ones in a few seconds.")) : notice("loading", "Loading"));
-    fill(this.state, latest.ready === false && h("p", { class: "strip bad" }, `The hub is not ready: ${latest.why ?? "no reason given"}`));
-    fill(this.tiles, ...tiles(latest));
+    const old = whyOld();
+    fill(this.state,
+      old && h("p", { class: "strip bad" }, `These figures are from ${dateTime(new Date(1000 * (stats.points.at(-1)?.time ?? 0)))}: ${old}.`),
+      latest.ready === false && h("p", { class: "strip bad" }, `The hub is not ready: ${latest.why ?? "no reason given"}`));
+    fill(this.tiles, ...tiles(latest, old !== ""));
     this.#showEnds(latest);
     if (Date.now() - this.#drawn < DRAW_EVERY) return;
     this.#drawn = Date.now();
@@ -90,21 +96,28 @@ class Health {
   }
 }
 
+/** Returns why there are no newer figures, or "". */
+function whyOld() {
+  if (hub.state !== "open") return "the page is not connected to the hub";
+  return stats.isSilent ? "this hub has written none since then" : "";
+}
+
 /**
  * Returns the tiles with the newest figures.
  * @param {Stats} s
+ * @param {boolean} isOld whether the hub may be in another state by now
  */
-function tiles(s) {
+function tiles(s, isOld) {
   const { rates = {}, latency, now = { held: 0, slow: 0 }, memory, disk } = s;
   return [
-    tile("State", s.ready === false ? "Not ready" : "Ready", s.version ? `version ${s.version}` : "", { kind: s.ready === false ? "bad" : "" }),
+    tile("State", isOld ? "Unknown" : s.ready === false ? "Not ready" : "Ready", s.version ? `version ${s.version}` : "", { kind: isOld || s.ready === false ? "bad" : "" }),
     s.uptime !== undefined && tile("Uptime", duration(s.uptime), s.hubs > 1 ? `${count(s.hubs)} hubs in the cluster` : "1 hub"),
     tile("Listeners", shortCount(s.watchbox_streams ?? 0), plural(s.watchbox_sessions ?? 0, "session"), { to: link("listeners") }),
     (s.watchbox_mqtt_connections || s.watchbox_positions) && tile("MQTT clients", shortCount(s.watchbox_mqtt_connections ?? 0), `${shortCount(s.watchbox_positions ?? 0)} positions kept`, { to: link("listeners") }),
     tile("Messages in", rate(rates.in ?? 0), `${bytes(rates.in_bytes ?? 0)}/s`, { to: link("groups", { sort: "rate", list: "flat" }) }),
     tile("Messages out", rate(rates.out ?? 0), `${bytes(rates.out_bytes ?? 0)}/s`),
-    latencyTile("Publish latency", latency?.publish),
-    latencyTile("Delivery latency", latency?.delivery),
+    latencyTile("Publish latency", latency?.publish, s.interval),
+    latencyTile("Delivery latency", latency?.delivery, s.interval),
     tile("Held publishers", count(now.held), "wait for slow delivery", { kind: now.held > 0 ? "warn" : "" }),
     tile("Slow sockets", count(now.slow), "are full", { kind: now.slow > 0 ? "warn" : "", to: link("listeners") }),
     tile("Gaps", rate(rates.gaps ?? 0), "told to listeners", { kind: (rates.gaps ?? 0) > 0 ? "warn" : "" }),
@@ -124,9 +137,9 @@ function tile(name, value, note, { kind = "", to } = {}) {
   return h("div", { class: `tile ${kind}` }, h("dt", {}, to ? h("a", { href: to }, name) : name), h("dd", { class: "tile-value" }, value), h("dd", { class: "tile-note", title: note }, note));
 }
 
-/** @param {string} name @param {import("../lib/stats.js").Latency | undefined} latency */
-function latencyTile(name, latency) {
-  if (latency?.p50 === undefined) return tile(name, "–", "nothing in the last second");
+/** @param {string} name @param {import("../lib/stats.js").Latency | undefined} latency @param {number} interval in s */
+function latencyTile(name, latency, interval) {
+  if (latency?.p50 === undefined) return tile(name, "–", `nothing in the last ${Math.round(interval)} s`);
   return tile(name, milliseconds(latency.p50), `p99 ${milliseconds(latency.p99 ?? 0)}`);
 }
 

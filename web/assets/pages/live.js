@@ -100,7 +100,8 @@ class Live {
     const start = params.get("start") ?? (feed.start || DEFAULT_START);
     if (![...this.start.options].some((option) => option.value === start)) this.start.append(h("option", { value: start }, start.replace("=", " ")));
     this.start.value = start;
-    this.kind.value = params.get("kind") ?? "text";
+    const kind = params.get("kind") ?? "text";
+    this.kind.value = SEARCHES.some(([name]) => name === kind) ? kind : "text";
     this.query.value = params.get("q") ?? "";
     this.event.value = params.get("event") ?? "";
     this.#openFeed(this.filters.values, start);
@@ -136,20 +137,19 @@ class Live {
     const search = { kind: /** @type {any} */ (this.kind.value), query: this.query.value, event: this.event.value.trim() };
     this.query.placeholder = PLACEHOLDERS[/** @type {keyof typeof PLACEHOLDERS} */ (search.kind)];
     setParams("live", { kind: search.kind === "text" ? undefined : search.kind, q: search.query, event: search.event });
-    const key = JSON.stringify(search);
-    if (key !== this.#search || this.#shown.length === 0) {
-      try {
-        this.#match = compile(search);
-        setText(this.searchError, "");
-        this.query.removeAttribute("aria-invalid");
-      } catch (error) {
-        setText(this.searchError, errorText(error));
-        this.query.setAttribute("aria-invalid", "true");
-        return;
-      }
-      this.#search = key;
-      this.#all();
+    try {
+      this.#match = compile(search);
+      setText(this.searchError, "");
+      this.query.removeAttribute("aria-invalid");
+    } catch (error) {
+      setText(this.searchError, errorText(error));
+      this.query.setAttribute("aria-invalid", "true");
+      return;
     }
+    const key = JSON.stringify(search);
+    if (key === this.#search && this.#shown.length > 0) return;
+    this.#search = key;
+    this.#all();
   }
 
   /** Searches all rows again. */
