@@ -377,6 +377,37 @@ func TestLiveBeginsAgainAfterTheHubWasDown(t *testing.T) {
 	d.page.console = nil // the browser writes a line for each request that fails
 }
 
+// A proxy may cut the page's stream often.
+func TestAReconnectLeavesThePageAsItIs(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithDataDir(t.TempDir())}})
+	s.publish("a/b", 1)
+	d := openDashboard(t, s, "live?filter=%23")
+	restart := func() {
+		d.do("const { viewer } = await import('../assets/lib/viewer.js'); window.loads = 0; viewer.addEventListener('change', () => loads++)")
+		s.stop()
+		d.until("!document.querySelector('#status').textContent.startsWith('Connected')")
+		s.start()
+		d.until("loads > 0 && document.querySelector('#status').textContent.startsWith('Connected')")
+	}
+	d.liveRows(1)
+	d.do("document.querySelector('.list-row').click()")
+	d.until("document.querySelector('.inspector h2')?.textContent === 'a/b'")
+	restart()
+	if !get[bool](d, "document.querySelector('.counter').textContent.includes('paused') && !document.querySelector('.inspector').hidden") {
+		t.Error("Live follows again, or the inspector is closed")
+	}
+
+	d.show("groups")
+	d.until("document.querySelector('.list-row .expand svg')")
+	d.do("document.querySelector('.list-row .expand').click()")
+	d.liveRows(2)
+	restart()
+	s.publish("a/c", 1)
+	d.liveRows(3)
+	d.page.console = nil // the browser writes a line for each request that fails
+}
+
 // 10,000 rows are kept while messages come quickly. The test counts the elements of the page and the rows that are
 // filled for each frame, because times differ between machines.
 func TestLiveStaysFluid(t *testing.T) {

@@ -332,3 +332,24 @@ func TestTryItShowsEachLine(t *testing.T) {
 	d.until("[...document.querySelectorAll('.list-row:not([hidden]) .mono')].filter((e) => e.textContent.includes('event: session')).length === 2")
 	d.page.console = nil
 }
+
+// The page is left while the hub has not answered yet.
+func TestRepeatedPublishingEndsWithThePage(t *testing.T) {
+	t.Parallel()
+	d := openDashboard(t, serve(t, &server{}), "publish", `
+		window.posts = [];
+		{
+			const { fetch } = window;
+			window.fetch = (url, options) => options?.method !== "POST" || !String(url).includes("/v1/groups/") ? fetch(url, options)
+				: new Promise((done) => posts.push(() => done(Response.json({ id: "x" }, { status: 201 }))));
+		}`)
+	d.do("[...document.querySelectorAll('label.check')].find((l) => l.textContent.includes('Repeat')).click()")
+	d.fill("input.every", "0.1")
+	d.click("Publish")
+	d.until("posts.length === 1")
+	d.show("try")
+	d.do("posts[0](); await new Promise((r) => setTimeout(r, 300))") // the second one would come after 100 ms
+	if n := get[int](d, "posts.length"); n != 1 {
+		t.Errorf("%d messages were published", n)
+	}
+}

@@ -38,11 +38,17 @@ const side = /** @type {HTMLElement} */ (document.querySelector(".side"));
 let shown;
 let showing = 0;
 
-/** Shows the page that the URL names. */
-async function show() {
+/**
+ * Shows the page that the URL names.
+ * @param {boolean} [isNew] whether the URL has changed. Otherwise a page that is shown stays as it is.
+ */
+async function show(isNew = true) {
   const { page: name, params } = current();
   const entry = PAGES.find((p) => p.name === name) ?? PAGES[0];
-  if (shown?.name === entry.name && viewer.state === "known" && isShown(entry)) return shown.page.update?.(params);
+  if (shown?.name === entry.name && viewer.state === "known" && isShown(entry)) {
+    if (isNew) shown.page.update?.(params);
+    return;
+  }
   const turn = ++showing;
   shown?.page.end?.();
   shown = undefined;
@@ -193,7 +199,7 @@ addEventListener("keydown", (event) => {
   } else shown?.page.key?.(event);
 });
 
-addEventListener("hashchange", show);
+addEventListener("hashchange", () => show());
 hub.addEventListener("change", showConnection);
 hub.addEventListener("change", () => {
   if (hub.state !== "closed") return;
@@ -213,7 +219,7 @@ viewer.addEventListener("change", () => {
   if (viewer.state === "known") takeOver();
   if (viewer.isAdmin) stats.open();
   showTools();
-  show();
+  show(false);
 });
 
 showConnection();

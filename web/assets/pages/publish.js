@@ -81,9 +81,7 @@ class Publish {
     this.#fill(group === null ? draft : { ...draft, group });
   }
 
-  end() {
-    clearTimeout(this.#timer);
-  }
+  end() { this.#stop(); }
 
   /** @returns {Draft} */
   get #draft() {
