@@ -19,8 +19,8 @@ func newTokens(t *testing.T, flags map[string][]string) (path string, tokens map
 	t.Helper()
 	path, tokens = filepath.Join(t.TempDir(), "tokens.json"), map[string]string{}
 	for name, f := range flags {
-		c := exec.Command("go", append([]string{"run", "../../cmd/watchbox", "token", "create", name, "--token-file", path}, f...)...)
-		c.Stderr = os.Stderr
+		c := exec.Command("go", append([]string{"run", "./cmd/watchbox", "token", "create", name, "--token-file", path}, f...)...)
+		c.Dir, c.Stderr = filepath.Join("..", ".."), os.Stderr // the module of the program
 		out, err := c.Output()
 		if err != nil {
 			t.Fatal(err)
