@@ -37,6 +37,7 @@ type conn struct {
 	hasWill   bool
 	graceful  bool // the client has said that its session ends here, without its will
 
+	heard    atomic.Bool                  // its CONNECT has arrived
 	admitted atomic.Bool                  // session is set
 	leaving  atomic.Pointer[packets.Code] // see leave
 	regrant  atomic.Pointer[access.Grant] // has replaced the grant; nil: the session knows

@@ -28,6 +28,7 @@ const (
 // connect admits a client with its CONNECT, opens its session and answers. An error ends the connection; the client
 // has been told.
 func (c *conn) connect(body []byte) error {
+	c.heard.Store(true)
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect, Remaining: len(body)}}
 	err := c.readConnect(&pk, body)
 	if err == nil {

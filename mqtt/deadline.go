@@ -33,10 +33,10 @@ func (d *deadlines) add(c *conn) {
 	}
 }
 
-// expire closes the connections whose deadline has passed, unless they were admitted.
+// expire closes the connections whose deadline has passed without a CONNECT.
 func (d *deadlines) expire() {
 	for _, c := range d.passed(time.Now()) {
-		if !c.admitted.Load() {
+		if !c.heard.Load() {
 			_ = c.Close()
 		}
 	}

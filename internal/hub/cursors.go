@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/store"
@@ -12,14 +13,24 @@ import (
 // of all its hubs. Claim returns ErrHubAway if the hub that has the position does not answer.
 func (h *Hub) Cursors() *cursor.Set { return h.cursors }
 
+// askAgain is after how long a hub is asked again to give up a position. The first call is lost if the hub dies and the
+// servers do not know it yet.
+const askAgain = time.Second
+
 func (h *Hub) newCursors() *cursor.Set {
 	return cursor.New(cursor.Options{
 		Log: h.notes,
 		Ask: func(ctx context.Context, hub, key string) (store.Seq, error) {
 			ctx, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
-			r, err := h.cluster.call(ctx, hub, &request{Do: doGive, Key: key})
-			return r.At, err
+			for {
+				attempt, cancel := context.WithTimeout(ctx, askAgain)
+				r, err := h.cluster.call(attempt, hub, &request{Do: doGive, Key: key})
+				cancel()
+				if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+					return r.At, err
+				}
+			}
 		},
 		Failed: func(err error) {
 			h.full.appended(err) // it logs a full store
