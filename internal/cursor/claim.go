@@ -1,7 +1,6 @@
 package cursor
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,8 +13,7 @@ import (
 )
 
 // Learn takes over a note whose key begins with Prefix: one that a hub finds in the log when it starts or, with a shared
-// log, one that Follow tells. The readers of a hub that is alone are away: it has just started. The set keeps the note's
-// value.
+// log, one that Follow tells. The readers of a hub that is alone are away: it has just started.
 func (s *Set) Learn(n store.Note) error {
 	key := n.Key[len(Prefix):]
 	self := s.self()
@@ -36,15 +34,12 @@ func (s *Set) Learn(n store.Note) error {
 		e = s.add(key)
 	case e.ours && wrote:
 		e.at = n.At
-		if bytes.Equal(e.value, n.Value) {
-			e.value = n.Value // need not be in memory twice
-		}
 		return nil
 	case e.ours && e.here && !e.claiming:
 		s.end(key)
 	}
 	e.at, e.dirty, e.removed = n.At, false, false
-	s.put(e, &p, n.Value, wrote)
+	s.put(e, &p, string(n.Value), wrote)
 	if wrote && e.here { // nobody reads here: the hub has just started, or it had lost the position
 		s.change(e, self, func(p *Position) { p.Away = time.Now() })
 	}
@@ -187,7 +182,7 @@ func (e *entry) hub() string {
 	if e.kept() {
 		return ""
 	}
-	return holder(e.value)
+	return holder([]byte(e.value))
 }
 
 // ask has another hub give up a position, and waits until this hub knows the version that the other one saved last. It
@@ -230,7 +225,7 @@ func (s *Set) seize(key, hub string, at store.Seq) error {
 	}
 	p.Away = time.Time{}
 	e.claiming = true
-	s.set(e, &p, p.append(nil, self), self)
+	s.set(e, &p, string(p.append(nil, self)), self)
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package cursor
 
 import (
-	"bytes"
 	"container/heap"
 	"math/rand/v2"
 	"slices"
@@ -13,7 +12,7 @@ import (
 // entry is a position in memory.
 type entry struct {
 	key      string
-	value    []byte    // the encoded position; its bytes never change
+	value    string    // the encoded position
 	at       store.Seq // with a shared log: the newest version that is known; 0: none
 	deadline int64     // when it expires, in Unix ms, if it has a place
 	place    int32     // in the heap of deadlines, from 1; 0: it does not expire
@@ -29,7 +28,7 @@ type entry struct {
 }
 
 // entrySize is about what an entry takes beside its key and value: itself and its places in the map and in the heap.
-const entrySize = 160
+const entrySize = 144
 
 // position decodes the position, if there is one.
 func (e *entry) position() (Position, bool) {
@@ -40,7 +39,7 @@ func (e *entry) position() (Position, bool) {
 }
 
 func (e *entry) decode() Position {
-	p, _, err := decode(e.key, e.value)
+	p, _, err := decode(e.key, []byte(e.value))
 	if err != nil {
 		panic("cursor: " + err.Error()) // impossible: it was encoded here, or checked by Learn
 	}
@@ -63,14 +62,14 @@ func (s *Set) drop(e *entry) {
 	if e.expired {
 		s.expired = append(s.expired, e.key)
 	}
-	s.put(e, &Position{Away: time.Unix(1, 0), Expiry: ForEver}, nil, false)
+	s.put(e, &Position{Away: time.Unix(1, 0), Expiry: ForEver}, "", false)
 	e.dirty = false
 	delete(s.entries, e.key)
 	s.bytes -= entrySize + int64(len(e.key))
 }
 
 // put gives an entry a value, which is p encoded, and says whether this hub has the position.
-func (s *Set) put(e *entry, p *Position, value []byte, ours bool) {
+func (s *Set) put(e *entry, p *Position, value string, ours bool) {
 	s.count(e, -1)
 	s.bytes += int64(len(value) - len(e.value))
 	e.value, e.ours, e.expired = value, ours, false
@@ -88,7 +87,7 @@ func (s *Set) count(e *entry, n int) {
 	if e.ours || !e.here {
 		return
 	}
-	hub := holder(e.value)
+	hub := holder([]byte(e.value))
 	if s.abroad[hub] += n; s.abroad[hub] == 0 {
 		delete(s.abroad, hub)
 	}
@@ -98,12 +97,12 @@ func (s *Set) count(e *entry, n int) {
 func (s *Set) change(e *entry, self string, f func(p *Position)) {
 	p := e.decode()
 	f(&p)
-	s.set(e, &p, p.append(nil, self), self)
+	s.set(e, &p, string(p.append(nil, self)), self)
 }
 
-// set makes p, which is encoded in value, the position of an entry, and the entry one of this hub. The entry keeps the value.
-func (s *Set) set(e *entry, p *Position, value []byte, self string) {
-	if e.ours && !e.removed && bytes.Equal(value, e.value) {
+// set makes p, which is encoded in value, the position of an entry, and the entry one of this hub.
+func (s *Set) set(e *entry, p *Position, value, self string) {
+	if e.ours && !e.removed && value == e.value {
 		return
 	}
 	if !slices.Contains(s.ids, self) {

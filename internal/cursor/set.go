@@ -1,7 +1,6 @@
 package cursor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -194,7 +193,7 @@ func (s *Set) save(p *Position, self string) error {
 	case more > 0 && s.bytes+more > s.opts.MaxBytes:
 		return &LimitError{"bytes of positions", s.opts.MaxBytes}
 	}
-	s.set(e, p, bytes.Clone(s.buf), self)
+	s.set(e, p, string(s.buf), self)
 	return nil
 }
 

@@ -149,7 +149,7 @@ func (s *Set) take() (list []pending) {
 		e.dirty, e.writing = false, true
 		n := store.Note{Key: Prefix + e.key, Guarded: s.shared != nil, At: e.at}
 		if !e.removed {
-			n.Value = e.value
+			n.Value = []byte(e.value)
 		}
 		list = append(list, pending{entry: e, note: n})
 	}
