@@ -240,7 +240,7 @@ func (l *Log) watchPurges() error {
 	l.purges.wake, l.purges.groups = make(chan struct{}, 1), l.purgedGroups
 	subject := "$JS.API.STREAM.PURGE." + l.opts.Stream
 	_, err := l.nc.Subscribe(subject, func(m *nats.Msg) {
-		if p, ok := parsePurge(m.Data); ok && !strings.HasPrefix(m.Reply, l.inboxes()) {
+		if p, ok := parsePurge(m.Data); ok && !strings.HasPrefix(m.Reply, l.inboxes()+".") {
 			l.purges.request(p)
 		}
 	})
