@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,7 +35,9 @@ type publication struct {
 	msgs    []*nats.Msg
 	bodies  []byte
 	answers chan answer
-	sent    int // attempts that no server has refused
+	acked   atomic.Bool              // a server has acknowledged it
+	single  atomic.Pointer[nats.Msg] // if it is one message of a group; it has been encoded
+	sent    int                      // attempts that no server has refused
 	stored  bool
 	first   store.Seq // if stored
 }
@@ -139,9 +142,11 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 		}
 	}
 	l.encode(p)
+	if len(p.records) == 1 && !p.records[0].is(isNote) {
+		p.single.Store(p.msgs[0])
+	}
 	repeat := time.NewTimer(repeatUnanswered)
 	defer repeat.Stop()
-	acked := false
 	for attempt := 1; ; attempt++ {
 		if err := l.send(p, attempt); err != nil {
 			if !errors.Is(err, errNotSent) {
@@ -159,7 +164,7 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 				case a.err == nil && a.duplicate && p.onceKey() != "":
 					return l.awaitFirst(ctx, p)
 				case a.err == nil:
-					acked = true
+					p.acked.Store(true)
 				case errors.Is(a.err, errBusy), p.sent > 1 && isFull(a.err): // an attempt that nobody answered may be stored
 					p.sent--
 					repeat.Reset(repeatRefused)
@@ -169,7 +174,7 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 				}
 			case <-repeat.C:
 				repeat.Reset(repeatUnanswered)
-				if again = !acked; acked {
+				if again = !p.acked.Load(); !again {
 					l.tail.restart() // it is stored, and the consumer does not deliver it
 				}
 			case <-ctx.Done():

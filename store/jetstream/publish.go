@@ -244,7 +244,7 @@ func (l *Log) listenForReplies() error {
 func (l *Log) answered(p *publication, m *nats.Msg) {
 	switch {
 	case len(m.Data) > 0 && !strings.Contains(string(m.Data), `"error"`):
-		p.tell(answer{duplicate: strings.Contains(string(m.Data), `"duplicate"`)})
+		l.acknowledged(p, m)
 	case len(m.Data) > 0:
 		a, known := refusal(m.Data)
 		switch {
@@ -258,6 +258,21 @@ func (l *Log) answered(p *publication, m *nats.Msg) {
 		p.tell(answer{err: errBusy})
 	}
 	// An empty answer says that a batch has begun.
+}
+
+// acknowledged handles the acknowledgement of an append.
+func (l *Log) acknowledged(p *publication, m *nats.Msg) {
+	var ack struct {
+		Seq       store.Seq `json:"seq"`
+		Duplicate bool      `json:"duplicate"`
+	}
+	if err := json.Unmarshal(m.Data, &ack); err != nil || ack.Duplicate {
+		p.tell(answer{duplicate: ack.Duplicate})
+		return
+	}
+	p.acked.Store(true)
+	n, _, err := m.Sub.Pending() // this one still counts
+	l.tail.acknowledged(p.single.Load(), ack.Seq, err == nil && n > 1)
 }
 
 // wrongSequenceUnknown is the code of a wrong guard if the servers do not say the sequence.

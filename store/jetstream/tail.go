@@ -356,27 +356,52 @@ func (t *tail) message(m *nats.Msg) error {
 		return nil
 	}
 	t.missed(span{t.at + 1, seq - 1}, number, pending)
-	t.at = seq
-	t.noted.add(m.Subject, seq)
-	var r record
-	if err := r.decode(m.Data); err != nil && !t.reread(&r, seq) {
-		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq)
-		t.place()
-		t.l.mem.Lose(seq)
-		t.l.mem.Advance(seq)
-		return nil
-	}
-	r.seq = seq
-	switch {
-	case len(t.holes.missing) == 0:
-		t.take(&r)
-	case t.hold(&r, number):
-		t.release()
+	if r, ok := t.read(m, seq); ok {
+		switch {
+		case len(t.holes.missing) == 0:
+			t.take(&r)
+		case t.hold(&r, number):
+			t.release()
+		}
 	}
 	if len(t.placing.entries) >= maxUnplaced || t.placing.bytes >= maxUnplacedBytes {
 		t.flush()
 	}
 	return nil
+}
+
+// read reads the message behind the last one that was received. It returns false if it is damaged.
+func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
+	t.at = seq
+	t.noted.add(m.Subject, seq)
+	if err := r.decode(m.Data); err != nil && !t.reread(&r, seq) {
+		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq)
+		t.place()
+		t.l.mem.Lose(seq)
+		t.l.mem.Advance(seq)
+		return r, false
+	}
+	r.seq = seq
+	return r, true
+}
+
+// acknowledged takes a message of this log as received that a server has acknowledged, if everything before it was received.
+// The consumer delivers it a little later. With more, other acknowledgements wait to be handled, and the last of them has
+// the messages placed.
+func (t *tail) acknowledged(m *nats.Msg, seq store.Seq, more bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sub == nil || !t.alive() || t.replaced || t.l.closed.Load() { // it may be another stream that has stored it
+		return
+	}
+	if m != nil && seq == t.at+1 && t.folding == 0 && len(t.unfinished)+len(t.holes.missing) == 0 {
+		if r, ok := t.read(m, seq); ok {
+			t.take(&r)
+		}
+	}
+	if !more {
+		t.flush()
+	}
 }
 
 // reread reads a message that is damaged from the leader of the stream, whose copy may be intact.
