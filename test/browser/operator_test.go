@@ -181,6 +181,8 @@ func TestTheGroupPageChangesAGroup(t *testing.T) {
 	d := openDashboard(t, s, "groups?group=home/door")
 	const panel = "document.querySelector('.inspector').textContent"
 	d.until(panel + ".includes('Retained messageopen') && " + panel + ".includes('closed') && /Listeners[0-9a-f]{8}-/.test(" + panel + ")")
+	s.publish("home/door", "ajar")
+	d.until(panel + ".includes('ajar')")
 	const field = "document.querySelector('.inspector .fields input')"
 	d.do(field + `.value = "7"`)
 	d.click("Save the policy")

@@ -176,7 +176,7 @@ menu.append(icon("menu"));
 menu.addEventListener("click", () => openMenu(!side.classList.contains("open")));
 /** @type {HTMLElement} */ (document.getElementById("skip")).addEventListener("click", () => view.focus());
 
-// ---- keys: g and a letter shows a page, / goes to the search, ? the help
+// ---- keys: g and a letter shows a page, / goes to the search
 
 const JUMPS = { l: "live", g: "groups", s: "listeners", h: "health", p: "publish", a: "access", t: "try" };
 let jump = 0;

@@ -47,11 +47,12 @@ class Stats extends EventTarget {
     if (this.#isOpen) return;
     this.#isOpen = true;
     this.error = undefined;
+    let leave = () => {};
     try {
       await checkReadable([STATS]);
       /** @type {any[] | undefined} */
       let early = [];
-      await hub.join(STATS, (message) => {
+      leave = await hub.join(STATS, (message) => {
         if (early) early.push(message);
         else this.#add(message);
       });
@@ -61,6 +62,7 @@ class Stats extends EventTarget {
       early = undefined;
       this.loaded = true;
     } catch (error) {
+      leave();
       this.error = error;
       this.#isOpen = false;
     }

@@ -5,6 +5,7 @@ import { announce, button, confirm, field, fill, h, iconButton, select, setText 
 import { bytes, clock, count, plural, rate } from "../lib/format.js";
 import { link } from "../lib/router.js";
 import { MessageRow } from "../lib/row.js";
+import { whileVisible } from "../lib/schedule.js";
 import { viewer } from "../lib/viewer.js";
 import { pairs } from "./inspector.js";
 
@@ -14,10 +15,12 @@ const HISTORY = 10;
 /** How many listeners are shown. */
 const LISTENERS = 20;
 
+const REFRESH_EVERY = 3000;
+
 export class GroupPanel {
   /** @type {string | undefined} */
   #group;
-  #request = new AbortController();
+  #stop = () => {};
 
   /**
    * @param {() => void} close
@@ -30,7 +33,7 @@ export class GroupPanel {
   }
 
   end() {
-    this.#request.abort();
+    this.#stop();
   }
 
   /** @param {string | undefined} group undefined closes it */
@@ -39,33 +42,45 @@ export class GroupPanel {
     this.#group = group;
     this.element.hidden = group === undefined;
     if (group !== undefined) this.#load(group);
-    else this.#request.abort();
+    else this.#stop();
   }
 
   /** @param {string} group */
-  async #load(group) {
-    this.#request.abort();
-    const { signal } = this.#request = new AbortController();
+  #load(group) {
+    this.#stop();
     fill(this.element, this.#head(group));
     const path = encodePath(group);
-    const part = async (/** @type {string} */ title, /** @type {() => Promise<Node | null>} */ load) => {
+    /** @param {string} title @param {(signal: AbortSignal) => Promise<HTMLElement | null>} load */
+    const part = (title, load) => {
       const box = h("div", { class: "stack" });
       this.element.append(box);
-      try {
-        const content = await load();
-        if (!signal.aborted && content) fill(box, title && h("h3", {}, title), content);
-      } catch (error) {
-        if (!signal.aborted) fill(box, h("h3", {}, title), h("p", { class: "error-text" }, errorText(error)));
-      }
+      let html = ""; // what stays the same keeps the focus
+      return async (/** @type {AbortSignal} */ signal) => {
+        let content;
+        try {
+          content = await load(signal);
+        } catch (error) {
+          content = h("p", { class: "error-text" }, errorText(error));
+        }
+        if (signal.aborted || !content || content.outerHTML === html) return;
+        html = content.outerHTML;
+        fill(box, title && h("h3", {}, title), content);
+      };
     };
-    part("", async () => figures(await get("v1/groups", { query: { filter: group }, signal })));
-    part("Retained message", async () => this.#retained(group, await getMessages("v1/retained/" + path, { signal })));
-    part("Newest messages", async () => messages(group, await getMessages("v1/history/" + path, { query: { last: HISTORY }, signal })));
-    part("Listeners", async () => listeners(await get("v1/presence/" + path, { signal })));
-    if (viewer.isAdmin) {
-      part("Policy", async () => this.#policy(group, signal));
-      part("Purge", async () => this.#purge(group));
-    }
+    const live = [
+      part("", async (signal) => figures(await get("v1/groups", { query: { filter: group }, signal }))),
+      part("Retained message", async (signal) => this.#retained(group, await getMessages("v1/retained/" + path, { signal }))),
+      part("Newest messages", async (signal) => messages(group, await getMessages("v1/history/" + path, { query: { last: HISTORY }, signal }))),
+      part("Listeners", async (signal) => listeners(await get("v1/presence/" + path, { signal }))),
+    ];
+    const once = viewer.isAdmin ? [part("Policy", (signal) => this.#policy(group, signal)), part("Purge", async () => this.#purge(group))] : [];
+    const ended = new AbortController();
+    for (const load of once) load(ended.signal);
+    const stop = whileVisible(async (signal) => { await Promise.all(live.map((load) => load(signal))); }, REFRESH_EVERY);
+    this.#stop = () => {
+      ended.abort();
+      stop();
+    };
   }
 
   /** @param {string} group */
