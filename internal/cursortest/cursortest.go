@@ -91,9 +91,9 @@ func whole(p cursor.Position) (int, error) {
 	return int(p.Done), nil
 }
 
-// text formats a position without Away.
+// text formats a position without Away and Taken.
 func text(p cursor.Position) string {
-	p.Away = time.Time{}
+	p.Away, p.Taken = time.Time{}, false
 	return fmt.Sprintf("%+v", p)
 }
 
