@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -22,7 +23,7 @@ import (
 // may lag by more than the 100 that they keep otherwise.
 func watch(t *testing.T, filter string, at *hubs.Hub) *listener {
 	t.Helper()
-	if _, err := call(http.DefaultClient, http.MethodPut, at, "/v1/policies/$presence/"+filter, "", `{"max_messages":100000}`); err != nil {
+	if _, err := call(http.DefaultClient, http.MethodPut, at, "/v1/policies/"+url.PathEscape("$presence/"+filter), "", `{"max_messages":100000}`); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
