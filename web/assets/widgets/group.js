@@ -54,7 +54,8 @@ export class GroupPanel {
     const part = (title, load) => {
       const box = h("div", { class: "stack" });
       this.element.append(box);
-      let html = ""; // what stays the same keeps the focus
+      /** @type {HTMLElement | undefined} */
+      let shown;
       return async (/** @type {AbortSignal} */ signal) => {
         let content;
         try {
@@ -62,8 +63,8 @@ export class GroupPanel {
         } catch (error) {
           content = h("p", { class: "error-text" }, errorText(error));
         }
-        if (signal.aborted || !content || content.outerHTML === html) return;
-        html = content.outerHTML;
+        if (signal.aborted || !content || shown?.isEqualNode(content)) return; // what stays the same keeps the focus
+        shown = content;
         fill(box, title && h("h3", {}, title), content);
       };
     };
