@@ -70,6 +70,9 @@ func (w *workers) put(next worker) {
 func (w *workers) thin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed { // meanwhile
+		return
+	}
 	w.end(w.least)
 	w.least, w.timer = len(w.idle), nil
 	if len(w.idle) > 0 {

@@ -49,3 +49,12 @@ func TestAWorkerRunsManyTurnsAndEndsWhenItIsIdle(t *testing.T) {
 		}
 	})
 }
+
+// A call of the timer may begin though the workers have been closed meanwhile.
+func TestWorkersEndOnceThoughTheirTimerHasFired(t *testing.T) {
+	w := &workers{}
+	w.put(make(worker, 1))
+	w.thin() // from now on the worker is known to be idle
+	w.close()
+	w.thin()
+}
