@@ -57,6 +57,11 @@ func (s *pipedSocket) read() {
 			continue
 		}
 		if s.put(b[:n], err); err != nil {
+			select {
+			case <-s.closed: // and Close has left the rest to this goroutine
+				_ = s.conn.Close()
+			default:
+			}
 			return
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -46,4 +48,37 @@ func TestAClientThatStillSendsGetsTheLastBytesOfAConnectionWithoutAPoller(t *tes
 	if got, err := io.ReadAll(client); string(got) != "bye" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
+}
+
+// halfPipe is a connection whose sending half can be closed alone.
+type halfPipe struct {
+	net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (*halfPipe) CloseWrite() error { return nil }
+
+func (h *halfPipe) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return h.Conn.Close()
+}
+
+func TestAConnectionWithoutAPollerIsClosedWhenTheClientHasLeftToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, conn := net.Pipe()
+		h := &halfPipe{Conn: conn, closed: make(chan struct{})}
+		s := newPipedSocket(h, nil)
+		synctest.Wait() // it reads
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_ = client.Close()
+		synctest.Wait()
+		select {
+		case <-h.closed:
+		default:
+			t.Error("the connection is open")
+		}
+	})
 }
