@@ -90,3 +90,49 @@ func TestHolesThatNothingExplains(t *testing.T) {
 		t.Errorf("%d gaps, read %q", gaps, read)
 	}
 }
+
+// acknowledge tells the tail that a server has stored the record with a seq. With more, other acknowledgements follow.
+func (h *holed) acknowledge(seq store.Seq, r record, more bool) {
+	h.sub = &nats.Subscription{}
+	h.heard.Store(time.Now().UnixMilli())
+	h.acknowledged(&nats.Msg{Data: r.encode(nil)}, seq, more)
+}
+
+// TestAcknowledgedMessagesAreTakenOnceAndInOrder feeds the tail with messages before, after and instead of their acknowledgements.
+func TestAcknowledgedMessagesAreTakenOnceAndInOrder(t *testing.T) {
+	h := newHoled(t)
+	want := func(read string) {
+		h.Helper()
+		if gaps, got := h.gaps(); gaps != 0 || got != read {
+			h.Errorf("%d gaps, read %q, want %q", gaps, got, read)
+		}
+	}
+	h.feed(1, noted(1, 0))
+	h.acknowledge(3, message(2, 0), false)
+	want("")
+	h.acknowledge(2, message(1, 0), false)
+	want("2")
+	h.feed(2, message(1, 0))
+	h.feed(3, message(2, 0))
+	h.acknowledge(3, message(2, 0), false)
+	want("2 3")
+	h.feed(4, message(3, hasMore)) // the beginning of a batch
+	h.acknowledge(5, message(4, 0), false)
+	want("2 3")
+	h.feed(5, message(3, 0))
+	want("2 3 4 5")
+	h.acknowledge(6, message(5, 0), true)
+	want("2 3 4 5")
+	h.acknowledge(7, message(6, 0), false)
+	want("2 3 4 5 6 7")
+}
+
+func TestAcknowledgedMessagesArePlacedBeforeTheyAreTooMany(t *testing.T) {
+	h := newHoled(t)
+	for seq := range store.Seq(maxUnplaced) {
+		h.acknowledge(seq+1, message(uint64(seq), 0), true)
+	}
+	if n := len(h.placing.entries); n > 0 {
+		t.Errorf("%d messages wait", n)
+	}
+}

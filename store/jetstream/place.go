@@ -8,6 +8,12 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
+// maxUnplaced is how many messages, and bytes of messages, the tail collects before it places them.
+const (
+	maxUnplaced      = 512
+	maxUnplacedBytes = 1 << 20
+)
+
 // placing collects whole appends, to place them together.
 type placing struct {
 	entries []store.Entry
@@ -15,6 +21,9 @@ type placing struct {
 	bytes   int
 	done    []placed
 }
+
+// full reports whether enough is collected to be placed.
+func (p *placing) full() bool { return len(p.entries) >= maxUnplaced || p.bytes >= maxUnplacedBytes }
 
 // placed is an append of this log that will be placed.
 type placed struct {

@@ -16,12 +16,6 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// maxUnplaced is how many messages, and bytes of messages, the tail collects before it places them.
-const (
-	maxUnplaced      = 512
-	maxUnplacedBytes = 1 << 20
-)
-
 // tail reads the stream in order, and gives everything to the log. A push consumer delivers the messages. If the
 // consumer is lost or skips something, another one continues.
 type tail struct {
@@ -350,7 +344,7 @@ func (t *tail) message(m *nats.Msg) error {
 			t.release()
 		}
 	}
-	if len(t.placing.entries) >= maxUnplaced || t.placing.bytes >= maxUnplacedBytes {
+	if t.placing.full() {
 		t.flush()
 	}
 	return nil
@@ -385,7 +379,7 @@ func (t *tail) acknowledged(m *nats.Msg, seq store.Seq, more bool) {
 			t.take(&r)
 		}
 	}
-	if !more {
+	if !more || t.placing.full() {
 		t.flush()
 	}
 }
