@@ -14,8 +14,8 @@ import (
 func (h *Hub) Cursors() *cursor.Set { return h.cursors }
 
 // askAgain is after how long a hub is asked again to give up a position. The first call is lost if the hub dies and the
-// servers do not know it yet.
-const askAgain = time.Second
+// servers do not know it yet. It is longer than the second in which the log finds out that a hub cannot be reached.
+const askAgain = 2 * time.Second
 
 func (h *Hub) newCursors() *cursor.Set {
 	return cursor.New(cursor.Options{

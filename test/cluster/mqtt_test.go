@@ -192,6 +192,7 @@ func TestMQTTAtSeveralHubs(t *testing.T) {
 		for name, leave := range departures {
 			b.sub("a session goes on at another hub after its client "+name, func(b *brokers) { b.goOn(leave) })
 		}
+		b.sub("another hub admits a client right after its hub was killed", (*brokers).admitted)
 		b.sub("a new connection at another hub ends the older one", (*brokers).takeOver)
 		b.sub("two clients that fight over an id at two hubs are slowed", (*brokers).fight)
 		b.sub("the will is sent once when the hub is killed", (*brokers).willSent)
@@ -320,6 +321,19 @@ func (b *brokers) goOn(leave func(*brokers, *device) func()) {
 	b.must(b.ask(2, http.MethodPost, "/v1/groups/"+topic, "last"))
 	d.take("last")
 	d.leave()
+}
+
+// admitted connects a client to a hub that does not know yet that the client's hub is dead.
+func (b *brokers) admitted() {
+	h := hello{id: "admitted", keep: true}
+	attach(b.T, b.hubs[0], h)
+	restart := b.kill(0)
+	d, code := tryAttach(b.T, b.hubs[1], h)
+	if code != 0 {
+		b.Errorf("the client is refused: CONNACK 0x%x", code)
+	}
+	d.cut()
+	restart()
 }
 
 func (b *brokers) hubIsDown(hub int) bool {
