@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,6 +138,41 @@ func TestAPollThatWaitsIsToldOfAKickAndNoOther(t *testing.T) {
 			}
 		})
 	}
+}
+
+// leaver is the context of a request whose client may have left. It does not tell that by its channel.
+type leaver struct {
+	context.Context
+	left atomic.Bool
+}
+
+func (l *leaver) Err() error {
+	if l.left.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestAPollOfAClientThatHasLeftDoesNotTellOfAKick: the next one does.
+func TestAPollOfAClientThatHasLeftDoesNotTellOfAKick(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		ctx := &leaver{Context: r.Context()}
+		answer := make(chan error, 1)
+		go func() {
+			_, err := r.hubs[0].Poll(ctx, &Subscription{Grant: access.Everything, Secret: ann, Filters: group.Set{group.Exact("x")}}, time.Minute)
+			answer <- err
+		}()
+		synctest.Wait()
+		ctx.left.Store(true)
+		r.hubs[0].kick()
+		if err := <-answer; !errors.Is(err, context.Canceled) {
+			t.Errorf("the poll that waits: %v", err)
+		}
+		synctest.Wait()
+		r.hubs[1].wantPoll("x", ErrSessionEnded)
+		synctest.Wait()
+		r.wantNoNotes()
+	})
 }
 
 // TestPollsAndKicksAtOnce: each poll is answered as if it had come before or after the kick.

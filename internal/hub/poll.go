@@ -138,6 +138,9 @@ func (p *Poll) wait(ctx context.Context, most time.Duration) error {
 	}
 	<-p.ended
 	p.reached = p.stream.Position()
+	if err := ctx.Err(); err != nil { // nobody gets an answer
+		return err
+	}
 	switch session.Reason(p.why) {
 	case session.Shutdown:
 		return ErrClosed
@@ -145,9 +148,6 @@ func (p *Poll) wait(ctx context.Context, most time.Duration) error {
 		p.told = true
 		p.hub.sessions.Tell(p.uid) // this answer does
 		return ErrSessionEnded
-	}
-	if err := ctx.Err(); err != nil {
-		return err
 	}
 	return p.recheck()
 }
