@@ -35,7 +35,8 @@ type conn struct {
 	// Used by the turn.
 	publisher *publisher // nil: the client has published nothing
 	hasWill   bool
-	graceful  bool // the client has said that its session ends here, without its will
+	willDelay time.Duration // of the will
+	graceful  bool          // the client has said that its session ends here, without its will
 
 	heard    atomic.Bool                  // its CONNECT has arrived
 	admitted atomic.Bool                  // session is set
@@ -51,6 +52,9 @@ type limits struct {
 	aliases     uint16 // highest topic alias
 	problemInfo bool   // reason strings and user properties in packets other than PUBLISH, CONNACK and DISCONNECT
 }
+
+// fits reports whether the client accepts a packet of a size.
+func (l *limits) fits(size int) bool { return l.packet == 0 || size <= int(l.packet) }
 
 var _ sse.Conn = (*conn)(nil)
 
@@ -128,7 +132,7 @@ func (c *conn) disconnected(pk *packets.Packet) error {
 		}
 		c.expiry = expiryOf(p.SessionExpiryInterval)
 	}
-	c.graceful = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+	c.graceful = pk.ReasonCode == packets.CodeDisconnect.Code // with any other, the will is sent (MQTT 5.0, 3.1.2.5)
 	return io.EOF
 }
 

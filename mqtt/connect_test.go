@@ -185,6 +185,55 @@ func TestASecondConnectionTakesTheSessionOver(t *testing.T) {
 	other.ping()
 }
 
+func TestTheNewestOfTheConnectionsThatWaitGetsTheSession(t *testing.T) {
+	r := serve(t, nil)
+	first := r.admitted("a", nil)
+	second := r.admitted("a", nil)
+	first.expectEnd(packets.ErrSessionTakenOver.Code)
+	wait := func() *wire {
+		c, before := r.dial(), r.waiting()
+		c.send(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "a", Clean: true}})
+		r.until(func() bool { return r.waiting() != before })
+		return c
+	}
+	third := wait()
+	fourth := wait()
+	if ack := third.expect(packets.Connack); ack.ReasonCode != packets.ErrServerBusy.Code {
+		t.Errorf("CONNACK %#x", ack.ReasonCode)
+	}
+	if ack := fourth.expect(packets.Connack); ack.ReasonCode != 0 {
+		t.Errorf("CONNACK %#x", ack.ReasonCode)
+	}
+	second.expectEnd(packets.ErrSessionTakenOver.Code)
+	third.expectEnd(0)
+	fourth.ping()
+}
+
+// waiting returns a connection that waits for its session, or nil.
+func (r *wired) waiting() *conn {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	for _, c := range r.server.waiting {
+		return c
+	}
+	return nil
+}
+
+func TestCONNECTsTakeNoMemoryFromClientsThatAreAdmitted(t *testing.T) {
+	r := serve(t, func(o *hub.Options, mo *Options) {
+		o.MaxRequests, mo.connectTimeout = 1<<20, time.Hour
+	})
+	c := r.admitted("a", nil)
+	for range 20 { // 8 of them would take all memory for small requests
+		half := r.dial()
+		half.raw([]byte{0x10, 0xf0, 0x7d, 0, 4, 'M', 'Q', 'T', 'T'})
+	}
+	for id := range uint16(20) { // some of them are handled by now
+		c.publish("a", strings.Repeat("x", 40_000), 1, id+1, nil)
+		c.expectAck(packets.Puback, id+1, 0)
+	}
+}
+
 func TestDISCONNECTMustNotKeepASessionThatEnds(t *testing.T) {
 	r := serve(t, nil)
 	c := r.admitted("a", nil)

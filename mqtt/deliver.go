@@ -47,7 +47,7 @@ func (s *session) Append(b []byte, f *store.Frame, pass delivery.Pass) (out []by
 	}
 	s.decorate(&p, f, pass)
 	out = p.append(b, f)
-	if most := s.conn.limits.packet; most != 0 && len(out)-len(b) > int(most) {
+	if !s.conn.limits.fits(len(out) - len(b)) {
 		return b, false // MQTT 5.0, 3.1.2.11.4: it counts as delivered
 	}
 	s.appended(&p, f, pass, again)
@@ -57,24 +57,25 @@ func (s *session) Append(b []byte, f *store.Frame, pass delivery.Pass) (out []by
 // match sets how the client gets a message by its subscriptions. It returns false if no subscription selects it.
 func (s *session) match(p *publish, f *store.Frame, pass delivery.Pass) bool {
 	s.ids = s.ids[:0]
-	granted, any, echo := byte(0), false, false
+	granted, any := byte(0), false
 	for i := range s.subs {
 		x := &s.subs[i]
 		if !x.selects(f, pass) {
 			continue
 		}
-		any = true
-		granted = max(granted, x.qos())
-		echo = echo || !x.noLocal()
-		p.retain = p.retain || x.asPublished()
-		if x.id != 0 {
-			s.ids = append(s.ids, x.id)
+		if !x.noLocal() || string(f.UID()) != s.conn.uid() {
+			any = true
+			granted = max(granted, x.qos())
+			p.retain = p.retain || x.asPublished()
+			if x.id != 0 {
+				s.ids = append(s.ids, x.id)
+			}
 		}
 		if pass != delivery.Logged {
 			break // it is sent because of one subscription
 		}
 	}
-	if !any || !echo && string(f.UID()) == s.conn.uid() {
+	if !any {
 		return false
 	}
 	p.qos, p.subs = min(granted, qosOf(f)), s.ids

@@ -104,6 +104,22 @@ func TestAClientThatMayNotPublishAnyMoreIsRefusedAtOnce(t *testing.T) {
 	r.expectMessages("g", "1")
 }
 
+func TestAClientMayLoseItsLastSubscription(t *testing.T) {
+	r := serveGrants(t, map[string]*access.Grant{"both": grant(t, "me", []string{"g", "own"}, []string{"g", "own"})})
+	c := r.admitted("a", as("both"))
+	c.subscribe(sub("g", 1))
+	if err := r.hub.Renew(sessions.ClientUID("mqtt", "me", "a"), grant(t, "me", []string{"own"}, []string{"g", "own"})); err != nil {
+		t.Fatal(err)
+	}
+	c.publish("g", "1", 1, 1, nil)
+	c.expectAck(packets.Puback, 1, 0)
+	c.subscribe(sub("own", 1))
+	c.publish("own", "2", 0, 0, nil)
+	if pk := c.expect(packets.Publish); pk.TopicName != "own" {
+		t.Errorf("%+v", pk)
+	}
+}
+
 func TestOnlyCallersWithTheSameSubjectShareASession(t *testing.T) {
 	all := []string{"#"}
 	anonymous := grant(t, "", all, all)

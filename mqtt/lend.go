@@ -134,7 +134,7 @@ func (s *session) take(h *share, m *member, f *store.Frame, qos byte, g *gap) ou
 		p.id = s.window.next()
 	}
 	b := p.append(nil, f)
-	if most := s.conn.limits.packet; most != 0 && len(b) > int(most) {
+	if !s.conn.limits.fits(len(b)) {
 		return leftOut
 	}
 	if g.after != "" && !p.v5 {

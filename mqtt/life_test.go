@@ -12,6 +12,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/hub"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -52,6 +53,7 @@ func TestAWillIsSentIfTheConnectionIsLost(t *testing.T) {
 		"malformed":            {func(c *wire) { c.raw([]byte{0, 0}) }, true},
 		"DISCONNECT":           {func(c *wire) { c.send(packets.Disconnect, &packets.Packet{}) }, false},
 		"DISCONNECT with will": {func(c *wire) { c.send(packets.Disconnect, &packets.Packet{ReasonCode: 4}) }, true},
+		"DISCONNECT by error":  {func(c *wire) { c.send(packets.Disconnect, &packets.Packet{ReasonCode: 0x80}) }, true},
 		"taken over":           {func(c *wire) { r.admitted("taken over", nil) }, true},
 	}
 	sent := 0
@@ -110,6 +112,13 @@ func TestAWillWithADelayIsNotSentIfTheClientReturns(t *testing.T) {
 	if got := r.await("w", 1); !slices.Equal(got, []string{"ended"}) {
 		t.Errorf("%q", got)
 	}
+}
+
+func TestAWillWaitsNoLongerThanItsSessionIsKept(t *testing.T) {
+	r := serve(t, func(o *hub.Options, _ *Options) { o.SessionTimeout = 100 * time.Millisecond })
+	c := r.admitted("a", will("short", 1000, 2000))
+	c.send(packets.Disconnect, &packets.Packet{ReasonCode: 4, Properties: packets.Properties{SessionExpiryInterval: 1, SessionExpiryIntervalFlag: true}})
+	r.await("w", 1)
 }
 
 func TestAClientThatIsSilentIsDisconnected(t *testing.T) {

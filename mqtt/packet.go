@@ -64,8 +64,11 @@ func appendAck(b []byte, version, kind byte, id uint16, code byte, why string) [
 	return append(b, why...)
 }
 
-// maxReason is how many bytes of a reason string are sent.
-const maxReason = 120
+// maxReason is how many bytes of a reason string are sent, and ackWithReason how many bytes an acknowledgement has besides.
+const (
+	maxReason     = 120
+	ackWithReason = 9
+)
 
 // encode returns a packet's bytes.
 func encode(pk *packets.Packet, do func(*packets.Packet, *bytes.Buffer) error) []byte {

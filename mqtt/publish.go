@@ -10,6 +10,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
@@ -20,6 +21,9 @@ type batch struct {
 	answers []answer
 	waiting int // messages whose answers the client waits for
 }
+
+// maxBatch is how many packets a batch has at most. Some packets are looked up in it.
+const maxBatch = 1024
 
 // answer is the answer to a PUBLISH or PUBREL.
 type answer struct {
@@ -158,8 +162,8 @@ func (c *conn) topicOf(pk *packets.Packet) (string, error) {
 		c.publisher.aliases = make([]string, aliasMaximum)
 	}
 	known := &c.publisher.aliases[p.TopicAlias-1]
-	if pk.TopicName != "" && *known != pk.TopicName {
-		*known = strings.Clone(pk.TopicName)
+	if topic := pk.TopicName[:min(len(pk.TopicName), group.MaxBytes+1)]; topic != "" && *known != topic { // a longer one is refused, however long it is
+		*known = strings.Clone(topic)
 	}
 	if *known == "" {
 		return "", packets.ErrProtocolViolationNoTopic
@@ -288,9 +292,12 @@ func (c *conn) refusalOf(a *answer) (code packets.Code, again bool) {
 	return code, again
 }
 
-// reason returns the text that explains a code, if the client wants one and it says more than the code.
+// reason returns the text that explains a code, if the client wants one and takes it, and it says more than the code.
 func (c *conn) reason(code packets.Code, err error) string {
 	if _, plain := errors.AsType[packets.Code](err); plain || code.Code < 0x80 || !c.limits.problemInfo {
+		return ""
+	}
+	if !c.limits.fits(ackWithReason + min(len(code.Reason), maxReason)) {
 		return ""
 	}
 	return code.Reason

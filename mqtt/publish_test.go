@@ -221,6 +221,59 @@ func TestTopicAliases(t *testing.T) {
 	c.expectEnd(packets.ErrTopicAliasInvalid.Code)
 }
 
+func TestALongTopicTakesNoMemory(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	pk := packets.Packet{TopicName: strings.Repeat("a", 60_000), PacketID: 1, ProtocolVersion: 5, FixedHeader: packets.FixedHeader{Qos: 1}}
+	pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 1, true
+	var b batch
+	for range 2 {
+		if err := c.conn.publish(&b, &pk); err != nil {
+			t.Fatal(err)
+		}
+		pk.TopicName = "" // by the alias
+	}
+	if n := len(c.conn.publisher.aliases[0]); n > 1000 {
+		t.Errorf("the connection keeps %d bytes", n)
+	}
+	for _, a := range b.answers {
+		if a.err != packets.ErrTopicNameInvalid {
+			t.Errorf("the answer is %v", a.err)
+		}
+	}
+}
+
+func TestABatchHasABound(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	x := new(turn)
+	all := bytes.Repeat([]byte{0x62, 2, 0, 1}, 50*maxBatch) // PUBREL of an unknown id
+	if used, err := c.conn.handle(x, all); used != len(all) || err != nil {
+		t.Fatal(used, err)
+	}
+	if n := cap(x.batch.answers); n > 2*maxBatch {
+		t.Errorf("the batch had room for %d packets", n)
+	}
+}
+
+func TestReasonsThatAreTooLongForTheClientAreLeftOut(t *testing.T) {
+	r := serve(t, nil)
+	for _, most := range []uint32{20, 1000} {
+		c := r.admitted("a", func(pk *packets.Packet) { pk.Properties.MaximumPacketSize = most })
+		long := packets.UserProperty{Key: "k", Val: strings.Repeat("v", 2000)}
+		c.publish("a", "x", 1, 1, func(pk *packets.Packet) { pk.Properties.User = []packets.UserProperty{long} })
+		ack := c.expect(packets.Puback)
+		c.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: packets.Subscriptions{{Filter: "$session"}},
+			Properties: packets.Properties{User: []packets.UserProperty{{Key: "last", Val: "many"}}}})
+		suback := c.expect(packets.Suback)
+		if told := most == 1000; (ack.Properties.ReasonString != "") != told || (suback.Properties.ReasonString != "") != told || ack.ReasonCode < 0x80 || suback.ReasonCodes[0] < 0x80 {
+			t.Errorf("%d: %#x %q, %x %q", most, ack.ReasonCode, ack.Properties.ReasonString, suback.ReasonCodes, suback.Properties.ReasonString)
+		}
+	}
+}
+
 func TestPropertiesOfAPublishedMessage(t *testing.T) {
 	r := serve(t, nil)
 	c := r.admitted("a", nil)

@@ -14,7 +14,9 @@ func (c *conn) handle(t *turn, b []byte) (used int, err error) {
 		}
 		body := b[used+h.size : used+h.size+h.Remaining]
 		used += h.size + h.Remaining
-		err = c.packet(t, &h, body)
+		if err = c.packet(t, &h, body); err == nil && len(t.batch.answers) >= maxBatch {
+			err = c.publishBatch(&t.batch)
+		}
 	}
 	if failed := c.publishBatch(&t.batch); err == nil {
 		err = failed

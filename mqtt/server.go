@@ -58,6 +58,7 @@ type Server struct {
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
 	holders   map[string]*conn     // that have a session, by the key of its position
+	waiting   map[string]*conn     // that wait for a session, the newest for each, by the same
 	took      map[string]time.Time // when a holder took its session over from another connection, by the same
 	running   sync.WaitGroup       // goroutines of connections
 
@@ -67,7 +68,7 @@ type Server struct {
 
 // New returns a server. It must be closed after the hub's streams have ended, and before the hub is closed.
 func New(h *hub.Hub, o Options) *Server {
-	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*conn{}, took: map[string]time.Time{}}
+	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*conn{}, waiting: map[string]*conn{}, took: map[string]time.Time{}}
 	s.opts.connectTimeout = cmp.Or(o.connectTimeout, connectTimeout)
 	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())

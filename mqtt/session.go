@@ -240,7 +240,7 @@ func (s *session) close() {
 	s.mu.Unlock()
 	p.Away = time.Now()
 	_ = h.Cursors().Save(p) // an error: another hub has the session, or there is no room for a longer position
-	if end := s.expiry; end > 0 && end < h.Options().SessionTimeout {
+	if end := s.expiry; end > 0 && (end < h.Options().SessionTimeout || s.conn.hasWill && end < s.conn.willDelay) {
 		h.EndLost(s.conn.uid(), end)
 	}
 }

@@ -189,6 +189,21 @@ func (s *session) enter(x *subscription) error {
 	return nil
 }
 
+// reenter changes the options of a session's membership, because it has subscribed again.
+func (s *session) reenter(x *subscription) {
+	h := s.server.shares.find(x)
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.members {
+		if m.session == s {
+			m.subscription = *x
+		}
+	}
+}
+
 // start begins or resumes delivery. h.turn is held.
 func (h *share) start() error {
 	if h.tail != nil {

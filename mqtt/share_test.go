@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,6 +51,18 @@ func TestEachMessageOfAShareGoesToOneMember(t *testing.T) {
 			t.Errorf("%d arrived %d times", i, got[strconv.Itoa(i)])
 		}
 		other.message(strconv.Itoa(i))
+	}
+}
+
+func TestAMemberChangesItsSubscription(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	c.subscribe(sub("$share/s/g", 0))
+	c.subscribe(packets.Subscription{Filter: "$share/s/g", Qos: 1, Identifier: 7})
+	r.publish("g", "1", 1, false)
+	if pk := c.message("1"); pk.FixedHeader.Qos != 1 || !slices.Equal(pk.Properties.SubscriptionIdentifier, []int{7}) {
+		t.Errorf("%+v", pk)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/duration"
 	"github.com/watchbox-go/watchbox/internal/hub"
+	sessions "github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -86,7 +87,12 @@ func (s *session) suback(pk *packets.Packet, errs []error) {
 		}
 		out.ReasonCodes = append(out.ReasonCodes, code.Code)
 	}
-	s.conn.send(encode(&out, (*packets.Packet).SubackEncode))
+	b := encode(&out, (*packets.Packet).SubackEncode)
+	if out.Properties.ReasonString != "" && !s.conn.limits.fits(len(b)) {
+		out.Properties.ReasonString = "" // MQTT 5.0, 3.9.2-1
+		b = encode(&out, (*packets.Packet).SubackEncode)
+	}
+	s.conn.send(b)
 }
 
 // granted returns the QoS of a subscription.
@@ -113,6 +119,10 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 	s.mu.Lock()
 	i := s.find(x.topic)
 	isNew := i < 0
+	if isNew && len(s.subs)-s.countEnding() >= s.server.hub.Options().MaxFilters {
+		s.mu.Unlock()
+		return sessions.ErrTooManyFilters
+	}
 	retained := x.retainHandling() == retainedAlways || x.retainHandling() == retainedIfNew && isNew
 	if isNew {
 		s.subs = slices.DeleteFunc(s.subs, func(y subscription) bool { return y.ending() && y.topic == x.topic }) // x finds what it had sent
@@ -128,10 +138,10 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 	switch {
 	case x.system(), x.direct():
 		return nil
+	case x.shared() && isNew:
+		err = s.enter(&x)
 	case x.shared():
-		if isNew {
-			err = s.enter(&x)
-		}
+		s.reenter(&x)
 	case isNew || retained || from != hub.From{}:
 		err = s.begin(&x, retained, from)
 	}

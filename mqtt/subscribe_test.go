@@ -139,6 +139,14 @@ func TestTooManySubscriptionsAreRefused(t *testing.T) {
 	if last := len(codes) - 1; codes[last] != packets.ErrQuotaExceeded.Code || codes[last-1] != 1 {
 		t.Errorf("codes % x", codes)
 	}
+	for _, filter := range []string{"$share/s/g", "$SYS/#", "$session/+"} {
+		if codes := c.subscribe(sub(filter, 0)).ReasonCodes; codes[0] != packets.ErrQuotaExceeded.Code {
+			t.Errorf("%s: code %x", filter, codes)
+		}
+	}
+	if codes := c.subscribe(sub("g/0", 2)).ReasonCodes; codes[0] != 2 {
+		t.Errorf("the subscription again: code %x", codes)
+	}
 }
 
 func TestEarlierMessagesOnRequest(t *testing.T) {
@@ -271,6 +279,12 @@ func TestSystemTopics(t *testing.T) {
 		t.Errorf("%+v", pk)
 	}
 	if pk := c.expect(packets.Publish); pk.TopicName != "$SYS/broker/clients/total" {
+		t.Errorf("%+v", pk)
+	}
+	small := r.connect(options{id: "b", limits: limits{packet: 31}})
+	defer small.leave()
+	small.subscribe(sub("$SYS/broker/clients/+", 0))
+	if pk := small.expect(packets.Publish); pk.TopicName != "$SYS/broker/clients/total" { // the other one is larger
 		t.Errorf("%+v", pk)
 	}
 }

@@ -107,8 +107,11 @@ func (s *session) sendFigures(stats *hub.Stats, retained bool) {
 			}
 		}
 		if match {
-			p := publish{v5: s.conn.version == 5, retain: retained, subs: ids}
+			p, at := publish{v5: s.conn.version == 5, retain: retained, subs: ids}, len(b)
 			b = p.appendText(b, figures[i].topic, figures[i].value(s.server.hub, stats))
+			if !s.conn.limits.fits(len(b) - at) {
+				b = b[:at]
+			}
 		}
 	}
 	if len(b) > 0 {

@@ -14,24 +14,38 @@ const takeoverPause = time.Second
 // hold makes a connection the holder of its session. It disconnects the connection that has the session, and waits
 // until that has ended.
 func (s *Server) hold(c *conn) error {
-	took := false
-	for {
-		s.mu.Lock()
-		old := s.holders[c.key]
+	for waited := false; ; waited = true {
+		old, err := s.tryHold(c, waited)
 		if old == nil {
-			s.holders[c.key] = c
-			if took {
-				s.took[c.key] = time.Now()
-			}
-			s.mu.Unlock()
-			return nil
+			return err
 		}
-		s.mu.Unlock()
-		took = true
 		if err := s.takeOver(old); err != nil {
 			return err
 		}
 	}
+}
+
+// errNewer refuses a client that has waited for its session when it connects again: it has most likely given up, and must
+// not disconnect the newer connection.
+var errNewer = packets.Code{Code: packets.ErrServerBusy.Code, Reason: "another connection with the same client id is newer"}
+
+// tryHold makes a connection the holder of its session, if there is none. Otherwise it returns the holder.
+func (s *Server) tryHold(c *conn, waited bool) (old *conn, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if waited && s.waiting[c.key] != c {
+		return nil, errNewer
+	}
+	if old = s.holders[c.key]; old != nil {
+		s.waiting[c.key] = c
+		return old, nil
+	}
+	s.holders[c.key] = c
+	delete(s.waiting, c.key)
+	if waited {
+		s.took[c.key] = time.Now()
+	}
+	return nil, nil
 }
 
 // leaveTimeout is how long a connection whose session is taken over may still handle what has arrived.

@@ -133,14 +133,15 @@ func (c *conn) keep(t *turn, b []byte) {
 	}
 }
 
-// count takes the memory for the packet that b begins from the hub's memory for requests, if it is a large one.
+// count takes the memory for the packet that b begins from the hub's memory for requests, if it is a large one. It takes none
+// for a CONNECT, which is small and has a deadline: clients that are not admitted must not take memory from those that are.
 func (c *conn) count(b []byte) error {
 	h, err := c.header(b)
 	if err != nil {
 		return err
 	}
 	need := int64(h.size + h.Remaining)
-	if h.size == 0 || need <= hub.FreeBytes || c.arriving != nil && c.arriving.size == need {
+	if h.size == 0 || c.session == nil || need <= hub.FreeBytes || c.arriving != nil && c.arriving.size == need {
 		return nil
 	}
 	c.drop()

@@ -121,7 +121,9 @@ func (s *Sockets) Listen(ctx context.Context, addr string, secure bool) (net.Lis
 	if err != nil || !secure {
 		return ln, err
 	}
-	return tls.NewListener(sse.Listener(ln), s.tls), nil
+	config := s.tls.Clone()
+	config.NextProtos = nil // those of HTTP and ACME: a client that offers others would be refused
+	return tls.NewListener(sse.Listener(ln), config), nil
 }
 
 // Addr returns the address that the server listens on.

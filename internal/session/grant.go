@@ -43,7 +43,7 @@ func (s *Session) endExpiredStreams(now moment) {
 }
 
 // Renew replaces the grant of all streams of a session. They leave the filters that it does not cover. A
-// stream without any filter left ends with the reason Forbidden.
+// stream without any filter left ends with the reason Forbidden, unless it has a function Regranted.
 func (r *Registry) Renew(uid string, g *access.Grant) error {
 	return r.do(uid, func(s *Session) error {
 		if !s.belongsTo(g.Subject) {
@@ -118,7 +118,7 @@ func (a *Attachment) renew(g *access.Grant, now moment) (left []group.Filter) {
 		a.filters = slices.Delete(slices.Clone(a.filters), k, k+1)
 		left = append(left, f)
 	}
-	if len(a.filters) == 0 && len(left) > 0 {
+	if len(a.filters) == 0 && len(left) > 0 && a.regranted == nil { // otherwise its client knows, and can do without any
 		a.stream.End(Forbidden)
 	}
 	return left
