@@ -8,6 +8,7 @@ import (
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/cursor"
+	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
@@ -36,7 +37,7 @@ var meanings = []meaning{
 	{oneType[*hub.LimitError], packets.ErrQuotaExceeded, true},
 	{oneType[*cursor.LimitError], packets.ErrQuotaExceeded, true},
 	{oneOf(store.ErrFull, store.ErrTooManyGroups, hub.ErrOverloaded, hub.ErrTooManyWills), packets.ErrQuotaExceeded, true},
-	{oneOf(hub.ErrTooManyStreams, sessions.ErrTooManySessions, sessions.ErrTooManyFilters), packets.ErrQuotaExceeded, true},
+	{oneOf(hub.ErrTooManyStreams, sessions.ErrTooManySessions, sessions.ErrTooManyFilters, delivery.ErrTooManyChanges), packets.ErrQuotaExceeded, true},
 	{oneOf(hub.ErrClosed, sessions.ErrClosed, cursor.ErrClosed, store.ErrClosed), packets.ErrServerShuttingDown, true},
 	{oneOf(store.ErrAway, store.ErrReadOnly, store.ErrUnknownOutcome, context.Canceled, context.DeadlineExceeded), packets.ErrServerBusy, true},
 	{oneOf(hub.ErrHubAway, cursor.ErrElsewhere), packets.ErrServerBusy, true},

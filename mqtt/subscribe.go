@@ -29,14 +29,22 @@ func (s *session) subscribe(pk *packets.Packet) error {
 	defer s.hold(false)
 	from, err := replayFrom(pk.Properties.User)
 	errs := make([]error, len(pk.Filters))
+	var added []string
 	for i := range pk.Filters {
-		if errs[i] = err; err == nil {
-			errs[i] = s.add(&pk.Filters[i], from)
+		if errs[i] = err; err != nil {
+			continue
+		}
+		var isNew bool
+		if isNew, errs[i] = s.add(&pk.Filters[i], from); isNew {
+			added = append(added, pk.Filters[i].Filter)
 		}
 	}
 	if err := s.store(); err != nil {
 		for i := range errs {
 			errs[i] = err
+		}
+		for _, topic := range added {
+			s.remove(topic)
 		}
 	}
 	s.suback(pk, errs)
@@ -110,18 +118,18 @@ func (s *session) find(topic string) int {
 	return slices.IndexFunc(s.subs, func(x subscription) bool { return x.topic == topic && !x.ending() })
 }
 
-// add adds a subscription, or replaces the options of the one with the same topic filter.
-func (s *session) add(in *packets.Subscription, from hub.From) error {
+// add adds a subscription, or replaces the options of the one with the same topic filter. It reports whether it has added one.
+func (s *session) add(in *packets.Subscription, from hub.From) (added bool, err error) {
 	x, err := s.parse(in)
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.mu.Lock()
 	i := s.find(x.topic)
 	isNew := i < 0
 	if isNew && len(s.subs)-s.countEnding() >= s.server.hub.Options().MaxFilters {
 		s.mu.Unlock()
-		return sessions.ErrTooManyFilters
+		return false, sessions.ErrTooManyFilters
 	}
 	retained := x.retainHandling() == retainedAlways || x.retainHandling() == retainedIfNew && isNew
 	if isNew {
@@ -137,7 +145,6 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 	s.mu.Unlock()
 	switch {
 	case x.system(), x.direct():
-		return nil
 	case x.shared() && isNew:
 		err = s.enter(&x)
 	case x.shared():
@@ -150,7 +157,7 @@ func (s *session) add(in *packets.Subscription, from hub.From) error {
 		s.subs = s.subs[:len(s.subs)-1]
 		s.mu.Unlock()
 	}
-	return err
+	return isNew && err == nil, err
 }
 
 // parse returns a new subscription, if the client may have it.

@@ -288,3 +288,17 @@ func TestSystemTopics(t *testing.T) {
 		t.Errorf("%+v", pk)
 	}
 }
+
+func TestASubscriptionThatCannotBeStoredIsNone(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a", expiry: -1})
+	defer c.leave()
+	c.subscribe(sub("before", 1))
+	r.hub.Cursors().Close()
+	if pk := c.subscribe(sub("refused", 1)); pk.ReasonCodes[0] < 0x80 {
+		t.Errorf("the code is %#x", pk.ReasonCodes[0])
+	}
+	r.publish("refused", "no", 1, false)
+	r.publish("before", "yes", 1, false)
+	c.message("yes")
+}
