@@ -1,7 +1,10 @@
 package mqtt
 
 import (
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -46,16 +49,96 @@ func TestASessionMovesToAnotherHub(t *testing.T) {
 	c.message("three")
 }
 
-func TestMembersAtAnotherHubTakeAShareOver(t *testing.T) {
+// TestMembersAtAllHubsGetMessagesOfAShare has members that take one message at a time.
+func TestMembersAtAllHubsGetMessagesOfAShare(t *testing.T) {
 	a, b := twoHubs(t)
-	c, d := a.connect(options{id: "a"}), b.connect(options{id: "b"})
+	o := options{id: "a", limits: limits{receive: 1}}
+	c := a.connect(o)
+	o.id = "b"
+	d := b.connect(o)
 	defer d.leave()
 	c.subscribe(sub("$share/s/g", 1))
 	d.subscribe(sub("$share/s/g", 1))
-	b.publish("g", "one", 1, false)
-	c.message("one")
+	texts := []string{"one", "two", "three", "four"}
+	for _, text := range texts {
+		b.publish("g", text, 1, false)
+	}
+	first, second := c.expect(packets.Publish), d.expect(packets.Publish)
+	got := []string{string(first.Payload), string(second.Payload)}
+	if slices.Sort(got); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("the members got %q", got)
+	}
+	d.ack(packets.Puback, second.PacketID)
+	d.ack(packets.Puback, d.message("three").PacketID)
+	d.ack(packets.Puback, d.message("four").PacketID)
 	c.leave()
-	b.publish("g", "two", 1, false)
-	d.message("one")
-	d.message("two")
+	d.ack(packets.Puback, d.message(string(first.Payload)).PacketID)
+	a.publish("g", "five", 1, false)
+	d.message("five")
+	e := a.connect(options{id: "a"})
+	defer e.leave()
+	e.subscribe(sub("$share/s/g", 1))
+	a.publish("g", "six", 1, false)
+	e.message("six") // the other member is busy
+}
+
+// TestMessagesOfALostMemberAtAnotherHubGoToAnotherMember has members with two connections at one hub.
+func TestMessagesOfALostMemberAtAnotherHubGoToAnotherMember(t *testing.T) {
+	a, b := twoHubs(t)
+	one := options{limits: limits{receive: 1}}
+	connect := func(r *rig, id string) *client {
+		one.id = id
+		c := r.connect(one)
+		c.subscribe(sub("$share/s/g", 1))
+		return c
+	}
+	c, d, e := connect(a, "c"), connect(b, "d"), connect(b, "e")
+	defer c.leave()
+	defer e.leave()
+	for _, text := range []string{"1", "2", "3"} {
+		a.publish("g", text, 1, false)
+	}
+	c.expect(packets.Publish)
+	lost, other := d.expect(packets.Publish), e.expect(packets.Publish)
+	a.publish("g", "later", 1, false)
+	d.leave()
+	e.ack(packets.Puback, other.PacketID)
+	e.ack(packets.Puback, e.message(string(lost.Payload)).PacketID)
+	e.message("later")
+}
+
+// TestAnotherHubContinuesAShare closes the hub with the position, or kills it. What the member of the other hub has not
+// acknowledged is not sent again.
+func TestAnotherHubContinuesAShare(t *testing.T) {
+	for name, end := range map[string]func(r *rig, log *sharedtest.Log){
+		"closed": func(r *rig, _ *sharedtest.Log) { r.end() },
+		"killed": func(r *rig, log *sharedtest.Log) { log.Kill(); r.end() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shared := sharedtest.New()
+				a, b := &rig{T: t}, &rig{T: t}
+				log := shared.Open()
+				a.begin(log)
+				b.begin(shared.Open())
+				defer b.end()
+				c, d := a.connect(options{id: "a", limits: limits{receive: 1}}), b.connect(options{id: "b"})
+				c.subscribe(sub("$share/s/g", 1))
+				a.publish("g", "one", 1, false)
+				c.message("one")
+				d.subscribe(sub("$share/s/g", 1))
+				a.publish("g", "two", 1, false)
+				two := d.message("two")
+				time.Sleep(2 * time.Second) // the position is written
+				c.leave()
+				end(a, log)
+				d.message("one")
+				b.publish("g", "three", 1, false)
+				d.message("three")
+				time.Sleep(time.Second) // the position is written
+				d.ack(packets.Puback, two.PacketID)
+				d.leave()
+			})
+		})
+	}
 }

@@ -17,20 +17,25 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, w
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pass(f.Seq - 1)
-	again := slices.IndexFunc(h.lent, func(x lending) bool { return x.seq == f.Seq && x.to == nil })
-	if again < 0 && f.Seq <= max(h.resent, h.read) || f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()) {
+	i := slices.IndexFunc(h.lent, func(x lending) bool { return x.seq == f.Seq })
+	again := i >= 0 && h.lent[i].free()
+	switch {
+	case !again && (i >= 0 || f.Seq <= max(h.resent, h.read)), f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()):
 		return b, false
+	case !again && h.debts != nil: // the hub that has the position decides who gets it
+		return b, true
 	}
 	x, o := h.give(f)
 	switch {
 	case o == full:
 		return b, true
-	case o == lent && again >= 0:
-		h.lent[again] = x
+	case o == lent && again:
+		h.lent[i] = x
 	case o == lent:
 		h.lent = append(h.lent, x)
-	case again >= 0:
-		h.lent = slices.Delete(h.lent, again, again+1)
+	case again:
+		h.lent = slices.Delete(h.lent, i, i+1)
+		h.debts.paid(f.Seq)
 	}
 	h.read = max(h.read, f.Seq)
 	return b, false
@@ -52,8 +57,12 @@ func (h *share) give(f *store.Frame) (x lending, o outcome) {
 		x.gap = h.gap
 	}
 	for o == full {
-		m, qos := h.pick(qosOf(f))
-		if m == nil {
+		m, at, qos := h.pick(qosOf(f))
+		switch {
+		case at != nil:
+			at.take(f.Seq)
+			return lending{seq: f.Seq, at: at}, lent // that hub finds the gap, too
+		case m == nil:
 			return x, full
 		}
 		x.seq, x.to = f.Seq, m.session
@@ -68,22 +77,35 @@ func (h *share) give(f *store.Frame) (x lending, o outcome) {
 // pass takes note that the stream has passed a position. Messages before it that had to be given again are not there
 // any more. h.mu is held.
 func (h *share) pass(seq store.Seq) {
-	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool { return x.to == nil && x.seq <= seq })
+	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool {
+		over := x.free() && x.seq <= seq
+		if over {
+			h.debts.paid(x.seq)
+		}
+		return over
+	})
 }
 
-// pick returns the member that gets a message of a QoS, and the QoS that it gets it with. It returns nil if no member
-// takes a message for now.
-func (h *share) pick(published byte) (best *member, qos byte) {
-	most := 0
-	for i := range h.members {
-		m := h.members[(h.next+i)%len(h.members)]
+// pick returns the member that gets a message of a QoS, and the QoS that it gets it with, or the hub whose member gets it. It
+// returns neither if no member takes a message for now.
+func (h *share) pick(published byte) (best *member, at *borrower, qos byte) {
+	most, n := 0, len(h.members)+len(h.borrowers)
+	for k := range n {
+		i := (h.next + k) % n
+		if i >= len(h.members) {
+			if b := h.borrowers[i-len(h.members)]; b.room() > most {
+				best, at, most = nil, b, b.room()
+			}
+			continue
+		}
+		m := h.members[i]
 		q := min(published, m.qos())
 		if room := m.session.room(q); room > most {
-			best, qos, most = m, q, room
+			best, at, qos, most = m, nil, q, room
 		}
 	}
 	h.next++
-	return best, qos
+	return best, at, qos
 }
 
 // returned takes note that a member has acknowledged a message.
@@ -91,7 +113,10 @@ func (h *share) returned(s *session, seq store.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool { return x.seq == seq && x.to == s })
-	if h.running != nil {
+	if h.debts != nil {
+		h.debts.paid(seq)
+		h.debts.changed()
+	} else if h.running != nil {
 		_ = h.save() // an error: an older position repeats more
 	}
 }

@@ -73,6 +73,8 @@ func New(h *hub.Hub, o Options) *Server {
 	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	h.Cursors().OnEnd(sessionPrefix, s.giveUpSession)
+	h.Cursors().OnEnd(sharedPrefix, s.giveUpShare)
+	h.OnShareCall(s.answerShare)
 	h.Cursors().OnExpire(sessionPrefix, func(key string) { s.forgetReceived(key[len(sessionPrefix):]) })
 	h.OnForget(func(p *cursor.Position) { s.shares.forget(s, p) })
 	return s
@@ -193,6 +195,7 @@ func (s *Server) Close() error {
 		}
 	}
 	ended.Wait()
+	s.shares.close()
 	s.running.Wait()
 	s.workers.close()
 	return nil

@@ -3,8 +3,10 @@ package mqtt
 import (
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/cursor"
@@ -19,30 +21,33 @@ import (
 // its connection ends goes to another one, before later messages.
 //
 // The position is kept while a member is connected, or the session of one is kept. With several hubs on a log, one of
-// them has the position; the members at the others wait until it has no members any more.
+// them has the position. It lends messages to the others (loan.go), which give them to their members (borrow.go).
 type share struct {
 	server *Server
 	key    string // of the position
 	filter group.Filter
 
-	turn  sync.Mutex // held while members come and go; guards what follows
-	ended bool       // the last member has left
-	ours  bool       // this hub has the position
-	tail  *hub.Listener
-	began chan struct{} // closed when the stream runs
-	over  chan struct{} // closed when it has ended
-	wait  *time.Timer   // looks again whether another hub has the position; nil: no need
+	turn    sync.Mutex // held while members come and go; guards what follows
+	ended   bool       // the last member has left
+	ours    bool       // this hub has the position
+	tail    *hub.Listener
+	began   chan struct{}      // closed when the stream runs
+	over    chan struct{}      // closed when it has ended
+	borrows context.CancelFunc // ends the goroutine that borrows messages; nil: there is none
+	watch   *time.Timer        // looks at the hubs that have borrowed messages; nil: there are none
 
-	mu      sync.Mutex // guards what follows
-	members []*member
-	running *hub.Listener // tail
-	next    int           // where pick begins
-	lent    []lending     // in the order of the log
-	read    store.Seq     // what was logged up to here was given to a member at least once
-	resent  store.Seq     // the same when the stream began
-	gap     gap           // to be told with the next message behind it
-	kept    retention
-	stored  cursor.Position
+	mu        sync.Mutex // guards what follows
+	members   []*member
+	borrowers []*borrower
+	debts     *debts        // nil unless another hub has the position
+	running   *hub.Listener // tail
+	next      int           // where pick begins
+	lent      []lending     // in the order of the log
+	read      store.Seq     // what was logged up to here was given to a member at least once
+	resent    store.Seq     // the same when the stream began
+	gap       gap           // to be told with the next message behind it
+	kept      retention
+	stored    cursor.Position
 }
 
 // member is a session with its subscription.
@@ -55,9 +60,13 @@ type member struct {
 // lending is a message that a member has not acknowledged.
 type lending struct {
 	seq store.Seq
-	to  *session // nil: it has to be given to somebody again
-	gap gap      // that was told with it
+	to  *session  // a member here
+	at  *borrower // a hub with a member that has it
+	gap gap       // that was told with it
 }
+
+// free reports whether the message has to be given to somebody again.
+func (x *lending) free() bool { return x.to == nil && x.at == nil }
 
 // retention is until when sessions of members that are away are kept.
 type retention struct {
@@ -83,12 +92,11 @@ func (r *retention) left() time.Duration {
 
 // shares are the shares with members at this hub.
 type shares struct {
+	requests atomic.Uint64 // that were made to other hubs
+
 	mu    sync.Mutex
 	byKey map[string]*share
 }
-
-// lookAgain is how often a share asks whether the hub that has its position has members still.
-const lookAgain = 5 * time.Second
 
 // sharedPrefix begins the keys of the positions of shares.
 const sharedPrefix = "share/"
@@ -132,8 +140,19 @@ func (l *shares) forget(srv *Server, p *cursor.Position) {
 			h.kept = kept
 			h.mu.Unlock()
 		} else if kept.left() == 0 {
-			srv.hub.Cursors().Remove(shareKey(&x))
+			srv.removeShare(shareKey(&x))
 		}
+	}
+}
+
+// removeShare removes the position of a share without members at this hub, unless there are some at another one.
+func (srv *Server) removeShare(key string) {
+	cursors := srv.hub.Cursors()
+	if _, found := cursors.Get(key); !found || srv.hub.Alive(cursors.Elsewhere(key)) {
+		return
+	}
+	if _, _, err := srv.hub.RemovePosition(key); err != nil && srv.ctx.Err() == nil {
+		srv.opts.Logger.Error("removing the position of a shared subscription failed", "share", key, "error", err)
 	}
 }
 
@@ -152,6 +171,20 @@ func (srv *Server) retention(x *subscription, except string) (r retention) {
 		}
 	}
 	return r
+}
+
+// close ends the shares that have no members at this hub, and are here for those at others.
+func (l *shares) close() {
+	l.mu.Lock()
+	list := slices.Collect(maps.Values(l.byKey))
+	l.mu.Unlock()
+	for _, h := range list {
+		h.turn.Lock()
+		if !h.ended {
+			h.goOn(false)
+		}
+		h.turn.Unlock()
+	}
 }
 
 // resumeShares tells the shares that the session takes messages again.
@@ -206,63 +239,50 @@ func (s *session) reenter(x *subscription) {
 
 // start begins or resumes delivery. h.turn is held.
 func (h *share) start() error {
-	if h.tail != nil {
+	switch {
+	case h.ours:
 		h.tail.Resume()
 		return nil
-	}
-	if !h.ours {
-		if err := h.claim(); err != nil || !h.ours {
-			return err
-		}
-	}
-	h.run()
-	return h.store()
-}
-
-// claim makes this hub the one that has the position, unless another one has members.
-func (h *share) claim() error {
-	cursors := h.server.hub.Cursors()
-	if p, found := cursors.Get(h.key); found && p.Away.IsZero() {
-		h.wait = time.AfterFunc(lookAgain, h.look)
+	case h.borrows != nil:
+		h.resume()
+		return nil
+	case h.server.hub.Alive(h.server.hub.Cursors().Elsewhere(h.key)):
+		h.borrow()
 		return nil
 	}
+	return h.claim()
+}
+
+// claim makes this hub the one that has the position, and begins delivery from there. h.turn is held.
+func (h *share) claim() error {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	p, found, err := cursors.Claim(ctx, h.key)
+	p, found, err := h.server.hub.Cursors().Claim(ctx, h.key)
 	if err != nil {
 		return err
 	}
+	h.stop()
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.ours = true
 	end := h.server.hub.End()
-	if !found {
+	h.settleDebts(&p)
+	switch {
+	case !found:
 		h.read = end.Seq
-		return nil
-	}
-	h.read, h.stored = p.Read, p
-	h.kept.extend(p.Expiry, time.Now())
-	h.gap = h.server.gapAfter(string(p.Data))
-	for _, u := range p.Window {
-		h.lent = append(h.lent, lending{seq: u.Seq})
-	}
-	if p.Epoch != end.Epoch { // the positions mean nothing
+	case p.Epoch != end.Epoch: // the positions mean nothing
 		h.read, h.lent = 0, nil
+	default:
+		h.read = p.Read
 	}
-	return nil
-}
-
-// look tries again to get the position.
-func (h *share) look() {
-	h.turn.Lock()
-	defer h.turn.Unlock()
-	if h.wait == nil {
-		return
+	if found {
+		h.stored = p
+		h.kept.extend(p.Expiry, time.Now())
+		h.gap = h.server.gapAfter(string(p.Data))
 	}
-	h.wait = nil
-	if err := h.start(); err != nil {
-		h.wait = time.AfterFunc(lookAgain, h.look)
-	}
+	h.mu.Unlock()
+	h.run()
+	h.look()
+	return h.store()
 }
 
 // run starts the stream at the position.
@@ -291,6 +311,7 @@ func (h *share) run() {
 func (h *share) resume() {
 	h.mu.Lock()
 	tail := h.running
+	h.debts.changed()
 	h.mu.Unlock()
 	if tail != nil {
 		tail.Resume()
@@ -351,12 +372,26 @@ func (h *share) drop(s *session) {
 	h.members = slices.DeleteFunc(h.members, func(m *member) bool { return m.session == s })
 	again := false
 	for i := range h.lent {
-		if h.lent[i].to == s {
-			h.gap.add(h.lent[i].gap)
-			h.lent[i], again = lending{seq: h.lent[i].seq}, true
+		if x := &h.lent[i]; x.to == s {
+			h.gap.add(x.gap)
+			*x, again = lending{seq: x.seq}, true
 		}
 	}
+	if h.debts != nil {
+		h.giveBack()
+	}
+	h.mu.Unlock()
+	h.goOn(again)
+}
+
+// goOn goes on after members or hubs with members have left, or ends the share if there are none any more. again says that
+// messages have to be given again. h.turn is held.
+func (h *share) goOn(again bool) {
+	h.mu.Lock()
 	left := len(h.members)
+	if h.server.ctx.Err() == nil {
+		left += len(h.borrowers)
+	}
 	h.mu.Unlock()
 	switch {
 	case left == 0:
@@ -364,6 +399,8 @@ func (h *share) drop(s *session) {
 	case again && h.ours:
 		h.stop()
 		h.run()
+	case h.tail != nil:
+		h.tail.Resume()
 	}
 }
 
@@ -375,9 +412,8 @@ func (h *share) end() {
 	delete(l.byKey, h.key)
 	l.mu.Unlock()
 	h.stop()
-	if h.wait != nil {
-		h.wait.Stop()
-		h.wait = nil
+	if h.borrows != nil {
+		h.repay()
 	}
 	if !h.ours {
 		return
@@ -386,9 +422,7 @@ func (h *share) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.position()
-	if p.Expiry == 0 && h.server.hub.ID() != "" { // members at other hubs may wait
-		p.Expiry = 2 * lookAgain
-	}
+	h.dismiss()
 	if p.Expiry == 0 {
 		h.server.hub.Cursors().Remove(h.key)
 		return
@@ -424,6 +458,7 @@ func (h *share) position() *cursor.Position {
 	for _, x := range h.lent {
 		p.Window = append(p.Window, cursor.Unacked{Seq: x.seq})
 	}
+	h.noteLoans(p)
 	return p
 }
 

@@ -35,6 +35,7 @@ type request struct {
 	Key    string          `json:"key,omitempty"` // of a position
 	Sort   SessionOrder    `json:"sort,omitempty"`
 	Why    session.Reason  `json:"why,omitempty"`
+	Body   json.RawMessage `json:"body,omitempty"` // of a protocol's own request
 }
 
 // What a request does.
@@ -48,6 +49,7 @@ const (
 	doGive   = "give"
 	doEnd    = "end"
 	doValues = "values"
+	doShare  = "share"
 )
 
 type reply struct {
@@ -58,6 +60,7 @@ type reply struct {
 	Listeners []int             `json:"listeners,omitempty"`
 	At        store.Seq         `json:"at,omitempty"`     // of a note
 	Values    map[string]uint64 `json:"values,omitempty"` // what sessions are sorted by, by uid
+	Body      json.RawMessage   `json:"body,omitempty"`
 }
 
 // traits are the figures of the streams that a session has at one hub.
@@ -104,12 +107,18 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 			return out, err
 		}
 	}
-	if len(in.UIDs) != 1 && in.Do != doShow && in.Do != doCounts && in.Do != doGive && in.Do != doValues {
+	if len(in.UIDs) != 1 && in.Do != doShow && in.Do != doCounts && in.Do != doGive && in.Do != doValues && in.Do != doShare {
 		return out, fmt.Errorf("%s needs one uid", in.Do)
 	}
 	switch in.Do {
 	case doGive:
 		out.At, err = h.give(ctx, in.Key)
+	case doShare:
+		f := h.shareCalls.Load()
+		if f == nil {
+			return out, session.ErrUnknown
+		}
+		out.Body = (*f)(ctx, in.Body)
 	case doEnd:
 		err = h.endHere(in.UIDs[0], in.Why)
 	case doJoin:
@@ -185,6 +194,21 @@ func (c *cluster) ask(uid string, in request) (done int, err error) {
 	}
 	return done, err
 }
+
+// OnShareCall sets the function that answers the calls of other hubs about shared subscriptions.
+func (h *Hub) OnShareCall(f func(ctx context.Context, body []byte) []byte) { h.shareCalls.Store(&f) }
+
+// CallShare calls another hub about a shared subscription. It returns store.ErrNoHub if there is no such hub any more, and
+// session.ErrUnknown if it serves no MQTT.
+func (h *Hub) CallShare(ctx context.Context, hub string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := h.cluster.call(ctx, hub, &request{Do: doShare, Body: body})
+	return r.Body, err
+}
+
+// Alive reports whether another hub with this id shares the log.
+func (h *Hub) Alive(hub string) bool { return h.cluster != nil && h.cluster.hubs.Alive(hub) }
 
 // end has the hub where a session's client is end the session.
 func (c *cluster) end(hub, uid string, why session.Reason) error {

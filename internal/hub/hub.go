@@ -73,6 +73,7 @@ type Hub struct {
 	sessions    *session.Registry
 	cursors     *cursor.Set
 	forgotten   func(*cursor.Position)
+	shareCalls  atomic.Pointer[func(context.Context, []byte) []byte] // see OnShareCall
 	retries     retries
 	rates       rates
 	perClient   streamCounts
