@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,9 @@ import (
 // While another hub has the position of a share, this one borrows messages from it for the members here. Its stream gives them
 // those messages only. If that hub ends or dies, one of the others gets the position.
 
+// repayTimeout is how long a hub tries to give messages back when it has no members any more.
+const repayTimeout = time.Second
+
 // debts is what the hub that has the position has to be told. The share's mu guards it. A nil *debts has none.
 type debts struct {
 	done, back []store.Seq   // see loanRequest
@@ -25,6 +27,7 @@ type debts struct {
 func (d *debts) paid(seq store.Seq) {
 	if d != nil {
 		d.done = append(d.done, seq)
+		d.changed()
 	}
 }
 
@@ -50,12 +53,18 @@ func without(list, gone []store.Seq) []store.Seq {
 	return slices.DeleteFunc(list, func(seq store.Seq) bool { return set[seq] })
 }
 
-func bySeq(x, y lending) int { return cmp.Compare(x.seq, y.seq) }
+// owe makes the share one that borrows. h.mu is held.
+func (h *share) owe() {
+	h.debts = &debts{news: make(chan struct{}, 1)}
+	h.joined = h.server.hub.End().Seq
+}
 
 // borrow begins to borrow messages. h.turn is held.
 func (h *share) borrow() {
 	h.mu.Lock()
-	h.debts = &debts{news: make(chan struct{}, 1)}
+	if h.debts == nil {
+		h.owe()
+	}
 	h.mu.Unlock()
 	ctx, cancel := context.WithCancel(h.server.ctx)
 	h.borrows = cancel
@@ -196,10 +205,10 @@ func (h *share) accept(ctx context.Context, list []store.Seq) {
 	h.mu.Lock()
 	for _, seq := range list {
 		if !slices.ContainsFunc(h.lent, func(x lending) bool { return x.seq == seq }) {
-			h.lent = append(h.lent, lending{seq: seq})
+			h.keep(lending{seq: seq})
 		}
 	}
-	slices.SortFunc(h.lent, bySeq)
+	h.debts.back = without(h.debts.back, list)
 	h.read = max(h.read, slices.Max(list))
 	h.mu.Unlock()
 	if passed {
@@ -234,20 +243,25 @@ func (h *share) repay() {
 	}
 	in.Leaves = true
 	at := h.server.hub.Cursors().Elsewhere(h.key)
-	h.server.running.Go(func() { _, _ = h.call(h.server.ctx, at, in) }) // an error: the hub notices it later
+	h.server.running.Go(func() { // also while the server closes
+		ctx, cancel := context.WithTimeout(context.Background(), repayTimeout)
+		defer cancel()
+		_, _ = h.call(ctx, at, in) // an error: the hub notices it later
+	})
 }
 
-// inherit makes this hub the one that has the position, because there is none. ctx is that of borrow.
+// inherit makes this hub the one that has the position, because there is none. It returns cursor.ErrElsewhere if another hub
+// was faster. ctx is that of borrow.
 func (h *share) inherit(ctx context.Context) error {
 	h.turn.Lock()
 	defer h.turn.Unlock()
 	if ctx.Err() != nil {
 		return nil
 	}
-	if err := h.claim(); err != nil {
+	if err := h.claim(); !h.ours {
 		return err
 	}
-	h.borrows()
+	h.borrows() // also after an error: then the position is written later
 	h.borrows = nil
 	return nil
 }
@@ -264,8 +278,8 @@ func (h *share) settleDebts(p *cursor.Position) {
 	h.restoreLoans(p)
 }
 
-// giveUpShare makes another hub the one that has the position of a share. It returns when the position is saved.
-func (srv *Server) giveUpShare(key string) {
+// shareLost takes note that another hub has got the position of a share, as this one seemed to be dead.
+func (srv *Server) shareLost(key string) {
 	srv.shares.mu.Lock()
 	h := srv.shares.byKey[key]
 	srv.shares.mu.Unlock()
@@ -277,21 +291,24 @@ func (srv *Server) giveUpShare(key string) {
 	if h.ended || !h.ours {
 		return
 	}
-	h.stop()
-	h.ours = false
-	h.mu.Lock()
-	p := h.position()
-	p.Away = time.Now()
-	_ = srv.hub.Cursors().Save(p) // an error: the other hub has it already
-	h.dismiss()
-	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool { return x.to == nil })
-	h.read = 0
-	for _, x := range h.lent {
-		h.read = max(h.read, x.seq)
-	}
-	h.mu.Unlock()
-	h.look()
+	h.giveUp()
 	if h.borrow(); len(h.members) == 0 {
 		h.end()
 	}
+}
+
+// giveUp ends that this hub has the position. The members here keep what they have. h.turn is held.
+func (h *share) giveUp() {
+	h.stop()
+	h.ours = false
+	h.mu.Lock()
+	h.dismiss()
+	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool { return x.to == nil })
+	h.read, h.gap = 0, gap{}
+	if n := len(h.lent); n > 0 {
+		h.read = h.lent[n-1].seq
+	}
+	h.owe()
+	h.mu.Unlock()
+	h.look()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/sharedtest"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // twoHubs returns two servers whose hubs share a log.
@@ -80,6 +81,77 @@ func TestMembersAtAllHubsGetMessagesOfAShare(t *testing.T) {
 	e.subscribe(sub("$share/s/g", 1))
 	a.publish("g", "six", 1, false)
 	e.message("six") // the other member is busy
+}
+
+// TestAMemberJoinsAShareThatItsHubDoesNotKnowYet has a hub that learns late that another one has the share's position.
+func TestAMemberJoinsAShareThatItsHubDoesNotKnowYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := sharedtest.New()
+		a, b := &rig{T: t}, &rig{T: t}
+		a.begin(shared.Open())
+		defer a.end()
+		log := shared.Open()
+		b.begin(log)
+		defer b.end()
+		one := options{id: "a", limits: limits{receive: 1}}
+		c := a.connect(one)
+		one.id = "b"
+		d := b.connect(one)
+		log.Pause()
+		c.subscribe(sub("$share/s/g", 1))
+		go func() {
+			synctest.Wait() // d has sent its SUBSCRIBE
+			log.Resume()
+		}()
+		if pk := d.subscribe(sub("$share/s/g", 1)); pk.ReasonCodes[0] != 1 {
+			t.Fatalf("%+v", pk)
+		}
+		a.publish("g", "one", 1, false)
+		a.publish("g", "two", 1, false)
+		first, second := c.expect(packets.Publish), d.expect(packets.Publish)
+		got := []string{string(first.Payload), string(second.Payload)}
+		if slices.Sort(got); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("the members got %q", got)
+		}
+	})
+}
+
+// TestAHubThatSeemedDeadBorrows pauses the hub with the position until the other one has it. Its clients have to connect again then.
+func TestAHubThatSeemedDeadBorrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := sharedtest.New()
+		a, b := &rig{T: t}, &rig{T: t}
+		log := shared.Open()
+		a.begin(log)
+		defer a.end()
+		b.begin(shared.Open())
+		defer b.end()
+		one := options{id: "a", limits: limits{receive: 1}}
+		c := a.connect(one)
+		one.id = "b"
+		d := b.connect(one)
+		c.subscribe(sub("$share/s/g", 1))
+		d.subscribe(sub("$share/s/g", 1))
+		b.publish("g", "1", 1, false)
+		b.publish("g", "2", 1, false)
+		first, second := c.expect(packets.Publish), d.expect(packets.Publish)
+		log.Pause()
+		time.Sleep(3 * store.SilentFor)
+		d.ack(packets.Puback, second.PacketID)
+		d.ack(packets.Puback, d.message(string(first.Payload)).PacketID)
+		log.Resume()
+		time.Sleep(store.SilentFor)
+		c.leave()
+		one.id = "c"
+		c = a.connect(one)
+		c.subscribe(sub("$share/s/g", 1))
+		b.publish("g", "3", 1, false)
+		b.publish("g", "4", 1, false)
+		got := []string{string(c.expect(packets.Publish).Payload), string(d.expect(packets.Publish).Payload)}
+		if slices.Sort(got); !slices.Equal(got, []string{"3", "4"}) {
+			t.Errorf("the members got %q", got)
+		}
+	})
 }
 
 // TestMessagesOfALostMemberAtAnotherHubGoToAnotherMember has members with two connections at one hub.

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -20,7 +21,13 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, w
 	i := slices.IndexFunc(h.lent, func(x lending) bool { return x.seq == f.Seq })
 	again := i >= 0 && h.lent[i].free()
 	switch {
-	case !again && (i >= 0 || f.Seq <= max(h.resent, h.read)), f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()):
+	case !again && i >= 0:
+		h.read = max(h.read, f.Seq)
+		return b, false
+	case !again && f.Seq <= max(h.resent, h.read):
+		return b, false
+	case f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()):
+		h.pass(f.Seq)
 		return b, false
 	case !again && h.debts != nil: // the hub that has the position decides who gets it
 		return b, true
@@ -32,13 +39,19 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, w
 	case o == lent && again:
 		h.lent[i] = x
 	case o == lent:
-		h.lent = append(h.lent, x)
+		h.keep(x)
 	case again:
 		h.lent = slices.Delete(h.lent, i, i+1)
 		h.debts.paid(f.Seq)
 	}
 	h.read = max(h.read, f.Seq)
 	return b, false
+}
+
+// keep adds a message that a member has, or will get. h.mu is held.
+func (h *share) keep(x lending) {
+	i, _ := slices.BinarySearchFunc(h.lent, x.seq, func(x lending, seq store.Seq) int { return cmp.Compare(x.seq, seq) })
+	h.lent = slices.Insert(h.lent, i, x)
 }
 
 // outcome is what has become of a message that a share gives to a member.
@@ -78,11 +91,11 @@ func (h *share) give(f *store.Frame) (x lending, o outcome) {
 // any more. h.mu is held.
 func (h *share) pass(seq store.Seq) {
 	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool {
-		over := x.free() && x.seq <= seq
+		over := x.free() && !x.behind && x.seq <= seq
 		if over {
 			h.debts.paid(x.seq)
 		}
-		return over
+		return over || x.done && x.seq <= seq
 	})
 }
 
@@ -112,10 +125,16 @@ func (h *share) pick(published byte) (best *member, at *borrower, qos byte) {
 func (h *share) returned(s *session, seq store.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool { return x.seq == seq && x.to == s })
+	i := slices.IndexFunc(h.lent, func(x lending) bool { return x.seq == seq && x.to == s })
+	switch {
+	case i < 0:
+	case h.debts == nil && seq > h.read: // this hub has got the position after the message
+		h.lent[i] = lending{seq: seq, done: true}
+	default:
+		h.lent = slices.Delete(h.lent, i, i+1)
+	}
 	if h.debts != nil {
 		h.debts.paid(seq)
-		h.debts.changed()
 	} else if h.running != nil {
 		_ = h.save() // an error: an older position repeats more
 	}

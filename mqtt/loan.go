@@ -45,7 +45,6 @@ const (
 // borrower is another hub with members. The share's mu guards it.
 type borrower struct {
 	hub    string
-	number uint64      // of its newest request
 	rooms  []int       // that are left, while a request waits
 	lent   []store.Seq // for the reply
 	answer chan struct{}
@@ -101,38 +100,46 @@ func (h *share) answer(ctx context.Context, in *loanRequest) loanReply {
 		h.turn.Unlock()
 		return loanReply{Elsewhere: true}
 	}
-	b, again := h.told(in)
+	b, answer, again := h.told(in)
 	h.goOn(again)
 	h.look()
 	h.turn.Unlock()
-	if b == nil || !in.Asks {
+	if answer == nil {
 		return loanReply{}
 	}
-	return h.wait(ctx, b, in.Number)
+	return h.wait(ctx, b, answer)
 }
 
-// told takes over what a request tells. It returns the hub that asks, or nil if the request is not its newest, and whether
-// messages have to be given again. h.turn is held.
-func (h *share) told(in *loanRequest) (b *borrower, again bool) {
+// told takes over what a request tells, unless it is older than another one that was told. It returns the hub that asks; what
+// is closed when there are messages for it, or nil if it does not ask; and whether messages have to be given again. h.turn is
+// held.
+func (h *share) told(in *loanRequest) (b *borrower, answer chan struct{}, again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b = h.borrower(in.Hub)
-	if in.Number <= b.number {
-		return nil, false
+	if in.Number <= h.newest[in.Hub] {
+		return nil, nil, false
 	}
-	b.number, b.heard = in.Number, time.Now()
+	h.newest[in.Hub] = in.Number
+	known := len(h.borrowers)
+	b = h.borrower(in.Hub)
+	b.heard = time.Now()
 	if in.Asks {
 		b.dismiss()
-		b.answer = make(chan struct{})
+		answer = make(chan struct{})
+		b.answer = answer
 	}
 	again = h.settle(b, in)
-	b.rooms = in.Rooms
+	if len(b.lent) == 0 { // otherwise the hub does not know yet what was lent to it
+		b.rooms = in.Rooms
+	}
 	h.kept.extend(in.Kept, b.heard)
 	if in.Leaves {
 		again = h.remove(b) || again
 	}
-	_ = h.save() // an error: an older position repeats more
-	return b, again
+	if again || in.Leaves || len(in.Done) > 0 || len(h.borrowers) > known {
+		_ = h.save() // an error: an older position repeats more
+	}
+	return b, answer, again
 }
 
 // borrower returns a hub that borrows messages. It may be a new one. h.mu is held.
@@ -158,7 +165,8 @@ func (h *share) settle(b *borrower, in *loanRequest) (again bool) {
 		case theirs && has[x.seq]:
 			x.at = b
 		case x.at == b && (back[x.seq] || in.Asks):
-			x, again = lending{seq: x.seq}, true
+			x.lose()
+			again = true
 		}
 		kept = append(kept, x)
 	}
@@ -181,7 +189,8 @@ func (h *share) remove(b *borrower) (again bool) {
 	h.borrowers = slices.DeleteFunc(h.borrowers, func(x *borrower) bool { return x == b })
 	for i := range h.lent {
 		if x := &h.lent[i]; x.at == b {
-			*x, again = lending{seq: x.seq}, true
+			x.lose()
+			again = true
 		}
 	}
 	return again
@@ -195,13 +204,7 @@ func (h *share) dismiss() {
 }
 
 // wait waits until messages were lent to a hub that asks, and returns them.
-func (h *share) wait(ctx context.Context, b *borrower, number uint64) (out loanReply) {
-	h.mu.Lock()
-	answer := b.answer
-	h.mu.Unlock()
-	if answer == nil {
-		return out
-	}
+func (h *share) wait(ctx context.Context, b *borrower, answer chan struct{}) (out loanReply) {
 	late := time.NewTimer(loanWait)
 	defer late.Stop()
 	select {
@@ -209,13 +212,16 @@ func (h *share) wait(ctx context.Context, b *borrower, number uint64) (out loanR
 	case <-late.C:
 	case <-ctx.Done():
 	case <-h.server.ctx.Done():
+		return loanReply{Elsewhere: true} // soon
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if b.answer == answer { // otherwise there is a later request
 		out.Lent = b.lent
 		b.answer, b.lent, b.rooms = nil, nil, nil
-		_ = h.save() // an error: another hub that gets the position gives them again
+		if len(out.Lent) > 0 {
+			_ = h.save() // an error: another hub that gets the position gives them again
+		}
 	}
 	return out
 }
@@ -253,11 +259,11 @@ func (h *share) look() {
 // noteLoans adds to a position which hubs have borrowed its messages, so that another hub that gets the position leaves the
 // messages there. h.mu is held.
 func (h *share) noteLoans(p *cursor.Position) {
+	if p.Expiry == 0 && h.server.hub.ID() != "" {
+		p.Expiry = handover // another hub may be about to borrow
+	}
 	if len(h.borrowers) == 0 {
 		return
-	}
-	if p.Expiry == 0 {
-		p.Expiry = handover
 	}
 	var ids []string
 	for _, b := range h.borrowers {
@@ -285,7 +291,6 @@ func (h *share) restoreLoans(p *cursor.Position) {
 		if i := int(u.Tag) - 1; i >= 0 && i < len(ids) && ids[i] != h.server.hub.ID() && h.server.hub.Alive(ids[i]) {
 			x.at = h.borrower(ids[i])
 		}
-		h.lent = append(h.lent, x)
+		h.keep(x)
 	}
-	slices.SortFunc(h.lent, bySeq)
 }

@@ -73,7 +73,7 @@ func New(h *hub.Hub, o Options) *Server {
 	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	h.Cursors().OnEnd(sessionPrefix, s.giveUpSession)
-	h.Cursors().OnEnd(sharedPrefix, s.giveUpShare)
+	h.Cursors().OnEnd(sharedPrefix, s.shareLost)
 	h.OnShareCall(s.answerShare)
 	h.Cursors().OnExpire(sessionPrefix, func(key string) { s.forgetReceived(key[len(sessionPrefix):]) })
 	h.OnForget(func(p *cursor.Position) { s.shares.forget(s, p) })

@@ -2,11 +2,10 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"io"
-	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/cursor"
@@ -39,13 +38,15 @@ type share struct {
 	mu        sync.Mutex // guards what follows
 	members   []*member
 	borrowers []*borrower
-	debts     *debts        // nil unless another hub has the position
-	running   *hub.Listener // tail
-	next      int           // where pick begins
-	lent      []lending     // in the order of the log
-	read      store.Seq     // what was logged up to here was given to a member at least once
-	resent    store.Seq     // the same when the stream began
-	gap       gap           // to be told with the next message behind it
+	newest    map[string]uint64 // the number of the newest request, by hub
+	debts     *debts            // nil unless another hub has the position
+	running   *hub.Listener     // tail
+	next      int               // where pick begins
+	lent      []lending         // in the order of the log
+	read      store.Seq         // what was logged up to here was given to a member at least once
+	joined    store.Seq         // the end of the log when the share began to borrow
+	resent    store.Seq         // the same when the stream began
+	gap       gap               // to be told with the next message behind it
 	kept      retention
 	stored    cursor.Position
 }
@@ -59,150 +60,19 @@ type member struct {
 
 // lending is a message that a member has not acknowledged.
 type lending struct {
-	seq store.Seq
-	to  *session  // a member here
-	at  *borrower // a hub with a member that has it
-	gap gap       // that was told with it
+	seq    store.Seq
+	to     *session  // a member here
+	at     *borrower // a hub with a member that has it
+	gap    gap       // that was told with it
+	behind bool      // the stream has passed it, and the next stream gives it again
+	done   bool      // it was acknowledged before the stream has reached it
 }
+
+// lose takes note that nobody has the message any more.
+func (x *lending) lose() { *x = lending{seq: x.seq, behind: true} }
 
 // free reports whether the message has to be given to somebody again.
-func (x *lending) free() bool { return x.to == nil && x.at == nil }
-
-// retention is until when sessions of members that are away are kept.
-type retention struct {
-	forEver bool
-	until   time.Time
-}
-
-// extend adds a session that is kept for a time.
-func (r *retention) extend(expiry time.Duration, since time.Time) {
-	if until := since.Add(expiry); expiry > 0 && until.After(r.until) {
-		r.until = until
-	}
-	r.forEver = r.forEver || expiry < 0
-}
-
-// left returns how long a session is still kept; <0: for ever; 0: none is.
-func (r *retention) left() time.Duration {
-	if r.forEver {
-		return -1
-	}
-	return max(0, time.Until(r.until))
-}
-
-// shares are the shares with members at this hub.
-type shares struct {
-	requests atomic.Uint64 // that were made to other hubs
-
-	mu    sync.Mutex
-	byKey map[string]*share
-}
-
-// sharedPrefix begins the keys of the positions of shares.
-const sharedPrefix = "share/"
-
-func shareKey(x *subscription) string { return sharedPrefix + x.share + "/" + x.filter.String() }
-
-// find returns the share of a subscription, or nil.
-func (l *shares) find(x *subscription) *share {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.byKey[shareKey(x)]
-}
-
-// of returns the share of a subscription. It may be a new one.
-func (l *shares) of(srv *Server, x *subscription) *share {
-	key := shareKey(x)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	h := l.byKey[key]
-	if h == nil {
-		h = &share{server: srv, key: key, filter: x.filter}
-		if l.byKey == nil {
-			l.byKey = map[string]*share{}
-		}
-		l.byKey[key] = h
-	}
-	return h
-}
-
-// forget tells shares that the session with a position is not kept any more. It removes their positions if nobody is a
-// member of them without it.
-func (l *shares) forget(srv *Server, p *cursor.Position) {
-	for i := range p.Filters {
-		x, err := restoreSubscription(&p.Filters[i])
-		if err != nil || !x.shared() {
-			continue
-		}
-		kept := srv.retention(&x, p.Key)
-		if h := l.find(&x); h != nil {
-			h.mu.Lock()
-			h.kept = kept
-			h.mu.Unlock()
-		} else if kept.left() == 0 {
-			srv.removeShare(shareKey(&x))
-		}
-	}
-}
-
-// removeShare removes the position of a share without members at this hub, unless there are some at another one.
-func (srv *Server) removeShare(key string) {
-	cursors := srv.hub.Cursors()
-	if _, found := cursors.Get(key); !found || srv.hub.Alive(cursors.Elsewhere(key)) {
-		return
-	}
-	if _, _, err := srv.hub.RemovePosition(key); err != nil && srv.ctx.Err() == nil {
-		srv.opts.Logger.Error("removing the position of a shared subscription failed", "share", key, "error", err)
-	}
-}
-
-// retention returns until when sessions with a shared subscription are kept, except one of them.
-func (srv *Server) retention(x *subscription, except string) (r retention) {
-	for p := range srv.hub.Cursors().Each(sessionPrefix) {
-		if p.Key != except && slices.ContainsFunc(p.Filters, func(f cursor.Filter) bool {
-			y, err := restoreSubscription(&f)
-			return err == nil && y.topic == x.topic
-		}) {
-			since := p.Away
-			if since.IsZero() {
-				since = time.Now()
-			}
-			r.extend(p.Expiry, since)
-		}
-	}
-	return r
-}
-
-// close ends the shares that have no members at this hub, and are here for those at others.
-func (l *shares) close() {
-	l.mu.Lock()
-	list := slices.Collect(maps.Values(l.byKey))
-	l.mu.Unlock()
-	for _, h := range list {
-		h.turn.Lock()
-		if !h.ended {
-			h.goOn(false)
-		}
-		h.turn.Unlock()
-	}
-}
-
-// resumeShares tells the shares that the session takes messages again.
-func (s *session) resumeShares() {
-	var shared []subscription
-	s.mu.Lock()
-	for i := range s.subs {
-		if s.subs[i].shared() {
-			shared = append(shared, s.subs[i])
-		}
-	}
-	s.mu.Unlock()
-	for i := range shared {
-		if h := s.server.shares.find(&shared[i]); h != nil {
-			h.resume()
-		}
-	}
-}
+func (x *lending) free() bool { return x.to == nil && x.at == nil && !x.done }
 
 // enter makes a session a member of the share of a subscription.
 func (s *session) enter(x *subscription) error {
@@ -246,18 +116,21 @@ func (h *share) start() error {
 	case h.borrows != nil:
 		h.resume()
 		return nil
-	case h.server.hub.Alive(h.server.hub.Cursors().Elsewhere(h.key)):
+	}
+	err := h.claim()
+	if errors.Is(err, cursor.ErrElsewhere) {
 		h.borrow()
 		return nil
 	}
-	return h.claim()
+	return err
 }
 
-// claim makes this hub the one that has the position, and begins delivery from there. h.turn is held.
+// claim makes this hub the one that has the position, and begins delivery from there. It returns cursor.ErrElsewhere if
+// another one has it. h.turn is held.
 func (h *share) claim() error {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	p, found, err := h.server.hub.Cursors().Claim(ctx, h.key)
+	p, found, err := h.server.hub.Cursors().ClaimFree(ctx, h.key)
 	if err != nil {
 		return err
 	}
@@ -265,15 +138,17 @@ func (h *share) claim() error {
 	h.mu.Lock()
 	h.ours = true
 	end := h.server.hub.End()
-	h.settleDebts(&p)
 	switch {
-	case !found:
-		h.read = end.Seq
-	case p.Epoch != end.Epoch: // the positions mean nothing
-		h.read, h.lent = 0, nil
-	default:
+	case found && p.Epoch == end.Epoch:
 		h.read = p.Read
+	case found: // the positions mean nothing
+		h.read, h.lent, p.Window = 0, nil, nil
+	case h.debts != nil: // it was removed meanwhile
+		h.read = max(h.read, h.joined)
+	default:
+		h.read = end.Seq
 	}
+	h.settleDebts(&p)
 	if found {
 		h.stored = p
 		h.kept.extend(p.Expiry, time.Now())
@@ -282,13 +157,19 @@ func (h *share) claim() error {
 	h.mu.Unlock()
 	h.run()
 	h.look()
-	return h.store()
+	if err = h.store(); errors.Is(err, cursor.ErrElsewhere) {
+		h.giveUp()
+	}
+	return err
 }
 
 // run starts the stream at the position.
 func (h *share) run() {
 	h.mu.Lock()
 	h.resent = h.read
+	for i := range h.lent {
+		h.lent[i].behind = false
+	}
 	id := h.server.hub.End()
 	if h.stored.Epoch != "" {
 		id.Epoch = h.stored.Epoch
@@ -374,7 +255,8 @@ func (h *share) drop(s *session) {
 	for i := range h.lent {
 		if x := &h.lent[i]; x.to == s {
 			h.gap.add(x.gap)
-			*x, again = lending{seq: x.seq}, true
+			x.lose()
+			again = true
 		}
 	}
 	if h.debts != nil {
@@ -422,8 +304,9 @@ func (h *share) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.position()
+	needed := h.kept.left() != 0 || len(h.borrowers) > 0
 	h.dismiss()
-	if p.Expiry == 0 {
+	if !needed {
 		h.server.hub.Cursors().Remove(h.key)
 		return
 	}

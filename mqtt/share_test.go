@@ -95,6 +95,40 @@ func TestMembersLeaveWhileTheShareIsStored(t *testing.T) {
 	others.Wait()
 }
 
+// TestMessagesOfMembersThatLeaveAreNotLost has members that get messages, and leave without acknowledging them, while others are
+// published.
+func TestMessagesOfMembersThatLeaveAreNotLost(t *testing.T) {
+	r := newRig(t)
+	a := r.connect(options{id: "a"})
+	defer a.leave()
+	a.subscribe(sub("$share/s/g", 1))
+	const messages = maxBriefWindow // a takes them all
+	published := make(chan struct{})
+	go func() {
+		defer close(published)
+		for i := range messages {
+			r.publish("g", strconv.Itoa(i), 1, false)
+		}
+	}()
+	for over := false; !over; {
+		b := r.connect(options{id: "b"})
+		b.subscribe(sub("$share/s/g", 1))
+		b.leave()
+		select {
+		case <-published:
+			over = true
+		default:
+		}
+	}
+	got := map[string]bool{}
+	for range messages {
+		got[string(a.expect(packets.Publish).Payload)] = true
+	}
+	if len(got) != messages {
+		t.Errorf("%d of %d messages have arrived", len(got), messages)
+	}
+}
+
 func TestMessagesOfALostMemberGoToAnotherOneFirst(t *testing.T) {
 	r := newRig(t)
 	a, b := r.connect(options{id: "a"}), r.connect(options{id: "b", limits: limits{receive: 1}})

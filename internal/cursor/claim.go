@@ -121,6 +121,15 @@ func (s *Set) end(key string) {
 // The errors are those of Save, of the log, of ctx and of Options.Ask. After ErrElsewhere, the reader at another hub is
 // the newer one; after other errors this one may try again.
 func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
+	return s.claim(ctx, key, false)
+}
+
+// ClaimFree is Claim for a reader that leaves the position to one at another hub: if there is such a reader, it returns ErrElsewhere.
+func (s *Set) ClaimFree(ctx context.Context, key string) (Position, bool, error) {
+	return s.claim(ctx, key, true)
+}
+
+func (s *Set) claim(ctx context.Context, key string, free bool) (Position, bool, error) {
 	if key == "" || len(key) > MaxKey {
 		return Position{}, false, errKey
 	}
@@ -130,7 +139,7 @@ func (s *Set) Claim(ctx context.Context, key string) (Position, bool, error) {
 		if hub != "" && hub != s.self() && s.shared.Hubs().Alive(hub) {
 			var err error
 			taken = taken || s.Elsewhere(key) != ""
-			if at, err = s.ask(ctx, hub, key, at); err != nil {
+			if at, err = s.ask(ctx, hub, key, free, at); err != nil {
 				return Position{}, false, err
 			}
 		}
@@ -185,11 +194,11 @@ func (e *entry) hub() string {
 	return holder([]byte(e.value))
 }
 
-// ask has another hub give up a position, and waits until this hub knows the version that the other one saved last. It
+// ask has another hub give up a position, if it has no reader or free is false, and waits until this hub knows the version that the other one saved last. It
 // returns that version, or at if the other hub has died: then the log has what it saved. A hub that is only cut off cannot
 // save anything either, and ends its reader when it learns of the claim.
-func (s *Set) ask(ctx context.Context, hub, key string, at store.Seq) (store.Seq, error) {
-	newest, err := s.opts.Ask(ctx, hub, key)
+func (s *Set) ask(ctx context.Context, hub, key string, free bool, at store.Seq) (store.Seq, error) {
+	newest, err := s.opts.Ask(ctx, hub, key, free)
 	switch {
 	case errors.Is(err, store.ErrNoHub):
 		return at, nil
@@ -266,8 +275,8 @@ func (s *Set) leave(key string) {
 }
 
 // Give gives a position up because another hub asks for it. It ends the reader, writes the position, and returns where
-// in the log the newest version of the position is.
-func (s *Set) Give(ctx context.Context, key string) (store.Seq, error) {
+// in the log the newest version of the position is. If free is set and there is a reader, it returns ErrElsewhere instead.
+func (s *Set) Give(ctx context.Context, key string, free bool) (store.Seq, error) {
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		e := s.entries[key]
@@ -279,6 +288,9 @@ func (s *Set) Give(ctx context.Context, key string) (store.Seq, error) {
 		end := under(s.readers, key)
 		here := e.here
 		s.mu.Unlock()
+		if here && free {
+			return 0, ErrElsewhere
+		}
 		if here && end != nil {
 			end(key)
 		}

@@ -57,8 +57,8 @@ type Options struct {
 	Log store.Noter
 
 	// Ask asks another hub to give a position up, by Give, and returns its result. It is needed with a store.Shared
-	// only. It returns store.ErrNoHub if there is no such hub any more.
-	Ask func(ctx context.Context, hub, key string) (store.Seq, error)
+	// only. It returns store.ErrNoHub if there is no such hub any more, and ErrElsewhere if Give does.
+	Ask func(ctx context.Context, hub, key string, free bool) (store.Seq, error)
 
 	Interval     time.Duration // shortest time between two writes
 	MaxPositions int

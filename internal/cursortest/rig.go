@@ -134,13 +134,13 @@ func (h *hub) id() string { return h.shared().Hubs().Self() }
 func (h *hub) shared() store.Shared { return h.log.Noter.(store.Shared) }
 
 // ask calls a hub of a shared log.
-func (r *rig) ask(ctx context.Context, id, key string) (store.Seq, error) {
+func (r *rig) ask(ctx context.Context, id, key string, free bool) (store.Seq, error) {
 	r.mu.Lock()
 	hubs := r.hubs
 	r.mu.Unlock()
 	for _, h := range hubs {
 		if !h.log.isDead() && h.id() == id {
-			return h.Give(ctx, key)
+			return h.Give(ctx, key, free)
 		}
 	}
 	return 0, store.ErrNoHub

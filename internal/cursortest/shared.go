@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 // sharedTests test the sets of several hubs.
 var sharedTests = []test{
 	{"a claim ends the reader at another hub and gets its last version; then that hub cannot save", handover},
+	{"a claim of a free position leaves it to the reader at another hub, also while other hubs claim it", free},
 	{"positions hop between 3 hubs, 2 clients of each of 10 positions at random, and skip nothing", hopping(0)},
 	{"positions hop between 3 hubs and skip nothing, while the outcome of 30% of the writes is unknown", hopping(300)},
 	{"of 3 hubs that claim a position at once, one has it in the end", atOnce},
@@ -62,6 +64,44 @@ func handover(r *rig) {
 	a.save(away(pos("k/1", 20)))
 	if got := b.claim("k/1"); got != 20 || ended.Load() != 9 {
 		r.Errorf("a reader that is away was ended %d times, and left number %d", ended.Load()-9, got)
+	}
+}
+
+func free(r *rig) {
+	hubs := r.three()
+	for _, h := range hubs {
+		h.OnEnd("", func(key string) { r.Errorf("the reader of %s is ended", key) })
+	}
+	for round := range 20 {
+		key := fmt.Sprint("k", round)
+		var all sync.WaitGroup
+		var got atomic.Int64
+		for _, h := range hubs {
+			all.Go(func() {
+				_, _, err := h.ClaimFree(r.Context(), key)
+				if err == nil {
+					got.Add(1)
+					err = h.Save(pos(key, 1+round))
+				}
+				if err != nil && !errors.Is(err, cursor.ErrElsewhere) {
+					r.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := got.Load(); n != 1 {
+			r.Fatalf("%d hubs got the position at once", n)
+		}
+		i := slices.IndexFunc(hubs, func(h *hub) bool { return h.Save(pos(key, 1+round)) == nil })
+		owner, other := hubs[i], hubs[(i+1)%3]
+		owner.flush(key)
+		if _, _, err := other.ClaimFree(r.Context(), key); !errors.Is(err, cursor.ErrElsewhere) {
+			r.Errorf("a claim of a position with a reader: %v", err)
+		}
+		owner.save(away(pos(key, 100)))
+		if p, ok, err := other.ClaimFree(r.Context(), key); err != nil || !ok || p.Done != 100 {
+			r.Errorf("a claim of a position whose reader is away: %+v, %v, %v", p, ok, err)
+		}
 	}
 }
 

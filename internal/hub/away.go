@@ -99,30 +99,20 @@ func (h *Hub) endPosition(uid string) error {
 	if _, ok := h.cursors.Get(key); !ok {
 		return session.ErrUnknown
 	}
-	p, found, err := h.RemovePosition(key)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	p, found, err := h.cursors.Claim(ctx, key)
+	switch {
+	case errors.Is(err, cursor.ErrClosed):
+		return ErrClosed
+	case errors.Is(err, ErrHubAway), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: the hub that has the session's position: %v", store.ErrAway, err)
+	case err != nil:
 		return err
 	}
+	h.cursors.Remove(key)
 	if found && h.forgotten != nil {
 		h.forgotten(&p)
 	}
-	return h.SetClientNote(context.Background(), uid, nil)
-}
-
-// RemovePosition removes a position that any of the hubs may have, and returns what it was, and false if there is none. Its
-// reader must not need it any more.
-func (h *Hub) RemovePosition(key string) (p cursor.Position, found bool, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-	defer cancel()
-	p, found, err = h.cursors.Claim(ctx, key)
-	switch {
-	case errors.Is(err, cursor.ErrClosed):
-		return p, false, ErrClosed
-	case errors.Is(err, ErrHubAway), errors.Is(err, context.DeadlineExceeded):
-		return p, false, fmt.Errorf("%w: the hub that has the position: %v", store.ErrAway, err)
-	case err != nil:
-		return p, false, err
-	}
-	h.cursors.Remove(key)
-	return p, found, h.cursors.Flush(ctx, key)
+	return errors.Join(h.cursors.Flush(ctx, key), h.SetClientNote(ctx, uid, nil))
 }

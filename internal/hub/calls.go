@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
@@ -32,7 +33,8 @@ type request struct {
 	Filter string          `json:"filter,omitempty"`
 	Grant  json.RawMessage `json:"grant,omitempty"`
 	Groups []string        `json:"groups,omitempty"`
-	Key    string          `json:"key,omitempty"` // of a position
+	Key    string          `json:"key,omitempty"`  // of a position
+	Free   bool            `json:"free,omitempty"` // only if it has no reader
 	Sort   SessionOrder    `json:"sort,omitempty"`
 	Why    session.Reason  `json:"why,omitempty"`
 	Body   json.RawMessage `json:"body,omitempty"` // of a protocol's own request
@@ -73,6 +75,7 @@ type traits struct {
 var callErrors = map[string]error{
 	"unknown": session.ErrUnknown, "no-stream": session.ErrNoStream, "of-another": session.ErrOfAnother,
 	"too-many-filters": session.ErrTooManyFilters, "too-many-changes": delivery.ErrTooManyChanges, "closed": ErrClosed,
+	"elsewhere": cursor.ErrElsewhere,
 }
 
 // serve answers a request of another hub.
@@ -112,7 +115,7 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 	}
 	switch in.Do {
 	case doGive:
-		out.At, err = h.give(ctx, in.Key)
+		out.At, err = h.give(ctx, in.Key, in.Free)
 	case doShare:
 		f := h.shareCalls.Load()
 		if f == nil {

@@ -20,12 +20,12 @@ const askAgain = 2 * time.Second
 func (h *Hub) newCursors() *cursor.Set {
 	return cursor.New(cursor.Options{
 		Log: h.notes,
-		Ask: func(ctx context.Context, hub, key string) (store.Seq, error) {
+		Ask: func(ctx context.Context, hub, key string, free bool) (store.Seq, error) {
 			ctx, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
 			for {
 				attempt, cancel := context.WithTimeout(ctx, askAgain)
-				r, err := h.cluster.call(attempt, hub, &request{Do: doGive, Key: key})
+				r, err := h.cluster.call(attempt, hub, &request{Do: doGive, Key: key, Free: free})
 				cancel()
 				if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 					return r.At, err
@@ -42,8 +42,8 @@ func (h *Hub) newCursors() *cursor.Set {
 }
 
 // give gives up a position for another hub.
-func (h *Hub) give(ctx context.Context, key string) (store.Seq, error) {
+func (h *Hub) give(ctx context.Context, key string, free bool) (store.Seq, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return h.cursors.Give(ctx, key)
+	return h.cursors.Give(ctx, key, free)
 }

@@ -158,6 +158,8 @@ func (b *brokers) shareOut() {
 		all = slices.Concat(m.list[0].texts(), m.list[1].texts(), m.list[2].texts())
 		return len(all) >= n
 	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	slices.Sort(all)
 	slices.Sort(want)
 	if !slices.Equal(all, want) {
@@ -201,6 +203,8 @@ func (b *brokers) loseMember(lost int, end func(*members)) {
 		}
 		return !slices.ContainsFunc(append(late, m.list[lost].texts()...), func(text string) bool { return !slices.Contains(all, text) })
 	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, w := range others {
 		for _, held := range w.texts()[1:3] {
 			if n := len(all) - len(slices.DeleteFunc(slices.Clone(all), func(text string) bool { return text == held })); n != 1 {

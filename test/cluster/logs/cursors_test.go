@@ -30,7 +30,7 @@ func TestPositionsOutliveTheirStream(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream()}
 	positions := func(l *jetstream.Log) *cursor.Set {
-		s := cursor.New(cursor.Options{Log: l, Ask: func(context.Context, string, string) (store.Seq, error) { return 0, store.ErrNoHub }})
+		s := cursor.New(cursor.Options{Log: l, Ask: func(context.Context, string, string, bool) (store.Seq, error) { return 0, store.ErrNoHub }})
 		t.Cleanup(s.Close)
 		must(t, l.Follow(func(n store.Note) {
 			if n.Key == store.EpochNote {
