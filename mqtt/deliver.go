@@ -248,6 +248,7 @@ func (g *gap) sent(reached store.Seq) {
 
 // AppendBye implements delivery.Codec.
 func (s *session) AppendBye(b []byte, why delivery.Reason) []byte {
+	s.conn.last()
 	return append(b, s.conn.disconnect(endCode(why))...)
 }
 

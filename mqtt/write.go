@@ -19,6 +19,7 @@ type writer struct {
 	missing int32      // bytes that are missing of a packet that the stream has written in part
 	busy    bool       // a goroutine writes, and may wait for the client
 	closed  bool
+	ending  bool // the stream writes its last packet, which nothing may follow
 	parting bool // closed, and the goroutine that writes has to write the packets of send and to close the socket
 	told    bool // clogged has reported that the client does not take what was sent to it
 }
@@ -33,9 +34,16 @@ func (w *writer) send(packets []byte) {
 	w.queue(packets)
 }
 
-// queue is send for a caller that holds mu. Nothing follows the last packet of bye.
+// last says that the stream is about to write its last packet.
+func (w *writer) last() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ending = true
+}
+
+// queue is send for a caller that holds mu. Nothing follows the last packet of bye or of the stream.
 func (w *writer) queue(packets []byte) {
-	if !w.closed {
+	if !w.closed && !w.ending {
 		w.own = append(w.own, packets...)
 	}
 }
@@ -170,8 +178,16 @@ func (w *writer) TryWrite(p []byte) (n int, err error) {
 		w.own = nil
 	}
 	n, err = w.socket.TryWrite(p)
-	w.missing = missing(p, n, w.missing)
+	w.wrote(p, n)
 	return n, err
+}
+
+// wrote takes note that n bytes of p were written by the stream. The caller holds mu.
+func (w *writer) wrote(p []byte, n int) {
+	w.missing = missing(p, n, w.missing)
+	if w.ending && w.missing == 0 {
+		w.own = nil // it would follow the last packet
+	}
 }
 
 // Write implements sse.Conn.
@@ -187,7 +203,7 @@ func (w *writer) Write(p []byte) (n int, err error) {
 		}
 	}
 	n, err = w.write(p)
-	if w.missing = missing(p, n, w.missing); err == nil && w.missing == 0 {
+	if w.wrote(p, n); err == nil && w.missing == 0 {
 		err = w.drain()
 	}
 	return n, err

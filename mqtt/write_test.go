@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"bytes"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -37,4 +39,42 @@ func TestMissingBytesOfAPacket(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestNothingFollowsTheLastPacketOfTheStream(t *testing.T) {
+	pong, message, bye := []byte{0xd0, 0}, []byte{0x30, 2, 'a', 'b'}, []byte{0xe0, 1, 0x98}
+	for name, c := range map[string]struct {
+		part int // of the message that was written before
+		want []byte
+	}{
+		"a packet of the connection waits before it":    {4, slices.Concat(message, pong, bye)},
+		"a packet of the connection waits for a packet": {3, slices.Concat(message, bye)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPipe()
+			w := &writer{socket: p}
+			flush := func() {
+				t.Helper()
+				if err := w.flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.allow(c.part)
+			if n, err := w.TryWrite(message); n != c.part || err != nil {
+				t.Fatal(n, err)
+			}
+			p.allow(-1)
+			w.send(pong)
+			w.last()
+			w.send(pong) // too late
+			if _, err := w.Write(append(message[c.part:], bye...)); err != nil {
+				t.Fatal(err)
+			}
+			w.send(pong)
+			flush()
+			if !bytes.Equal(p.got, c.want) {
+				t.Errorf("the client got % x, want % x", p.got, c.want)
+			}
+		})
+	}
 }
