@@ -15,11 +15,12 @@ all: lint test
 build: ## the binary, in bin/
 	go build -o bin/watchbox ./cmd/watchbox
 
-# These tests mostly wait, so that several suites at once take little longer than one. Those of a cluster run many processes.
+# These tests mostly wait, so that several suites at once take little longer than one: the longest begin first. Those of a cluster
+# run many processes.
 test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes the random and crash tests of store/disk longer
 	@test -x bin/traefik || echo 'test/proxies: Traefik is not tested ("make traefik" builds it)'
 	$(GO_TEST) -p 3 ./...
-	@$(MAKE) --no-print-directory -j3 --output-sync=target $(VARIANTS) $(filter-out %/cluster,$(MODULES:%=test-module/%))
+	@$(MAKE) --no-print-directory -j3 --output-sync=target $(filter-out %/cluster,$(MODULES:%=test-module/%)) $(VARIANTS)
 	@$(MAKE) --no-print-directory test-module/test/cluster test-module/examples/cluster
 	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
 
