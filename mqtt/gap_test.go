@@ -9,7 +9,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// keep makes the log hold only so many messages of a group.
+// keep limits how many messages of each group the log keeps.
 func (r *rig) keep(messages int64) {
 	r.Helper()
 	f, _ := group.ParseFilter("#")

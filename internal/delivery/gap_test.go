@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox/store/memory"
 )
 
-// large is a payload of which a read returns one at a time.
+// large is a payload so large that a read returns one message at a time.
 var large = strings.Repeat("x", 60_000)
 
 // stuck stops a client, publishes a message to the group, and waits until the stream waits for the client.

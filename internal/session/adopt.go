@@ -10,7 +10,7 @@ import (
 // nil document was removed. Documents must be adopted in the order of the log.
 func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	if doc == nil {
-		r.noteEnding(uid, ending{})
+		r.noteUntold(uid, untold{})
 		r.adoptEnd(uid, Kicked, version, false)
 		return nil
 	}
@@ -19,7 +19,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 		return fmt.Errorf("the document of session %s: %w", uid, err)
 	}
 	if in.Gone != "" {
-		e := r.noteEnding(uid, ending{version: version, hub: in.Hub, tell: in.Tell})
+		e := r.noteUntold(uid, untold{version: version, hub: in.Hub, tell: in.Tell})
 		r.adoptEnd(uid, in.Gone, version, in.Tell)
 		switch {
 		case in.Hub == *r.self.Load():
@@ -33,7 +33,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	if err != nil {
 		return fmt.Errorf("the document of session %s: %w", uid, err)
 	}
-	r.noteEnding(uid, ending{})
+	r.noteUntold(uid, untold{})
 	for {
 		s, err := r.session(uid, in.Subject, d.client)
 		if err != nil || s.adopt(&in, d, nodes, version) {

@@ -14,7 +14,7 @@ func (r *Registry) Down(id string, why Reason, repairs bool) {
 	for s := range r.all() {
 		s.hubDown(id, why, repairs)
 	}
-	r.clearEnded(repairs)
+	r.clearUntold(repairs)
 }
 
 func (s *Session) hubDown(id string, why Reason, repairs bool) {
@@ -69,7 +69,7 @@ func (s *Session) partitioned() {
 // Renewed forgets the versions of all documents, since another log has begun. The documents are stored in it again; a hub
 // with streams of a session does so itself if it takes too long.
 func (r *Registry) Renewed() {
-	r.forgetEndings()
+	r.forgetUntold()
 	for s := range r.all() {
 		s.renewed()
 	}
@@ -96,7 +96,7 @@ func (s *Session) renewed() {
 func (r *Registry) Named() (ids map[string]bool, stale bool) {
 	ids = map[string]bool{}
 	r.mu.RLock()
-	for _, e := range r.ended {
+	for _, e := range r.untold {
 		ids[e.hub] = true
 	}
 	r.mu.RUnlock()

@@ -47,13 +47,13 @@ type Registry struct {
 	order  order
 	closed bool
 	down   map[string]Reason // hubs that are down, and why
-	ended  map[string]ending // of sessions that others still have to be told of, by uid
+	untold map[string]untold // of sessions that others still have to be told of, by uid
 }
 
 // NewRegistry returns an empty registry. A session that has been lost for the timeout is gone. watch is
 // called with the events of each change during the session's turn, so it must not call the registry.
 func NewRegistry(timeout time.Duration, watch func([]Event)) *Registry {
-	r := &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}, ended: map[string]ending{}}
+	r := &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}, untold: map[string]untold{}}
 	r.commit = r.report
 	return r
 }
@@ -166,7 +166,7 @@ func (r *Registry) session(uid string, subject *string, c Client) (*Session, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s, e := r.byUID[uid], r.ended[uid]
+	s, e := r.byUID[uid], r.untold[uid]
 	switch {
 	case s != nil:
 		return s, nil

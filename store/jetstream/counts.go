@@ -50,7 +50,7 @@ type removal struct {
 	Until time.Time // by its clock; it ends much earlier if the clocks agree
 }
 
-// unsure returns the parts of which messages may be removed.
+// unsure returns the parts from which messages may be removed.
 func (c *counts) unsure() (list [parts]bool) {
 	for _, r := range c.Removals {
 		for _, part := range r.Parts {

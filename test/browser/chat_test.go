@@ -56,7 +56,9 @@ func TestTwoPeopleChat(t *testing.T) {
 func startChat(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "chat")
-	if out, err := exec.Command("go", "build", "-o", program, "../../examples/chat").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "./examples/chat")
+	build.Dir = filepath.Join("..", "..") // the module of the program
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	addr := freeport.Addr(t)

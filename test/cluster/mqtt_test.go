@@ -349,7 +349,7 @@ func (b *brokers) takeOver() {
 	for _, h := range []hello{{id: "kept", keep: true}, {id: "brief"}} {
 		old := attach(b.T, b.hubs[0], h)
 		old.subscribe("taken", 1)
-		attach(b.T, b.hubs[0], hello{id: "other"}).leave() // hub 0 writes what is to be written of positions
+		attach(b.T, b.hubs[0], hello{id: "other"}).leave() // after it, hub 0 has written the positions
 		d := attach(b.T, b.hubs[1], h)
 		if code := old.disconnected(); code != packets.DisconnectSessionTakenOver {
 			b.Errorf("%s: the older connection is ended with 0x%x", h.id, code)
