@@ -76,6 +76,8 @@ func (c *conn) finish(err error) {
 	defer c.done.reach()
 	_ = c.writer.Close()
 	c.drop()
+	c.part = nil // deadlines may know the connection for some seconds
+	_ = c.unheard.hold(c.server, 0)
 	if c.session == nil {
 		return
 	}

@@ -2,6 +2,9 @@ package mqtt
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +234,60 @@ func TestCONNECTsTakeNoMemoryFromClientsThatAreAdmitted(t *testing.T) {
 	for id := range uint16(20) { // some of them are handled by now
 		c.publish("a", strings.Repeat("x", 40_000), 1, id+1, nil)
 		c.expectAck(packets.Puback, id+1, 0)
+	}
+}
+
+func TestCONNECTsThatHaveArrivedInPartShareABoundedMemory(t *testing.T) {
+	r := serve(t, func(_ *hub.Options, o *Options) { o.connectTimeout = time.Hour })
+	accepted := r.admitted("accepted", nil)
+	small := r.dial()
+	small.raw([]byte{0x10, 13, 0, 4, 'M', 'Q'})
+	const size, many = 14_000, 600
+	large := func(id string) []byte {
+		return accepted.encoded(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{
+			ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: true, PasswordFlag: true, Password: []byte(strings.Repeat("x", size)),
+		}})
+	}
+	ended := make(chan bool, many)
+	for i := range many {
+		half := r.dial()
+		half.raw(large(fmt.Sprint(i))[:size])
+		go func() {
+			_, err := half.Read(make([]byte, 1))
+			late, ok := errors.AsType[net.Error](err)
+			ended <- !ok || !late.Timeout()
+		}()
+	}
+	for range many - maxUnheard/size {
+		if !<-ended {
+			t.Fatal("a connection did not end")
+		}
+	}
+	accepted.publish("a", "x", 1, 1, nil)
+	accepted.expectAck(packets.Puback, 1, 0)
+	r.admitted("at once", func(pk *packets.Packet) { pk.Connect.PasswordFlag, pk.Connect.Password = true, make([]byte, size) })
+	small.raw([]byte{'T', 'T', 5, 2, 0, 0, 0, 0, 0})
+	if ack := small.expect(packets.Connack); ack.ReasonCode != 0 {
+		t.Errorf("CONNACK %#x", ack.ReasonCode)
+	}
+}
+
+func TestALargeCONNECTMayArriveInParts(t *testing.T) {
+	r := serve(t, func(_ *hub.Options, o *Options) { o.connectTimeout = time.Hour })
+	for range 2 * maxUnheard / maxConnect { // all memory is given back each time
+		c := r.dial()
+		all := c.encoded(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{
+			ProtocolName: []byte("MQTT"), ClientIdentifier: "a", Clean: true, PasswordFlag: true, Password: make([]byte, 16_000),
+		}})
+		before := r.server.unheard.Load()
+		c.raw(all[:15_000])
+		r.until(func() bool { return r.server.unheard.Load() > before })
+		c.raw(all[15_000:])
+		if ack := c.expect(packets.Connack); ack.ReasonCode != 0 {
+			t.Fatalf("CONNACK %#x", ack.ReasonCode)
+		}
+		c.send(packets.Disconnect, &packets.Packet{})
+		c.expectEnd(0)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,7 +51,8 @@ type Server struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	deadlines deadlines // of connections without a CONNECT
+	deadlines deadlines    // of connections without a CONNECT
+	unheard   atomic.Int64 // bytes of large CONNECTs that have not arrived completely
 	workers   workers
 
 	mu        sync.Mutex // guards what follows

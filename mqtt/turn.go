@@ -19,6 +19,7 @@ type input struct {
 	turns    atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
 	part     []byte      // of a packet that has not arrived completely
 	arriving *arriving   // that packet; nil: there is none
+	unheard  unheard     // memory of part, while it is of a CONNECT
 }
 
 // arriving is a packet that has not arrived completely.
@@ -91,7 +92,10 @@ func (c *conn) read() error {
 				return *leaving
 			}
 			c.keep(t, b)
-			if len(b) > 0 && c.session != nil { // a CONNECT has a deadline of its own
+			if c.session == nil { // a CONNECT has a deadline of its own
+				return c.unheard.hold(c.server, cap(c.part))
+			}
+			if len(b) > 0 {
 				c.pace(len(b))
 			}
 			return nil
@@ -106,6 +110,7 @@ func (c *conn) read() error {
 		}
 		if used > 0 {
 			c.drop()
+			_ = c.unheard.hold(c.server, 0)
 		}
 		if err == nil {
 			err = c.count(b[used:])
@@ -134,7 +139,7 @@ func (c *conn) keep(t *turn, b []byte) {
 }
 
 // count takes the memory for the packet that b begins from the hub's memory for requests, if it is a large one. It takes none
-// for a CONNECT, which is small and has a deadline: clients that are not admitted must not take memory from those that are.
+// for a CONNECT: clients that are not admitted must not take memory from those that are (see unheard).
 func (c *conn) count(b []byte) error {
 	h, err := c.header(b)
 	if err != nil {
