@@ -40,7 +40,7 @@ var meanings = []meaning{
 	{oneOf(hub.ErrTooManyStreams, sessions.ErrTooManySessions, sessions.ErrTooManyFilters, delivery.ErrTooManyChanges), packets.ErrQuotaExceeded, true},
 	{oneOf(hub.ErrClosed, sessions.ErrClosed, cursor.ErrClosed, store.ErrClosed), packets.ErrServerShuttingDown, true},
 	{oneOf(store.ErrAway, store.ErrReadOnly, store.ErrUnknownOutcome, context.Canceled, context.DeadlineExceeded), packets.ErrServerBusy, true},
-	{oneOf(hub.ErrHubAway, cursor.ErrElsewhere), packets.ErrServerBusy, true},
+	{oneOf(hub.ErrHubAway, cursor.ErrElsewhere, sessions.ErrConflict), packets.ErrServerBusy, true},
 }
 
 // meaningOf returns what an error means. One that clients should not see is an unspecified error.

@@ -35,8 +35,7 @@ type conn struct {
 	// Used by the turn.
 	publisher *publisher // nil: the client has published nothing
 	hasWill   bool
-	willDelay time.Duration // of the will
-	graceful  bool          // the client has said that its session ends here, without its will
+	graceful  bool // the client has said that its session ends here, without its will
 
 	heard    atomic.Bool                  // its CONNECT has arrived
 	admitted atomic.Bool                  // session is set
@@ -81,11 +80,10 @@ func (c *conn) finish(err error) {
 	if c.session == nil {
 		return
 	}
-	if c.graceful && c.hasWill { // before the session is lost, which sends a will without a delay
-		if err := c.clearWill(); err != nil {
-			c.server.opts.Logger.Error("removing the last will of an MQTT client failed", "uid", c.uid(), "error", err)
-		}
+	if c.graceful && c.hasWill {
+		c.session.listener.Farewell()
 	}
+	c.session.keep() // the DISCONNECT may have changed it
 	if gone := c.gone.Load(); gone != nil {
 		(*gone)(err)
 	}

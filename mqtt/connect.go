@@ -182,8 +182,8 @@ func (c *conn) setWill(pk *packets.Packet) error {
 	if c.expiry >= 0 {
 		delay = min(delay, c.expiry)
 	}
-	c.hasWill, c.willDelay = true, min(delay, hub.WillDelays.Most)
-	return c.server.hub.SetHoldingWill(c.server.ctx, c.grant, c.uid(), &d, c.willDelay)
+	c.hasWill = true
+	return c.server.hub.SetHoldingWill(c.server.ctx, c.grant, c.uid(), &d, min(delay, hub.WillDelays.Most))
 }
 
 // clearWill removes the session's will.

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -68,7 +69,10 @@ func (srv *Server) open(c *conn) (s *session, present bool, err error) {
 		srv.takenElsewhere(c)
 	}
 	if present && c.clean {
-		srv.discard(&p)
+		if err := srv.discard(&p); err != nil {
+			s.giveUp(&p, true)
+			return nil, false, err
+		}
 		present = false
 	}
 	from := hub.From{}
@@ -91,9 +95,13 @@ func (srv *Server) open(c *conn) (s *session, present bool, err error) {
 }
 
 // discard drops what was kept of a session, because its client wants a clean one.
-func (srv *Server) discard(p *cursor.Position) {
-	_ = srv.hub.CloseSession(p.Key[len(sessionPrefix):], sessions.Closed) // it may have ended before
+func (srv *Server) discard(p *cursor.Position) error {
+	err := srv.hub.CloseSession(p.Key[len(sessionPrefix):], sessions.Closed)
+	if err != nil && !errors.Is(err, sessions.ErrUnknown) { // it may have ended before
+		return err
+	}
 	srv.shares.forget(srv, p)
+	return nil
 }
 
 // giveUpSession ends the connection of a session that another hub wants, and returns when its position is saved.
@@ -113,6 +121,9 @@ func (s *session) subscribeAll(from hub.From) (err error) {
 		Grant: c.grant, UID: c.uid(), Filters: s.filters(), From: from, Codec: s, Ended: s.ended, Regranted: c.regranted,
 		Address: c.address(), Remote: c.remote, ClientID: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
 	})
+	if err == nil {
+		s.keep()
+	}
 	return err
 }
 
@@ -232,7 +243,7 @@ func (s *session) close() {
 	h := s.server.hub
 	if s.expiry == 0 {
 		h.Cursors().Remove(s.conn.key)
-		_ = h.CloseSession(s.conn.uid(), s.conn.whyEnded()) // it may have ended already
+		_ = h.CloseSession(s.conn.uid(), s.conn.whyEnded()) // it may have ended already. After another error, keep ends it
 		return
 	}
 	s.mu.Lock()
@@ -240,8 +251,13 @@ func (s *session) close() {
 	s.mu.Unlock()
 	p.Away = time.Now()
 	_ = h.Cursors().Save(p) // an error: another hub has the session, or there is no room for a longer position
-	if end := s.expiry; end > 0 && (end < h.Options().SessionTimeout || s.conn.hasWill && end < s.conn.willDelay) {
-		h.EndLost(s.conn.uid(), end)
+}
+
+// keep tells the hub how long its session is kept after the connection. One that ends with the connection is gone a second
+// later at the latest.
+func (s *session) keep() {
+	if s.conn.expiry >= 0 {
+		s.listener.Keep(max(s.conn.expiry, time.Second))
 	}
 }
 

@@ -99,6 +99,22 @@ func TestAnyHubShowsASessionsStreams(t *testing.T) {
 	})
 }
 
+func TestEachHubShowsTheClientOfASessionThatMoved(t *testing.T) {
+	inRig(t, 3, func(r *rig) {
+		from := func(remote string) func(*Subscription) { return func(s *Subscription) { s.Remote = remote } }
+		old := r.hubs[0].listen(ann, "x", from("old"))
+		synctest.Wait()
+		r.hubs[1].listen(ann, "x", from("new"))
+		old.leave()
+		synctest.Wait()
+		for _, n := range r.hubs {
+			if s, err := n.Session(session.UID(ann)); err != nil || s.Client.Address != "new" {
+				t.Errorf("hub %d shows %+v, %v", n.at, s, err)
+			}
+		}
+	})
+}
+
 func TestSessionsAreSortedByTheirStreamsAtAllHubs(t *testing.T) {
 	inRig(t, 3, func(r *rig) {
 		r.hubs[0].listen(bob, "x y")

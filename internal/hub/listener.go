@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"time"
+
 	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
@@ -33,6 +35,13 @@ func (l *Listener) Leave(f group.Filter) error { return l.attachment.Leave(f) }
 
 // Resume tells that the codec takes messages again. It is cheap.
 func (l *Listener) Resume() { l.stream.Resume() }
+
+// Farewell tells that the client has said goodbye. It must be called before the stream ends; see session.Attachment.
+func (l *Listener) Farewell() { l.attachment.Farewell() }
+
+// Keep tells that the session is gone once it has been lost for a time after this stream, if that is sooner than otherwise. See
+// Farewell.
+func (l *Listener) Keep(lost time.Duration) { l.attachment.Keep(lost) }
 
 // End ends the stream with the codec's last bytes.
 func (l *Listener) End(why delivery.Reason) { l.stream.End(why) }

@@ -38,8 +38,3 @@ func (h *Hub) Announce(name string, msg []byte) error {
 
 // Uptime returns how long the hub has been running.
 func (h *Hub) Uptime() time.Duration { return time.Since(h.began) }
-
-// EndLost ends a session once it has been lost for a time that is shorter than the session timeout.
-func (h *Hub) EndLost(uid string, after time.Duration) {
-	time.AfterFunc(after, func() { _ = h.sessions.EndLost(uid, after) }) // ErrUnknown: it has ended
-}

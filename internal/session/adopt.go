@@ -50,16 +50,24 @@ func (r *Registry) isDown(hub string) bool {
 	return down
 }
 
-// adoptEnd ends a session that another hub has ended. If its client has to be told, none begins that would tell it nothing.
+// adoptEnd ends a session that another hub has ended. If its client has to be told, none begins that would tell it nothing. A
+// session that is about to begin after that one goes on.
 func (r *Registry) adoptEnd(uid string, why Reason, version uint64, tell bool) {
-	s := r.find(uid)
+	r.mu.RLock()
+	s, left := r.byUID[uid], r.untold[uid].version
+	r.mu.RUnlock()
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
-	ended := (s.begun || tell) && s.shared.version < version
+	newer := s.shared.version < version
+	ended := (s.begun || tell) && newer
 	used := ended && s.shared.used
-	if ended {
+	switch {
+	case newer && !ended && !s.gone:
+		s.shared.version = left // its first document is based on what is there now
+		s.shared.wake()
+	case ended:
 		if s.shared.ending != "" { // it is this hub's own change, which is not applied yet
 			why = s.shared.ending
 		}
@@ -107,15 +115,15 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 		h.here, h.beat, h.polls, h.streams = nodes[i].filters, nodes[i].beat, nodes[i].polls, true
 		nodes = slices.Delete(nodes, i, i+1)
 	}
-	if len(s.streams) > 0 {
-		d.client = s.client
-	}
 	h.number = 0
 	if in.Hub == self {
 		h.number = in.Change
 		h.prove(s.registry, in.Change)
 	}
 	h.nodes, h.stale = s.registry.up(nodes)
+	if slices.ContainsFunc(h.nodes, func(n node) bool { return n.hub == in.Hub }) {
+		s.farewell = false // the client is at that hub now, and the will is one of its new connection
+	}
 	h.arm(s)
 	s.set(d)
 	h.wake()

@@ -125,8 +125,8 @@ func (x *Change) Apply() {
 	if x.applied || s.gone {
 		return
 	}
-	x.applied = true
-	if a := x.cause.opened; a != nil && len(x.Events) > 0 && x.Events[0].Kind == Reconnect {
+	x.applied, s.farewell = true, false
+	if a := x.cause.opened; a != nil && x.reconnects() {
 		a.returned, a.reached = true, x.doc.reached
 	}
 	if !s.shared.apply(s, x) {
@@ -141,6 +141,11 @@ func (x *Change) Apply() {
 	}
 	s.set(&x.doc)
 	s.schedule()
+}
+
+// reconnects reports whether the session was lost before the change.
+func (x *Change) reconnects() bool {
+	return slices.ContainsFunc(x.Events, func(e Event) bool { return e.Kind == Reconnect })
 }
 
 // set replaces the document. mu must be held.
@@ -193,7 +198,7 @@ func (s *Session) postpone(c *cause, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shared.pending = &cause{why: c.why, reached: c.reached, left: c.left, leftFor: c.leftFor}
+	s.shared.pending = &cause{why: c.why, reached: c.reached, keep: c.keep, left: c.left, leftFor: c.leftFor}
 	s.shared.retry = monotonicNow().add(retryAfter)
 	s.schedule()
 }
@@ -211,7 +216,7 @@ func (s *Session) resume(c *cause) {
 		return
 	}
 	if c.why == "" {
-		c.why, c.reached = old.why, old.reached
+		c.why, c.reached, c.keep = old.why, old.reached, old.keep
 	}
 	if old.left != nil {
 		c.left, c.leftFor = append(slices.Clip(old.left), c.left...), cmp.Or(c.leftFor, old.leftFor)

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 // document is what is known of a session beside the streams that are open here. If several hubs share the
 // log, all of them know the same document.
 type document struct {
-	begun   bool // whether it has had a stream; false: there is no session
+	begun   bool    // whether it has had a stream; false: there is no session
+	keep    seconds // for which it is lost, if it is gone sooner than otherwise; 0: it is not
 	client  Client
 	since   int64 // wall-clock time when it began, in Unix nanoseconds
 	members []member
@@ -20,6 +22,13 @@ type document struct {
 	why     Reason // why it was lost
 	reached uint64 // position of the stream that closed last
 	will    *Will
+}
+
+// seconds is a duration, in half the memory of a time.Duration.
+type seconds uint32
+
+func secondsOf(d time.Duration) seconds {
+	return seconds(min(max(0, (d+time.Second-1)/time.Second), math.MaxUint32))
 }
 
 // member is the session's membership of a filter.
@@ -34,6 +43,7 @@ type member struct {
 type cause struct {
 	why     Reason         // why streams closed: memberships without a stream are lost
 	reached uint64         // position of the stream that closed last
+	keep    seconds        // for which the session is lost, as in its document
 	left    []group.Filter // filters that the session leaves, instead of losing them,
 	leftFor Reason         // for this reason
 	due     bool           // end what has been lost for the session timeout, and send a will whose delay has passed
@@ -51,6 +61,9 @@ func (s *Session) plan(x *Change, now moment) {
 	x.begin(s)
 	s.shared.base(x)
 	d, c := &x.doc, &x.cause
+	if s.farewell {
+		x.dropWill()
+	}
 	if c.newWill {
 		d.will = c.will
 	}
@@ -69,7 +82,7 @@ func (s *Session) plan(x *Change, now moment) {
 		x.record(Connect, group.Filter{}, "")
 	case here && d.lost != 0:
 		x.record(Reconnect, group.Filter{}, d.why)
-		d.lost, d.lostAt, d.why = 0, 0, ""
+		d.lost, d.lostAt, d.why, d.keep = 0, 0, "", 0
 	case !d.begun:
 		return
 	}
@@ -77,6 +90,7 @@ func (s *Session) plan(x *Change, now moment) {
 	x.lose(open, now)
 	if !here && d.lost == 0 {
 		d.lost, d.lostAt, d.why, d.reached = now, time.Now().UnixNano(), x.whyLost(), c.reached
+		d.keep = c.keep
 		if d.will != nil && d.will.Delay != nil && *d.will.Delay == 0 { // now, since the client may return at once
 			x.sendWill()
 		}
@@ -184,6 +198,9 @@ func (d *document) end(timeout time.Duration) moment {
 	if w := d.will; w != nil && w.Holds && w.Delay != nil {
 		timeout = max(timeout, *w.Delay)
 	}
+	if d.keep > 0 {
+		timeout = min(timeout, time.Duration(d.keep)*time.Second)
+	}
 	return d.lost.add(timeout)
 }
 
@@ -198,8 +215,8 @@ func (x *Change) finish(why Reason) {
 	case x.cause.end == Shutdown: // keep the will: the next start sends it if the session does not return
 	case why != Ended:
 		x.sendWill()
-	case x.doc.will != nil:
-		x.Events = append(x.Events, Event{Kind: WillDone, UID: x.UID, Will: x.doc.will})
+	default:
+		x.dropWill()
 	}
 	x.record(Disconnect, group.Filter{}, why)
 	x.doc = document{}
@@ -209,6 +226,14 @@ func (x *Change) finish(why Reason) {
 func (x *Change) sendWill() {
 	if w := x.doc.will; w != nil {
 		x.Events = append(x.Events, Event{Kind: SendWill, UID: x.UID, Will: w})
+		x.doc.will = nil
+	}
+}
+
+// dropWill records that the will is not sent.
+func (x *Change) dropWill() {
+	if w := x.doc.will; w != nil {
+		x.Events = append(x.Events, Event{Kind: WillDone, UID: x.UID, Will: w})
 		x.doc.will = nil
 	}
 }

@@ -35,7 +35,7 @@ const (
 	Reconnect              // a stream opened while the session was lost
 	Disconnect             // the session is gone; follows the Gone of its memberships
 	SendWill               // the last will must be sent
-	WillDone               // the last will is dropped, because the client ended its own session
+	WillDone               // the last will is dropped, because the client ended its own session or said goodbye
 
 	Join  // the session became a member of Filter
 	Leave // it is no longer a member of Filter

@@ -195,7 +195,7 @@ func (s step) String() string {
 
 var steps = rapid.Custom(func(t *rapid.T) step {
 	s := step{do: rapid.SampledFrom([]string{
-		"open", "open", "open", "close", "close", "pass", "pass", "pass", "join", "leave", "will", "clear", "end", "kick", "sign of life",
+		"open", "open", "open", "close", "close", "farewell", "pass", "pass", "pass", "join", "leave", "will", "clear", "end", "kick", "sign of life",
 	}).Draw(t, "do")}
 	s.n = rapid.IntRange(0, 3).Draw(t, "n")
 	switch s.do {
@@ -273,6 +273,13 @@ func play(w *world, list []step) string {
 		case "close":
 			if s.n < len(m.streams) {
 				open[s.n].Detach(Closed, 0)
+				m.close(m.streams[s.n], Closed)
+			}
+		case "farewell":
+			if s.n < len(m.streams) {
+				open[s.n].Farewell()
+				open[s.n].Detach(Closed, 0)
+				m.will = nil
 				m.close(m.streams[s.n], Closed)
 			}
 		case "join":

@@ -45,6 +45,33 @@ func TestSessionsThatAreGoneDoNotCountAsLost(t *testing.T) {
 	})
 }
 
+// TestASessionIsKeptAsItsLastStreamSays has sessions whose wills would hold them for a minute.
+func TestASessionIsKeptAsItsLastStreamSays(t *testing.T) {
+	for keep, want := range map[time.Duration]time.Duration{
+		0: time.Minute, time.Hour: time.Minute, 20 * time.Second: 20 * time.Second, 2 * time.Second: 2 * time.Second, time.Millisecond: time.Second,
+	} {
+		inABubble(t, func(w *world) {
+			first := w.open("u", "x", 0)
+			first.Keep(time.Second)
+			first.close(Closed)
+			s := w.open("u", "x", 0)
+			s.Keep(keep)
+			delay := time.Minute
+			w.must(w.SetWill("u", &Will{Delay: &delay, Holds: true}))
+			time.Sleep(time.Hour)
+			s.close(Closed)
+			w.wantEvents("u", "connect, join x, lost x closed, reconnect closed, back x closed, lost x closed")
+			time.Sleep(want - 1)
+			w.wantEvents("u", "")
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			if w.Len() > 0 {
+				t.Errorf("after %v, a session that is kept for %v is not gone", want, keep)
+			}
+		})
+	}
+}
+
 // refusing is a stream that refuses to leave a filter.
 type refusing struct{ *stream }
 

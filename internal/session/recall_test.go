@@ -33,6 +33,7 @@ func TestEachChangeOfAWillIsNoted(t *testing.T) {
 		want []string
 	}{
 		{"cleared", func(w *world, _ *stream) { w.must(w.SetWill("u", nil)) }, []string{"1", "2", ""}},
+		{"a goodbye", func(w *world, s *stream) { s.Farewell(); s.close(Closed) }, []string{"1", "2", ""}},
 		{"a clean end", func(w *world, _ *stream) { w.must(w.End("u", Ended)) }, []string{"1", "2", ""}},
 		{"sent: SendWill removes the note", func(w *world, _ *stream) { w.must(w.End("u", Kicked)) }, []string{"1", "2"}},
 		{"the server ends", func(w *world, _ *stream) { w.Close() }, []string{"1", "2"}},

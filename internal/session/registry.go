@@ -291,19 +291,6 @@ func (r *Registry) End(uid string, why Reason) error {
 	return r.do(uid, func(s *Session) error { return s.change(cause{end: why}) })
 }
 
-// EndLost ends a session if it has been lost for a time.
-func (r *Registry) EndLost(uid string, after time.Duration) error {
-	return r.do(uid, func(s *Session) error {
-		s.mu.Lock()
-		lost, why := s.lost, s.why
-		s.mu.Unlock()
-		if lost == 0 || monotonicNow() < lost.add(after) {
-			return nil
-		}
-		return s.change(cause{end: why})
-	})
-}
-
 // Close ends all sessions and refuses new ones. It sends no wills, since the server is the one that leaves.
 func (r *Registry) Close() {
 	r.mu.Lock()

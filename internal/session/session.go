@@ -24,6 +24,7 @@ type Session struct {
 	document
 	gone     bool
 	changing bool          // a goroutine has the turn
+	farewell bool          // the client has said goodbye: the next change that is committed drops the will
 	place    int32         // in the heap of the registry's clock, which guards it, from 1; 0: nothing is due
 	due      moment        // when something is due, with the place; the clock guards it
 	turn     chan struct{} // closed when the turn is free; nil: nobody waits
@@ -89,6 +90,8 @@ type Attachment struct {
 	regranted func(*access.Grant) // see Opening
 	expires   moment              // when it ends because the grant expires; 0: never
 	polls     bool                // see Opening
+	farewell  bool                // see Farewell
+	keep      seconds             // see Keep
 	returned  bool                // whether the session was lost before this stream
 	reached   uint64              // if so, the position of the stream that had closed last
 }
@@ -163,6 +166,22 @@ func (s *Session) remove(a *Attachment) bool {
 	return true
 }
 
+// Farewell tells that the client says goodbye and ends this stream: when the stream is detached, the session's will is dropped. It is
+// dropped in the same change, so that it is neither sent because the session is lost, nor left behind if that cannot be stored at once.
+func (a *Attachment) Farewell() {
+	a.session.mu.Lock()
+	defer a.session.mu.Unlock()
+	a.farewell = true
+}
+
+// Keep tells that the session is gone once it has been lost for a time after this stream, if that is sooner than otherwise. The
+// time is in whole seconds; 0: it is not.
+func (a *Attachment) Keep(lost time.Duration) {
+	a.session.mu.Lock()
+	defer a.session.mu.Unlock()
+	a.keep = secondsOf(lost)
+}
+
 // Detach removes the stream from its session. It must be called when the stream has ended, with the
 // position in the log that the stream reached.
 func (a *Attachment) Detach(why Reason, reached uint64) { a.detach(why, reached, true) }
@@ -176,13 +195,16 @@ func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 	s.take()
 	defer s.give()
 	s.mu.Lock()
-	was := s.remove(a)
+	was, keep := s.remove(a), a.keep
+	if was && a.farewell {
+		s.farewell = true
+	}
 	if was && ending {
 		s.noteEnd(why)
 	}
 	s.mu.Unlock()
 	if was { // otherwise the session has ended already
-		_ = s.change(cause{why: why, reached: reached}) // an error: it is tried again later
+		_ = s.change(cause{why: why, reached: reached, keep: keep}) // an error: it is tried again later
 	}
 }
 

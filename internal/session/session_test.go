@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unique"
 
 	"github.com/watchbox-go/watchbox/internal/leak"
 
@@ -120,7 +121,7 @@ func (s *stream) note(change string) {
 
 // attach attaches a stream whose grant allows everything. It returns nil if the registry refuses it.
 func (w *world) attach(uid string, filters []group.Filter, heartbeat time.Duration, stream Stream) *Attachment {
-	a, _ := w.Attach(uid, &Opening{Grant: access.Everything, Filters: filters, Heartbeat: heartbeat, Stream: stream})
+	a, _ := w.Attach(uid, &Opening{Client: Client{Agent: unique.Make(Agent{})}, Grant: access.Everything, Filters: filters, Heartbeat: heartbeat, Stream: stream})
 	return a
 }
 

@@ -1,0 +1,204 @@
+package session
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// ledger is the log of a registry that shares it, with the document of one session.
+type ledger struct {
+	*world
+	before func() // is called before the next change of this hub is stored; nil: nothing happens
+
+	mu   sync.Mutex // guards what follows
+	last uint64     // the newest version
+	doc  string     // "": there is none
+	away bool       // changes of this hub fail
+}
+
+// here and there are hubs. The registry is the one of here.
+const here, there = "here", "there"
+
+var errAway = errors.New("the log is away")
+
+// inALedger runs a test in a bubble with its own clock.
+func inALedger(t *testing.T, test func(l *ledger)) {
+	inABubble(t, func(w *world) {
+		l := &ledger{world: w}
+		l.Share(Sharing{Self: here, Commit: l.commit, Committed: func(*Change) {}, Ended: func(string) {}})
+		test(l)
+		l.Close()
+	})
+}
+
+func (l *ledger) commit(x *Change) (uint64, error) {
+	if f := l.before; f != nil {
+		l.before = nil
+		f()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	based := l.last
+	if l.doc == "" {
+		based = 0
+	}
+	switch {
+	case l.away:
+		return 0, errAway
+	case x.Version() != based:
+		return 0, ErrConflict
+	}
+	return l.append(string(x.Document())), nil
+}
+
+// store stores a document as another hub; "" removes it.
+func (l *ledger) store(doc string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.append(doc)
+}
+
+// append stores a document, and tells the registry. It returns the version.
+func (l *ledger) append(doc string) uint64 {
+	l.last++
+	l.doc = doc
+	var b []byte
+	if doc != "" {
+		b = []byte(doc)
+	}
+	l.must(l.Adopt("u", b, l.last))
+	return l.last
+}
+
+// setAway makes changes of this hub fail, or no longer.
+func (l *ledger) setAway(away bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away = away
+}
+
+// document returns the newest document.
+func (l *ledger) document() string {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doc
+}
+
+// TestASessionBeginsWhileTheEndOfAnEarlierOneArrives has another hub end a session, and clear the end, before the first
+// document of the next session is stored.
+func TestASessionBeginsWhileTheEndOfAnEarlierOneArrives(t *testing.T) {
+	const end = `{"hub":"there","gone":"ended"}`
+	for name, c := range map[string]struct{ earlier, meanwhile []string }{
+		"the end":       {nil, []string{end}},
+		"it is cleared": {[]string{end}, []string{""}},
+		"both":          {nil, []string{end, ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inALedger(t, func(l *ledger) {
+				for _, doc := range c.earlier {
+					l.store(doc)
+				}
+				l.before = func() {
+					for _, doc := range c.meanwhile {
+						l.store(doc)
+					}
+				}
+				began := time.Now()
+				s := l.open("u", "x", 0)
+				if took := time.Since(began); took > 0 {
+					t.Errorf("it took %v", took)
+				}
+				if doc := l.document(); !strings.Contains(doc, `"x"`) {
+					t.Errorf("the document is %s", doc)
+				}
+				s.close(Closed)
+			})
+		})
+	}
+}
+
+// TestAFarewellIsStoredWhenTheLogIsBack has a client say goodbye while the log is away.
+func TestAFarewellIsStoredWhenTheLogIsBack(t *testing.T) {
+	day := 24 * time.Hour
+	for _, w := range []*Will{{}, {Delay: new(time.Duration)}, {Delay: &day, Holds: true}} {
+		inALedger(t, func(l *ledger) {
+			s := l.open("u", "x", 0)
+			l.must(l.SetWill("u", w))
+			l.setAway(true)
+			s.Farewell()
+			s.close(Closed)
+			time.Sleep(timeout / 2)
+			l.setAway(false)
+			time.Sleep(timeout / 2)
+			if doc := l.document(); strings.Contains(doc, "will") {
+				t.Errorf("the document is %s", doc)
+			}
+			time.Sleep(timeout)
+			if doc := l.document(); l.Len() > 0 || doc != "" {
+				t.Errorf("%d sessions are left, and the document %s", l.Len(), doc)
+			}
+		})
+	}
+}
+
+// TestATimeToBeLostIsStoredWhenTheLogIsBack has a session lost while the log is away. Its will holds it longer than it is kept.
+func TestATimeToBeLostIsStoredWhenTheLogIsBack(t *testing.T) {
+	day := 24 * time.Hour
+	inALedger(t, func(l *ledger) {
+		s := l.open("u", "x", 0)
+		l.must(l.SetWill("u", &Will{Delay: &day, Holds: true}))
+		l.setAway(true)
+		s.Keep(20 * time.Second)
+		s.close(Closed)
+		time.Sleep(5 * time.Second)
+		l.setAway(false)
+		time.Sleep(19 * time.Second)
+		if doc := l.document(); !strings.Contains(doc, "will") {
+			t.Errorf("the document is %s", doc)
+		}
+		time.Sleep(2 * time.Second)
+		if doc := l.document(); l.Len() > 0 || doc != "" {
+			t.Errorf("%d sessions are left, and the document %s", l.Len(), doc)
+		}
+	})
+}
+
+// TestAFarewellConcernsNoLaterConnection has the client return at another hub, or here, before its farewell is stored.
+func TestAFarewellConcernsNoLaterConnection(t *testing.T) {
+	for name, back := range map[string]func(l *ledger){
+		"there": func(l *ledger) {
+			l.store(`{"nodes":{"here":{},"there":{}},"hub":"there","will":{"Group":"new"}}`)
+			l.setAway(false)
+		},
+		"here": func(l *ledger) {
+			l.setAway(false)
+			l.open("u", "x", 0)
+			l.must(l.SetWill("u", &Will{Group: "new"}))
+		},
+		"here, while the log is away": func(l *ledger) {
+			l.open("u", "x", 0)
+			l.setAway(false)
+			l.must(l.SetWill("u", &Will{Group: "new"}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inALedger(t, func(l *ledger) {
+				s := l.open("u", "x", 0)
+				l.must(l.SetWill("u", &Will{Group: "old"}))
+				l.setAway(true)
+				s.Farewell()
+				s.close(Closed)
+				back(l)
+				time.Sleep(timeout)
+				if doc := l.document(); !strings.Contains(doc, `"new"`) {
+					t.Errorf("the document is %s", doc)
+				}
+			})
+		})
+	}
+}
