@@ -210,11 +210,13 @@ func (d *device) idle() {
 // cut breaks the connection.
 func (d *device) cut() { _ = d.conn.Close() }
 
-// leave disconnects.
+// leave disconnects. The hub must not have done so before: then the client would not have said goodbye.
 func (d *device) leave() {
 	d.Helper()
 	d.send(packets.DISCONNECT, &packets.Disconnect{Properties: &packets.Properties{}})
-	d.ended()
+	if code := d.ended(); code != 0 {
+		d.Errorf("the hub disconnects a client that leaves: 0x%x", code)
+	}
 }
 
 // disconnected returns the reason code with which the hub disconnects the device. Messages may come before.
@@ -228,17 +230,21 @@ func (d *device) disconnected() byte {
 	}
 }
 
-// ended returns when the hub has closed the connection.
-func (d *device) ended() {
+// ended returns when the hub has closed the connection. It returns the reason code of the hub's DISCONNECT; 0: there was none.
+func (d *device) ended() (code byte) {
 	d.Helper()
 	_ = d.conn.SetReadDeadline(time.Now().Add(patience)) // as in next
 	for {
-		if _, err := packets.ReadPacket(d.conn); err != nil {
-			if e, ok := err.(net.Error); ok && e.Timeout() {
-				d.Fatal("the connection stays open")
-			}
+		p, err := packets.ReadPacket(d.conn)
+		if e, ok := err.(net.Error); ok && e.Timeout() {
+			d.Fatal("the connection stays open")
+		}
+		if err != nil {
 			d.cut()
-			return
+			return code
+		}
+		if end, ok := p.Content.(*packets.Disconnect); ok {
+			code = end.ReasonCode
 		}
 	}
 }
