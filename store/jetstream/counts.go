@@ -142,18 +142,13 @@ func (c *counts) add(l *Log, totals map[string]uint64, noted map[string]int) {
 // recallCounts returns the counts of the bucket. If they are of another stream, or there are none, no message has to be
 // there.
 func (l *Log) recallCounts(ctx context.Context, created time.Time) (*counts, error) {
-	none := &counts{Created: created}
-	e, err := l.bucket.Get(ctx, countsKey)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return none, nil
-	}
+	value, revision, err := l.bucket.Get(ctx, countsKey)
 	if err != nil {
 		return nil, err
 	}
-	none.revision = e.Revision()
-	c := &counts{revision: e.Revision()}
-	if err := json.Unmarshal(e.Value(), c); err != nil || !c.Created.Equal(created) {
-		return none, nil
+	c := &counts{revision: revision}
+	if json.Unmarshal(value, c) != nil || !c.Created.Equal(created) {
+		return &counts{Created: created, revision: revision}, nil
 	}
 	return c, nil
 }
@@ -168,11 +163,7 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 	if err != nil {
 		return err
 	}
-	if c.revision == 0 {
-		c.revision, err = l.bucket.Create(ctx, countsKey, b)
-	} else {
-		c.revision, err = l.bucket.Update(ctx, countsKey, b, c.revision)
-	}
+	c.revision, err = l.bucket.Update(ctx, countsKey, b, c.revision)
 	if isConflict(err) {
 		return errRecounted
 	}

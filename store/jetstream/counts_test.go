@@ -28,7 +28,7 @@ type countedStream struct {
 }
 
 type countsBucket struct {
-	jetstream.KeyValue
+	bucket
 	value    []byte
 	revision uint64
 }
@@ -49,24 +49,8 @@ func (s *countedStream) Info(context.Context, ...jetstream.StreamInfoOpt) (*jets
 	return &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: end, Subjects: subjects}}, nil
 }
 
-type entryOf struct {
-	jetstream.KeyValueEntry
-	value    []byte
-	revision uint64
-}
-
-func (e *entryOf) Value() []byte    { return e.value }
-func (e *entryOf) Revision() uint64 { return e.revision }
-
-func (b *countsBucket) Get(context.Context, string) (jetstream.KeyValueEntry, error) {
-	if b.revision == 0 {
-		return nil, jetstream.ErrKeyNotFound
-	}
-	return &entryOf{value: b.value, revision: b.revision}, nil
-}
-
-func (b *countsBucket) Create(ctx context.Context, key string, value []byte, _ ...jetstream.KVCreateOpt) (uint64, error) {
-	return b.Update(ctx, key, value, 0)
+func (b *countsBucket) Get(context.Context, string) ([]byte, uint64, error) {
+	return b.value, b.revision, nil
 }
 
 func (b *countsBucket) Update(_ context.Context, _ string, value []byte, revision uint64) (uint64, error) {

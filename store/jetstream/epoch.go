@@ -13,12 +13,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// memory of the stream beside it, so that a stream that was made anew or restored from a backup is noticed even if no
-// hub was running.
-const (
-	bucketSuffix  = "_hubs"
-	rememberedKey = "log"
-)
+// rememberedKey is the key of what the bucket knows of the stream.
+const rememberedKey = "log"
 
 // remembered is what the bucket knows of the stream.
 type remembered struct {
@@ -33,41 +29,13 @@ func (l *Log) epoch() string {
 	return newest.Epoch
 }
 
-// openBucket opens the bucket, which it creates if it does not exist.
-func (l *Log) openBucket(ctx context.Context) (err error) {
-	name := l.opts.Stream + bucketSuffix
-	l.bucket, err = l.js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		l.bucket, err = l.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, Description: "what the hubs of Watchbox remember of their stream", Replicas: l.stream.CachedInfo().Config.Replicas,
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) { // another hub was faster, with other replicas
-			l.bucket, err = l.js.KeyValue(ctx, name)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	status, err := l.bucket.Status(ctx)
-	switch {
-	case err != nil:
-		return err
-	case status.TTL() > 0 || status.Config().Storage != jetstream.FileStorage:
-		return errors.New("it must have no TTL and file storage: remove it, so that the hub creates it again")
-	}
-	return nil
-}
-
 // recall returns what the bucket knows of the stream; the zero value if it is new.
 func (l *Log) recall(ctx context.Context) (r remembered, err error) {
-	e, err := l.bucket.Get(ctx, rememberedKey)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return r, nil
-	}
-	if err != nil {
+	value, _, err := l.bucket.Get(ctx, rememberedKey)
+	if err != nil || len(value) == 0 {
 		return r, err
 	}
-	return r, json.Unmarshal(e.Value(), &r)
+	return r, json.Unmarshal(value, &r)
 }
 
 // remember writes what is known of the stream into the bucket.

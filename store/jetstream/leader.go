@@ -11,7 +11,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Requests that only the leader of the stream answers. Direct gets are also answered by servers that lag.
+// Requests that only the leader of a stream answers. Direct gets are also answered by servers that lag.
 
 // answerTimeout is how long a server may take to answer a request.
 const answerTimeout = 2 * time.Second
@@ -25,27 +25,27 @@ type rawMessage struct {
 
 // nextMessage returns the first message from a seq on, or nil.
 func (l *Log) nextMessage(ctx context.Context, from store.Seq) (*rawMessage, error) {
-	return l.askLeader(ctx, request{Seq: from, Next: ">"})
+	return l.askLeader(ctx, l.opts.Stream, request{Seq: from, Next: ">"})
 }
 
 // firstMessage returns the first message with a subject, or nil.
 func (l *Log) firstMessage(ctx context.Context, subject string) (*rawMessage, error) {
-	return l.askLeader(ctx, request{Seq: 1, Next: subject})
+	return l.askLeader(ctx, l.opts.Stream, request{Seq: 1, Next: subject})
 }
 
 // lastMessage returns the last message with a subject, or nil.
 func (l *Log) lastMessage(ctx context.Context, subject string) (*rawMessage, error) {
-	return l.askLeader(ctx, request{Last: subject})
+	return l.askLeader(ctx, l.opts.Stream, request{Last: subject})
 }
 
-func (l *Log) askLeader(ctx context.Context, r request) (*rawMessage, error) {
+func (l *Log) askLeader(ctx context.Context, stream string, r request) (*rawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	m, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+l.opts.Stream, body)
+	m, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
 	if err != nil {
 		return nil, err
 	}

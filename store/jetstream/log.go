@@ -27,7 +27,7 @@ type Log struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	stream   jetstream.Stream
-	bucket   jetstream.KeyValue
+	bucket   bucket
 	wrote    remembered // into the bucket; only the janitor uses it after Open
 
 	mem   *memory.Log

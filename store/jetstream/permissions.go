@@ -50,7 +50,8 @@ func (l *Log) checkPermissions(ctx context.Context) error {
 		{Subject: "$JS.API.STREAM.INFO." + stream},
 		{Subject: "$JS.API.STREAM.PURGE." + stream, Data: []byte(`{"filter":"` + l.subjects.note("permission") + `","seq":1}`)}, // there is none
 		{Subject: "$JS.API.STREAM.MSG.GET." + stream},
-		{Subject: "$JS.API.STREAM.INFO.KV_" + stream + bucketSuffix},
+		{Subject: "$JS.API.STREAM.INFO." + l.bucketStream()},
+		{Subject: "$JS.API.STREAM.MSG.GET." + l.bucketStream()},
 		{Subject: "$JS.API.DIRECT.GET." + stream},
 		{Subject: "$JS.API.CONSUMER.DELETE." + stream + ".permission"},
 		{Subject: "$JS.FC." + stream + ".permission"},

@@ -386,7 +386,7 @@ func (t *tail) acknowledged(m *nats.Msg, seq store.Seq, more bool) {
 
 // reread reads a message that is damaged from the leader of the stream, whose copy may be intact.
 func (t *tail) reread(r *record, seq store.Seq) bool {
-	m, err := t.l.askLeader(t.l.ctx, request{Seq: seq})
+	m, err := t.l.askLeader(t.l.ctx, t.l.opts.Stream, request{Seq: seq})
 	return err == nil && m != nil && r.decode(m.Data) == nil
 }
 

@@ -68,7 +68,7 @@ var errRemoving = errors.New("the leader of the stream is about to remove what a
 // explain waits until this hub knows of each purge that may be the reason why something is missing in the window. Most
 // often a newer note has replaced an older one, or a message was evicted long ago.
 func (w *window) explain(ctx context.Context, l *Log) error {
-	switch m, err := l.askLeader(ctx, request{Seq: w.missing}); {
+	switch m, err := l.askLeader(ctx, l.opts.Stream, request{Seq: w.missing}); {
 	case err != nil:
 		return err
 	case m != nil:
