@@ -142,14 +142,11 @@ func (h *share) request(ctx context.Context, asks bool) *loanRequest {
 	}
 	in := &loanRequest{
 		Key: h.key, Hub: h.server.hub.ID(), Number: h.server.shares.requests.Add(1), Asks: asks,
-		Done: slices.Clone(h.debts.done), Back: slices.Clone(h.debts.back),
+		Kept: h.server.hub.Cursors().Named(h.key), Done: slices.Clone(h.debts.done), Back: slices.Clone(h.debts.back),
 	}
-	kept := h.kept
 	for _, m := range h.members {
-		kept.extend(m.expiry, time.Now())
 		in.Rooms = append(in.Rooms, m.session.room(m.qos()))
 	}
-	in.Kept = kept.left()
 	for _, x := range h.lent {
 		if x.to == nil && len(in.Rooms) > 0 { // a member will get it
 			if i := slices.Index(in.Rooms, slices.Max(in.Rooms)); in.Rooms[i] > 0 {

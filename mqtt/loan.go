@@ -20,15 +20,15 @@ import (
 // loanRequest is what a hub asks the one that has the position, or tells it.
 type loanRequest struct {
 	Key    string
-	Hub    string        // the one that asks
-	Number uint64        // later requests of the hub have higher ones
-	Done   []store.Seq   // messages that no member needs any more
-	Back   []store.Seq   // messages that have to go to another member
-	Kept   time.Duration // how long the sessions of members are kept
-	Rooms  []int         // how many messages each of its members takes
-	Leaves bool          // the hub has no members any more
-	Asks   bool          // the hub waits for messages
-	Has    []store.Seq   // if it asks: all that it has borrowed
+	Hub    string      // the one that asks
+	Number uint64      // later requests of the hub have higher ones
+	Done   []store.Seq // messages that no member needs any more
+	Back   []store.Seq // messages that have to go to another member
+	Kept   bool        // sessions of members are kept
+	Rooms  []int       // how many messages each of its members takes
+	Leaves bool        // the hub has no members any more
+	Asks   bool        // the hub waits for messages
+	Has    []store.Seq // if it asks: all that it has borrowed
 }
 
 type loanReply struct {
@@ -39,7 +39,7 @@ type loanReply struct {
 const (
 	loanWait  = 2 * time.Second  // how long a request waits for messages
 	lookAgain = 2 * time.Second  // time between two looks at the hubs that have borrowed messages
-	handover  = 10 * time.Second // how long a position stays for hubs with members whose sessions are not kept
+	silence   = 10 * time.Second // after this time, a hub that did not ask has lost what it has borrowed
 )
 
 // borrower is another hub with members. The share's mu guards it.
@@ -132,7 +132,7 @@ func (h *share) told(in *loanRequest) (b *borrower, answer chan struct{}, again 
 	if len(b.lent) == 0 { // otherwise the hub does not know yet what was lent to it
 		b.rooms = in.Rooms
 	}
-	h.kept.extend(in.Kept, b.heard)
+	h.kept = h.kept || in.Kept
 	if in.Leaves {
 		again = h.remove(b) || again
 	}
@@ -238,7 +238,7 @@ func (h *share) look() {
 	h.mu.Lock()
 	again, gone := false, false
 	for _, b := range slices.Clone(h.borrowers) {
-		if time.Since(b.heard) > handover || !h.server.hub.Alive(b.hub) {
+		if time.Since(b.heard) > silence || !h.server.hub.Alive(b.hub) {
 			again, gone = h.remove(b) || again, true
 		}
 	}
@@ -259,9 +259,6 @@ func (h *share) look() {
 // noteLoans adds to a position which hubs have borrowed its messages, so that another hub that gets the position leaves the
 // messages there. h.mu is held.
 func (h *share) noteLoans(p *cursor.Position) {
-	if p.Expiry == 0 && h.server.hub.ID() != "" {
-		p.Expiry = handover // another hub may be about to borrow
-	}
 	if len(h.borrowers) == 0 {
 		return
 	}

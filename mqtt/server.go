@@ -17,7 +17,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/access"
-	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/hub"
 )
 
@@ -78,7 +77,7 @@ func New(h *hub.Hub, o Options) *Server {
 	h.Cursors().OnEnd(sharedPrefix, s.shareLost)
 	h.OnShareCall(s.answerShare)
 	h.Cursors().OnExpire(sessionPrefix, func(key string) { s.forgetReceived(key[len(sessionPrefix):]) })
-	h.OnForget(func(p *cursor.Position) { s.shares.forget(s, p) })
+	h.Cursors().KeepFor(sharedPrefix, sessionPrefix, storedShareKey)
 	return s
 }
 

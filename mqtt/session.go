@@ -100,8 +100,7 @@ func (srv *Server) discard(p *cursor.Position) error {
 	if err != nil && !errors.Is(err, sessions.ErrUnknown) { // it may have ended before
 		return err
 	}
-	srv.shares.forget(srv, p)
-	return nil
+	return srv.hub.Cursors().Save(&cursor.Position{Key: p.Key, Epoch: srv.hub.Epoch()})
 }
 
 // giveUpSession ends the connection of a session that another hub wants, and returns when its position is saved.

@@ -19,7 +19,7 @@ import (
 // its own. Each message goes to the member with the most room in its window. A message that a member has not acknowledged when
 // its connection ends goes to another one, before later messages.
 //
-// The position is kept while a member is connected, or the session of one is kept. With several hubs on a log, one of
+// The position is kept while a member is connected, or the session of one is kept (cursor.Set.KeepFor). With several hubs on a log, one of
 // them has the position. It lends messages to the others (loan.go), which give them to their members (borrow.go).
 type share struct {
 	server *Server
@@ -47,7 +47,7 @@ type share struct {
 	joined    store.Seq         // the end of the log when the share began to borrow
 	resent    store.Seq         // the same when the stream began
 	gap       gap               // to be told with the next message behind it
-	kept      retention
+	kept      bool              // sessions of members at other hubs are kept, or were
 	stored    cursor.Position
 }
 
@@ -55,7 +55,6 @@ type share struct {
 type member struct {
 	session *session
 	subscription
-	expiry time.Duration // of the session, as long as its client is connected
 }
 
 // lending is a message that a member has not acknowledged.
@@ -83,7 +82,7 @@ func (s *session) enter(x *subscription) error {
 		return s.enter(x) // it ended between of and Lock
 	}
 	h.mu.Lock()
-	h.members = append(h.members, &member{s, *x, s.expiry})
+	h.members = append(h.members, &member{s, *x})
 	h.mu.Unlock()
 	if err := h.start(); err != nil {
 		h.drop(s)
@@ -151,7 +150,6 @@ func (h *share) claim() error {
 	h.settleDebts(&p)
 	if found {
 		h.stored = p
-		h.kept.extend(p.Expiry, time.Now())
 		h.gap = h.server.gapAfter(string(p.Data))
 	}
 	h.mu.Unlock()
@@ -236,9 +234,6 @@ func (s *session) leaveAll() {
 			continue
 		}
 		h.turn.Lock()
-		h.mu.Lock()
-		h.kept.extend(s.expiry, time.Now())
-		h.mu.Unlock()
 		h.drop(s)
 		h.turn.Unlock()
 	}
@@ -304,7 +299,7 @@ func (h *share) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.position()
-	needed := h.kept.left() != 0 || len(h.borrowers) > 0
+	needed := h.kept || len(h.borrowers) > 0 || h.server.hub.Cursors().Named(h.key)
 	h.dismiss()
 	if !needed {
 		h.server.hub.Cursors().Remove(h.key)
@@ -325,15 +320,11 @@ func (h *share) done() store.Seq {
 // position returns what is kept. h.mu is held.
 func (h *share) position() *cursor.Position {
 	p := &h.stored
-	kept := h.kept
-	for _, m := range h.members {
-		kept.extend(m.expiry, time.Now())
-	}
 	untold := h.gap
 	for _, x := range h.lent {
 		untold.add(x.gap)
 	}
-	p.Key, p.Epoch, p.Expiry, p.Away = h.key, h.server.hub.Epoch(), kept.left(), time.Time{}
+	p.Key, p.Epoch, p.Expiry, p.Away = h.key, h.server.hub.Epoch(), cursor.ForEver, time.Time{}
 	p.Done, p.Read = h.done(), h.read
 	p.Filters = append(p.Filters[:0], cursor.Filter{Filter: h.filter.String()})
 	p.Data = append(p.Data[:0], untold.after...)

@@ -1,38 +1,14 @@
 package mqtt
 
 import (
-	"context"
-	"errors"
+	"bytes"
 	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/watchbox-go/watchbox/internal/cursor"
 )
-
-// retention is until when sessions of members that are away are kept.
-type retention struct {
-	forEver bool
-	until   time.Time
-}
-
-// extend adds a session that is kept for a time.
-func (r *retention) extend(expiry time.Duration, since time.Time) {
-	if until := since.Add(expiry); expiry > 0 && until.After(r.until) {
-		r.until = until
-	}
-	r.forEver = r.forEver || expiry < 0
-}
-
-// left returns how long a session is still kept; <0: for ever; 0: none is.
-func (r *retention) left() time.Duration {
-	if r.forEver {
-		return -1
-	}
-	return max(0, time.Until(r.until))
-}
 
 // shares are the shares with members at this hub.
 type shares struct {
@@ -46,6 +22,18 @@ type shares struct {
 const sharedPrefix = "share/"
 
 func shareKey(x *subscription) string { return sharedPrefix + x.share + "/" + x.filter.String() }
+
+// storedShareKey returns the key of the share that a stored subscription belongs to, or "".
+func storedShareKey(f *cursor.Filter) string {
+	if !bytes.Contains(f.Options, []byte(sharePrefix)) {
+		return "" // quickly: this is asked whenever a session is stored
+	}
+	x, err := restoreSubscription(f)
+	if err != nil || !x.shared() {
+		return ""
+	}
+	return shareKey(&x)
+}
 
 // find returns the share of a subscription, or nil.
 func (l *shares) find(x *subscription) *share {
@@ -68,58 +56,6 @@ func (l *shares) of(srv *Server, x *subscription) *share {
 		l.byKey[key] = h
 	}
 	return h
-}
-
-// forget tells shares that the session with a position is not kept any more. It removes their positions if nobody is a
-// member of them without it.
-func (l *shares) forget(srv *Server, p *cursor.Position) {
-	for i := range p.Filters {
-		x, err := restoreSubscription(&p.Filters[i])
-		if err != nil || !x.shared() {
-			continue
-		}
-		kept := srv.retention(&x, p.Key)
-		if h := l.find(&x); h != nil {
-			h.mu.Lock()
-			h.kept = kept
-			h.mu.Unlock()
-		} else if kept.left() == 0 {
-			srv.removeShare(shareKey(&x))
-		}
-	}
-}
-
-// removeShare removes the position of a share without members at this hub, unless there are some at another one.
-func (srv *Server) removeShare(key string) {
-	cursors := srv.hub.Cursors()
-	if _, found := cursors.Get(key); !found {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
-	defer cancel()
-	switch _, _, err := cursors.ClaimFree(ctx, key); {
-	case err == nil:
-		cursors.Remove(key)
-	case !errors.Is(err, cursor.ErrElsewhere) && srv.ctx.Err() == nil:
-		srv.opts.Logger.Error("removing the position of a shared subscription failed", "share", key, "error", err)
-	}
-}
-
-// retention returns until when sessions with a shared subscription are kept, except one of them.
-func (srv *Server) retention(x *subscription, except string) (r retention) {
-	for p := range srv.hub.Cursors().Each(sessionPrefix) {
-		if p.Key != except && slices.ContainsFunc(p.Filters, func(f cursor.Filter) bool {
-			y, err := restoreSubscription(&f)
-			return err == nil && y.topic == x.topic
-		}) {
-			since := p.Away
-			if since.IsZero() {
-				since = time.Now()
-			}
-			r.extend(p.Expiry, since)
-		}
-	}
-	return r
 }
 
 // close ends the shares that have no members at this hub, and are here for those at others.

@@ -14,6 +14,8 @@
 //     that another hub saved, unless that hub does not live any more. A hub that has lost a position cannot save it
 //   - C5 Save, Get and Remove never wait for the log. A write that fails is tried again
 //   - C6 the number of positions and the memory that they take are bounded
+//   - C7 a position that depends on others is kept while one of them names it, and is gone soon after the last one is
+//     and its reader has left, also if these were at other hubs
 //
 // # Format
 //

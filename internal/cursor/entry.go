@@ -63,6 +63,7 @@ func (s *Set) drop(e *entry) {
 		s.expired = append(s.expired, e.key)
 	}
 	s.put(e, &Position{Away: time.Unix(1, 0), Expiry: ForEver}, "", false)
+	s.schedule(e, 0)
 	e.dirty = false
 	delete(s.entries, e.key)
 	s.bytes -= entrySize + int64(len(e.key))
@@ -75,9 +76,17 @@ func (s *Set) put(e *entry, p *Position, value string, ours bool) {
 	e.value, e.ours, e.expired = value, ours, false
 	e.here, e.blank = p.Away.IsZero(), p.Epoch == ""
 	s.count(e, 1)
-	if e.here || p.Expiry < 0 {
+	if !e.removed {
+		s.recount(e, p.Filters)
+	}
+	switch {
+	case e.here:
 		s.schedule(e, 0)
-	} else {
+	case s.dependent(e):
+		s.schedule(e, s.unnamedUntil(e.key))
+	case p.Expiry < 0:
+		s.schedule(e, 0)
+	default:
 		s.schedule(e, p.Away.Add(p.Expiry).UnixMilli())
 	}
 }
@@ -117,6 +126,7 @@ func (s *Set) set(e *entry, p *Position, value, self string) {
 // remove marks an entry as removed.
 func (s *Set) remove(e *entry) {
 	e.removed = true
+	s.recount(e, nil)
 	s.schedule(e, 0)
 	if s.opts.Log == nil {
 		s.drop(e)

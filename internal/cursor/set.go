@@ -81,6 +81,7 @@ type Set struct {
 	gone    map[string]func(key string) // see OnExpire
 	expired []string                    // keys of positions that have expired, for OnExpire
 	ids     []string                    // those that this hub had
+	depends *dependence                 // see KeepFor; nil: it was not called
 	closed  bool
 	buf     []byte // for Save
 

@@ -27,6 +27,7 @@ var aloneTests = []test{
 	{"a position of another epoch says so", oldEpoch},
 	{"a claim of a position that does not exist says so, and the position can be saved or removed", claimNothing},
 	{"Each yields the positions with a prefix in order", each},
+	{"a position that depends on others is kept while one names it, across restarts, too", dependent},
 }
 
 func saved(r *rig) {

@@ -29,6 +29,7 @@ var sharedTests = []test{
 	{"a hub with a new id keeps its positions", renamed},
 	{"a position that was claimed and not saved can be claimed by another hub", blank},
 	{"a position whose reader is here outlives its removal by another hub, which found that it had expired", returned},
+	{"a position that depends on others is gone when the last one at any hub is", dependentElsewhere},
 }
 
 // three returns three hubs.

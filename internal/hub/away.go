@@ -88,10 +88,6 @@ func (h *Hub) away(p *cursor.Position) Away {
 	return a
 }
 
-// OnForget sets the function that is called with the position of a session that EndSession has removed. It must be
-// set before requests are served.
-func (h *Hub) OnForget(f func(p *cursor.Position)) { h.forgotten = f }
-
 // endPosition removes the position of a session, here and at the hubs that share the log. It returns
 // session.ErrUnknown if there is none.
 func (h *Hub) endPosition(uid string) error {
@@ -101,7 +97,7 @@ func (h *Hub) endPosition(uid string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	p, found, err := h.cursors.Claim(ctx, key)
+	_, _, err := h.cursors.Claim(ctx, key)
 	switch {
 	case errors.Is(err, cursor.ErrClosed):
 		return ErrClosed
@@ -111,8 +107,5 @@ func (h *Hub) endPosition(uid string) error {
 		return err
 	}
 	h.cursors.Remove(key)
-	if found && h.forgotten != nil {
-		h.forgotten(&p)
-	}
 	return errors.Join(h.cursors.Flush(ctx, key), h.SetClientNote(ctx, uid, nil))
 }

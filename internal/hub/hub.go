@@ -72,7 +72,6 @@ type Hub struct {
 	budget      *budget
 	sessions    *session.Registry
 	cursors     *cursor.Set
-	forgotten   func(*cursor.Position)
 	shareCalls  atomic.Pointer[func(context.Context, []byte) []byte] // see OnShareCall
 	retries     retries
 	rates       rates

@@ -1,0 +1,122 @@
+package mqtt
+
+import (
+	"fmt"
+	"runtime"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	sessions "github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/internal/sharedtest"
+)
+
+// shareIsKept reports whether the hub knows a position of $share/s/g.
+func (r *rig) shareIsKept() bool {
+	_, ok := r.hub.Cursors().Get("share/s/g")
+	return ok
+}
+
+func TestACleanStartDoesNotReadTheSessionsOfOthers(t *testing.T) {
+	r := newRig(t)
+	var filters []packets.Subscription
+	for i := range 40 {
+		filters = append(filters, sub(fmt.Sprintf("$share/s/g/%d", i), 1))
+	}
+	for i := range 500 {
+		c := r.connect(options{id: strconv.Itoa(i), expiry: -1})
+		c.subscribe(filters...)
+		c.leave()
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r.connect(options{id: "0", clean: true}).leave()
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 { // all sessions take 2 MB, once
+		t.Errorf("it takes %d bytes", n)
+	}
+}
+
+func TestAShareIsKeptUntilTheLastSessionOfAMemberExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for id, expiry := range map[string]time.Duration{"a": -1, "b": time.Minute} {
+			c := r.connect(options{id: id, expiry: expiry})
+			c.subscribe(sub("$share/s/g", 1))
+			c.leave()
+		}
+		if err := r.hub.EndSession(sessions.ClientUID("mqtt", "", "a"), sessions.Kicked); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute - time.Second)
+		if !r.shareIsKept() {
+			t.Error("the share is not kept for a session")
+		}
+		time.Sleep(2 * time.Second)
+		if r.shareIsKept() {
+			t.Error("the share is kept without a session")
+		}
+	})
+}
+
+func TestAShareIsNotKeptForAMemberThatHasUnsubscribed(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a", expiry: -1})
+	c.subscribe(sub("$share/s/g", 1))
+	c.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 1, Filters: packets.Subscriptions{sub("$share/s/g", 0)}})
+	c.expect(packets.Unsuback)
+	if r.shareIsKept() {
+		t.Error("it is kept")
+	}
+	c.leave()
+}
+
+// A member is away when its session is ended at another hub than the one that has the position.
+func TestAShareIsNotKeptForASessionThatAnotherHubHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := twoHubs(t)
+		c, d := a.connect(options{id: "c", expiry: -1}), a.connect(options{id: "d"})
+		c.subscribe(sub("$share/s/g", 1))
+		d.subscribe(sub("$share/s/g", 1))
+		c.leave()
+		time.Sleep(2 * time.Second) // the other hub knows
+		if err := b.hub.EndSession(sessions.ClientUID("mqtt", "", "c"), sessions.Kicked); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		d.leave()
+		time.Sleep(time.Minute)
+		for _, r := range []*rig{a, b} {
+			if r.shareIsKept() {
+				t.Error("it is kept")
+			}
+		}
+	})
+}
+
+func TestAKilledHubLeavesNoShareThatIsNotNeeded(t *testing.T) {
+	for name, expiry := range map[string]time.Duration{"not needed": 0, "needed": -1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shared := sharedtest.New()
+				a, b := &rig{T: t}, &rig{T: t}
+				log := shared.Open()
+				a.begin(log)
+				b.begin(shared.Open())
+				defer b.end()
+				c := a.connect(options{id: "c", expiry: expiry})
+				c.subscribe(sub("$share/s/g", 1))
+				time.Sleep(2 * time.Second)
+				log.Kill()
+				a.end()
+				time.Sleep(time.Minute)
+				if b.shareIsKept() != (expiry != 0) {
+					t.Errorf("the share is kept: %v", expiry == 0)
+				}
+			})
+		})
+	}
+}
