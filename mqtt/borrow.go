@@ -19,14 +19,22 @@ const repayTimeout = time.Second
 
 // debts is what the hub that has the position has to be told. The share's mu guards it. A nil *debts has none.
 type debts struct {
-	done, back []store.Seq   // see loanRequest
+	done, back []loan        // see loanRequest
 	news       chan struct{} // of size 1: there is more to tell
 }
 
-// paid takes note that no member needs a message any more.
-func (d *debts) paid(seq store.Seq) {
+// paid takes note that no member needs a message any more. The gap was not told with it.
+func (d *debts) paid(seq store.Seq, untold gap) {
 	if d != nil {
-		d.done = append(d.done, seq)
+		d.done = append(d.done, loan{seq, untold.after})
+		d.changed()
+	}
+}
+
+// returns takes note that a message has to go to another member.
+func (d *debts) returns(x *lending) {
+	if d != nil {
+		d.back = append(d.back, loan{x.seq, x.gap.after})
 		d.changed()
 	}
 }
@@ -48,9 +56,9 @@ func (d *debts) told(in *loanRequest) {
 	d.back = without(d.back, in.Back)
 }
 
-func without(list, gone []store.Seq) []store.Seq {
-	set := setOf(gone)
-	return slices.DeleteFunc(list, func(seq store.Seq) bool { return set[seq] })
+func without(list, gone []loan) []loan {
+	set := gapsOf(gone)
+	return slices.DeleteFunc(list, func(l loan) bool { _, is := set[l.Seq]; return is })
 }
 
 // owe makes the share one that borrows. h.mu is held.
@@ -184,7 +192,7 @@ func (h *share) call(ctx context.Context, at string, in *loanRequest) (out loanR
 }
 
 // accept gives messages that were borrowed to members.
-func (h *share) accept(ctx context.Context, list []store.Seq) {
+func (h *share) accept(ctx context.Context, list []loan) {
 	if len(list) == 0 {
 		return
 	}
@@ -194,19 +202,19 @@ func (h *share) accept(ctx context.Context, list []store.Seq) {
 		return // they were not borrowed: the next request has not got them
 	}
 	h.mu.Lock()
-	passed := h.tail == nil || slices.Min(list) <= h.read
+	passed := h.tail == nil || slices.ContainsFunc(list, func(l loan) bool { return l.Seq <= h.read })
 	h.mu.Unlock()
 	if passed {
 		h.stop()
 	}
 	h.mu.Lock()
-	for _, seq := range list {
-		if !slices.ContainsFunc(h.lent, func(x lending) bool { return x.seq == seq }) {
-			h.keep(lending{seq: seq})
+	for _, l := range list {
+		if !slices.ContainsFunc(h.lent, func(x lending) bool { return x.seq == l.Seq }) {
+			h.keep(lending{seq: l.Seq, gap: h.server.gapAfter(l.Gap)})
 		}
+		h.read = max(h.read, l.Seq)
 	}
 	h.debts.back = without(h.debts.back, list)
-	h.read = max(h.read, slices.Max(list))
 	h.mu.Unlock()
 	if passed {
 		h.run()
@@ -217,17 +225,13 @@ func (h *share) accept(ctx context.Context, list []store.Seq) {
 
 // giveBack returns the messages that no member has, because the one that had them has left. h.mu is held.
 func (h *share) giveBack() {
-	kept := h.lent[:0]
-	for _, x := range h.lent {
+	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool {
 		if x.free() {
-			h.debts.back = append(h.debts.back, x.seq)
-		} else {
-			kept = append(kept, x)
+			h.debts.returns(&x)
 		}
-	}
-	clear(h.lent[len(kept):])
-	h.lent = kept
-	h.debts.changed()
+		return x.free()
+	})
+	h.debts.changed() // the others have less room
 }
 
 // repay ends borrowing because there are no members any more. h.turn is held.
@@ -267,8 +271,8 @@ func (h *share) inherit(ctx context.Context) error {
 // h.mu is held.
 func (h *share) settleDebts(p *cursor.Position) {
 	if d := h.debts; d != nil {
-		done := setOf(d.done)
-		p.Window = slices.DeleteFunc(p.Window, func(u cursor.Unacked) bool { return done[u.Seq] })
+		done := gapsOf(d.done)
+		p.Window = slices.DeleteFunc(p.Window, func(u cursor.Unacked) bool { _, is := done[u.Seq]; return is })
 		h.debts = nil
 	}
 	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool { return x.to == nil })

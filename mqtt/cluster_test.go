@@ -1,7 +1,9 @@
 package mqtt
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,6 +179,71 @@ func TestMessagesOfALostMemberAtAnotherHubGoToAnotherMember(t *testing.T) {
 	e.ack(packets.Puback, other.PacketID)
 	e.ack(packets.Puback, e.message(string(lost.Payload)).PacketID)
 	e.message("later")
+}
+
+// TestAGapOfAShareTravelsWithTheMessageThatAnotherHubGets has a gap that a hub finds whose member takes no message.
+func TestAGapOfAShareTravelsWithTheMessageThatAnotherHubGets(t *testing.T) {
+	for _, version := range []byte{5, 4} {
+		t.Run(fmt.Sprint("MQTT ", version), func(t *testing.T) {
+			a, b := twoHubs(t)
+			begin := a.hub.End().Seq + 1 // after the message of keep
+			a.lose(options{id: "keeper", expiry: -1})
+			a.say("2", "3")
+			c := a.connect(options{id: "c", limits: limits{receive: 1}})
+			defer c.leave()
+			c.subscribe(sub("own", 1))
+			a.publish("own", "mine", 1, false)
+			mine := c.message("mine")
+			c.subscribe(sub("$share/s/g", 1))
+			listener := b.connect(options{id: "listener"})
+			defer listener.leave()
+			listener.subscribe(sub(gapsPrefix+"+", 1))
+			d := b.connect(options{id: "d", version: version, limits: limits{receive: 2}})
+			d.subscribe(sub("$share/s/g", 1))
+			if version == 5 {
+				d.messageAfterGap("2", begin)
+			} else {
+				d.message("2")
+				listener.expect(packets.Publish)
+			}
+			d.messageAfterGap("3", 0)
+			c.ack(packets.Puback, mine.PacketID)
+			a.limit(10)
+			a.say("4")
+			pk := c.messageAfterGap("4", 0)
+			d.leave()
+			c.ack(packets.Puback, pk.PacketID)
+			if version == 5 { // it was not acknowledged
+				c.ack(packets.Puback, c.messageAfterGap("2", begin).PacketID)
+			} else {
+				c.ack(packets.Puback, c.messageAfterGap("2", 0).PacketID)
+			}
+			c.ack(packets.Puback, c.messageAfterGap("3", 0).PacketID)
+			if pk, ok := listener.next(); ok {
+				t.Errorf("a gap was told twice: %+v", pk)
+			}
+		})
+	}
+}
+
+// A message that is too large for the only member with room tells no gap.
+func TestAGapOfAShareIsToldWithTheNextMessageThatAnotherHubSends(t *testing.T) {
+	a, b := twoHubs(t)
+	begin := a.hub.End().Seq + 1
+	a.lose(options{id: "keeper", expiry: -1})
+	a.say(strings.Repeat("x", 300), "3")
+	c := a.connect(options{id: "c", limits: limits{receive: 1}})
+	defer c.leave()
+	c.subscribe(sub("own", 1))
+	a.publish("own", "mine", 1, false)
+	c.message("mine")
+	c.subscribe(sub("$share/s/g", 1))
+	d := b.connect(options{id: "d", limits: limits{packet: 200, receive: 1}})
+	defer d.leave()
+	d.subscribe(sub("$share/s/g", 1))
+	d.ack(packets.Puback, d.messageAfterGap("3", begin).PacketID)
+	a.say("4")
+	d.messageAfterGap("4", 0)
 }
 
 // TestAnotherHubContinuesAShare closes the hub with the position, or kills it. What the member of the other hub has not

@@ -12,11 +12,16 @@ import (
 // keep limits how many messages of each group the log keeps.
 func (r *rig) keep(messages int64) {
 	r.Helper()
+	r.limit(messages)
+	r.say("0") // so that no position is 0
+}
+
+func (r *rig) limit(messages int64) {
+	r.Helper()
 	f, _ := group.ParseFilter("#")
 	if err := r.hub.SetPolicy(f, store.Policy{MaxMessages: messages}); err != nil {
 		r.Fatal(err)
 	}
-	r.say("0") // so that no position is 0
 }
 
 // say publishes messages with QoS 1.

@@ -32,7 +32,14 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, w
 	case !again && h.debts != nil: // the hub that has the position decides who gets it
 		return b, true
 	}
-	x, o := h.give(f)
+	x := lending{seq: f.Seq}
+	switch {
+	case h.debts != nil:
+		x.gap = h.lent[i].gap
+	case f.Seq > h.gap.at:
+		x.gap = h.gap
+	}
+	o := h.give(f, &x)
 	switch {
 	case o == full:
 		return b, true
@@ -42,7 +49,10 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, w
 		h.keep(x)
 	case again:
 		h.lent = slices.Delete(h.lent, i, i+1)
-		h.debts.paid(f.Seq)
+		if o == sent {
+			x.gap = gap{}
+		}
+		h.debts.paid(f.Seq, x.gap)
 	}
 	h.read = max(h.read, f.Seq)
 	return b, false
@@ -64,27 +74,25 @@ const (
 	lent                   // it was sent, and the member will acknowledge it
 )
 
-// give gives a message to the member with the most room, and with it the gap that comes before it.
-func (h *share) give(f *store.Frame) (x lending, o outcome) {
-	if f.Seq > h.gap.at {
-		x.gap = h.gap
-	}
+// give gives a message to the member with the most room, and with it the gap of x. h.mu is held.
+func (h *share) give(f *store.Frame, x *lending) (o outcome) {
 	for o == full {
 		m, at, qos := h.pick(qosOf(f))
 		switch {
 		case at != nil:
-			at.take(f.Seq)
-			return lending{seq: f.Seq, at: at}, lent // that hub finds the gap, too
+			at.take(loan{f.Seq, x.gap.after})
+			x.at, o = at, lent
 		case m == nil:
-			return x, full
+			return full
+		default:
+			x.to = m.session
+			o = m.session.take(h, m, f, qos, &x.gap) // full: something else took its room since pick
 		}
-		x.seq, x.to = f.Seq, m.session
-		o = m.session.take(h, m, f, qos, &x.gap) // full: something else took its room since pick
 	}
 	if o != leftOut && f.Seq > h.gap.at {
 		h.gap = gap{}
 	}
-	return x, o
+	return o
 }
 
 // pass takes note that the stream has passed a position. Messages before it that had to be given again are not there
@@ -93,7 +101,7 @@ func (h *share) pass(seq store.Seq) {
 	h.lent = slices.DeleteFunc(h.lent, func(x lending) bool {
 		over := x.free() && !x.behind && x.seq <= seq
 		if over {
-			h.debts.paid(x.seq)
+			h.debts.returns(&x) // the hub that has the position finds out what has become of it
 		}
 		return over || x.done && x.seq <= seq
 	})
@@ -134,7 +142,7 @@ func (h *share) returned(s *session, seq store.Seq) {
 		h.lent = slices.Delete(h.lent, i, i+1)
 	}
 	if h.debts != nil {
-		h.debts.paid(seq)
+		h.debts.paid(seq, gap{})
 	} else if h.running != nil {
 		_ = h.save() // an error: an older position repeats more
 	}
@@ -208,6 +216,9 @@ func (h *share) Sent(store.Seq, delivery.Pass) {}
 func (h *share) AppendGap(b []byte, g *delivery.Gap) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.debts != nil { // the hub that has the position finds it, too
+		return b
+	}
 	if h.gap.after == "" {
 		h.server.hub.MQTT().Gaps.Add(1)
 	}

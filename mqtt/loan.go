@@ -22,8 +22,8 @@ type loanRequest struct {
 	Key    string
 	Hub    string      // the one that asks
 	Number uint64      // later requests of the hub have higher ones
-	Done   []store.Seq // messages that no member needs any more
-	Back   []store.Seq // messages that have to go to another member
+	Done   []loan      // messages that no member needs any more
+	Back   []loan      // messages that have to go to another member
 	Kept   bool        // sessions of members are kept
 	Rooms  []int       // how many messages each of its members takes
 	Leaves bool        // the hub has no members any more
@@ -33,7 +33,14 @@ type loanRequest struct {
 
 type loanReply struct {
 	Elsewhere bool // the hub does not have the position
-	Lent      []store.Seq
+	Lent      []loan
+}
+
+// loan is the place of a message, and the position after which there is a gap that has to be told: with a message that is
+// lent, or again.
+type loan struct {
+	Seq store.Seq
+	Gap string `json:",omitempty"`
 }
 
 const (
@@ -45,8 +52,8 @@ const (
 // borrower is another hub with members. The share's mu guards it.
 type borrower struct {
 	hub    string
-	rooms  []int       // that are left, while a request waits
-	lent   []store.Seq // for the reply
+	rooms  []int  // that are left, while a request waits
+	lent   []loan // for the reply
 	answer chan struct{}
 	heard  time.Time // when it asked or told something last
 }
@@ -60,9 +67,9 @@ func (b *borrower) room() int {
 }
 
 // take lends a message.
-func (b *borrower) take(seq store.Seq) {
+func (b *borrower) take(l loan) {
 	b.rooms[slices.Index(b.rooms, b.room())]--
-	if b.lent = append(b.lent, seq); len(b.lent) == 1 {
+	if b.lent = append(b.lent, l); len(b.lent) == 1 {
 		close(b.answer)
 	}
 }
@@ -152,27 +159,34 @@ func (h *share) borrower(id string) *borrower {
 	return h.borrowers[i]
 }
 
-// settle takes over what has become of the messages that a hub has borrowed. It reports whether some have to be given
-// again. h.mu is held.
-func (h *share) settle(b *borrower, in *loanRequest) (again bool) {
-	done, back, has := setOf(in.Done), setOf(in.Back), setOf(in.Has)
+// settle takes over what has become of the messages that a hub has borrowed. It reports whether some were lost there, and
+// have to be given again. h.mu is held.
+func (h *share) settle(b *borrower, in *loanRequest) (lost bool) {
+	done, back, has := gapsOf(in.Done), gapsOf(in.Back), setOf(in.Has)
 	kept := h.lent[:0]
 	for _, x := range h.lent {
 		theirs := x.at == b || x.free()
+		untold, over := done[x.seq]
+		again, returned := back[x.seq]
 		switch {
-		case theirs && done[x.seq]:
+		case theirs && over:
+			h.gap.add(h.server.gapAfter(untold))
 			continue
 		case theirs && has[x.seq]:
 			x.at = b
-		case x.at == b && (back[x.seq] || in.Asks):
-			x.lose()
-			again = true
+		case x.at == b && returned:
+			x.gap = h.server.gapAfter(again)
+			h.lose(&x)
+			lost = true
+		case x.at == b && in.Asks:
+			h.lose(&x)
+			lost = true
 		}
 		kept = append(kept, x)
 	}
 	clear(h.lent[len(kept):])
 	h.lent = kept
-	return again
+	return lost
 }
 
 func setOf(list []store.Seq) map[store.Seq]bool {
@@ -183,13 +197,22 @@ func setOf(list []store.Seq) map[store.Seq]bool {
 	return set
 }
 
+// gapsOf returns the gaps of messages.
+func gapsOf(list []loan) map[store.Seq]string {
+	gaps := make(map[store.Seq]string, len(list))
+	for _, l := range list {
+		gaps[l.Seq] = l.Gap
+	}
+	return gaps
+}
+
 // remove forgets a hub, and reports whether messages have to be given again. h.mu is held.
 func (h *share) remove(b *borrower) (again bool) {
 	b.dismiss()
 	h.borrowers = slices.DeleteFunc(h.borrowers, func(x *borrower) bool { return x == b })
 	for i := range h.lent {
 		if x := &h.lent[i]; x.at == b {
-			x.lose()
+			h.lose(x)
 			again = true
 		}
 	}

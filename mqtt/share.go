@@ -62,13 +62,20 @@ type lending struct {
 	seq    store.Seq
 	to     *session  // a member here
 	at     *borrower // a hub with a member that has it
-	gap    gap       // that was told with it
+	gap    gap       // that was told with it, or will be
 	behind bool      // the stream has passed it, and the next stream gives it again
 	done   bool      // it was acknowledged before the stream has reached it
 }
 
-// lose takes note that nobody has the message any more.
-func (x *lending) lose() { *x = lending{seq: x.seq, behind: true} }
+// lose takes note that nobody has a message any more. The gap that was told with it has to be told again. h.mu is held.
+func (h *share) lose(x *lending) {
+	untold := x.gap
+	if h.debts == nil { // otherwise it is given back with the message
+		h.gap.add(untold)
+		untold = gap{}
+	}
+	*x = lending{seq: x.seq, gap: untold, behind: true}
+}
 
 // free reports whether the message has to be given to somebody again.
 func (x *lending) free() bool { return x.to == nil && x.at == nil && !x.done }
@@ -249,8 +256,7 @@ func (h *share) drop(s *session) {
 	again := false
 	for i := range h.lent {
 		if x := &h.lent[i]; x.to == s {
-			h.gap.add(x.gap)
-			x.lose()
+			h.lose(x)
 			again = true
 		}
 	}
