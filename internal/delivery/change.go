@@ -161,7 +161,7 @@ func (s *Stream) begin(c *change, before group.Set) {
 	}
 	o.joined = slices.DeleteFunc(slices.Clone(c.filters), func(f group.Filter) bool { return slices.Contains(before, f) })
 	if s.opening != nil {
-		o.joined = append(o.joined, s.opening.joined...)
+		o.joined, o.lost = append(o.joined, s.opening.joined...), s.opening.lost
 	}
 	s.opening = o
 	// The stream may have moved on meanwhile.

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"slices"
@@ -440,5 +441,55 @@ func TestAStreamThatJoinsFromAnEarlierPositionIsToldOfLaterGaps(t *testing.T) {
 	}
 	if got, want := strings.Join(got, " "), `earlier2 gap{"filter":"b" earlier5`; got != want {
 		t.Errorf("received %s, want %s", got, want)
+	}
+}
+
+// An eviction may take messages before the join and after it.
+func TestAStreamThatJoinsFromAnEarlierPositionIsToldOfAnEvictionOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		listens string
+		live    bool
+	}{"a new filter": {"a", false}, "a filter that it has": {"b", false}, "a new filter, live": {"a", true}, "a filter that it has, live": {"b", true}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, memory.Options{}, true)
+			var ids []store.Seq
+			for i := range 6 {
+				ids = append(ids, r.say("b", fmt.Sprint(i)))
+			}
+			l := r.make(filters(c.listens), codec(1), later, view(delivery.View{Raw: true}), start(delivery.Start{Live: c.live, After: r.newest()}))
+			if c.live {
+				r.run(l)
+			}
+			from := store.Seq(0)
+			if err := l.stream.JoinFrom(filters("b")[0], delivery.JoinOptions{After: &from}); err != nil {
+				t.Fatal(err)
+			}
+			if !c.live {
+				r.run(l)
+			}
+			l.fills(t)
+			r.say("b", "6")
+			r.say("b", "7")
+			r.policy("b", store.Policy{MaxMessages: 1})
+			l.codec.acknowledgeAll()
+			l.await(t, "the last message", func() bool { return l.parser.last().data == "7" })
+			var got []string
+			for _, b := range l.blocks() {
+				var gap delivery.Gap
+				if b.event == "gap" {
+					if err := json.Unmarshal([]byte(b.data), &gap); err != nil {
+						t.Fatal(err)
+					}
+					if after, err := store.ParseID(gap.After); err != nil || after.Seq < ids[0] || after.Seq >= ids[1] {
+						t.Errorf("the gap is after %s, want %d", gap.After, ids[0])
+					}
+				}
+				got = append(got, b.event+gap.Filter+b.data[:min(len(b.data), 1)])
+			}
+			all := strings.Replace(strings.Join(got, " "), " 6 ", " ", 1) // the log may still have it
+			if got, want := all, "earlier0 gapb{ 7"; got != want {
+				t.Errorf("received %s, want %s", got, want)
+			}
+		})
 	}
 }

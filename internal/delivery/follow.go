@@ -257,7 +257,7 @@ func (s *Stream) readRetained(t *turn) error {
 }
 
 // readEarlier reads messages before the position, for a filter that begins there. It reports a gap only for messages that were
-// evicted after its first read.
+// evicted after its first read. If messages after the position were, too, the read of the log reports both.
 func (s *Stream) readEarlier(t *turn) error {
 	o := s.opening
 	part := &o.earlier
@@ -266,7 +266,11 @@ func (s *Stream) readEarlier(t *turn) error {
 		return err
 	}
 	s.askOwn(&t.parcel, Earlier)
-	if o.asked && len(t.batch.Gaps) > 0 {
+	switch gaps := t.batch.Gaps; {
+	case !o.asked || len(gaps) == 0:
+	case gaps[0].Evicted > part.to: // gaps has one filter
+		o.lost = append(o.lost, loss{gaps[0].Filter, part.at})
+	default:
 		s.renderEach(t, part.set.Strings(), s.id(t, part.at), GapEvicted)
 	}
 	o.asked, o.reported = true, t.batch.Reported
@@ -295,18 +299,26 @@ func (s *Stream) renderGaps(t *turn, some bool) {
 	}
 	if some {
 		s.lossReported = t.batch.Reported
-	} else if len(begins.joined) > 0 {
-		s.opening = &opening{joined: begins.joined, over: true}
+		for _, l := range begins.lost { // a live stream may get the later ones
+			if !t.lacks(l.filter) {
+				t.batch.Gaps = append(t.batch.Gaps, store.Gap{Filter: l.filter})
+			}
+		}
+	} else if len(begins.joined)+len(begins.lost) > 0 {
+		s.opening = &opening{joined: begins.joined, lost: begins.lost, over: true}
 	}
 	switch {
 	case begins.unknown != "":
 		s.renderEach(t, s.filters.Strings(), begins.unknown, GapEpoch)
 	case !begins.held && len(t.batch.Gaps) > 0:
-		filters := make([]string, len(t.batch.Gaps))
-		for i, g := range t.batch.Gaps {
-			filters[i] = g.Filter
+		after := map[store.Seq][]string{} // one position, unless filters begin
+		for _, g := range t.batch.Gaps {
+			pos := begins.lostAfter(g.Filter, s.pos)
+			after[pos] = append(after[pos], g.Filter)
 		}
-		s.renderEach(t, filters, s.id(t, s.pos), GapEvicted)
+		for pos, filters := range after {
+			s.renderEach(t, filters, s.id(t, pos), GapEvicted)
+		}
 	}
 }
 

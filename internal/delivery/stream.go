@@ -108,7 +108,24 @@ type opening struct {
 	reported uint64 // Batch.Reported of that
 
 	joined group.Set // filters whose losses after the position were not reported; all others' were, up to lossReported
-	over   bool      // only joined is left
+	lost   []loss    // of earlier, to be reported with later ones of the same filters, after the position
+	over   bool      // only joined and lost are left
+}
+
+// loss is a loss of messages of a filter after a position.
+type loss struct {
+	filter string
+	after  store.Seq
+}
+
+// lostAfter returns the position after which messages of earlier were lost that a filter matches, or pos if none were.
+func (o *opening) lostAfter(filter string, pos store.Seq) store.Seq {
+	for _, l := range o.lost {
+		if l.filter == filter {
+			pos = min(pos, l.after)
+		}
+	}
+	return pos
 }
 
 // begins reports whether a filter is one of those that joined.
