@@ -61,22 +61,31 @@ func (b *brokers) must(request func() (string, error)) string {
 	return answer
 }
 
-// history returns the texts in a group's history at each hub, which must be the same.
+// history waits until all hubs have the same texts in a group's history, and returns them.
 func (b *brokers) history(group string) (texts []string) {
 	b.Helper()
-	for i := range b.hubs {
-		var list struct{ Messages []struct{ Msg any } }
-		if err := json.Unmarshal([]byte(b.must(b.ask(i, http.MethodGet, "/v1/history/"+group+"?last=1000", ""))), &list); err != nil {
-			b.Fatal(err)
+	eventually(b.T, "the same", func() (string, error) {
+		for i := range b.hubs {
+			here := b.historyAt(i, group)
+			if i > 0 && !slices.Equal(here, texts) {
+				return fmt.Sprintf("%q at %s, and %q", here, b.hubs[i].Name, texts), nil
+			}
+			texts = here
 		}
-		var here []string
-		for _, m := range list.Messages {
-			here = append(here, fmt.Sprint(m.Msg))
-		}
-		if i > 0 && !slices.Equal(here, texts) {
-			b.Errorf("hub %d has %q, others %q", i, here, texts)
-		}
-		texts = here
+		return "the same", nil
+	})
+	return texts
+}
+
+// historyAt returns the texts in a group's history at a hub.
+func (b *brokers) historyAt(hub int, group string) (texts []string) {
+	b.Helper()
+	var list struct{ Messages []struct{ Msg any } }
+	if err := json.Unmarshal([]byte(b.must(b.ask(hub, http.MethodGet, "/v1/history/"+group+"?last=1000", ""))), &list); err != nil {
+		b.Fatal(err)
+	}
+	for _, m := range list.Messages {
+		texts = append(texts, fmt.Sprint(m.Msg))
 	}
 	return texts
 }
