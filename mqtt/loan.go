@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -265,6 +266,7 @@ func (h *share) look() {
 			again, gone = h.remove(b) || again, true
 		}
 	}
+	maps.DeleteFunc(h.newest, func(id string, _ uint64) bool { return !h.server.hub.Alive(id) })
 	left := len(h.borrowers)
 	h.mu.Unlock()
 	if gone {

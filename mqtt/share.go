@@ -295,6 +295,7 @@ func (h *share) end() {
 	delete(l.byKey, h.key)
 	l.mu.Unlock()
 	h.stop()
+	h.look() // at nobody any more
 	if h.borrows != nil {
 		h.repay()
 	}

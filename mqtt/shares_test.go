@@ -120,3 +120,101 @@ func TestAKilledHubLeavesNoShareThatIsNotNeeded(t *testing.T) {
 		})
 	}
 }
+
+// left returns how many shares and positions the hub has.
+func (r *rig) left() (shares, positions int) {
+	r.server.shares.mu.Lock()
+	defer r.server.shares.mu.Unlock()
+	positions, _ = r.hub.Cursors().Usage()
+	return len(r.server.shares.byKey), positions
+}
+
+// TestAThousandSharesLeaveNothing has members of all kinds at two hubs that come and go.
+func TestAThousandSharesLeaveNothing(t *testing.T) {
+	ends := map[string]func(c *client, filter string){
+		"connection": func(c *client, _ string) { c.leave() },
+		"unsubscribed": func(c *client, filter string) {
+			c.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 1, Filters: packets.Subscriptions{sub(filter, 0)}})
+			c.leave()
+		},
+		"kicked": func(c *client, _ string) {
+			c.leave()
+			if err := c.hub.EndSession(c.conn.uid(), sessions.Kicked); err != nil {
+				c.Fatal(err)
+			}
+		},
+		"clean": func(c *client, _ string) {
+			c.leave()
+			c.connect(options{id: c.conn.clientID, clean: true}).leave()
+		},
+		"expired": func(c *client, _ string) { c.leave() },
+	}
+	expiry := map[string]time.Duration{"unsubscribed": time.Second, "kicked": -1, "clean": -1, "expired": time.Second}
+	synctest.Test(t, func(t *testing.T) {
+		a, b := twoHubs(t)
+		for round := range 3 {
+			for kind, end := range ends {
+				for i := range 70 {
+					filter := fmt.Sprintf("$share/%s/%d/%d", kind, round, i)
+					first, second := a, b
+					if i%2 > 0 {
+						first, second = b, a
+					}
+					c := first.connect(options{id: fmt.Sprint(filter, "c"), expiry: expiry[kind]})
+					c.subscribe(sub(filter, 1))
+					d := second.connect(options{id: fmt.Sprint(filter, "d")})
+					d.subscribe(sub(filter, 1))
+					if i%3 > 0 {
+						end(c, filter)
+						d.leave()
+					} else {
+						d.leave()
+						end(c, filter)
+					}
+				}
+			}
+			time.Sleep(time.Minute)
+			for _, r := range []*rig{a, b} {
+				r.clients = nil
+				if shares, positions := r.left(); shares != 0 || positions != 0 {
+					t.Fatalf("%d shares and %d positions are left", shares, positions)
+				}
+			}
+		}
+	})
+}
+
+func TestSharesLeaveNoMemory(t *testing.T) {
+	r := newRig(t)
+	c, d := r.connect(options{id: "c", expiry: -1}), r.connect(options{id: "d"})
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := int64(0)
+	for round := range 3 {
+		for i := range 1000 {
+			filter := fmt.Sprintf("$share/s/%d/%d", round, i)
+			for _, m := range []*client{c, d} {
+				m.subscribe(sub(filter, 1))
+			}
+			for _, m := range []*client{c, d} {
+				m.do(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 1, Filters: packets.Subscriptions{sub(filter, 0)}})
+				m.expect(packets.Unsuback)
+			}
+		}
+		for _, m := range []*client{c, d} {
+			m.pipe.got, m.read = nil, 0
+		}
+		if round == 0 {
+			before = heap()
+		}
+	}
+	if n := heap() - before; n > 128<<10 {
+		t.Errorf("2,000 shares that are gone take %d bytes", n)
+	}
+	c.leave()
+	d.leave()
+}
