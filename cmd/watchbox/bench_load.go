@@ -152,6 +152,7 @@ func (l *load) listen(ctx context.Context, name, query string, take func(data []
 	}
 	lines := bufio.NewReader(res.Body)
 	if err := eachData(lines, func([]byte) bool { return false }); err != nil { // the session event
+		_ = res.Body.Close() // the stream has failed
 		return err
 	}
 	l.listening.Go(func() {

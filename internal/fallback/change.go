@@ -19,7 +19,7 @@ func (p *poller) change(r *http.Request, filter string) (*http.Response, error) 
 		p.mu.Unlock()
 		return p.t.base().RoundTrip(r) // the hub ends the poll that waits
 	}
-	j := &join{filter: filter, answer: make(chan joined, 1)}
+	j := &join{filter: filter, answer: make(chan joined), gaveUp: r.Context().Done()}
 	p.mu.Lock()
 	p.joins = append(p.joins, j)
 	p.mu.Unlock()
@@ -52,7 +52,7 @@ func (p *poller) join() error {
 		if err == nil {
 			var resp *http.Response
 			resp, err = p.add(j.filter)
-			j.answer <- joined{resp, err}
+			j.reply(resp, err)
 			joins[i] = nil
 		}
 		if err != nil {

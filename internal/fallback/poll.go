@@ -50,6 +50,16 @@ type poller struct {
 type join struct {
 	filter string
 	answer chan joined
+	gaveUp <-chan struct{} // closed when nobody takes the answer any more
+}
+
+// reply answers the request.
+func (j *join) reply(resp *http.Response, err error) {
+	select {
+	case j.answer <- joined{resp, err}:
+	case <-j.gaveUp:
+		closeBody(resp)
+	}
 }
 
 type joined struct {
@@ -160,7 +170,7 @@ func (p *poller) run() {
 	p.joins, p.filters = nil, nil
 	p.mu.Unlock()
 	for _, j := range waiting {
-		j.answer <- joined{err: err}
+		j.reply(nil, err)
 	}
 	_ = p.out.CloseWithError(err)
 }
@@ -214,8 +224,10 @@ func (p *poller) next() error {
 	case resp != nil && resp.StatusCode == http.StatusGone: // also if interrupted: the hub says it once
 		return p.refused(resp)
 	case interrupted:
+		closeBody(resp)
 		return nil
 	case p.ctx.Err() != nil:
+		closeBody(resp)
 		return p.ctx.Err()
 	case waited/2 >= minPollTime && (err != nil || resp.StatusCode == http.StatusGatewayTimeout): // a proxy has cut it off
 		closeBody(resp)
