@@ -342,50 +342,59 @@ func TestPollEndsWithItsSession(t *testing.T) {
 	inPolls(t, serve(t), func(s *server, target string) {
 		uid := session.UID(secretOf("x"))
 		p := s.poll(target+"wait=1m&last=0", as("x")...)
-		s.wants(204, "", "DELETE /v1/sessions/"+uid, "") // a kick
-		p.wants(410, "session-ended")
-		p = s.poll(target+"wait=1m&last=0", as("x")...)
-		s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as("x")...)
+		s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as("x")...) // its own wish; the next test kicks
 		p.wants(410, "session-ended")
 		s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
 	})
 }
 
-// TestKickBetweenTwoPollsEndsTheNextOne: the next poll answers as a waiting one would, once.
-func TestKickBetweenTwoPollsEndsTheNextOne(t *testing.T) {
-	all := serve(t)
+// TestKickOfASessionThatPollsEndsAllItsLaterRequests: the client may not have got the answer to the first of them.
+func TestKickOfASessionThatPollsEndsAllItsLaterRequests(t *testing.T) {
+	all := serve(t, watchbox.WithSessionTimeout(10*time.Minute))
+	kicked := 0
 	inPolls(t, all, func(s *server, target string) {
-		uid := session.UID(secretOf("kicked"))
-		poll := func(status int, code string) {
-			t.Helper()
-			s.wants(status, code, "GET "+target+"wait=0s&last=0", "", as("kicked")...)
-		}
-		for range 3 {
+		for _, waits := range []bool{false, true} {
+			kicked++
+			name := fmt.Sprint("kicked", kicked)
+			uid := session.UID(secretOf(name))
+			poll := func(status int, code string) {
+				t.Helper()
+				s.wants(status, code, "GET "+target+"wait=0s&last=0", "", as(name)...)
+			}
 			poll(200, "")
-			s.wants(204, "", "DELETE /v1/sessions/"+uid, "") // a kick
-			s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
-			poll(410, "session-ended")
-			s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
-		}
-		poll(200, "")
-		s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as("kicked")...) // its own wish
-		poll(200, "")
-		s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
-		s.wants(410, "session-ended", "GET /v1/history/other?wait=0s&last=0", "", as("kicked")...)            // as a poll that adds a filter
-		poll(200, "")                                                                                         // the client was told
-		for call, body := range map[string]string{"GET /v1/groups/bar": "", "POST /v1/events": "group=bar"} { // a stream is told as all are
+			s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as(name)...) // its own wish
 			poll(200, "")
-			s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
-			s.begin(s.openBy(call, body, append(as("kicked"), "Content-Type", "application/x-www-form-urlencoded")...)).gets("event: bye\ndata: {\"reason\":\"kicked\"}\n\n")
-			s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
+			if waits {
+				p := s.poll(target+"wait=1m&last=0", as(name)...)
+				s.wants(204, "", "DELETE /v1/sessions/"+uid, "") // a kick
+				p.wants(410, "session-ended")
+			} else {
+				s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
+			}
+			for range 2 {
+				poll(410, "session-ended")
+				s.wants(410, "session-ended", "GET /v1/history/other?wait=0s&last=0", "", as(name)...) // as a poll that adds a filter
+				for _, call := range [][2]string{{"GET /v1/groups/bar"}, {"GET /v1/events?group=bar"}, {"POST /v1/events", "group=bar"}} {
+					stream := s.openBy(call[0], call[1], append(as(name), "Content-Type", "application/x-www-form-urlencoded")...)
+					s.begin(stream).gets("event: bye\ndata: {\"reason\":\"kicked\"}\n\n")
+				}
+				s.wants(404, "session-unknown", "GET /v1/sessions/"+uid, "")
+			}
 		}
-		p := s.poll(target+"wait=1m&last=0", as("kicked")...)
-		s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
-		p.wants(410, "session-ended")
-		poll(200, "") // the client was told
-		s.wants(204, "", "DELETE /v1/sessions/"+uid, "", as("kicked")...)
 	})
 	eventually(t, "no place is taken", func() bool { return all.figure("streams") == 0 })
+}
+
+// TestKickIsForgotten: a client that asks again after the session timeout begins a new session.
+func TestKickIsForgotten(t *testing.T) {
+	s := serve(t, watchbox.WithSessionTimeout(100*time.Millisecond))
+	uid := session.UID(secretOf("kicked"))
+	p := s.poll("/v1/history/foo?wait=1m&last=0", as("kicked")...)
+	s.wants(204, "", "DELETE /v1/sessions/"+uid, "")
+	p.wants(410, "session-ended")
+	eventually(t, "a new session", func() bool {
+		return s.do("GET /v1/history/foo?wait=0s&last=0", "", as("kicked")...).status == 200
+	})
 }
 
 func TestPollEndsWithTheHub(t *testing.T) {

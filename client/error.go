@@ -32,7 +32,7 @@ func refusal(status int, header http.Header, body []byte) *Error {
 	return (*Error)(remote.NewRefusal(status, header, body))
 }
 
-// sessionEnded is the code of the hub's answer to a client that was kicked and has not been told yet.
+// sessionEnded is the code of the hub's answer to a client that was kicked while it polled.
 const sessionEnded = "session-ended"
 
 // ended returns the error of a client whose session the hub has ended, with the reason of its last event.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -11,10 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/watchbox-go/watchbox"
 	"github.com/watchbox-go/watchbox/client"
 )
 
-// answerEnded answers as a hub that has kicked the session and not told the client yet.
+// answerEnded answers as a hub that has kicked the session while it polled.
 func answerEnded(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(http.StatusGone)
@@ -206,5 +208,31 @@ func TestKickBetweenTwoPollsBehindAHoldingProxy(t *testing.T) {
 				t.Errorf("the session has begun again: %s %v", list, err)
 			}
 		})
+	}
+}
+
+// TestKickWhoseAnswerIsLostBehindAHoldingProxy: the connections break on which the first answers come that tell the client.
+func TestKickWhoseAnswerIsLostBehindAHoldingProxy(t *testing.T) {
+	h := newHoldingRig(t, watchbox.WithSessionTimeout(testTimeout))
+	h.proxy.all.Store(true)
+	calls := newRecorder(t)
+	c := h.client(client.OnDisconnect(func(err error) { calls.note("%v", err) }), client.OnReconnect(func() { calls.note("back") }))
+	kicked := h.kickAt(c, func(r *http.Request) bool { return isHistory(r) && r.URL.Query().Get("wait") != "0s" })
+	hub := h.proxy.to
+	var told atomic.Int32
+	h.proxy.to = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hub.ServeHTTP(w, r)
+		if w.(*httptest.ResponseRecorder).Code == http.StatusGone && told.Add(1) <= 2 {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	h.join(c, "a")
+	const ended = "watchbox: the hub ended the session (kicked)"
+	list := calls.until("the kick, once", func(list []string) bool { return slices.Contains(list, ended) })
+	if last := list[len(list)-1]; last != ended || slices.Contains(list, "back") || slices.Index(list, ended) != len(list)-1 {
+		t.Errorf("the callbacks are %q", list)
+	}
+	if !kicked.Load() || c.State() != client.StateClosed || told.Load() != 3 {
+		t.Errorf("kicked: %v; state %v; told %d times", kicked.Load(), c.State(), told.Load())
 	}
 }

@@ -62,7 +62,7 @@ const WAY_MEMORY = 3_600_000;
  */
 const POLL_TIME = 25;
 
-/** The code of the hub's answer to a client that was kicked and has not been told yet. It ends the client as the last event of a stream does. */
+/** The code of the hub's answer to a client that was kicked while it polled. It ends the client as the last event of a stream does. */
 const SESSION_ENDED = "session-ended";
 
 /** The most messages in the answer to a poll. */
@@ -757,7 +757,7 @@ class Poller {
       try {
         this.#report(await this.#poll(this.#filters, { since: this.#position }, this.#wait, wake));
       } catch (error) {
-        if (wake.aborted && toWatchboxError(error).code !== SESSION_ENDED) continue; // the hub says that once
+        if (wake.aborted) continue;
         const waited = (Date.now() - begun) / 1000;
         const cut = error instanceof WatchboxError && (error.status === 0 || error.status === 504) && waited / 2 >= 1;
         if (!cut || this.#stop.signal.aborted) throw error;
@@ -1925,7 +1925,8 @@ export class Watchbox extends EventTarget {
   #shutDown(error) {
     if (error) {
       this.#reportLoss(error);
-      this.#storage.save({ ...this.#stateToSave(), secret: this.#secret }); // the next page may be accepted
+      // The next page may be accepted, but not as a session that was kicked.
+      this.#storage.save({ ...this.#stateToSave(), secret: error.code === "kicked" ? undefined : this.#secret });
     } else this.#storage.clear();
     const link = this.#link;
     this.#link = undefined;

@@ -130,6 +130,8 @@ type proxy struct {
 	*httptest.Server
 	page    atomic.Int32 // the status of its page; 0: none
 	json    atomic.Bool  // the page is JSON
+	polls   atomic.Bool  // only polls pass
+	told    atomic.Int32 // number of answers that the session was ended
 	asked   atomic.Int32 // number of answers with the page
 	waiting atomic.Int32 // number of requests whose clients have not received the response header
 }
@@ -148,13 +150,21 @@ func (w flushNotifier) FlushError() error {
 // front is the command that starts a proxy in front of the hub and sets FRONT_URL. With a status, the proxy cuts all
 // connections after their clients have the header of the hub's response, and then answers each request with the status
 // and a page. With "json" it does the same with 200 and JSON. With "hub" it forwards requests to the hub again. With
-// "asked" the script waits until two requests were answered with the page.
+// "asked" the script waits until two requests were answered with the page. With "polls" it holds streams back, and loses the
+// first two answers that the session was ended.
 func front(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) == 0 {
 		target, err := url.Parse(ts.Getenv("WATCHBOX_URL"))
 		ts.Check(err)
 		p, behind := &proxy{}, httputil.NewSingleHostReverseProxy(target)
 		behind.ErrorLog = log.New(io.Discard, "", 0)
+		behind.ModifyResponse = func(r *http.Response) error {
+			if p.polls.Load() && r.StatusCode == http.StatusGone && p.told.Add(1) <= 2 {
+				_ = r.Body.Close() // it is not read
+				panic(http.ErrAbortHandler)
+			}
+			return nil
+		}
 		p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if status := p.page.Load(); status != 0 {
 				media, body := "text/html", "<html>be right back"
@@ -165,6 +175,11 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 				w.WriteHeader(int(status))
 				_, _ = io.WriteString(w, body)
 				p.asked.Add(1)
+				return
+			}
+			if p.polls.Load() && r.URL.Path == "/v1/events" {
+				_, _ = io.Copy(io.Discard, r.Body) // then the request's context ends with the connection
+				<-r.Context().Done()
 				return
 			}
 			p.waiting.Add(1)
@@ -185,6 +200,8 @@ func front(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "hub":
 		p.page.Store(0)
+	case "polls":
+		p.polls.Store(true)
 	case "asked":
 		waitUntil(ts, "two requests for the page", func() bool { return p.asked.Load() >= 2 })
 	default:

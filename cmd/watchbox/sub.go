@@ -133,6 +133,7 @@ func (p *printer) event(e sse.Event) {
 	}
 	switch e.Type {
 	case "bye":
+		p.end(sessionEnd(e))
 		return
 	case "gap":
 		fmt.Fprintln(os.Stderr, "watchbox: missed messages:", string(e.Data))
@@ -153,6 +154,16 @@ func (p *printer) event(e sse.Event) {
 		err = errDone
 	}
 	p.end(err)
+}
+
+// sessionEnd returns the error for the hub's last event on a stream if it ends the session. After other ends the stream resumes.
+func sessionEnd(bye sse.Event) error {
+	var end struct{ Reason string }
+	_ = json.Unmarshal(bye.Data, &end) // an unreadable reason counts as none
+	if end.Reason == "kicked" || end.Reason == "ended" {
+		return fmt.Errorf("the hub ended the session (%s)", end.Reason)
+	}
+	return nil
 }
 
 // reached stores a position: all messages up to the id are handled. Heartbeats advance it between messages.

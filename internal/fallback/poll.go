@@ -221,8 +221,6 @@ func (p *poller) next() error {
 	switch {
 	case a != nil:
 		return p.write(a)
-	case resp != nil && resp.StatusCode == http.StatusGone: // also if interrupted: the hub says it once
-		return p.refused(resp)
 	case interrupted:
 		closeBody(resp)
 		return nil

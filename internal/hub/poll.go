@@ -146,7 +146,6 @@ func (p *Poll) wait(ctx context.Context, most time.Duration) error {
 		return ErrClosed
 	case session.Kicked, session.Ended:
 		p.told = true
-		p.hub.sessions.Tell(p.uid) // this answer does
 		return ErrSessionEnded
 	}
 	return p.recheck()

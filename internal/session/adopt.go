@@ -10,7 +10,7 @@ import (
 // nil document was removed. Documents must be adopted in the order of the log.
 func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	if doc == nil {
-		r.noteUntold(uid, untold{})
+		r.noteUntold(uid, nil)
 		r.adoptEnd(uid, Kicked, version, false)
 		return nil
 	}
@@ -19,7 +19,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 		return fmt.Errorf("the document of session %s: %w", uid, err)
 	}
 	if in.Gone != "" {
-		e := r.noteUntold(uid, untold{version: version, hub: in.Hub, tell: in.Tell})
+		e := r.noteUntold(uid, &untold{version: version, hub: in.Hub, tell: in.Tell})
 		r.adoptEnd(uid, in.Gone, version, in.Tell)
 		switch {
 		case in.Hub == *r.self.Load():
@@ -33,7 +33,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	if err != nil {
 		return fmt.Errorf("the document of session %s: %w", uid, err)
 	}
-	r.noteUntold(uid, untold{})
+	r.noteUntold(uid, nil)
 	for {
 		s, err := r.session(uid, in.Subject, d.client)
 		if err != nil || s.adopt(&in, d, nodes, version) {
@@ -54,7 +54,7 @@ func (r *Registry) isDown(hub string) bool {
 // session that is about to begin after that one goes on.
 func (r *Registry) adoptEnd(uid string, why Reason, version uint64, tell bool) {
 	r.mu.RLock()
-	s, left := r.byUID[uid], r.untold[uid].version
+	s, left := r.byUID[uid], r.untold[uid].left()
 	r.mu.RUnlock()
 	if s == nil {
 		return

@@ -46,14 +46,14 @@ type Registry struct {
 	byUID  map[string]*Session
 	order  order
 	closed bool
-	down   map[string]Reason // hubs that are down, and why
-	untold map[string]untold // of sessions that others still have to be told of, by uid
+	down   map[string]Reason  // hubs that are down, and why
+	untold map[string]*untold // of sessions that others still have to be told of, by uid
 }
 
 // NewRegistry returns an empty registry. A session that has been lost for the timeout is gone. watch is
 // called with the events of each change during the session's turn, so it must not call the registry.
 func NewRegistry(timeout time.Duration, watch func([]Event)) *Registry {
-	r := &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}, untold: map[string]untold{}}
+	r := &Registry{timeout: timeout, watch: watch, byUID: map[string]*Session{}, untold: map[string]*untold{}}
 	r.commit = r.report
 	return r
 }
@@ -114,11 +114,6 @@ func (r *Registry) Attach(uid string, o *Opening) (*Attachment, error) {
 	for {
 		s, err := r.session(uid, &o.Grant.Subject, o.Client)
 		switch {
-		case errors.Is(err, ErrKicked):
-			if !r.Tell(uid) {
-				continue
-			}
-			return nil, ErrKicked
 		case err != nil:
 			return nil, err
 		case !s.belongsTo(o.Grant.Subject):
@@ -172,13 +167,13 @@ func (r *Registry) session(uid string, subject *string, c Client) (*Session, err
 		return s, nil
 	case r.closed:
 		return nil, ErrClosed
-	case e.tell:
+	case e != nil && e.tell:
 		return nil, ErrKicked
 	}
 	s = &Session{uid: uid, registry: r}
 	s.client = c
 	if r.sharing() {
-		s.shared = &shared{version: e.version}
+		s.shared = &shared{version: e.left()}
 	}
 	s.subject.Store(subject)
 	r.byUID[uid] = s

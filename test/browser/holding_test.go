@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox"
 )
@@ -172,4 +173,34 @@ func TestProxyThatBeginsToHoldStreamsBack(t *testing.T) {
 	s.publish("b/c", 3)
 	p.receivedMessages(1, 2, 3)
 	p.receivedEvents("gap")
+}
+
+// TestKickWhoseAnswerIsLostClosesThePage: the connections break on which the first answers come that tell the page.
+func TestKickWhoseAnswerIsLostClosesThePage(t *testing.T) {
+	t.Parallel()
+	var told atomic.Int32
+	proxy := &holding{all: true}
+	s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(10 * time.Minute)}, wrap: func(hub http.Handler) http.Handler {
+		proxy.to = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			hub.ServeHTTP(w, r)
+			if w.(*httptest.ResponseRecorder).Code == http.StatusGone && told.Add(1) <= 2 {
+				panic(http.ErrAbortHandler)
+			}
+		})
+		return proxy
+	}})
+	p := openTestPage(t, s.url(), "/&still")
+	p.do(`%s; await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`, clientKinds["watchbox.js"])
+	p.receivedEvents("closed", "kicked")
+	p.receivedEvents("reconnect")
+	if got := s.sessions(); len(got) != 0 || told.Load() != 3 {
+		t.Errorf("told %d times; there are sessions: %v", told.Load(), got)
+	}
+	var kicked, next string
+	p.eval(&kicked, "return wb.uid")
+	p.reopen(s.url()+testPage+"/&still", func() {})
+	p.do("%s", clientKinds["watchbox.js"])
+	if p.eval(&next, "return wb.uid"); next == kicked {
+		t.Error("the next page has the session that was kicked")
+	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
 )
 
-// TestAKickBetweenTwoPollsIsToldOnceAtAnyHub kicks sessions that polled at the first hub by each hub, and lets them go on at each hub.
-func TestAKickBetweenTwoPollsIsToldOnceAtAnyHub(t *testing.T) {
+// TestAKickBetweenTwoPollsIsToldAtAnyHub kicks sessions that polled at the first hub by each hub, and lets them go on at each hub.
+func TestAKickBetweenTwoPollsIsToldAtAnyHub(t *testing.T) {
 	s := servers.ForTest(t, 1)
 	all := hubs.ForTest(t, program, 3, "--nats", s.URL(), "--nats-replicas", "1", "--session-timeout", "10m")
 	client := &http.Client{}
@@ -41,14 +41,15 @@ func TestAKickBetweenTwoPollsIsToldOnceAtAnyHub(t *testing.T) {
 				eventually(t, ": 404 ", func() (string, error) { // a hub that lags answers as before the kick, and the poll after that is told
 					return call(client, http.MethodGet, next, "/v1/sessions/"+l.uid, "", "")
 				})
+				want := "session-ended"
 				if strings.Contains(way, "groups") {
-					poll(next, way, `{"reason":"kicked"}`)
-				} else {
-					poll(next, way, "session-ended")
+					want = `{"reason":"kicked"}`
 				}
-				poll(next, path, `"next"`) // the client was told
+				for range 2 { // the client may not get the answer
+					poll(next, way, want)
+				}
 				for _, h := range all {
-					eventually(t, `"next"`, func() (string, error) { // one that lags may tell it once more
+					eventually(t, "session-ended", func() (string, error) { // one that lags answers as before the kick
 						return call(client, http.MethodGet, h, fmt.Sprintf(path, l.filter), l.secret, "")
 					})
 				}
