@@ -79,6 +79,7 @@ var known = []struct {
 	{session.ErrUnknown, http.StatusNotFound, "session-unknown", false},
 	{session.ErrNoStream, http.StatusConflict, "no-stream", false},
 	{session.ErrTooManyFilters, http.StatusBadRequest, "too-many-filters", false},
+	{session.ErrTooLarge, http.StatusRequestEntityTooLarge, "message-too-large", false}, // because of its will
 	{session.ErrSecret, http.StatusBadRequest, "session-invalid", false},
 	{store.ErrTooManyGroups, http.StatusInsufficientStorage, "too-many-groups", false},
 	{store.ErrTooManyPolicies, http.StatusInsufficientStorage, "too-many-policies", false},

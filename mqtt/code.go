@@ -33,7 +33,7 @@ var meanings = []meaning{
 	{oneType[*hub.BodyError], packets.ErrPayloadFormatInvalid, false},
 	{oneType[*hub.MetaError], packets.ErrQuotaExceeded, false},
 	{oneType[*hub.SizeError], packets.ErrQuotaExceeded, false},
-	{oneOf(store.ErrTooLarge, cursor.ErrTooLarge), packets.ErrQuotaExceeded, false},
+	{oneOf(store.ErrTooLarge, cursor.ErrTooLarge, sessions.ErrTooLarge), packets.ErrQuotaExceeded, false},
 	{oneType[*hub.LimitError], packets.ErrQuotaExceeded, true},
 	{oneType[*cursor.LimitError], packets.ErrQuotaExceeded, true},
 	{oneOf(store.ErrFull, store.ErrTooManyGroups, hub.ErrOverloaded, hub.ErrTooManyWills), packets.ErrQuotaExceeded, true},

@@ -1,6 +1,7 @@
 package cursor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -188,7 +189,8 @@ func (s *Set) complete(list []pending, waiting []waiter) {
 	}
 }
 
-// write writes a list in as few steps as the log takes, and sets the results. After an error it does not try the rest.
+// write writes a list in as few steps as the log takes, and sets the results. After an error it does not try the rest, unless
+// a position was too large.
 func (s *Set) write(list []pending) (err error) {
 	for len(list) > 0 {
 		n, size := 0, 0
@@ -196,8 +198,8 @@ func (s *Set) write(list []pending) (err error) {
 			size += len(list[n].note.Value)
 			n++
 		}
-		if err == nil {
-			err = s.append(list[:n])
+		if err == nil || errors.Is(err, store.ErrTooLarge) {
+			err = cmp.Or(s.append(list[:n]), err)
 		} else {
 			setError(list[:n], err)
 		}
@@ -217,11 +219,11 @@ func (s *Set) append(list []pending) error {
 	if len(list) > 1 && (errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrTooLarge)) {
 		half := len(list) / 2
 		err = s.append(list[:half])
-		if err != nil {
+		if err != nil && !errors.Is(err, store.ErrTooLarge) {
 			setError(list[half:], err)
 			return err
 		}
-		return s.append(list[half:])
+		return cmp.Or(s.append(list[half:]), err)
 	}
 	setError(list, err)
 	if errors.Is(err, store.ErrConflict) {

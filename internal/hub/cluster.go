@@ -32,6 +32,8 @@ type cluster struct {
 	work  []func()   // what follow found and must not do itself, in order
 	wake  chan struct{}
 	downs map[string]bool // hubs with a note that they are down
+
+	warned time.Time // when it was last logged that a session is too large
 }
 
 // Prefixes of the keys of notes that only a shared log has.

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
@@ -51,6 +52,9 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 		return 0, session.ErrConflict
 	case errors.Is(err, store.ErrClosed):
 		return 0, session.ErrClosed
+	case errors.Is(err, store.ErrTooLarge):
+		c.warnTooLarge(x.UID, err)
+		return 0, fmt.Errorf("%w (%v)", session.ErrTooLarge, err)
 	case err != nil:
 		return 0, err
 	}
@@ -59,6 +63,23 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 		c.hub.logLost(rest[0].Message, err)
 	}
 	return uint64(id.Seq) + uint64(len(entries)), nil
+}
+
+// tooLargeInterval is how long the hub does not log again that a session is too large.
+const tooLargeInterval = 10 * time.Minute
+
+// warnTooLarge logs that a session is too large for the log.
+func (c *cluster) warnTooLarge(uid string, err error) {
+	c.mu.Lock()
+	now := time.Now()
+	due := c.warned.IsZero() || now.Sub(c.warned) >= tooLargeInterval
+	if due {
+		c.warned = now
+	}
+	c.mu.Unlock()
+	if due {
+		c.hub.opts.Logger.Error("a session is too large for the store: its changes are refused, or stored once there is room for them", "uid", uid, "error", err)
+	}
 }
 
 // refused reports whether the store refused the messages of a change, and may accept its document without them.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,15 @@ type rig struct {
 
 	mu     sync.Mutex
 	events map[string][]string // callbacks of all hubs, by uid
+	logged []string            // lines that the hubs have logged
+}
+
+// Write implements io.Writer for the loggers of the hubs.
+func (r *rig) Write(line []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.logged = append(r.logged, string(line))
+	return len(line), nil
 }
 
 // node is a hub of a rig.
@@ -60,6 +70,7 @@ func (r *rig) begin(at int) *node {
 	o := Defaults()
 	o.Observer = &watcher{rig: r, at: at}
 	o.Heartbeat = time.Hour // fewer writes
+	o.Logger = slog.New(slog.NewTextHandler(r, nil))
 	var err error
 	if n.Hub, err = start(n.log, o, nil); err != nil {
 		r.Fatal(err)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/watchbox-go/watchbox/internal/access"
@@ -9,23 +10,36 @@ import (
 
 // Join adds a filter to this stream of the session, by calling join. A stream has at most maxFilters filters.
 func (a *Attachment) Join(f group.Filter, maxFilters int, join func() error) error {
-	return a.do(cause{}, func() error { return a.join(f, maxFilters, join) })
+	a.session.take()
+	defer a.session.give()
+	return a.joinTurn(f, maxFilters, join)
+}
+
+// joinTurn is Join. If the session is too large with the filter, the stream leaves it again. The session's turn must be held.
+func (a *Attachment) joinTurn(f group.Filter, maxFilters int, join func() error) error {
+	s, added := a.session, false
+	err := a.ifOpen(func() error {
+		added = !slices.Contains(a.filters, f)
+		return a.join(f, maxFilters, join)
+	})
+	if err != nil {
+		return err
+	}
+	if err = s.change(cause{}); errors.Is(err, ErrTooLarge) && added {
+		return errors.Join(tooManyFilters(err), a.ifOpen(func() error { return a.leave(f) }))
+	}
+	return err
 }
 
 // Leave removes a filter from this stream of the session.
 func (a *Attachment) Leave(f group.Filter) error {
-	return a.do(cause{left: []group.Filter{f}}, func() error { return a.leave(f) })
-}
-
-// do changes the filters of the stream and brings the session in line with them.
-func (a *Attachment) do(c cause, change func() error) error {
 	s := a.session
 	s.take()
 	defer s.give()
-	if err := a.ifOpen(change); err != nil {
+	if err := a.ifOpen(func() error { return a.leave(f) }); err != nil {
 		return err
 	}
-	return s.change(c)
+	return s.change(cause{left: []group.Filter{f}})
 }
 
 // ifOpen calls f with the session's mu, if the stream is open.

@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +42,12 @@ type Change struct {
 // ErrConflict is returned by the function that commits changes if the document has another version than the
 // change is based on. The newer document reaches Registry.Adopt.
 var ErrConflict = errors.New("the session was changed by another hub meanwhile")
+
+// ErrTooLarge is returned by the function that commits changes if the document is too large for the log.
+var ErrTooLarge = errors.New("the session with its filters and its last will is too large for the store: use fewer filters, or wildcards")
+
+// tooManyFilters is ErrTooManyFilters because of an ErrTooLarge.
+func tooManyFilters(err error) error { return fmt.Errorf("%w: %w", ErrTooManyFilters, err) }
 
 // changes keeps the memory of changes for the next ones.
 var changes = sync.Pool{New: func() any { return new(Change) }}
@@ -187,8 +194,12 @@ func (s *Session) open() []group.Filter {
 	return append(list, others...)
 }
 
-// retryAfter is the time after which a change that failed is tried again.
-const retryAfter = time.Second
+// retryAfter is the time after which a change that failed is tried again. It doubles up to maxRetry while the document is
+// too large: that may last.
+const (
+	retryAfter = time.Second
+	maxRetry   = time.Minute
+)
 
 // postpone keeps what a change that could not be committed was to say of streams that have closed, so that a
 // timer tries again.
@@ -199,7 +210,12 @@ func (s *Session) postpone(c *cause, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shared.pending = &cause{why: c.why, reached: c.reached, keep: c.keep, left: c.left, leftFor: c.leftFor}
-	s.shared.retry = monotonicNow().add(retryAfter)
+	wait := retryAfter
+	if errors.Is(err, ErrTooLarge) {
+		wait = min(max(2*s.shared.wait, retryAfter), maxRetry)
+		s.shared.wait = wait
+	}
+	s.shared.retry = monotonicNow().add(wait)
 	s.schedule()
 }
 

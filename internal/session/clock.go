@@ -108,21 +108,19 @@ func (s *Session) next() (next moment) {
 			next = t
 		}
 	}
-	if h := s.shared; h != nil {
-		if h.retry != 0 {
-			return h.retry
-		}
-		if h.repair != 0 {
-			due(h.repair)
-		}
+	if h := s.shared; h != nil && h.retry == 0 && h.repair != 0 {
+		due(h.repair)
 	}
-	if s.lost == 0 {
+	switch {
+	case s.shared != nil && s.shared.retry != 0: // with it, what is due of the document is tried again
+		due(s.shared.retry)
+	case s.lost == 0:
 		for i := range s.members {
 			if m := &s.members[i]; m.lost != 0 {
 				due(m.lost.add(s.registry.timeout))
 			}
 		}
-	} else {
+	default:
 		due(s.end(s.registry.timeout))
 		if s.will != nil && s.will.Delay != nil {
 			due(s.lost.add(*s.will.Delay))

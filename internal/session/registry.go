@@ -109,7 +109,7 @@ type Opening struct {
 // Attach adds a stream to the session uid. If the session is new or lost, it becomes connected. If
 // Heartbeat is not 0, the stream ends when the session has been silent for one and a half heartbeats.
 // Attach returns ErrOfAnother if the session belongs to another subject, ErrKicked if the client has to be told of
-// a kick, and ErrClosed once the registry is closed.
+// a kick, ErrTooManyFilters if the session would be too large for the log, and ErrClosed once the registry is closed.
 func (r *Registry) Attach(uid string, o *Opening) (*Attachment, error) {
 	for {
 		s, err := r.session(uid, &o.Grant.Subject, o.Client)

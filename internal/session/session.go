@@ -129,10 +129,13 @@ func (s *Session) attach(o *Opening) (*Attachment, error) {
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return nil, nil // another hub has ended it
-	case errors.Is(err, ErrOfAnother), errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrOfAnother), errors.Is(err, ErrClosed), errors.Is(err, ErrTooLarge):
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.remove(a)
+		if errors.Is(err, ErrTooLarge) {
+			err = tooManyFilters(err)
+		}
 		return nil, err
 	}
 	return a, nil // after another error, the change is tried again later
@@ -210,20 +213,16 @@ func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 
 // join adds a filter to the newest stream.
 func (s *Session) join(f group.Filter, maxFilters int) error {
-	if err := s.joinStream(f, maxFilters); err != nil {
-		return err
-	}
-	return s.change(cause{})
-}
-
-func (s *Session) joinStream(f group.Filter, maxFilters int) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.streams) == 0 {
+	var a *Attachment
+	if n := len(s.streams); n > 0 {
+		a = s.streams[n-1]
+	}
+	s.mu.Unlock()
+	if a == nil {
 		return ErrNoStream
 	}
-	a := s.streams[len(s.streams)-1]
-	return a.join(f, maxFilters, func() error { return a.stream.Join(f) })
+	return a.joinTurn(f, maxFilters, func() error { return a.stream.Join(f) })
 }
 
 // leave removes a filter from all streams.

@@ -26,6 +26,7 @@ type shared struct {
 	repair   moment        // when this hub takes that hub out of the document
 	pending  *cause        // of a change that was postponed
 	retry    moment        // when it is tried again; zero: none was postponed
+	wait     time.Duration // before that, if the document was too large
 	newer    chan struct{} // closed when a newer document is adopted; nil: nobody waits
 	number   uint64        // of the change with which this hub wrote the newest document; 0: it was another hub
 	used     bool          // Do was called
@@ -145,6 +146,7 @@ func (h *shared) apply(s *Session, x *Change) bool {
 	case h.version >= x.next:
 		return false
 	}
+	h.wait = 0
 	h.version, h.here, h.streams, h.beat, h.polls, h.number = x.next, x.here, x.streams, x.beat, x.polls, x.number
 	h.nodes, h.stale = s.registry.up(x.nodes)
 	if x.self != *s.registry.self.Load() { // the others have given up this hub meanwhile

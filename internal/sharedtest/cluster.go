@@ -19,6 +19,9 @@ type Cluster struct {
 	Delay   time.Duration
 	Unknown int
 
+	// MaxNote is the most bytes of a note; 0: any number. Refused counts the appends with larger ones.
+	MaxNote, Refused atomic.Int64
+
 	epoch string
 	count atomic.Int64 // of steps
 
@@ -80,6 +83,10 @@ func (c *Cluster) add(s step) (first store.Seq, n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, note := range s.notes {
+		if most := c.MaxNote.Load(); most > 0 && int64(len(note.Value)) > most {
+			c.Refused.Add(1)
+			return 0, 0, store.ErrTooLarge
+		}
 		if note.Guarded && c.notes[note.Key] != note.At {
 			return 0, 0, store.ErrConflict
 		}

@@ -72,12 +72,23 @@ func (l *Log) carry(ctx context.Context, first bool) error {
 	return nil
 }
 
-// carryEach stores notes one by one, except those that have changed meanwhile.
+// carryEach stores notes one by one, except those that have changed meanwhile, or for which a limit is too low now.
 func (l *Log) carryEach(ctx context.Context, list []store.Note) error {
 	for _, n := range list {
-		if _, err := l.AppendNoted(ctx, nil, n); err != nil && !errors.Is(err, store.ErrConflict) {
+		switch _, err := l.AppendNoted(ctx, nil, n); {
+		case errors.Is(err, store.ErrTooLarge):
+			l.opts.Logger.Error("a note is too large for the new stream: it is not stored again", "note", n.Key, "error", err)
+			l.notes.abandon(n.Key)
+		case err != nil && !errors.Is(err, store.ErrConflict):
 			return err
 		}
 	}
 	return nil
+}
+
+// abandon forgets a note of an earlier epoch.
+func (t *noteTable) abandon(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.behind, key)
 }

@@ -4,6 +4,7 @@ package logs
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -64,4 +65,35 @@ func TestABatchHasAtMostAThousandMessages(t *testing.T) {
 		t.Errorf("1001 messages: %v", err)
 	}
 	add(t, a, list[1:]...)
+}
+
+// TestANoteThatIsTooLargeForANewStreamDoesNotHoldUpTheOthers replaces the stream by one that takes smaller messages only.
+func TestANoteThatIsTooLargeForANewStreamDoesNotHoldUpTheOthers(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, log := connect(t, url), &logText{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Logger: log.logger()}
+	a := open(t, o)
+	for i := range 10 {
+		_, err := a.AppendNoted(t.Context(), nil, store.Note{Key: fmt.Sprint("note", i), Value: make([]byte, 10+i/9*50_000)})
+		must(t, err)
+	}
+	s, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	config := s.CachedInfo().Config
+	config.MaxMsgSize = 40_000
+	before, _ := end(a)
+	must(t, admin.DeleteStream(t.Context(), o.Stream))
+	_, err = admin.CreateStream(t.Context(), config)
+	must(t, err)
+	eventually(t, "a new epoch", func() bool { epoch, _ := end(a); return epoch != before })
+	kept := func() (n int) {
+		must(t, a.Notes(func(store.Note) error { n++; return nil }))
+		return n
+	}
+	eventually(t, "the other notes are stored again", func() bool { return kept() == 9 })
+	eventually(t, "the hub says which is not", func() bool { return log.has("note9") })
+	add(t, a, text("x", "later"))
+	if n := strings.Count(log.String(), "note9"); n != 1 || log.has("not cleaned up") {
+		t.Errorf("want one line about note9: %s", log)
+	}
 }
