@@ -29,15 +29,19 @@ func (s *session) subscribe(pk *packets.Packet) error {
 	defer s.hold(false)
 	from, err := replayFrom(pk.Properties.User)
 	errs := make([]error, len(pk.Filters))
+	last := lastOfEach(pk.Filters)
 	var added []string
 	for i := range pk.Filters {
-		if errs[i] = err; err != nil {
+		if errs[i] = err; err != nil || last[pk.Filters[i].Filter] != i {
 			continue
 		}
 		var isNew bool
 		if isNew, errs[i] = s.add(&pk.Filters[i], from); isNew {
 			added = append(added, pk.Filters[i].Filter)
 		}
+	}
+	for i := range errs {
+		errs[i] = errs[last[pk.Filters[i].Filter]]
 	}
 	if err := s.store(); err != nil {
 		for i := range errs {
@@ -52,6 +56,21 @@ func (s *session) subscribe(pk *packets.Packet) error {
 		s.server.watchSystem(s)
 	}
 	return nil
+}
+
+// lastOfEach returns the index of the last subscription with each topic filter. It replaces the options of the earlier ones, but
+// sends retained messages if one of them does. So a packet that has a filter 100,000 times has no more effect than one that
+// has it once.
+func lastOfEach(list packets.Subscriptions) map[string]int {
+	last := map[string]int{}
+	for i := range list {
+		x := &list[i]
+		if before, again := last[x.Filter]; again {
+			x.RetainHandling = min(x.RetainHandling, list[before].RetainHandling)
+		}
+		last[x.Filter] = i
+	}
+	return last
 }
 
 // hold stops the stream, or lets it go on.

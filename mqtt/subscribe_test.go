@@ -3,6 +3,7 @@ package mqtt
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -88,6 +89,36 @@ func TestAClientThatSubscribesAgainMissesNothing(t *testing.T) {
 			next++
 		}
 		c.ack(packets.Puback, pk.PacketID)
+	}
+}
+
+func TestAFilterThatComesManyTimesInOneSUBSCRIBE(t *testing.T) {
+	r := serve(t, nil)
+	c, other := r.admitted("a", nil), r.admitted("other", nil)
+	other.publish("a", "retained", 1, 1, func(pk *packets.Packet) { pk.FixedHeader.Retain = true })
+	other.expectAck(packets.Puback, 1, 0)
+	const many = 100_000
+	list := make(packets.Subscriptions, many)
+	for i := range list {
+		list[i] = packets.Subscription{Filter: "a", Qos: 1, RetainHandling: retainedNever}
+	}
+	list[1].RetainHandling = retainedAlways
+	list[many-1].Qos = 2
+	c.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: list})
+	if ack := c.expect(packets.Suback); len(ack.ReasonCodes) != many || strings.Trim(string(ack.ReasonCodes), "\x02") != "" {
+		t.Errorf("%d codes, the first %x", len(ack.ReasonCodes), ack.ReasonCodes[:2])
+	}
+	if pk := c.expect(packets.Publish); !pk.FixedHeader.Retain || string(pk.Payload) != "retained" {
+		t.Errorf("%+v", pk)
+	}
+	other.publish("a", "live", 2, 2, nil)
+	other.expectAck(packets.Pubrec, 2, 0)
+	if pk := c.expect(packets.Publish); pk.FixedHeader.Retain || string(pk.Payload) != "live" || pk.FixedHeader.Qos != 2 {
+		t.Errorf("the retained message came again: %+v", pk)
+	}
+	c.send(packets.Unsubscribe, &packets.Packet{PacketID: 2, Filters: list})
+	if ack := c.expect(packets.Unsuback); len(ack.ReasonCodes) != many || ack.ReasonCodes[0] != 0 || ack.ReasonCodes[1] != packets.CodeNoSubscriptionExisted.Code {
+		t.Errorf("%d codes, the first %x", len(ack.ReasonCodes), ack.ReasonCodes[:2])
 	}
 }
 
