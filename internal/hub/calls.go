@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -250,17 +251,24 @@ func (c *cluster) askFirst(uid string, in request) error {
 	return err
 }
 
-// gather asks several hubs at once, and passes the replies of those that answer to take, one at a time.
+// gather asks several hubs at once, and passes the replies of those that answer to take, one at a time. One that does not answer
+// is not asked again until the others would have given it up.
 func (c *cluster) gather(requests map[string]*request, take func(hub string, r *reply)) {
 	ctx, cancel := context.WithTimeout(c.closed, figureTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for hub, in := range requests {
+		if c.isSilent(hub) {
+			continue // its figures are missing
+		}
 		wg.Go(func() {
 			r, err := c.call(ctx, hub, in)
+			if errors.Is(err, ErrHubAway) {
+				c.noteSilent(hub)
+			}
 			if err != nil {
-				return // its figures are missing
+				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -268,6 +276,22 @@ func (c *cluster) gather(requests map[string]*request, take func(hub string, r *
 		})
 	}
 	wg.Wait()
+}
+
+// isSilent reports whether a hub has not answered lately.
+func (c *cluster) isSilent(hub string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Before(c.silent[hub])
+}
+
+// noteSilent records that a hub does not answer.
+func (c *cluster) noteSilent(hub string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(c.silent, func(_ string, until time.Time) bool { return !now.Before(until) })
+	c.silent[hub] = now.Add(store.SilentFor)
 }
 
 // addListeners adds the streams at other hubs to the numbers of streams that listen to groups.

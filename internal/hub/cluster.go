@@ -33,7 +33,8 @@ type cluster struct {
 	wake  chan struct{}
 	downs map[string]bool // hubs with a note that they are down
 
-	warned time.Time // when it was last logged that a session is too large
+	warned time.Time            // when it was last logged that a session is too large
+	silent map[string]time.Time // hubs that do not answer, and when they are asked for figures again
 }
 
 // Prefixes of the keys of notes that only a shared log has.
@@ -49,7 +50,7 @@ type downNote struct {
 
 // join makes the hub one of those that share its log.
 func (h *Hub) join(log store.Shared) error {
-	c := &cluster{hub: h, log: log, hubs: log.Hubs(), wake: make(chan struct{}, 1), downs: map[string]bool{}}
+	c := &cluster{hub: h, log: log, hubs: log.Hubs(), wake: make(chan struct{}, 1), downs: map[string]bool{}, silent: map[string]time.Time{}}
 	c.closed, c.close = context.WithCancel(context.Background())
 	h.cluster = c
 	h.sessions.Share(session.Sharing{

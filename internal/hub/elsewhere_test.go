@@ -115,6 +115,45 @@ func TestEachHubShowsTheClientOfASessionThatMoved(t *testing.T) {
 	})
 }
 
+// TestAListWaitsOnceForAHubThatDoesNotAnswer lists sessions while a hub is paused, for less time than the others need to give it
+// up.
+func TestAListWaitsOnceForAHubThatDoesNotAnswer(t *testing.T) {
+	inRig(t, 3, func(r *rig) {
+		r.hubs[0].listen(ann, "x")
+		r.hubs[1].listen(ann, "x")
+		synctest.Wait()
+		took := func(streams int) time.Duration {
+			t.Helper()
+			began := time.Now()
+			for _, sort := range SessionOrders {
+				_, err := r.hubs[2].Sessions(&SessionListing{Sort: sort, Limit: 10}, func(s *Session) error {
+					if s.Open != streams {
+						t.Errorf("the session has %d streams, want %d", s.Open, streams)
+					}
+					return nil
+				})
+				r.must(err)
+			}
+			r.hubs[2].countListeners([]string{"x"})
+			return time.Since(began)
+		}
+		r.hubs[0].log.Pause()
+		if got := took(2); got != figureTimeout { // the hub that does not answer counts as one stream
+			t.Errorf("lists take %v", got)
+		}
+		if got := took(2); got != 0 {
+			t.Errorf("later lists take %v", got)
+		}
+		r.hubs[0].log.Resume()
+		time.Sleep(store.SilentFor)
+		r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		if got := took(3); got != 0 {
+			t.Errorf("when the hub answers again, lists take %v", got)
+		}
+	})
+}
+
 func TestSessionsAreSortedByTheirStreamsAtAllHubs(t *testing.T) {
 	inRig(t, 3, func(r *rig) {
 		r.hubs[0].listen(bob, "x y")
