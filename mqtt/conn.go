@@ -37,6 +37,7 @@ type conn struct {
 	hasWill   bool
 	graceful  bool // the client has said that its session ends here, without its will
 
+	outrun   end                          // it waits for its session, and a newer connection does, too
 	heard    atomic.Bool                  // its CONNECT has arrived
 	admitted atomic.Bool                  // session is set
 	leaving  atomic.Pointer[packets.Code] // see leave
@@ -104,10 +105,11 @@ func (c *conn) end(code packets.Code) {
 }
 
 // leave disconnects the client as end does, but not before everything is handled that has arrived. A DISCONNECT may be
-// among it.
-func (c *conn) leave(code packets.Code) {
-	c.leaving.Store(&code)
+// among it. It returns false if the client leaves already.
+func (c *conn) leave(code packets.Code) bool {
+	first := c.leaving.CompareAndSwap(nil, &code)
 	c.begin()
+	return first
 }
 
 // regranted tells that another grant has replaced the client's. A turn passes it to the session.

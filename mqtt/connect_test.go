@@ -193,14 +193,8 @@ func TestTheNewestOfTheConnectionsThatWaitGetsTheSession(t *testing.T) {
 	first := r.admitted("a", nil)
 	second := r.admitted("a", nil)
 	first.expectEnd(packets.ErrSessionTakenOver.Code)
-	wait := func() *wire {
-		c, before := r.dial(), r.waiting()
-		c.send(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "a", Clean: true}})
-		r.until(func() bool { return r.waiting() != before })
-		return c
-	}
-	third := wait()
-	fourth := wait()
+	third := r.waits("a")
+	fourth := r.waits("a")
 	if ack := third.expect(packets.Connack); ack.ReasonCode != packets.ErrServerBusy.Code {
 		t.Errorf("CONNACK %#x", ack.ReasonCode)
 	}
@@ -210,6 +204,41 @@ func TestTheNewestOfTheConnectionsThatWaitGetsTheSession(t *testing.T) {
 	second.expectEnd(packets.ErrSessionTakenOver.Code)
 	third.expectEnd(0)
 	fourth.ping()
+}
+
+func TestOnlyTakeoversThatHappenCount(t *testing.T) {
+	r := serve(t, func(_ *hub.Options, o *Options) { o.takeoverPause = time.Hour })
+	first := r.admitted("a", nil)
+	second := r.admitted("a", nil)
+	first.expectEnd(packets.ErrSessionTakenOver.Code)
+	newest := r.waits("a")
+	for range 20 {
+		older := newest
+		newest = r.waits("a")
+		if ack := older.expect(packets.Connack); ack.ReasonCode != packets.ErrServerBusy.Code {
+			t.Errorf("CONNACK %#x", ack.ReasonCode)
+		}
+		older.expectEnd(0)
+	}
+	second.send(packets.Disconnect, &packets.Packet{})
+	second.expectEnd(0)
+	if ack := newest.expect(packets.Connack); ack.ReasonCode != 0 {
+		t.Errorf("CONNACK %#x", ack.ReasonCode)
+	}
+	r.admitted("a", nil) // it need not wait, since nobody has taken the session over from the second one
+	newest.expectEnd(packets.ErrSessionTakenOver.Code)
+	if n := r.hub.Stats().MQTT.Takeovers; n != 2 {
+		t.Errorf("%d takeovers, want 2", n)
+	}
+}
+
+// waits connects a client that has to wait for its session.
+func (r *wired) waits(id string) *wire {
+	r.Helper()
+	c, before := r.dial(), r.waiting()
+	c.send(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: true}})
+	r.until(func() bool { now := r.waiting(); return now != nil && now != before })
+	return c
 }
 
 // waiting returns a connection that waits for its session, or nil.

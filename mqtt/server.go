@@ -30,7 +30,7 @@ type Options struct {
 	QueueQoS0    bool          // sessions get messages of QoS 0 that were published while they were away
 	Logger       *slog.Logger
 
-	connectTimeout time.Duration // for tests; 0: the usual
+	connectTimeout, takeoverPause time.Duration // for tests; 0: the usual
 }
 
 // Login is what a client says about itself.
@@ -71,6 +71,7 @@ type Server struct {
 func New(h *hub.Hub, o Options) *Server {
 	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*conn{}, waiting: map[string]*conn{}, took: map[string]time.Time{}}
 	s.opts.connectTimeout = cmp.Or(o.connectTimeout, connectTimeout)
+	s.opts.takeoverPause = cmp.Or(o.takeoverPause, takeoverPause)
 	s.deadlines.after = s.opts.connectTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	h.Cursors().OnEnd(sessionPrefix, s.giveUpSession)

@@ -109,7 +109,7 @@ func (srv *Server) giveUpSession(key string) {
 	c := srv.holders[key]
 	srv.mu.Unlock()
 	if c != nil {
-		_ = srv.takeOver(c) // an error: the server is closed, and ends the connection itself
+		_ = srv.takeOver(c, nil) // an error: the server is closed, and ends the connection itself
 	}
 }
 

@@ -14,27 +14,31 @@ const takeoverPause = time.Second
 // hold makes a connection the holder of its session. It disconnects the connection that has the session, and waits
 // until that has ended.
 func (s *Server) hold(c *conn) error {
-	for waited := false; ; waited = true {
-		old, err := s.tryHold(c, waited)
-		if old == nil {
+	old, err := s.tryHold(c, nil)
+	for old != nil {
+		if err := s.takeOver(old, c.outrun.reached()); err != nil {
 			return err
 		}
-		if err := s.takeOver(old); err != nil {
-			return err
-		}
+		old, err = s.tryHold(c, old)
 	}
+	return err
 }
 
-// errNewer refuses a client that has waited for its session when it connects again: it has most likely given up, and must
+// errNewer refuses a client that waits for its session when it connects again: it has most likely given up, and must
 // not disconnect the newer connection.
 var errNewer = packets.Code{Code: packets.ErrServerBusy.Code, Reason: "another connection with the same client id is newer"}
 
-// tryHold makes a connection the holder of its session, if there is none. Otherwise it returns the holder.
-func (s *Server) tryHold(c *conn, waited bool) (old *conn, err error) {
+// tryHold makes a connection the holder of its session, if there is none. Otherwise it returns the holder. before is the holder
+// whose end the connection has waited for; nil: it has not waited.
+func (s *Server) tryHold(c, before *conn) (old *conn, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if waited && s.waiting[c.key] != c {
+	other := s.waiting[c.key]
+	switch {
+	case before != nil && other != c:
 		return nil, errNewer
+	case other != nil && other != c:
+		other.outrun.reach()
 	}
 	if old = s.holders[c.key]; old != nil {
 		s.waiting[c.key] = c
@@ -42,7 +46,7 @@ func (s *Server) tryHold(c *conn, waited bool) (old *conn, err error) {
 	}
 	s.holders[c.key] = c
 	delete(s.waiting, c.key)
-	if waited {
+	if before != nil && before.leaving.Load() != nil {
 		s.took[c.key] = time.Now()
 	}
 	return nil, nil
@@ -59,41 +63,44 @@ func (s *Server) takenElsewhere(c *conn) {
 }
 
 // takeOver disconnects a client whose session another connection takes over, as soon as that may be, and waits until its
-// session is closed.
-func (s *Server) takeOver(c *conn) error {
-	if err := s.pause(c); err != nil {
+// session is closed. It returns errNewer as soon as outrun is closed.
+func (s *Server) takeOver(c *conn, outrun <-chan struct{}) error {
+	if over, err := s.pause(c, outrun); over || err != nil {
 		return err
 	}
-	s.hub.MQTT().Takeovers.Add(1)
-	c.leave(packets.ErrSessionTakenOver)
+	if c.leave(packets.ErrSessionTakenOver) {
+		s.hub.MQTT().Takeovers.Add(1)
+	}
 	late := time.AfterFunc(leaveTimeout, func() { c.end(packets.ErrSessionTakenOver) })
 	defer late.Stop()
 	select {
 	case <-c.done.reached():
 		return nil
+	case <-outrun:
+		return errNewer
 	case <-s.ctx.Done():
 		return packets.ErrServerShuttingDown
 	}
 }
 
-// pause waits until a session may be taken over again, or its holder leaves.
-func (s *Server) pause(old *conn) error {
+// pause waits until a session may be taken over again. It returns true if its holder has left before.
+func (s *Server) pause(old *conn, outrun <-chan struct{}) (over bool, err error) {
 	s.mu.Lock()
 	since := s.took[old.key]
 	s.mu.Unlock()
-	if since.IsZero() {
-		return nil
-	}
-	ctx, cancel := context.WithDeadline(s.ctx, since.Add(takeoverPause))
+	ctx, cancel := context.WithDeadline(s.ctx, since.Add(s.opts.takeoverPause)) // at once if none took it over
 	defer cancel()
 	select {
 	case <-old.done.reached():
+		return true, nil
+	case <-outrun:
+		return false, errNewer
 	case <-ctx.Done():
 	}
 	if s.ctx.Err() != nil {
-		return packets.ErrServerShuttingDown
+		return false, packets.ErrServerShuttingDown
 	}
-	return nil
+	return false, nil
 }
 
 // release ends that a connection is the holder of its session.
