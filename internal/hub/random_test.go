@@ -57,6 +57,11 @@ func (l *life) client(no int) {
 			}
 		case 5:
 			for _, c := range open {
+				if r.IntN(2) == 0 {
+					c.Farewell()
+					c.Keep(time.Duration(r.IntN(12)) * time.Second)
+					will = ""
+				}
 				c.leave()
 			}
 			open = nil

@@ -116,6 +116,8 @@ type conn struct {
 	got  []byte
 	gone func(error)
 	over bool
+
+	*Listener // of its stream
 }
 
 func (c *conn) TryWrite(p []byte) (int, error) {
@@ -171,7 +173,7 @@ func (n *node) tryListen(secret, filters string, change ...func(*Subscription)) 
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{}
+	c := &conn{Listener: l}
 	l.Run(c)
 	return c, nil
 }
