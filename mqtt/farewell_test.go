@@ -98,6 +98,29 @@ func TestADisconnectWhoseWillCannotBeRemovedAtOnce(t *testing.T) {
 	}
 }
 
+// TestADisconnectAtAHubThatIsCutOff has the hub cut off for a moment, or until the other one gives it up, which it learns later.
+func TestADisconnectAtAHubThatIsCutOff(t *testing.T) {
+	for _, pause := range []time.Duration{store.SilentFor / 2, 3 * store.SilentFor} {
+		inUnsureRig(t, func(a, b *rig, log *unsure) {
+			c := a.connect(options{id: "a", expiry: time.Hour})
+			c.hasWill(10 * time.Minute)
+			time.Sleep(time.Minute)
+			log.Cut()
+			c.conn.graceful = true
+			c.leave()
+			time.Sleep(pause)
+			log.Heal()
+			time.Sleep(time.Minute)
+			a.isGone(c)
+			b.isGone(c)
+			time.Sleep(2 * time.Hour)
+			if n := log.wills(); n > 0 {
+				t.Errorf("after %v, %d wills were sent", pause, n)
+			}
+		})
+	}
+}
+
 // TestAWillIsSentWhenItsSessionEndsThoughThatCannotBeStoredAtOnce has a session that expires before the delay of its will has passed.
 func TestAWillIsSentWhenItsSessionEndsThoughThatCannotBeStoredAtOnce(t *testing.T) {
 	for _, expiry := range []time.Duration{0, time.Second, time.Minute} {
