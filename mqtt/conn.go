@@ -35,7 +35,8 @@ type conn struct {
 	// Used by the turn.
 	publisher *publisher // nil: the client has published nothing
 	hasWill   bool
-	graceful  bool // the client has said that its session ends here, without its will
+	willDelay time.Duration // of the will, unless the session expires before
+	graceful  bool          // the client has said that its session ends here, without its will
 
 	outrun   end                          // it waits for its session, and a newer connection does, too
 	heard    atomic.Bool                  // its CONNECT has arrived
@@ -127,7 +128,7 @@ func (c *conn) Close() error {
 
 // disconnected handles a DISCONNECT of the client. It returns io.EOF, or the error with which the connection ends.
 func (c *conn) disconnected(pk *packets.Packet) error {
-	p := &pk.Properties
+	p, delay := &pk.Properties, c.delayOfWill()
 	if p.SessionExpiryIntervalFlag {
 		if c.expiry == 0 && p.SessionExpiryInterval > 0 {
 			return packets.ErrProtocolViolationZeroNonZeroExpiry
@@ -135,6 +136,11 @@ func (c *conn) disconnected(pk *packets.Packet) error {
 		c.expiry = expiryOf(p.SessionExpiryInterval)
 	}
 	c.graceful = pk.ReasonCode == packets.CodeDisconnect.Code // with any other, the will is sent (MQTT 5.0, 3.1.2.5)
+	if c.hasWill && !c.graceful && c.delayOfWill() > delay {
+		if err := c.server.hub.DelayWill(c.uid(), c.delayOfWill()); err != nil {
+			c.server.opts.Logger.Error("changing the delay of a last will failed", "uid", c.uid(), "error", err)
+		}
+	}
 	return io.EOF
 }
 

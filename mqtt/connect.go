@@ -178,12 +178,16 @@ func (c *conn) setWill(pk *packets.Packet) error {
 		return err
 	}
 	d.UID, d.Retain = c.uid(), in.WillRetain
-	delay := time.Duration(props.WillDelayInterval) * time.Second
+	c.hasWill, c.willDelay = true, min(time.Duration(props.WillDelayInterval)*time.Second, hub.WillDelays.Most)
+	return c.server.hub.SetHoldingWill(c.server.ctx, c.grant, c.uid(), &d, c.delayOfWill())
+}
+
+// delayOfWill returns how long after the end of the connection the will is sent: no later than the session expires.
+func (c *conn) delayOfWill() time.Duration {
 	if c.expiry >= 0 {
-		delay = min(delay, c.expiry)
+		return min(c.willDelay, c.expiry)
 	}
-	c.hasWill = true
-	return c.server.hub.SetHoldingWill(c.server.ctx, c.grant, c.uid(), &d, min(delay, hub.WillDelays.Most))
+	return c.willDelay
 }
 
 // clearWill removes the session's will.

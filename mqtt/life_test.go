@@ -121,6 +121,23 @@ func TestAWillWaitsNoLongerThanItsSessionIsKept(t *testing.T) {
 	r.await("w", 1)
 }
 
+func TestAWillWaitsLongerIfItsSessionIsKeptLonger(t *testing.T) {
+	r := serve(t, func(o *hub.Options, _ *Options) { o.SessionTimeout = 100 * time.Millisecond })
+	longer := r.admitted("a", will("longer", 1000, 1))
+	longer.send(packets.Disconnect, &packets.Packet{ReasonCode: 4, Properties: packets.Properties{SessionExpiryInterval: 2000, SessionExpiryIntervalFlag: true}})
+	longer.expectEnd(0)
+	same := r.admitted("b", will("same", 1000, 2))
+	same.send(packets.Disconnect, &packets.Packet{ReasonCode: 4})
+	same.expectEnd(0)
+	if got := r.await("w", 1); !slices.Equal(got, []string{"same"}) {
+		t.Errorf("%q", got)
+	}
+	r.admitted("a", nil) // a clean start ends the session, and with it the delay
+	if got := r.await("w", 2); got[1] != "longer" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestAClientThatIsSilentIsDisconnected(t *testing.T) {
 	r := serve(t, nil)
 	c := r.admitted("a", func(pk *packets.Packet) { pk.Connect.Keepalive = 1; will("silent", 0, 0)(pk) })

@@ -325,25 +325,42 @@ func (h *Hub) will(ctx context.Context, g *access.Grant, d *Draft) (*session.Wil
 // ClearWill removes the session's last will.
 func (h *Hub) ClearWill(uid string) error { return h.storeWill(uid, nil) }
 
-func (h *Hub) storeWill(uid string, w *session.Will) error {
-	return h.sessions.SetWill(uid, w, func(old *session.Will) error {
-		more := willSize(w) - willSize(old)
-		if h.cluster != nil { // the will is part of the session's document
-			if more > 0 && h.wills.Load()+more > maxWills {
-				return ErrTooManyWills
-			}
-			return nil
+// DelayWill changes the delay of the session's last will, if there is one.
+func (h *Hub) DelayWill(uid string, delay time.Duration) error {
+	return h.sessions.SetWill(uid, func(old *session.Will) (*session.Will, error) {
+		if old == nil {
+			return nil, nil
 		}
-		if n := h.wills.Add(more); more > 0 && n > maxWills {
-			h.wills.Add(-more)
+		w := *old
+		w.Delay = &delay
+		return &w, h.replaceWill(uid, old, &w)
+	})
+}
+
+func (h *Hub) storeWill(uid string, w *session.Will) error {
+	return h.sessions.SetWill(uid, func(old *session.Will) (*session.Will, error) {
+		return w, h.replaceWill(uid, old, w)
+	})
+}
+
+// replaceWill counts a will instead of another one, and stores it if the session has no document.
+func (h *Hub) replaceWill(uid string, old, w *session.Will) error {
+	more := willSize(w) - willSize(old)
+	if h.cluster != nil { // the will is part of the session's document
+		if more > 0 && h.wills.Load()+more > maxWills {
 			return ErrTooManyWills
 		}
-		err := h.noteWill(uid, w)
-		if err != nil {
-			h.wills.Add(-more)
-		}
-		return err
-	})
+		return nil
+	}
+	if n := h.wills.Add(more); more > 0 && n > maxWills {
+		h.wills.Add(-more)
+		return ErrTooManyWills
+	}
+	err := h.noteWill(uid, w)
+	if err != nil {
+		h.wills.Add(-more)
+	}
+	return err
 }
 
 // Limits of last wills.

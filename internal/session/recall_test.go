@@ -8,11 +8,11 @@ import (
 
 // SetWill calls the registry's SetWill, and records each will that the registry passes on to be noted.
 func (w *world) SetWill(uid string, will *Will) error {
-	return w.Registry.SetWill(uid, will, func(*Will) error {
+	return w.Registry.SetWill(uid, func(*Will) (*Will, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.noteWill(will)
-		return w.noteError
+		return will, w.noteError
 	})
 }
 

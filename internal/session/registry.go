@@ -249,14 +249,15 @@ func (r *Registry) Leave(uid string, f group.Filter) error {
 	return r.do(uid, func(s *Session) error { return s.leave(f) })
 }
 
-// SetWill replaces the session's last will; nil removes it. It first calls note with the old will, so
-// that the caller can store the new one. If note fails, the will is not changed.
-func (r *Registry) SetWill(uid string, w *Will, note func(old *Will) error) error {
+// SetWill replaces the session's last will by what replace returns for the old one; nil is none. replace can store the new
+// one. If it fails, the will is not changed.
+func (r *Registry) SetWill(uid string, replace func(old *Will) (*Will, error)) error {
 	return r.do(uid, func(s *Session) error {
 		s.mu.Lock()
 		old := s.will
 		s.mu.Unlock()
-		if err := note(old); err != nil {
+		w, err := replace(old)
+		if err != nil {
 			return err
 		}
 		return s.change(cause{newWill: true, will: w})
