@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -71,6 +72,27 @@ func (m *meaning) tell(err error) packets.Code {
 func codeOf(err error) packets.Code {
 	m := meaningOf(err)
 	return m.tell(err)
+}
+
+// reasonCodes are the codes that MQTT 5 lists for a packet, by its type.
+var reasonCodes = map[byte]string{
+	packets.Puback:   "\x00\x10\x80\x83\x87\x90\x91\x97\x99",
+	packets.Pubrec:   "\x00\x10\x80\x83\x87\x90\x91\x97\x99",
+	packets.Pubcomp:  "\x00\x92",
+	packets.Suback:   "\x00\x01\x02\x80\x83\x87\x8f\x91\x97\x9e\xa1\xa2",
+	packets.Unsuback: "\x00\x11\x80\x83\x87\x8f\x91",
+}
+
+// hasReason reports whether a packet of a type may have a code.
+func hasReason(kind, code byte) bool { return strings.IndexByte(reasonCodes[kind], code) >= 0 }
+
+// codeIn is codeOf for a packet of a type. An error for which it has no code is an unspecified one, with the same text.
+func codeIn(kind byte, err error) packets.Code {
+	code := codeOf(err)
+	if !hasReason(kind, code.Code) {
+		code.Code = packets.ErrUnspecifiedError.Code
+	}
+	return code
 }
 
 func oneOf(list ...error) func(error) bool {

@@ -266,6 +266,9 @@ func (c *conn) acceptance(in *packets.Packet, present bool) []byte {
 func (c *conn) refusal(code packets.Code) []byte {
 	out := packets.Packet{ReasonCode: code.Code}
 	if c.version == 5 {
+		if code.Code == packets.ErrServerShuttingDown.Code { // which CONNACK does not have
+			out.ReasonCode = packets.ErrServerUnavailable.Code
+		}
 		out.Properties.ReasonString = code.Reason
 		return c.connack(&out)
 	}

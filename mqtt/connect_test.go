@@ -82,6 +82,18 @@ func TestCONNECTsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestACONNECTWhileTheServerCloses(t *testing.T) {
+	r := serve(t, nil)
+	r.hub.Cursors().Close()
+	c, ack := r.connect("a", func(pk *packets.Packet) {
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 1, true
+	})
+	if ack.ReasonCode != packets.ErrServerUnavailable.Code {
+		t.Errorf("CONNACK %#x %s", ack.ReasonCode, ack.Properties.ReasonString)
+	}
+	c.expectEnd(0)
+}
+
 func TestTheFirstPacketMustBeCONNECT(t *testing.T) {
 	r := serve(t, func(_ *hub.Options, o *Options) { o.connectTimeout = time.Millisecond })
 	for name, b := range map[string][]byte{

@@ -277,15 +277,13 @@ func (c *conn) answer(answers []answer) error {
 }
 
 // refusalOf returns the code for a packet that failed. again says that the client has to send it again on another
-// connection.
+// connection, because the answer cannot tell it.
 func (c *conn) refusalOf(a *answer) (code packets.Code, again bool) {
 	m := meaningOf(a.err)
 	if m.code == packets.ErrUnspecifiedError {
 		c.server.opts.Logger.Error("a message of an MQTT client was not stored", "uid", c.uid(), "error", a.err)
 	}
-	if a.kind != 0 && m.again {
-		again = c.version < 5 || a.kind == packets.Pubcomp || m.code == packets.ErrServerBusy || m.code == packets.ErrServerShuttingDown
-	}
+	again = a.kind != 0 && (c.version < 5 && m.again || !hasReason(a.kind, m.code.Code))
 	if code = m.tell(a.err); m.is == nil {
 		code.Reason = "" // it would say no more than the code, and Paho's test client takes no properties here
 	}

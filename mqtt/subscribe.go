@@ -105,7 +105,7 @@ func (s *session) suback(pk *packets.Packet, errs []error) {
 			out.ReasonCodes = append(out.ReasonCodes, s.granted(pk.Filters[i].Filter))
 			continue
 		}
-		code := codeOf(err)
+		code := codeIn(packets.Suback, err)
 		switch {
 		case s.conn.version < 5:
 			code.Code = packets.ErrUnspecifiedError.Code
@@ -336,7 +336,7 @@ func (s *session) remove(topic string) byte {
 		s.leave(&x)
 	case x.logged():
 		if err := s.listener.Leave(x.filter); err != nil {
-			return codeOf(err).Code // the stream reads messages that are for nobody
+			return codeIn(packets.Unsuback, err).Code // the stream reads messages that are for nobody
 		}
 	}
 	return packets.CodeSuccess.Code

@@ -1,14 +1,18 @@
 package mqtt
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -134,6 +138,40 @@ func TestUnsubscribe(t *testing.T) {
 	r.publish("a", "not for it", 1, false)
 	r.publish("b", "for it", 1, false)
 	c.message("for it")
+}
+
+func TestFiltersThatAreRefused(t *testing.T) {
+	grant, err := access.NewGrant("me", "", []string{"ok/#"}, nil, false, time.Time{}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := serve(t, func(o *hub.Options, mo *Options) {
+		o.MaxFilters = 3
+		mo.Authenticate = func(context.Context, *Login) (*access.Grant, error) { return grant, nil }
+	})
+	c := r.admitted("a", func(pk *packets.Packet) {
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 100, true
+	})
+	long := strings.Repeat("x", 252)
+	for _, f := range []struct {
+		filter string
+		code   byte
+	}{
+		{"a/#/b", 0x8f}, {"a#", 0x8f}, {"a+/b", 0x8f}, {"a/\x01", 0x8f}, {"", 0x8f}, {"ok/" + long + "x", 0x8f}, {strings.Repeat("a/", 16) + "a", 0x8f},
+		{"$share//ok/a", 0x8f}, {"$share/x", 0x8f}, {"$share/x/", 0x8f}, {"$share/+/ok/a", 0x8f}, {"$share/x/ok/a+", 0x8f},
+		{"$share/" + strings.Repeat("n", maxShareName+1) + "/ok/a", 0x8f}, {"$share/" + strings.Repeat("n", 60_000) + "/ok/a", 0x8f},
+		{"other", 0x87}, {"#", 0x87}, {"$share/x/other", 0x87}, {"$session/x", 0x87}, {"$sys/stats", 0x87}, {"$SYS/#", 0x87},
+		{"$share/" + strings.Repeat("n", maxShareName) + "/ok/" + long, 0}, {"ok/" + long, 1}, {"ok/+", 2}, {"ok/4", 0x97}, {"$share/x/ok/4", 0x97},
+	} {
+		qos := f.code
+		if qos > 2 {
+			qos = 0
+		}
+		c.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: packets.Subscriptions{{Filter: f.filter, Qos: qos}}})
+		if code := c.expect(packets.Suback).ReasonCodes[0]; code != f.code {
+			t.Errorf("%.40q: %#x, want %#x", f.filter, code, f.code)
+		}
+	}
 }
 
 func TestReasonCodesOfSUBACK(t *testing.T) {
@@ -322,12 +360,12 @@ func TestSystemTopics(t *testing.T) {
 
 func TestASubscriptionThatCannotBeStoredIsNone(t *testing.T) {
 	r := newRig(t)
-	c := r.connect(options{id: "a", expiry: -1})
+	c := r.connect(options{id: "a", expiry: -1, limits: limits{problemInfo: true}})
 	defer c.leave()
 	c.subscribe(sub("before", 1))
 	r.hub.Cursors().Close()
-	if pk := c.subscribe(sub("refused", 1)); pk.ReasonCodes[0] < 0x80 {
-		t.Errorf("the code is %#x", pk.ReasonCodes[0])
+	if pk := c.subscribe(sub("refused", 1)); pk.ReasonCodes[0] != packets.ErrUnspecifiedError.Code || pk.Properties.ReasonString == "" {
+		t.Errorf("%#x %q", pk.ReasonCodes[0], pk.Properties.ReasonString)
 	}
 	r.publish("refused", "no", 1, false)
 	r.publish("before", "yes", 1, false)

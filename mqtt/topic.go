@@ -5,6 +5,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
@@ -86,12 +87,15 @@ func groupOf(topic string) (string, error) {
 // sharePrefix begins the filter of a shared subscription. The name of the share and the filter follow.
 const sharePrefix = "$share/"
 
+// maxShareName is how many bytes the name of a share has at most: with it and a filter, it is the key of a position.
+const maxShareName = cursor.MaxKey - len(sharedPrefix) - len("/") - group.MaxBytes
+
 // filterOf returns the filter that an MQTT topic filter stands for, and the name of the share if it is a shared
 // subscription. The error is a packets.Code.
 func filterOf(topic string) (share string, f group.Filter, err error) {
 	if rest, ok := strings.CutPrefix(topic, sharePrefix); ok {
 		share, topic, ok = strings.Cut(rest, "/")
-		if !ok || share == "" || topic == "" || strings.ContainsAny(share, "+#") {
+		if !ok || share == "" || len(share) > maxShareName || topic == "" || strings.ContainsAny(share, "+#") {
 			return "", group.Filter{}, packets.ErrTopicFilterInvalid
 		}
 	}
