@@ -3,10 +3,11 @@
 // and a client like any other: everything goes through /v1 with the viewer's own rights.
 
 import { errorText } from "./lib/api.js";
-import { button, fill, h, icon, iconButton, notice, setText } from "./lib/dom.js";
+import { announce, button, fill, h, icon, iconButton, notice, setText } from "./lib/dom.js";
 import { hub } from "./lib/hub.js";
 import { current, go, link } from "./lib/router.js";
 import { bytes, plural, rate } from "./lib/format.js";
+import { retry } from "./lib/schedule.js";
 import { stats } from "./lib/stats.js";
 import { viewer } from "./lib/viewer.js";
 import { loginForm } from "./widgets/login.js";
@@ -56,14 +57,18 @@ async function show(isNew = true) {
   fillNav(entry.name);
   if (viewer.state !== "known") return showViewer();
   if (!isShown(entry)) return showRefusal(entry);
+  /** @type {Mount | undefined} */
+  let mount;
   try {
-    const { mount } = await entry.load();
+    ({ mount } = await entry.load());
     if (turn !== showing) return;
     view.replaceChildren();
     view.className = `page-${entry.name}`;
     shown = { name: entry.name, page: mount(view, current().params) };
   } catch (error) {
-    if (turn === showing) fill(view, notice("error", "The page cannot be loaded", h("p", {}, errorText(error)), button("Reload", () => location.reload())));
+    if (turn !== showing) return;
+    fill(view, notice("error", "The page cannot be loaded", h("p", {}, errorText(error)), button("Reload", () => location.reload())));
+    if (!mount) retry(async () => { if (turn === showing) await show(); return true; });
     throw error;
   }
 }
@@ -162,7 +167,7 @@ function showTools() {
   fill(/** @type {HTMLElement} */ (document.getElementById("tools")), theme,
     h("span", { class: "who", title: who }, who),
     known && grant.anonymous && button("Log in", () => { viewer.state = "login"; showing++; shown?.page.end?.(); shown = undefined; showViewer(); }, { class: "quiet small" }),
-    known && viewer.hasToken && iconButton("logout", "Log out", () => viewer.logout()));
+    known && viewer.hasToken && iconButton("logout", "Log out", () => viewer.logout().catch((error) => announce(errorText(error), "error"))));
 }
 
 /** @param {boolean} open */

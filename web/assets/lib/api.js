@@ -115,6 +115,14 @@ export async function getMessages(path, call) {
 }
 
 /**
+ * Reports whether the hub, or a proxy before it, may have another answer later.
+ * @param {unknown} error
+ */
+export function isTemporary(error) {
+  return error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status >= 500);
+}
+
+/**
  * @param {unknown} error
  * @returns {string} a readable reason
  */

@@ -72,6 +72,15 @@ export function fill(element, ...children) {
 }
 
 /**
+ * Replaces the children of an element by one, unless it looks the same: a button in it then keeps the focus.
+ * @param {Element} element
+ * @param {Element} child
+ */
+export function fillChanged(element, child) {
+  if (element.childNodes.length !== 1 || !element.firstChild?.isEqualNode(child)) element.replaceChildren(child);
+}
+
+/**
  * Sets the text of an element if it has changed, so that screen readers and the layout are left alone otherwise.
  * @param {Element} element
  * @param {string} text

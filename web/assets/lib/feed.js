@@ -1,9 +1,9 @@
 // The messages of the page Live. The feed goes on while other pages are shown.
 
-import { ApiError, get, getMessages } from "./api.js";
+import { ApiError, get, getMessages, isTemporary } from "./api.js";
 import { hub } from "./hub.js";
 import { GapRow, MessageRow } from "./row.js";
-import { whileVisible } from "./schedule.js";
+import { retry } from "./schedule.js";
 
 /** @typedef {import("./row.js").Row} Row */
 /** @typedef {import("./hub.js").Message} Message */
@@ -13,9 +13,6 @@ export const MAX_ROWS = 10_000;
 
 /** How often the rate is computed, in ms. */
 const RATE_EVERY = 2000;
-
-/** How often a feed that could not be opened is tried again, in ms. */
-const RETRY_EVERY = 3000;
 
 /** How many characters of payloads are kept, so that large messages do not fill the memory of the browser. */
 const MAX_TEXT = 64 << 20;
@@ -85,12 +82,11 @@ class Feed extends EventTarget {
 
   /** Begins again when the hub answers. @param {AbortSignal} signal of the run that has failed */
   #retry(signal) {
-    let isFirst = true; // which would be at once
-    const stop = whileVisible(async () => {
-      if (!isFirst && await checkReadable(this.filters, signal).then(() => true, (error) => !isTemporary(error))) this.open(this.filters, this.start);
-      isFirst = false;
-    }, RETRY_EVERY);
-    signal.addEventListener("abort", stop);
+    signal.addEventListener("abort", retry(async () => {
+      const answers = await checkReadable(this.filters, signal).then(() => true, (error) => !isTemporary(error));
+      if (answers) this.open(this.filters, this.start);
+      return answers;
+    }));
   }
 
   /** Begins again after the connection was replaced. */
@@ -200,14 +196,6 @@ class Feed extends EventTarget {
     this.error = error;
     this.dispatchEvent(new Event("state"));
   }
-}
-
-/**
- * Reports whether the hub, or a proxy before it, may have another answer later.
- * @param {unknown} error
- */
-function isTemporary(error) {
-  return error instanceof ApiError && (error.status === 0 || error.status >= 500);
 }
 
 /**

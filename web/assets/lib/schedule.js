@@ -31,6 +31,24 @@ export function whileVisible(f, ms) {
   };
 }
 
+/** How often what has failed is tried again, in ms. */
+const RETRY_EVERY = 3000;
+
+/**
+ * Calls f after a pause, and then again and again while the page is visible, until it returns true. For requests that are made
+ * once: the hub may be back later.
+ * @param {() => Promise<boolean>} f
+ * @returns {() => void} stops it
+ */
+export function retry(f) {
+  let waits = true;
+  const stop = whileVisible(async () => {
+    if (!waits && await f()) stop();
+    waits = false;
+  }, RETRY_EVERY);
+  return stop;
+}
+
 /**
  * Returns a function that calls f once in the next frame, however often it is called until then.
  * @param {() => void} f

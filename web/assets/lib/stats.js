@@ -1,8 +1,9 @@
 // The hub's figures over the last hour: what it keeps of $sys/stats, and what comes through the stream.
 
-import { get } from "./api.js";
+import { get, isTemporary } from "./api.js";
 import { checkReadable } from "./feed.js";
 import { hub } from "./hub.js";
+import { retry } from "./schedule.js";
 
 /**
  * @typedef {object} Figures
@@ -41,12 +42,13 @@ class Stats extends EventTarget {
   error;
   loaded = false;
   #isOpen = false;
+  #stopRetry = () => {};
 
   /** Follows the figures from now on. The page's stream is open as long as it has something to follow. */
   async open() {
     if (this.#isOpen) return;
     this.#isOpen = true;
-    this.error = undefined;
+    this.#stopRetry();
     let leave = () => {};
     try {
       await checkReadable([STATS]);
@@ -61,16 +63,19 @@ class Stats extends EventTarget {
       for (const m of [...messages, ...early.filter((m) => m.time > last)]) this.#push(m);
       early = undefined;
       this.loaded = true;
+      this.error = undefined;
     } catch (error) {
       leave();
       this.error = error;
       this.#isOpen = false;
+      if (isTemporary(error)) this.#stopRetry = retry(async () => { await this.open(); return true; });
     }
     this.dispatchEvent(new Event("change"));
   }
 
   /** Forgets all, because the connection was replaced. */
   reset() {
+    this.#stopRetry();
     this.#points.clear();
     this.#isOpen = this.loaded = false;
     this.error = undefined;

@@ -1,8 +1,9 @@
 // Who looks at the page, and what the grant allows.
 
-import { ApiError, base, get, request } from "./api.js";
+import { ApiError, base, errorText, get, isTemporary, request } from "./api.js";
 import { hub } from "./hub.js";
 import { filterMatches } from "./filter.js";
+import { retry } from "./schedule.js";
 
 /**
  * @typedef {object} Grant
@@ -25,6 +26,7 @@ class Viewer extends EventTarget {
   state = "loading";
   /** @type {unknown} */
   error;
+  #stopRetry = () => {};
 
   constructor() {
     super();
@@ -54,16 +56,35 @@ class Viewer extends EventTarget {
     return subscribe.length === 0 ? ["#"] : subscribe.filter((filter) => !filter.includes("{") && !filter.startsWith("$")).slice(0, 8);
   }
 
+  /** Asks what the grant is, until the hub answers. */
   async load() {
+    this.#stopRetry();
+    if (!await this.#ask()) this.#stopRetry = retry(() => this.#ask());
+  }
+
+  /** @returns {Promise<boolean>} whether the hub has answered */
+  async #ask() {
     try {
       this.grant = await get("v1/explain", { query: { action: "admin" } });
-      this.state = "known";
-      this.error = undefined;
+      this.#become("known");
+      return true;
     } catch (error) {
-      this.state = error instanceof ApiError && error.status === 401 ? "login" : "error";
-      this.error = error;
+      const later = isTemporary(error);
+      if (later && this.state !== "known") this.#become("error", error); // a grant that is known stays
+      if (!later) this.#become(error instanceof ApiError && error.status === 401 ? "login" : "error", error);
+      return !later;
     }
-    this.dispatchEvent(new Event("change"));
+  }
+
+  /**
+   * @param {Viewer["state"]} state
+   * @param {unknown} [error]
+   */
+  #become(state, error) {
+    const isSame = state === "error" && this.state === state && errorText(this.error) === errorText(error);
+    this.state = state;
+    this.error = error;
+    if (!isSame) this.dispatchEvent(new Event("change"));
   }
 
   /**
@@ -80,7 +101,12 @@ class Viewer extends EventTarget {
 
   async logout() {
     await hub.close();
-    await request("v1/login", { method: "DELETE" });
+    try {
+      await request("v1/login", { method: "DELETE" });
+    } catch (error) {
+      hub.open();
+      throw error;
+    }
     otherTabs.postMessage("logout");
     location.reload(); // so that nothing of what was shown stays
   }

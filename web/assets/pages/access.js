@@ -1,9 +1,10 @@
 // Access: API tokens, revocations, and why something is allowed or denied.
 
-import { ApiError, errorText, get, request } from "../lib/api.js";
-import { announce, append, button, confirm, copy, field, fill, h, notice, select, setText } from "../lib/dom.js";
+import { ApiError, errorText, get, isTemporary, request } from "../lib/api.js";
+import { announce, append, button, confirm, copy, field, fill, fillChanged, h, notice, select, setText } from "../lib/dom.js";
 import { dateTime } from "../lib/format.js";
 import { setParams } from "../lib/router.js";
+import { retry } from "../lib/schedule.js";
 import { viewer } from "../lib/viewer.js";
 import { pairs } from "../widgets/inspector.js";
 
@@ -11,11 +12,12 @@ import { pairs } from "../widgets/inspector.js";
 
 /** @param {HTMLElement} view @param {URLSearchParams} params */
 export function mount(view, params) {
+  const tokens = viewer.isAdmin ? new Tokens() : undefined;
   append(view, h("div", { class: "head" }, h("h1", {}, "Access")),
     h("div", { class: "body columns-2" },
       h("div", { class: "stack" }, explainPanel(params), ownPanel()),
-      h("div", { class: "stack" }, viewer.isAdmin && tokenPanel(), viewer.isAdmin && revocationPanel())));
-  return {};
+      h("div", { class: "stack" }, tokens?.element, viewer.isAdmin && revocationPanel())));
+  return { end: () => tokens?.end() };
 }
 
 // ---- why is this denied
@@ -87,19 +89,35 @@ function ownPanel() {
 
 // ---- API tokens
 
-function tokenPanel() {
-  const body = h("div", { class: "stack" });
-  const load = async () => {
+class Tokens {
+  #body = h("div", { class: "stack" });
+  #stopRetry = () => {};
+
+  constructor() {
+    this.element = h("section", { class: "panel stack", "aria-label": "API tokens" }, h("h2", {}, "API tokens"), this.#body);
+    this.#load();
+  }
+
+  end() { this.#stopRetry(); }
+
+  async #load() {
+    this.#stopRetry();
+    if (!await this.#ask()) this.#stopRetry = retry(() => this.#ask());
+  }
+
+  /** @returns {Promise<boolean>} whether the hub has answered */
+  async #ask() {
+    const load = () => this.#load();
     try {
       const { tokens } = await get("v1/tokens");
-      fill(body, tokenTable(tokens, load), createForm(load));
+      fill(this.#body, tokenTable(tokens, load), createForm(load));
+      return true;
     } catch (error) {
       const off = error instanceof ApiError && error.status === 404;
-      fill(body, off ? h("p", { class: "soft" }, "This hub has no token file. Start it with --token-file FILE, and create the first token by watchbox token create.") : notice("error", "The tokens cannot be shown", h("p", {}, errorText(error)), button("Try again", load)));
+      fillChanged(this.#body, off ? h("p", { class: "soft" }, "This hub has no token file. Start it with --token-file FILE, and create the first token by watchbox token create.") : notice("error", "The tokens cannot be shown", h("p", {}, errorText(error)), button("Try again", load)));
+      return !isTemporary(error);
     }
-  };
-  load();
-  return h("section", { class: "panel stack", "aria-label": "API tokens" }, h("h2", {}, "API tokens"), body);
+  }
 }
 
 /** @param {Token[]} tokens @param {() => void} reload */

@@ -1,7 +1,7 @@
 // Groups: the tree of groups with what they hold and how busy they are.
 
-import { encodePath, errorText, getMessages } from "../lib/api.js";
-import { append, button, fill, h, icon, notice, setText, visible } from "../lib/dom.js";
+import { encodePath, errorText, getMessages, isTemporary } from "../lib/api.js";
+import { append, button, fill, fillChanged, h, icon, notice, setText, visible } from "../lib/dom.js";
 import { bytes, count, plural, rate, shortCount } from "../lib/format.js";
 import { Pages } from "../lib/pages.js";
 import { MessageRow } from "../lib/row.js";
@@ -211,7 +211,7 @@ class Groups {
     setText(this.summary, this.#error ? "" : `${plural(groups, "group")}${this.#top.hasMore ? " and more" : ""} · ${plural(sum("messages"), "message")} · ${bytes(sum("bytes"))} · ${rate(sum("rate"))}`);
     this.over.hidden = items.length > 0 && !this.#error;
     if (this.over.hidden) return;
-    if (this.#error) fill(this.over, notice("error", "The groups cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
+    if (this.#error) fillChanged(this.over, notice("error", "The groups cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
     else if (!this.#top.loaded) fill(this.over, notice("loading", "Loading"));
     else if (this.search.value) fill(this.over, notice("empty", "No group matches", h("p", {}, "Groups exist while they hold messages. Without + and #, the search is for the beginning of the name.")));
     else fill(this.over, notice("empty", "No groups yet", h("p", {}, "A group exists as soon as something is published to it.")));
@@ -328,8 +328,8 @@ class LastValues {
       const { messages } = await getMessages("v1/history/" + encodePath(node.group.group), { query: { last: 1 } });
       if (messages.length > 0) node.last = new MessageRow(messages[0]);
       this.onChange();
-    } catch {
-      // The value stays empty.
+    } catch (error) {
+      if (isTemporary(error)) node.lastOf = ""; // the next answer about the groups asks again
     } finally {
       this.#running--;
       this.#next();

@@ -1,7 +1,7 @@
 // Health: whether the hub is well, and how it was in the last hour.
 
 import { ApiError, errorText, get } from "../lib/api.js";
-import { append, button, fill, h, notice } from "../lib/dom.js";
+import { append, button, fill, fillChanged, h, notice } from "../lib/dom.js";
 import { bytes, count, dateTime, duration, milliseconds, plural, rate, shortCount } from "../lib/format.js";
 import { hub } from "../lib/hub.js";
 import { link } from "../lib/router.js";
@@ -64,7 +64,7 @@ class Health {
     const { latest, error, loaded } = stats;
     this.#showHubs();
     this.tiles.hidden = this.charts.hidden = !latest;
-    if (error) return fill(this.state, notice("error", "The figures cannot be shown", h("p", {}, errorText(error)), button("Try again", () => stats.open())));
+    if (error) return fillChanged(this.state, notice("error", "The figures cannot be shown", h("p", {}, errorText(error)), button("Try again", () => stats.open())));
     if (!latest) return fill(this.state, loaded ? notice("empty", "No figures yet", h("p", {}, "The hub writes the first ones in a few seconds.")) : notice("loading", "Loading"));
     const old = whyOld();
     fill(this.state,

@@ -1,7 +1,7 @@
 // Listeners: who is connected, the slowest first.
 
 import { errorText } from "../lib/api.js";
-import { append, button, fill, h, notice, select, setText, visible } from "../lib/dom.js";
+import { append, button, fill, fillChanged, h, notice, select, setText, visible } from "../lib/dom.js";
 import { ago, bytes, count, plural, shortCount } from "../lib/format.js";
 import { hub } from "../lib/hub.js";
 import { Pages } from "../lib/pages.js";
@@ -119,16 +119,17 @@ class Listeners {
     const { rows, hasMore, loaded } = this.#sessions;
     const q = this.search.value.trim().toLowerCase();
     const found = q === "" ? rows : rows.filter((s) => [s.uid, s.subject ?? "", s.address, s.user_agent, s.protocol ?? "", s.client_id ?? "", ...s.filters].some((text) => text.toLowerCase().includes(q)));
-    const chosen = found.find((s) => s.uid === this.panel.uid);
+    const chosen = rows.find((s) => s.uid === this.panel.uid);
     this.list.items = found;
-    if (chosen) this.list.select(chosen);
+    if (chosen && found.includes(chosen)) this.list.select(chosen);
+    else this.panel.show(this.panel.uid, chosen);
     const behind = rows.filter((s) => s.lag.messages > 0).length;
     const lost = rows.filter((s) => s.state === "lost").length;
     setText(this.summary, loaded ? `${plural(rows.length, "session")}${hasMore ? " and more" : ""} · ${count(behind)} behind · ${count(lost)} lost${q ? ` · ${count(found.length)} found${hasMore ? ` among the ${count(rows.length)} that are loaded` : ""}` : ""}` : "");
     this.more.hidden = !hasMore;
     this.over.hidden = found.length > 0 && !this.#error;
     if (this.over.hidden) return;
-    if (this.#error) fill(this.over, notice("error", "The listeners cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
+    if (this.#error) fillChanged(this.over, notice("error", "The listeners cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
     else if (!loaded) fill(this.over, notice("loading", "Loading"));
     else fill(this.over, notice("empty", q ? "No listener matches" : "Nobody listens",
       q && hasMore && h("p", {}, `The search covers the ${count(rows.length)} sessions that are loaded. Show more loads others.`)));

@@ -1,11 +1,11 @@
 // One group: what it holds, its policy, retained message, listeners and history.
 
-import { encodePath, errorText, get, getMessages, request } from "../lib/api.js";
+import { encodePath, errorText, get, getMessages, isTemporary, request } from "../lib/api.js";
 import { announce, button, confirm, field, fill, h, iconButton, select, setText } from "../lib/dom.js";
 import { bytes, clock, count, plural, rate } from "../lib/format.js";
 import { link } from "../lib/router.js";
 import { MessageRow } from "../lib/row.js";
-import { whileVisible } from "../lib/schedule.js";
+import { retry, whileVisible } from "../lib/schedule.js";
 import { viewer } from "../lib/viewer.js";
 import { pairs } from "./inspector.js";
 
@@ -50,7 +50,7 @@ export class GroupPanel {
     this.#stop();
     fill(this.element, this.#head(group));
     const path = encodePath(group);
-    /** @param {string} title @param {(signal: AbortSignal) => Promise<HTMLElement | null>} load */
+    /** @param {string} title @param {(signal: AbortSignal) => Promise<HTMLElement>} load @returns a function that loads the part, and returns whether the hub has answered */
     const part = (title, load) => {
       const box = h("div", { class: "stack" });
       this.element.append(box);
@@ -58,14 +58,18 @@ export class GroupPanel {
       let shown;
       return async (/** @type {AbortSignal} */ signal) => {
         let content;
+        let done = true;
         try {
           content = await load(signal);
         } catch (error) {
           content = h("p", { class: "error-text" }, errorText(error));
+          done = !isTemporary(error);
         }
-        if (signal.aborted || !content || shown?.isEqualNode(content)) return; // what stays the same keeps the focus
-        shown = content;
-        fill(box, title && h("h3", {}, title), content);
+        if (!signal.aborted && !shown?.isEqualNode(content)) { // what stays the same keeps the focus
+          shown = content;
+          fill(box, title && h("h3", {}, title), content);
+        }
+        return done;
       };
     };
     const live = [
@@ -76,7 +80,8 @@ export class GroupPanel {
     ];
     const once = viewer.isAdmin ? [part("Policy", (signal) => this.#policy(group, signal)), part("Purge", async () => this.#purge(group))] : [];
     const ended = new AbortController();
-    for (const load of once) load(ended.signal);
+    const { signal } = ended;
+    for (const load of once) load(signal).then((done) => { if (!done && !signal.aborted) signal.addEventListener("abort", retry(() => load(signal))); });
     const stop = whileVisible(async (signal) => { await Promise.all(live.map((load) => load(signal))); }, REFRESH_EVERY);
     this.#stop = () => {
       ended.abort();

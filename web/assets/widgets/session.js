@@ -15,6 +15,7 @@ export class SessionPanel {
   /** @type {string | undefined} */
   uid;
   #shown = ""; // what the figures show
+  #gone = false;
   #figures = h("div", { class: "stack" });
   #request = new AbortController();
 
@@ -32,7 +33,11 @@ export class SessionPanel {
     this.#request.abort();
   }
 
-  /** @param {string | undefined} uid undefined closes it @param {Session} [session] what is known about it */
+  /**
+   * Shows a session, or its newest state.
+   * @param {string | undefined} uid undefined closes it
+   * @param {Session} [session] what is known about it; without, the hub is asked
+   */
   show(uid, session) {
     const isNew = uid !== this.uid;
     this.uid = uid;
@@ -40,7 +45,7 @@ export class SessionPanel {
     if (uid === undefined) return this.#request.abort();
     if (isNew) this.#draw(uid);
     if (session) this.#showFigures(session);
-    else if (isNew) this.#load(uid);
+    else if (!this.#gone) this.#load(uid);
   }
 
   /** @param {string} uid */
@@ -51,14 +56,16 @@ export class SessionPanel {
       this.#showFigures(await get("v1/sessions/" + encodeURIComponent(uid), { signal }));
     } catch (error) {
       if (signal.aborted) return;
-      const gone = error instanceof ApiError && error.status === 404;
-      fill(this.#figures, h("p", { class: `strip ${gone ? "warn" : "bad"}` }, gone ? "This session is gone." : errorText(error)));
+      this.#gone = error instanceof ApiError && error.status === 404;
+      this.#shown = "";
+      fill(this.#figures, h("p", { class: `strip ${this.#gone ? "warn" : "bad"}` }, this.#gone ? "This session is gone." : errorText(error)));
     }
   }
 
   /** @param {string} uid */
   #draw(uid) {
     this.#shown = "";
+    this.#gone = false;
     this.#figures.replaceChildren();
     fill(this.element,
       h("div", { class: "bar spread" }, h("h2", { class: "grow cut mono", title: uid }, uid), iconButton("close", "Close (Escape)", this.close)),
