@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -258,9 +259,115 @@ func TestTheSearchForListenersSaysWhatItCovers(t *testing.T) {
 	}
 	d := openDashboard(t, s, "listeners?sort=since")
 	d.fill("[data-search]", "agent/249")
-	d.until(`document.querySelector(".sub").textContent.includes("0 found among the 200 that are loaded") && document.querySelector(".over").textContent.includes("Show more loads others")`)
+	d.until(`document.querySelector(".sub").textContent.startsWith("The first 200 ") && document.querySelector(".sub").textContent.endsWith(" 0 found") && document.querySelector(".over").textContent.includes("Show more loads others")`)
 	d.click("Show more")
-	d.until(`document.querySelector(".sub").textContent.endsWith("1 found") && document.querySelector(".list-row:not([hidden])")?.textContent.includes("agent/249")`)
+	d.until(`/^25[01] sessions · .* · 1 found$/.test(document.querySelector(".sub").textContent) && document.querySelector(".list-row:not([hidden])")?.textContent.includes("agent/249")`)
+}
+
+// TestListenersHavePages has sessions on three pages: the first 200 rows, and 1,000 more with each click. One is far behind, one gets a
+// message, and one is away.
+func TestListenersHavePages(t *testing.T) {
+	t.Parallel()
+	const clients = 1300
+	s := serve(t, &server{})
+	for i := range clients {
+		group := "a"
+		switch i {
+		case 1250:
+			group = "big"
+		case 1260:
+			group = "small"
+		}
+		s.listener("/v1/groups/"+group, fmt.Sprintf("agent/%d;", i))
+	}
+	s.awayMQTT("gone", "a")
+	for range 20 {
+		s.publish("big", strings.Repeat("x", 1<<20))
+	}
+	s.publish("small", "x")
+	d := openDashboard(t, s, "listeners?sort=since")
+	d.size(1280, 800)
+	row := func(index int, agent string) {
+		t.Helper()
+		d.until(`(() => {
+			const list = document.querySelector(".list");
+			list.scrollTop = %d * parseFloat(getComputedStyle(list).getPropertyValue("--row"));
+			return document.querySelector(".list-row:not([hidden])[data-index='%d'] .client")?.textContent === %q;
+		})()`, index, index, agent)
+	}
+	summary := func(want string) {
+		t.Helper()
+		d.until("document.querySelector('.sub').textContent === %q", want)
+	}
+	click := func(index int) {
+		t.Helper()
+		d.do(`document.querySelector(".list-row:not([hidden])[data-index='%d']").click()`, index)
+	}
+	row(199, "agent/199;")
+	summary("The first 200 of 1,301 sessions: 0 behind · 0 lost") // this page is the last one
+	d.click("Show more")
+	row(1199, "agent/1199;")
+	summary("The first 1,200 of 1,301 sessions: 0 behind · 0 lost")
+	click(1199)
+	d.until(`document.querySelector(".inspector").textContent.includes("agent/1199;")`)
+	d.click("Kick")
+	d.do(`document.querySelector("dialog button.danger").click()`)
+	d.until(`document.querySelector(".inspector").textContent.includes("This session is gone")`)
+	row(1199, "agent/1200;")
+	row(1198, "agent/1198;")
+	d.click("Show more")
+	summary("1,300 sessions · 1 behind · 0 lost")
+	row(1298, "agent/1299;")
+	d.fill("[data-search]", "agent/1234;")
+	row(0, "agent/1234;")
+	summary("1,300 sessions · 1 behind · 0 lost · 1 found")
+	click(0)
+	d.until(`document.querySelector(".inspector").textContent.includes("agent/1234;")`)
+	d.click("Close (Escape)")
+	d.fill("[data-search]", "")
+	order := func(sort, first, second, sum string) {
+		t.Helper()
+		d.fill(".find select", sort)
+		row(0, first)
+		if second != "" {
+			row(1, second)
+		}
+		summary(sum)
+	}
+	order("lag", "agent/1250;", "agent/0;", "The first 200 of 1,300 sessions: 1 behind · 0 lost")
+	d.until(`document.querySelector(".list-row[data-index='0'] .behind")`)
+	order("sent", "agent/1250;", "", "The first 200 of 1,300 sessions: 1 behind · 0 lost")
+	row(2, "agent/1260;") // after this page
+	order("since", "agent/0;", "agent/1;", "The first 200 of 1,300 sessions: 0 behind · 0 lost")
+	order("away", "gone", "", "1 session · 0 behind")
+	d.page.console = nil // the browser writes a line for the 404 of the session that is gone
+}
+
+// awayMQTT leaves the session of an MQTT client that subscribes and goes away.
+func (s *server) awayMQTT(id, filter string) {
+	s.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	go func() { _ = s.hub.ServeMQTT(ln) }() // ends with the hub
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	text := func(s string) string { return string([]byte{0, byte(len(s))}) + s }
+	packet := func(first byte, body string) string { return string([]byte{first, byte(len(body))}) + body }
+	_, err = io.WriteString(c, packet(0x10, text("MQTT")+"\x04\x00\x00\x00"+text(id))+packet(0x82, "\x00\x01"+text(filter)+"\x01"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 4+5)); err != nil { // CONNACK and SUBACK
+		s.t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "\xe0\x00"); err != nil { // DISCONNECT
+		s.t.Fatal(err)
+	}
 }
 
 func TestPublishSendsChecksAndKeeps(t *testing.T) {

@@ -7,6 +7,7 @@ import { hub } from "../lib/hub.js";
 import { Pages } from "../lib/pages.js";
 import { setParams } from "../lib/router.js";
 import { afterPause, whileVisible } from "../lib/schedule.js";
+import { stats } from "../lib/stats.js";
 import { List } from "../widgets/list.js";
 import { SessionPanel } from "../widgets/session.js";
 
@@ -123,9 +124,7 @@ class Listeners {
     this.list.items = found;
     if (chosen && found.includes(chosen)) this.list.select(chosen);
     else this.panel.show(this.panel.uid, chosen);
-    const behind = rows.filter((s) => s.lag.messages > 0).length;
-    const lost = rows.filter((s) => s.state === "lost").length;
-    setText(this.summary, loaded ? `${plural(rows.length, "session")}${hasMore ? " and more" : ""} · ${count(behind)} behind · ${count(lost)} lost${q ? ` · ${count(found.length)} found${hasMore ? ` among the ${count(rows.length)} that are loaded` : ""}` : ""}` : "");
+    setText(this.summary, loaded ? this.#summary() + (q ? ` · ${count(found.length)} found` : "") : "");
     this.more.hidden = !hasMore;
     this.over.hidden = found.length > 0 && !this.#error;
     if (this.over.hidden) return;
@@ -133,6 +132,16 @@ class Listeners {
     else if (!loaded) fill(this.over, notice("loading", "Loading"));
     else fill(this.over, notice("empty", q ? "No listener matches" : "Nobody listens",
       q && hasMore && h("p", {}, `The search covers the ${count(rows.length)} sessions that are loaded. Show more loads others.`)));
+  }
+
+  /** Returns what the loaded sessions are. */
+  #summary() {
+    const { rows, hasMore } = this.#sessions;
+    const isAway = this.sort.value === AWAY;
+    const all = isAway ? 0 : stats.latest?.watchbox_sessions ?? 0;
+    const which = !hasMore ? `${plural(rows.length, "session")} · ` : `The first ${count(rows.length)}${all > rows.length ? ` of ${count(all)}` : ""} sessions: `;
+    const states = [`${count(rows.filter((s) => s.lag.messages > 0).length)} behind`, ...isAway ? [] : [`${count(rows.filter((s) => s.state === "lost").length)} lost`]];
+    return which + states.join(" · ");
   }
 
   /** @param {string | undefined} uid @param {Session} [session] */
