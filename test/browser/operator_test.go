@@ -442,6 +442,28 @@ func TestTryItShowsEachLine(t *testing.T) {
 	d.page.console = nil
 }
 
+func TestRepeatedPublishingGoesOnAfterARestart(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	d := openDashboard(t, s, "publish?group=a")
+	d.do("document.querySelectorAll('main [type=checkbox]')[1].click()") // repeat
+	d.fill(".every", "0.1")
+	const send, last = "document.querySelector('form button.main')", "document.querySelector('.results .badge')?.textContent === %q"
+	d.do(send + ".click()")
+	d.until(last, "sent")
+	s.stop()
+	d.until(last, "failed")
+	s.start()
+	d.until(last, "sent")
+	d.fill("#field-1", "a/#")
+	d.until(last, "refused")
+	d.until(send + ".textContent === 'Publish'")
+	d.fill("main select", "json")
+	d.do(send + ".click()")
+	d.until(last, "not sent")
+	d.page.console = nil // the browser writes a line for each request that fails
+}
+
 // The page is left while the hub has not answered yet.
 func TestRepeatedPublishingEndsWithThePage(t *testing.T) {
 	t.Parallel()

@@ -208,7 +208,7 @@ class Groups {
     const nodes = this.#top.nodes;
     const groups = nodes.reduce((n, { group }) => n + (group.groups ?? 1), 0);
     const sum = (/** @type {"messages" | "bytes" | "rate"} */ key) => nodes.reduce((n, { group }) => n + group[key], 0);
-    setText(this.summary, this.#error ? "" : `${plural(groups, "group")}${this.#top.hasMore ? " and more" : ""} · ${plural(sum("messages"), "message")} · ${bytes(sum("bytes"))} · ${rate(sum("rate"))}`);
+    setText(this.summary, this.#error ? "" : `${this.#top.hasMore ? `The first ${count(groups)} groups: ` : `${plural(groups, "group")} · `}${plural(sum("messages"), "message")} · ${bytes(sum("bytes"))} · ${rate(sum("rate"))}`);
     this.over.hidden = items.length > 0 && !this.#error;
     if (this.over.hidden) return;
     if (this.#error) fillChanged(this.over, notice("error", "The groups cannot be shown", h("p", {}, errorText(this.#error)), button("Try again", () => this.#refresh())));
@@ -250,7 +250,7 @@ class Groups {
 
   #showColumns() {
     fill(this.columns, ...COLUMNS.map(([sort, title, className]) => h("button", {
-      type: "button", class: className, "aria-pressed": String(sort === this.#sort), title: `Sort by ${title.toLowerCase()}`,
+      type: "button", class: className, "aria-pressed": String(sort === this.#sort), title: `Sort by ${sort === "newest" ? "time of the last message" : title.toLowerCase()}`,
       click: () => { this.#sort = sort; setParams("groups", { sort: sort === "name" ? undefined : sort }); this.#restart(); },
     }, title, sort === this.#sort ? " ↓" : "")));
   }

@@ -1,13 +1,15 @@
 // Publish: sends a message, once or again and again, and keeps drafts in the browser.
 
-import { errorText, request } from "../lib/api.js";
+import { ApiError, errorText, isTemporary, request } from "../lib/api.js";
 import { append, button, copy, field, fill, h, iconButton, select, setText } from "../lib/dom.js";
-import { clock, plural } from "../lib/format.js";
+import { clock, count, plural } from "../lib/format.js";
 import { link, setParams } from "../lib/router.js";
 import { asCurl, publicationURL } from "../lib/snippets.js";
 import { viewer } from "../lib/viewer.js";
 
 /** @typedef {{group: string, kind: "text" | "json" | "base64", payload: string, event: string, ttl: string, meta: string, retain: boolean, key: string}} Draft */
+
+/** failed: the hub has not answered, and the next attempt may succeed. not sent: the form is wrong. @typedef {"sent" | "refused" | "failed" | "not sent"} Result */
 
 /** @type {Draft} */
 const EMPTY = { group: "demo", kind: "text", payload: "hello", event: "", ttl: "", meta: "", retain: false, key: "" };
@@ -139,10 +141,11 @@ class Publish {
 
   async #loop() {
     this.#timer = setTimeout(() => {}, 0);
-    const ok = await this.#publish();
+    const result = await this.#publish();
     if (this.#timer === undefined) return;
-    if (!ok) return this.#stop();
-    setText(this.send, `Stop (${++this.#sent} sent)`);
+    if (result !== "sent" && result !== "failed") return this.#stop();
+    if (result === "sent") this.#sent++;
+    setText(this.send, `Stop (${count(this.#sent)} sent)`);
     this.#timer = setTimeout(() => this.#loop(), Math.max(100, 1000 * Number(this.every.value) || 1000));
   }
 
@@ -152,7 +155,7 @@ class Publish {
     setText(this.send, "Publish");
   }
 
-  /** @returns {Promise<boolean>} whether the hub has stored the message */
+  /** @returns {Promise<Result>} */
   async #publish() {
     const draft = this.#draft;
     const began = performance.now();
@@ -163,19 +166,18 @@ class Publish {
       const response = await request(publicationURL({ ...draft, meta: [], msg: "" }), { method: "POST", body: content, headers });
       const receipt = await response.json();
       const replayed = response.headers.get("Idempotency-Replayed") === "true";
-      this.#result("good", `${receipt.id} ${replayed ? "was sent before with this key" : "stored"} in ${Math.round(performance.now() - began)} ms`);
-      return true;
+      return this.#result("sent", `${receipt.id} ${replayed ? "was sent before with this key" : "stored"} in ${Math.round(performance.now() - began)} ms`);
     } catch (error) {
-      this.#result("bad", errorText(error));
-      return false;
+      return this.#result(isTemporary(error) ? "failed" : error instanceof ApiError ? "refused" : "not sent", errorText(error));
     }
   }
 
-  /** @param {"good" | "bad"} kind @param {string} text */
-  #result(kind, text) {
+  /** @param {Result} result @param {string} text */
+  #result(result, text) {
     if (!this.results.querySelector("time")) this.results.replaceChildren();
-    this.results.prepend(h("li", {}, h("time", {}, clock(new Date())), h("span", { class: `badge ${kind}` }, kind === "good" ? "sent" : "refused"), h("span", { class: "grow" }, text)));
+    this.results.prepend(h("li", {}, h("time", {}, clock(new Date())), h("span", { class: `badge ${result === "sent" ? "good" : "bad"}` }, result), h("span", { class: "grow" }, text)));
     while (this.results.childElementCount > MAX_RESULTS) this.results.lastElementChild?.remove();
+    return result;
   }
 
   #save() {

@@ -9,6 +9,7 @@ import { valueAt, writePath } from "../lib/search.js";
 import { asCurl, asGo, asJavaScript } from "../lib/snippets.js";
 import { indent } from "../lib/json.js";
 import { inNextFrame } from "../lib/schedule.js";
+import { viewer } from "../lib/viewer.js";
 import { Chart } from "./chart.js";
 import { difference, MAX_LINES, prettyJSON } from "./json.js";
 
@@ -71,7 +72,7 @@ export class Inspector {
         ["Id", m.id],
         ["Time", `${dateTime(row.time)}.${clock(row.time).slice(-3)}`],
         ["Event", m.event],
-        ["Sender", m.uid ? h("a", { href: link("listeners", { uid: m.uid }) }, m.uid) : "no session"],
+        ["Sender", m.uid ? viewer.isAdmin ? h("a", { href: link("listeners", { uid: m.uid }) }, m.uid) : m.uid : "no session"],
         ["Size", `${row.size} (${plural(row.bytes.length, "byte")})`],
         ["Expires", m.expires && dateTime(new Date(m.expires))],
         ["Retained", m.retained ? "yes, from before the page listened" : /** @type {any} */ (m).retain ? "yes" : undefined],

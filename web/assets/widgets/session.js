@@ -71,7 +71,7 @@ export class SessionPanel {
       h("div", { class: "bar spread" }, h("h2", { class: "grow cut mono", title: uid }, uid), iconButton("close", "Close (Escape)", this.close)),
       this.#figures,
       viewer.mayPublishTo("$session/" + uid) && directForm(uid),
-      viewer.isAdmin && h("div", { class: "bar" }, button("Kick", () => this.#kick(uid), { class: "danger small" }), h("span", { class: "help grow" }, "Ends the session. Clients that reconnect by themselves stay away.")));
+      viewer.isAdmin && h("div", { class: "bar" }, button("Kick", () => this.#kick(uid), { class: "danger small" }), h("span", { class: "help grow" }, "Ends the session. Clients of this project then stay away; others may come back with a new session.")));
   }
 
   /** @param {Session} s */
