@@ -30,9 +30,9 @@ const (
 func (c *conn) connect(body []byte) error {
 	c.heard.Store(true)
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect, Remaining: len(body)}}
-	err := c.readConnect(&pk, body)
+	expired, err := c.readConnect(&pk, body)
 	if err == nil {
-		err = c.admit(&pk)
+		err = c.admit(&pk, expired)
 	}
 	if err == nil {
 		return nil
@@ -45,35 +45,35 @@ func (c *conn) connect(body []byte) error {
 	return err
 }
 
-// readConnect decodes a CONNECT and checks it.
-func (c *conn) readConnect(pk *packets.Packet, body []byte) error {
+// readConnect decodes a CONNECT and checks it. expired says that its will expires as soon as it is sent.
+func (c *conn) readConnect(pk *packets.Packet, body []byte) (expired bool, err error) {
 	if err := c.checkVersion(body); err != nil {
-		return err
+		return false, err
 	}
 	r := fields{b: body}
 	r.connect()
 	if err := r.end(); err != nil {
-		return err
+		return false, err
 	}
 	if err := pk.ConnectDecode(body); err != nil {
-		return err
+		return false, err
 	}
 	in := &pk.Connect
 	switch {
 	case pk.ReservedBit != 0, in.WillQos > 2, !in.WillFlag && (in.WillRetain || in.WillQos > 0):
-		return packets.ErrMalformedFlags
+		return false, packets.ErrMalformedFlags
 	case c.version < 5 && in.PasswordFlag && !in.UsernameFlag: // MQTT 3.1.1, 3.1.2-22
-		return packets.ErrMalformedFlags
+		return false, packets.ErrMalformedFlags
 	case strings.ContainsAny(in.WillProperties.ResponseTopic, "+#"):
-		return packets.ErrProtocolViolation
+		return false, packets.ErrProtocolViolation
 	case pk.Properties.AuthenticationMethod != "":
-		return packets.ErrBadAuthenticationMethod
+		return false, packets.ErrBadAuthenticationMethod
 	case len(pk.Properties.AuthenticationData) > 0:
-		return packets.ErrProtocolViolation
+		return false, packets.ErrProtocolViolation
 	case c.version < 5 && in.ClientIdentifier == "" && !in.Clean: // MQTT 3.1.1, 3.1.3-8
-		return packets.ErrClientIdentifierNotValid
+		return false, packets.ErrClientIdentifierNotValid
 	}
-	return nil
+	return r.expired, nil
 }
 
 // checkVersion returns an error unless a CONNECT is of MQTT 3.1.1 or 5.0.
@@ -97,7 +97,7 @@ func (c *conn) checkVersion(body []byte) error {
 }
 
 // admit authenticates the client, takes the session over from an older connection, and answers with CONNACK.
-func (c *conn) admit(pk *packets.Packet) (err error) {
+func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
 	in, props := &pk.Connect, &pk.Properties
 	c.clientID = strings.Clone(in.ClientIdentifier)
 	if c.clientID == "" {
@@ -124,7 +124,7 @@ func (c *conn) admit(pk *packets.Packet) (err error) {
 		return err
 	}
 	if err = c.restoreReceived(present); err == nil && (in.WillFlag || present) {
-		err = c.setWill(pk)
+		err = c.setWill(pk, expired)
 	}
 	if err == nil && c.expiry != 0 && !present { // it must be found again, also after a crash
 		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key)
@@ -164,7 +164,7 @@ func (c *conn) restoreReceived(present bool) error {
 }
 
 // setWill sets the session's will, or removes the one that an earlier connection has left.
-func (c *conn) setWill(pk *packets.Packet) error {
+func (c *conn) setWill(pk *packets.Packet, expired bool) error {
 	in, props := &pk.Connect, &pk.Connect.WillProperties
 	if !in.WillFlag {
 		return c.clearWill()
@@ -173,7 +173,7 @@ func (c *conn) setWill(pk *packets.Packet) error {
 	if err != nil {
 		return err
 	}
-	d, err := draft(name, in.WillPayload, in.WillQos, props)
+	d, err := draft(name, in.WillPayload, in.WillQos, props, expired)
 	if err != nil {
 		return err
 	}

@@ -41,8 +41,8 @@ type publisher struct {
 	lastTopic, lastGroup string   // of the newest message
 }
 
-// publish adds the message of a PUBLISH to the batch. An error ends the connection.
-func (c *conn) publish(t *batch, pk *packets.Packet) error {
+// publish adds the message of a PUBLISH to the batch. It is for nobody if it is expired. An error ends the connection.
+func (c *conn) publish(t *batch, pk *packets.Packet, expired bool) error {
 	a := answer{id: pk.PacketID, draft: -1}
 	switch pk.FixedHeader.Qos {
 	case 1:
@@ -89,7 +89,7 @@ func (c *conn) publish(t *batch, pk *packets.Packet) error {
 	var d hub.Draft
 	name, err := c.publisher.groupOf(topic)
 	if err == nil {
-		d, err = draft(name, pk.Payload, pk.FixedHeader.Qos, &pk.Properties)
+		d, err = draft(name, pk.Payload, pk.FixedHeader.Qos, &pk.Properties, expired)
 	}
 	d.Retain = pk.FixedHeader.Retain
 	if err != nil {
@@ -130,17 +130,16 @@ func (c *conn) checkReceiveMaximum(t *batch) error {
 }
 
 // draft returns the message of a PUBLISH or a will to a group. Its data uses the packet's memory.
-func draft(name string, payload []byte, qos byte, p *packets.Properties) (d hub.Draft, err error) {
+func draft(name string, payload []byte, qos byte, p *packets.Properties, expired bool) (d hub.Draft, err error) {
 	if p.PayloadFormatFlag && p.PayloadFormat == 1 && !utf8.Valid(payload) {
 		return d, packets.ErrPayloadFormatInvalid
 	}
-	return hub.Draft{
-		Group: name, Kind: kindOf(payload), Data: payload, TTL: ttl(p.MessageExpiryInterval), Meta: metaOf(qos, p),
-	}, nil
+	ttl := min(time.Duration(p.MessageExpiryInterval)*time.Second, hub.TTLs.Most)
+	if expired {
+		ttl = hub.AtOnce
+	}
+	return hub.Draft{Group: name, Kind: kindOf(payload), Data: payload, TTL: ttl, Meta: metaOf(qos, p)}, nil
 }
-
-// ttl returns the time after which a message expires, from a message expiry interval.
-func ttl(seconds uint32) time.Duration { return min(time.Duration(seconds)*time.Second, hub.TTLs.Most) }
 
 // topicOf returns the topic of a PUBLISH, also if the packet has only an alias for it.
 func (c *conn) topicOf(pk *packets.Packet) (string, error) {

@@ -86,6 +86,56 @@ func (r *wired) last(name string) (l last) {
 	return l
 }
 
+func TestAMessageExpiryIntervalOf0(t *testing.T) {
+	r := serve(t, nil)
+	keep := func(pk *packets.Packet) {
+		pk.Connect.Clean = false
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 1000, true
+	}
+	subscribe := func(c *wire) {
+		c.send(packets.Subscribe, &packets.Packet{PacketID: 1, Filters: packets.Subscriptions{{Filter: "#", Qos: 0}}})
+		c.expect(packets.Suback)
+	}
+	// expired makes the interval of an encoded packet 0, which the codec does not encode.
+	expired := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte{2, 1, 2, 3, 4}, []byte{2, 0, 0, 0, 0}) }
+	const interval = 0x01020304
+	pub, here, away := r.admitted("pub", nil), r.admitted("here", nil), r.admitted("away", keep)
+	subscribe(here)
+	subscribe(away)
+	away.send(packets.Disconnect, &packets.Packet{})
+	away.expectEnd(0)
+	pub.publish("a", "before", 1, 1, func(pk *packets.Packet) { pk.FixedHeader.Retain = true })
+	pub.expectAck(packets.Puback, 1, 0)
+	pub.raw(expired(pub.encoded(packets.Publish, &packets.Packet{
+		TopicName: "a", Payload: []byte("expired"), PacketID: 2, FixedHeader: packets.FixedHeader{Qos: 1, Retain: true},
+		Properties: packets.Properties{MessageExpiryInterval: interval},
+	})))
+	pub.expectAck(packets.Puback, 2, 0)
+	end := r.hub.End()
+	lost := r.dial()
+	lost.raw(expired(lost.encoded(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{
+		ProtocolName: []byte("MQTT"), ClientIdentifier: "lost", Clean: true, WillFlag: true, WillTopic: "w", WillPayload: []byte("expired"),
+		WillProperties: packets.Properties{MessageExpiryInterval: interval},
+	}})))
+	lost.expect(packets.Connack)
+	_ = lost.Close()
+	r.until(func() bool { return r.hub.End().Seq > end.Seq })
+	late := r.admitted("late", nil)
+	subscribe(late)
+	away, _ = r.connect("away", keep)
+	pub.publish("a", "after", 1, 3, nil)
+	pub.expectAck(packets.Puback, 3, 0)
+	for c, want := range map[*wire][]string{here: {"before", "after"}, away: {"before", "after"}, late: {"after"}} {
+		for _, text := range want {
+			if pk := c.expect(packets.Publish); string(pk.Payload) != text {
+				t.Errorf("%q instead of %q", pk.Payload, text)
+			}
+		}
+	}
+	r.expectMessages("a", "before", "after")
+	r.expectCount("w", 0)
+}
+
 // TestAClientThatHasLostItsStateLosesNoMessage has a client return to its session with packet ids that the server knows, and
 // other messages.
 func TestAClientThatHasLostItsStateLosesNoMessage(t *testing.T) {
@@ -229,7 +279,7 @@ func TestALongTopicTakesNoMemory(t *testing.T) {
 	pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 1, true
 	var b batch
 	for range 2 {
-		if err := c.conn.publish(&b, &pk); err != nil {
+		if err := c.conn.publish(&b, &pk, false); err != nil {
 			t.Fatal(err)
 		}
 		pk.TopicName = "" // by the alias

@@ -51,7 +51,8 @@ func (c *conn) packet(t *turn, h *header, body []byte) error {
 	if c.session == nil {
 		return c.connect(body)
 	}
-	if err := wellFormed(h.Type, h.Qos, c.version, body); err != nil {
+	expired, err := wellFormed(h.Type, h.Qos, c.version, body)
+	if err != nil {
 		return err
 	}
 	pk := &t.pk
@@ -60,7 +61,7 @@ func (c *conn) packet(t *turn, h *header, body []byte) error {
 		if err := pk.PublishDecode(body); err != nil {
 			return err
 		}
-		return c.publish(&t.batch, pk)
+		return c.publish(&t.batch, pk, expired)
 	}
 	return c.control(t, pk, body)
 }

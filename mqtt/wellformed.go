@@ -10,8 +10,9 @@ import (
 
 // wellFormed returns an error, which is a packets.Code, unless a packet from a client has the layout that its type
 // requires. It checks what the codec does not: that fields end where the packet ends, that properties end where their
-// length says and do not appear twice, and the values of options. body is the packet without its fixed header.
-func wellFormed(kind, qos, version byte, body []byte) error {
+// length says and do not appear twice, and the values of options. body is the packet without its fixed header. expired reports a
+// message expiry interval of 0, which the codec takes for none.
+func wellFormed(kind, qos, version byte, body []byte) (expired bool, err error) {
 	r := fields{b: body, v5: version == 5}
 	switch kind {
 	case packets.Publish:
@@ -26,16 +27,17 @@ func wellFormed(kind, qos, version byte, body []byte) error {
 		r.disconnect()
 	case packets.Pingreq:
 	default: // those of servers; AUTH without a method in CONNECT; a second CONNECT
-		return packets.ErrProtocolViolation
+		return false, packets.ErrProtocolViolation
 	}
-	return r.end()
+	return r.expired, r.end()
 }
 
 // fields reads the fields of a packet. After an error it reads zeros.
 type fields struct {
-	b   []byte
-	v5  bool
-	err error
+	b       []byte
+	v5      bool
+	expired bool // there was a message expiry interval of 0
+	err     error
 }
 
 func (r *fields) fail(err error) {
@@ -231,6 +233,7 @@ func (r *fields) properties() {
 			r.fail(in.err)
 		}
 	}
+	r.expired = r.expired || in.expired
 }
 
 // property reads the value of a property.
@@ -240,7 +243,9 @@ func (r *fields) property(id byte) {
 		if r.byte() > 1 {
 			r.fail(packets.ErrProtocolViolation)
 		}
-	case packets.PropMessageExpiryInterval, packets.PropSessionExpiryInterval, packets.PropWillDelayInterval:
+	case packets.PropMessageExpiryInterval:
+		r.expired = r.uint32() == 0
+	case packets.PropSessionExpiryInterval, packets.PropWillDelayInterval:
 		r.uint32()
 	case packets.PropMaximumPacketSize:
 		if r.uint32() == 0 {

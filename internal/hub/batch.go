@@ -130,7 +130,7 @@ func checkLine(d *Draft) error {
 	if err := group.CheckClient(d.Group); err != nil {
 		return err
 	}
-	if d.TTL != 0 { // otherwise an error would be made for nothing
+	if d.TTL != 0 && d.TTL != AtOnce { // otherwise an error would be made for nothing
 		if err := TTLs.Check(d.TTL); err != nil {
 			return &BodyError{fmt.Sprintf("ttl: %s; 0 means that the message does not expire", err)}
 		}

@@ -20,7 +20,7 @@ type Draft struct {
 	Data    []byte
 
 	// A hook does not change these.
-	TTL    time.Duration // after which the message expires; 0: never
+	TTL    time.Duration // after which the message expires; 0: never; or AtOnce
 	Retain bool
 }
 

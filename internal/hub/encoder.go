@@ -127,10 +127,7 @@ func (e *encoder) message(d *Draft, program bool) (m store.Message, err error) {
 			return m, fmt.Errorf("after BeforePublish: %w", &SizeError{"a message", e.maxMessage})
 		}
 	}
-	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Meta: d.Meta, Time: e.now, Retain: d.Retain}
-	if d.TTL > 0 {
-		m.Expires = e.now.Add(d.TTL)
-	}
+	m = store.Message{Group: d.Group, UID: d.UID, Event: d.Event, Meta: d.Meta, Time: e.now, Expires: expiry(d.TTL, e.now), Retain: d.Retain}
 	kind := d.Kind
 	if m.Retain && len(d.Data) == 0 {
 		kind = Bytes // an empty body is an empty text, even if its Content-Type is JSON

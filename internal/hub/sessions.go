@@ -142,9 +142,7 @@ func (h *Hub) sendWill(e session.Event) {
 	m := willMessage(e)
 	note := willNotes + e.UID
 	send := func(notes ...store.Note) error {
-		if w.TTL > 0 {
-			m.Expires = time.Now().Add(w.TTL)
-		}
+		m.Expires = expiry(w.TTL, time.Now())
 		return h.appendOwn(m, notes...)
 	}
 	h.retries.do(&task{
@@ -163,13 +161,10 @@ func (h *Hub) sendWill(e session.Event) {
 // willMessage returns the message of a last will that is sent now.
 func willMessage(e session.Event) store.Message {
 	w := e.Will
-	m := store.Message{
+	return store.Message{
 		Group: w.Group, UID: e.UID, Event: w.Event, Meta: w.Meta, Msg: w.Msg, Base64: w.Base64, Retain: w.Retain, Clear: w.Clear,
+		Expires: expiry(w.TTL, time.Now()),
 	}
-	if w.TTL > 0 {
-		m.Expires = time.Now().Add(w.TTL)
-	}
-	return m
 }
 
 // appendOwn appends a message of the server's own, which no request waits for, with its notes.

@@ -64,7 +64,7 @@ type Will struct {
 	Base64  bool        // Msg is a JSON string of base64
 	Retain  bool
 	Clear   bool          // with Retain: it removes the retained message
-	TTL     time.Duration // after which the message expires; 0: never
+	TTL     time.Duration // after which the message expires; 0: never; or as in hub.Draft
 
 	// Delay is the time from the loss of the session until the will is sent, unless the session
 	// reconnects or ends before. nil: the will is sent when the session ends.
