@@ -47,6 +47,7 @@ var faults = []struct {
 		}
 		return h.Restart()
 	}},
+	{"all hubs are killed", false, func(s *system, r *round) error { return s.killHubs() }},
 	{"a group is purged", false, func(s *system, r *round) error {
 		_, err := call(r.client, http.MethodDelete, s.aHub(r), "/v1/groups/"+r.name+"/a", "", "")
 		r.purged(r.name + "/a")
@@ -75,6 +76,13 @@ var faults = []struct {
 		}
 		return leader.Restart()
 	}},
+	{"all hubs and servers are killed", true, func(s *system, r *round) error {
+		s.servers.Kill()
+		if err := s.servers.Restart(); err != nil {
+			return err
+		}
+		return s.killHubs()
+	}},
 	{"all servers are restarted one by one", true, func(s *system, r *round) error {
 		for _, server := range s.servers {
 			if err := server.Stop(); err != nil {
@@ -89,6 +97,19 @@ var faults = []struct {
 		}
 		return nil
 	}},
+}
+
+// killHubs kills all hubs at once, and starts them again.
+func (s *system) killHubs() error {
+	for _, h := range s.hubs {
+		h.Kill()
+	}
+	for _, h := range s.hubs {
+		if err := h.Restart(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *system) aHub(r *round) *hubs.Hub { return s.hubs[r.rand.IntN(len(s.hubs))] }

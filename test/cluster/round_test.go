@@ -31,7 +31,7 @@ type round struct {
 	publishers []*publisher
 	sessions   []*session
 
-	crashed bool // all hubs were killed
+	crashed bool // see judge.History
 	purges  []judge.Purge
 
 	mu      sync.Mutex

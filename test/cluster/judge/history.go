@@ -16,7 +16,11 @@ type History struct {
 	Sessions  []Session
 	Purges    []Purge
 	Answers   []Answer
-	Crashed   bool // all hubs were killed: messages of server groups may be missing, and sessions back that were not announced as lost
+
+	// Crashed says that a hub was killed that shares its log with nobody. It keeps the server groups in memory only, so that their
+	// messages may be missing, and sessions may be back that were not announced as lost. All that hubs have acknowledged has to
+	// be there otherwise, also if all of them were killed at once.
+	Crashed bool
 }
 
 // Post is an attempt to publish messages, all or none. Attempts with the same key are repeats of one.

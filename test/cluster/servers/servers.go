@@ -226,6 +226,17 @@ func (all Servers) leader(ctx context.Context, js jetstream.JetStream, stream st
 	return nil, nil
 }
 
+// Restart starts all servers, which have ended, and returns when they are ready.
+func (all Servers) Restart() error {
+	for _, s := range all {
+		<-s.Done()
+		if err := s.run(); err != nil {
+			return err
+		}
+	}
+	return all.Ready()
+}
+
 // Kill ends all servers at once.
 func (all Servers) Kill() {
 	for _, s := range all {
