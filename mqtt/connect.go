@@ -58,6 +58,7 @@ func (c *conn) readConnect(pk *packets.Packet, body []byte) (expired bool, err e
 	if err := pk.ConnectDecode(body); err != nil {
 		return false, err
 	}
+	c.limits = limitsOf(&pk.Properties, c.version)
 	in := &pk.Connect
 	switch {
 	case pk.ReservedBit != 0, in.WillQos > 2, !in.WillFlag && (in.WillRetain || in.WillQos > 0):
@@ -98,7 +99,7 @@ func (c *conn) checkVersion(body []byte) error {
 
 // admit authenticates the client, takes the session over from an older connection, and answers with CONNACK.
 func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
-	in, props := &pk.Connect, &pk.Properties
+	in := &pk.Connect
 	c.clientID = strings.Clone(in.ClientIdentifier)
 	if c.clientID == "" {
 		c.clientID = "auto-" + rand.Text()
@@ -110,10 +111,12 @@ func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
 	c.grant = c.grant.For(c.uid())
 	c.clean = in.Clean
 	c.expiry = expiry(pk)
-	c.limits = limitsOf(props, c.version)
 	c.keepAlive = time.Duration(in.Keepalive) * time.Second
 	if most := c.server.opts.MaxKeepAlive; c.version == 5 && (c.keepAlive == 0 || c.keepAlive > most) {
 		c.keepAlive = most
+	}
+	if c.acceptance(pk, false) == nil {
+		return packets.ErrPacketTooLarge
 	}
 	if err := c.server.hold(c); err != nil {
 		return err
@@ -262,7 +265,8 @@ func (c *conn) acceptance(in *packets.Packet, present bool) []byte {
 	return c.connack(&out)
 }
 
-// refusal returns the CONNACK for a client that is not admitted, or nil if its version of MQTT has none for the code.
+// refusal returns the CONNACK for a client that is not admitted, or nil if its version of MQTT has none for the code, or it does
+// not accept one of its size.
 func (c *conn) refusal(code packets.Code) []byte {
 	out := packets.Packet{ReasonCode: code.Code}
 	if c.version == 5 {
@@ -291,10 +295,8 @@ var oldCodes = map[byte]byte{
 	packets.ErrNotAuthorized.Code:              5,
 }
 
-// connack returns a CONNACK in the client's version.
+// connack returns a CONNACK in the client's version, or nil if the client does not accept one of its size.
 func (c *conn) connack(pk *packets.Packet) []byte {
 	pk.FixedHeader.Type = packets.Connack
-	pk.ProtocolVersion = c.version
-	pk.Mods.MaxSize = c.limits.packet
-	return encode(pk, (*packets.Packet).ConnackEncode)
+	return c.encode(pk, (*packets.Packet).ConnackEncode)
 }

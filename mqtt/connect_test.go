@@ -82,6 +82,61 @@ func TestCONNECTsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestNoPacketIsLargerThanTheClientAccepts(t *testing.T) {
+	r := serve(t, func(_ *hub.Options, o *Options) {
+		o.Authenticate = func(_ context.Context, l *Login) (*access.Grant, error) {
+			if l.Password == "bad" {
+				return nil, access.ErrExpired
+			}
+			return access.Everything, nil
+		}
+	})
+	first := r.admitted("a", nil)
+	// sized connects a client and returns its first packet.
+	sized := func(id, password string, size int) (*wire, *packets.Packet) {
+		c := r.dial()
+		pk := packets.Packet{Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: true}}
+		pk.Connect.PasswordFlag, pk.Connect.Password = true, []byte(password)
+		pk.Properties.MaximumPacketSize = uint32(size)
+		c.send(packets.Connect, &pk)
+		return c, c.receive()
+	}
+	const connack, refusal = 19, 5 // bytes, without an assigned client id and a reason
+	for size := 1; size < connack; size++ {
+		for password, code := range map[string]byte{"good": packets.ErrPacketTooLarge.Code, "bad": packets.ErrBadUsernameOrPassword.Code} {
+			c, ack := sized("a", password, size)
+			switch {
+			case size < refusal && ack == nil:
+			case ack == nil, 2+ack.FixedHeader.Remaining > size, ack.FixedHeader.Type != packets.Connack, ack.ReasonCode != code:
+				t.Errorf("%d bytes, %s password: %+v", size, password, ack)
+			default:
+				c.expectEnd(0)
+			}
+		}
+	}
+	first.ping() // none of them has taken its session over
+	many := make(packets.Subscriptions, connack)
+	for i := range many {
+		many[i].Filter = fmt.Sprint(i)
+	}
+	for _, kind := range []byte{packets.Subscribe, packets.Unsubscribe} {
+		c, ack := sized("b", "good", connack)
+		if ack == nil || ack.ReasonCode != 0 || 2+ack.FixedHeader.Remaining != connack {
+			t.Fatalf("%+v", ack)
+		}
+		c.send(kind, &packets.Packet{PacketID: 1, Filters: many})
+		if pk := c.receive(); pk == nil || pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != packets.ErrPacketTooLarge.Code || 2+pk.FixedHeader.Remaining > connack {
+			t.Errorf("%+v", pk)
+		}
+		c.expectEnd(0)
+	}
+	if c, ack := sized("", "good", connack); ack == nil || ack.ReasonCode != packets.ErrPacketTooLarge.Code {
+		t.Errorf("with an assigned client id: %+v", ack)
+	} else {
+		c.expectEnd(0)
+	}
+}
+
 func TestACONNECTWhileTheServerCloses(t *testing.T) {
 	r := serve(t, nil)
 	r.hub.Cursors().Close()

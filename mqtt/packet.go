@@ -79,14 +79,29 @@ func encode(pk *packets.Packet, do func(*packets.Packet, *bytes.Buffer) error) [
 	return b.Bytes()
 }
 
+// encode returns the bytes of a packet in the client's version. It leaves out the reason string if the client does not accept the
+// packet with it, and returns nil if it does not accept the packet at all.
+func (c *conn) encode(pk *packets.Packet, do func(*packets.Packet, *bytes.Buffer) error) []byte {
+	pk.ProtocolVersion = c.version
+	b := encode(pk, do)
+	if pk.Properties.ReasonString != "" && !c.limits.fits(len(b)) {
+		pk.Properties.ReasonString = ""
+		b = encode(pk, do)
+	}
+	if !c.limits.fits(len(b)) {
+		return nil
+	}
+	return b
+}
+
 // disconnect returns a DISCONNECT for an MQTT 5 client, and nil for others.
 func (c *conn) disconnect(code packets.Code) []byte {
 	if c.version < 5 {
 		return nil
 	}
 	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ProtocolVersion: c.version, ReasonCode: code.Code,
-		Properties: packets.Properties{ReasonString: code.Reason}, Mods: packets.Mods{MaxSize: c.limits.packet},
+		FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ReasonCode: code.Code,
+		Properties: packets.Properties{ReasonString: code.Reason},
 	}
-	return encode(&pk, (*packets.Packet).DisconnectEncode)
+	return c.encode(&pk, (*packets.Packet).DisconnectEncode)
 }

@@ -25,6 +25,9 @@ func (s *session) subscribe(pk *packets.Packet) error {
 			return packets.ErrProtocolViolationInvalidSharedNoLocal
 		}
 	}
+	if !s.acceptsCodes(len(pk.Filters)) {
+		return packets.ErrPacketTooLarge
+	}
 	s.hold(true)
 	defer s.hold(false)
 	from, err := replayFrom(pk.Properties.User)
@@ -99,7 +102,7 @@ func (s *session) store() error {
 
 // suback sends the SUBACK.
 func (s *session) suback(pk *packets.Packet, errs []error) {
-	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, ProtocolVersion: s.conn.version, PacketID: pk.PacketID}
+	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, PacketID: pk.PacketID}
 	for i, err := range errs {
 		if err == nil {
 			out.ReasonCodes = append(out.ReasonCodes, s.granted(pk.Filters[i].Filter))
@@ -114,12 +117,13 @@ func (s *session) suback(pk *packets.Packet, errs []error) {
 		}
 		out.ReasonCodes = append(out.ReasonCodes, code.Code)
 	}
-	b := encode(&out, (*packets.Packet).SubackEncode)
-	if out.Properties.ReasonString != "" && !s.conn.limits.fits(len(b)) {
-		out.Properties.ReasonString = "" // MQTT 5.0, 3.9.2-1
-		b = encode(&out, (*packets.Packet).SubackEncode)
-	}
-	s.conn.send(b)
+	s.conn.send(s.conn.encode(&out, (*packets.Packet).SubackEncode))
+}
+
+// acceptsCodes reports whether the client accepts a SUBACK or UNSUBACK with n reason codes.
+func (s *session) acceptsCodes(n int) bool {
+	n += 3 // a packet id, and no properties
+	return s.conn.limits.fits(1 + lengthOf(n) + n)
 }
 
 // granted returns the QoS of a subscription.
@@ -310,12 +314,15 @@ func offset(text string) (hub.From, error) {
 
 // unsubscribe answers an UNSUBSCRIBE. Messages that were sent remain in the window (MQTT 5.0, 3.10.4-3).
 func (s *session) unsubscribe(pk *packets.Packet) error {
-	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, ProtocolVersion: s.conn.version, PacketID: pk.PacketID}
+	if !s.acceptsCodes(len(pk.Filters)) {
+		return packets.ErrPacketTooLarge
+	}
+	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, PacketID: pk.PacketID}
 	for i := range pk.Filters {
 		out.ReasonCodes = append(out.ReasonCodes, s.remove(pk.Filters[i].Filter))
 	}
 	s.changed()
-	s.conn.send(encode(&out, (*packets.Packet).UnsubackEncode))
+	s.conn.send(s.conn.encode(&out, (*packets.Packet).UnsubackEncode))
 	return nil
 }
 
