@@ -1,0 +1,103 @@
+//go:build !windows
+
+package logs
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	js "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/jetstream"
+	"github.com/watchbox-go/watchbox/test/cluster/servers"
+)
+
+// valve is a dialer whose connections can be cut.
+type valve struct {
+	mu     sync.Mutex
+	closed bool
+	conns  []net.Conn
+}
+
+func (v *valve) Dial(network, address string) (net.Conn, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil, net.ErrClosed
+	}
+	c, err := net.Dial(network, address)
+	if err == nil {
+		v.conns = append(v.conns, c)
+	}
+	return c, err
+}
+
+func (v *valve) set(closed bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.closed = closed
+	if closed {
+		for _, c := range v.conns {
+			_ = c.Close()
+		}
+		v.conns = nil
+	}
+}
+
+func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
+	o.Times.Grace = time.Hour
+	a := open(t, o)
+	v := &valve{}
+	o.Dialer = v
+	b := open(t, o)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return b.Err() != nil })
+	var last store.Seq
+	for i := range 20 {
+		add(t, a, text("x", fmt.Sprint(i)))
+		id, err := a.AppendNoted(t.Context(), []store.Entry{text("x", "noted")}, store.Note{Key: "note", Value: []byte{byte(i)}})
+		must(t, err)
+		last = id.Seq
+	}
+	must(t, a.SetPolicy(filters("x")[0], store.Policy{MaxMessages: 30}))
+	v.set(false)
+	eventually(t, "the log is back", func() bool { _, n := end(b); return b.Err() == nil && n >= last })
+	eventually(t, "the policy is applied", func() bool { return read(t, b, "x", 0).n == 30 })
+	if ha, hb := read(t, a, "#", last-10), read(t, b, "#", last-10); ha != hb || ha.gap != 0 {
+		t.Errorf("%v and %v", ha, hb)
+	}
+}
+
+func TestWhatIsPurgedWhileALogIsCutOffIsAGapThere(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	v := &valve{}
+	o.Dialer = v
+	b := open(t, o)
+	o.Dialer = nil
+	a := open(t, o)
+	add(t, a, text("x", "before"))
+	_, before := end(a)
+	eventually(t, "both have it", func() bool { _, n := end(b); return n == before })
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return b.Err() != nil })
+	add(t, a, text("x", "purged"))
+	last := add(t, a, text("y", "stays"))
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, a.Close())
+	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x")))
+	v.set(false)
+	eventually(t, "the log is back", func() bool { _, n := end(b); return n >= last })
+	if h := read(t, b, "x", before); h.gap == 0 {
+		t.Errorf("a message was purged that this log had not read: %v", h)
+	}
+}
