@@ -74,13 +74,15 @@ func codeOf(err error) packets.Code {
 	return m.tell(err)
 }
 
-// reasonCodes are the codes that MQTT 5 lists for a packet, by its type.
+// reasonCodes are the codes that MQTT 5 lists for a packet, by its type. Those of DISCONNECT are a client's.
 var reasonCodes = map[byte]string{
-	packets.Puback:   "\x00\x10\x80\x83\x87\x90\x91\x97\x99",
-	packets.Pubrec:   "\x00\x10\x80\x83\x87\x90\x91\x97\x99",
-	packets.Pubcomp:  "\x00\x92",
-	packets.Suback:   "\x00\x01\x02\x80\x83\x87\x8f\x91\x97\x9e\xa1\xa2",
-	packets.Unsuback: "\x00\x11\x80\x83\x87\x8f\x91",
+	packets.Puback:     "\x00\x10\x80\x83\x87\x90\x91\x97\x99",
+	packets.Pubrec:     "\x00\x10\x80\x83\x87\x90\x91\x97\x99",
+	packets.Pubrel:     "\x00\x92",
+	packets.Pubcomp:    "\x00\x92",
+	packets.Suback:     "\x00\x01\x02\x80\x83\x87\x8f\x91\x97\x9e\xa1\xa2",
+	packets.Unsuback:   "\x00\x11\x80\x83\x87\x8f\x91",
+	packets.Disconnect: "\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99",
 }
 
 // hasReason reports whether a packet of a type may have a code.

@@ -196,6 +196,45 @@ func TestPacketsThatClientsMustNotSend(t *testing.T) {
 	}
 }
 
+func TestReasonCodesThatClientsMayAndMustNotSend(t *testing.T) {
+	const acks, completions = "\x00\x10\x80\x83\x87\x90\x91\x97\x99", "\x00\x92"
+	r := serve(t, nil)
+	for _, p := range []struct {
+		first     byte
+		good, bad string
+	}{
+		{packets.Puback << 4, acks, "\x01\x11\x7f\x81\x92\xff"}, {packets.Pubrec << 4, acks, "\x02\x11\x7f\x82\x92\xff"},
+		{packets.Pubrel<<4 | 2, completions, "\x01\x10\x80\x91\xff"}, {packets.Pubcomp << 4, completions, "\x01\x10\x80\x91\xff"},
+		{packets.Disconnect << 4, "\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99", "\x01\x03\x10\x84\x87\x8b\x8e\x92\xa3\xff"},
+		{packets.Auth << 4, "", "\x00\x01\x18\x19\x80\xff"},
+	} {
+		send := func(c *wire, code byte) {
+			body := []byte{code}
+			if kind := p.first >> 4; kind != packets.Disconnect && kind != packets.Auth {
+				body = []byte{0, 9, code}
+			}
+			c.raw(append([]byte{p.first, byte(len(body))}, body...))
+		}
+		for _, code := range []byte(p.good) {
+			c := r.admitted("a", nil)
+			send(c, code)
+			if p.first>>4 != packets.Disconnect {
+				c.send(packets.Disconnect, &packets.Packet{})
+			}
+			for pk := c.receive(); pk != nil; pk = c.receive() { // PUBREL and PUBCOMP are answers
+				if pk.FixedHeader.Type == packets.Disconnect {
+					t.Errorf("%#x with %#x: DISCONNECT %#x", p.first, code, pk.ReasonCode)
+				}
+			}
+		}
+		for _, code := range []byte(p.bad) {
+			c := r.admitted("a", nil)
+			send(c, code)
+			c.expectEnd(packets.ErrProtocolViolation.Code)
+		}
+	}
+}
+
 func TestThePasswordIsTheToken(t *testing.T) {
 	grant, err := access.NewGrant("me", "", []string{"#"}, []string{"#"}, false, time.Time{}, time.Time{})
 	if err != nil {

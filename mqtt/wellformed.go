@@ -164,12 +164,7 @@ func (r *fields) acknowledgement(kind byte) {
 	if !r.v5 || len(r.b) == 0 {
 		return
 	}
-	code := r.byte()
-	switch {
-	case kind == packets.Puback || kind == packets.Pubrec:
-	case code != packets.CodeSuccess.Code && code != packets.ErrPacketIdentifierNotFound.Code:
-		r.fail(packets.ErrProtocolViolationInvalidReason)
-	}
+	r.reason(kind)
 	if len(r.b) > 0 {
 		r.properties()
 	}
@@ -208,9 +203,16 @@ func (r *fields) disconnect() {
 	if !r.v5 || len(r.b) == 0 {
 		return
 	}
-	r.byte() // reason
+	r.reason(packets.Disconnect)
 	if len(r.b) > 0 {
 		r.properties()
+	}
+}
+
+// reason reads the reason code of a packet of a type.
+func (r *fields) reason(kind byte) {
+	if !hasReason(kind, r.byte()) {
+		r.fail(packets.ErrProtocolViolationInvalidReason)
 	}
 }
 
