@@ -125,7 +125,8 @@ func trimPort(host, scheme string) string {
 
 // opensPage reports whether a browser follows a link to the dashboard, whose page contains no data of the hub.
 func opensPage(r *http.Request) bool {
-	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Method == http.MethodGet && !strings.HasPrefix(routePath(r), "/v1/")
+	path := routePath(r)
+	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Method == http.MethodGet && !strings.HasPrefix(path, "/v1/") && path != mqttPath
 }
 
 // cors sets the headers that let pages of an allowed origin read the answer (WHATWG Fetch, 3.3).

@@ -7,6 +7,8 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 )
 
+const mqttPath = "/mqtt"
+
 // mqtt serves an MQTT client that connects by WebSocket. Its CONNECT packet has its token.
 func (a *api) mqtt(w http.ResponseWriter, r *http.Request, g *access.Grant) error {
 	if a.opts.MQTT == nil {

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/watchbox-go/watchbox"
@@ -12,7 +13,20 @@ func TestMQTTClientsConnectByWebSocket(t *testing.T) {
 	s := serve(t, watchbox.WithMQTT("127.0.0.1:0"))
 	s.wants(426, "upgrade-required", "GET /mqtt", "")
 	s.wants(403, "host-not-allowed", "GET /mqtt", "", "Host", "evil.test")
-	s.wants(403, "origin-not-allowed", "GET /mqtt", "", "Origin", "https://evil.test")
+	upgrade := []string{
+		"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Protocol", "mqtt",
+		"Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", // RFC 6455, 1.3
+	}
+	for _, mode := range []string{"", "websocket", "navigate", "no-cors"} {
+		for _, head := range [][]string{nil, upgrade} {
+			if head != nil && wire == "h2" {
+				continue
+			}
+			for _, from := range [][]string{{"Origin", "https://evil.test"}, {"Sec-Fetch-Site", "cross-site"}} {
+				s.wants(403, "origin-not-allowed", "GET /mqtt", "", slices.Concat(head, from, []string{"Sec-Fetch-Mode", mode})...)
+			}
+		}
+	}
 	if wire == "h2" {
 		return // a connection of HTTP/2 cannot become another protocol's
 	}
@@ -26,11 +40,8 @@ func TestMQTTClientsConnectByWebSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]string{
-		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Protocol": "mqtt",
-		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", // RFC 6455, 1.3
-	} {
-		req.Header.Set(name, value)
+	for i := 0; i < len(upgrade); i += 2 {
+		req.Header.Set(upgrade[i], upgrade[i+1])
 	}
 	resp, err := (&http.Transport{TLSClientConfig: s.tls}).RoundTrip(req)
 	if err != nil {

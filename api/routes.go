@@ -55,7 +55,7 @@ func (a *api) routes() []route {
 		{"GET", "/v1/tokens", a.serve(admin, a.tokens)},
 		{"POST", "/v1/tokens", a.receive(admin, a.createToken)},
 		{"DELETE", "/v1/tokens/{name}", a.serve(admin, a.revokeToken)},
-		{"GET", "/mqtt", a.serve(nothing, a.mqtt)},
+		{"GET", mqttPath, a.serve(nothing, a.mqtt)},
 		{"GET", "/openapi.yaml", a.serve(nothing, a.spec)},
 		{"GET", "/healthz", a.serve(nothing, a.healthz)},
 		{"GET", "/readyz", a.serve(nothing, a.readyz)},
