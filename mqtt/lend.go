@@ -54,7 +54,9 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, w
 		}
 		h.debts.paid(f.Seq, x.gap)
 	}
-	h.read = max(h.read, f.Seq)
+	if h.read = max(h.read, f.Seq); o != lent && h.debts == nil {
+		_ = h.save() // nobody acknowledges it. An error: an older position repeats more
+	}
 	return b, false
 }
 

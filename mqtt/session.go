@@ -170,7 +170,7 @@ func (s *session) start() {
 	s.reopen()
 	for i := range s.subs {
 		if x := &s.subs[i]; x.shared() {
-			_ = s.enter(x) // an error: the log cannot be written, and the client will notice
+			s.enterAgain(x)
 		}
 	}
 	if slices.ContainsFunc(s.subs, func(x subscription) bool { return x.system() }) {

@@ -80,22 +80,38 @@ func (h *share) lose(x *lending) {
 // free reports whether the message has to be given to somebody again.
 func (x *lending) free() bool { return x.to == nil && x.at == nil && !x.done }
 
-// enter makes a session a member of the share of a subscription.
+// enter makes a session a member of the share of a subscription that the client makes. After an error it is none.
 func (s *session) enter(x *subscription) error {
+	h := s.join(x)
+	defer h.turn.Unlock()
+	err := h.start()
+	if err != nil {
+		h.drop(s)
+	}
+	return err
+}
+
+// enterAgain makes a session a member of the share of a subscription that it has. After an error, the share tries again.
+func (s *session) enterAgain(x *subscription) {
+	h := s.join(x)
+	defer h.turn.Unlock()
+	if err := h.start(); err != nil && !h.ours {
+		h.borrow()
+	}
+}
+
+// join adds a session to the members of the share of a subscription, and locks the share's turn.
+func (s *session) join(x *subscription) *share {
 	h := s.server.shares.of(s.server, x)
 	h.turn.Lock()
-	defer h.turn.Unlock()
-	if h.ended {
-		return s.enter(x) // it ended between of and Lock
+	if h.ended { // between of and Lock
+		h.turn.Unlock()
+		return s.join(x)
 	}
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.members = append(h.members, &member{s, *x})
-	h.mu.Unlock()
-	if err := h.start(); err != nil {
-		h.drop(s)
-		return err
-	}
-	return nil
+	return h
 }
 
 // reenter changes the options of a session's membership, because it has subscribed again.
