@@ -7,10 +7,15 @@ import (
 )
 
 // Adopt takes over the document of a session that some hub has stored, this one too, with its version. A
-// nil document was removed. Documents must be adopted in the order of the log.
+// nil document was removed or, if the version is 0, lost: the log does not have it any more, though no hub has removed it. Documents
+// must be adopted in the order of the log.
 func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	if doc == nil {
 		r.noteUntold(uid, nil)
+		if s := r.find(uid); s != nil && version == 0 {
+			s.renewed()
+			return nil
+		}
 		r.adoptEnd(uid, Kicked, version, false)
 		return nil
 	}

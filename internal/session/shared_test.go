@@ -12,12 +12,12 @@ import (
 // ledger is the log of a registry that shares it, with the document of one session.
 type ledger struct {
 	*world
-	before func() // is called before the next change of this hub is stored; nil: nothing happens
 
-	mu   sync.Mutex // guards what follows
-	last uint64     // the newest version
-	doc  string     // "": there is none
-	away bool       // changes of this hub fail
+	mu     sync.Mutex // guards what follows
+	last   uint64     // the newest version
+	doc    string     // "": there is none
+	away   bool       // changes of this hub fail
+	before func()     // is called before the next change of this hub is stored; nil: nothing happens
 }
 
 // here and there are hubs. The registry is the one of here.
@@ -36,12 +36,12 @@ func inALedger(t *testing.T, test func(l *ledger)) {
 }
 
 func (l *ledger) commit(x *Change) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if f := l.before; f != nil {
 		l.before = nil
 		f()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	based := l.last
 	if l.doc == "" {
 		based = 0
@@ -105,7 +105,7 @@ func TestASessionBeginsWhileTheEndOfAnEarlierOneArrives(t *testing.T) {
 				}
 				l.before = func() {
 					for _, doc := range c.meanwhile {
-						l.store(doc)
+						l.append(doc)
 					}
 				}
 				began := time.Now()
@@ -120,6 +120,33 @@ func TestASessionBeginsWhileTheEndOfAnEarlierOneArrives(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestADocumentThatTheLogHasLostIsStoredAgain has somebody else remove the document, which the hub learns when it changes it.
+func TestADocumentThatTheLogHasLostIsStoredAgain(t *testing.T) {
+	inALedger(t, func(l *ledger) {
+		s := l.open("u", "x", 0)
+		lose := func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.doc, l.before = "", func() { l.must(l.Adopt("u", nil, 0)) }
+		}
+		lose()
+		l.must(l.SetWill("u", &Will{Group: "w"}))
+		if doc := l.document(); !strings.Contains(doc, `"x"`) || !strings.Contains(doc, `"w"`) {
+			t.Errorf("the document is %s", doc)
+		}
+		lose()
+		s.close(Closed)
+		if doc := l.document(); !strings.Contains(doc, `"lost"`) {
+			t.Errorf("the document is %s", doc)
+		}
+		lose()
+		time.Sleep(timeout)
+		if doc := l.document(); l.Len() > 0 || doc != "" {
+			t.Errorf("%d sessions are left, and the document %s", l.Len(), doc)
+		}
+	})
 }
 
 // TestAFarewellIsStoredWhenTheLogIsBack has a client say goodbye while the log is away.

@@ -115,8 +115,8 @@ func (b *brokers) kill(hub int) (restart func()) {
 	}
 }
 
-// version returns the version of the position of a client in the stream; 0: there is none.
-func (b *brokers) version(id string) uint64 {
+// stream calls f with the hubs' stream.
+func (b *brokers) stream(f func(s jetstream.Stream)) {
 	b.Helper()
 	nc, err := nats.Connect(b.servers.URL())
 	if err != nil {
@@ -131,11 +131,19 @@ func (b *brokers) version(id string) uint64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := stream.GetLastMsgForSubject(b.Context(), "wb.WATCHBOX.n.cursor.mqtt."+deviceUID(id))
-	if err != nil || len(m.Data) == 0 {
-		return 0
-	}
-	return m.Sequence
+	f(stream)
+}
+
+// version returns the version of the position of a client in the stream; 0: there is none.
+func (b *brokers) version(id string) (version uint64) {
+	b.Helper()
+	b.stream(func(s jetstream.Stream) {
+		m, err := s.GetLastMsgForSubject(b.Context(), "wb.WATCHBOX.n.cursor.mqtt."+deviceUID(id))
+		if err == nil && len(m.Data) > 0 {
+			version = m.Sequence
+		}
+	})
+	return version
 }
 
 // stored does something, and waits until another version of the position of a client is in the stream.

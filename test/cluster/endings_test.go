@@ -6,6 +6,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/test/cluster/judge"
 )
 
 func (b *brokers) willSent() {
@@ -75,4 +79,24 @@ func (b *brokers) end() {
 		}
 		d.leave()
 	}
+}
+
+// purged has the documents of sessions removed by somebody else while their clients are here.
+func (b *brokers) purged() {
+	seen := watch(b.T, "purged", b.hubs[2])
+	kept, brief := attach(b.T, b.hubs[0], hello{id: "purged", keep: true, will: "lost"}), attach(b.T, b.hubs[1], hello{id: "purged briefly", will: "lost"})
+	kept.subscribe("purged", 1)
+	b.stream(func(s jetstream.Stream) {
+		if err := s.Purge(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	})
+	brief.subscribe("purged", 1)
+	if !seen.until(b.Context(), func(all []judge.Event) bool { return saw(all, "join") == 2 }) {
+		b.Error("a client is not present")
+	}
+	kept.leave()
+	brief.leave()
+	b.gone("purged")
+	b.gone("purged briefly")
 }

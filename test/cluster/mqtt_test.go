@@ -31,6 +31,7 @@ func TestMQTTAtSeveralHubs(t *testing.T) {
 		b.sub("the will is not sent when the client is back at another hub", (*brokers).willKept)
 		b.sub("each hub shows the client and its retained message, and can kick it", (*brokers).shown)
 		b.sub("a session that is ended at any hub stays ended", (*brokers).end)
+		b.sub("sessions go on after somebody has purged the stream", (*brokers).purged)
 		b.sub("a hundred hops keep one session", (*brokers).hop)
 		b.sub("what was evicted while the client was away is a gap at the hub of its return", (*brokers).gap)
 	})
