@@ -112,6 +112,9 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if found.counts.At > 0 {
 		l.tail.beginNoting(found.counts.At)
 	}
+	if err = l.tail.watchDeletion(); err != nil {
+		return err
+	}
 	if err = l.tail.start(ctx); err != nil {
 		return err
 	}

@@ -214,6 +214,22 @@ func (t *tail) recreate(ctx context.Context, missing error) error {
 	return missing
 }
 
+// watchDeletion makes the tail ask again which stream it reads when the servers say that the stream was deleted. Until it has
+// done so, it takes no message as received because a server has acknowledged it: another stream may have stored it.
+func (t *tail) watchDeletion() error {
+	_, err := t.l.nc.Subscribe(deletions+t.l.opts.Stream, func(*nats.Msg) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.life++
+		t.heard.Store(0)
+		t.restart()
+	})
+	return err
+}
+
+// deletions is where the servers report that a stream was deleted; its name follows.
+const deletions = "$JS.EVENT.ADVISORY.STREAM.DELETED."
+
 // streamCreated returns when the stream that the tail reads was created.
 func (t *tail) streamCreated() time.Time {
 	t.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/jetstream"
@@ -72,4 +73,35 @@ func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 		ha, hb := read(t, a, "x", 0), read(t, b, "x", 0)
 		return ha == hb && ha.n == 10 && ha.next < last
 	})
+}
+
+// TestAMessageOfANewStreamIsNotTakenForTheNextOfTheOldOne replaces the stream by one that gives the next message exactly the
+// next seq, long before the consumer counts as lost.
+func TestAMessageOfANewStreamIsNotTakenForTheNextOfTheOldOne(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
+	o.Times.Beat, o.Times.Patience = 25*time.Second, patience
+	a := open(t, o)
+	for i := range 10 {
+		add(t, a, text("x", fmt.Sprint(i)))
+	}
+	before, _ := end(a)
+	s, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	config, last := s.CachedInfo().Config, store.Seq(0)
+	must(t, admin.DeleteStream(t.Context(), o.Stream))
+	eventually(t, "the log notices", func() bool { return a.Err() != nil })
+	_, err = admin.CreateStream(t.Context(), config)
+	must(t, err)
+	for _, at := end(a); last < at; { // the janitor may write notes before the stream is deleted
+		ack, err := admin.Publish(t.Context(), "wb."+o.Stream+".m.y", []byte("not of a hub"))
+		must(t, err)
+		last = store.Seq(ack.Sequence)
+	}
+	id, err := a.Append(t.Context(), []store.Entry{text("x", "new")})
+	must(t, err)
+	if now, _ := end(a); id.Epoch == before || id.Epoch != now {
+		t.Errorf("the epoch was %s and is %s; the message has %s", before, now, id)
+	}
 }
