@@ -335,6 +335,18 @@ func TestTheDashboardShowsARestartAndLosesNothing(t *testing.T) {
 	d.page.console = nil // the browser writes a line for each request that fails
 }
 
+// The messages from before the page listened are not part of the rate.
+func TestTheRateOfLiveIsThatOfNewMessages(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	s.publishAll(numbered("a", 0, 100)...)
+	d := openDashboard(t, s, "live?filter=a", "window.ahead = 0; const now = Date.now; Date.now = () => now() + ahead")
+	d.liveRows(100)
+	d.do("window.ahead = 10_000")
+	s.publish("a", "new")
+	d.until("/ 0\\.\\d+\\/s/.test(document.querySelector('.counter').textContent)")
+}
+
 func TestAGapIsShownInLive(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{}) // in memory: a restart starts a new log

@@ -169,6 +169,9 @@ func TestAccessManagesTokens(t *testing.T) {
 		d.until("[...document.querySelectorAll('tbody tr')].map((r) => r.firstChild.textContent.trim().split(' ')[0]).join() === %q", want)
 	}
 	names("root")
+	d.size(360, 740)
+	d.until("(({ left, right }) => left >= 0 && right <= 360)([...document.querySelectorAll('main button')].find((b) => b.textContent === 'Revoke').getBoundingClientRect())")
+	d.size(1280, 800)
 	d.fill("[placeholder=phone]", "desk")
 	d.fill("[placeholder='home/# public/#']", "home/# public/+")
 	d.click("Create")
@@ -187,5 +190,7 @@ func TestAccessManagesTokens(t *testing.T) {
 	d.click("Revoke desk")
 	d.do("document.querySelector('dialog button.danger').click()")
 	names("root")
+	d.show("publish")
+	d.until(`document.querySelector("main pre").textContent.includes('-H "Authorization: Bearer $WATCHBOX_TOKEN" ')`) // what the form does needs a token
 	d.page.console = nil
 }

@@ -71,7 +71,9 @@ class Feed extends EventTarget {
     this.#setState("loading");
     try {
       await this.#load(run.signal);
-      if (!run.signal.aborted) this.#setState("live");
+      if (run.signal.aborted) return;
+      this.#rateFrom = { time: Date.now(), received: this.received }; // what was before does not count
+      this.#setState("live");
     } catch (error) {
       if (run.signal.aborted) return;
       for (const leave of this.#leave.splice(0)) leave();

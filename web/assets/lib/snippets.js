@@ -3,6 +3,7 @@
 import { base as hubURL, encodePath } from "./api.js";
 import { hasLargeInteger, indent } from "./json.js";
 import { base64 } from "./row.js";
+import { viewer } from "./viewer.js";
 
 /**
  * @typedef {object} Publication
@@ -38,11 +39,16 @@ function ownMeta({ meta = [] }) {
   return meta.filter(([name]) => name !== "" && !name.startsWith("$"));
 }
 
+/** Returns the header with the viewer's token, which scripts cannot read: the shell has it. */
+export function curlToken() {
+  return viewer.hasToken ? ' -H "Authorization: Bearer $WATCHBOX_TOKEN"' : "";
+}
+
 /** @param {Publication} p */
 export function asCurl(p) {
   const url = quote(publicationURL(p));
   const meta = ownMeta(p).map(([name, value]) => value === "" ? `Watchbox-Meta-${name};` : `Watchbox-Meta-${name}: ${value}`);
-  const key = [...meta, ...p.key ? ["Idempotency-Key: " + p.key] : []].map((header) => " -H " + quote(header)).join("");
+  const key = [...meta, ...p.key ? ["Idempotency-Key: " + p.key] : []].map((header) => " -H " + quote(header)).join("") + curlToken();
   const { msg, json = "" } = p;
   if (msg instanceof Uint8Array) return `echo ${base64(msg)} | base64 -d | curl --data-binary @- -H 'Content-Type: application/octet-stream'${key} ${url}`;
   if (typeof msg === "string") return `curl --data-raw ${quote(msg)} -H 'Content-Type: text/plain; charset=utf-8'${key} ${url}`;

@@ -133,11 +133,11 @@ function tokenTable(tokens, reload) {
     }
     reload();
   };
-  return h("div", { class: "table" }, h("table", {},
+  return h("div", { class: "table tokens" }, h("table", {},
     h("thead", {}, h("tr", {}, ...["Name", "Subscribe", "Publish", "Expires", ""].map((t) => h("th", { scope: "col" }, t || h("span", { class: "off-screen" }, "Revoke"))))),
     h("tbody", {}, ...tokens.map((t) => h("tr", {},
-      h("td", {}, t.name, " ", t.admin && h("span", { class: "badge warn" }, "admin")), h("td", {}, list(t.subscribe)), h("td", {}, list(t.publish)),
-      h("td", {}, t.expires ? dateTime(new Date(t.expires)) : "never"),
+      h("td", {}, t.name, " ", t.admin && h("span", { class: "badge warn" }, "admin")), h("td", { "data-label": "Subscribe" }, list(t.subscribe)), h("td", { "data-label": "Publish" }, list(t.publish)),
+      h("td", { "data-label": "Expires" }, t.expires ? dateTime(new Date(t.expires)) : "never"),
       h("td", { class: "number" }, button("Revoke", () => revoke(t.name), { class: "small danger", "aria-label": `Revoke ${t.name}` })))))));
 }
 

@@ -8,6 +8,7 @@ import { setParams } from "../lib/router.js";
 import { afterPause, inNextFrame } from "../lib/schedule.js";
 import { compile } from "../lib/search.js";
 import { GapRow } from "../lib/row.js";
+import { curlToken } from "../lib/snippets.js";
 import { viewer } from "../lib/viewer.js";
 import { Chips } from "../widgets/chips.js";
 import { Inspector } from "../widgets/inspector.js";
@@ -27,7 +28,7 @@ const STARTS = [
 /** @type {[value: string, text: string][]} */
 const SEARCHES = [["text", "Text"], ["regexp", "Regexp"], ["path", "JSON path"]];
 
-const PLACEHOLDERS = { text: "Search in payloads and groups", regexp: "^ERR.*timeout", path: "sensor.temp > 20" };
+const PLACEHOLDERS = { text: "Payload or group", regexp: "^ERR.*timeout", path: "sensor.temp > 20" };
 
 /** @param {HTMLElement} view @param {URLSearchParams} params */
 export function mount(view, params) {
@@ -231,7 +232,7 @@ class Live {
     else if (feed.state === "error") fill(this.empty, notice("error", "These messages cannot be shown", h("p", {}, errorText(feed.error)), button("Try again", () => feed.open(this.filters.values, this.start.value))));
     else if (feed.state === "loading") fill(this.empty, notice("loading", "Loading"));
     else if (this.#match && feed.rows.length > 0) fill(this.empty, notice("empty", "Nothing matches the search"));
-    else fill(this.empty, notice("empty", "No messages yet", h("p", {}, "The list is live: whatever is published appears here. Publish on the page Publish, or with"), h("pre", {}, `curl -d hello '${new URL("v1/groups/" + group, base).href}'`)));
+    else fill(this.empty, notice("empty", "No messages yet", h("p", {}, "The list is live: whatever is published appears here. Publish on the page Publish, or with"), h("pre", {}, `curl -d hello${curlToken()} '${new URL("v1/groups/" + group, base).href}'`)));
   }
 }
 

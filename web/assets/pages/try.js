@@ -37,7 +37,7 @@ class TryIt {
     this.tokenField = field("Token", this.token);
     this.tokenField.hidden = true;
     this.lastId = text({ placeholder: "none" });
-    this.since = text({ placeholder: "now, or 10m, all" });
+    this.since = text({ placeholder: "now, 10m, all" });
     this.last = text({ placeholder: "0", inputmode: "numeric" });
     this.heartbeat = text({ placeholder: "the hub's" });
     this.format = select([["", "json"], ["raw", "raw"]]);

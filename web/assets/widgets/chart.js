@@ -68,7 +68,7 @@ export class Chart {
     return {
       width: Math.max(this.#canvas.clientWidth, 100), height: this.height,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0], // room for half of the last time
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       hooks: { setCursor: [(/** @type {UPlot} */ u) => this.#showLegend(u.cursor.idx ?? null)] },
       scales: { y: { range: (/** @type {UPlot} */ _, /** @type {number} */ min, /** @type {number} */ max) => range(min, max) } },

@@ -198,7 +198,7 @@ function figures({ groups: [group] }) {
   if (!group) return h("p", { class: "soft" }, "This group holds no messages.");
   return pairs([
     ["Messages", count(group.messages)], ["Size", bytes(group.bytes)], ["Rate", rate(group.rate)], ["Listeners", count(group.subscribers)],
-    ["Oldest", group.oldest], ["Newest", group.newest],
+    ["Oldest id", group.oldest], ["Newest id", group.newest],
   ]);
 }
 
