@@ -123,11 +123,21 @@ func appendFrame(b *store.Batch, e *store.Entry, id store.ID) bool {
 	return true
 }
 
-// Reach implements store.Shared.
+// leaderLate is how long the leader of the stream may not have a message yet that another server has delivered. Both have agreed
+// on it, but a server that is busy stores it later.
+const leaderLate = 2 * time.Second
+
+// Reach implements store.Shared. A position that is taken for one behind the end costs a client all that it has, so a
+// single answer of the leader, or none, does not say that.
 func (l *Log) Reach(ctx context.Context, pos store.Seq) bool {
-	if l.tail.position() >= pos {
-		return true
+	for late := time.Now().Add(leaderLate); l.tail.position() < pos; pause(ctx, leaderLate/4) {
+		info, err := l.stream.Info(ctx)
+		switch {
+		case err == nil && store.Seq(info.State.LastSeq) >= pos:
+			return l.tail.waitFor(ctx, pos) == nil
+		case ctx.Err() != nil, err == nil && time.Now().After(late):
+			return false
+		}
 	}
-	info, err := l.stream.Info(ctx)
-	return err == nil && store.Seq(info.State.LastSeq) >= pos && l.tail.waitFor(ctx, pos) == nil
+	return true
 }
