@@ -33,7 +33,7 @@ type loanRequest struct {
 }
 
 type loanReply struct {
-	Elsewhere bool // the hub does not have the position
+	Elsewhere bool // the hub does not have the position, or takes the one that asks for dead
 	Lent      []loan
 }
 
@@ -104,7 +104,7 @@ func (srv *Server) answerShare(ctx context.Context, body []byte) []byte {
 
 func (h *share) answer(ctx context.Context, in *loanRequest) loanReply {
 	h.turn.Lock()
-	if h.ended || !h.ours {
+	if h.ended || !h.ours || !h.server.hub.Alive(in.Hub) { // look would forget the hub again at once
 		h.turn.Unlock()
 		return loanReply{Elsewhere: true}
 	}

@@ -2,11 +2,16 @@ package mqtt
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/sharedtest"
 	"github.com/watchbox-go/watchbox/store"
@@ -78,4 +83,86 @@ func TestAMemberThatReturnsWhileTheLogIsFullGetsMessagesLater(t *testing.T) {
 		r.say("1")
 		c.message("1")
 	})
+}
+
+// TestRandomSharesOfHubsThatAreKilled checks that each message reaches a member that acknowledges it, while members come and go
+// and one of three hubs seems dead. Its calls still reach the others.
+func TestRandomSharesOfHubsThatAreKilled(t *testing.T) {
+	for i := range uint64(20) {
+		seed := uint64(time.Now().UnixNano()) + i
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { randomKill(t, rand.New(rand.NewPCG(seed, 1))) })
+		})
+	}
+}
+
+func randomKill(t *testing.T, rnd *rand.Rand) {
+	shared := sharedtest.New()
+	var hubs []*rig
+	var logs []*sharedtest.Log
+	for range 3 {
+		r, log := &rig{T: t}, shared.Open()
+		r.begin(log)
+		defer r.end()
+		hubs, logs = append(hubs, r), append(logs, log)
+	}
+	victim := rnd.IntN(3)
+	alive := slices.Delete(slices.Clone(hubs), victim, victim+1)
+	acked := map[string]bool{}
+	handle := func(c *client, ack bool) {
+		for pk, ok := c.next(); ok; pk, ok = c.next() {
+			if ack && pk.FixedHeader.Type == packets.Publish {
+				acked[string(pk.Payload)] = true
+				c.ack(packets.Puback, pk.PacketID)
+			}
+		}
+	}
+	keeper := alive[0].connect(options{id: "keeper", expiry: -1})
+	keeper.subscribe(sub("$share/s/g", 1))
+	members := map[int]*client{}
+	sent := 0
+	for step := range 120 {
+		id := 1 + rnd.IntN(4)
+		c := members[id]
+		switch n := rnd.IntN(10); {
+		case step == 60:
+			time.Sleep(2 * time.Second) // what was acknowledged is written
+			logs[victim].Kill()
+			hubs = alive
+			for id, c := range members {
+				if c.hub != alive[0].hub && c.hub != alive[1].hub {
+					delete(members, id)
+				}
+			}
+		case n < 5:
+			sent++
+			alive[rnd.IntN(2)].say(strconv.Itoa(sent))
+		case c == nil:
+			o := options{id: strconv.Itoa(id), limits: limits{receive: uint16(1 + rnd.IntN(5))}}
+			c = hubs[rnd.IntN(len(hubs))].connect(o)
+			c.subscribe2("$share/s/g")
+			members[id] = c
+		case n < 7:
+			handle(c, true)
+		case n < 8:
+			handle(keeper, true)
+		default:
+			handle(c, rnd.IntN(2) == 0)
+			c.leave()
+			delete(members, id)
+		}
+		time.Sleep(time.Duration(rnd.IntN(1000)) * time.Millisecond)
+	}
+	for _, c := range members {
+		c.leave()
+	}
+	for late := time.Now().Add(patience); len(acked) < sent && time.Now().Before(late); time.Sleep(time.Second) {
+		handle(keeper, true)
+	}
+	keeper.leave()
+	for i := range sent {
+		if !acked[strconv.Itoa(i+1)] {
+			t.Errorf("%d of %d was lost", i+1, sent)
+		}
+	}
 }

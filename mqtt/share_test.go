@@ -183,17 +183,21 @@ func TestAShareIsKeptForMembersThatAreAway(t *testing.T) {
 	}
 }
 
-// TestRandomShares checks that each message reaches a member, while members come and go, and only once if none of
-// them went before it acknowledged the message.
+// TestRandomShares checks that each message reaches a member, while members come and go at one or two hubs, and only once if
+// none of them went before it acknowledged the message.
 func TestRandomShares(t *testing.T) {
 	for i := range uint64(20) {
 		seed := uint64(time.Now().UnixNano()) + i
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomShare(t, rand.New(rand.NewPCG(seed, 1))) })
+		t.Run(fmt.Sprint("1 hub ", seed), func(t *testing.T) { randomShare(t, rand.New(rand.NewPCG(seed, 1)), newRig(t)) })
+		t.Run(fmt.Sprint("2 hubs ", seed), func(t *testing.T) {
+			a, b := twoHubs(t)
+			randomShare(t, rand.New(rand.NewPCG(seed, 1)), a, b)
+		})
 	}
 }
 
-func randomShare(t *testing.T, rnd *rand.Rand) {
-	r := newRig(t)
+func randomShare(t *testing.T, rnd *rand.Rand, hubs ...*rig) {
+	r := hubs[0]
 	members := map[int]*client{}
 	acked := map[string]int{}
 	sent := 0
@@ -221,9 +225,9 @@ func randomShare(t *testing.T, rnd *rand.Rand) {
 		switch n := rnd.IntN(10); {
 		case n < 5:
 			sent++
-			r.publish("g", strconv.Itoa(sent), 1, false)
+			hubs[rnd.IntN(len(hubs))].publish("g", strconv.Itoa(sent), 1, false)
 		case c == nil:
-			c = r.connect(options{id: strconv.Itoa(id), limits: limits{receive: uint16(1 + rnd.IntN(5))}})
+			c = hubs[rnd.IntN(len(hubs))].connect(options{id: strconv.Itoa(id), limits: limits{receive: uint16(1 + rnd.IntN(5))}})
 			c.subscribe2("$share/s/g")
 			members[id] = c
 		case n < 8:
