@@ -238,7 +238,7 @@ func TestListenersShowTheSlowOneFirst(t *testing.T) {
 	d := openDashboard(t, s, "listeners")
 	d.until(`document.querySelector(".list-row[data-index='0']")?.textContent.includes("slow/1") && document.querySelector(".list-row[data-index='0'] .behind")`)
 	d.do(`document.querySelector(".list-row[data-index='0']").click()`)
-	d.until(`document.querySelector(".inspector").textContent.includes("takes less than is published")`)
+	d.until(`/Behind by more than \d+ messages?, 1.0 MiB: .*takes less than is published/.test(document.querySelector(".inspector").textContent)`)
 	d.fill("[aria-label='Message to this session']", `{"hello":1}`)
 	d.click("Send")
 	d.until(`document.querySelector(".inspector").textContent.includes("Sent as")`)

@@ -108,7 +108,7 @@ stats.addEventListener("change", () => {
   if (latest?.rates) setText(figures, `${rate(latest.rates.in)} in · ${rate(latest.rates.out)} out\n${plural(latest.watchbox_streams ?? 0, "stream")} · ${bytes(latest.memory.used)}`);
 });
 
-const STATES = { idle: "Not connected", connecting: "Connecting", open: "Connected", waiting: "Reconnecting", closed: "Disconnected" };
+const STATES = { idle: "No stream open", connecting: "Connecting", open: "Connected", waiting: "Reconnecting", closed: "Disconnected" };
 
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let countdown;

@@ -167,6 +167,11 @@ export function lagText(lag) {
   return `${more}${shortCount(lag.messages)} · ${more}${bytes(Math.min(lag.bytes, MAX_LAG))}`;
 }
 
+/** @param {Amount} lag */
+export function lagSentence(lag) {
+  return `${lag.bytes >= MAX_LAG ? "more than " : ""}${plural(lag.messages, "message")}, ${bytes(Math.min(lag.bytes, MAX_LAG))}`;
+}
+
 /** @param {HTMLElement} row @param {Session} s */
 function renderRow(row, s) {
   const [name, address, client, filters, since, sent, lag, last] = /** @type {HTMLElement[]} */ ([...row.children]);

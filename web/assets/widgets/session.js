@@ -5,7 +5,7 @@ import { announce, button, confirm, fill, h, iconButton, setText } from "../lib/
 import { ago, bytes, count, dateTime, plural } from "../lib/format.js";
 import { hub } from "../lib/hub.js";
 import { link } from "../lib/router.js";
-import { lagText } from "../pages/listeners.js";
+import { lagSentence, lagText } from "../pages/listeners.js";
 import { viewer } from "../lib/viewer.js";
 import { pairs } from "./inspector.js";
 
@@ -81,7 +81,7 @@ export class SessionPanel {
     this.#shown = key;
     fill(this.#figures,
       s.uid === hub.uid && h("p", { class: "strip" }, "This is the session of the page that you look at."),
-      s.lag.messages > 0 && h("p", { class: "strip warn" }, `Behind by ${lagText(s.lag)}: the client, or the network to it, takes less than is published.`),
+      s.lag.messages > 0 && h("p", { class: "strip warn" }, `Behind by ${lagSentence(s.lag)}: the client, or the network to it, takes less than is published.`),
       pairs([
         ["State", s.lost ? `${s.state} ${ago(new Date(s.lost))}` : "connected"],
         ["Kept", s.state === "away" ? (s.expires ? `until ${dateTime(new Date(s.expires))}` : "for ever") : undefined],
