@@ -1,6 +1,7 @@
 package cursor
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -33,13 +34,19 @@ func (s *Set) Learn(n store.Note) error {
 	case e == nil:
 		e = s.add(key)
 	case e.ours && wrote:
-		e.at = n.At
+		if e.at = n.At; bytes.Equal(e.value, n.Value) {
+			e.value = n.Value // which the log keeps, too
+		}
 		return nil
 	case e.ours && e.here && !e.claiming:
 		s.end(key)
 	}
 	e.at, e.dirty, e.removed = n.At, false, false
-	s.put(e, &p, string(n.Value), wrote)
+	value := n.Value
+	if s.shared == nil {
+		value = bytes.Clone(value)
+	}
+	s.put(e, &p, value, wrote)
 	if wrote && e.here { // nobody reads here: the hub has just started, or it had lost the position
 		s.change(e, self, func(p *Position) { p.Away = time.Now() })
 	}
@@ -191,7 +198,7 @@ func (e *entry) hub() string {
 	if e.kept() {
 		return ""
 	}
-	return holder([]byte(e.value))
+	return holder(e.value)
 }
 
 // ask has another hub give up a position, if it has no reader or free is false, and waits until this hub knows the version that the other one saved last. It
@@ -234,7 +241,7 @@ func (s *Set) seize(key, hub string, at store.Seq) error {
 	}
 	p.Away = time.Time{}
 	e.claiming = true
-	s.set(e, &p, string(p.append(nil, self)), self)
+	s.set(e, &p, s.encode(&p, self), self)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package cursor
 
 import (
+	"bytes"
 	"container/heap"
 	"math/rand/v2"
 	"slices"
@@ -12,7 +13,7 @@ import (
 // entry is a position in memory.
 type entry struct {
 	key      string
-	value    string    // the encoded position
+	value    []byte    // the encoded position. It does not change: the log may have it, too
 	at       store.Seq // with a shared log: the newest version that is known; 0: none
 	deadline int64     // when it expires, in Unix ms, if it has a place
 	place    int32     // in the heap of deadlines, from 1; 0: it does not expire
@@ -28,7 +29,7 @@ type entry struct {
 }
 
 // entrySize is about what an entry takes beside its key and value: itself and its places in the map and in the heap.
-const entrySize = 144
+const entrySize = 160
 
 // position decodes the position, if there is one.
 func (e *entry) position() (Position, bool) {
@@ -39,7 +40,7 @@ func (e *entry) position() (Position, bool) {
 }
 
 func (e *entry) decode() Position {
-	p, _, err := decode(e.key, []byte(e.value))
+	p, _, err := decode(e.key, e.value)
 	if err != nil {
 		panic("cursor: " + err.Error()) // impossible: it was encoded here, or checked by Learn
 	}
@@ -62,7 +63,7 @@ func (s *Set) drop(e *entry) {
 	if e.expired {
 		s.expired = append(s.expired, e.key)
 	}
-	s.put(e, &Position{Away: time.Unix(1, 0), Expiry: ForEver}, "", false)
+	s.put(e, &Position{Away: time.Unix(1, 0), Expiry: ForEver}, nil, false)
 	s.schedule(e, 0)
 	e.dirty = false
 	delete(s.entries, e.key)
@@ -70,7 +71,7 @@ func (s *Set) drop(e *entry) {
 }
 
 // put gives an entry a value, which is p encoded, and says whether this hub has the position.
-func (s *Set) put(e *entry, p *Position, value string, ours bool) {
+func (s *Set) put(e *entry, p *Position, value []byte, ours bool) {
 	s.count(e, -1)
 	s.bytes += int64(len(value) - len(e.value))
 	e.value, e.ours, e.expired = value, ours, false
@@ -96,7 +97,7 @@ func (s *Set) count(e *entry, n int) {
 	if e.ours || !e.here {
 		return
 	}
-	hub := holder([]byte(e.value))
+	hub := holder(e.value)
 	if s.abroad[hub] += n; s.abroad[hub] == 0 {
 		delete(s.abroad, hub)
 	}
@@ -106,12 +107,18 @@ func (s *Set) count(e *entry, n int) {
 func (s *Set) change(e *entry, self string, f func(p *Position)) {
 	p := e.decode()
 	f(&p)
-	s.set(e, &p, string(p.append(nil, self)), self)
+	s.set(e, &p, s.encode(&p, self), self)
+}
+
+// encode returns an encoded position.
+func (s *Set) encode(p *Position, self string) []byte {
+	s.buf = p.append(s.buf[:0], self)
+	return bytes.Clone(s.buf)
 }
 
 // set makes p, which is encoded in value, the position of an entry, and the entry one of this hub.
-func (s *Set) set(e *entry, p *Position, value, self string) {
-	if e.ours && !e.removed && value == e.value {
+func (s *Set) set(e *entry, p *Position, value []byte, self string) {
+	if e.ours && !e.removed && bytes.Equal(value, e.value) {
 		return
 	}
 	if !slices.Contains(s.ids, self) {

@@ -1,6 +1,7 @@
 package cursor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ type Set struct {
 	ids     []string                    // those that this hub had
 	depends *dependence                 // see KeepFor; nil: it was not called
 	closed  bool
-	buf     []byte // for Save
+	buf     []byte // for encode
 
 	// The writer; see write.go.
 	busy    bool
@@ -194,7 +195,7 @@ func (s *Set) save(p *Position, self string) error {
 	case more > 0 && s.bytes+more > s.opts.MaxBytes:
 		return &LimitError{"bytes of positions", s.opts.MaxBytes}
 	}
-	s.set(e, p, string(s.buf), self)
+	s.set(e, p, bytes.Clone(s.buf), self)
 	return nil
 }
 

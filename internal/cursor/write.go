@@ -150,7 +150,7 @@ func (s *Set) take() (list []pending) {
 		e.dirty, e.writing = false, true
 		n := store.Note{Key: Prefix + e.key, Guarded: s.shared != nil, At: e.at}
 		if !e.removed {
-			n.Value = []byte(e.value)
+			n.Value = e.value
 		}
 		list = append(list, pending{entry: e, note: n})
 	}
