@@ -178,8 +178,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.stop()
-	l.cleaning.Wait() // the tail goes on: what it has not received cannot be counted
-	close(l.tail.over)
+	l.cleaning.Wait()
 	if l.nc != nil {
 		l.hubs.give(true)
 		l.tail.detach()

@@ -21,7 +21,6 @@ import (
 type tail struct {
 	l      *Log
 	again  chan struct{} // wakes run to make a new consumer
-	over   chan struct{} // closed when nothing more is received
 	absent time.Time     // since when there is no stream; only run uses it
 	fresh  atomic.Bool   // messages were placed since the last wait for delivery
 	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
@@ -54,7 +53,7 @@ type arrival struct {
 }
 
 func newTail(l *Log) *tail {
-	return &tail{l: l, again: make(chan struct{}, 1), over: make(chan struct{}), names: map[string]string{}}
+	return &tail{l: l, again: make(chan struct{}, 1), names: map[string]string{}}
 }
 
 // start reads the stream up to its end, and then follows it until the log is closed.
@@ -285,7 +284,7 @@ func (t *tail) receive(life int, m *nats.Msg) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if life != t.life {
+	if life != t.life || t.l.closed.Load() {
 		return
 	}
 	t.heard.Store(time.Now().UnixMilli())
@@ -464,7 +463,7 @@ func (t *tail) waitFor(ctx context.Context, at store.Seq) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-t.over:
+	case <-t.l.ctx.Done():
 		return store.ErrClosed
 	}
 }

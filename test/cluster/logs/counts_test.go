@@ -3,7 +3,6 @@
 package logs
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -125,33 +124,6 @@ func counted(t *testing.T, admin client, stream string, seq store.Seq) {
 		e, err := bucket.Get(t.Context(), "counts")
 		return err == nil && json.Unmarshal(e.Value(), &c) == nil && c.At >= seq
 	})
-}
-
-// TestAMessageThatArrivesWhileALogIsClosedIsCounted holds the messages of other hubs back until the log is closed, and then purges
-// them.
-func TestAMessageThatArrivesWhileALogIsClosedIsCounted(t *testing.T) {
-	url := servers.ForTest(t, 1).URL()
-	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
-	o.Times.Beat = 10 * time.Second // the log does not miss its consumer
-	a := open(t, o)
-	v := &valve{}
-	o.Dialer, o.Times.Janitor = v, time.Hour
-	other := open(t, o)
-	a.Pace(func(closed context.Context) { <-closed.Done() })
-	add(t, a, text("x", "held back is what follows"))
-	add(t, other, text("z", "purged"))
-	v.set(true)
-	must(t, other.Close())
-	eventually(t, "the other log is given up", func() bool { return len(a.Hubs().List()) == 1 })
-	must(t, a.Close())
-
-	stream, err := connect(t, url).Stream(t.Context(), o.Stream)
-	must(t, err)
-	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.z")))
-	o.Dialer = nil
-	if h := read(t, open(t, o), "z", 0); h.gap == 0 {
-		t.Errorf("z has lost a message: %v", h)
-	}
 }
 
 // TestWhatHubsRemoveIsNotMissing opens and closes logs while messages are evicted, expire and are purged, and are removed
