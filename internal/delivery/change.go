@@ -38,7 +38,8 @@ type JoinOptions struct {
 	After *store.Seq
 
 	// At is the position from which the stream has the filter, if that is not the end of the log: the filter of a stream that
-	// has not run yet was joined there by an earlier stream, which did not send all that the other options say.
+	// has not run yet was joined there by an earlier stream, which did not send all that the other options say. Messages
+	// since After that were evicted meanwhile are a gap.
 	At store.Seq
 }
 
@@ -51,6 +52,7 @@ func (s *Stream) JoinFrom(f group.Filter, o JoinOptions) error {
 	}
 	if o.After != nil {
 		c.opening.earlier = span{set: set, at: *o.After, to: c.from}
+		c.opening.asked = o.At > 0 && *o.After > 0 // from 0 on, what is held is wanted
 	}
 	return s.change(c)
 }

@@ -493,3 +493,45 @@ func TestAStreamThatJoinsFromAnEarlierPositionIsToldOfAnEvictionOnce(t *testing.
 		})
 	}
 }
+
+// TestAStreamThatJoinsAgainIsToldWhatWasEvictedMeanwhile goes on where an earlier stream has stopped.
+func TestAStreamThatJoinsAgainIsToldWhatWasEvictedMeanwhile(t *testing.T) {
+	for name, c := range map[string]struct {
+		started bool // the earlier stream was sent the first message
+		want    string
+	}{"in the middle": {true, "gapb{ earlier3 4"}, "at its start": {false, "earlier3 4"}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, memory.Options{}, true)
+			var reached store.Seq
+			for i := range 4 {
+				if seq := r.say("b", fmt.Sprint(i)); i == 0 && c.started {
+					reached = seq
+				}
+			}
+			joined := r.newest()
+			r.policy("b", store.Policy{MaxMessages: 1})
+			l := r.make(filters("b"), codec(9), later, view(delivery.View{Raw: true}), start(delivery.Start{After: joined}))
+			if err := l.stream.JoinFrom(filters("b")[0], delivery.JoinOptions{After: &reached, At: joined}); err != nil {
+				t.Fatal(err)
+			}
+			r.run(l)
+			l.await(t, "the replay", func() bool { return l.parser.last().data == "3" })
+			r.policy("b", store.Policy{MaxMessages: 2})
+			r.say("b", "4")
+			l.await(t, "the last message", func() bool { return l.parser.last().data == "4" })
+			var got []string
+			for _, b := range l.blocks() {
+				var gap delivery.Gap
+				if b.event == "gap" {
+					if err := json.Unmarshal([]byte(b.data), &gap); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got = append(got, b.event+gap.Filter+b.data[:min(len(b.data), 1)])
+			}
+			if got := strings.Join(got, " "); got != c.want {
+				t.Errorf("received %s, want %s", got, c.want)
+			}
+		})
+	}
+}
