@@ -49,7 +49,7 @@ func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, erro
 
 // AppendNoted implements store.Noter.
 func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...store.Note) (store.ID, error) {
-	if err := l.admit(entries, list); err != nil {
+	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, l.opts.Times.Patience, errLate)
@@ -60,7 +60,6 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 	}
 	p := l.pending.add(records)
 	defer l.pending.remove(p)
-	onlyNotes := len(entries) == 0
 	for refusals := 0; ; {
 		if err := l.notes.guard(noted, p.records[len(p.records)-len(noted):]); err != nil {
 			return store.ID{}, err
@@ -70,24 +69,14 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 		var full *fullError
 		switch {
 		case err == nil:
-			if onlyNotes && !makesRoom(list) {
-				l.setShut(false)
-			}
 			return store.ID{Epoch: l.epoch(), Seq: p.first}, nil
 		case errors.As(err, &full) && p.records[0].key != reserveKey && p.records[0].key != roomKey:
-			spent := l.spendReserve(ctx, full, len(p.bodies), onlyNotes && makesRoom(list))
-			if !onlyNotes {
-				return store.ID{}, err
-			}
-			if refusals++; refusals > maxRefusals {
-				l.setShut(true)
+			spent := l.spendReserve(ctx, full, len(p.bodies))
+			if refusals++; len(entries) > 0 || refusals > maxRefusals {
 				return store.ID{}, err
 			}
 			if !spent { // another hub may have done so just now
 				pause(ctx, repeatRefused)
-			}
-			if err := l.admit(nil, list); err != nil {
-				return store.ID{}, err
 			}
 			continue
 		case !errors.As(err, &changed):
@@ -103,15 +92,13 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 	}
 }
 
-// admit returns why the entries, or the notes without entries, cannot be stored.
-func (l *Log) admit(entries []store.Entry, list []store.Note) error {
+// admit returns why the entries cannot be stored.
+func (l *Log) admit(entries []store.Entry) error {
 	switch {
 	case l.closed.Load():
 		return store.ErrClosed
-	case len(entries) == 0 && makesRoom(list):
-		return nil
 	case len(entries) == 0:
-		return l.shortageOfNotes()
+		return nil
 	}
 	return cmp.Or(l.shortage(), l.mem.Admit(entries))
 }
