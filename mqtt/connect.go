@@ -12,6 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // What the server tells in its CONNACK.
@@ -129,8 +130,11 @@ func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
 	if err = c.restoreReceived(present); err == nil && (in.WillFlag || present) {
 		err = c.setWill(pk, expired)
 	}
-	if err == nil && c.expiry != 0 && !present { // it must be found again, also after a crash
-		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key)
+	if err == nil && c.expiry != 0 && (!present || x.returns) {
+		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key) // after a crash, it must be found as it is now
+		if present && errors.Is(err, store.ErrFull) {
+			err = nil // rather this than no messages
+		}
 	}
 	if err != nil {
 		c.graceful = true

@@ -97,3 +97,41 @@ func TestQoS2IsExactlyOnceWhenTheServerIsKilled(t *testing.T) {
 		}
 	}
 }
+
+// TestIDsOfAClientThatReturnedAreReleasedAfterACrash kills the server before it stores a position of the returned client, which
+// then holds a packet id that no position has. A new message with this id would be a repetition for it.
+func TestIDsOfAClientThatReturnedAreReleasedAfterACrash(t *testing.T) {
+	dir := t.TempDir()
+	keep := func(pk *packets.Packet) {
+		pk.Connect.Clean = false
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 10000, true
+	}
+	first := startChild(t, dir)
+	r := &wired{T: t, addr: first.addr}
+	c := r.admitted("a", keep)
+	c.subscribe(sub("g", 2))
+	c.send(packets.Disconnect, &packets.Packet{})
+	_ = c.Close()
+	first.end()
+
+	second := startChild(t, dir)
+	r = &wired{T: t, addr: second.addr}
+	c = r.admitted("a", keep)
+	r.admitted("b", nil).publish("g", "one", 2, 1, nil)
+	id := c.expect(packets.Publish).PacketID
+	second.kill()
+
+	third := startChild(t, dir)
+	r = &wired{T: t, addr: third.addr}
+	c = r.admitted("a", keep)
+	for {
+		switch pk := c.receive(); {
+		case pk == nil:
+			t.Fatal("the connection ended")
+		case pk.FixedHeader.Type == packets.Publish && pk.PacketID == id:
+			t.Fatalf("a message has the packet id %d, which is not released", id)
+		case pk.FixedHeader.Type == packets.Pubrel && pk.PacketID == id:
+			return
+		}
+	}
+}

@@ -101,3 +101,9 @@ func (c *child) kill() {
 	_ = c.cmd.Wait()
 	_ = c.stdin.Close()
 }
+
+// end ends the process in an orderly way.
+func (c *child) end() {
+	_ = c.stdin.Close()
+	_ = c.cmd.Wait()
+}

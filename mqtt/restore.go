@@ -117,7 +117,8 @@ func (s *session) restore(p *cursor.Position) error {
 		s.window.add(e)
 	}
 	s.window.last = binary.BigEndian.Uint16(p.Data[1:])
-	s.unsure = p.Data[0] == 1 && slices.ContainsFunc(s.subs, func(x subscription) bool { return x.qos() == 2 })
+	exact := slices.ContainsFunc(s.subs, func(x subscription) bool { return x.qos() == 2 })
+	s.unsure, s.returns = exact && p.Data[0] == 1, exact && p.Data[0] == 0
 	if after := string(p.Data[3:]); after != "" {
 		g := s.server.gapAfter(after)
 		s.gap = &g

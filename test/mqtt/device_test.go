@@ -31,7 +31,7 @@ func open(c net.Conn, id string, window uint16) (present bool, err error) {
 		return false, err
 	}
 	ack, ok := answer.Content.(*packets.Connack)
-	if ok && ack.ReasonCode == packets.DisconnectServerShuttingDown {
+	if ok && ack.ReasonCode == packets.ConnackServerUnavailable {
 		return false, io.EOF
 	}
 	if !ok || ack.ReasonCode != 0 {
