@@ -95,7 +95,7 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 // admit returns why the entries cannot be stored.
 func (l *Log) admit(entries []store.Entry) error {
 	switch {
-	case l.closed.Load():
+	case l.leaving.Load():
 		return store.ErrClosed
 	case len(entries) == 0:
 		return nil

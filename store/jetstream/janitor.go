@@ -42,7 +42,7 @@ func (l *Log) runJanitor() {
 	for {
 		work := j.turn
 		select {
-		case <-l.ctx.Done():
+		case <-l.tidying.Done():
 			j.leave()
 			return
 		case now := <-sweep.C:
@@ -51,7 +51,7 @@ func (l *Log) runJanitor() {
 		case <-l.purges.wake:
 			work = j.markPurges
 		case <-tick.C:
-			l.settleRoom(l.ctx)
+			l.settleRoom(l.tidying)
 		}
 		if !l.nc.IsConnected() || !l.tail.following() {
 			continue
@@ -69,10 +69,10 @@ func (l *Log) runJanitor() {
 
 // try does a piece of work, and logs why it fails.
 func (j *janitor) try(work func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(j.l.ctx, j.l.turnTime())
+	ctx, cancel := context.WithTimeout(j.l.tidying, j.l.turnTime())
 	defer cancel()
 	switch err := work(ctx); {
-	case err == nil || j.l.ctx.Err() != nil:
+	case err == nil || j.l.tidying.Err() != nil:
 	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
 	case errors.Is(err, store.ErrAway), errors.Is(err, store.ErrUnknownOutcome), passing(err):
 		j.l.unanswered(err)

@@ -44,6 +44,9 @@ type Log struct {
 
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
+	tidying  context.Context // ends before: the janitor does not go on
+	endTidy  context.CancelFunc
+	leaving  atomic.Bool     // Close was called: nothing more can be appended
 	blocked  context.Context // ends with Unblock
 	unblock  context.CancelFunc
 	running  sync.WaitGroup
@@ -65,6 +68,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	l := &Log{opts: o.withDefaults(), self: random(), batches: make(chan struct{}, maxBatches)}
 	l.subjects = subjectsOf(l.opts.Stream)
 	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.tidying, l.endTidy = context.WithCancel(l.ctx)
 	l.blocked, l.unblock = context.WithCancel(l.ctx)
 	l.notes.init()
 	l.pending.init()
@@ -164,7 +168,7 @@ func (l *Log) Unblock() { l.unblock() }
 // Err implements store.Failing.
 func (l *Log) Err() error {
 	switch {
-	case l.closed.Load():
+	case l.leaving.Load():
 		return store.ErrClosed
 	case !l.nc.IsConnected() || !l.tail.following() || l.silent():
 		return store.ErrAway
@@ -174,11 +178,13 @@ func (l *Log) Err() error {
 
 // Close implements store.Log.
 func (l *Log) Close() error {
-	if l.closed.Swap(true) {
+	if l.leaving.Swap(true) {
 		return nil
 	}
+	l.endTidy()
+	l.cleaning.Wait() // it counts what was stored, which the tail has to receive
+	l.closed.Store(true)
 	l.stop()
-	l.cleaning.Wait()
 	if l.nc != nil {
 		l.hubs.give(true)
 		l.tail.detach()

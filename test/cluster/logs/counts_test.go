@@ -3,7 +3,9 @@
 package logs
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -124,6 +126,38 @@ func counted(t *testing.T, admin client, stream string, seq store.Seq) {
 		e, err := bucket.Get(t.Context(), "counts")
 		return err == nil && json.Unmarshal(e.Value(), &c) == nil && c.At >= seq
 	})
+}
+
+// TestAMessageThatArrivesWhileALogIsClosedIsCounted holds a message of another hub back until the log is being closed, and then
+// purges it.
+func TestAMessageThatArrivesWhileALogIsClosedIsCounted(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
+	o.Times.Beat = 10 * time.Second // the log does not miss its consumer
+	a := open(t, o)
+	v := &valve{}
+	o.Dialer, o.Times.Janitor = v, time.Hour
+	other := open(t, o)
+	closing := make(chan struct{})
+	a.Pace(func(context.Context) { <-closing })
+	add(t, a, text("x", "held back is what follows"))
+	add(t, other, text("z", "purged"))
+	v.set(true)
+	must(t, other.Close())
+	eventually(t, "the other log is given up", func() bool { return len(a.Hubs().List()) == 1 })
+	closed := make(chan error, 1)
+	go func() { closed <- a.Close() }()
+	eventually(t, "the log is being closed", func() bool { return errors.Is(a.Err(), store.ErrClosed) })
+	close(closing)
+	must(t, <-closed)
+
+	stream, err := connect(t, url).Stream(t.Context(), o.Stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.z")))
+	o.Dialer = nil
+	if h := read(t, open(t, o), "z", 0); h.gap == 0 {
+		t.Errorf("z has lost a message: %v", h)
+	}
 }
 
 // TestWhatHubsRemoveIsNotMissing opens and closes logs while messages are evicted, expire and are purged, and are removed
