@@ -10,6 +10,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/group"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/internal/sharedtest"
 )
@@ -217,4 +218,18 @@ func TestSharesLeaveNoMemory(t *testing.T) {
 	}
 	c.leave()
 	d.leave()
+}
+
+// A hub that is alone has nobody to give messages back to.
+func TestAShareThatNeverGotItsPositionEnds(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "c"})
+	r.hub.Cursors().Close()
+	s := c.conn.session
+	s.subs = append(s.subs, subscription{topic: "$share/s/g", filter: group.Exact("g"), options: 1, share: "s"})
+	s.enterAgain(&s.subs[0])
+	c.leave()
+	if shares, _ := r.left(); shares != 0 {
+		t.Errorf("%d shares are left", shares)
+	}
 }

@@ -205,6 +205,9 @@ func (h *Hub) OnShareCall(f func(ctx context.Context, body []byte) []byte) { h.s
 // CallShare calls another hub about a shared subscription. It returns store.ErrNoHub if there is no such hub any more, and
 // session.ErrUnknown if it serves no MQTT.
 func (h *Hub) CallShare(ctx context.Context, hub string, body []byte) ([]byte, error) {
+	if h.cluster == nil {
+		return nil, store.ErrNoHub
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := h.cluster.call(ctx, hub, &request{Do: doShare, Body: body})
