@@ -47,6 +47,9 @@ func (s *session) Append(b []byte, f *store.Frame, pass delivery.Pass) (out []by
 	}
 	s.decorate(&p, f, pass)
 	out = p.append(b, f)
+	if !s.conn.limits.fits(len(out)-len(b)) && p.lighten() { // a later message tells what is left out
+		out = p.append(b, f)
+	}
 	if !s.conn.limits.fits(len(out) - len(b)) {
 		return b, false // MQTT 5.0, 3.1.2.11.4: it counts as delivered
 	}

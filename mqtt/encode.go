@@ -26,6 +26,15 @@ type publish struct {
 	gap    string   // the position after which messages were lost; "": none
 }
 
+// lighten leaves out what the server has added to a message. It returns false if there is nothing that makes the packet larger.
+func (p *publish) lighten() bool {
+	added := p.gap != "" || p.alias != 0 && !p.known
+	if p.gap = ""; !p.known {
+		p.alias = 0
+	}
+	return added
+}
+
 // append appends the packet of a message.
 func (p *publish) append(b []byte, f *store.Frame) []byte {
 	at := len(b)

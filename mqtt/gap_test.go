@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -112,5 +113,21 @@ func TestAGapIsToldOnceIfNothingIsAcknowledged(t *testing.T) {
 	c = r.connect(o)
 	r.say("4")
 	c.messageAfterGap("4", 0)
+	c.leave()
+}
+
+func TestAMessageIsNotTooLargeBecauseOfAGap(t *testing.T) {
+	r := newRig(t)
+	r.keep(2)
+	o := options{id: "a", expiry: -1, limits: limits{packet: 100}}
+	c := r.connect(o)
+	c.subscribe(sub("g", 1))
+	c.leave()
+	begin := r.hub.End().Seq
+	large := strings.Repeat("x", 80)
+	r.say("1", large, "3")
+	c = r.connect(o)
+	c.messageAfterGap(large, 0)
+	c.messageAfterGap("3", begin)
 	c.leave()
 }

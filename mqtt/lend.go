@@ -171,15 +171,18 @@ func (s *session) roomFor(qos byte) int {
 	return max(0, s.window.size-s.window.flying())
 }
 
-// take sends a message of a share with the gap before it. For a client of MQTT 3.1.1, there is a message in a group for
-// the gap, which then need not be told again.
+// take sends a message of a share with the gap before it. For a client of MQTT 3.1.1, and for one that accepts the message only
+// without the gap, there is a message in a group for the gap, which then need not be told again.
 func (s *session) take(h *share, m *member, f *store.Frame, qos byte, g *gap) outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.roomFor(qos) == 0 {
 		return full
 	}
-	p := publish{v5: s.conn.version == 5, qos: qos, gap: g.after}
+	p := publish{v5: s.conn.version == 5, qos: qos}
+	if p.v5 {
+		p.gap = g.after
+	}
 	p.retain = m.asPublished() && f.Flags&store.IsRetain != 0
 	if m.id != 0 {
 		p.subs = append(s.ids[:0], m.id)
@@ -188,10 +191,13 @@ func (s *session) take(h *share, m *member, f *store.Frame, qos byte, g *gap) ou
 		p.id = s.window.next()
 	}
 	b := p.append(nil, f)
+	if !s.conn.limits.fits(len(b)) && p.lighten() {
+		b = p.append(nil, f)
+	}
 	if !s.conn.limits.fits(len(b)) {
 		return leftOut
 	}
-	if g.after != "" && !p.v5 {
+	if g.after != p.gap {
 		s.server.tellGap(s.conn, &delivery.Gap{Filter: h.filter.String(), After: g.after, Oldest: string(f.ID()), Reason: delivery.GapEvicted})
 		*g = gap{}
 	}

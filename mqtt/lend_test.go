@@ -102,6 +102,24 @@ func TestAGapOfAShareIsToldWithTheNextMessageThatIsSent(t *testing.T) {
 	a.leave()
 }
 
+func TestAGapOfAShareIsToldInAGroupIfTheMessageHasNoRoomForIt(t *testing.T) {
+	r := newRig(t)
+	o := options{id: "a", expiry: -1, limits: limits{packet: 100}}
+	r.lose(o)
+	listener := r.connect(options{id: "listener"})
+	defer listener.leave()
+	listener.subscribe(sub(gapsPrefix+"+", 1))
+	large := strings.Repeat("x", 80)
+	r.say(large, "3")
+	a := r.connect(o)
+	defer a.leave()
+	a.messageAfterGap(large, 0)
+	if pk := listener.expect(packets.Publish); pk.TopicName != gapsPrefix+a.conn.uid() {
+		t.Errorf("the gap was told in %s", pk.TopicName)
+	}
+	a.messageAfterGap("3", 0)
+}
+
 func TestAGapOfAShareIsToldInAGroupIfTheMessageGoesToAClientOfMQTT3(t *testing.T) {
 	r := newRig(t)
 	o := options{id: "a", expiry: -1, version: 4}

@@ -116,6 +116,10 @@ func TestLargeMessagesAreLeftOut(t *testing.T) {
 	defer c.leave()
 	c.subscribe(sub("g", 1))
 	r.publish("g", strings.Repeat("x", 60), 1, false)
+	r.publish("g", strings.Repeat("y", 52), 1, false)
+	if pk := c.message(strings.Repeat("y", 52)); pk.TopicName != "g" || pk.Properties.TopicAlias != 0 { // it fits without an alias
+		t.Errorf("%+v", pk)
+	}
 	r.publish("g", "small", 1, false)
 	if pk := c.message("small"); pk.TopicName != "g" || pk.Properties.TopicAlias != 1 {
 		t.Errorf("%+v", pk)
