@@ -123,9 +123,11 @@ func TestAWillWaitsNoLongerThanItsSessionIsKept(t *testing.T) {
 
 func TestAWillWaitsLongerIfItsSessionIsKeptLonger(t *testing.T) {
 	r := serve(t, func(o *hub.Options, _ *Options) { o.SessionTimeout = 100 * time.Millisecond })
-	longer := r.admitted("a", will("longer", 1000, 1))
-	longer.send(packets.Disconnect, &packets.Packet{ReasonCode: 4, Properties: packets.Properties{SessionExpiryInterval: 2000, SessionExpiryIntervalFlag: true}})
-	longer.expectEnd(0)
+	for id, expiry := range map[string]uint32{"a": 2000, "c": sessionForEver} {
+		longer := r.admitted(id, will("longer", 1000, 1))
+		longer.send(packets.Disconnect, &packets.Packet{ReasonCode: 4, Properties: packets.Properties{SessionExpiryInterval: expiry, SessionExpiryIntervalFlag: true}})
+		longer.expectEnd(0)
+	}
 	same := r.admitted("b", will("same", 1000, 2))
 	same.send(packets.Disconnect, &packets.Packet{ReasonCode: 4})
 	same.expectEnd(0)

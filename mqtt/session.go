@@ -256,9 +256,11 @@ func (s *session) close() {
 // keep tells the hub how long its session is kept after the connection. One that ends with the connection is gone a second
 // later at the latest.
 func (s *session) keep() {
-	if s.conn.expiry >= 0 {
-		s.listener.Keep(max(s.conn.expiry, time.Second))
+	lost := max(s.conn.expiry, time.Second)
+	if s.conn.expiry < 0 {
+		lost = 0 // as long as any other session
 	}
+	s.listener.Keep(lost)
 }
 
 // changed stores the position of a session that is kept.
