@@ -138,6 +138,11 @@ func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
 	}
 	if err != nil {
 		c.graceful = true
+		if !present { // nothing is kept, and no will is sent
+			c.expiry = 0
+			x.listener.Farewell()
+			x.keep()
+		}
 		x.close()
 		c.server.release(c)
 		return err
@@ -274,8 +279,11 @@ func (c *conn) acceptance(in *packets.Packet, present bool) []byte {
 func (c *conn) refusal(code packets.Code) []byte {
 	out := packets.Packet{ReasonCode: code.Code}
 	if c.version == 5 {
-		if code.Code == packets.ErrServerShuttingDown.Code { // which CONNACK does not have
+		switch code.Code { // CONNACK does not have these
+		case packets.ErrServerShuttingDown.Code:
 			out.ReasonCode = packets.ErrServerUnavailable.Code
+		case packets.ErrTopicAliasInvalid.Code: // of a property that CONNECT does not have either
+			out.ReasonCode = packets.ErrMalformedPacket.Code
 		}
 		out.Properties.ReasonString = code.Reason
 		return c.connack(&out)

@@ -12,7 +12,12 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/hub"
+	sessions "github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/internal/sharedtest"
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 func TestTheAnswerToCONNECTTellsTheLimits(t *testing.T) {
@@ -78,6 +83,64 @@ func TestCONNECTsThatAreRefused(t *testing.T) {
 				}
 			}
 			c2.expectEnd(0)
+		})
+	}
+}
+
+// MQTT 5 lists no reason code for a topic alias in a CONNACK.
+func TestATopicAliasInACONNECT(t *testing.T) {
+	r := serve(t, nil)
+	for alias := range byte(2) {
+		c := r.dial()
+		c.raw([]byte{0x10, 16, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 0, 3, packets.PropTopicAlias, 0, alias, 0, 0})
+		if ack := c.expect(packets.Connack); ack.ReasonCode != packets.ErrMalformedPacket.Code {
+			t.Errorf("alias %d: CONNACK %#x", alias, ack.ReasonCode)
+		}
+		c.expectEnd(0)
+	}
+}
+
+// withoutPositions is a log that takes no positions.
+type withoutPositions struct {
+	store.Store
+	store.Noter
+}
+
+func (l withoutPositions) AppendNoted(ctx context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
+	if len(notes) > 0 && strings.HasPrefix(notes[0].Key, cursor.Prefix) {
+		return store.ID{}, store.ErrFull
+	}
+	return l.Noter.AppendNoted(ctx, entries, notes...)
+}
+
+func TestAClientThatIsRefusedLeavesNothing(t *testing.T) {
+	log := sharedtest.New().Open()
+	for name, c := range map[string]struct {
+		log   store.Store
+		topic string
+		code  byte
+	}{
+		"because of its will":       {memory.New(memory.Options{}), "$sys/a", packets.ErrNotAuthorized.Code},
+		"because the store is full": {withoutPositions{log, log}, "w", packets.ErrQuotaExceeded.Code},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := serveOn(t, c.log, nil)
+			refused, ack := r.connect("a", func(pk *packets.Packet) {
+				will("x", 0, 1000)(pk)
+				pk.Connect.WillTopic = c.topic
+			})
+			if ack.ReasonCode != c.code {
+				t.Errorf("CONNACK %#x %s", ack.ReasonCode, ack.Properties.ReasonString)
+			}
+			refused.expectEnd(0)
+			uid := sessions.ClientUID("mqtt", "", "a")
+			if s, err := r.hub.Session(uid); !errors.Is(err, sessions.ErrUnknown) {
+				t.Errorf("the session is %+v, %v", s, err)
+			}
+			if p, ok := r.hub.Cursors().Get(sessionPrefix + uid); ok {
+				t.Errorf("%+v is kept", p)
+			}
+			r.expectCount("w", 0)
 		})
 	}
 }
