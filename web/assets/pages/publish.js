@@ -9,7 +9,7 @@ import { viewer } from "../lib/viewer.js";
 
 /** @typedef {{group: string, kind: "text" | "json" | "base64", payload: string, event: string, ttl: string, meta: string, retain: boolean, key: string}} Draft */
 
-/** failed: the hub has not answered, and the next attempt may succeed. not sent: the form is wrong. @typedef {"sent" | "refused" | "failed" | "not sent"} Result */
+/** failed: the next attempt may succeed, such as after no answer. not sent: the form is wrong. @typedef {"sent" | "refused" | "failed" | "not sent"} Result */
 
 /** @type {Draft} */
 const EMPTY = { group: "demo", kind: "text", payload: "hello", event: "", ttl: "", meta: "", retain: false, key: "" };
