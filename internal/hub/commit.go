@@ -43,9 +43,11 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 	note := store.Note{Key: sessionNotes + x.UID, Value: x.Document(), Guarded: true, At: store.Seq(x.Version())}
 	id, err := c.hub.appendNoted(context.Background(), entries, []store.Note{note})
 	if refused(err) && len(entries) > 0 && !(will && errors.Is(err, store.ErrFull)) { // a will waits for room
-		c.hub.logLost(entries[0].Message, err)
+		lost, why := entries[0].Message, err
 		entries = nil
-		id, err = c.hub.appendNoted(context.Background(), nil, []store.Note{note})
+		if id, err = c.hub.appendNoted(context.Background(), nil, []store.Note{note}); err == nil { // otherwise they come again
+			c.hub.logLost(lost, why)
+		}
 	}
 	switch {
 	case errors.Is(err, store.ErrConflict):

@@ -13,17 +13,20 @@ import (
 	"github.com/watchbox-go/watchbox/internal/session"
 )
 
-// tooLarge returns how often the hubs have logged that a session is too large.
-func (r *rig) tooLarge() (n int) {
+// lines returns how many lines with a text the hubs have logged.
+func (r *rig) lines(text string) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, line := range r.logged {
-		if strings.Contains(line, "a session is too large for the store") {
+		if strings.Contains(line, text) {
 			n++
 		}
 	}
 	return n
 }
+
+// tooLarge is logged of a session that is too large.
+const tooLarge = "a session is too large for the store"
 
 // filtersOf returns n filters of 50 bytes.
 func filtersOf(n int) string {
@@ -65,7 +68,7 @@ func TestAFilterWithWhichASessionIsTooLargeIsRefused(t *testing.T) {
 		if n := r.log.Refused.Load() - before; n > 0 {
 			t.Errorf("what was refused is tried again %d times", n)
 		}
-		if n := r.tooLarge(); n != 1 {
+		if n := r.lines(tooLarge); n != 1 {
 			t.Errorf("%d lines are logged", n)
 		}
 		for _, n := range r.hubs {
@@ -88,8 +91,11 @@ func TestASessionThatHasBecomeTooLargeWaits(t *testing.T) {
 		if n := r.log.Refused.Load(); n < 30 || n > 150 {
 			t.Errorf("in an hour, the loss is tried %d times", n)
 		}
-		if n := r.tooLarge(); n < 1 || n > 6 {
+		if n := r.lines(tooLarge); n < 1 || n > 6 {
 			t.Errorf("%d lines are logged", n)
+		}
+		if n := r.lines("appending a message"); n > 0 {
+			t.Errorf("%d lines say that messages are lost, which come later", n)
 		}
 		r.hubs[0].listen(bob, "x")
 		r.wantPresence(bob, "join x")
