@@ -23,6 +23,7 @@ type Change struct {
 	doc     document
 	copied  bool   // doc.members may be changed
 	gone    Reason // why the session ends; "": it does not
+	bye     bool   // it drops the will, because the client has said goodbye
 	tell    bool   // the client has to be told that it ends
 	applied bool
 

@@ -61,7 +61,7 @@ func (s *Session) plan(x *Change, now moment) {
 	x.begin(s)
 	s.shared.base(x)
 	d, c := &x.doc, &x.cause
-	if s.farewell {
+	if x.bye = s.farewell; x.bye {
 		x.dropWill()
 	}
 	if c.newWill {

@@ -43,6 +43,11 @@ type node struct {
 	polls   bool          // one of them is a poll
 }
 
+// names reports whether a hub is one of the nodes.
+func names(nodes []node, hub string) bool {
+	return slices.ContainsFunc(nodes, func(n node) bool { return n.hub == hub })
+}
+
 // Sharing makes a registry one of several that share a log.
 type Sharing struct {
 	Self string // the id of this hub
@@ -186,18 +191,22 @@ func (h *shared) happened(s *Session, x *Change) bool {
 		s.mu.Unlock()
 		return false
 	}
+	s.farewell = false
 	s.mu.Unlock()
 	s.registry.committed(x)
 	return true
 }
 
 // prove reports a change that has happened though its commit failed.
-func (h *shared) prove(r *Registry, number uint64) {
+func (h *shared) prove(s *Session, number uint64) {
 	x := h.unproved
 	h.unproved = nil
-	if x != nil && x.number == number {
-		r.spawn(func() { r.committed(x) })
+	if x == nil || x.number != number {
+		return
 	}
+	s.farewell = s.farewell && !x.bye
+	r := s.registry
+	r.spawn(func() { r.committed(x) })
 }
 
 // spawn runs f on a goroutine that Close waits for, unless the registry is closed.

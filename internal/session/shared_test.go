@@ -17,6 +17,8 @@ type ledger struct {
 	last   uint64     // the newest version
 	doc    string     // "": there is none
 	away   bool       // changes of this hub fail
+	unsure bool       // they seem to fail, but are stored
+	failed string     // the document of the last one that failed while the log was away
 	before func()     // is called before the next change of this hub is stored; nil: nothing happens
 }
 
@@ -48,11 +50,15 @@ func (l *ledger) commit(x *Change) (uint64, error) {
 	}
 	switch {
 	case l.away:
+		l.failed = string(x.Document())
 		return 0, errAway
 	case x.Version() != based:
 		return 0, ErrConflict
 	}
-	return l.append(string(x.Document())), nil
+	if version := l.append(string(x.Document())); !l.unsure {
+		return version, nil
+	}
+	return 0, errAway
 }
 
 // store stores a document as another hub; "" removes it.
@@ -202,6 +208,15 @@ func TestAFarewellConcernsNoLaterConnection(t *testing.T) {
 			l.store(`{"nodes":{"here":{},"there":{}},"hub":"there","will":{"Group":"new"}}`)
 			l.setAway(false)
 		},
+		"there, as a third hub says": func(l *ledger) { // the document of there is replaced before this hub reads it
+			l.store(`{"nodes":{"there":{}},"hub":"third","will":{"Group":"new"}}`)
+			l.setAway(false)
+		},
+		"there, after it was stored": func(l *ledger) { // which this hub learns later; it does not read how the client returns
+			l.store(l.failed)
+			l.store(`{"hub":"there","lost":1,"why":"closed","will":{"Group":"new","Delay":3600000000000,"Holds":true}}`)
+			l.setAway(false)
+		},
 		"here": func(l *ledger) {
 			l.setAway(false)
 			l.open("u", "x", 0)
@@ -211,6 +226,14 @@ func TestAFarewellConcernsNoLaterConnection(t *testing.T) {
 			l.open("u", "x", 0)
 			l.setAway(false)
 			l.must(l.SetWill("u", &Will{Group: "new"}))
+		},
+		"here, and it is unsure whether that is stored": func(l *ledger) {
+			s := l.open("u", "x", 0)
+			l.setAway(false)
+			l.unsure = true
+			l.must(l.SetWill("u", &Will{Group: "new", Delay: new(time.Hour), Holds: true}))
+			l.unsure = false
+			s.close(Closed)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
