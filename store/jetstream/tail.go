@@ -22,6 +22,7 @@ type tail struct {
 	l      *Log
 	again  chan struct{} // wakes run to make a new consumer
 	absent time.Time     // since when there is no stream; only run uses it
+	short  time.Time     // since when the stream ends before at; only run uses it
 	fresh  atomic.Bool   // messages were placed since the last wait for delivery
 	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
 
@@ -165,7 +166,10 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 	if err != nil {
 		return nil, err
 	}
-	if !t.knows(info) {
+	switch known, err := t.knows(info); {
+	case err != nil:
+		return nil, err
+	case !known:
 		epoch, err := t.l.nextEpoch(ctx)
 		if err != nil {
 			return nil, err
@@ -237,11 +241,25 @@ func (t *tail) streamCreated() time.Time {
 	return t.created
 }
 
-// knows reports whether the stream is the one that the log knows, and has everything that the tail has read.
-func (t *tail) knows(info *jetstream.StreamInfo) bool {
+var errShort = errors.New("the leader of the stream does not have yet what another server has delivered")
+
+// knows reports whether the stream is the one that the log knows, and has everything that the tail has read. It returns errShort
+// while that is not certain: see leaderLate.
+func (t *tail) knows(info *jetstream.StreamInfo) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !t.replaced && info.Created.Equal(t.created) && store.Seq(info.State.LastSeq) >= t.at
+	switch {
+	case t.replaced || !info.Created.Equal(t.created):
+	case store.Seq(info.State.LastSeq) >= t.at:
+		t.short = time.Time{}
+		return true, nil
+	case t.short.IsZero():
+		t.short = time.Now()
+		return false, errShort
+	case time.Since(t.short) < leaderLate:
+		return false, errShort
+	}
+	return false, nil
 }
 
 // subscribe begins a new life, when the stream ends at a position.
