@@ -401,6 +401,22 @@ func TestOnlyTakeoversThatHappenCount(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatEndsByItselfIsNotTakenOver(t *testing.T) {
+	r := newRig(t)
+	for range 50 {
+		c := newConn(r.server, newPipe(), "127.0.0.1:1")
+		c.turns.Store(true)
+		_ = c.Close()
+		c.done.reach()
+		if err := r.server.takeOver(c, nil); err != nil || c.leaving.Load() != nil {
+			t.Fatalf("it was taken over: %v", err)
+		}
+	}
+	if n := r.hub.Stats().MQTT.Takeovers; n != 0 {
+		t.Errorf("%d takeovers", n)
+	}
+}
+
 // waits connects a client that has to wait for its session.
 func (r *wired) waits(id string) *wire {
 	r.Helper()

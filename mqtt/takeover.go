@@ -68,7 +68,7 @@ func (s *Server) takeOver(c *conn, outrun <-chan struct{}) error {
 	if over, err := s.pause(c, outrun); over || err != nil {
 		return err
 	}
-	if c.leave(packets.ErrSessionTakenOver) {
+	if !c.isClosed() && c.leave(packets.ErrSessionTakenOver) { // otherwise it ends by itself
 		s.hub.MQTT().Takeovers.Add(1)
 	}
 	late := time.AfterFunc(leaveTimeout, func() { c.end(packets.ErrSessionTakenOver) })
