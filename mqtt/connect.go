@@ -127,18 +127,18 @@ func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
 		c.server.release(c)
 		return err
 	}
-	if err = c.restoreReceived(present); err == nil && (in.WillFlag || present) {
-		err = c.setWill(pk, expired)
-	}
-	if err == nil && c.expiry != 0 && (!present || x.returns) {
+	if err = c.restoreReceived(present); err == nil && c.expiry != 0 && (!present || x.returns) {
 		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key) // after a crash, it must be found as it is now
 		if present && errors.Is(err, store.ErrFull) {
 			err = nil // rather this than no messages
 		}
 	}
+	if err == nil && (in.WillFlag || present) { // last: a client that is refused has no will
+		err = c.setWill(pk, expired)
+	}
 	if err != nil {
 		c.graceful = true
-		if !present { // nothing is kept, and no will is sent
+		if !present { // nothing is kept
 			c.expiry = 0
 			x.listener.Farewell()
 			x.keep()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,28 +101,31 @@ func TestATopicAliasInACONNECT(t *testing.T) {
 	}
 }
 
-// withoutPositions is a log that takes no positions.
+// withoutPositions is a log that takes no positions while err is set.
 type withoutPositions struct {
 	store.Store
 	store.Noter
+	err atomic.Pointer[error]
 }
 
-func (l withoutPositions) AppendNoted(ctx context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
-	if len(notes) > 0 && strings.HasPrefix(notes[0].Key, cursor.Prefix) {
-		return store.ID{}, store.ErrFull
+func (l *withoutPositions) AppendNoted(ctx context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
+	if err := l.err.Load(); err != nil && len(notes) > 0 && strings.HasPrefix(notes[0].Key, cursor.Prefix) {
+		return store.ID{}, *err
 	}
 	return l.Noter.AppendNoted(ctx, entries, notes...)
 }
 
 func TestAClientThatIsRefusedLeavesNothing(t *testing.T) {
-	log := sharedtest.New().Open()
+	shared := sharedtest.New().Open()
+	full := &withoutPositions{Store: shared, Noter: shared}
+	full.err.Store(&store.ErrFull)
 	for name, c := range map[string]struct {
 		log   store.Store
 		topic string
 		code  byte
 	}{
 		"because of its will":       {memory.New(memory.Options{}), "$sys/a", packets.ErrNotAuthorized.Code},
-		"because the store is full": {withoutPositions{log, log}, "w", packets.ErrQuotaExceeded.Code},
+		"because the store is full": {full, "w", packets.ErrQuotaExceeded.Code},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := serveOn(t, c.log, nil)
@@ -143,6 +147,28 @@ func TestAClientThatIsRefusedLeavesNothing(t *testing.T) {
 			r.expectCount("w", 0)
 		})
 	}
+}
+
+func TestAClientWhosePositionCannotBeStoredHasNoWill(t *testing.T) {
+	shared := sharedtest.New().Open()
+	log := &withoutPositions{Store: shared, Noter: shared}
+	r := serveOn(t, log, nil)
+	kept := func(pk *packets.Packet) {
+		pk.Connect.Clean = false
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 1000, true
+	}
+	c := r.admitted("a", kept)
+	c.subscribe(sub("g", 2))
+	c.send(packets.Disconnect, &packets.Packet{})
+	c.expectEnd(0)
+	log.err.Store(&store.ErrAway)
+	c, ack := r.connect("a", func(pk *packets.Packet) { will("x", 0, 1000)(pk); kept(pk) })
+	if ack.ReasonCode != packets.ErrServerBusy.Code {
+		t.Errorf("CONNACK %#x %s", ack.ReasonCode, ack.Properties.ReasonString)
+	}
+	c.expectEnd(0)
+	log.err.Store(nil)
+	r.expectCount("w", 0)
 }
 
 func TestNoPacketIsLargerThanTheClientAccepts(t *testing.T) {
