@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 
 	"github.com/chromedp/cdproto/runtime"
@@ -61,8 +62,12 @@ func TestMQTTJSInChromium(t *testing.T) {
 // inChromium starts Chromium and returns how to open a page in it and run the body of an async function there.
 func inChromium(t *testing.T) func(url, script string) string {
 	t.Helper()
+	profile, err := os.MkdirTemp(scratch, "chromium-") // its processes may write into it for a moment after the browser has ended
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience),
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(patience),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-background-networking", true),
 	)

@@ -20,21 +20,25 @@ import (
 // program is the path of watchbox, which is built once.
 var program string
 
+// scratch is a folder for files that may be in use until the tests have ended.
+var scratch string
+
 // reference is set if the tests run with mosquitto.
 var reference = os.Getenv("WATCHBOX_TEST_MQTT") == "mosquitto"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	dir, err := os.MkdirTemp("", "watchbox-mqtt-")
+	var err error
+	scratch, err = os.MkdirTemp("", "watchbox-mqtt-")
 	if err == nil && !reference {
-		program, err = hubs.Build(dir)
+		program, err = hubs.Build(scratch)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(dir)
+		_ = os.RemoveAll(scratch)
 		os.Exit(code)
 	}), goleak.IgnoreTopFunction("github.com/watchbox-go/watchbox/test/cluster/process.starting"))
 }
