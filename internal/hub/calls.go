@@ -77,6 +77,7 @@ var callErrors = map[string]error{
 	"unknown": session.ErrUnknown, "no-stream": session.ErrNoStream, "of-another": session.ErrOfAnother,
 	"too-many-filters": session.ErrTooManyFilters, "too-many-changes": delivery.ErrTooManyChanges, "closed": ErrClosed,
 	"elsewhere": cursor.ErrElsewhere,
+	"away":      store.ErrAway, "unknown-outcome": store.ErrUnknownOutcome, "conflict": session.ErrConflict, "full": store.ErrFull,
 }
 
 // serve answers a request of another hub.

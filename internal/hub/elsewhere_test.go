@@ -59,6 +59,23 @@ func TestAHubThatDoesNotAnswerIsReported(t *testing.T) {
 	})
 }
 
+// TestAnotherHubSaysWhyItFails has the log leave the outcome of each change open, half of which it has stored.
+func TestAnotherHubSaysWhyItFails(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		r.log.Unknown = 1000
+		var err error
+		for i := 0; err == nil && i < 50; i++ {
+			err = r.hubs[1].JoinGroup(access.Everything, session.UID(ann), group.Exact(fmt.Sprint("more", i)))
+		}
+		if !errors.Is(err, store.ErrUnknownOutcome) {
+			t.Errorf("joining at another hub: %v", err)
+		}
+		r.log.Unknown = 0
+	})
+}
+
 func TestAnyHubShowsASessionsStreams(t *testing.T) {
 	inRig(t, 3, func(r *rig) {
 		r.hubs[0].listen(ann, "x")
