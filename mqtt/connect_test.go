@@ -384,7 +384,7 @@ func TestASecondConnectionTakesTheSessionOver(t *testing.T) {
 }
 
 func TestTheNewestOfTheConnectionsThatWaitGetsTheSession(t *testing.T) {
-	r := serve(t, nil)
+	r := serve(t, func(_ *hub.Options, o *Options) { o.takeoverPause = 5 * time.Second })
 	first := r.admitted("a", nil)
 	second := r.admitted("a", nil)
 	first.expectEnd(packets.ErrSessionTakenOver.Code)

@@ -83,7 +83,7 @@ func (h *share) give(f *store.Frame, x *lending) (o outcome) {
 		switch {
 		case at != nil:
 			at.take(loan{f.Seq, x.gap.after})
-			x.at, o = at, lent
+			x.at, x.to, o = at, nil, lent
 		case m == nil:
 			return full
 		default:
