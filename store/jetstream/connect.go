@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
 
@@ -65,6 +67,9 @@ func (l *Log) failed(err error) {
 			(*fail)(denied)
 			return
 		}
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.EOF) {
+		return // the connection is lost, or another one cannot be made, which is told once
 	}
 	l.opts.Logger.Warn("an error of NATS", "error", err)
 }
