@@ -127,8 +127,9 @@ func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
 		c.server.release(c)
 		return err
 	}
-	if err = c.restoreReceived(present); err == nil && c.expiry != 0 && (!present || x.returns) {
-		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key) // after a crash, it must be found as it is now
+	if err = c.restoreReceived(present); err == nil && c.expiry != 0 && (!present || x.exact() && !x.unsure) {
+		// After a crash, the session must be found, and must say that the client may hold packet ids.
+		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key)
 		if present && errors.Is(err, store.ErrFull) {
 			err = nil // rather this than no messages
 		}

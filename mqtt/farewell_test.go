@@ -30,7 +30,7 @@ func (u *unsure) AppendNoted(ctx context.Context, entries []store.Entry, notes .
 	return u.Log.AppendNoted(ctx, entries, notes...)
 }
 
-// inUnsureRig runs a test with two hubs, the first of which has an unsure log.
+// inUnsureRig runs a test with two hubs. The log of the first one is unsure.
 func inUnsureRig(t *testing.T, test func(a, b *rig, log *unsure)) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := sharedtest.New()

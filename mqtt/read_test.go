@@ -24,7 +24,7 @@ func TestAPacketThatIsTooLarge(t *testing.T) {
 func TestALargePacketMustArriveInTime(t *testing.T) {
 	r := serve(t, func(o *hub.Options, _ *Options) { o.BodyTimeout = 100 * time.Millisecond })
 	c := r.admitted("a", nil)
-	c.raw([]byte{0x30, 0x80, 0x80, 0x04, 0, 1, 'a'}) // 64 KiB, of which nothing else arrives
+	c.raw([]byte{0x30, 0x80, 0x80, 0x04, 0, 1, 'a'}) // the rest of 64 KiB does not arrive
 	c.expectEnd(packets.ErrKeepAliveTimeout.Code)
 }
 

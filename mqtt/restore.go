@@ -84,6 +84,11 @@ func (s *session) releaseAll() {
 
 var errPosition = errors.New("mqtt: a stored session is corrupt")
 
+// exact reports whether the client gets messages of QoS 2.
+func (s *session) exact() bool {
+	return slices.ContainsFunc(s.subs, func(x subscription) bool { return x.qos() == 2 })
+}
+
 // restore takes over what was kept of the session.
 func (s *session) restore(p *cursor.Position) error {
 	if len(p.Data) < 3 {
@@ -117,8 +122,7 @@ func (s *session) restore(p *cursor.Position) error {
 		s.window.add(e)
 	}
 	s.window.last = binary.BigEndian.Uint16(p.Data[1:])
-	exact := slices.ContainsFunc(s.subs, func(x subscription) bool { return x.qos() == 2 })
-	s.unsure, s.returns = exact && p.Data[0] == 1, exact && p.Data[0] == 0
+	s.unsure = p.Data[0] == 1 && s.exact()
 	if after := string(p.Data[3:]); after != "" {
 		g := s.server.gapAfter(after)
 		s.gap = &g

@@ -46,7 +46,6 @@ type session struct {
 	held        bool             // nothing is sent, because a SUBACK has to be sent first
 	unsure      bool             // the client may hold packet ids that the window does not have, since the server has crashed,
 	lastRelease uint16           // until it has completed this one
-	returns     bool             // the store says that the client holds no such ids, which is no longer true once it gets messages
 }
 
 // storeTimeout is how long a client waits until its session is found, or its subscription is stored.

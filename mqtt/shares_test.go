@@ -12,7 +12,6 @@ import (
 
 	"github.com/watchbox-go/watchbox/internal/group"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
-	"github.com/watchbox-go/watchbox/internal/sharedtest"
 )
 
 // shareIsKept reports whether the hub knows a position of $share/s/g.
@@ -102,17 +101,11 @@ func TestAKilledHubLeavesNoShareThatIsNotNeeded(t *testing.T) {
 	for name, expiry := range map[string]time.Duration{"not needed": 0, "needed": -1} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				shared := sharedtest.New()
-				a, b := &rig{T: t}, &rig{T: t}
-				log := shared.Open()
-				a.begin(log)
-				b.begin(shared.Open())
-				defer b.end()
+				a, b, kill := crashable(t)
 				c := a.connect(options{id: "c", expiry: expiry})
 				c.subscribe(sub("$share/s/g", 1))
 				time.Sleep(2 * time.Second)
-				log.Kill()
-				a.end()
+				kill()
 				time.Sleep(time.Minute)
 				if b.shareIsKept() != (expiry != 0) {
 					t.Errorf("the share is kept: %v", expiry == 0)

@@ -444,6 +444,24 @@ func TestAStreamThatJoinsFromAnEarlierPositionIsToldOfLaterGaps(t *testing.T) {
 	}
 }
 
+// outline returns the events that the listener has received, each with the first character of its data and a gap with its
+// filter, and the gaps.
+func (l *listener) outline(t tester) (text string, gaps []delivery.Gap) {
+	t.Helper()
+	var list []string
+	for _, b := range l.blocks() {
+		var gap delivery.Gap
+		if b.event == "gap" {
+			if err := json.Unmarshal([]byte(b.data), &gap); err != nil {
+				t.Fatal(err)
+			}
+			gaps = append(gaps, gap)
+		}
+		list = append(list, b.event+gap.Filter+b.data[:min(len(b.data), 1)])
+	}
+	return strings.Join(list, " "), gaps
+}
+
 // An eviction may take messages before the join and after it.
 func TestAStreamThatJoinsFromAnEarlierPositionIsToldOfAnEvictionOnce(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -473,20 +491,13 @@ func TestAStreamThatJoinsFromAnEarlierPositionIsToldOfAnEvictionOnce(t *testing.
 			r.policy("b", store.Policy{MaxMessages: 1})
 			l.codec.acknowledgeAll()
 			l.await(t, "the last message", func() bool { return l.parser.last().data == "7" })
-			var got []string
-			for _, b := range l.blocks() {
-				var gap delivery.Gap
-				if b.event == "gap" {
-					if err := json.Unmarshal([]byte(b.data), &gap); err != nil {
-						t.Fatal(err)
-					}
-					if after, err := store.ParseID(gap.After); err != nil || after.Seq < ids[0] || after.Seq >= ids[1] {
-						t.Errorf("the gap is after %s, want %d", gap.After, ids[0])
-					}
+			all, gaps := l.outline(t)
+			for _, gap := range gaps {
+				if after, err := store.ParseID(gap.After); err != nil || after.Seq < ids[0] || after.Seq >= ids[1] {
+					t.Errorf("the gap is after %s, want %d", gap.After, ids[0])
 				}
-				got = append(got, b.event+gap.Filter+b.data[:min(len(b.data), 1)])
 			}
-			all := strings.Replace(strings.Join(got, " "), " 6 ", " ", 1) // the log may still have it
+			all = strings.Replace(all, " 6 ", " ", 1) // the log may still have it
 			if got, want := all, "earlier0 gapb{ 7"; got != want {
 				t.Errorf("received %s, want %s", got, want)
 			}
@@ -519,17 +530,7 @@ func TestAStreamThatJoinsAgainIsToldWhatWasEvictedMeanwhile(t *testing.T) {
 			r.policy("b", store.Policy{MaxMessages: 2})
 			r.say("b", "4")
 			l.await(t, "the last message", func() bool { return l.parser.last().data == "4" })
-			var got []string
-			for _, b := range l.blocks() {
-				var gap delivery.Gap
-				if b.event == "gap" {
-					if err := json.Unmarshal([]byte(b.data), &gap); err != nil {
-						t.Fatal(err)
-					}
-				}
-				got = append(got, b.event+gap.Filter+b.data[:min(len(b.data), 1)])
-			}
-			if got := strings.Join(got, " "); got != c.want {
+			if got, _ := l.outline(t); got != c.want {
 				t.Errorf("received %s, want %s", got, c.want)
 			}
 		})

@@ -59,7 +59,7 @@ func TestAHubThatDoesNotAnswerIsReported(t *testing.T) {
 	})
 }
 
-// TestAnotherHubSaysWhyItFails has the log leave the outcome of each change open, half of which it has stored.
+// TestAnotherHubSaysWhyItFails has a log that stores half of the changes, and says of none what has become of it.
 func TestAnotherHubSaysWhyItFails(t *testing.T) {
 	inRig(t, 2, func(r *rig) {
 		r.hubs[0].listen(ann, "x")
