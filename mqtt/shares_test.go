@@ -219,7 +219,9 @@ func TestAShareThatNeverGotItsPositionEnds(t *testing.T) {
 	c := r.connect(options{id: "c"})
 	r.hub.Cursors().Close()
 	s := c.conn.session
+	s.mu.Lock()
 	s.subs = append(s.subs, subscription{topic: "$share/s/g", filter: group.Exact("g"), options: 1, share: "s"})
+	s.mu.Unlock()
 	s.enterAgain(&s.subs[0])
 	c.leave()
 	if shares, _ := r.left(); shares != 0 {
