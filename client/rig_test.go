@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/freeport"
 	"github.com/watchbox-go/watchbox/internal/leak"
 
 	"github.com/watchbox-go/watchbox"
@@ -155,7 +156,7 @@ type proxy struct {
 
 func newProxy(t *testing.T, to string) *proxy {
 	t.Helper()
-	w := &proxy{to: to, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	w := &proxy{to: to, addr: freeport.Addr(t), conns: map[net.Conn]bool{}}
 	w.up(t)
 	t.Cleanup(w.down)
 	return w
@@ -169,7 +170,7 @@ func (w *proxy) up(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.mu.Lock()
-	w.ln, w.addr = ln, ln.Addr().String()
+	w.ln = ln
 	w.mu.Unlock()
 	w.wg.Go(func() {
 		for {

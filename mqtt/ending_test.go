@@ -75,11 +75,19 @@ func TestASessionKeepsFewSubscriptionsThatEnd(t *testing.T) {
 		c.subscribe(f)
 		c.unsubscribe(f)
 	}
-	if n := len(c.conn.session.subs); n != 1+maxEnding {
+	if n := c.subscriptions(); n != 1+maxEnding {
 		t.Errorf("%d subscriptions", n)
 	}
 	c.ack(packets.Puback, id)
-	if n := len(c.conn.session.subs); n != 1 {
+	if n := c.subscriptions(); n != 1 {
 		t.Errorf("%d subscriptions are left", n)
 	}
+}
+
+// subscriptions returns how many subscriptions the session has, with those that have ended and are kept.
+func (c *client) subscriptions() int {
+	s := c.conn.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.subs)
 }

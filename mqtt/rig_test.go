@@ -146,6 +146,12 @@ func (p *pipe) Close() error {
 	return nil
 }
 
+func (p *pipe) closed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over
+}
+
 // allow sets how many more bytes the client takes.
 func (p *pipe) allow(n int) {
 	p.mu.Lock()
@@ -220,7 +226,7 @@ func (c *client) do(pk packets.Packet) {
 	if err := c.conn.session.packet(&pk); err != nil {
 		c.Fatal(err)
 	}
-	if err := c.conn.flush(); err != nil && !c.pipe.over {
+	if err := c.conn.flush(); err != nil && !c.pipe.closed() {
 		c.Fatal(err)
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/watchbox-go/watchbox/internal/freeport"
 	"github.com/watchbox-go/watchbox/internal/listen/certtest"
 )
 
@@ -64,7 +65,9 @@ const patience = 2 * time.Minute
 // given, and sets WATCHBOX_URL and ADDR when the hub accepts connections.
 func start(ts *testscript.TestScript, _ bool, args []string) {
 	if !strings.Contains(strings.Join(args, " "), "--listen") {
-		args = append(args, "--listen", "127.0.0.1:0")
+		addr, err := freeport.Find()
+		ts.Check(err)
+		args = append(args, "--listen", addr)
 	}
 	exe, err := exec.LookPath("watchbox")
 	ts.Check(err)

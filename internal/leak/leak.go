@@ -29,14 +29,17 @@ func None(t goleak.TestingT, opts ...goleak.Option) {
 	}
 }
 
-// Main runs a package's tests and exits. The status is 1 if a test has failed or goroutines are left.
-func Main(m *testing.M) {
+// Main runs a package's tests and exits, with the status that Run returns.
+func Main(m *testing.M, opts ...goleak.Option) { os.Exit(Run(m, opts...)) }
+
+// Run runs a package's tests. It returns the status of the process: 1 if a test has failed or goroutines are left.
+func Run(m *testing.M, opts ...goleak.Option) int {
 	code := m.Run()
 	if code == 0 {
-		if err := Find(); err != nil {
+		if err := Find(opts...); err != nil {
 			fmt.Fprintln(os.Stderr, "goroutines are left after all tests:", err)
 			code = 1
 		}
 	}
-	os.Exit(code)
+	return code
 }

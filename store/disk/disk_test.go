@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/watchbox-go/watchbox/internal/group"
+	"github.com/watchbox-go/watchbox/internal/leak"
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/disk"
 	"github.com/watchbox-go/watchbox/store/storetest"
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	flag.Parse()
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 func TestStore(t *testing.T) {

@@ -1,5 +1,5 @@
 // An ACME server, which only these tests use: it stays out of what our users get.
-module acme
+module github.com/watchbox-go/watchbox/test/acme
 
 go 1.26.0
 

@@ -29,6 +29,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/internal/leak"
 )
 
 func TestMain(m *testing.M) {
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"),
+	leak.Main(m, goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"),
 		goleak.IgnoreAnyFunction("golang.org/x/crypto/acme/autocert.(*Manager).deactivatePendingAuthz"),
 		goleak.IgnoreAnyFunction("github.com/watchbox-go/watchbox/internal/listen.(*orders).begin")) // these may wait for seconds
 }

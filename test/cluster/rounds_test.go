@@ -25,13 +25,7 @@ func TestMain(m *testing.M) {
 	if program, err = hubs.Build(dir); err != nil {
 		panic(err)
 	}
-	code := m.Run()
-	if code == 0 {
-		if err := leak.Find(goleak.IgnoreTopFunction("github.com/watchbox-go/watchbox/test/cluster/process.starting")); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
+	code := leak.Run(m, goleak.IgnoreTopFunction("github.com/watchbox-go/watchbox/test/cluster/process.starting"))
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }

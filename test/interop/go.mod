@@ -1,5 +1,5 @@
 // The clients and servers of others, which only these tests use: they stay out of what our users get.
-module interop
+module github.com/watchbox-go/watchbox/test/interop
 
 go 1.26.0
 
@@ -8,7 +8,6 @@ require (
 	github.com/r3labs/sse/v2 v2.10.0
 	github.com/tmaxmax/go-sse v0.12.0
 	github.com/watchbox-go/watchbox v0.0.0
-	go.uber.org/goleak v1.3.0
 )
 
 require (
@@ -48,6 +47,7 @@ require (
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/rogpeppe/go-internal v1.16.0 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
 	golang.org/x/crypto v0.59.0 // indirect
 	golang.org/x/exp v0.0.0-20230626212559-97b1e661b5df // indirect
 	golang.org/x/net v0.62.0 // indirect

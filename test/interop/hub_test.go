@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox"
+	"github.com/watchbox-go/watchbox/internal/freeport"
 )
 
 // server is a hub on a socket that can be closed and opened again, like a server that restarts with
@@ -32,7 +33,7 @@ func serve(t *testing.T, opts ...watchbox.Option) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, addr: "127.0.0.1:0", hub: hub}
+	s := &server{t: t, addr: freeport.Addr(t), hub: hub}
 	s.open()
 	t.Cleanup(func() {
 		s.close()
@@ -43,14 +44,13 @@ func serve(t *testing.T, opts ...watchbox.Option) *server {
 	return s
 }
 
-// open listens, at its former address if it had one.
+// open listens, at the same address each time.
 func (s *server) open() {
 	s.t.Helper()
 	ln, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.addr = ln.Addr().String()
 	s.front, s.ended = &http.Server{Handler: s.hub, ReadHeaderTimeout: time.Minute}, make(chan error, 1)
 	go func() { s.ended <- s.front.Serve(&listener{ln, s}) }()
 }

@@ -1,5 +1,5 @@
 // Other people's compressing middleware, which only these tests use: it stays out of what our users get.
-module middleware
+module github.com/watchbox-go/watchbox/test/middleware
 
 go 1.26.0
 
@@ -13,7 +13,6 @@ require (
 	github.com/klauspost/compress v1.20.3
 	github.com/labstack/echo/v4 v4.10.0
 	github.com/watchbox-go/watchbox v0.0.0
-	go.uber.org/goleak v1.3.0
 )
 
 require (
@@ -81,6 +80,7 @@ require (
 	github.com/ugorji/go/codec v1.3.0 // indirect
 	github.com/valyala/bytebufferpool v1.0.0 // indirect
 	github.com/valyala/fasttemplate v1.2.2 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
 	golang.org/x/arch v0.22.0 // indirect
 	golang.org/x/crypto v0.59.0 // indirect
 	golang.org/x/exp v0.0.0-20230626212559-97b1e661b5df // indirect

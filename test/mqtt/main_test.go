@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/watchbox-go/watchbox/internal/leak"
 	"github.com/watchbox-go/watchbox/test/cluster/hubs"
 )
 
@@ -37,8 +38,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(scratch)
-		os.Exit(code)
-	}), goleak.IgnoreTopFunction("github.com/watchbox-go/watchbox/test/cluster/process.starting"))
+	code := leak.Run(m, goleak.IgnoreTopFunction("github.com/watchbox-go/watchbox/test/cluster/process.starting"))
+	_ = os.RemoveAll(scratch)
+	os.Exit(code)
 }
