@@ -27,7 +27,10 @@ func (h *share) Append(b []byte, f *store.Frame, _ delivery.Pass) (out []byte, w
 	case !again && f.Seq <= max(h.resent, h.read):
 		return b, false
 	case f.Flags&store.HasExpiry != 0 && f.Expired(time.Now()):
-		h.pass(f.Seq)
+		if again { // the hub that has the position may have a slower clock, and would lend it again at once
+			h.debts.paid(f.Seq, h.lent[i].gap)
+			h.lent = slices.Delete(h.lent, i, i+1)
+		}
 		return b, false
 	case !again && h.debts != nil: // the hub that has the position decides who gets it
 		return b, true

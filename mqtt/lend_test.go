@@ -1,15 +1,37 @@
 package mqtt
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/watchbox-go/watchbox/internal/delivery"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
 )
+
+// TestAnExpiredMessageIsNotGivenBack has a hub that has borrowed a message and whose clock is ahead. The hub that lends it would
+// lend it again at once, again and again until it expires there, too.
+func TestAnExpiredMessageIsNotGivenBack(t *testing.T) {
+	r := newRig(t)
+	m := store.Message{Group: "g", Msg: []byte("1"), Expires: time.Now().Add(-time.Second)}
+	e := m.Entry(nil)
+	b, at := e.AppendFrame(nil, store.ID{Epoch: r.hub.Epoch(), Seq: 5})
+	f := store.Frame{Seq: 5, Group: m.Group, Flags: e.Flags(), Msg: at, Bytes: b}
+	h := &share{server: r.server, debts: &debts{news: make(chan struct{}, 1)}, read: 4}
+	h.keep(lending{seq: 5, gap: gap{after: "before"}})
+	if out, wait := h.Append(nil, &f, delivery.Logged); len(out) > 0 || wait {
+		t.Errorf("%q, %v", out, wait)
+	}
+	if done := h.debts.done; !slices.Equal(done, []loan{{5, "before"}}) || len(h.debts.back) > 0 || len(h.lent) > 0 {
+		t.Errorf("done: %v, given back: %v, kept: %v", done, h.debts.back, h.lent)
+	}
+}
 
 // A client gets messages of its own stream and of a share, which are sent by two goroutines.
 func TestTheReceiveMaximumHoldsForSharesAndOtherSubscriptionsTogether(t *testing.T) {
