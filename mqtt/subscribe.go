@@ -34,6 +34,9 @@ func (s *session) subscribe(pk *packets.Packet) error {
 	errs := make([]error, len(pk.Filters))
 	last := lastOfEach(pk.Filters)
 	var added []string
+	s.mu.Lock()
+	before := slices.Clone(s.subs)
+	s.mu.Unlock()
 	for i := range pk.Filters {
 		if errs[i] = err; err != nil || last[pk.Filters[i].Filter] != i {
 			continue
@@ -53,12 +56,32 @@ func (s *session) subscribe(pk *packets.Packet) error {
 		for _, topic := range added {
 			s.remove(topic)
 		}
+		s.restoreOptions(before)
 	}
 	s.suback(pk, errs)
 	if slices.ContainsFunc(pk.Filters, func(f packets.Subscription) bool { return strings.HasPrefix(f.Filter, systemPrefix) }) {
 		s.server.watchSystem(s)
 	}
 	return nil
+}
+
+// restoreOptions gives subscriptions the options that they had before a SUBSCRIBE that has failed.
+func (s *session) restoreOptions(before []subscription) {
+	for _, x := range before {
+		if x.ending() {
+			continue
+		}
+		s.mu.Lock()
+		i := s.find(x.topic)
+		changed := i >= 0 && (s.subs[i].options != x.options || s.subs[i].id != x.id)
+		if changed {
+			s.subs[i].options, s.subs[i].id = x.options, x.id
+		}
+		s.mu.Unlock()
+		if changed && x.shared() {
+			s.reenter(&x)
+		}
+	}
 }
 
 // lastOfEach returns the index of the last subscription with each topic filter. It replaces the options of the earlier ones, but

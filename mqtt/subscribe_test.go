@@ -362,12 +362,21 @@ func TestASubscriptionThatCannotBeStoredIsNone(t *testing.T) {
 	r := newRig(t)
 	c := r.connect(options{id: "a", expiry: -1, limits: limits{problemInfo: true}})
 	defer c.leave()
-	c.subscribe(sub("before", 1))
+	c.subscribe(sub("before", 1), sub("$share/s/before", 1))
 	r.hub.Cursors().Close()
+	for _, changed := range []packets.Subscription{{Filter: "before", Qos: 2, Identifier: 7}, {Filter: "$share/s/before", Qos: 2, Identifier: 7}} {
+		if pk := c.subscribe(changed); pk.ReasonCodes[0] != packets.ErrUnspecifiedError.Code {
+			t.Errorf("%s: %#x", changed.Filter, pk.ReasonCodes[0])
+		}
+	}
 	if pk := c.subscribe(sub("refused", 1)); pk.ReasonCodes[0] != packets.ErrUnspecifiedError.Code || pk.Properties.ReasonString == "" {
 		t.Errorf("%#x %q", pk.ReasonCodes[0], pk.Properties.ReasonString)
 	}
 	r.publish("refused", "no", 1, false)
-	r.publish("before", "yes", 1, false)
-	c.message("yes")
+	r.publish("before", "yes", 2, false)
+	for range 2 { // of each subscription
+		if pk := c.message("yes"); pk.FixedHeader.Qos != 1 || len(pk.Properties.SubscriptionIdentifier) > 0 {
+			t.Errorf("a subscription was changed: %+v", pk)
+		}
+	}
 }
