@@ -21,7 +21,7 @@ type conn struct {
 	done end // the connection and its session have ended
 
 	// Set by CONNECT, before the session opens.
-	version   byte // 4: MQTT 3.1.1; 5: MQTT 5.0; 0: no CONNECT has arrived
+	version   byte // 4: MQTT 3.1.1; 5: MQTT 5.0; 0: it has not arrived
 	clientID  string
 	remote    string        // the client's address
 	key       string        // of the position of the client's session
@@ -77,7 +77,7 @@ func (c *conn) finish(err error) {
 	defer c.done.reach()
 	_ = c.writer.Close()
 	c.drop()
-	c.part = nil // deadlines may know the connection for some seconds
+	c.part, c.ahead = nil, nil // deadlines may know the connection for some seconds
 	_ = c.unheard.hold(c.server, 0)
 	if c.session == nil {
 		return

@@ -12,7 +12,6 @@ import (
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	sessions "github.com/watchbox-go/watchbox/internal/session"
-	"github.com/watchbox-go/watchbox/store"
 )
 
 // What the server tells in its CONNACK.
@@ -128,11 +127,9 @@ func (c *conn) admit(pk *packets.Packet, expired bool) (err error) {
 		return err
 	}
 	if err = c.restoreReceived(present); err == nil && c.expiry != 0 && (!present || x.exact() && !x.unsure) {
-		// After a crash, the session must be found, and must say that the client may hold packet ids.
-		err = c.server.hub.Cursors().Flush(c.server.ctx, c.key)
-		if present && errors.Is(err, store.ErrFull) {
-			err = nil // rather this than no messages
-		}
+		// After a crash, the session must be found, and must say that the client may hold packet ids. Otherwise the client would
+		// take new messages with these ids for repetitions.
+		err = x.store()
 	}
 	if err == nil && (in.WillFlag || present) { // last: a client that is refused has no will
 		err = c.setWill(pk, expired)

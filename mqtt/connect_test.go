@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -171,6 +170,51 @@ func TestAClientWhosePositionCannotBeStoredHasNoWill(t *testing.T) {
 	r.expectCount("w", 0)
 }
 
+// TestAClientOfQoS2WhoseReturnCannotBeStored has a client return while the store is full. After a kill of the hub, it would take
+// new messages for those whose packet ids it holds.
+func TestAClientOfQoS2WhoseReturnCannotBeStored(t *testing.T) {
+	for version, code := range map[byte]byte{4: 3, 5: packets.ErrQuotaExceeded.Code} {
+		shared := sharedtest.New().Open()
+		log := &withoutPositions{Store: shared, Noter: shared}
+		r := serveOn(t, log, nil)
+		keep := func(pk *packets.Packet) {
+			pk.ProtocolVersion, pk.Connect.Clean = version, false
+			pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 1000, version == 5
+		}
+		for qos, id := range []string{"zero", "one", "two"} {
+			c := r.admitted(id, keep)
+			c.subscribe(sub("g", byte(qos)))
+			c.send(packets.Disconnect, &packets.Packet{})
+			c.expectEnd(0)
+			key := sessionPrefix + sessions.ClientUID("mqtt", "", id)
+			r.until(func() bool { p, _ := r.hub.Cursors().Get(key); return !p.Away.IsZero() })
+			if err := r.hub.Cursors().Flush(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		log.err.Store(&store.ErrFull)
+		for _, id := range []string{"zero", "one"} {
+			if _, ack := r.connect(id, keep); ack.ReasonCode != 0 || !ack.SessionPresent {
+				t.Errorf("MQTT %d, %s: CONNACK %#x", version, id, ack.ReasonCode)
+			}
+		}
+		refused, ack := r.connect("two", keep)
+		if ack.ReasonCode != code {
+			t.Errorf("MQTT %d: CONNACK %#x", version, ack.ReasonCode)
+		}
+		refused.expectEnd(0)
+		log.err.Store(nil)
+		r.admitted("other", nil).publish("g", "meanwhile", 2, 1, nil)
+		c, ack := r.connect("two", keep)
+		if ack.ReasonCode != 0 || !ack.SessionPresent {
+			t.Fatalf("MQTT %d: CONNACK %#x", version, ack.ReasonCode)
+		}
+		if pk := c.expect(packets.Publish); string(pk.Payload) != "meanwhile" {
+			t.Errorf("%q", pk.Payload)
+		}
+	}
+}
+
 func TestNoPacketIsLargerThanTheClientAccepts(t *testing.T) {
 	r := serve(t, func(_ *hub.Options, o *Options) {
 		o.Authenticate = func(_ context.Context, l *Login) (*access.Grant, error) {
@@ -238,92 +282,6 @@ func TestACONNECTWhileTheServerCloses(t *testing.T) {
 	c.expectEnd(0)
 }
 
-func TestTheFirstPacketMustBeCONNECT(t *testing.T) {
-	r := serve(t, func(_ *hub.Options, o *Options) { o.connectTimeout = time.Millisecond })
-	for name, b := range map[string][]byte{
-		"PINGREQ": {0xc0, 0}, "HTTP": []byte("GET / HTTP/1.1\r\n\r\n"), "too large": {0x10, 0xff, 0xff, 1}, "long length": {0x10, 0xff, 0xff, 0xff, 0xff, 1},
-		"empty": {0x10, 0}, "half": {0x10, 100, 0, 4}, "nothing": nil, "flags": {0x11, 10},
-	} {
-		c := r.dial()
-		c.raw(b)
-		if pk := c.receive(); pk != nil {
-			t.Errorf("%s was answered with %+v", name, pk)
-		}
-	}
-}
-
-func TestPacketsThatClientsMustNotSend(t *testing.T) {
-	r := serve(t, nil)
-	for name, b := range map[string][]byte{
-		"CONNACK": {0x20, 2, 0, 0}, "SUBACK": {0x90, 4, 0, 1, 0, 0}, "UNSUBACK": {0xb0, 4, 0, 1, 0, 0}, "PINGRESP": {0xd0, 0},
-		"AUTH": {0xf0, 2, 0x18, 0}, "second CONNECT": {0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 0, 0, 0, 0},
-		"PUBLISH without an id": {0x32, 6, 0, 1, 'a', 0, 0, 0}, "SUBSCRIBE without filters": {0x82, 3, 0, 1, 0},
-		"Retain Handling 3": {0x82, 7, 0, 1, 0, 0, 1, 'a', 0x30}, "a property twice": {0x30, 8, 0, 1, 'a', 4, 1, 0, 1, 0},
-		"payload format 2": {0x30, 6, 0, 1, 'a', 2, 1, 2}, "subscription identifier 0": {0x82, 9, 0, 1, 2, 11, 0, 0, 1, 'a', 0},
-		"PUBLISH with a subscription identifier": {0x30, 6, 0, 1, 'a', 2, 11, 1}, "a response topic with a wildcard": {0x30, 8, 0, 1, 'a', 4, 8, 0, 1, '#'},
-		"PUBREL with an invalid reason": {0x62, 3, 0, 1, 0x80}, "DUP with QoS 0": {0x38, 4, 0, 1, 'a', 0},
-	} {
-		c := r.admitted("a", nil)
-		c.raw(b)
-		if pk := c.receive(); pk == nil || pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != packets.ErrProtocolViolation.Code {
-			t.Errorf("%s: %+v", name, pk)
-		}
-	}
-	for name, b := range map[string][]byte{
-		"type 0": {0, 0}, "flags of SUBSCRIBE": {0x80, 0}, "flags of PINGREQ": {0xc1, 0}, "topic that is not UTF-8": {0x30, 4, 0, 1, 0xff, 0},
-		"topic with NUL": {0x30, 4, 0, 1, 0, 0}, "short topic": {0x30, 4, 0, 9, 'a', 0}, "long PINGREQ": {0xc0, 1, 0}, "length of 5 bytes": {0x30, 0xff, 0xff, 0xff, 0xff, 0},
-		"QoS of a subscription": {0x82, 7, 0, 1, 0, 0, 1, 'a', 3}, "subscription without options": {0x82, 6, 0, 1, 0, 0, 1, 'a'},
-		"properties beyond the packet": {0x30, 4, 0, 1, 'a', 9}, "a property beyond its properties": {0x30, 8, 0, 1, 'a', 1, 2, 0, 0, 0},
-		"unknown property": {0x30, 6, 0, 1, 'a', 2, 0x7f, 0}, "PUBACK of 1 byte": {0x40, 1, 0}, "bytes behind PUBACK": {0x40, 6, 0, 1, 0, 0, 0, 0},
-		"bytes behind DISCONNECT": {0xe0, 3, 0, 0, 0}, "QoS 3": {0x36, 6, 0, 1, 'a', 0, 1, 0},
-	} {
-		c := r.admitted("a", nil)
-		c.raw(b)
-		if pk := c.receive(); pk == nil || pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != packets.ErrMalformedPacket.Code {
-			t.Errorf("%s: %+v", name, pk)
-		}
-	}
-}
-
-func TestReasonCodesThatClientsMayAndMustNotSend(t *testing.T) {
-	const acks, completions = "\x00\x10\x80\x83\x87\x90\x91\x97\x99", "\x00\x92"
-	r := serve(t, nil)
-	for _, p := range []struct {
-		first     byte
-		good, bad string
-	}{
-		{packets.Puback << 4, acks, "\x01\x11\x7f\x81\x92\xff"}, {packets.Pubrec << 4, acks, "\x02\x11\x7f\x82\x92\xff"},
-		{packets.Pubrel<<4 | 2, completions, "\x01\x10\x80\x91\xff"}, {packets.Pubcomp << 4, completions, "\x01\x10\x80\x91\xff"},
-		{packets.Disconnect << 4, "\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99", "\x01\x03\x10\x84\x87\x8b\x8e\x92\xa3\xff"},
-		{packets.Auth << 4, "", "\x00\x01\x18\x19\x80\xff"},
-	} {
-		send := func(c *wire, code byte) {
-			body := []byte{code}
-			if kind := p.first >> 4; kind != packets.Disconnect && kind != packets.Auth {
-				body = []byte{0, 9, code}
-			}
-			c.raw(append([]byte{p.first, byte(len(body))}, body...))
-		}
-		for _, code := range []byte(p.good) {
-			c := r.admitted("a", nil)
-			send(c, code)
-			if p.first>>4 != packets.Disconnect {
-				c.send(packets.Disconnect, &packets.Packet{})
-			}
-			for pk := c.receive(); pk != nil; pk = c.receive() { // PUBREL and PUBCOMP are answers
-				if pk.FixedHeader.Type == packets.Disconnect {
-					t.Errorf("%#x with %#x: DISCONNECT %#x", p.first, code, pk.ReasonCode)
-				}
-			}
-		}
-		for _, code := range []byte(p.bad) {
-			c := r.admitted("a", nil)
-			send(c, code)
-			c.expectEnd(packets.ErrProtocolViolation.Code)
-		}
-	}
-}
-
 func TestThePasswordIsTheToken(t *testing.T) {
 	grant, err := access.NewGrant("me", "", []string{"#"}, []string{"#"}, false, time.Time{}, time.Time{})
 	if err != nil {
@@ -366,171 +324,6 @@ func TestThePasswordIsTheToken(t *testing.T) {
 	c.expectAck(packets.Puback, 1, packets.ErrNotAuthorized.Code)
 }
 
-func TestASecondConnectionTakesTheSessionOver(t *testing.T) {
-	r := serve(t, nil)
-	first := r.admitted("a", nil)
-	other := r.admitted("b", nil)
-	begun := time.Now()
-	second := r.admitted("a", nil)
-	first.expectEnd(packets.ErrSessionTakenOver.Code)
-	third := r.admitted("a", old)
-	second.expectEnd(packets.ErrSessionTakenOver.Code)
-	if took := time.Since(begun); took < takeoverPause {
-		t.Errorf("the second takeover came after %v", took)
-	}
-	r.admitted("a", nil)
-	third.expectEnd(0)
-	other.ping()
-}
-
-func TestTheNewestOfTheConnectionsThatWaitGetsTheSession(t *testing.T) {
-	r := serve(t, func(_ *hub.Options, o *Options) { o.takeoverPause = 5 * time.Second })
-	first := r.admitted("a", nil)
-	second := r.admitted("a", nil)
-	first.expectEnd(packets.ErrSessionTakenOver.Code)
-	third := r.waits("a")
-	fourth := r.waits("a")
-	if ack := third.expect(packets.Connack); ack.ReasonCode != packets.ErrServerBusy.Code {
-		t.Errorf("CONNACK %#x", ack.ReasonCode)
-	}
-	if ack := fourth.expect(packets.Connack); ack.ReasonCode != 0 {
-		t.Errorf("CONNACK %#x", ack.ReasonCode)
-	}
-	second.expectEnd(packets.ErrSessionTakenOver.Code)
-	third.expectEnd(0)
-	fourth.ping()
-}
-
-func TestOnlyTakeoversThatHappenCount(t *testing.T) {
-	r := serve(t, func(_ *hub.Options, o *Options) { o.takeoverPause = time.Hour })
-	first := r.admitted("a", nil)
-	second := r.admitted("a", nil)
-	first.expectEnd(packets.ErrSessionTakenOver.Code)
-	newest := r.waits("a")
-	for range 20 {
-		older := newest
-		newest = r.waits("a")
-		if ack := older.expect(packets.Connack); ack.ReasonCode != packets.ErrServerBusy.Code {
-			t.Errorf("CONNACK %#x", ack.ReasonCode)
-		}
-		older.expectEnd(0)
-	}
-	second.send(packets.Disconnect, &packets.Packet{})
-	second.expectEnd(0)
-	if ack := newest.expect(packets.Connack); ack.ReasonCode != 0 {
-		t.Errorf("CONNACK %#x", ack.ReasonCode)
-	}
-	r.admitted("a", nil) // it need not wait, since nobody has taken the session over from the second one
-	newest.expectEnd(packets.ErrSessionTakenOver.Code)
-	if n := r.hub.Stats().MQTT.Takeovers; n != 2 {
-		t.Errorf("%d takeovers, want 2", n)
-	}
-}
-
-func TestAConnectionThatEndsByItselfIsNotTakenOver(t *testing.T) {
-	r := newRig(t)
-	for range 50 {
-		c := newConn(r.server, newPipe(), "127.0.0.1:1")
-		c.turns.Store(true)
-		_ = c.Close()
-		c.done.reach()
-		if err := r.server.takeOver(c, nil); err != nil || c.leaving.Load() != nil {
-			t.Fatalf("it was taken over: %v", err)
-		}
-	}
-	if n := r.hub.Stats().MQTT.Takeovers; n != 0 {
-		t.Errorf("%d takeovers", n)
-	}
-}
-
-// waits connects a client that has to wait for its session.
-func (r *wired) waits(id string) *wire {
-	r.Helper()
-	c, before := r.dial(), r.waiting()
-	c.send(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: true}})
-	r.until(func() bool { now := r.waiting(); return now != nil && now != before })
-	return c
-}
-
-// waiting returns a connection that waits for its session, or nil.
-func (r *wired) waiting() *conn {
-	r.server.mu.Lock()
-	defer r.server.mu.Unlock()
-	for _, c := range r.server.waiting {
-		return c
-	}
-	return nil
-}
-
-func TestCONNECTsTakeNoMemoryFromClientsThatAreAdmitted(t *testing.T) {
-	r := serve(t, func(o *hub.Options, mo *Options) {
-		o.MaxRequests, mo.connectTimeout = 1<<20, time.Hour
-	})
-	c := r.admitted("a", nil)
-	for range 20 { // 8 of them would take all memory for small requests
-		half := r.dial()
-		half.raw([]byte{0x10, 0xf0, 0x7d, 0, 4, 'M', 'Q', 'T', 'T'})
-	}
-	for id := range uint16(20) { // some of them are handled by now
-		c.publish("a", strings.Repeat("x", 40_000), 1, id+1, nil)
-		c.expectAck(packets.Puback, id+1, 0)
-	}
-}
-
-func TestCONNECTsThatHaveArrivedInPartShareABoundedMemory(t *testing.T) {
-	r := serve(t, func(_ *hub.Options, o *Options) { o.connectTimeout = time.Hour })
-	accepted := r.admitted("accepted", nil)
-	small := r.dial()
-	small.raw([]byte{0x10, 13, 0, 4, 'M', 'Q'})
-	const size, many = 14_000, 600
-	large := func(id string) []byte {
-		return accepted.encoded(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{
-			ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: true, PasswordFlag: true, Password: []byte(strings.Repeat("x", size)),
-		}})
-	}
-	ended := make(chan bool, many)
-	for i := range many {
-		half := r.dial()
-		half.raw(large(fmt.Sprint(i))[:size])
-		go func() {
-			_, err := half.Read(make([]byte, 1))
-			late, ok := errors.AsType[net.Error](err)
-			ended <- !ok || !late.Timeout()
-		}()
-	}
-	for range many - maxUnheard/size {
-		if !<-ended {
-			t.Fatal("a connection did not end")
-		}
-	}
-	accepted.publish("a", "x", 1, 1, nil)
-	accepted.expectAck(packets.Puback, 1, 0)
-	r.admitted("at once", func(pk *packets.Packet) { pk.Connect.PasswordFlag, pk.Connect.Password = true, make([]byte, size) })
-	small.raw([]byte{'T', 'T', 5, 2, 0, 0, 0, 0, 0})
-	if ack := small.expect(packets.Connack); ack.ReasonCode != 0 {
-		t.Errorf("CONNACK %#x", ack.ReasonCode)
-	}
-}
-
-func TestALargeCONNECTMayArriveInParts(t *testing.T) {
-	r := serve(t, func(_ *hub.Options, o *Options) { o.connectTimeout = time.Hour })
-	for range 2 * maxUnheard / maxConnect { // all memory is given back each time
-		c := r.dial()
-		all := c.encoded(packets.Connect, &packets.Packet{Connect: packets.ConnectParams{
-			ProtocolName: []byte("MQTT"), ClientIdentifier: "a", Clean: true, PasswordFlag: true, Password: make([]byte, 16_000),
-		}})
-		before := r.server.unheard.Load()
-		c.raw(all[:15_000])
-		r.until(func() bool { return r.server.unheard.Load() > before })
-		c.raw(all[15_000:])
-		if ack := c.expect(packets.Connack); ack.ReasonCode != 0 {
-			t.Fatalf("CONNACK %#x", ack.ReasonCode)
-		}
-		c.send(packets.Disconnect, &packets.Packet{})
-		c.expectEnd(0)
-	}
-}
-
 func TestDISCONNECTMustNotKeepASessionThatEnds(t *testing.T) {
 	r := serve(t, nil)
 	c := r.admitted("a", nil)
@@ -538,6 +331,20 @@ func TestDISCONNECTMustNotKeepASessionThatEnds(t *testing.T) {
 	c.expectEnd(packets.ErrProtocolViolation.Code)
 	c = r.admitted("a", nil)
 	c.send(packets.Disconnect, &packets.Packet{})
+	c.expectEnd(0)
+}
+
+func TestCloseRefusesAClientThatWaitsForItsSession(t *testing.T) {
+	r := serve(t, func(_ *hub.Options, o *Options) { o.takeoverPause = time.Hour })
+	r.admitted("a", nil)
+	r.admitted("a", nil)
+	c := r.waits("a")
+	if err := r.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if ack := c.expect(packets.Connack); ack.ReasonCode != packets.ErrServerUnavailable.Code {
+		t.Errorf("CONNACK %#x", ack.ReasonCode)
+	}
 	c.expectEnd(0)
 }
 

@@ -98,7 +98,9 @@ func FuzzRead(f *testing.F) {
 		server.mu.Unlock()
 		c.begin()
 		<-c.done.reached()
-		out := s.out.Bytes()
+		s.mu.Lock()
+		out := bytes.Clone(s.out.Bytes())
+		s.mu.Unlock()
 		if missing(out, len(out), 0) != 0 {
 			t.Errorf("a part of a packet was sent: % x", out)
 		}

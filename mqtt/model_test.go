@@ -236,7 +236,10 @@ func (d *device) finish(sent []published, granted byte) {
 		select {
 		case <-news:
 		case <-late:
-			d.problem("the last message has not arrived: window %+v", d.on.conn.session.window.list)
+			s := d.on.conn.session
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			d.problem("the last message has not arrived: window %+v", s.window.list)
 			return
 		}
 	}

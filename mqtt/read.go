@@ -32,11 +32,21 @@ func (c *conn) header(b []byte) (header, error) {
 		return h, err
 	case c.session == nil && h.Type != packets.Connect:
 		return h, packets.ErrProtocolViolationRequireFirstConnect
-	case h.size+h.Remaining > c.maxPacket():
+	case c.session == nil && c.version == 0:
+		_ = c.checkVersion(b[h.size:min(len(b), h.size+h.Remaining)]) // what has arrived may be enough
+	}
+	if h.size+h.Remaining > c.maxPacket() {
+		if c.session == nil && c.version == 0 && len(b) < h.size+protocolSize {
+			h.size = 0 // the client can be told when its version has arrived
+			return h, nil
+		}
 		return h, packets.ErrPacketTooLarge
 	}
 	return h, nil
 }
+
+// protocolSize is how many bytes of a CONNECT tell its version: those of the protocol MQIsdp are the most.
+const protocolSize = 2 + len("MQIsdp") + 1
 
 // maxPacket returns the size of the largest packet that the client may send now.
 func (c *conn) maxPacket() int {

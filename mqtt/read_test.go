@@ -1,8 +1,12 @@
 package mqtt
 
 import (
+	"bytes"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -26,6 +30,73 @@ func TestALargePacketMustArriveInTime(t *testing.T) {
 	c := r.admitted("a", nil)
 	c.raw([]byte{0x30, 0x80, 0x80, 0x04, 0, 1, 'a'}) // the rest of 64 KiB does not arrive
 	c.expectEnd(packets.ErrKeepAliveTimeout.Code)
+}
+
+// takeMemory takes all memory for packets of more than 64 KiB. The function that it returns gives it back.
+func (r *rig) takeMemory() func() {
+	r.Helper()
+	const all = 1 << 40
+	if err := r.hub.TakeBody(r.Context(), all); err != nil {
+		r.Fatal(err)
+	}
+	return func() { r.hub.GiveBody(all) }
+}
+
+// largePacket is the start of a PUBLISH of 128 KiB.
+var largePacket = []byte{packets.Publish << 4, 0x80, 0x80, 8, 0, 1, 'a', 0}
+
+func TestAClientWhosePacketGetsNoMemoryIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.takeMemory()()
+		c := r.connect(options{id: "a"})
+		c.pipe.give(largePacket)
+		c.left = true
+		c.conn.turn() // it waits for memory, and ends the connection
+		if pk := c.expect(packets.Disconnect); pk.ReasonCode != packets.ErrQuotaExceeded.Code || !strings.Contains(pk.Properties.ReasonString, "--max-request-memory") {
+			t.Errorf("DISCONNECT %#x %s", pk.ReasonCode, pk.Properties.ReasonString)
+		}
+	})
+}
+
+func TestAClientThatWaitsForMemoryTakesLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const clients, arrived = 500, 64 << 10
+		r := newRig(t)
+		give := r.takeMemory()
+		var list []*client
+		for i := range clients {
+			list = append(list, r.connect(options{id: strconv.Itoa(i)}))
+		}
+		var reading sync.WaitGroup
+		begin := func(c *client) {
+			reading.Go(func() {
+				_ = c.conn.read()
+				c.leave()
+			})
+		}
+		before := heap()
+		for _, c := range list {
+			c.pipe.give(largePacket)
+			begin(c)
+		}
+		synctest.Wait()
+		if n := heap() - before; n > clients*4<<10 {
+			t.Errorf("%d clients that wait take %d bytes", clients, n)
+		}
+		eager := r.connect(options{id: "eager"})
+		eager.pipe.give(append(bytes.Clone(largePacket), make([]byte, arrived)...))
+		begin(eager)
+		synctest.Wait()
+		eager.pipe.mu.Lock()
+		n := len(largePacket) + arrived - len(eager.pipe.sent)
+		eager.pipe.mu.Unlock()
+		if n > hub.FreeBytes {
+			t.Errorf("%d bytes were read without memory for them", n)
+		}
+		give()
+		reading.Wait()
+	})
 }
 
 func TestABufferIsNotKeptForTheNextPacket(t *testing.T) {

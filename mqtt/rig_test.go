@@ -126,6 +126,9 @@ func (p *pipe) Write(b []byte) (int, error) {
 func (p *pipe) TryRead(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.sent) == 0 && p.over {
+		return 0, io.EOF
+	}
 	n := copy(b, p.sent)
 	p.sent = p.sent[n:]
 	return n, nil
@@ -150,6 +153,13 @@ func (p *pipe) closed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.over
+}
+
+// give makes bytes of the client's arrive.
+func (p *pipe) give(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = append(p.sent, b...)
 }
 
 // allow sets how many more bytes the client takes.

@@ -59,7 +59,7 @@ type Server struct {
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
 	holders   map[string]*conn     // that have a session, by the key of its position
-	waiting   map[string]*conn     // that wait for a session, the newest for each, by the same
+	waiting   map[string]waiter    // for a session, by the same
 	took      map[string]time.Time // when a holder took its session over from another connection, by the same
 	running   sync.WaitGroup       // goroutines of connections
 
@@ -69,7 +69,7 @@ type Server struct {
 
 // New returns a server. It must be closed after the hub's streams have ended, and before the hub is closed.
 func New(h *hub.Hub, o Options) *Server {
-	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*conn{}, waiting: map[string]*conn{}, took: map[string]time.Time{}}
+	s := &Server{hub: h, opts: o, listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, holders: map[string]*conn{}, waiting: map[string]waiter{}, took: map[string]time.Time{}}
 	s.opts.connectTimeout = cmp.Or(o.connectTimeout, connectTimeout)
 	s.opts.takeoverPause = cmp.Or(o.takeoverPause, takeoverPause)
 	s.deadlines.after = s.opts.connectTimeout
@@ -190,9 +190,12 @@ func (s *Server) Close() error {
 	s.deadlines.stop()
 	var ended sync.WaitGroup
 	for _, c := range conns {
-		if c.Blocking() {
+		switch {
+		case c.heard.Load() && !c.admitted.Load():
+			c.leave(packets.ErrServerShuttingDown) // after the answer to its CONNECT
+		case c.Blocking():
 			ended.Go(func() { c.end(packets.ErrServerShuttingDown) })
-		} else {
+		default:
 			c.end(packets.ErrServerShuttingDown)
 		}
 	}

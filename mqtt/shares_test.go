@@ -178,16 +178,18 @@ func TestAThousandSharesLeaveNothing(t *testing.T) {
 	})
 }
 
+// heap returns how many bytes of memory are in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // the first one leaves what is in a sync.Pool
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 func TestSharesLeaveNoMemory(t *testing.T) {
 	r := newRig(t)
 	c, d := r.connect(options{id: "c", expiry: -1}), r.connect(options{id: "d"})
-	heap := func() int64 {
-		runtime.GC()
-		runtime.GC() // the first one leaves what is in a sync.Pool
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	before := int64(0)
 	for round := range 3 {
 		for i := range 1000 {
@@ -201,7 +203,9 @@ func TestSharesLeaveNoMemory(t *testing.T) {
 			}
 		}
 		for _, m := range []*client{c, d} {
+			m.pipe.mu.Lock()
 			m.pipe.got, m.read = nil, 0
+			m.pipe.mu.Unlock()
 		}
 		if round == 0 {
 			before = heap()
@@ -219,11 +223,11 @@ func TestAShareThatNeverGotItsPositionEnds(t *testing.T) {
 	r := newRig(t)
 	c := r.connect(options{id: "c"})
 	r.hub.Cursors().Close()
-	s := c.conn.session
+	s, x := c.conn.session, subscription{topic: "$share/s/g", filter: group.Exact("g"), options: 1, share: "s"}
 	s.mu.Lock()
-	s.subs = append(s.subs, subscription{topic: "$share/s/g", filter: group.Exact("g"), options: 1, share: "s"})
+	s.subs = append(s.subs, x)
 	s.mu.Unlock()
-	s.enterAgain(&s.subs[0])
+	s.enterAgain(&x)
 	c.leave()
 	if shares, _ := r.left(); shares != 0 {
 		t.Errorf("%d shares are left", shares)

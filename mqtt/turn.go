@@ -18,6 +18,7 @@ type input struct {
 	wake     func()      // begins a turn
 	turns    atomic.Bool // a turn runs, or is about to begin; also set when the connection has ended
 	part     []byte      // of a packet that has not arrived completely
+	ahead    []byte      // has arrived while the client waits for its session
 	arriving *arriving   // that packet; nil: there is none
 	unheard  unheard     // memory of part, while it is of a CONNECT
 }
@@ -36,8 +37,8 @@ type turn struct {
 	buf   [readBuffer]byte
 }
 
-// readBuffer is how many bytes are read at once, unless a packet is larger.
-const readBuffer = 16 << 10
+// readBuffer is how many bytes are read at once, unless a packet is larger: what a connection may hold without counting it.
+const readBuffer = hub.FreeBytes
 
 var turns = sync.Pool{New: func() any { return new(turn) }}
 
@@ -59,8 +60,13 @@ func (c *conn) turn() {
 		}
 		return
 	}
-	if code, ok := errors.AsType[packets.Code](err); ok && c.session != nil {
-		c.bye(c.disconnect(code))
+	if code, ok := errors.AsType[packets.Code](err); ok {
+		switch {
+		case c.session != nil:
+			c.bye(c.disconnect(code))
+		case c.version != 0 && !c.heard.Load(): // otherwise it knows
+			c.bye(c.refusal(code))
+		}
 	}
 	c.finish(err)
 	c.server.forget(c)
@@ -69,7 +75,7 @@ func (c *conn) turn() {
 // read reads and handles packets until nothing is left. An error is the end of the connection.
 func (c *conn) read() error {
 	t := turns.Get().(*turn)
-	defer turns.Put(t)
+	defer func() { turns.Put(t) }()
 	b := c.part
 	if len(b) <= len(t.buf)/2 {
 		b = append(t.buf[:0], b...)
@@ -84,9 +90,9 @@ func (c *conn) read() error {
 			c.session.regrant(g)
 		}
 		if len(b) == cap(b) { // a packet is larger
-			b = slices.Grow(b, len(b))
+			b = slices.Grow(b, min(3*len(b), c.readLimit()-len(b)))
 		}
-		n, err := c.socket.TryRead(b[len(b):cap(b)])
+		n, err := c.tryRead(b[len(b):min(cap(b), c.readLimit())])
 		if n == 0 && err == nil {
 			if leaving != nil {
 				return *leaving
@@ -109,22 +115,71 @@ func (c *conn) read() error {
 			}
 		}
 		if used > 0 {
+			b = append(t.buf[:0], b[used:]...) // a larger buffer is not counted any more
 			c.drop()
 			_ = c.unheard.hold(c.server, 0)
 		}
+		need := int64(0)
 		if err == nil {
-			err = c.count(b[used:])
+			need, err = c.needs(b)
+		}
+		if err == nil && need > 0 {
+			rest := slices.Clone(b)
+			turns.Put(t) // what it holds is not counted, and others need not wait
+			err = c.take(need)
+			t = turns.Get().(*turn)
+			b = append(t.buf[:0], rest...)
 		}
 		if err != nil {
 			return err
 		}
-		if used > 0 {
-			if c.session != nil {
-				_ = c.server.hub.SignOfLife(c.uid(), c.session.grant) // an error: its stream has ended
-			}
-			b = b[:copy(b, b[used:])]
+		if used > 0 && c.session != nil {
+			_ = c.server.hub.SignOfLife(c.uid(), c.session.grant) // an error: its stream has ended
 		}
 	}
+}
+
+// readLimit returns how many bytes may be held of what arrives.
+func (c *conn) readLimit() int {
+	switch {
+	case c.session == nil:
+		return maxConnect
+	case c.arriving != nil && c.arriving.size > 0:
+		return int(c.arriving.size) // nothing behind the packet is counted
+	}
+	return readBuffer
+}
+
+// tryRead reads what has arrived, first what hasLeft has read.
+func (c *conn) tryRead(b []byte) (int, error) {
+	if len(c.ahead) == 0 {
+		return c.socket.TryRead(b)
+	}
+	n := copy(b, c.ahead)
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		c.ahead = nil
+	}
+	return n, nil
+}
+
+// maxAhead is how many bytes are read of a client that waits for its session. One that sends more has not left.
+const maxAhead = 16 << 10
+
+// hasLeft reports whether the client has left while its CONNECT is handled.
+func (c *conn) hasLeft() bool {
+	var b [512]byte
+	c.socket.Expect()
+	for len(c.ahead) < maxAhead {
+		n, err := c.socket.TryRead(b[:])
+		if err != nil {
+			return true
+		}
+		if n == 0 {
+			return false
+		}
+		c.ahead = append(c.ahead, b[:n]...)
+	}
+	return false
 }
 
 // keep keeps the part of a packet that has arrived until the next turn, but not the buffer of a larger packet before it.
@@ -138,23 +193,29 @@ func (c *conn) keep(t *turn, b []byte) {
 	}
 }
 
-// count takes the memory for the packet that b begins from the hub's memory for requests, if it is a large one. It takes none
-// for a CONNECT: clients that are not admitted must not take memory from those that are (see unheard).
-func (c *conn) count(b []byte) error {
+// needs returns the bytes of the packet that b begins, if it is a large one whose memory was not taken yet, and else 0. That is
+// never taken for a CONNECT: clients that are not admitted must not take memory from those that are (see unheard).
+func (c *conn) needs(b []byte) (int64, error) {
 	h, err := c.header(b)
-	if err != nil {
-		return err
-	}
 	need := int64(h.size + h.Remaining)
-	if h.size == 0 || c.session == nil || need <= hub.FreeBytes || c.arriving != nil && c.arriving.size == need {
-		return nil
+	if err != nil || h.size == 0 || c.session == nil || need <= hub.FreeBytes || c.arriving != nil && c.arriving.size == need {
+		return 0, err
 	}
+	return need, nil
+}
+
+// take takes the memory for a large packet from the hub's memory for requests.
+func (c *conn) take(need int64) error {
 	c.drop()
-	if err := c.server.hub.TakeBody(c.server.ctx, need); err != nil {
-		return err
+	err := c.server.hub.TakeBody(c.server.ctx, need)
+	switch {
+	case err == nil:
+		c.arriving = &arriving{size: need}
+		return nil
+	case c.server.ctx.Err() != nil:
+		return packets.ErrServerShuttingDown
 	}
-	c.arriving = &arriving{size: need}
-	return nil
+	return codeOf(err)
 }
 
 // pace disconnects the client unless the packet that it has begun goes on to arrive as fast as the body of an HTTP request has

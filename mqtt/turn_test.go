@@ -15,23 +15,23 @@ func TestAPacketThatHasBegunMustArriveInTime(t *testing.T) {
 		for range 3 { // each PINGREQ has its own deadline
 			for _, half := range [][]byte{{0xc0}, {0}} {
 				time.Sleep(patience * 2 / 3)
-				c.pipe.sent = half
+				c.pipe.give(half)
 				if err := c.conn.read(); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
 		time.Sleep(2 * patience) // there is none while nothing arrives
-		if c.pipe.over {
+		if c.pipe.closed() {
 			t.Fatal("the connection has ended")
 		}
-		c.pipe.sent = []byte{0xc0}
+		c.pipe.give([]byte{0xc0})
 		if err := c.conn.read(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(patience + 1)
 		synctest.Wait()
-		if !c.pipe.over {
+		if !c.pipe.closed() {
 			t.Error("the connection has not ended")
 		}
 	})

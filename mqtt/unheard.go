@@ -12,8 +12,7 @@ const (
 // unheard is how many bytes a connection takes of maxUnheard.
 type unheard int32
 
-// hold takes the memory for a part of a CONNECT, instead of what it held before. An error is the end of the connection: it
-// cannot be told, since its version of MQTT may not be known.
+// hold takes the memory for a part of a CONNECT, instead of what it held before. An error is the end of the connection.
 func (u *unheard) hold(s *Server, bytes int) error {
 	if bytes <= freeUnheard {
 		bytes = 0
