@@ -87,7 +87,7 @@ func TestPollAnswersAtOnceWithWhatIsBehindTheID(t *testing.T) {
 		second := s.post("/v1/groups/foo", "2")
 		third := s.post("/v1/groups/foo", "3")
 		p := s.poll(target + "wait=1m&since=" + first.ID)
-		if h := p.gets(`"2" "3"`); h.Next != third.ID {
+		if h := p.gets(`"2" "3"`); !s.reaches(h.Next, third.ID) {
 			t.Errorf("next is %q", h.Next)
 		}
 		p = s.poll(target + "wait=1m&limit=1&since=" + first.ID)
@@ -105,7 +105,7 @@ func TestWaitingPollAnswersWithTheFirstMessage(t *testing.T) {
 		s.post("/v1/groups/other", "x")
 		id := s.post("/v1/groups/foo", "1").ID
 		h := p.gets(`"1"`)
-		if h.Next != id || h.Messages[0].ID != id {
+		if !s.reaches(h.Next, id) || h.Messages[0].ID != id {
 			t.Errorf("%+v, want next %s", h, id)
 		}
 	})
@@ -116,13 +116,13 @@ func TestPollThatGetsNothingMovesOn(t *testing.T) {
 		at := s.post("/v1/groups/other", "x").ID
 		for _, wait := range []string{"0s", "100ms"} {
 			quiet := s.post("/v1/groups/other", "x").ID
-			if h := s.poll(target + "wait=" + wait + "&since=" + at).gets(""); h.Next != quiet || len(h.Gaps) > 0 {
+			if h := s.poll(target + "wait=" + wait + "&since=" + at).gets(""); !s.reaches(h.Next, quiet) || len(h.Gaps) > 0 {
 				t.Errorf("wait=%s: %+v, want next %s", wait, h, quiet)
 			}
 		}
 		p := s.poll(target + "wait=1s&since=" + at)
 		moved := s.post("/v1/groups/other", "x").ID
-		if h := p.gets(""); h.Next != moved {
+		if h := p.gets(""); !s.reaches(h.Next, moved) {
 			t.Errorf("next is %s, want %s", h.Next, moved)
 		}
 	})
@@ -168,7 +168,7 @@ func TestPollReportsAGapAsAMember(t *testing.T) {
 		}
 		for since, reason := range map[string]string{seen: "evicted", "zzzzzz-9": "epoch"} {
 			h := s.poll(target + "wait=1m&since=" + since).gets(`"1" "2"`)
-			if h.Gap.Reason != reason || h.Gap.Filter != "foo" || h.Gap.After != since || h.Gap != h.Gaps[0] || h.Next != h.Messages[1].ID {
+			if h.Gap.Reason != reason || h.Gap.Filter != "foo" || h.Gap.After != since || h.Gap != h.Gaps[0] || !s.reaches(h.Next, h.Messages[1].ID) {
 				t.Errorf("since=%s: %+v", since, h)
 			}
 		}
@@ -185,7 +185,7 @@ func TestPollStartsWithRetainedMessages(t *testing.T) {
 		r := s.post("/v1/groups/foo?retain=true", "kept")
 		now := s.post("/v1/groups/foo", "new").ID
 		h := s.poll(target + "wait=1m&last=0&retained=true").gets(`"kept"`)
-		if h.Messages[0].ID != r.ID || !h.Messages[0].Retained || h.Next != now {
+		if h.Messages[0].ID != r.ID || !h.Messages[0].Retained || !s.reaches(h.Next, now) {
 			t.Errorf("%+v", h)
 		}
 		p := s.poll(target+"wait=1m&since="+h.Next, as("x")...)
@@ -220,6 +220,9 @@ func (s *server) after(id, other string) bool {
 	b, wrong := store.ParseID(other)
 	return err == nil && wrong == nil && a.Epoch == b.Epoch && a.Seq > b.Seq
 }
+
+// reaches reports whether an id is another one or after it: the hub's own messages, such as its statistics, count.
+func (s *server) reaches(id, other string) bool { return id == other || s.after(id, other) }
 
 // presence returns the presence messages of a filter in one string, such as "join lost back".
 func (s *server) presence(filter string) string {
