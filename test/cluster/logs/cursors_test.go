@@ -16,9 +16,10 @@ import (
 
 // TestPositions runs the suite of positions, with one hub at a time and with several.
 func TestPositions(t *testing.T) {
-	url := servers.ForTest(t, 1).URL()
+	url, times := servers.ForTest(t, 1).URL(), quick
+	times.Patience = patience // a slow machine fails no append
 	newLog := func(t testing.TB) cursortest.Log {
-		o := jetstream.Options{URL: url, Stream: newStream()}
+		o := jetstream.Options{URL: url, Stream: newStream(), Times: times}
 		return cursortest.Log{Open: func() store.Noter { return open(t, o) }}
 	}
 	t.Run("one hub", func(t *testing.T) { cursortest.Run(t, newLog) })

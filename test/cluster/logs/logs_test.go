@@ -115,7 +115,7 @@ func TestStore(t *testing.T) {
 		} else {
 			dirs[o.Dir] = stream
 		}
-		return open(t, jetstream.Options{URL: url, Stream: stream, MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server, Times: jetstream.Times{Janitor: 5 * time.Millisecond, Grace: time.Hour}})
+		return open(t, jetstream.Options{URL: url, Stream: stream, MaxMemory: o.MaxMemory, MaxGroups: o.MaxGroups, Server: o.Server, Times: jetstream.Times{Janitor: 5 * time.Millisecond, Grace: time.Hour, Patience: patience}})
 	})
 }
 

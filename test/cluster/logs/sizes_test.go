@@ -93,7 +93,8 @@ func TestANoteThatIsTooLargeForANewStreamDoesNotHoldUpTheOthers(t *testing.T) {
 	eventually(t, "the other notes are stored again", func() bool { return kept() == 9 })
 	eventually(t, "the hub says which is not", func() bool { return log.has("note9") })
 	add(t, a, text("x", "later"))
-	if n := strings.Count(log.String(), "note9"); n != 1 || log.has("not cleaned up") {
+	_, since, _ := strings.Cut(log.String(), "a new epoch begins") // before, the janitor may find a stream that takes less than it knows
+	if strings.Count(since, "note9") != 1 || strings.Contains(since, "not cleaned up") {
 		t.Errorf("want one line about note9: %s", log)
 	}
 }
