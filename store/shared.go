@@ -55,6 +55,9 @@ type Hubs interface {
 	// cannot reach the others, it keeps its last answer.
 	Alive(id string) bool
 
+	// Heard returns when this hub last heard a sign of life of another hub; the zero time: never.
+	Heard(id string) time.Time
+
 	// List returns the hubs that are alive, this one too, sorted by id.
 	List() []Hub
 

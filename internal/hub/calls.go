@@ -256,7 +256,7 @@ func (c *cluster) askFirst(uid string, in request) error {
 }
 
 // gather asks several hubs at once, and passes the replies of those that answer to take, one at a time. One that does not answer
-// is not asked again until the others would have given it up.
+// is not asked again before its next sign of life, or until the others would have given it up.
 func (c *cluster) gather(requests map[string]*request, take func(hub string, r *reply)) {
 	ctx, cancel := context.WithTimeout(c.closed, figureTimeout)
 	defer cancel()
@@ -282,11 +282,14 @@ func (c *cluster) gather(requests map[string]*request, take func(hub string, r *
 	wg.Wait()
 }
 
-// isSilent reports whether a hub has not answered lately.
+// isSilent reports whether a hub has not answered lately, and given no sign of life since then. When this hub was cut off itself,
+// all the others give one soon.
 func (c *cluster) isSilent(hub string) bool {
+	heard := c.hubs.Heard(hub)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().Before(c.silent[hub])
+	asked, ok := c.silent[hub]
+	return ok && time.Since(asked) < store.SilentFor && !heard.After(asked)
 }
 
 // noteSilent records that a hub does not answer.
@@ -294,8 +297,8 @@ func (c *cluster) noteSilent(hub string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	maps.DeleteFunc(c.silent, func(_ string, until time.Time) bool { return !now.Before(until) })
-	c.silent[hub] = now.Add(store.SilentFor)
+	maps.DeleteFunc(c.silent, func(_ string, asked time.Time) bool { return now.Sub(asked) >= store.SilentFor })
+	c.silent[hub] = now
 }
 
 // addListeners adds the streams at other hubs to the numbers of streams that listen to groups.

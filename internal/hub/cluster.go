@@ -34,7 +34,7 @@ type cluster struct {
 	downs map[string]bool // hubs with a note that they are down
 
 	warned time.Time            // when it was last logged that a session is too large
-	silent map[string]time.Time // hubs that do not answer, and when they are asked for figures again
+	silent map[string]time.Time // hubs that did not answer when they were asked for figures, and when
 }
 
 // Prefixes of the keys of notes that only a shared log has.

@@ -171,6 +171,34 @@ func TestAListWaitsOnceForAHubThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// TestAHubThatWasCutOffAsksTheOthersAgain lists sessions while the hub itself is cut off, and soon after that.
+func TestAHubThatWasCutOffAsksTheOthersAgain(t *testing.T) {
+	inRig(t, 3, func(r *rig) {
+		for _, n := range r.hubs[:2] {
+			for range 2 {
+				n.listen(ann, "x")
+			}
+		}
+		synctest.Wait()
+		streams := func() (n int) {
+			_, err := r.hubs[2].Sessions(&SessionListing{Sort: SortSince, Limit: 10}, func(s *Session) error { n = s.Open; return nil })
+			r.must(err)
+			return n
+		}
+		r.hubs[2].log.Cut()
+		for range 2 {
+			if n := streams(); n != 2 {
+				t.Errorf("the session has %d streams, want one for each hub that does not answer", n)
+			}
+		}
+		r.hubs[2].log.Heal()
+		time.Sleep(store.SilentFor / 2)
+		if n := streams(); n != 4 {
+			t.Errorf("when the hub is back, the session has %d streams, want 4", n)
+		}
+	})
+}
+
 func TestSessionsAreSortedByTheirStreamsAtAllHubs(t *testing.T) {
 	inRig(t, 3, func(r *rig) {
 		r.hubs[0].listen(bob, "x y")

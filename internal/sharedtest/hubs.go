@@ -73,6 +73,25 @@ func (h *hubs) Alive(id string) bool {
 	return m != nil && m.alive(id)
 }
 
+// Heard implements store.Hubs. A hub that is paused or cut off hears nothing, and gives no sign either.
+func (h *hubs) Heard(id string) time.Time {
+	m := h.cluster.members()[id]
+	if m == nil {
+		return time.Time{}
+	}
+	theirs, own := m.lastSign(), h.lastSign()
+	if own.Before(theirs) {
+		return own
+	}
+	return theirs
+}
+
+func (l *Log) lastSign() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.beaten
+}
+
 // List implements store.Hubs.
 func (h *hubs) List() (list []store.Hub) {
 	for id, m := range h.cluster.members() {
@@ -90,13 +109,16 @@ func (h *hubs) Call(ctx context.Context, hub string, request []byte) ([]byte, er
 	if m == nil {
 		return nil, store.ErrNoHub
 	}
+	h.mu.Lock()
+	cut := h.paused || h.cut
+	h.mu.Unlock()
 	m.mu.Lock()
 	serve, away, gone := m.serve, m.paused || m.cut, m.killed || m.id != hub || m.serve == nil
 	m.mu.Unlock()
 	switch {
-	case gone:
+	case gone && !cut:
 		return nil, store.ErrNoHub
-	case away:
+	case away || cut:
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

@@ -34,6 +34,7 @@ type hubs struct {
 type peer struct {
 	store.Hub
 	client uint64        // tells its connection apart
+	heard  time.Time     // its last sign of life
 	silent time.Duration // since its last sign of life, without the time in which this hub heard nothing at all
 	down   bool          // down was called
 }
@@ -166,7 +167,7 @@ func (h *hubs) heard(s *sign) (isNew bool) {
 		p = &peer{}
 		h.others[s.ID] = p
 	}
-	p.Hub, p.silent, p.client = s.Hub, 0, s.Client
+	p.Hub, p.silent, p.heard, p.client = s.Hub, 0, time.Now(), s.Client
 	if s.Bye {
 		p.silent = h.l.opts.Times.Silent
 		h.giveUp(p)
@@ -190,6 +191,16 @@ func (h *hubs) Alive(id string) bool {
 }
 
 func (h *hubs) alive(p *peer) bool { return p.silent < h.l.opts.Times.Silent }
+
+// Heard implements store.Hubs.
+func (h *hubs) Heard(id string) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.others[id]; p != nil {
+		return p.heard
+	}
+	return time.Time{}
+}
 
 // List implements store.Hubs.
 func (h *hubs) List() []store.Hub {

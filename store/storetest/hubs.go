@@ -85,11 +85,20 @@ func knownHubs(c *cluster) {
 	c.acquainted(a, b, later)
 	for _, p := range []*peer{a, b, later} {
 		for _, other := range []*peer{a, b, later} {
-			if id := other.Hubs().Self(); !p.Hubs().Alive(id) {
+			id := other.Hubs().Self()
+			if !p.Hubs().Alive(id) {
 				c.Errorf("%s is not alive", id)
 			}
+			if other == p {
+				continue
+			}
+			first := p.Hubs().Heard(id)
+			if first.IsZero() {
+				c.Errorf("%s was not heard", id)
+			}
+			c.eventually("a hub is heard again", func() bool { return p.Hubs().Heard(id).After(first) })
 		}
-		if p.Hubs().Alive("nobody") || p.Hubs().Alive("") {
+		if p.Hubs().Alive("nobody") || p.Hubs().Alive("") || !p.Hubs().Heard("nobody").IsZero() {
 			c.Error("a hub that does not exist is alive")
 		}
 	}
