@@ -259,10 +259,15 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 			continue
 		}
 		m, err := l.lastMessage(ctx, l.subjects.note(r.key))
-		if err != nil {
-			return l.expired(ctx, p)
+		if err == nil && m == nil {
+			err = l.leaderReached(ctx, r.prev)
 		}
-		if m == nil {
+		switch {
+		case errors.Is(err, errShort):
+			pause(ctx, repeatRefused) // the append is tried again
+		case err != nil:
+			return l.expired(ctx, p)
+		case m == nil:
 			l.notes.forget(r.key)
 		}
 	}

@@ -35,7 +35,7 @@ const (
 
 // counts is how many messages the stream has.
 type counts struct {
-	Created  time.Time // when the stream was created
+	Epoch    string
 	At       store.Seq // only messages up to here are counted
 	Messages [parts]int
 	Subjects [parts]int         // with at least one of these messages
@@ -139,18 +139,25 @@ func (c *counts) add(l *Log, totals map[string]uint64, noted map[string]int) {
 	}
 }
 
-// recallCounts returns the counts of the bucket. If they are of another stream, or there are none, no message has to be
-// there.
-func (l *Log) recallCounts(ctx context.Context, created time.Time) (*counts, error) {
+// recallCounts returns the counts of the bucket, which may be of another epoch.
+func (l *Log) recallCounts(ctx context.Context) (*counts, error) {
 	value, revision, err := l.bucket.Get(ctx, countsKey)
 	if err != nil {
 		return nil, err
 	}
 	c := &counts{revision: revision}
-	if json.Unmarshal(value, c) != nil || !c.Created.Equal(created) {
-		return &counts{Created: created, revision: revision}, nil
+	if json.Unmarshal(value, c) != nil {
+		return &counts{revision: revision}, nil
 	}
 	return c, nil
+}
+
+// of returns the counts of an epoch. If there are none, no message has to be there.
+func (c *counts) of(epoch string) *counts {
+	if c.Epoch != epoch {
+		return &counts{Epoch: epoch, revision: c.revision}
+	}
+	return c
 }
 
 // errRecounted means that another hub has written the counts meanwhile.
@@ -183,9 +190,12 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 		return err
 	}
 	noted, ok := l.tail.takeNoted(was.At, last)
-	is, err := l.recallCounts(ctx, was.Created)
-	if err != nil || !ok || is.revision != was.revision {
-		return err // another hub is running, and notices what is removed
+	is, err := l.recallCounts(ctx)
+	switch {
+	case err != nil || !ok:
+		return err
+	case is.revision != was.revision: // another hub is running, and has written the marks
+		return l.readToEnd(ctx)
 	}
 	now := counts{}
 	now.add(l, totals, noted)
@@ -225,6 +235,15 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	return nil
 }
 
+// readToEnd waits until the tail has read what the stream has now.
+func (l *Log) readToEnd(ctx context.Context) error {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	return l.tail.waitFor(ctx, store.Seq(info.State.LastSeq))
+}
+
 // before returns the position before the first message of a group for each of whose kinds there is one.
 func (l *Log) before(ctx context.Context, group string) (pos store.Seq, err error) {
 	for _, kind := range messageKinds[:lastingKinds] {
@@ -251,10 +270,11 @@ const maxCounting = 20
 
 // disturb announces in the bucket that messages of groups will be removed.
 func (j *janitor) disturb(ctx context.Context, groups []mark) error {
-	c, err := j.l.recallCounts(ctx, j.l.tail.streamCreated()) // another hub may have counted since this one did
+	c, err := j.l.recallCounts(ctx) // another hub may have counted since this one did
 	if err != nil {
 		return err
 	}
+	c = c.of(j.l.epoch())
 	r := c.Removals[j.l.self]
 	for _, m := range groups {
 		r.Parts = append(r.Parts, partOf(escape(m.Group)))
@@ -277,10 +297,11 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 	if same || !now && began.Before(j.counted.next) {
 		return nil
 	}
-	before, err := l.recallCounts(ctx, l.tail.streamCreated())
+	before, err := l.recallCounts(ctx)
 	if err != nil {
 		return err
 	}
+	before = before.of(l.epoch())
 	l.tail.beginNoting(l.tail.position())
 	from, totals, err := l.totals(ctx)
 	if err != nil {
@@ -299,7 +320,7 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 	if !ok || !info.Created.Equal(l.tail.streamCreated()) {
 		return nil
 	}
-	c := &counts{Created: info.Created, At: from, Removals: before.Removals, revision: before.revision}
+	c := &counts{Epoch: before.Epoch, At: from, Removals: before.Removals, revision: before.revision}
 	maps.DeleteFunc(c.Removals, func(log uint64, r removal) bool {
 		until := r.Until
 		if log == l.self {
@@ -311,8 +332,12 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 	return j.write(ctx, c)
 }
 
+// write writes counts into the bucket, after what is remembered: a stream that has less than what is counted is another one.
 func (j *janitor) write(ctx context.Context, c *counts) error {
-	err := j.l.writeCounts(ctx, c)
+	err := j.l.remember(ctx)
+	if err == nil {
+		err = j.l.writeCounts(ctx, c)
+	}
 	if err == nil {
 		j.counted.wrote = c
 	}

@@ -23,35 +23,37 @@ type counted struct {
 
 type countedStream struct {
 	jetstream.Stream
+	end      uint64
 	messages uint64
 	asked    func() // called once, when the stream has been asked
 }
 
 type countsBucket struct {
-	bucket
 	value    []byte
 	revision uint64
 }
 
 func newCounted(t *testing.T) *counted {
-	return &counted{T: t, countedStream: countedStream{messages: 5}}
+	return &counted{T: t, countedStream: countedStream{end: end, messages: 5}}
 }
 
 // end is the position that the hubs have reached.
 const end = 10
 
 func (s *countedStream) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	subjects := map[string]uint64{"wb.S.m.g": s.messages}
+	info := &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: s.end, Subjects: map[string]uint64{"wb.S.m.g": s.messages}}}
 	if asked := s.asked; asked != nil {
 		s.asked = nil
 		asked()
 	}
-	return &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: end, Subjects: subjects}}, nil
+	return info, nil
 }
 
 func (b *countsBucket) Get(context.Context, string) ([]byte, uint64, error) {
 	return b.value, b.revision, nil
 }
+
+func (b *countsBucket) Put(context.Context, string, []byte) (uint64, error) { return 0, nil }
 
 func (b *countsBucket) Update(_ context.Context, _ string, value []byte, revision uint64) (uint64, error) {
 	if revision != b.revision {
@@ -92,7 +94,7 @@ func (c *counted) must(err error) {
 // holds checks whether the counts say how many messages have to be there, and that they are.
 func (c *counted) holds(sure bool) {
 	c.Helper()
-	is, err := c.janitor().l.recallCounts(c.Context(), time.Time{})
+	is, err := c.janitor().l.recallCounts(c.Context())
 	c.must(err)
 	part := partOf("g")
 	switch {
@@ -175,7 +177,7 @@ func TestAHubThatStartsMissesNothingThatAnotherRemovesMeanwhile(t *testing.T) {
 	var logged bytes.Buffer
 	b.l.opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 	c.count(a)
-	was, err := b.l.recallCounts(t.Context(), time.Time{})
+	was, err := b.l.recallCounts(t.Context())
 	c.must(err)
 	if was.At != end {
 		t.Fatalf("counted up to %d", was.At)
@@ -186,4 +188,37 @@ func TestAHubThatStartsMissesNothingThatAnotherRemovesMeanwhile(t *testing.T) {
 	if err := b.l.checkCounts(t.Context(), was); err != nil || logged.Len() > 0 {
 		t.Errorf("it misses a message: %v, %s", err, &logged)
 	}
+}
+
+// TestAHubThatStartsReadsWhatAnotherHubHasMarkedMeanwhile has another hub that has found that messages are missing, and has counted
+// again behind its marks.
+func TestAHubThatStartsReadsWhatAnotherHubHasMarkedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounted(t)
+		a, b := c.janitor(), c.janitor()
+		c.count(a)
+		was, err := b.l.recallCounts(t.Context())
+		c.must(err)
+		b.l.ctx = t.Context()
+		b.l.tail.beginNoting(was.At)
+		const marks = end + 2
+		c.asked = func() {
+			a.l.tail.reached, c.end = marks, marks
+			c.count(a)
+		}
+		checked := make(chan error, 1)
+		go func() { checked <- b.l.checkCounts(t.Context(), was) }()
+		synctest.Wait()
+		select {
+		case err := <-checked:
+			t.Errorf("the hub starts before it has read the marks: %v", err)
+			return
+		default:
+		}
+		b.l.tail.mu.Lock()
+		b.l.tail.reached = marks
+		b.l.arrived(b.l.tail)
+		b.l.tail.mu.Unlock()
+		c.must(<-checked)
+	})
 }

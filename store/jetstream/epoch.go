@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 // rememberedKey is the key of what the bucket knows of the stream.
@@ -19,6 +22,7 @@ const rememberedKey = "log"
 // remembered is what the bucket knows of the stream.
 type remembered struct {
 	Epoch   string
+	Past    []string  `json:",omitempty"` // the epochs before it
 	Created time.Time // when the stream was created
 	Newest  store.Seq // it had at least this seq
 }
@@ -40,8 +44,8 @@ func (l *Log) recall(ctx context.Context) (r remembered, err error) {
 
 // remember writes what is known of the stream into the bucket.
 func (l *Log) remember(ctx context.Context) error {
-	r := remembered{l.epoch(), l.tail.streamCreated(), l.tail.position()}
-	if r == l.wrote {
+	r := l.tail.knowledge()
+	if reflect.DeepEqual(r, l.wrote) {
 		return nil
 	}
 	b, err := json.Marshal(r)
@@ -54,40 +58,89 @@ func (l *Log) remember(ctx context.Context) error {
 	return err
 }
 
+// knowledge returns what the tail knows of the stream.
+func (t *tail) knowledge() remembered {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return remembered{t.l.epoch(), t.past, t.created, t.reached}
+}
+
+// maxPast is how many epochs are remembered that have ended.
+const maxPast = 64
+
+// ended returns the past epochs if another one has ended.
+func ended(past []string, epoch string) []string {
+	if epoch == "" || slices.Contains(past, epoch) {
+		return past
+	}
+	return append(slices.Clone(past[max(len(past)-maxPast+1, 0):]), epoch)
+}
+
 // findEpoch returns the epoch of the stream when the log is opened. The first hub of a stream chooses it, and so does
-// the first one that finds another stream than the one that is remembered. lost is not 0 if messages up to there
-// were removed from the stream by somebody else.
-func (l *Log) findEpoch(ctx context.Context, info *jetstream.StreamInfo) (epoch string, lost store.Seq, err error) {
+// the first one that finds another stream than the one that is remembered. A stream with a past epoch is an older one: the ids
+// behind its end were given to other messages.
+func (l *Log) findEpoch(ctx context.Context, info *jetstream.StreamInfo) (f found, err error) {
 	was, err := l.recall(ctx)
 	if err != nil {
-		return "", 0, err
+		return f, err
 	}
-	last := store.Seq(info.State.LastSeq)
-	same := was.Created.Equal(info.Created) && last >= was.Newest
+	same := false
+	if was.Epoch != "" {
+		if same, err = l.tail.doubt.settle(info, was.Created, was.Newest); err != nil {
+			return f, err
+		}
+	}
 	for {
 		epoch, at, err := l.storedEpoch(ctx)
-		if err != nil {
-			return "", 0, err
-		}
 		switch {
-		case epoch == "" && same: // the stream was purged
-			epoch, lost = was.Epoch, store.Seq(info.State.FirstSeq)-1
-		case epoch == "" || epoch == was.Epoch && !same:
-			epoch = store.NewEpoch()
-		default:
-			return epoch, lost, nil
+		case err != nil:
+			return f, err
+		case epoch == "" && same:
+			return found{epoch: was.Epoch, past: was.Past, purged: true}, nil
+		case epoch == was.Epoch && same:
+			return found{epoch: epoch, past: was.Past}, nil
 		}
-		if err := l.writeEpoch(ctx, epoch, at); err == nil || !errors.Is(err, store.ErrConflict) {
-			return epoch, lost, err
+		past := ended(was.Past, was.Epoch)
+		if epoch == "" || slices.Contains(past, epoch) {
+			epoch = store.NewEpoch()
+			err = l.writeEpoch(ctx, epoch, at)
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return found{epoch: epoch, past: past}, err
 		}
 	}
 }
 
+// purgedAtStart writes what a stream has lost that was purged while no hub was running.
+func (l *Log) purgedAtStart(ctx context.Context) error {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	lost := store.Seq(info.State.FirstSeq) - 1
+	l.opts.Logger.Warn("the stream was purged, not by a hub", "up to", lost)
+	return l.renewEpoch(ctx, lost)
+}
+
+// renewEpoch writes the note of the epoch again, which was removed from the stream by somebody else with all messages before it.
+// What says that they are lost is stored with it: a hub that finds the note does not look for them.
+func (l *Log) renewEpoch(ctx context.Context, lost store.Seq) error {
+	now := time.Now()
+	gap, err := l.notes.markNote(evictKeys+everyGroup, mark{
+		Eviction: memory.Eviction{Group: everyGroup, Through: lost, Time: now, Unknown: true}, Written: now,
+	})
+	if err == nil {
+		_, err = l.AppendNoted(ctx, nil, store.Note{Key: epochKey, Value: []byte(l.epoch())}, gap)
+	}
+	return err
+}
+
 // nextEpoch returns the epoch of a stream that is not the one that the log knows.
 func (l *Log) nextEpoch(ctx context.Context) (string, error) {
+	past := ended(l.tail.knowledge().Past, l.epoch())
 	for {
 		epoch, at, err := l.storedEpoch(ctx)
-		if err != nil || epoch != "" && epoch != l.epoch() {
+		if err != nil || epoch != "" && !slices.Contains(past, epoch) {
 			return epoch, err
 		}
 		epoch = store.NewEpoch()
@@ -138,6 +191,7 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.life++
+	t.past = ended(t.past, t.l.epoch())
 	t.created, t.replaced = info.Created, false
 	t.at, t.reached, t.folding = 0, 0, store.Seq(info.State.LastSeq)
 	t.unfinished, t.placing, t.holes, t.noted = nil, placing{}, holes{}, nil
@@ -146,9 +200,9 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.l.room.reset()
 }
 
-// adopt is called when the stream says that it has another epoch.
+// adopt is called when the stream says that it has another epoch. A server that lags may still have the note of one that has ended.
 func (t *tail) adopt(epoch string) {
-	if epoch != t.l.epoch() {
+	if epoch != t.l.epoch() && !slices.Contains(t.past, epoch) {
 		t.replaced = true
 		t.life++
 		t.restart()

@@ -163,16 +163,13 @@ func (j *janitor) watch(ctx context.Context) error {
 	first, last := j.first, store.Seq(info.State.FirstSeq)
 	j.first = last
 	v, ok := j.l.notes.get(epochKey)
-	switch {
-	case !ok || last <= v.at && (first == 0 || last <= first || !limited(&info.Config)):
+	if !ok || last <= v.at && (first == 0 || last <= first || !limited(&info.Config)) {
 		return nil
-	case last > v.at:
-		_, err := j.l.AppendNoted(ctx, nil, store.Note{Key: epochKey, Value: []byte(j.l.epoch())})
-		if err != nil {
-			return err
-		}
 	}
 	j.l.opts.Logger.Warn("messages were removed from the front of the stream, not by a hub", "up to", last-1)
+	if last > v.at {
+		return j.l.renewEpoch(ctx, last-1)
+	}
 	return j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: last - 1, Time: time.Now(), Unknown: true}, Written: time.Now()})
 }
 
@@ -254,7 +251,8 @@ func (j *janitor) countUnsure(ctx context.Context) error {
 		if !x.Unsure {
 			continue
 		}
-		if err := j.recount(ctx, &x); err != nil {
+		err := j.recount(ctx, &x)
+		if err != nil && !errors.Is(err, errBehind) && !errors.Is(err, errShort) { // after those, the next turn tries again
 			return err
 		}
 	}
@@ -263,8 +261,11 @@ func (j *janitor) countUnsure(ctx context.Context) error {
 
 // recount counts the spilled messages of a group, of which somebody else may have removed some.
 func (j *janitor) recount(ctx context.Context, x *memory.Excess) error {
+	if err := j.l.leaderReached(ctx, x.Horizon); err != nil {
+		return err
+	}
 	n, bytes := x.Spilled, x.SpilledBytes
-	c := cursor{l: j.l, group: x.Group, after: x.Floor, end: x.Horizon}
+	c := cursor{l: j.l, group: x.Group, after: x.Floor, end: x.Horizon, exact: true}
 	for {
 		m, err := c.next(ctx)
 		if err != nil {
@@ -280,53 +281,6 @@ func (j *janitor) recount(ctx context.Context, x *memory.Excess) error {
 	}
 	j.l.mem.Correct(x, n, bytes)
 	return nil
-}
-
-// cursor reads the messages of one group up to a position. It merges its subjects.
-type cursor struct {
-	l          *Log
-	group      string
-	after, end store.Seq
-	parts      [len(messageKinds)]part
-}
-
-// part has the next messages of a subject. All of them up to through are in the list.
-type part struct {
-	window
-	read bool // to the end
-}
-
-// next returns the next message, or nil.
-func (c *cursor) next(ctx context.Context) (*stored, error) {
-	var next *part
-	for i := range c.parts {
-		p := &c.parts[i]
-		for len(p.list) == 0 && !p.read {
-			if err := c.fetch(ctx, p, messageKinds[i]); err != nil {
-				return nil, err
-			}
-		}
-		if len(p.list) > 0 && (next == nil || p.list[0].seq < next.list[0].seq) {
-			next = p
-		}
-	}
-	if next == nil || next.list[0].seq > c.end {
-		return nil, nil
-	}
-	m := &next.list[0]
-	next.list = next.list[1:]
-	return m, nil
-}
-
-func (c *cursor) fetch(ctx context.Context, p *part, kind string) error {
-	from := max(p.through, c.after) + 1
-	p.list = nil
-	before := p.through
-	err := p.window.fetch(ctx, c.l, request{
-		Seq: from, Batch: windowMessages, MaxBytes: windowBytes, Next: c.l.subjects.message(c.group, kind),
-	})
-	p.read = p.through == before || p.through >= c.end
-	return err
 }
 
 // remove removes from the stream what was marked long enough ago.

@@ -11,7 +11,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Requests that only the leader of a stream answers. Direct gets are also answered by servers that lag.
+// Requests that only the leader of a stream answers. Direct gets are also answered by servers that lag. The leader may be late,
+// too: it may store a message after another server has delivered it.
 
 // answerTimeout is how long a server may take to answer a request.
 const answerTimeout = 2 * time.Second
@@ -23,19 +24,63 @@ type rawMessage struct {
 	Data    []byte
 }
 
-// nextMessage returns the first message from a seq on, or nil.
-func (l *Log) nextMessage(ctx context.Context, from store.Seq) (*rawMessage, error) {
-	return l.askLeader(ctx, l.opts.Stream, request{Seq: from, Next: ">"})
+// nextMessage returns the first message with a subject from a seq on, or nil.
+func (l *Log) nextMessage(ctx context.Context, subject string, from store.Seq) (*rawMessage, error) {
+	return l.askLeader(ctx, l.opts.Stream, request{Seq: from, Next: subject})
 }
 
 // firstMessage returns the first message with a subject, or nil.
 func (l *Log) firstMessage(ctx context.Context, subject string) (*rawMessage, error) {
-	return l.askLeader(ctx, l.opts.Stream, request{Seq: 1, Next: subject})
+	return l.nextMessage(ctx, subject, 1)
 }
 
 // lastMessage returns the last message with a subject, or nil.
 func (l *Log) lastMessage(ctx context.Context, subject string) (*rawMessage, error) {
 	return l.askLeader(ctx, l.opts.Stream, request{Last: subject})
+}
+
+var errShort = errors.New("the leader of the stream does not have yet what another server has delivered")
+
+// doubt is about whether a stream is still the one that was known. That it is not costs all clients their positions, so a single
+// answer does not say so.
+type doubt struct {
+	leader string // who denies it
+	since  time.Time
+}
+
+// settle reports whether an answer of the leader is about the stream that was created then, with all messages up to newest. It
+// returns errShort until the same leader has denied that for leaderLate.
+func (d *doubt) settle(info *jetstream.StreamInfo, created time.Time, newest store.Seq) (known bool, err error) {
+	switch {
+	case info.Created.Equal(created) && store.Seq(info.State.LastSeq) >= newest:
+		*d = doubt{}
+		return true, nil
+	case d.since.IsZero() || d.leader != leaderOf(info):
+		*d = doubt{leaderOf(info), time.Now()}
+		return false, errShort
+	case time.Since(d.since) < leaderLate:
+		return false, errShort
+	}
+	return false, nil
+}
+
+func leaderOf(info *jetstream.StreamInfo) string {
+	if info.Cluster == nil {
+		return ""
+	}
+	return info.Cluster.Leader
+}
+
+// leaderReached returns errShort if the leader has not stored yet what this hub has received up to a position. What the leader does
+// not find is not removed then.
+func (l *Log) leaderReached(ctx context.Context, pos store.Seq) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	info, err := l.stream.Info(ctx)
+	if err == nil && store.Seq(info.State.LastSeq) < pos {
+		return errShort
+	}
+	return err
 }
 
 func (l *Log) askLeader(ctx context.Context, stream string, r request) (*rawMessage, error) {

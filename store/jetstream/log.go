@@ -112,7 +112,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err = l.listenForReplies(); err != nil {
 		return err
 	}
-	l.mem, l.tail.created = l.newMemory(found.epoch), found.created
+	l.mem, l.tail.past, l.tail.created = l.newMemory(found.epoch), found.past, found.created
 	if found.counts.At > 0 {
 		l.tail.beginNoting(found.counts.At)
 	}
@@ -122,10 +122,8 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err = l.tail.start(ctx); err != nil {
 		return err
 	}
-	if lost := found.lost; lost > 0 {
-		l.opts.Logger.Warn("the stream was purged, not by a hub", "up to", lost)
-		err = l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: lost, Time: time.Now(), Unknown: true}, Written: time.Now()})
-		if err != nil {
+	if found.purged {
+		if err = l.purgedAtStart(ctx); err != nil {
 			return err
 		}
 	}

@@ -29,20 +29,26 @@ func markedGroup(key string) (name string, ok bool) { return strings.CutPrefix(k
 // mark writes the mark of a group.
 func (l *Log) mark(ctx context.Context, m mark) error { return l.markAt(ctx, evictKeys+m.Group, m) }
 
-// markAt writes a mark that includes what the one before it has said.
+// markAt writes a mark with a key.
 func (l *Log) markAt(ctx context.Context, key string, m mark) error {
-	if v, ok := l.notes.get(key); ok {
+	n, err := l.notes.markNote(key, m)
+	if err == nil {
+		_, err = l.AppendNoted(ctx, nil, n)
+	}
+	return err
+}
+
+// markNote returns the note of a mark that includes what the one before it has said.
+func (t *noteTable) markNote(key string, m mark) (n store.Note, err error) {
+	if v, ok := t.get(key); ok {
 		var old mark
 		if err := json.Unmarshal(v.value, &old); err == nil {
 			m.Through, m.Retained, m.Missing = max(m.Through, old.Through), max(m.Retained, old.Retained), max(m.Missing, old.Missing)
 		}
 	}
-	value, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	_, err = l.AppendNoted(ctx, nil, store.Note{Key: key, Value: value})
-	return err
+	n = store.Note{Key: key}
+	n.Value, err = json.Marshal(m)
+	return n, err
 }
 
 // applyMark does what a mark says.

@@ -9,8 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/watchbox-go/watchbox/store"
 )
 
 const (
@@ -24,9 +22,10 @@ const (
 // found is the stream that a log finds when it is opened.
 type found struct {
 	epoch   string
+	past    []string // the epochs before it
+	purged  bool     // somebody else has removed the note of the epoch, while no hub was running
 	created time.Time
-	lost    store.Seq // messages up to here were removed by somebody else, while no hub was running; 0: none
-	counts  *counts   // what has to be there
+	counts  *counts // what has to be there
 }
 
 // findStream finds or creates the stream, its bucket and its epoch. Several hubs may do so at once.
@@ -58,14 +57,15 @@ func (l *Log) tryToFindStream(ctx context.Context) (f found, err error) {
 	if err = l.openBucket(ctx); err != nil {
 		return f, fmt.Errorf("the key-value bucket %s: %w", l.opts.Stream+bucketSuffix, advised(err, l.opts.Stream))
 	}
-	info := l.stream.CachedInfo()
-	f.created = info.Created
-	if f.epoch, f.lost, err = l.findEpoch(ctx, info); err != nil {
-		return f, fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
-	}
-	if f.counts, err = l.recallCounts(ctx, f.created); err != nil {
+	c, err := l.recallCounts(ctx) // before what else is remembered: see janitor.write
+	if err != nil {
 		return f, fmt.Errorf("the key-value bucket %s: %w", l.opts.Stream+bucketSuffix, err)
 	}
+	info := l.stream.CachedInfo()
+	if f, err = l.findEpoch(ctx, info); err != nil {
+		return f, fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
+	}
+	f.created, f.counts = info.Created, c.of(f.epoch)
 	return f, nil
 }
 
@@ -113,6 +113,6 @@ func passing(err error) bool {
 		}
 		return false
 	}
-	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
+	return errors.Is(err, errShort) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, context.DeadlineExceeded)
 }

@@ -22,7 +22,7 @@ type tail struct {
 	l      *Log
 	again  chan struct{} // wakes run to make a new consumer
 	absent time.Time     // since when there is no stream; only run uses it
-	short  time.Time     // since when the stream ends before at; only run uses it
+	doubt  doubt         // about the stream; only Open and run use it
 	fresh  atomic.Bool   // messages were placed since the last wait for delivery
 	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
 
@@ -33,6 +33,7 @@ type tail struct {
 	consumer string
 	life     int       // of the consumer: what an earlier one delivers is ignored
 	created  time.Time // of the stream
+	past     []string  // the epochs that have ended
 	replaced bool      // the stream has another epoch
 	last     uint64    // the consumer's number of the last message
 	at       store.Seq // the last message that was received
@@ -156,11 +157,12 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	info, err := t.l.stream.Info(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		t.absent = time.Time{}
 		t.configured(&info.Config)
 		err = verify(&info.Config)
-	} else if errors.Is(err, jetstream.ErrStreamNotFound) {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		err = t.recreate(ctx, err)
 	}
 	if err != nil {
@@ -241,25 +243,15 @@ func (t *tail) streamCreated() time.Time {
 	return t.created
 }
 
-var errShort = errors.New("the leader of the stream does not have yet what another server has delivered")
-
 // knows reports whether the stream is the one that the log knows, and has everything that the tail has read. It returns errShort
-// while that is not certain: see leaderLate.
+// while that is not certain.
 func (t *tail) knows(info *jetstream.StreamInfo) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case t.replaced || !info.Created.Equal(t.created):
-	case store.Seq(info.State.LastSeq) >= t.at:
-		t.short = time.Time{}
-		return true, nil
-	case t.short.IsZero():
-		t.short = time.Now()
-		return false, errShort
-	case time.Since(t.short) < leaderLate:
-		return false, errShort
+	if t.replaced {
+		return false, nil
 	}
-	return false, nil
+	return t.doubt.settle(info, t.created, t.at)
 }
 
 // subscribe begins a new life, when the stream ends at a position.

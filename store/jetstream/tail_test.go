@@ -15,9 +15,12 @@ func TestAStreamIsAnotherOneOnlyIfItsLeaderIsNotLate(t *testing.T) {
 		created := time.Now()
 		a := newTail(nil)
 		a.created, a.at = created, 10
+		leader := "a"
 		wants := func(created time.Time, end uint64, known bool, want error) {
 			t.Helper()
-			got, err := a.knows(&jetstream.StreamInfo{Created: created, State: jetstream.StreamState{LastSeq: end}})
+			got, err := a.knows(&jetstream.StreamInfo{
+				Created: created, State: jetstream.StreamState{LastSeq: end}, Cluster: &jetstream.ClusterInfo{Leader: leader},
+			})
 			if got != known || !errors.Is(err, want) {
 				t.Errorf("a stream that ends at %d is known: %v, %v", end, got, err)
 			}
@@ -31,7 +34,13 @@ func TestAStreamIsAnotherOneOnlyIfItsLeaderIsNotLate(t *testing.T) {
 		}
 		wants(created, 9, false, errShort)
 		time.Sleep(leaderLate)
+		leader = "b"
+		wants(created, 9, false, errShort) // it was elected just now
+		time.Sleep(leaderLate)
 		wants(created, 9, false, nil) // it is an older backup
-		wants(created.Add(1), 20, false, nil)
+		wants(created, 10, true, nil)
+		wants(created.Add(1), 20, false, errShort)
+		time.Sleep(leaderLate)
+		wants(created.Add(1), 20, false, nil) // it was made anew
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,7 +40,45 @@ func TestAStreamThatIsDeletedBeginsANewEpoch(t *testing.T) {
 	})
 }
 
-// TestAStreamOfAnOlderBackupBeginsANewEpoch copies the server's files while it is stopped.
+// backup has the files of a server, as they were at a time.
+type backup struct {
+	*testing.T
+	servers servers.Servers
+	dir     string
+}
+
+// newBackup stops the server, copies its files and starts it again.
+func newBackup(t *testing.T, s servers.Servers) *backup {
+	t.Helper()
+	b := &backup{t, s, filepath.Join(t.TempDir(), "backup")}
+	must(t, s[0].Stop())
+	must(t, os.CopyFS(b.dir, os.DirFS(s[0].Data())))
+	b.start()
+	return b
+}
+
+func (b *backup) start() {
+	b.Helper()
+	must(b, b.servers[0].Restart())
+	must(b, b.servers.Ready())
+}
+
+// restore gives the server the files of the backup, but keeps those of the bucket of a stream; "": of none.
+func (b *backup) restore(stream string) {
+	b.Helper()
+	s := b.servers[0]
+	must(b, s.Stop())
+	if stream != "" {
+		bucket := filepath.Join("$G", "streams", "KV_"+stream+"_hubs")
+		must(b, os.RemoveAll(filepath.Join(b.dir, bucket)))
+		must(b, os.CopyFS(filepath.Join(b.dir, bucket), os.DirFS(filepath.Join(s.Data(), bucket))))
+	}
+	must(b, os.RemoveAll(s.Data()))
+	must(b, os.CopyFS(s.Data(), os.DirFS(b.dir)))
+	b.start()
+}
+
+// TestAStreamOfAnOlderBackupBeginsANewEpoch restores the same backup twice.
 func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 	s := servers.ForTest(t, 1)
 	o := jetstream.Options{URL: s.URL(), Stream: newStream()}
@@ -47,32 +86,71 @@ func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 	for i := range 10 {
 		add(t, a, text("x", fmt.Sprint(i)))
 	}
-	must(t, s[0].Stop())
-	backup := filepath.Join(t.TempDir(), "backup")
-	must(t, os.CopyFS(backup, os.DirFS(s[0].Data())))
-	must(t, s[0].Restart())
-	must(t, s.Ready())
-	var last store.Seq
-	for i := range 10 {
-		eventually(t, "messages are taken again", func() bool {
-			id, err := a.Append(t.Context(), []store.Entry{text("x", fmt.Sprint("lost ", i))})
-			last = id.Seq
-			return err == nil
+	old := newBackup(t, s)
+	var epochs []string
+	for range 2 {
+		var last store.Seq
+		for i := range 10 {
+			eventually(t, "messages are taken again", func() bool {
+				id, err := a.Append(t.Context(), []store.Entry{text("x", fmt.Sprint("lost ", i))})
+				last = id.Seq
+				return err == nil
+			})
+		}
+		before, _ := end(a)
+		epochs = append(epochs, before)
+		old.restore("")
+		for _, l := range []*jetstream.Log{a, b} {
+			eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+		}
+		eventually(t, "both show the messages of the backup", func() bool {
+			ha, hb := read(t, a, "x", 0), read(t, b, "x", 0)
+			return ha == hb && ha.n == 10 && ha.next < last
 		})
 	}
-	before, _ := end(a)
-	must(t, s[0].Stop())
-	must(t, os.RemoveAll(s[0].Data()))
-	must(t, os.CopyFS(s[0].Data(), os.DirFS(backup)))
-	must(t, s[0].Restart())
-	must(t, s.Ready())
-	for _, l := range []*jetstream.Log{a, b} {
-		eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+	if now, _ := end(a); slices.Contains(epochs, now) {
+		t.Errorf("after the epochs %v, there is %s again", epochs, now)
 	}
-	eventually(t, "both show the messages of the backup", func() bool {
-		ha, hb := read(t, a, "x", 0), read(t, b, "x", 0)
-		return ha == hb && ha.n == 10 && ha.next < last
-	})
+}
+
+// TestAStreamOfAnOlderBackupBeginsANewEpochAtAStart restores the same backup twice while no hub is running.
+func TestAStreamOfAnOlderBackupBeginsANewEpochAtAStart(t *testing.T) {
+	s := servers.ForTest(t, 1)
+	admin := connect(t, s.URL())
+	o := jetstream.Options{URL: s.URL(), Stream: newStream()}
+	a := open(t, o)
+	for i := range 10 {
+		add(t, a, text("x", fmt.Sprint(i)))
+	}
+	must(t, a.Close())
+	old := newBackup(t, s)
+	a = open(t, o)
+	var epochs []string
+	var err error
+	for range 2 {
+		var last store.Seq
+		for i := range 100 {
+			last = add(t, a, text("x", fmt.Sprint("lost ", i)))
+		}
+		before, _ := end(a)
+		epochs = append(epochs, before)
+		must(t, a.Close())
+		old.restore(o.Stream)
+		eventually(t, "the server answers", func() bool { _, err := admin.Stream(t.Context(), o.Stream); return err == nil })
+		eventually(t, "the hub starts", func() bool { a, err = tryToOpen(t, o); return err == nil })
+		epoch, from := end(a)
+		if slices.Contains(epochs, epoch) || from >= last {
+			t.Errorf("after the epochs %v up to %d, there is %s from %d", epochs, last, epoch, from)
+		}
+		for i := range 10 {
+			if seq := add(t, a, text("x", fmt.Sprint("new ", i))); seq >= last {
+				t.Errorf("message %d is as far as those of the other epoch", seq)
+			}
+		}
+		if h := read(t, a, "x", 0); h.n != 20 || h.gap > 0 {
+			t.Errorf("of 20 messages: %v", h)
+		}
+	}
 }
 
 // TestAMessageOfANewStreamIsNotTakenForTheNextOfTheOldOne replaces the stream by one that gives the next message exactly the
