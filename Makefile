@@ -6,7 +6,7 @@ GO_TEST     = go test -race -timeout 60m
 
 # The API's tests run again with each of these. go test does not notice that their variables differ, hence -count=1.
 VARIANTS = test-api-disk test-api-sparse test-api-nats test-api-tls test-api-h2
-MODULES  = test/browser test/interop test/middleware test/acme test/cluster test/mqtt examples/cluster
+MODULES  = test/cluster test/browser test/interop test/mqtt test/acme test/middleware examples/cluster
 
 .PHONY: all test lint fuzz bench bench-cluster bench-mqtt needs web-tools build traefik snapshot test-packages $(VARIANTS)
 
@@ -15,13 +15,11 @@ all: lint test
 build: ## the binary, in bin/
 	go build -o bin/watchbox ./cmd/watchbox
 
-# These tests mostly wait, so that several suites at once take little longer than one: the longest begin first. Those of a cluster
-# run many processes.
+# These tests mostly wait, so that several suites at once take little longer than one: the longest begin first.
 test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes the random and crash tests of store/disk longer
 	@test -x bin/traefik || echo 'test/proxies: Traefik is not tested ("make traefik" builds it)'
-	$(GO_TEST) -p 3 ./...
-	@$(MAKE) --no-print-directory -j3 --output-sync=target $(filter-out %/cluster,$(MODULES:%=test-module/%)) $(VARIANTS)
-	@$(MAKE) --no-print-directory test-module/test/cluster test-module/examples/cluster
+	$(GO_TEST) -p 3 ./store/... ./cmd/... ./...
+	@$(MAKE) --no-print-directory -j3 --output-sync=target $(MODULES:%=test-module/%) $(VARIANTS)
 	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
 
 test-api-disk:
