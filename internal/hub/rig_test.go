@@ -23,8 +23,9 @@ import (
 // rig is several hubs that share a log, in a bubble with its own clock.
 type rig struct {
 	*testing.T
-	log  *sharedtest.Cluster
-	hubs []*node
+	log     *sharedtest.Cluster
+	hubs    []*node
+	options []func(*Options) // change the options of the hubs
 
 	mu     sync.Mutex
 	events map[string][]string // callbacks of all hubs, by uid
@@ -48,10 +49,10 @@ type node struct {
 }
 
 // inRig runs a test with a number of hubs.
-func inRig(t *testing.T, hubs int, test func(r *rig)) {
+func inRig(t *testing.T, hubs int, test func(r *rig), options ...func(*Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{T: t, log: sharedtest.New(), events: map[string][]string{}}
+		r := &rig{T: t, log: sharedtest.New(), options: options, events: map[string][]string{}}
 		for i := range hubs {
 			r.hubs = append(r.hubs, r.begin(i))
 		}
@@ -71,6 +72,9 @@ func (r *rig) begin(at int) *node {
 	o.Observer = &watcher{rig: r, at: at}
 	o.Heartbeat = time.Hour // fewer writes
 	o.Logger = slog.New(slog.NewTextHandler(r, nil))
+	for _, f := range r.options {
+		f(&o)
+	}
 	var err error
 	if n.Hub, err = start(n.log, o, nil); err != nil {
 		r.Fatal(err)

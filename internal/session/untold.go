@@ -12,12 +12,16 @@ var ErrKicked = errors.New("the session was kicked")
 // document: other hubs have to end its streams, or its client has to be told.
 //
 // The client has to be told if the session was kicked while it polled, since nothing tells it between two polls. All its
-// polls and streams do so for the session timeout: a client may not get the answer to one of them.
+// polls and streams do so for tellFor: a client may not get the answer to one of them.
 type untold struct {
 	version uint64
 	hub     string // that wrote it
 	tell    bool   // the client has to be told
 }
+
+// tellFor is how long a client is told of a kick, unless the session timeout is shorter. A client that polls comes back within
+// that time. One that comes back later was away, and begins a new session as one that had a stream does.
+const tellFor = time.Minute
 
 // left returns the version of the document that is left of a session that has ended; 0: none is.
 func (e *untold) left() uint64 {
@@ -94,7 +98,7 @@ func (r *Registry) clear(uid string, e *untold) error {
 // clearLater removes an untold end when nobody has to be told any more, and no sooner than after a time.
 func (r *Registry) clearLater(uid string, e *untold, after time.Duration) {
 	if e.tell {
-		after += r.timeout
+		after += min(r.timeout, tellFor)
 	}
 	r.clearAfter(uid, e, after)
 }
