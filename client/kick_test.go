@@ -236,3 +236,54 @@ func TestKickWhoseAnswerIsLostBehindAHoldingProxy(t *testing.T) {
 		t.Errorf("kicked: %v; state %v; told %d times", kicked.Load(), c.State(), told.Load())
 	}
 }
+
+// interrupted answers as a hub behind a proxy that lets only polls pass. A poll that waits is answered as soon as the client takes it
+// back: the session has ended.
+type interrupted struct {
+	polls atomic.Int32 // after that answer
+	ended atomic.Bool
+}
+
+func (i *interrupted) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	switch {
+	case isEvents(r):
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	case !isHistory(r):
+		w.WriteHeader(http.StatusNoContent)
+	case r.URL.Query().Get("wait") != "0s":
+		<-r.Context().Done()
+		i.ended.Store(true)
+		answerEnded(w)
+	default:
+		if i.ended.Load() {
+			i.polls.Add(1)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"messages":[],"next":"x-1","uid":"u"}`)
+	}
+	return w.Result(), nil
+}
+
+// TestAPollThatIsInterruptedTellsThatTheSessionHasEnded: the hub may say so only once.
+func TestAPollThatIsInterruptedTellsThatTheSessionHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, hub := newRecorder(t), &interrupted{}
+		cl, err := client.New("http://hub", client.WithHTTPClient(&http.Client{Transport: hub}), client.OnDisconnect(func(err error) { calls.note("%v", err) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cl.Join(t.Context(), "a", ignore); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		_, err = cl.Join(t.Context(), "b", ignore)
+		synctest.Wait()
+		list, _ := calls.all()
+		if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != "kicked" || len(list) != 1 || hub.polls.Load() > 0 || cl.State() != client.StateClosed {
+			t.Errorf("a join returned %v; then %q, %d polls, state %v", err, list, hub.polls.Load(), cl.State())
+		}
+		_ = cl.Close()
+	})
+}

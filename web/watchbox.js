@@ -757,7 +757,8 @@ class Poller {
       try {
         this.#report(await this.#poll(this.#filters, { since: this.#position }, this.#wait, wake));
       } catch (error) {
-        if (wake.aborted) continue;
+        const ended = error instanceof WatchboxError && error.code === SESSION_ENDED; // the hub may say so only once
+        if (wake.aborted && !ended) continue;
         const waited = (Date.now() - begun) / 1000;
         const cut = error instanceof WatchboxError && (error.status === 0 || error.status === 504) && waited / 2 >= 1;
         if (!cut || this.#stop.signal.aborted) throw error;

@@ -221,6 +221,8 @@ func (p *poller) next() error {
 	switch {
 	case a != nil:
 		return p.write(a)
+	case resp != nil && resp.StatusCode == http.StatusGone: // the hub may say so only once
+		return p.refused(resp)
 	case interrupted:
 		closeBody(resp)
 		return nil

@@ -204,3 +204,23 @@ func TestKickWhoseAnswerIsLostClosesThePage(t *testing.T) {
 		t.Error("the next page has the session that was kicked")
 	}
 }
+
+// TestAPollThatIsInterruptedTellsThatTheSessionHasEnded: the answer to a poll arrives when the page takes it back because it joins a
+// group. The hub may say only once that the session has ended.
+func TestAPollThatIsInterruptedTellsThatTheSessionHasEnded(t *testing.T) {
+	t.Parallel()
+	proxy := &holding{all: true}
+	s := serve(t, &server{wrap: func(hub http.Handler) http.Handler { proxy.to = hub; return proxy }})
+	p := openTestPage(t, s.url(), "/&still")
+	p.do(`const real = fetch;
+		window.fetch = (url, init) => {
+			if (!/wait=[1-9]/.test(url)) return real(url, init);
+			window.waiting = true;
+			return new Promise((resolve) => init.signal.addEventListener("abort", () => resolve(new Response('{"code":"session-ended"}',
+				{ status: 410, headers: { "Content-Type": "application/problem+json" } }))));
+		};
+		%s`, clientKinds["watchbox.js"])
+	p.until("window.waiting")
+	p.do(`const code = await wb.join("a", t.receive).catch((e) => e.code); if (code !== "kicked") throw new Error(code)`)
+	p.receivedEvents("closed", "kicked")
+}
