@@ -89,13 +89,6 @@ func (r *Registry) adoptEnd(uid string, why Reason, version uint64, tell bool) {
 	}
 }
 
-func (h *shared) wake() {
-	if h.newer != nil {
-		close(h.newer)
-		h.newer = nil
-	}
-}
-
 // adopt replaces the session's document by a newer one. It returns false if the session is gone.
 func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) bool {
 	s.mu.Lock()

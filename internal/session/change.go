@@ -29,6 +29,7 @@ type Change struct {
 
 	// With several hubs.
 	version uint64         // of the document that the change is based on; 0: there is none
+	news    uint32         // what was heard of other hubs' documents before
 	rewrite bool           // the document has to be written though there may be no event
 	here    []group.Filter // filters of the streams that are open here
 	beat    time.Duration  // the shortest heartbeat that they have promised; 0: none
@@ -90,7 +91,7 @@ func (s *Session) try(x *Change) error {
 				s.registry.forget(s)
 			}
 			return nil
-		case errors.Is(err, ErrConflict) && s.shared.await(s, x.version):
+		case errors.Is(err, ErrConflict) && s.shared.await(s, x.news):
 		case s.shared.happened(s, x):
 			return nil
 		default:

@@ -27,8 +27,9 @@ type shared struct {
 	pending  *cause        // of a change that was postponed
 	retry    moment        // when it is tried again; zero: none was postponed
 	wait     time.Duration // before that, if the document was too large
-	newer    chan struct{} // closed when a newer document is adopted; nil: nobody waits
 	number   uint64        // of the change with which this hub wrote the newest document; 0: it was another hub
+	newer    chan struct{} // closed when a document is adopted, or is gone; nil: nobody waits
+	news     uint32        // how often that has happened
 	used     bool          // Do was called
 	beaten   moment        // when a sign of life was last passed on to other hubs
 	unproved *Change       // a change whose commit failed, but which may have happened
@@ -91,7 +92,7 @@ func (h *shared) base(x *Change) {
 	}
 	s := x.session
 	x.self, x.number = *s.registry.self.Load(), rand.Uint64()
-	x.version, x.nodes, x.streams = h.version, h.nodes, len(s.streams) > 0
+	x.version, x.news, x.nodes, x.streams = h.version, h.news, h.nodes, len(s.streams) > 0
 	x.here = s.openHere()
 	for _, a := range s.streams {
 		if a.heartbeat > 0 && (x.beat == 0 || a.heartbeat < x.beat) {
@@ -234,11 +235,12 @@ func (s *Session) hubs() (ids []string) {
 	return ids
 }
 
-// await waits for a document that is newer than a version. It returns false if none arrives.
-func (h *shared) await(s *Session, version uint64) bool {
+// await waits until more was heard than before. It returns false if nothing is. Versions do not tell that: a document may come
+// and go.
+func (h *shared) await(s *Session, before uint32) bool {
 	for late := time.After(patience); ; {
 		s.mu.Lock()
-		if h.version != version || s.gone { // it is lower if another log has begun
+		if h.news != before || s.gone {
 			s.mu.Unlock()
 			return true
 		}
@@ -252,6 +254,15 @@ func (h *shared) await(s *Session, version uint64) bool {
 		case <-late:
 			return false
 		}
+	}
+}
+
+// wake records that something was heard, for those who wait. s.mu is held.
+func (h *shared) wake() {
+	h.news++
+	if h.newer != nil {
+		close(h.newer)
+		h.newer = nil
 	}
 }
 

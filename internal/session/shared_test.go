@@ -20,6 +20,7 @@ type ledger struct {
 	unsure bool       // they seem to fail, but are stored
 	failed string     // the document of the last one that failed while the log was away
 	before func()     // is called before the next change of this hub is stored; nil: nothing happens
+	after  func()     // is called after the next change of this hub has conflicted; nil: nothing happens
 }
 
 // here and there are hubs. The registry is the one of here.
@@ -53,6 +54,10 @@ func (l *ledger) commit(x *Change) (uint64, error) {
 		l.failed = string(x.Document())
 		return 0, errAway
 	case x.Version() != based:
+		if f := l.after; f != nil {
+			l.after = nil
+			f()
+		}
 		return 0, ErrConflict
 	}
 	if version := l.append(string(x.Document())); !l.unsure {
@@ -99,10 +104,12 @@ func (l *ledger) document() string {
 // document of the next session is stored.
 func TestASessionBeginsWhileTheEndOfAnEarlierOneArrives(t *testing.T) {
 	const end = `{"hub":"there","gone":"ended"}`
-	for name, c := range map[string]struct{ earlier, meanwhile []string }{
-		"the end":       {nil, []string{end}},
-		"it is cleared": {[]string{end}, []string{""}},
-		"both":          {nil, []string{end, ""}},
+	for name, c := range map[string]struct{ earlier, meanwhile, later []string }{
+		"the end":                   {nil, []string{end}, nil},
+		"it is cleared":             {[]string{end}, []string{""}, nil},
+		"both":                      {nil, []string{end, ""}, nil},
+		"both, before it is heard":  {nil, []string{end}, []string{""}},
+		"both, and a session again": {nil, []string{end}, []string{"", `{"hub":"there","nodes":{"there":{}}}`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inALedger(t, func(l *ledger) {
@@ -111,6 +118,11 @@ func TestASessionBeginsWhileTheEndOfAnEarlierOneArrives(t *testing.T) {
 				}
 				l.before = func() {
 					for _, doc := range c.meanwhile {
+						l.append(doc)
+					}
+				}
+				l.after = func() {
+					for _, doc := range c.later {
 						l.append(doc)
 					}
 				}
