@@ -118,11 +118,7 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 		h.number = in.Change
 		h.prove(s, in.Change)
 	}
-	before := h.nodes
 	h.nodes, h.stale = s.registry.up(nodes)
-	if slices.ContainsFunc(h.nodes, func(n node) bool { return n.hub == in.Hub || !names(before, n.hub) }) {
-		s.farewell = false // the client is at that hub now, and the will is one of its new connection
-	}
 	h.arm(s)
 	s.set(d)
 	h.wake()

@@ -23,7 +23,6 @@ type Change struct {
 	doc     document
 	copied  bool   // doc.members may be changed
 	gone    Reason // why the session ends; "": it does not
-	bye     bool   // it drops the will, because the client has said goodbye
 	tell    bool   // the client has to be told that it ends
 	applied bool
 
@@ -134,7 +133,7 @@ func (x *Change) Apply() {
 	if x.applied || s.gone {
 		return
 	}
-	x.applied, s.farewell = true, false
+	x.applied = true
 	if a := x.cause.opened; a != nil && x.reconnects() {
 		a.returned, a.reached = true, x.doc.reached
 	}
@@ -211,7 +210,7 @@ func (s *Session) postpone(c *cause, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shared.pending = &cause{why: c.why, reached: c.reached, keep: c.keep, left: c.left, leftFor: c.leftFor}
+	s.shared.pending = &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: c.left, leftFor: c.leftFor}
 	wait := retryAfter
 	if errors.Is(err, ErrTooLarge) {
 		wait = min(max(2*s.shared.wait, retryAfter), maxRetry)
@@ -235,6 +234,9 @@ func (s *Session) resume(c *cause) {
 	}
 	if c.why == "" {
 		c.why, c.reached, c.keep = old.why, old.reached, old.keep
+	}
+	if c.bye == nil {
+		c.bye = old.bye
 	}
 	if old.left != nil {
 		c.left, c.leftFor = append(slices.Clip(old.left), c.left...), cmp.Or(c.leftFor, old.leftFor)

@@ -44,6 +44,7 @@ type cause struct {
 	why     Reason         // why streams closed: memberships without a stream are lost
 	reached uint64         // position of the stream that closed last
 	keep    seconds        // for which the session is lost, as in its document
+	bye     []uint64       // ids of the wills that the client has taken back by a goodbye
 	left    []group.Filter // filters that the session leaves, instead of losing them,
 	leftFor Reason         // for this reason
 	due     bool           // end what has been lost for the session timeout, and send a will whose delay has passed
@@ -61,7 +62,7 @@ func (s *Session) plan(x *Change, now moment) {
 	x.begin(s)
 	s.shared.base(x)
 	d, c := &x.doc, &x.cause
-	if x.bye = s.farewell; x.bye {
+	if d.will != nil && slices.Contains(c.bye, d.will.ID) { // otherwise it is the will of another connection
 		x.dropWill()
 	}
 	if c.newWill {

@@ -56,6 +56,7 @@ type Event struct {
 
 // Will is a last will: a message that is sent when its session ends.
 type Will struct {
+	ID      uint64 `json:",omitempty"` // tells apart the wills of a session; SetWill sets it
 	Group   string
 	Subject string // of the session
 	Event   string
@@ -64,12 +65,10 @@ type Will struct {
 	Base64  bool        // Msg is a JSON string of base64
 	Retain  bool
 	Clear   bool          // with Retain: it removes the retained message
+	Holds   bool          `json:",omitempty"` // it keeps a lost session until the Delay has passed, even if that is longer than the session timeout
 	TTL     time.Duration // after which the message expires; 0: never; or as in hub.Draft
 
 	// Delay is the time from the loss of the session until the will is sent, unless the session
 	// reconnects or ends before. nil: the will is sent when the session ends.
 	Delay *time.Duration
-
-	// Holds keeps a lost session until the Delay has passed, even if that is longer than the session timeout.
-	Holds bool `json:",omitempty"`
 }

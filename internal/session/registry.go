@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"iter"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -260,6 +261,10 @@ func (r *Registry) SetWill(uid string, replace func(old *Will) (*Will, error)) e
 		if err != nil {
 			return err
 		}
+		if w != nil && w.ID == 0 {
+			w.ID = rand.Uint64()
+		}
+		s.shared.try(s, w)
 		return s.change(cause{newWill: true, will: w})
 	})
 }

@@ -24,7 +24,6 @@ type Session struct {
 	document
 	gone     bool
 	changing bool          // a goroutine has the turn
-	farewell bool          // the client has said goodbye: the next change that is committed drops the will
 	place    int32         // in the heap of the registry's clock, which guards it, from 1; 0: nothing is due
 	due      moment        // when something is due, with the place; the clock guards it
 	turn     chan struct{} // closed when the turn is free; nil: nobody waits
@@ -171,6 +170,7 @@ func (s *Session) remove(a *Attachment) bool {
 
 // Farewell tells that the client says goodbye and ends this stream: when the stream is detached, the session's will is dropped. It is
 // dropped in the same change, so that it is neither sent because the session is lost, nor left behind if that cannot be stored at once.
+// A will that the client sets later, at any hub, stays.
 func (a *Attachment) Farewell() {
 	a.session.mu.Lock()
 	defer a.session.mu.Unlock()
@@ -198,17 +198,29 @@ func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 	s.take()
 	defer s.give()
 	s.mu.Lock()
-	was, keep := s.remove(a), a.keep
+	c := cause{why: why, reached: reached, keep: a.keep}
+	was := s.remove(a)
 	if was && a.farewell {
-		s.farewell = true
+		c.bye = s.wills()
 	}
 	if was && ending {
 		s.noteEnd(why)
 	}
 	s.mu.Unlock()
 	if was { // otherwise the session has ended already
-		_ = s.change(cause{why: why, reached: reached, keep: keep}) // an error: it is tried again later
+		_ = s.change(c) // an error: it is tried again later
 	}
+}
+
+// wills returns the ids of the session's will and of one that may be stored though setting it has failed.
+func (s *Session) wills() (ids []uint64) {
+	if s.will != nil {
+		ids = append(ids, s.will.ID)
+	}
+	if s.shared != nil && s.shared.tried != 0 {
+		ids = append(ids, s.shared.tried)
+	}
+	return ids
 }
 
 // join adds a filter to the newest stream.

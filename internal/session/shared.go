@@ -31,6 +31,7 @@ type shared struct {
 	newer    chan struct{} // closed when a document is adopted, or is gone; nil: nobody waits
 	news     uint32        // how often that has happened
 	used     bool          // Do was called
+	tried    uint64        // id of the last will that was set here, though that may have failed
 	beaten   moment        // when a sign of life was last passed on to other hubs
 	unproved *Change       // a change whose commit failed, but which may have happened
 	ending   Reason        // why the change in progress ends the session; "": it does not
@@ -42,11 +43,6 @@ type node struct {
 	filters []group.Filter
 	beat    time.Duration // the shortest heartbeat that they have promised; 0: none
 	polls   bool          // one of them is a poll
-}
-
-// names reports whether a hub is one of the nodes.
-func names(nodes []node, hub string) bool {
-	return slices.ContainsFunc(nodes, func(n node) bool { return n.hub == hub })
 }
 
 // Sharing makes a registry one of several that share a log.
@@ -112,6 +108,16 @@ func (h *shared) use(s *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.used = true
+}
+
+// try records that a will is being set here.
+func (h *shared) try(s *Session, w *Will) {
+	if h == nil || w == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.tried = w.ID
 }
 
 // openHere returns the filters of the streams at this hub, sorted.
@@ -192,7 +198,6 @@ func (h *shared) happened(s *Session, x *Change) bool {
 		s.mu.Unlock()
 		return false
 	}
-	s.farewell = false
 	s.mu.Unlock()
 	s.registry.committed(x)
 	return true
@@ -205,7 +210,6 @@ func (h *shared) prove(s *Session, number uint64) {
 	if x == nil || x.number != number {
 		return
 	}
-	s.farewell = s.farewell && !x.bye
 	r := s.registry
 	r.spawn(func() { r.committed(x) })
 }

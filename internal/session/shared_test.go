@@ -19,6 +19,7 @@ type ledger struct {
 	away   bool       // changes of this hub fail
 	unsure bool       // they seem to fail, but are stored
 	failed string     // the document of the last one that failed while the log was away
+	later  string     // one of these that is stored later
 	before func()     // is called before the next change of this hub is stored; nil: nothing happens
 	after  func()     // is called after the next change of this hub has conflicted; nil: nothing happens
 }
@@ -224,6 +225,10 @@ func TestAFarewellConcernsNoLaterConnection(t *testing.T) {
 			l.store(`{"nodes":{"there":{}},"hub":"third","will":{"Group":"new"}}`)
 			l.setAway(false)
 		},
+		"there, and is lost there": func(l *ledger) { // this hub reads no document before that one
+			l.store(`{"hub":"there","lost":1,"why":"closed","will":{"ID":7,"Group":"new","Delay":3600000000000,"Holds":true}}`)
+			l.setAway(false)
+		},
 		"there, after it was stored": func(l *ledger) { // which this hub learns later; it does not read how the client returns
 			l.store(l.failed)
 			l.store(`{"hub":"there","lost":1,"why":"closed","will":{"Group":"new","Delay":3600000000000,"Holds":true}}`)
@@ -258,6 +263,49 @@ func TestAFarewellConcernsNoLaterConnection(t *testing.T) {
 				back(l)
 				time.Sleep(timeout)
 				if doc := l.document(); !strings.Contains(doc, `"new"`) {
+					t.Errorf("the document is %s", doc)
+				}
+			})
+		})
+	}
+}
+
+// TestAFarewellConcernsItsOwnWill has the document change before the farewell is stored.
+func TestAFarewellConcernsItsOwnWill(t *testing.T) {
+	w := &Will{Group: "w", Delay: new(time.Hour), Holds: true}
+	for name, c := range map[string]struct{ before, after func(l *ledger) }{
+		"another hub takes out this one": {
+			func(l *ledger) { l.must(l.SetWill("u", w)) },
+			func(l *ledger) {
+				lost := strings.NewReplacer(`"nodes":{"here":{"filters":["x"]}}`, `"lost":1,"why":"partitioned"`, `"hub":"here"`, `"hub":"there"`)
+				l.store(lost.Replace(l.document()))
+			},
+		},
+		"setting the will has failed, but it is stored": {
+			func(l *ledger) {
+				l.setAway(true)
+				if err := l.SetWill("u", w); err != errAway {
+					l.t.Errorf("setting the will: %v", err)
+				}
+				l.later = l.failed
+			},
+			func(l *ledger) { l.store(l.later) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inALedger(t, func(l *ledger) {
+				s := l.open("u", "x", 0)
+				c.before(l)
+				l.setAway(true)
+				s.Farewell()
+				s.close(Closed)
+				c.after(l)
+				if doc := l.document(); !strings.Contains(doc, "will") {
+					t.Errorf("the document is %s", doc)
+				}
+				l.setAway(false)
+				time.Sleep(timeout / 2)
+				if doc := l.document(); doc == "" || strings.Contains(doc, "will") {
 					t.Errorf("the document is %s", doc)
 				}
 			})
