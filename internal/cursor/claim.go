@@ -163,8 +163,11 @@ func (s *Set) claim(ctx context.Context, key string, free bool) (Position, bool,
 			return Position{}, false, ErrElsewhere
 		case ctx.Err() != nil:
 			err = ctx.Err()
-		case errors.Is(err, ErrElsewhere), errors.Is(err, errMoved):
+		case errors.Is(err, ErrElsewhere), errors.Is(err, errMoved), errors.Is(err, store.ErrTooLarge) && !ours:
 			continue // another hub was faster
+		case errors.Is(err, store.ErrTooLarge) && found:
+			s.Remove(key) // nobody could save it
+			continue
 		}
 		s.leave(key)
 		return Position{}, false, err
@@ -302,7 +305,11 @@ func (s *Set) Give(ctx context.Context, key string, free bool) (store.Seq, error
 			end(key)
 		}
 		s.leave(key)
-		if err := s.Flush(ctx, key); err != nil && !errors.Is(err, ErrElsewhere) {
+		switch err := s.Flush(ctx, key); {
+		case err == nil, errors.Is(err, ErrElsewhere):
+		case errors.Is(err, store.ErrTooLarge):
+			s.Remove(key)
+		default:
 			return 0, err
 		}
 	}

@@ -26,6 +26,7 @@ type entry struct {
 	expired  bool // removed because it has expired
 	dirty    bool // to be written
 	writing  bool // being written
+	large    bool // the log has refused it as too large, and has an older version. It is written when it changes
 }
 
 // entrySize is about what an entry takes beside its key and value: itself and its places in the map and in the heap.

@@ -64,7 +64,7 @@ type Options struct {
 	Interval     time.Duration // shortest time between two writes
 	MaxPositions int
 	MaxBytes     int64       // of memory
-	Failed       func(error) // called for the first write that fails after one that did not; may be nil
+	Failed       func(error) // called for the first write that fails after one that did not, and for a position that the log has refused as too large, once; may be nil
 }
 
 // Set has the positions of a hub, or of all hubs that share a log. Its methods may be called concurrently.

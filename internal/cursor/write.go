@@ -1,9 +1,9 @@
 package cursor
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -29,18 +29,14 @@ type waiter struct {
 }
 
 // Flush writes a position, or its removal, and returns when it is in the log. It writes what else is due at the same
-// time. It returns ErrElsewhere if another hub has got the position before. After other errors, the write is tried again
-// later.
+// time. It returns ErrElsewhere if another hub has got the position before, and store.ErrTooLarge if the log does not take a
+// position of its size. After other errors, the write is tried again later.
 func (s *Set) Flush(ctx context.Context, key string) error {
 	s.mu.Lock()
 	e := s.entries[key]
 	if e == nil || !e.dirty && !e.writing {
-		lost := e != nil && !e.kept()
-		s.mu.Unlock()
-		if lost {
-			return ErrElsewhere
-		}
-		return nil
+		defer s.mu.Unlock()
+		return e.failure()
 	}
 	if s.closed {
 		s.mu.Unlock()
@@ -56,6 +52,19 @@ func (s *Set) Flush(ctx context.Context, key string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// failure returns why an entry that is not to be written is not in the log as it is here, or nil.
+func (e *entry) failure() error {
+	switch {
+	case e == nil:
+		return nil
+	case !e.kept():
+		return ErrElsewhere
+	case e.large:
+		return store.ErrTooLarge
+	}
+	return nil
 }
 
 // arm sets the timer to the next time at which something is due.
@@ -161,11 +170,14 @@ func (s *Set) take() (list []pending) {
 
 // complete writes a list, and tells those who wait for it.
 func (s *Set) complete(list []pending, waiting []waiter) {
+	var failed []error
 	err := s.write(list)
 	s.mu.Lock()
 	results := map[*entry]error{}
 	for i := range list {
-		s.finish(&list[i])
+		if s.finish(&list[i]) {
+			failed = append(failed, fmt.Errorf("%s: %w", list[i].entry.key, list[i].err))
+		}
 		if len(waiting) > 0 {
 			results[list[i].entry] = list[i].err
 		}
@@ -173,7 +185,10 @@ func (s *Set) complete(list []pending, waiting []waiter) {
 	for i := range waiting {
 		w := &waiting[i]
 		err, taken := results[w.entry]
-		if !taken && !w.entry.kept() || errors.Is(err, store.ErrConflict) {
+		switch {
+		case !taken:
+			err = w.entry.failure()
+		case errors.Is(err, store.ErrConflict):
 			err = ErrElsewhere
 		}
 		w.done <- err // it has room
@@ -181,16 +196,19 @@ func (s *Set) complete(list []pending, waiting []waiter) {
 	if len(list) > 0 {
 		s.written = time.Now()
 	}
-	first := err != nil && !s.failing
+	if err != nil && !s.failing {
+		failed = append(failed, err)
+	}
 	s.failing = err != nil
 	s.mu.Unlock()
-	if first && s.opts.Failed != nil {
-		s.opts.Failed(err)
+	for _, err := range failed {
+		if s.opts.Failed != nil {
+			s.opts.Failed(err)
+		}
 	}
 }
 
-// write writes a list in as few steps as the log takes, and sets the results. After an error it does not try the rest, unless
-// a position was too large.
+// write writes a list in as few steps as the log takes, and sets the results. After an error it does not try the rest.
 func (s *Set) write(list []pending) (err error) {
 	for len(list) > 0 {
 		n, size := 0, 0
@@ -198,8 +216,8 @@ func (s *Set) write(list []pending) (err error) {
 			size += len(list[n].note.Value)
 			n++
 		}
-		if err == nil || errors.Is(err, store.ErrTooLarge) {
-			err = cmp.Or(s.append(list[:n]), err)
+		if err == nil {
+			err = s.append(list[:n])
 		} else {
 			setError(list[:n], err)
 		}
@@ -208,8 +226,8 @@ func (s *Set) write(list []pending) (err error) {
 	return err
 }
 
-// append writes a list in one step, unless other hubs have changed some of its positions. Those fail, and that is no
-// error.
+// append writes a list in one step, unless other hubs have changed some of its positions, or some are too large. Those fail, and
+// that is no error.
 func (s *Set) append(list []pending) error {
 	notes := make([]store.Note, len(list))
 	for i := range list {
@@ -218,15 +236,14 @@ func (s *Set) append(list []pending) error {
 	_, err := s.opts.Log.AppendNoted(context.Background(), nil, notes...)
 	if len(list) > 1 && (errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrTooLarge)) {
 		half := len(list) / 2
-		err = s.append(list[:half])
-		if err != nil && !errors.Is(err, store.ErrTooLarge) {
+		if err = s.append(list[:half]); err != nil {
 			setError(list[half:], err)
 			return err
 		}
-		return cmp.Or(s.append(list[half:]), err)
+		return s.append(list[half:])
 	}
 	setError(list, err)
-	if errors.Is(err, store.ErrConflict) {
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrTooLarge) {
 		return nil
 	}
 	return err
@@ -238,17 +255,19 @@ func setError(list []pending, err error) {
 	}
 }
 
-// finish takes note of the result of a write. The new version of a note in a shared log is known by Learn.
-func (s *Set) finish(p *pending) {
-	e := p.entry
-	e.writing = false
+// finish takes note of the result of a write. The new version of a note in a shared log is known by Learn. It reports whether the
+// position has become too large.
+func (s *Set) finish(p *pending) bool {
+	e, was := p.entry, p.entry.large
+	e.writing, e.large = false, errors.Is(p.err, store.ErrTooLarge)
 	switch {
-	case s.entries[e.key] != e:
+	case s.entries[e.key] != e || e.large:
 	case p.err != nil && e.kept():
 		s.mark(e)
 	case p.err == nil && e.removed && !e.dirty:
 		s.drop(e)
 	}
+	return e.large && !was
 }
 
 // Close writes everything. The readers that are here are away from now on. Close returns when the writing has ended,

@@ -21,33 +21,17 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 	if c.hub.closing.Load() {
 		return 0, session.ErrClosed
 	}
-	now := time.Now()
-	var entries, rest []store.Entry
-	will := false
-	for _, e := range x.Events {
-		var m store.Message
-		if _, ok := presenceEvents[e.Kind]; ok && announced(e) {
-			m = presenceMessage(e)
-		} else if e.Kind == session.SendWill {
-			m, will = willMessage(e), true
-		} else {
-			continue
-		}
-		m.Time = now
-		if entry := m.Entry(nil); len(entries) < maxCommit || e.Kind == session.SendWill {
-			entries = append(entries, entry)
-		} else {
-			rest = append(rest, entry)
-		}
-	}
+	entries, rest, wills := changeMessages(x)
 	note := store.Note{Key: sessionNotes + x.UID, Value: x.Document(), Guarded: true, At: store.Seq(x.Version())}
 	id, err := c.hub.appendNoted(context.Background(), entries, []store.Note{note})
-	if refused(err) && len(entries) > 0 && !(will && errors.Is(err, store.ErrFull)) { // a will waits for room
-		lost, why := entries[0].Message, err
-		entries = nil
-		if id, err = c.hub.appendNoted(context.Background(), nil, []store.Note{note}); err == nil { // otherwise they come again
-			c.hub.logLost(lost, why)
+	var lost []refusal
+	for len(entries) > 0 && refused(err, wills > 0) { // first the last will remains, then nothing
+		lost = append(lost, refusal{entries[0].Message, err})
+		if len(entries) == wills {
+			wills = 0
 		}
+		entries = entries[len(entries)-wills:]
+		id, err = c.hub.appendNoted(context.Background(), entries, []store.Note{note})
 	}
 	switch {
 	case errors.Is(err, store.ErrConflict):
@@ -60,11 +44,46 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 	case err != nil:
 		return 0, err
 	}
+	for i := range lost {
+		c.hub.logLost(lost[i].first, lost[i].why)
+	}
 	if len(rest) > 0 {
 		_, err := c.hub.appendNoted(context.Background(), rest, nil)
 		c.hub.logLost(rest[0].Message, err)
 	}
 	return uint64(id.Seq) + uint64(len(entries)), nil
+}
+
+// refusal is why the store has refused messages, and the first of them.
+type refusal struct {
+	first store.Message
+	why   error
+}
+
+// changeMessages returns the messages of a change, and those that are stored afterwards. The last entries are wills, one at most.
+func changeMessages(x *session.Change) (entries, rest []store.Entry, wills int) {
+	now := time.Now()
+	var will []store.Entry
+	for _, e := range x.Events {
+		var m store.Message
+		if _, ok := presenceEvents[e.Kind]; ok && announced(e) {
+			m = presenceMessage(e)
+		} else if e.Kind == session.SendWill {
+			m = willMessage(e)
+		} else {
+			continue
+		}
+		m.Time = now
+		switch entry := m.Entry(nil); {
+		case e.Kind == session.SendWill:
+			will = append(will, entry)
+		case len(entries) < maxCommit:
+			entries = append(entries, entry)
+		default:
+			rest = append(rest, entry)
+		}
+	}
+	return append(entries, will...), rest, len(will)
 }
 
 // tooLargeInterval is how long the hub does not log again that a session is too large.
@@ -80,13 +99,14 @@ func (c *cluster) warnTooLarge(uid string, err error) {
 	}
 	c.mu.Unlock()
 	if due {
-		c.hub.opts.Logger.Error("a session is too large for the store: its changes are refused, or stored once there is room for them", "uid", uid, "error", err)
+		c.hub.opts.Logger.Error("a session is too large for the store: new filters and wills are refused, and memberships without a stream end at once", "uid", uid, "error", err)
 	}
 }
 
-// refused reports whether the store refused the messages of a change, and may accept its document without them.
-func refused(err error) bool {
-	return errors.Is(err, store.ErrTooManyGroups) || errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrTooLarge)
+// refused reports whether the store refused the messages of a change, and may accept its document without them. A last will waits
+// for room.
+func refused(err error, will bool) bool {
+	return errors.Is(err, store.ErrTooManyGroups) || errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrFull) && !will
 }
 
 // committed reports a change of a session that this hub has stored.

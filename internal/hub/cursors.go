@@ -34,7 +34,11 @@ func (h *Hub) newCursors() *cursor.Set {
 		},
 		Failed: func(err error) {
 			h.full.appended(err) // it logs a full store
-			if !errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrClosed) {
+			switch {
+			case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrClosed):
+			case errors.Is(err, store.ErrTooLarge):
+				h.opts.Logger.Error("the position of a reader is too large for the store: after a crash it is an older one, and at another hub there is none", "error", err)
+			default:
 				h.opts.Logger.Error("writing the positions of readers failed: it is tried again", "error", err)
 			}
 		},

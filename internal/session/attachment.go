@@ -25,7 +25,7 @@ func (a *Attachment) joinTurn(f group.Filter, maxFilters int, join func() error)
 	if err != nil {
 		return err
 	}
-	if err = s.change(cause{}); errors.Is(err, ErrTooLarge) && added {
+	if err = s.change(cause{joins: true}); errors.Is(err, ErrTooLarge) && added {
 		return errors.Join(tooManyFilters(err), a.ifOpen(func() error { return a.leave(f) }))
 	}
 	return err

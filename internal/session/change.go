@@ -21,9 +21,10 @@ type Change struct {
 	session *Session
 	cause   cause
 	doc     document
-	copied  bool   // doc.members may be changed
-	gone    Reason // why the session ends; "": it does not
-	tell    bool   // the client has to be told that it ends
+	copied  bool     // doc.members may be changed
+	gone    Reason   // why the session ends; "": it does not
+	tell    bool     // the client has to be told that it ends
+	omits   omission // what is left out of the document, since it is too large
 	applied bool
 
 	// With several hubs.
@@ -56,7 +57,7 @@ var changes = sync.Pool{New: func() any { return new(Change) }}
 // begin prepares x for another attempt at its cause.
 func (x *Change) begin(s *Session) {
 	clear(x.Events)
-	*x = Change{UID: s.uid, session: s, doc: s.document, cause: x.cause, Events: x.Events[:0]}
+	*x = Change{UID: s.uid, session: s, doc: s.document, cause: x.cause, omits: x.omits, Events: x.Events[:0]}
 }
 
 // change brings the document in line with the open streams and the cause, and commits that. If another hub
@@ -91,6 +92,7 @@ func (s *Session) try(x *Change) error {
 			}
 			return nil
 		case errors.Is(err, ErrConflict) && s.shared.await(s, x.news):
+		case errors.Is(err, ErrTooLarge) && x.leaveOut():
 		case s.shared.happened(s, x):
 			return nil
 		default:
@@ -195,15 +197,33 @@ func (s *Session) open() []group.Filter {
 	return append(list, others...)
 }
 
-// retryAfter is the time after which a change that failed is tried again. It doubles up to maxRetry while the document is
-// too large: that may last.
+// omission is what is left out of a document that is too large.
+type omission int
+
 const (
-	retryAfter = time.Second
-	maxRetry   = time.Minute
+	nothing     omission = iota
+	lostMembers          // memberships without a stream end at once
+	everything           // the session ends, if it has no stream here
 )
 
+// leaveOut makes the next attempt at a change leave out more of a document that is too large. It reports false if nothing more can
+// be left out, or if the caller of the change is told and takes back what was new.
+func (x *Change) leaveOut() bool {
+	if x.cause.refusable() || x.omits == everything || x.omits == lostMembers && x.streams {
+		return false
+	}
+	x.omits++
+	return true
+}
+
+// refusable reports whether the change is a wish that is refused if the document is too large with it.
+func (c *cause) refusable() bool { return c.opened != nil || c.newWill || c.joins }
+
+// retryAfter is the time after which a change that failed is tried again.
+const retryAfter = time.Second
+
 // postpone keeps what a change that could not be committed was to say of streams that have closed, so that a
-// timer tries again.
+// timer tries again. If the document is too large, it is tried again with the next change.
 func (s *Session) postpone(c *cause, err error) {
 	if s.shared == nil || errors.Is(err, ErrClosed) {
 		return
@@ -211,12 +231,10 @@ func (s *Session) postpone(c *cause, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shared.pending = &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: c.left, leftFor: c.leftFor}
-	wait := retryAfter
-	if errors.Is(err, ErrTooLarge) {
-		wait = min(max(2*s.shared.wait, retryAfter), maxRetry)
-		s.shared.wait = wait
+	s.shared.retry = monotonicNow().add(retryAfter)
+	if errors.Is(err, ErrTooLarge) && !c.refusable() {
+		s.shared.retry = never
 	}
-	s.shared.retry = monotonicNow().add(wait)
 	s.schedule()
 }
 

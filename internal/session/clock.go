@@ -104,7 +104,7 @@ func (s *Session) schedule() {
 // next returns the next time at which something is due, or 0 if nothing is.
 func (s *Session) next() (next moment) {
 	due := func(t moment) {
-		if next == 0 || t < next {
+		if t != never && (next == 0 || t < next) {
 			next = t
 		}
 	}

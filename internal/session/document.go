@@ -47,6 +47,7 @@ type cause struct {
 	bye     []uint64       // ids of the wills that the client has taken back by a goodbye
 	left    []group.Filter // filters that the session leaves, instead of losing them,
 	leftFor Reason         // for this reason
+	joins   bool           // a stream has joined a filter
 	due     bool           // end what has been lost for the session timeout, and send a will whose delay has passed
 	end     Reason         // end the session; "": do not
 	newWill bool
@@ -98,6 +99,20 @@ func (s *Session) plan(x *Change, now moment) {
 	}
 	if c.due {
 		x.endDue(now)
+	}
+	x.shorten()
+}
+
+// shorten leaves out what is too large.
+func (x *Change) shorten() {
+	if x.omits == nothing || x.gone != "" {
+		return
+	}
+	x.Events = slices.DeleteFunc(x.Events, func(e Event) bool { return e.Kind == Lost })
+	if x.omits == everything && !x.streams {
+		x.finish(cmp.Or(x.doc.why, x.whyLost()))
+	} else {
+		x.endMembers(func(m member) bool { return m.lost != 0 })
 	}
 }
 
@@ -182,16 +197,21 @@ func (x *Change) endDue(now moment) {
 		}
 		return
 	}
-	over := func(m member) bool { return m.lost != 0 && now >= m.lost.add(timeout) }
-	if slices.ContainsFunc(d.members, over) {
-		d.members = slices.DeleteFunc(x.ownMembers(), func(m member) bool {
-			if over(m) {
-				x.record(Leave, m.filter, m.why)
-				return true
-			}
-			return false
-		})
+	x.endMembers(func(m member) bool { return m.lost != 0 && now >= m.lost.add(timeout) })
+}
+
+// endMembers ends memberships that are over.
+func (x *Change) endMembers(over func(member) bool) {
+	if !slices.ContainsFunc(x.doc.members, over) {
+		return
 	}
+	x.doc.members = slices.DeleteFunc(x.ownMembers(), func(m member) bool {
+		if over(m) {
+			x.record(Leave, m.filter, m.why)
+			return true
+		}
+		return false
+	})
 }
 
 // end returns when a lost session is gone.

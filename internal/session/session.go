@@ -71,12 +71,15 @@ var processStart = time.Now()
 
 func monotonicNow() moment { return moment(time.Since(processStart)) + 1 }
 
+// never is the last possible moment. Nothing is due then.
+const never moment = math.MaxInt64
+
 // add returns the moment d later, or the last possible moment if the sum overflows. d must not be negative.
 func (m moment) add(d time.Duration) moment {
 	if sum := m + moment(d); sum >= m {
 		return sum
 	}
-	return math.MaxInt64
+	return never
 }
 
 // Attachment is a stream that is part of a session.

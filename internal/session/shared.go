@@ -26,7 +26,6 @@ type shared struct {
 	repair   moment        // when this hub takes that hub out of the document
 	pending  *cause        // of a change that was postponed
 	retry    moment        // when it is tried again; zero: none was postponed
-	wait     time.Duration // before that, if the document was too large
 	number   uint64        // of the change with which this hub wrote the newest document; 0: it was another hub
 	newer    chan struct{} // closed when a document is adopted, or is gone; nil: nobody waits
 	news     uint32        // how often that has happened
@@ -158,7 +157,6 @@ func (h *shared) apply(s *Session, x *Change) bool {
 	case h.version >= x.next:
 		return false
 	}
-	h.wait = 0
 	h.version, h.here, h.streams, h.beat, h.polls, h.number = x.next, x.here, x.streams, x.beat, x.polls, x.number
 	h.nodes, h.stale = s.registry.up(x.nodes)
 	if x.self != *s.registry.self.Load() { // the others have given up this hub meanwhile
@@ -264,6 +262,9 @@ func (h *shared) await(s *Session, before uint32) bool {
 // wake records that something was heard, for those who wait. s.mu is held.
 func (h *shared) wake() {
 	h.news++
+	if h.retry == never { // it may succeed now
+		h.retry = monotonicNow().add(retryAfter)
+	}
 	if h.newer != nil {
 		close(h.newer)
 		h.newer = nil

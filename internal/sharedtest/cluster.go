@@ -19,8 +19,9 @@ type Cluster struct {
 	Delay   time.Duration
 	Unknown int
 
-	// MaxNote is the most bytes of a note; 0: any number. Refused counts the appends with larger ones.
-	MaxNote, Refused atomic.Int64
+	// MaxNote and MaxMessage are the most bytes of a note and of a message as it is stored; 0: any number. Refused counts the appends
+	// with larger ones.
+	MaxNote, MaxMessage, Refused atomic.Int64
 
 	epoch string
 	count atomic.Int64 // of steps
@@ -82,6 +83,12 @@ func (c *Cluster) register(l *Log) {
 func (c *Cluster) add(s step) (first store.Seq, n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for i := range s.entries {
+		if most := c.MaxMessage.Load(); most > 0 && int64(len(s.entries[i].Tail)) > most {
+			c.Refused.Add(1)
+			return 0, 0, store.ErrTooLarge
+		}
+	}
 	for _, note := range s.notes {
 		if most := c.MaxNote.Load(); most > 0 && int64(len(note.Value)) > most {
 			c.Refused.Add(1)
