@@ -335,7 +335,7 @@ func TestEachHubThatStartsTellsOfAPurge(t *testing.T) {
 	go func() {
 		defer close(stopped)
 		c := o
-		c.Times, c.Replicas, c.Dialer = patient, 1, w
+		c.Times, c.Times.Patience, c.Replicas, c.Dialer = quick, patience, 1, w
 		if l, err := jetstream.Open(ctx, c); err == nil {
 			t.Error("the hub has started")
 			must(t, l.Close())
