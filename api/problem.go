@@ -19,6 +19,9 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
+// problemType is the media type of an error.
+const problemType = "application/problem+json"
+
 // problem is an error in the form that clients get: application/problem+json (RFC 9457) with a stable code.
 type problem struct {
 	status    int
@@ -187,7 +190,7 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if p.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(p.code))
 	}
-	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Type", problemType)
 	h.Set("Cache-Control", "no-store")
 	h["X-Content-Type-Options"] = noSniff
 	w.WriteHeader(p.status)

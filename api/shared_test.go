@@ -31,6 +31,13 @@ func (l *unreachable) AppendNoted(ctx context.Context, entries []store.Entry, no
 	return l.Log.AppendNoted(ctx, entries, notes...)
 }
 
+func (l *unreachable) Reach(ctx context.Context, id store.ID) (bool, error) {
+	if err := l.err.Load(); err != nil {
+		return false, *err
+	}
+	return l.Log.Reach(ctx, id)
+}
+
 func (l *unreachable) Err() error {
 	if err := l.err.Load(); err != nil {
 		return *err
@@ -96,4 +103,35 @@ func TestErrorsOfASharedLogAreDocumentedForEachCall(t *testing.T) {
 	s.wants(503, "hub-away", "PUT "+session+"/groups/baz", "", away.proof()...)
 	s.wants(503, "hub-away", "DELETE "+session+"/groups/bar", "", away.proof()...)
 	s.wants(503, "hub-away", "PUT "+session+"/token", "", away.proof()...)
+}
+
+// fromElsewhere are the calls of a client with the id of a message that its hub does not have: the streams, and then the others.
+var fromElsewhere = []struct{ call, body string }{
+	{"GET /v1/groups/foo?last_event_id=another-1", ""}, {"GET /v1/events?group=foo&since=another-1", ""}, {"POST /v1/events", "group=foo&since=another-1"},
+	{"GET /v1/history/foo?since=another-1", ""}, {"GET /v1/history?group=foo&since=another-1", ""},
+	{"GET /v1/history/foo?since=another-1&wait=1s", ""}, {"GET /v1/history?group=foo&since=another-1&wait=1s", ""},
+	{"GET /v1/retained/foo?since=another-1", ""},
+}
+
+// TestAHubThatCannotKnowAPositionSaysSo has a client whose id may be one that another hub has sent.
+func TestAHubThatCannotKnowAPositionSaysSo(t *testing.T) {
+	log := &unreachable{Log: sharedtest.New().Open()}
+	s := serveShared(t, log)
+	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
+	log.err.Store(&store.ErrAway)
+	for _, c := range fromElsewhere {
+		if a := s.wants(503, "store-away", c.call, c.body, form...); a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", c.call)
+		}
+	}
+	const bye = "retry: 1000\nevent: bye\ndata: {\"reason\":\"store-away\"}\n\n"
+	for _, c := range fromElsewhere[:3] { // an EventSource never returns after a 503
+		if a := s.wants(200, "", c.call, c.body, append(form, "Accept", "text/event-stream")...); a.body != bye {
+			t.Errorf("%s of an EventSource: %q", c.call, a.body)
+		}
+	}
+	log.err.Store(&store.ErrClosed)
+	for _, c := range fromElsewhere {
+		s.wants(503, "shutting-down", c.call, c.body, form...)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
 	"github.com/watchbox-go/watchbox/sse"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // subscribe opens a stream for one filter.
@@ -83,7 +84,11 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, g *access.Grant, q 
 		return nil
 	}
 	l, err := a.hub.Subscribe(s)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrAway) && accepted(r, problemType) == "":
+		a.comeBack(w)
+		return nil
+	case err != nil:
 		return err
 	}
 	opened := false
@@ -103,6 +108,13 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, g *access.Grant, q 
 	opened = true
 	l.Run(conn)
 	return nil
+}
+
+// comeBack refuses a client that accepts nothing but an event stream: the stream ends at once. An EventSource then reconnects with
+// the id that it has. It would never return after a 503 (WHATWG HTML, 9.2.2).
+func (a *api) comeBack(w http.ResponseWriter) {
+	sse.SetHeader(w.Header())
+	_, _ = w.Write(a.hub.Bye("store-away")) // an error means that the client is gone
 }
 
 // subscription returns the subscription without its filters.

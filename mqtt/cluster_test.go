@@ -118,6 +118,67 @@ func TestAMemberJoinsAShareThatItsHubDoesNotKnowYet(t *testing.T) {
 	})
 }
 
+// cutOff runs a test with two servers whose hubs share a log. log is that of the second one, which is cut off from the others.
+func cutOff(t *testing.T, test func(a, b *rig, log *sharedtest.Log)) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := sharedtest.New()
+		a, b := &rig{T: t}, &rig{T: t}
+		a.begin(shared.Open())
+		defer a.end()
+		log := shared.Open()
+		b.begin(log)
+		defer b.end()
+		test(a, b, log)
+	})
+}
+
+func TestASubscriptionWithAPositionThatCannotBeKnownIsRefused(t *testing.T) {
+	cutOff(t, func(a, b *rig, log *sharedtest.Log) {
+		c := b.connect(options{id: "c"})
+		a.publish("g", "one", 1, false)
+		synctest.Wait()
+		log.Cut()
+		id := store.ID{Epoch: a.hub.Epoch(), Seq: a.publish("g", "two", 1, false)}.String()
+		if pk := c.replay("g", [2]string{"since", id}); pk.ReasonCodes[0] != packets.ErrUnspecifiedError.Code {
+			t.Errorf("SUBACK %+v", pk.ReasonCodes)
+		}
+		log.Heal()
+		a.publish("g", "three", 1, false)
+		if pk := c.replay("g", [2]string{"since", id}); pk.ReasonCodes[0] != 1 {
+			t.Errorf("SUBACK %+v", pk.ReasonCodes)
+		}
+		c.message("three")
+	})
+}
+
+func TestASessionWhosePositionCannotBeKnownIsRefused(t *testing.T) {
+	cutOff(t, func(a, b *rig, log *sharedtest.Log) {
+		o := options{id: "moves", version: 5, expiry: time.Hour, limits: limits{receive: 10}}
+		c := a.connect(o)
+		c.subscribe(sub("g", 1))
+		a.publish("g", "one", 1, false)
+		c.ack(packets.Puback, c.message("one").PacketID)
+		synctest.Wait()
+		log.Cut()
+		a.publish("g", "two", 1, false)
+		c.ack(packets.Puback, c.message("two").PacketID)
+		c.leave()
+		moved := newConn(b.server, newPipe(), "127.0.0.1:1")
+		moved.version, moved.clientID, moved.key = o.version, o.id, c.conn.key
+		moved.grant, moved.limits, moved.expiry = c.conn.grant, o.limits, o.expiry
+		if _, _, err := b.server.open(moved); codeOf(err).Code != packets.ErrServerBusy.Code {
+			t.Errorf("the session is opened: %v", err)
+		}
+		a.publish("g", "three", 1, false)
+		log.Heal()
+		d := b.connect(o)
+		if !d.present {
+			t.Error("the session is not known")
+		}
+		d.message("three")
+	})
+}
+
 // TestAHubThatSeemedDeadBorrows pauses the hub with the position until the other one has it. Its clients have to connect again then.
 func TestAHubThatSeemedDeadBorrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -199,7 +199,7 @@ func (h *share) run() {
 	h.mu.Unlock()
 	h.over = make(chan struct{})
 	over := h.over
-	h.tail = h.server.hub.Tail(group.Set{h.filter}, hub.From{After: &id}, h, func(delivery.Reason) { close(over) })
+	h.tail = h.server.hub.Tail(group.Set{h.filter}, id, h, func(delivery.Reason) { close(over) })
 	tail := h.tail
 	h.mu.Lock()
 	h.running = tail

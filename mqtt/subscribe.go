@@ -247,7 +247,11 @@ func (s *session) mayRead(x *subscription) error {
 func (s *session) begin(x *subscription, retained bool, from hub.From) error {
 	var earlier store.Seq
 	if from != (hub.From{}) {
-		earlier = s.server.hub.Start(x.filter, from).Seq
+		start, err := s.server.hub.Start(x.filter, from)
+		if err != nil {
+			return err
+		}
+		earlier = start.Seq
 		from = hub.From{After: &store.ID{Epoch: s.server.hub.Epoch(), Seq: earlier}}
 	}
 	if err := s.listener.Join(x.filter, retained, from); err != nil {

@@ -26,9 +26,11 @@ type Shared interface {
 	// that the hubs know, except brief ones: f is called for them with their new positions.
 	Follow(f func(Note)) error
 
-	// Reach waits until this hub has read the log up to a position, which a client may have from another hub. It
-	// returns false if the log ends before the position, or if ctx ends first.
-	Reach(ctx context.Context, pos Seq) bool
+	// Reach waits until this hub has read the log up to an id, which a client may have from another hub. It returns
+	// false if the log does not have the id: it ends before, or has another epoch. An id without an epoch is one of the
+	// log's. If neither is certain when ctx ends, because the log cannot be reached or this hub is behind, Reach returns
+	// ErrAway. It returns ErrClosed when the log is closed or unblocked.
+	Reach(ctx context.Context, id ID) (bool, error)
 
 	// Hubs returns the hubs that share the log.
 	Hubs() Hubs

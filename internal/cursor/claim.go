@@ -214,8 +214,12 @@ func (s *Set) ask(ctx context.Context, hub, key string, free bool, at store.Seq)
 		return at, nil
 	case err != nil:
 		return 0, err
-	case !s.shared.Reach(ctx, newest):
-		return 0, cmp.Or(ctx.Err(), store.ErrAway)
+	}
+	switch reached, err := s.shared.Reach(ctx, store.ID{Seq: newest}); {
+	case err != nil:
+		return 0, cmp.Or(ctx.Err(), err)
+	case !reached: // the log has begun a new epoch meanwhile
+		return 0, store.ErrAway
 	}
 	return newest, nil
 }

@@ -217,7 +217,9 @@ type sharedTap struct {
 func (t *sharedTap) Follow(f func(store.Note)) error { return t.shared.Follow(f) }
 
 // Reach implements store.Shared.
-func (t *sharedTap) Reach(ctx context.Context, pos store.Seq) bool { return t.shared.Reach(ctx, pos) }
+func (t *sharedTap) Reach(ctx context.Context, id store.ID) (bool, error) {
+	return t.shared.Reach(ctx, id)
+}
 
 // Hubs implements store.Shared.
 func (t *sharedTap) Hubs() store.Hubs { return t.shared.Hubs() }

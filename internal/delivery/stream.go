@@ -178,7 +178,12 @@ func (s *Stream) bye() []byte {
 	if s.view.codec != nil {
 		return s.view.codec.AppendBye(nil, *why)
 	}
-	data := append(store.AppendQuote([]byte(`{"reason":`), string(*why)), '}')
+	return Bye(*why)
+}
+
+// Bye returns the event that ends an event stream.
+func Bye(why Reason) []byte {
+	data := append(store.AppendQuote([]byte(`{"reason":`), string(why)), '}')
 	return sse.AppendEvent(nil, "bye", "", data)
 }
 

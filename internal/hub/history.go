@@ -34,7 +34,10 @@ func (h *Hub) Replay(ctx context.Context, q *History, to Answer) (next *store.ID
 	if h.closing.Load() {
 		return nil, ErrClosed
 	}
-	start, _ := h.start(q.Filters, q.From)
+	start, _, err := h.start(q.Filters, q.From)
+	if err != nil {
+		return nil, err
+	}
 	next, _, err = h.replay(ctx, q, start, to)
 	return next, err
 }
@@ -86,6 +89,10 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 	if h.closing.Load() {
 		return nil, ErrClosed
 	}
+	after, known, err := h.position(q.After)
+	if err != nil {
+		return nil, err
+	}
 	_, newest := h.log.Bounds()
 	b := h.openReader()
 	defer b.close()
@@ -94,8 +101,8 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 	if q.through > 0 {
 		query.Through = min(q.through, newest.Seq)
 	}
-	if id, err := store.ParseID(q.After); err == nil && id.Epoch == newest.Epoch && id.Seq <= newest.Seq {
-		query.After = id.Seq
+	if known && after.Epoch == newest.Epoch {
+		query.After = after.Seq
 	}
 	for ; query.After < query.Through; query.After = b.Next {
 		if err := b.read(ctx, query); err != nil {

@@ -18,7 +18,10 @@ func (l *Listener) Join(f group.Filter, retained bool, from From) error {
 	}
 	o := delivery.JoinOptions{Retained: retained}
 	if from != (From{}) {
-		start, _ := l.hub.start(group.Set{f}, from)
+		start, _, err := l.hub.start(group.Set{f}, from)
+		if err != nil {
+			return err
+		}
 		o.After = &start.After
 	}
 	return l.attachment.Join(f, l.hub.opts.MaxFilters, func() error { return l.stream.JoinFrom(f, o) })

@@ -70,6 +70,10 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 			return nil, err
 		}
 	}
+	var err error
+	if p.start, _, err = h.start(s.Filters, s.From); err != nil {
+		return nil, err
+	}
 	earlier := h.polls.claim(p.uid, s.Filters)
 	if earlier != nil {
 		h.giveSlot(earlier.client) // p takes it over
@@ -91,7 +95,6 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 // attach creates the stream and adds it to the session.
 func (p *Poll) attach() (err error) {
 	h, s := p.hub, p.sub
-	p.start, _ = h.start(s.Filters, s.From)
 	p.start.Retained = s.Retained
 	c := delivery.Config{Filters: s.Filters, UID: p.uid, Heartbeat: math.MaxInt64 / 2, Start: p.start}
 	if s.NoEcho {

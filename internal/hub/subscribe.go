@@ -24,7 +24,7 @@ type From struct {
 	Since  time.Time
 	Last   *int
 	Resume string    // the id of the last event that the client received
-	After  *store.ID // a position that this server has kept for the client
+	After  *store.ID // a position that was kept for the client, and which this hub has read in the log
 }
 
 // Subscription is a request to listen.
@@ -115,9 +115,12 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 	if heartbeat == 0 {
 		heartbeat = h.opts.Heartbeat
 	}
-	start, id := h.start(s.Filters, s.From)
 	l := &Listener{hub: h}
-	if err := h.attach(l, s, uid, start, heartbeat); err != nil {
+	start, id, err := h.start(s.Filters, s.From)
+	if err == nil {
+		err = h.attach(l, s, uid, start, heartbeat)
+	}
+	if err != nil {
 		h.handlers.add(-1, 0)
 		h.giveSlot(client)
 		return nil, err
@@ -231,24 +234,19 @@ type sessionStream struct{ *delivery.Stream }
 
 func (s sessionStream) End(why session.Reason) { s.Stream.End(delivery.Reason(why)) }
 
-// start returns the position where a stream begins, and the id of its session event.
-func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
+// start returns the position where a stream begins, and the id of its session event. It returns an error while it is not known
+// whether the log has the position that the client has.
+func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID, error) {
 	_, newest := h.log.Bounds()
 	s := delivery.Start{After: newest.Seq}
-	resume := f.Resume
-	if f.After != nil {
-		resume = f.After.String()
-	}
 	switch {
-	case resume != "":
-		id, err := store.ParseID(resume)
-		if err == nil && id.Epoch == newest.Epoch && h.reaches(id.Seq, newest.Seq) {
-			_, newest = h.log.Bounds()
-			s.After = min(id.Seq, newest.Seq) // other hubs may know a position behind the newest message
-			break
-		}
-		s.After, s.Held = 0, true
-		s.Unknown = cut(resume, maxUnknown)
+	case f.Resume != "":
+		at, known, err := h.position(f.Resume)
+		s, id := h.resume(at, known, f.Resume)
+		return s, id, err
+	case f.After != nil:
+		s, id := h.after(*f.After)
+		return s, id, nil
 	case f.All:
 		s.After, s.Held = 0, true
 	case f.Last != nil:
@@ -262,21 +260,47 @@ func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID) {
 		s.Retained = true
 	}
 	s.Live = s.After == newest.Seq
-	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}
+	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}, nil
 }
 
-// reachTimeout is how long a stream that comes from another hub waits for this hub to have what that one had.
+// resume is start for a client that has an id. known says that the log has it, or had it a moment ago.
+func (h *Hub) resume(at store.ID, known bool, text string) (delivery.Start, store.ID) {
+	_, newest := h.log.Bounds()
+	if !known || at.Epoch != newest.Epoch {
+		return delivery.Start{Held: true, Live: newest.Seq == 0, Unknown: cut(text, maxUnknown)}, store.ID{Epoch: newest.Epoch}
+	}
+	at.Seq = min(at.Seq, newest.Seq) // other hubs may know a position behind the newest message
+	return delivery.Start{After: at.Seq, Live: at.Seq == newest.Seq}, at
+}
+
+// after is start for From.After. This hub has read a position that it was given in the log that others share: if it is not
+// one of this epoch, it is one of an earlier epoch.
+func (h *Hub) after(at store.ID) (delivery.Start, store.ID) {
+	_, newest := h.log.Bounds()
+	return h.resume(at, h.cluster != nil || at.Seq <= newest.Seq, at.String())
+}
+
+// reachTimeout is how long a client that comes from another hub waits for this hub to have what that one had.
 const reachTimeout = 5 * time.Second
 
-// reaches reports whether the log has a position. The newest message is at the given one.
-func (h *Hub) reaches(pos, newest store.Seq) bool {
-	shared, ok := h.log.(store.Shared)
-	if pos <= newest || !ok {
-		return pos <= newest
+// position reads the id of a position that a client has, and reports whether the log has it. If this hub does not, another one
+// may: an error says that this could not be found out in time.
+func (h *Hub) position(text string) (id store.ID, known bool, err error) {
+	if id, err = store.ParseID(text); err != nil {
+		return store.ID{}, false, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), reachTimeout)
+	_, newest := h.log.Bounds()
+	known = id.Epoch == newest.Epoch && id.Seq <= newest.Seq
+	if known || h.cluster == nil {
+		return id, known, nil
+	}
+	ctx, cancel := context.WithTimeout(h.cluster.closed, reachTimeout)
 	defer cancel()
-	return shared.Reach(ctx, pos)
+	known, err = h.cluster.log.Reach(ctx, id)
+	if err != nil && h.closing.Load() {
+		err = ErrClosed
+	}
+	return id, known, err
 }
 
 // describe returns what the session shows of its client. The ids of devices are all different, so they are not shared. An id is not
@@ -312,9 +336,16 @@ func (h *Hub) hello(id, uid, secret string, heartbeat time.Duration, g *access.G
 		data = strconv.AppendInt(append(data, `,"expires_in":`...), seconds, 10)
 	}
 	data = append(data, '}')
-	retry := append(strconv.AppendInt([]byte("retry: "), h.opts.Retry.Milliseconds(), 10), '\n')
-	return sse.AppendEvent(retry, "session", id, data)
+	return sse.AppendEvent(h.retryField(), "session", id, data)
 }
+
+// retryField returns the reconnect delay, which is part of a stream's first event.
+func (h *Hub) retryField() []byte {
+	return append(strconv.AppendInt([]byte("retry: "), h.opts.Retry.Milliseconds(), 10), '\n')
+}
+
+// Bye returns all bytes of a stream that ends before it begins.
+func (h *Hub) Bye(why delivery.Reason) []byte { return append(h.retryField(), delivery.Bye(why)...) }
 
 // Hello returns the first bytes of the stream's body.
 func (l *Listener) Hello() []byte { return l.hello }

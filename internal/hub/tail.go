@@ -15,16 +15,16 @@ func (h *Hub) End() store.ID {
 	return newest
 }
 
-// Start returns the position where a stream of a filter begins.
-func (h *Hub) Start(f group.Filter, from From) store.ID {
-	_, id := h.start(group.Set{f}, from)
-	return id
+// Start returns the position where a stream of a filter begins. Its error is one of Subscribe: it is not known whether the log
+// has the client's position.
+func (h *Hub) Start(f group.Filter, from From) (store.ID, error) {
+	_, id, err := h.start(group.Set{f}, from)
+	return id, err
 }
 
-// Tail returns a stream with a codec that belongs to no session. The caller must call Run.
-func (h *Hub) Tail(filters group.Set, from From, codec delivery.Codec, ended func(delivery.Reason)) *Listener {
-	start, _ := h.start(filters, from)
-	start.Retained = false
+// Tail returns a stream with a codec that belongs to no session, after a position as in From.After. The caller must call Run.
+func (h *Hub) Tail(filters group.Set, after store.ID, codec delivery.Codec, ended func(delivery.Reason)) *Listener {
+	start, _ := h.after(after)
 	h.handlers.add(1, 0)
 	l := &Listener{hub: h, ended: ended}
 	l.stream = h.set.New(delivery.Config{Filters: filters, Heartbeat: math.MaxInt64 / 2, Start: start, Codec: codec, Done: l.done})

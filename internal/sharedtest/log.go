@@ -241,14 +241,21 @@ func (l *Log) Follow(f func(store.Note)) error {
 	return nil
 }
 
-// Reach implements store.Shared.
-func (l *Log) Reach(ctx context.Context, pos store.Seq) bool {
-	n, last := l.cluster.end()
-	if last < pos {
-		return false
-	}
+// Reach implements store.Shared. A hub that is paused or cut off cannot know what the log has.
+func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 	defer context.AfterFunc(ctx, l.wake)()
-	return l.until(func() bool { return ctx.Err() != nil || l.applied >= n }) == nil && ctx.Err() == nil
+	if err := l.until(func() bool { return ctx.Err() != nil || !l.paused && !l.cut }); err != nil {
+		return false, err
+	}
+	n, last := l.cluster.end()
+	if ctx.Err() == nil && (last < id.Seq || id.Epoch != "" && id.Epoch != l.cluster.epoch) {
+		return false, nil
+	}
+	err := l.until(func() bool { return ctx.Err() != nil || l.applied >= n })
+	if err == nil && ctx.Err() != nil {
+		err = store.ErrAway
+	}
+	return err == nil, err
 }
 
 // Close implements store.Log.

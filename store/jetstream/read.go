@@ -129,15 +129,34 @@ const leaderLate = 2 * time.Second
 
 // Reach implements store.Shared. A position that is taken for one behind the end costs a client all that it has, so a
 // single answer of the leader, or none, does not say that.
-func (l *Log) Reach(ctx context.Context, pos store.Seq) bool {
-	for late := time.Now().Add(leaderLate); l.tail.position() < pos; pause(ctx, leaderLate/4) {
-		info, err := l.stream.Info(ctx)
+func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.blocked, cancel)()
+	for late := time.Now().Add(leaderLate); !l.tail.has(id); pause(ctx, leaderLate/4) {
+		exists, err := l.leaderHas(ctx, id)
+		if exists && l.tail.waitFor(ctx, id.Seq) == nil && l.tail.has(id) {
+			return true, nil
+		}
 		switch {
-		case err == nil && store.Seq(info.State.LastSeq) >= pos:
-			return l.tail.waitFor(ctx, pos) == nil
-		case ctx.Err() != nil, err == nil && time.Now().After(late):
-			return false
+		case l.blocked.Err() != nil:
+			return false, store.ErrClosed
+		case ctx.Err() != nil:
+			return false, store.ErrAway
+		case err == nil && !exists && time.Now().After(late):
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
+}
+
+// leaderHas reports whether the stream has an id, as its leader says. If the stream has an epoch that this hub does not know yet,
+// it has the ids of that.
+func (l *Log) leaderHas(ctx context.Context, id store.ID) (bool, error) {
+	if id.Epoch != "" && id.Epoch != l.epoch() {
+		epoch, _, err := l.storedEpoch(ctx)
+		return err == nil && epoch == id.Epoch, err
+	}
+	info, err := l.stream.Info(ctx)
+	return err == nil && store.Seq(info.State.LastSeq) >= id.Seq, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 // leader is a stream whose leader says where the stream ends.
@@ -25,32 +26,51 @@ func (s *leader) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.S
 	return &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: uint64(end)}}, err
 }
 
-// TestAPositionIsReachedThoughTheLeaderSaysSoLater has a position that a hub which is behind reaches after three seconds.
-func TestAPositionIsReachedThoughTheLeaderSaysSoLater(t *testing.T) {
-	const pos = 10
+// TestReachSaysNoOnlyIfTheLeaderIsCertain has a position that this hub reaches when it is no longer behind, or never.
+func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
+	const pos, never = 10, time.Hour
+	has := func(time.Duration) (store.Seq, error) { return pos, nil }
+	away := func(time.Duration) (store.Seq, error) { return 0, nats.ErrNoResponders }
+	ends := func(time.Duration) (store.Seq, error) { return pos - 1, nil }
 	for name, c := range map[string]struct {
-		end  func(passed time.Duration) (store.Seq, error)
-		want bool
+		end     func(passed time.Duration) (store.Seq, error)
+		behind  time.Duration // how long this hub is
+		blocked time.Duration // when the log is
+		want    bool
+		err     error
 	}{
-		"it knows": {func(time.Duration) (store.Seq, error) { return pos, nil }, true},
+		"it has it":              {has, 3 * time.Second, never, true, nil},
+		"this hub is far behind": {has, never, never, false, store.ErrAway},
 		"it is late": {func(passed time.Duration) (store.Seq, error) {
 			return min(pos, pos-1+store.Seq(passed/time.Second)), nil
-		}, true},
-		"there is none": {func(time.Duration) (store.Seq, error) { return 0, nats.ErrNoResponders }, true},
-		"it is the end": {func(time.Duration) (store.Seq, error) { return pos - 1, nil }, false},
+		}, 3 * time.Second, never, true, nil},
+		"there is none":                        {away, never, never, false, store.ErrAway},
+		"there is none, and this hub reads on": {away, 3 * time.Second, never, true, nil},
+		"it is the end":                        {ends, never, never, false, nil},
 		"one is elected": {func(passed time.Duration) (store.Seq, error) {
 			if passed < 2500*time.Millisecond {
-				return 0, nats.ErrNoResponders
+				return away(passed)
 			}
-			return pos, nil
-		}, true},
+			return has(passed)
+		}, 3 * time.Second, never, true, nil},
+		"one is elected, and does not have it": {func(passed time.Duration) (store.Seq, error) {
+			if passed < 2500*time.Millisecond {
+				return away(passed)
+			}
+			return ends(passed)
+		}, never, never, false, nil},
+		"the log is closed while it is away":          {away, never, time.Second, false, store.ErrClosed},
+		"the log is closed while this hub is behind":  {has, never, time.Second, false, store.ErrClosed},
+		"the log is closed while it does not have it": {ends, never, time.Second, false, store.ErrClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := &Log{stream: &leader{end: c.end, began: time.Now()}}
+				l := &Log{stream: &leader{end: c.end, began: time.Now()}, mem: memory.New(memory.Options{Epoch: "now"})}
 				l.ctx = t.Context()
+				l.blocked, l.unblock = context.WithTimeout(l.ctx, c.blocked)
+				defer l.unblock()
 				l.tail = newTail(l)
-				time.AfterFunc(3*time.Second, func() {
+				time.AfterFunc(c.behind, func() {
 					l.tail.mu.Lock()
 					defer l.tail.mu.Unlock()
 					l.tail.reached = pos
@@ -58,10 +78,10 @@ func TestAPositionIsReachedThoughTheLeaderSaysSoLater(t *testing.T) {
 				})
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
-				if got := l.Reach(ctx, pos); got != c.want {
-					t.Errorf("after %v, Reach returns %v", time.Since(l.stream.(*leader).began), got)
+				if got, err := l.Reach(ctx, store.ID{Epoch: "now", Seq: pos}); got != c.want || err != c.err {
+					t.Errorf("after %v, Reach returns %v, %v", time.Since(l.stream.(*leader).began), got, err)
 				}
-				time.Sleep(5 * time.Second) // the timer has fired
+				time.Sleep(never) // the timer has fired
 			})
 		})
 	}

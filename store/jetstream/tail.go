@@ -144,6 +144,13 @@ func (t *tail) position() store.Seq {
 	return t.reached
 }
 
+// has reports whether everything up to an id is placed. An id without an epoch is one of the log's.
+func (t *tail) has(id store.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reached >= id.Seq && (id.Epoch == "" || id.Epoch == t.l.epoch())
+}
+
 // restart makes a new consumer, which continues where the old one was.
 func (t *tail) restart() {
 	select {

@@ -16,8 +16,43 @@ var peerTests = []sharedTest{
 	{"a hub can read what it appended when Append returns", ownAppends},
 	{"a hub that opens the log later has all messages, retained ones, notes and policies", laterHub},
 	{"policies and purges of one hub hold for all, with the same gaps", samePolicies},
+	{"Reach waits for the id of a message that another hub has appended", reachAtPeers},
+	{"Reach says that the log does not have an id of another epoch, or behind its end", reachNothing},
 	{"a hub that closes the log does not disturb the others", closedPeer},
 	{"Follow, Notes and AppendNoted of a closed log return ErrClosed", closedShared},
+}
+
+// reach calls Reach, and gives it more time than it needs.
+func (p *peer) reach(id store.ID) (bool, error) {
+	ctx, cancel := context.WithTimeout(p.env.Context(), patience)
+	defer cancel()
+	return p.Reach(ctx, id)
+}
+
+func reachAtPeers(c *cluster) {
+	a, b := c.two()
+	for n := range 100 {
+		id := a.put([]*store.Message{text("a", fmt.Sprint(n))})
+		if n%2 == 0 {
+			id.Epoch = "" // that of the log
+		}
+		if ok, err := b.reach(id); !ok || err != nil {
+			c.Fatalf("%v: %v, %v", id, ok, err)
+		}
+		if b.newest() < id.Seq {
+			c.Fatalf("a hub has reached %v, and has read up to %d", id, b.newest())
+		}
+	}
+}
+
+func reachNothing(c *cluster) {
+	a, b := c.two()
+	id := a.put([]*store.Message{text("a", "1")})
+	for _, id := range []store.ID{{Epoch: id.Epoch, Seq: id.Seq + 1000}, {Epoch: "another", Seq: 1}} {
+		if ok, err := b.reach(id); ok || err != nil {
+			c.Errorf("%v: %v, %v", id, ok, err)
+		}
+	}
 }
 
 // sameFrames fails unless the hubs' logs have the same frames and gaps.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/jetstream"
@@ -66,10 +67,62 @@ func TestALogWaitsForAPositionOfAnother(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	eventually(t, "the log is back", func() bool { return b.Err() == nil })
-	if !b.Reach(ctx, pos) || read(t, b, "x", pos-1).n != 1 {
-		t.Errorf("the log does not have %d", pos)
+	epoch, _ := end(a)
+	if got, err := b.Reach(ctx, store.ID{Epoch: epoch, Seq: pos}); !got || err != nil || read(t, b, "x", pos-1).n != 1 {
+		t.Errorf("the log does not have %d: %v, %v", pos, got, err)
 	}
-	if b.Reach(ctx, pos+1000) { // hubs write notes, too
-		t.Error("the log has a position that does not exist")
+	for _, id := range []store.ID{{Epoch: epoch, Seq: pos + 1000}, {Epoch: "another", Seq: 1}} { // hubs write notes, too
+		if got, err := b.Reach(ctx, id); got || err != nil {
+			t.Errorf("the log has %v, which does not exist: %v, %v", id, got, err)
+		}
+	}
+}
+
+// TestALogThatIsAwayDoesNotKnowWhatTheStreamHas asks a log that is cut off for what another one has: a message, and then one of
+// another epoch.
+func TestALogThatIsAwayDoesNotKnowWhatTheStreamHas(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	a := open(t, o)
+	v := &valve{}
+	o.Dialer = v
+	b := open(t, o)
+	reach := func(id store.ID, patience time.Duration) (bool, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return b.Reach(ctx, id)
+	}
+	const short = 3 * time.Second // more than it takes to be certain
+	before, _ := end(a)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return b.Err() != nil })
+	id := store.ID{Epoch: before, Seq: add(t, a, text("x", "1"))}
+	if got, err := reach(id, short); got || err != store.ErrAway {
+		t.Errorf("a message of another hub: %v, %v", got, err)
+	}
+	must(t, admin.DeleteStream(t.Context(), o.Stream))
+	eventually(t, "messages are taken again", func() bool {
+		next, err := a.Append(t.Context(), []store.Entry{text("x", "new")})
+		id = next
+		return err == nil && id.Epoch != before
+	})
+	if got, err := reach(id, short); got || err != store.ErrAway {
+		t.Errorf("a message of a new epoch: %v, %v", got, err)
+	}
+	v.set(false)
+	eventually(t, "the log is back", func() bool { got, err := reach(id, patience); return got && err == nil })
+	if epoch, n := end(b); epoch != id.Epoch || n < id.Seq {
+		t.Errorf("the log ends at %s-%d, and is said to have %v", epoch, n, id)
+	}
+	v.set(true)
+	refused := make(chan error)
+	go func() {
+		_, err := reach(store.ID{Epoch: id.Epoch, Seq: id.Seq + 1000}, patience)
+		refused <- err
+	}()
+	must(t, b.Close())
+	if err := <-refused; err != store.ErrClosed {
+		t.Errorf("when the log is closed: %v", err)
 	}
 }
