@@ -105,7 +105,8 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err = l.checkPermissions(ctx); err != nil {
 		return err
 	}
-	found, err := l.findStream(ctx)
+	var found found
+	err = patiently(ctx, func(ctx context.Context) (err error) { found, err = l.findStream(ctx); return err })
 	if err != nil {
 		return err
 	}

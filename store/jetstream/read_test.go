@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,4 +86,21 @@ func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestALogThatIsOpenedWaitsForALeader has a stream whose leader answers after ten seconds, and then refuses.
+func TestALogThatIsOpenedWaitsForALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := &jetstream.APIError{ErrorCode: 10023}
+		l := &Log{opts: Options{}.withDefaults(), ctx: t.Context()}
+		l.stream = &leader{began: time.Now(), end: func(passed time.Duration) (store.Seq, error) {
+			if passed < 10*time.Second {
+				return 0, context.DeadlineExceeded
+			}
+			return 0, refused
+		}}
+		if err := newTail(l).start(t.Context()); !errors.Is(err, refused) {
+			t.Errorf("the log is not opened: %v", err)
+		}
+	})
 }

@@ -28,26 +28,27 @@ type found struct {
 	counts  *counts // what has to be there
 }
 
-// findStream finds or creates the stream, its bucket and its epoch. Several hubs may do so at once.
-func (l *Log) findStream(ctx context.Context) (f found, err error) {
+// patiently calls attempt until it succeeds, or fails for a reason that will not pass.
+func patiently(ctx context.Context, attempt func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	for {
-		f, err = l.tryToFindStream(ctx)
+		once, end := context.WithTimeout(ctx, startAttempt)
+		err := attempt(once)
+		end()
 		if err == nil || !passing(err) {
-			return f, err
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return f, err
+			return err
 		case <-time.After(startPause):
 		}
 	}
 }
 
-func (l *Log) tryToFindStream(ctx context.Context) (f found, err error) {
-	ctx, cancel := context.WithTimeout(ctx, startAttempt)
-	defer cancel()
+// findStream finds or creates the stream, its bucket and its epoch. Several hubs may do so at once.
+func (l *Log) findStream(ctx context.Context) (f found, err error) {
 	if err = l.checkAccount(ctx); err != nil {
 		return f, err
 	}

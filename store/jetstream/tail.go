@@ -60,9 +60,14 @@ func newTail(l *Log) *tail {
 
 // start reads the stream up to its end, and then follows it until the log is closed.
 func (t *tail) start(ctx context.Context) error {
-	info, err := t.attach(ctx, startAttempt)
-	if err != nil {
+	var info *jetstream.StreamInfo
+	err := patiently(ctx, func(ctx context.Context) (err error) {
+		t.detach() // from the attempt before
+		info, err = t.attach(ctx, startAttempt)
 		return err
+	})
+	if err != nil {
+		return fmt.Errorf("following the stream %s: %w", t.l.opts.Stream, err)
 	}
 	end := store.Seq(info.State.LastSeq)
 	t.l.running.Go(t.run)
