@@ -289,12 +289,13 @@ func (j *janitor) disturb(ctx context.Context, groups []mark) error {
 	return j.write(ctx, c)
 }
 
-// count counts the messages, and writes the result into the bucket.
+// count counts the messages, and writes the result into the bucket. With now, it does so though the tail has received nothing since
+// the last time: messages of other hubs may be on their way.
 func (j *janitor) count(ctx context.Context, now bool) error {
 	began := time.Now()
 	l, was := j.l, j.counted.wrote
 	same := was != nil && was.At == l.tail.position() && len(was.Removals) == 0
-	if same || !now && began.Before(j.counted.next) {
+	if !now && (same || began.Before(j.counted.next)) {
 		return nil
 	}
 	before, err := l.recallCounts(ctx)

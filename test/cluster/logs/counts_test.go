@@ -132,15 +132,17 @@ func counted(t *testing.T, admin client, stream string, seq store.Seq) {
 // purges it.
 func TestAMessageThatArrivesWhileALogIsClosedIsCounted(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
 	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
 	o.Times.Beat = 10 * time.Second // the log does not miss its consumer
 	a := open(t, o)
+	counted(t, admin, o.Stream, 1) // the log has nothing to write then
+	closing := make(chan struct{})
+	a.Pace(func(context.Context) { <-closing })
+	counted(t, admin, o.Stream, add(t, a, text("x", "held back is what follows")))
 	v := &valve{}
 	o.Dialer, o.Times.Janitor = v, time.Hour
 	other := open(t, o)
-	closing := make(chan struct{})
-	a.Pace(func(context.Context) { <-closing })
-	add(t, a, text("x", "held back is what follows"))
 	add(t, other, text("z", "purged"))
 	v.set(true)
 	must(t, other.Close())
@@ -151,10 +153,10 @@ func TestAMessageThatArrivesWhileALogIsClosedIsCounted(t *testing.T) {
 	close(closing)
 	must(t, <-closed)
 
-	stream, err := connect(t, url).Stream(t.Context(), o.Stream)
+	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
 	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.z")))
-	o.Dialer = nil
+	o.Dialer, o.Times = nil, quick
 	if h := read(t, open(t, o), "z", 0); h.gap == 0 {
 		t.Errorf("z has lost a message: %v", h)
 	}
