@@ -120,15 +120,15 @@ func TestPagesOfHistoryHaveEachMessageOnce(t *testing.T) {
 // appending is a log that appends other messages each time a reader has found its start.
 type appending struct{ *memory.Log }
 
-func (a appending) Find(filters group.Set, s store.Start) store.Seq {
-	seq := a.Log.Find(filters, s)
+func (a appending) Find(filters group.Set, s store.Start) (store.Seq, error) {
+	seq, err := a.Log.Find(filters, s)
 	for range 3 {
 		m := store.Message{Group: "foo", Msg: []byte(`"later"`), Time: time.Now()}
 		if _, err := a.Append(context.Background(), []store.Entry{m.Entry(nil)}); err != nil {
 			panic(err)
 		}
 	}
-	return seq
+	return seq, err
 }
 
 func TestHistoryReturnsAtMostTheLastN(t *testing.T) {

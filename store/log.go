@@ -24,8 +24,8 @@ type Log interface {
 	Read(q Query, b *Batch) error
 
 	// Find returns the position after which the messages that s asks for begin. Like Read, it blocks
-	// other calls only briefly.
-	Find(filters group.Set, s Start) Seq
+	// other calls only briefly. An error means that messages could not be read.
+	Find(filters group.Set, s Start) (Seq, error)
 
 	// Bounds returns the oldest and the newest position. Messages that are held have ids above
 	// oldest, up to newest.

@@ -161,7 +161,11 @@ func (x *random) start(set group.Set) delivery.Start {
 	case 1:
 		return delivery.Start{Held: true, Unknown: "none"}
 	case 2:
-		return delivery.Start{Held: true, After: x.log.Find(set, store.Start{Last: x.n("last", 1, 5)})}
+		after, err := x.log.Find(set, store.Start{Last: x.n("last", 1, 5)})
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		return delivery.Start{Held: true, After: after}
 	case 3:
 		return delivery.Start{After: x.last}
 	case 4:

@@ -235,32 +235,32 @@ type sessionStream struct{ *delivery.Stream }
 func (s sessionStream) End(why session.Reason) { s.Stream.End(delivery.Reason(why)) }
 
 // start returns the position where a stream begins, and the id of its session event. It returns an error while it is not known
-// whether the log has the position that the client has.
-func (h *Hub) start(filters group.Set, f From) (delivery.Start, store.ID, error) {
+// whether the log has the position that the client has, or messages cannot be read.
+func (h *Hub) start(filters group.Set, f From) (s delivery.Start, id store.ID, err error) {
 	_, newest := h.log.Bounds()
-	s := delivery.Start{After: newest.Seq}
+	s = delivery.Start{After: newest.Seq}
 	switch {
 	case f.Resume != "":
 		at, known, err := h.position(f.Resume)
-		s, id := h.resume(at, known, f.Resume)
+		s, id = h.resume(at, known, f.Resume)
 		return s, id, err
 	case f.After != nil:
-		s, id := h.after(*f.After)
+		s, id = h.after(*f.After)
 		return s, id, nil
 	case f.All:
 		s.After, s.Held = 0, true
 	case f.Last != nil:
 		s.Held = true
 		if *f.Last > 0 {
-			s.After = h.log.Find(filters, store.Start{Last: *f.Last})
+			s.After, err = h.log.Find(filters, store.Start{Last: *f.Last})
 		}
 	case !f.Since.IsZero():
-		s.After = h.log.Find(filters, store.Start{Since: f.Since})
+		s.After, err = h.log.Find(filters, store.Start{Since: f.Since})
 	default:
 		s.Retained = true
 	}
 	s.Live = s.After == newest.Seq
-	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}, nil
+	return s, store.ID{Epoch: newest.Epoch, Seq: s.After}, err
 }
 
 // resume is start for a client that has an id. known says that the log has it, or had it a moment ago.

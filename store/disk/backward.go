@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"iter"
 	"time"
 
 	names "github.com/watchbox-go/watchbox/internal/group"
@@ -11,15 +10,10 @@ import (
 // maxMerged is the most groups whose indexes are merged. If more groups match, all messages are scanned.
 const maxMerged = 64
 
-// Backward yields the seqs of the newest messages that match, at most n, the newest first. It holds no lock
-// while it yields. It stops early if the disk fails.
-func (l *Log) Backward(filters names.Set, n int) iter.Seq[store.Seq] {
-	return func(yield func(store.Seq) bool) { _ = l.backward(filters, n, yield) }
-}
-
-// backward is Backward with the disk's error. For patterns it first scans a bounded number of the newest
-// messages. Then it merges the indexes of the groups that match, unless there are too many.
-func (l *Log) backward(filters names.Set, n int, yield func(store.Seq) bool) error {
+// Backward yields the seqs of the newest messages that match, at most n, the newest first, until yield returns false. It holds no
+// lock while it yields. For patterns it first scans a bounded number of the newest messages. Then it merges the indexes of the groups
+// that match, unless there are too many.
+func (l *Log) Backward(filters names.Set, n int, yield func(store.Seq) bool) error {
 	s := &backscan{
 		l: l, filters: filters, n: n, below: store.Seq(l.newest.Load()) + 1, now: time.Now().UnixMilli(), yield: yield,
 	}

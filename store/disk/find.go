@@ -9,30 +9,27 @@ import (
 )
 
 // Find implements store.Log. If the disk fails, it returns the position before all messages.
-func (l *Log) Find(filters names.Set, s store.Start) (pos store.Seq) {
+func (l *Log) Find(filters names.Set, s store.Start) (pos store.Seq, err error) {
 	switch {
 	case s.Last > 0:
 		pos = store.Seq(l.newest.Load())
-		if l.backward(filters, s.Last, func(seq store.Seq) bool { pos = seq - 1; return true }) != nil {
-			return 0
-		}
+		err = l.Backward(filters, s.Last, func(seq store.Seq) bool { pos = seq - 1; return true })
 	case !s.Since.IsZero():
 		return l.findSince(filters, s.Since.UnixMilli())
 	}
-	return pos
+	return pos, err
 }
 
-func (l *Log) findSince(filters names.Set, since int64) (pos store.Seq) {
+func (l *Log) findSince(filters names.Set, since int64) (pos store.Seq, err error) {
 	l.life.RLock()
 	defer l.life.RUnlock()
 	if l.closed {
-		return 0
+		return 0, store.ErrClosed
 	}
-	var err error
 	if l.opts.call(func() { pos, err = l.firstSince(since) }); err != nil {
-		return 0
+		return 0, err
 	}
-	return l.beforeLost(pos, filters, since)
+	return l.beforeLost(pos, filters, since), nil
 }
 
 // firstSince returns the position before the first message of a time or later. Times rise with

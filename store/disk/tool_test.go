@@ -440,7 +440,10 @@ func TestImportedTimesNeverFall(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		pos := l.Find(filtersOf("a"), store.Start{Since: now.Add(-61 * time.Minute)})
+		pos, err := l.Find(filtersOf("a"), store.Start{Since: now.Add(-61 * time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if life == 0 {
 			want = pos
 		} else if pos != want || want > 0 {

@@ -19,11 +19,11 @@ const (
 const skew = time.Minute
 
 // Find implements store.Log. Where it has to read the stream, it reads a bounded number of messages.
-func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
-	pos := l.mem.Find(filters, s)
+func (l *Log) Find(filters group.Set, s store.Start) (store.Seq, error) {
+	pos, err := l.mem.Find(filters, s)
 	horizon := l.mem.Horizon(filters, 0)
-	if pos >= horizon || l.closed.Load() {
-		return pos
+	if err != nil || pos >= horizon {
+		return pos, err
 	}
 	ctx, cancel := context.WithTimeout(l.blocked, l.opts.Times.Patience)
 	defer cancel()
@@ -33,12 +33,12 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 	case !s.Since.IsZero():
 		return l.findSince(ctx, filters, s.Since, pos, horizon)
 	}
-	return pos
+	return pos, nil
 }
 
 // findLast returns the position before the newest n messages that match, some of which may not be in memory. It
 // reads the stream backward.
-func (l *Log) findLast(ctx context.Context, filters group.Set, n int, horizon store.Seq) store.Seq {
+func (l *Log) findLast(ctx context.Context, filters group.Set, n int, horizon store.Seq) (store.Seq, error) {
 	pos := horizon
 	for seq := range l.mem.Backward(filters, n) {
 		if seq <= horizon {
@@ -53,7 +53,7 @@ func (l *Log) findLast(ctx context.Context, filters group.Set, n int, horizon st
 		from := max(end, findStep) - findStep
 		w := window{}
 		if err := w.cover(ctx, l, from, end); err != nil {
-			return pos
+			return 0, err
 		}
 		for _, m := range slices.Backward(w.list) {
 			if m.damaged || m.seq > end || !filters.Match(m.group) || m.seq <= l.mem.Floor(m.group) || m.expired(now) {
@@ -61,12 +61,12 @@ func (l *Log) findLast(ctx context.Context, filters group.Set, n int, horizon st
 			}
 			pos = m.seq - 1
 			if n--; n == 0 {
-				return pos
+				return pos, nil
 			}
 		}
 		end = from
 	}
-	return pos
+	return pos, nil
 }
 
 // cover reads all messages after a position up to end.
@@ -78,8 +78,8 @@ func (w *window) cover(ctx context.Context, l *Log, after, end store.Seq) error 
 			return err
 		}
 		w.list, w.through = append(w.list, part.list...), part.through
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return store.ErrAway
 		}
 	}
 	return nil
@@ -87,11 +87,17 @@ func (w *window) cover(ctx context.Context, l *Log, after, end store.Seq) error 
 
 // findSince returns the position before the first message of a time or later, which may not be in memory; pos is a
 // position before it.
-func (l *Log) findSince(ctx context.Context, filters group.Set, since time.Time, pos, horizon store.Seq) store.Seq {
+func (l *Log) findSince(ctx context.Context, filters group.Set, since time.Time, pos, horizon store.Seq) (store.Seq, error) {
 	first := window{}
 	from := since.Add(-skew)
-	if err := first.fetch(ctx, l, request{Since: &from, Batch: 1}); err != nil {
-		return pos
+	for first.fetch(ctx, l, request{Since: &from, Batch: 1}) != nil {
+		switch {
+		case l.closed.Load():
+			return 0, store.ErrClosed
+		case ctx.Err() != nil:
+			return 0, store.ErrAway
+		}
+		pause(ctx, repeatRefused)
 	}
 	if len(first.list) > 0 {
 		pos = max(pos, first.list[0].seq-1)
@@ -99,14 +105,14 @@ func (l *Log) findSince(ctx context.Context, filters group.Set, since time.Time,
 	w := window{}
 	for step := 0; pos < horizon && step < findSteps; step++ {
 		if err := w.load(l, pos, horizon); err != nil {
-			return pos
+			return 0, err
 		}
 		for i := range w.list {
 			if m := &w.list[i]; m.seq > pos && !m.damaged && !m.entry.Time.Before(since) {
-				return m.seq - 1
+				return m.seq - 1, nil
 			}
 		}
 		pos = w.through
 	}
-	return pos
+	return pos, nil
 }

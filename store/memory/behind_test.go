@@ -22,7 +22,7 @@ type front interface {
 	Floor(name string) store.Seq
 	Gaps(q store.Query, b *store.Batch) error
 	Evict(e memory.Eviction) error
-	Find(filters group.Set, s store.Start) store.Seq
+	Find(filters group.Set, s store.Start) (store.Seq, error)
 	Horizon(s store.Selector, after store.Seq) store.Seq
 	Excesses() iter.Seq[memory.Excess]
 	Bounds() (oldest, newest store.ID)
@@ -278,7 +278,14 @@ func (x *behind) check(exact bool) {
 func (x *behind) find(set group.Set, n int, since time.Time) {
 	x.t.Helper()
 	horizon := x.log.Horizon(set, 0)
-	last, first := x.log.Find(set, store.Start{Last: n}), x.log.Find(set, store.Start{Since: since})
+	last, err := x.log.Find(set, store.Start{Last: n})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	first, err := x.log.Find(set, store.Start{Since: since})
+	if err != nil {
+		x.t.Fatal(err)
+	}
 	all, after, lost := 0, 0, false
 	for i := range x.msgs {
 		m := &x.msgs[i]

@@ -10,8 +10,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Find implements store.Log.
-func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
+// Find implements store.Log. Its error is nil.
+func (l *Log) Find(filters group.Set, s store.Start) (store.Seq, error) {
 	l.age(time.Now().UnixMilli())
 	switch {
 	case s.Last > 0:
@@ -23,11 +23,11 @@ func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
 		if horizon := l.Horizon(filters, 0); n < s.Last && horizon > 0 {
 			pos = min(pos, horizon-1) // older ones are spilled
 		}
-		return pos
+		return pos, nil
 	case !s.Since.IsZero():
-		return l.findSince(filters, s.Since.UnixMilli())
+		return l.findSince(filters, s.Since.UnixMilli()), nil
 	}
-	return 0
+	return 0, nil
 }
 
 // Backward yields the seqs of the newest messages that match, at most n, the newest first. It holds no lock

@@ -58,7 +58,11 @@ func TestFindSinceLeadsToTheGapOfADroppedGroup(t *testing.T) {
 			set = append(set, f)
 		}
 		b := &store.Batch{}
-		q := store.Query{Select: set, After: l.Find(set, store.Start{Since: start})}
+		after, err := l.Find(set, store.Start{Since: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := store.Query{Select: set, After: after}
 		if err := l.Read(q, b); err != nil || len(b.Gaps) == 0 {
 			t.Errorf("%s: Find Since leads to %d without a gap: %v", name, q.After, err)
 		}

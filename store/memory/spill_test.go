@@ -97,12 +97,12 @@ func (x *broken) Groups(q store.GroupQuery) ([]store.GroupInfo, string) {
 	return page, next
 }
 
-func (x *broken) Find(filters group.Set, s store.Start) store.Seq {
-	seq := x.Log.Find(filters, s)
+func (x *broken) Find(filters group.Set, s store.Start) (store.Seq, error) {
+	seq, err := x.Log.Find(filters, s)
 	if x.find != nil {
-		return x.find(x.Log, seq)
+		return x.find(x.Log, seq), err
 	}
-	return seq
+	return seq, err
 }
 
 // skipSpilled is a read that goes on after the spilled messages.

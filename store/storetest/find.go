@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -20,7 +21,17 @@ var findTests = []test{
 // found reads after the position that Find returns.
 func (l *log) found(set string, s store.Start) *store.Batch {
 	l.t.Helper()
-	return l.read(store.Query{Select: filters(set), After: l.Find(filters(set), s)})
+	return l.read(store.Query{Select: filters(set), After: l.find(filters(set), s)})
+}
+
+// find is Find, which must not fail.
+func (l *log) find(set group.Set, s store.Start) store.Seq {
+	l.t.Helper()
+	pos, err := l.Find(set, s)
+	if err != nil {
+		l.t.Fatalf("Find: %v", err)
+	}
+	return pos
 }
 
 // hourly returns a log with 1…8, one per hour and the last one an hour ago: odd ones in a, even ones in
@@ -147,7 +158,7 @@ func findEmpty(e *env) {
 	l := e.start(Options{})
 	for _, s := range []store.Start{{}, {Last: 3}, {Since: time.Now().Add(-time.Hour)}} {
 		before := l.newest()
-		pos := l.Find(filters("a"), s)
+		pos := l.find(filters("a"), s)
 		l.appendTexts("a", "x")
 		b := l.read(store.Query{Select: filters("a"), After: max(pos, before)})
 		if pos > before || len(b.Frames) != 1 {

@@ -183,7 +183,7 @@ func (m *machine) follow(t *rapid.T) {
 func (m *machine) findLast(t *rapid.T) {
 	l, set, n := m.use(t), drawFilters(t), rapid.IntRange(1, 30).Draw(t, "last")
 	held := m.model.of(set, 0, m.model.newest())
-	pos := l.Find(set, store.Start{Last: n})
+	pos := l.find(set, store.Start{Last: n})
 	if got := len(m.model.of(set, pos, m.model.newest())); got != min(n, len(held)) {
 		t.Fatalf("last %d of %v: %d are after %d, of %d held", n, set, got, pos, len(held))
 	}
@@ -198,7 +198,7 @@ func (m *machine) findSince(t *rapid.T) {
 	}
 	l, set := m.use(t), drawFilters(t)
 	since := model.msgs[rapid.IntRange(0, len(model.msgs)-1).Draw(t, "since")].time
-	pos := l.Find(set, store.Start{Since: time.UnixMilli(since)})
+	pos := l.find(set, store.Start{Since: time.UnixMilli(since)})
 	model.read(l, store.Query{Select: set, After: pos}, drawRoom(t))
 	lost := false
 	for name, seq := range model.evicted {

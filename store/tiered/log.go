@@ -56,22 +56,27 @@ func (l *Log) Bounds() (oldest, newest store.ID) {
 }
 
 // Find implements store.Log.
-func (l *Log) Find(filters group.Set, s store.Start) store.Seq {
+func (l *Log) Find(filters group.Set, s store.Start) (store.Seq, error) {
 	_, newest := l.Log.Bounds()
 	_, placed := l.mem.Bounds()
 	if s.Last == 0 {
-		pos := l.mem.Find(filters, s)
+		pos, err := l.mem.Find(filters, s)
+		if err != nil {
+			return 0, err
+		}
 		if pos >= placed.Seq {
 			pos = newest.Seq // memory has no messages
 		}
-		return min(pos, l.Log.Find(filters, s))
+		onDisk, err := l.Log.Find(filters, s)
+		return min(pos, onDisk), err
 	}
-	return min(l.last(filters, s.Last, newest.Seq), newest.Seq)
+	pos, err := l.last(filters, s.Last, newest.Seq)
+	return min(pos, newest.Seq), err
 }
 
 // last returns the position before the newest n messages that match, or pos if there are none. It walks both
 // logs backward, the newest message first.
-func (l *Log) last(filters group.Set, n int, pos store.Seq) store.Seq {
+func (l *Log) last(filters group.Set, n int, pos store.Seq) (store.Seq, error) {
 	inMemory, stop := iter.Pull(l.mem.Backward(filters, n))
 	defer stop()
 	m, ok := inMemory()
@@ -80,19 +85,17 @@ func (l *Log) last(filters group.Set, n int, pos store.Seq) store.Seq {
 		n--
 		return n > 0
 	}
-	for d := range l.Log.Backward(filters, n) {
+	err := l.Log.Backward(filters, n, func(d store.Seq) bool {
 		for ; ok && m > d; m, ok = inMemory() {
 			if !take(m) {
-				return pos
+				return false
 			}
 		}
-		if !take(d) {
-			return pos
-		}
+		return take(d)
+	})
+	for ; ok && n > 0 && take(m); m, ok = inMemory() {
 	}
-	for ; ok && take(m); m, ok = inMemory() {
-	}
-	return pos
+	return pos, err
 }
 
 // Purge implements store.Keeper.

@@ -5,6 +5,7 @@ package logs
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -125,4 +126,33 @@ func TestALogThatIsAwayDoesNotKnowWhatTheStreamHas(t *testing.T) {
 	if err := <-refused; err != store.ErrClosed {
 		t.Errorf("when the log is closed: %v", err)
 	}
+}
+
+// TestALogThatIsAwayDoesNotFindFewerMessages asks for the newest messages and for those of a time. Memory has only some of them.
+func TestALogThatIsAwayDoesNotFindFewerMessages(t *testing.T) {
+	v := &valve{}
+	l := open(t, jetstream.Options{
+		URL: servers.ForTest(t, 1).URL(), Stream: newStream(), MaxMemory: 1 << 20, Dialer: v, Times: jetstream.Times{Patience: time.Second},
+	})
+	begun := time.Now()
+	set := filters("x")
+	last := store.Start{Last: 40}
+	var want store.Seq
+	for i := range 50 {
+		seq := add(t, l, text("x", strings.Repeat("a", 64<<10)))
+		if i == 50-last.Last {
+			want = seq - 1
+		}
+	}
+	v.set(true)
+	for _, s := range []store.Start{last, {Since: begun}} {
+		if pos, err := l.Find(set, s); err != store.ErrAway {
+			t.Errorf("%+v: %d, %v", s, pos, err)
+		}
+	}
+	v.set(false)
+	eventually(t, "the log is back", func() bool {
+		pos, err := l.Find(set, last)
+		return err == nil && pos == want
+	})
 }
