@@ -21,8 +21,8 @@ type holes struct {
 	replaced uint64 // how many of them were notes that newer versions replaced
 	versions map[string]uint64
 	held     []record
-	since    time.Time
-	until    uint64 // the consumer's number of the message at which the holes must be explained
+	until    uint64    // the consumer's number of the message at which the holes must be explained
+	reached  time.Time // when the tail has read that
 }
 
 // span is from first to last.
@@ -35,9 +35,6 @@ func (t *tail) missed(s span, number, pending uint64) {
 		return
 	}
 	h := &t.holes
-	if len(h.missing) == 0 {
-		h.since = time.Now()
-	}
 	h.missing = append(h.missing, s)
 	h.until = max(h.until, number+pending)
 }
@@ -51,7 +48,10 @@ func (t *tail) hold(r *record, number uint64) (over bool) {
 	if r.is(isNote) {
 		h.explain(r, t.l.notes.versionOf)
 	}
-	late := number >= h.until && time.Since(h.since) >= t.l.opts.Times.Beat/2
+	if number >= h.until && h.reached.IsZero() {
+		h.reached = time.Now()
+	}
+	late := number >= h.until && time.Since(h.reached) >= t.l.opts.Times.Beat/2
 	return !r.is(hasMore) && (h.replaced >= h.count() || late || len(h.held) >= maxHeld)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,10 +31,13 @@ func newHoled(t *testing.T) *holed {
 }
 
 // feed gives the tail the record with a seq, as a consumer that counts none behind it.
-func (h *holed) feed(seq int, r record) {
+func (h *holed) feed(seq int, r record) { h.feedFollowed(seq, r, 0) }
+
+// feedFollowed gives the tail the record with a seq, as a consumer that counts so many behind it.
+func (h *holed) feedFollowed(seq int, r record, pending int) {
 	h.Helper()
 	h.number++
-	m := &nats.Msg{Reply: fmt.Sprintf("$JS.ACK.S.C.1.%d.%d.0.0", seq, h.number), Data: r.encode(nil)}
+	m := &nats.Msg{Reply: fmt.Sprintf("$JS.ACK.S.C.1.%d.%d.0.%d", seq, h.number, pending), Data: r.encode(nil)}
 	if err := h.message(m); err != nil {
 		h.Fatal(err)
 	}
@@ -78,6 +82,21 @@ func TestHolesThatALaterNoteExplains(t *testing.T) {
 	if gaps, read := h.gaps(); gaps != 0 || read != "3 4" {
 		t.Errorf("%d gaps, read %q", gaps, read)
 	}
+}
+
+// TestHolesThatAreReadLateAreExplained holds that the same is true if the tail takes long to read what follows a hole.
+func TestHolesThatAreReadLateAreExplained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHoled(t)
+		h.feed(1, noted(1, 0))
+		h.feedFollowed(3, message(1, 0), 1)
+		<-time.After(h.l.opts.Times.Beat)
+		h.feed(4, message(2, 0))
+		h.feed(5, noted(3, 2))
+		if gaps, read := h.gaps(); gaps != 0 || read != "3 4" {
+			t.Errorf("%d gaps, read %q", gaps, read)
+		}
+	})
 }
 
 // TestHolesThatNothingExplains holds that messages that are missing are told as a gap.
