@@ -57,6 +57,7 @@ func (s *session) subscribe(pk *packets.Packet) error {
 			s.remove(topic)
 		}
 		s.restoreOptions(before)
+		s.changed() // otherwise what was refused is stored as soon as that works again
 	}
 	s.suback(pk, errs)
 	if slices.ContainsFunc(pk.Filters, func(f packets.Subscription) bool { return strings.HasPrefix(f.Filter, systemPrefix) }) {
@@ -65,7 +66,7 @@ func (s *session) subscribe(pk *packets.Packet) error {
 	return nil
 }
 
-// restoreOptions gives subscriptions the options that they had before a SUBSCRIBE that has failed.
+// restoreOptions gives subscriptions the options that they had before a SUBSCRIBE that has failed for them.
 func (s *session) restoreOptions(before []subscription) {
 	for _, x := range before {
 		if x.ending() {
@@ -177,6 +178,7 @@ func (s *session) add(in *packets.Subscription, from hub.From) (added bool, err 
 		s.mu.Unlock()
 		return false, sessions.ErrTooManyFilters
 	}
+	var before subscription // that x replaces
 	retained := x.retainHandling() == retainedAlways || x.retainHandling() == retainedIfNew && isNew
 	if isNew {
 		s.subs = slices.DeleteFunc(s.subs, func(y subscription) bool { return y.ending() && y.topic == x.topic }) // x finds what it had sent
@@ -186,6 +188,7 @@ func (s *session) add(in *packets.Subscription, from hub.From) (added bool, err 
 		s.subs = append(s.subs, x)
 	} else {
 		old := &s.subs[i]
+		before = *old
 		old.options, old.id = x.options, x.id
 	}
 	s.mu.Unlock()
@@ -198,10 +201,14 @@ func (s *session) add(in *packets.Subscription, from hub.From) (added bool, err 
 	case isNew || retained || from != hub.From{}:
 		err = s.begin(&x, retained, from)
 	}
-	if err != nil && isNew {
+	switch {
+	case err == nil:
+	case isNew:
 		s.mu.Lock()
 		s.subs = s.subs[:len(s.subs)-1]
 		s.mu.Unlock()
+	default:
+		s.restoreOptions([]subscription{before})
 	}
 	return isNew && err == nil, err
 }

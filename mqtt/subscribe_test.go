@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -11,8 +12,11 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/delivery"
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/hub"
+	sessions "github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/internal/sharedtest"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -378,5 +382,72 @@ func TestASubscriptionThatCannotBeStoredIsNone(t *testing.T) {
 		if pk := c.message("yes"); pk.FixedHeader.Qos != 1 || len(pk.Properties.SubscriptionIdentifier) > 0 {
 			t.Errorf("a subscription was changed: %+v", pk)
 		}
+	}
+}
+
+func TestARefusedSubscriptionIsNotStoredLater(t *testing.T) {
+	shared := sharedtest.New().Open()
+	log := &withoutPositions{Store: shared, Noter: shared}
+	r := serveOn(t, log, nil)
+	c := r.admitted("a", func(pk *packets.Packet) {
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 1000, true
+	})
+	c.subscribe(sub("before", 1))
+	log.err.Store(&store.ErrFull)
+	c.send(packets.Subscribe, &packets.Packet{PacketID: 2, Filters: packets.Subscriptions{sub("before", 2), sub("refused", 1)}})
+	if pk := c.expect(packets.Suback); !bytes.Equal(pk.ReasonCodes, []byte{packets.ErrQuotaExceeded.Code, packets.ErrQuotaExceeded.Code}) {
+		t.Errorf("% x", pk.ReasonCodes)
+	}
+	log.err.Store(nil)
+	key := sessionPrefix + sessions.ClientUID("mqtt", "", "a")
+	if err := r.hub.Cursors().Flush(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := r.hub.Cursors().Get(key)
+	if len(p.Filters) != 1 || p.Filters[0].Filter != "before" || p.Filters[0].Options[0] != 1 {
+		t.Errorf("%+v", p.Filters)
+	}
+}
+
+// TestASubscriptionThatIsRefusedKeepsItsOptions has a client subscribe again and again and read nothing, until the stream
+// takes no more changes.
+func TestASubscriptionThatIsRefusedKeepsItsOptions(t *testing.T) {
+	r := newRig(t)
+	c := r.connect(options{id: "a"})
+	defer c.leave()
+	c.subscribe(sub("g", 1))
+	c.pipe.allow(0)
+	r.publish("g", "not read", 1, false)
+	for i := range delivery.MaxChanges + 1 {
+		x := sub("g", 1)
+		if i == delivery.MaxChanges {
+			x = packets.Subscription{Filter: "g", Qos: 2, Identifier: 7}
+		}
+		pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 9, Filters: packets.Subscriptions{x}}
+		if err := c.conn.session.packet(&pk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.pipe.allow(-1)
+	if err := c.conn.flush(); err != nil {
+		t.Fatal(err)
+	}
+	r.publish("g", "last", 2, false)
+	var codes []byte
+	for {
+		pk := c.wait()
+		if pk.FixedHeader.Type == packets.Suback {
+			codes = append(codes, pk.ReasonCodes...)
+			continue
+		}
+		if string(pk.Payload) == "last" {
+			if pk.FixedHeader.Qos != 1 || len(pk.Properties.SubscriptionIdentifier) > 0 {
+				t.Errorf("the subscription was changed: %+v", pk)
+			}
+			break
+		}
+	}
+	if n := len(codes); codes[n-1] != packets.ErrQuotaExceeded.Code {
+		t.Errorf("% x", codes)
 	}
 }
