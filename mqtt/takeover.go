@@ -115,20 +115,34 @@ func (s *Server) pause(old, by *conn) (over bool, err error) {
 	}
 	ctx, cancel := context.WithDeadline(s.ctx, until)
 	defer cancel()
-	select {
-	case <-old.done.reached():
-		return true, nil
-	case <-by.isOutrun():
-		return false, errNewer
-	case <-ctx.Done():
+	for ctx.Err() == nil {
+		select {
+		case <-old.done.reached():
+			return true, nil
+		case <-by.isOutrun():
+			return false, errNewer
+		case <-by.arrives():
+		case <-ctx.Done():
+		}
+		if by != nil && by.hasLeft() { // without a pause, it may have sent all that it had to send, and left
+			return false, errLeft
+		}
 	}
-	switch {
-	case s.ctx.Err() != nil:
+	if s.ctx.Err() != nil {
 		return false, packets.ErrServerShuttingDown
-	case by != nil && by.hasLeft(): // without a pause, it may have sent all that it had to send, and left
-		return false, errLeft
 	}
 	return false, nil
+}
+
+// arrives returns a channel that gets something when there may be something to read of a client that waits, unless it has sent too
+// much already.
+func (c *conn) arrives() <-chan struct{} {
+	if c == nil || len(c.ahead) >= maxAhead {
+		return nil
+	}
+	something := make(chan struct{}, 1)
+	c.socket.Readable(func() { something <- struct{}{} })
+	return something
 }
 
 // isOutrun returns a channel that is closed when a newer connection waits for the session, too. That of nil never is.

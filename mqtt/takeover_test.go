@@ -3,6 +3,7 @@ package mqtt
 import (
 	"bytes"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,21 +32,34 @@ func TestASecondConnectionTakesTheSessionOver(t *testing.T) {
 }
 
 func TestTheNewestOfTheConnectionsThatWaitGetsTheSession(t *testing.T) {
-	r := serve(t, func(_ *hub.Options, o *Options) { o.takeoverPause = 5 * time.Second })
-	first := r.admitted("a", nil)
-	second := r.admitted("a", nil)
-	first.expectEnd(packets.ErrSessionTakenOver.Code)
-	third := r.waits("a")
-	fourth := r.waits("a")
-	if ack := third.expect(packets.Connack); ack.ReasonCode != packets.ErrServerBusy.Code {
-		t.Errorf("CONNACK %#x", ack.ReasonCode)
-	}
-	if ack := fourth.expect(packets.Connack); ack.ReasonCode != 0 {
-		t.Errorf("CONNACK %#x", ack.ReasonCode)
-	}
-	second.expectEnd(packets.ErrSessionTakenOver.Code)
-	third.expectEnd(0)
-	fourth.ping()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		holder, _ := r.contender("mqtt/a")
+		if err := r.server.hold(holder); err != nil {
+			t.Fatal(err)
+		}
+		r.server.takenElsewhere(holder) // so that the others wait
+		begun := time.Now()
+		older, _ := r.contender(holder.key)
+		newer, _ := r.contender(holder.key)
+		refused, got := make(chan error, 1), make(chan error, 1)
+		go func() { refused <- r.server.hold(older) }()
+		synctest.Wait()
+		go func() { got <- r.server.hold(newer) }()
+		if err := <-refused; !errors.Is(err, errNewer) || time.Since(begun) > 0 {
+			t.Errorf("the older one was not refused at once: %v", err)
+		}
+		time.Sleep(takeoverPause)
+		synctest.Wait()
+		if code := holder.leaving.Load(); code == nil || *code != packets.ErrSessionTakenOver {
+			t.Error("the session was not taken over:", code)
+		}
+		r.server.release(holder)
+		holder.done.reach()
+		if err := <-got; err != nil {
+			t.Error("the newer one did not get the session:", err)
+		}
+	})
 }
 
 func TestOnlyTakeoversThatHappenCount(t *testing.T) {
@@ -123,6 +137,42 @@ func TestAClientThatLeavesWhileItWaitsTakesNoSessionOver(t *testing.T) {
 		if holder.leaving.Load() != nil || r.hub.Stats().MQTT.Takeovers != 0 || len(r.server.waiting) != 0 {
 			t.Error("the session was taken over")
 		}
+	})
+}
+
+// TestAClientWithoutAPollerThatLeavesWhileItWaits has a client say goodbye, whose connection is read by a goroutine, such as a
+// WebSocket. That reads on when what it has read was taken.
+func TestAClientWithoutAPollerThatLeavesWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		holder, _ := r.contender("mqtt/a")
+		if err := r.server.hold(holder); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(time.Minute, func() {
+			r.server.release(holder)
+			holder.done.reach()
+		})
+		defer late.Stop()
+		r.server.takenElsewhere(holder)
+		ours, client := net.Pipe()
+		waits, _ := r.contender(holder.key)
+		var err error
+		if waits.socket, err = r.hub.Poller().Adopt(ours, nil); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		go func() {
+			_, _ = client.Write([]byte{packets.Disconnect << 4, 0})
+			_ = client.Close()
+		}()
+		if err := r.server.hold(waits); !errors.Is(err, errLeft) || time.Since(begun) > 0 {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		if holder.leaving.Load() != nil || r.hub.Stats().MQTT.Takeovers != 0 {
+			t.Error("the session was taken over")
+		}
+		_ = waits.socket.Close()
 	})
 }
 
