@@ -122,6 +122,9 @@ func (c *conn) regranted(g *access.Grant) {
 // Close implements sse.Conn. A turn ends the session.
 func (c *conn) Close() error {
 	err := c.writer.Close()
+	if giveUp := c.giveUp.Load(); giveUp != nil {
+		(*giveUp)()
+	}
 	c.begin()
 	return err
 }

@@ -59,6 +59,33 @@ func TestAClientWhosePacketGetsNoMemoryIsTold(t *testing.T) {
 	})
 }
 
+func TestTheSessionOfAClientThatWaitsForMemoryIsTakenOverInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.takeMemory()()
+		c := r.connect(options{id: "a"})
+		if err := r.server.hold(c.conn); err != nil {
+			t.Fatal(err)
+		}
+		c.conn.admitted.Store(true)
+		c.pipe.give(largePacket)
+		c.left = true
+		go c.conn.turn()
+		synctest.Wait()
+		begun := time.Now()
+		newer, _ := r.contender(c.conn.key)
+		if err := r.server.hold(newer); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took > leaveTimeout {
+			t.Errorf("it took %v", took)
+		}
+		if pk := c.expect(packets.Disconnect); pk.ReasonCode != packets.ErrSessionTakenOver.Code {
+			t.Errorf("DISCONNECT %#x", pk.ReasonCode)
+		}
+	})
+}
+
 func TestAClientThatWaitsForMemoryTakesLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const clients, arrived = 500, 64 << 10

@@ -56,25 +56,29 @@ func (b *budget) held() (n int64) {
 // lanes is one half of the budget, divided between small and large requests.
 type lanes struct{ small, large lane }
 
-// take waits until n bytes are available and takes them. Up to FreeBytes, it takes nothing and does not wait.
-func (l *lanes) take(ctx context.Context, n int64) error {
+// of returns the lane for n bytes, or nil if they are not counted: up to FreeBytes.
+func (l *lanes) of(n int64) *lane {
 	switch {
 	case n <= FreeBytes:
 		return nil
 	case n <= SmallBytes:
-		return l.small.take(ctx, n)
+		return &l.small
 	}
-	return l.large.take(ctx, n)
+	return &l.large
+}
+
+// take waits until n bytes are available and takes them. Up to FreeBytes, it takes nothing and does not wait.
+func (l *lanes) take(ctx context.Context, n int64) error {
+	if lane := l.of(n); lane != nil {
+		return lane.take(ctx, n)
+	}
+	return nil
 }
 
 // give returns the n bytes that take took.
 func (l *lanes) give(n int64) {
-	switch {
-	case n <= FreeBytes:
-	case n <= SmallBytes:
-		l.small.give(n)
-	default:
-		l.large.give(n)
+	if lane := l.of(n); lane != nil {
+		lane.give(n)
 	}
 }
 
@@ -98,8 +102,7 @@ type waiter struct {
 func (l *lane) take(ctx context.Context, n int64) error {
 	n = min(n, l.limit)
 	l.mu.Lock()
-	if len(l.waiting) == 0 && l.held+n <= l.limit {
-		l.held += n
+	if l.takeNow(n) {
 		l.mu.Unlock()
 		return nil
 	}
@@ -116,6 +119,15 @@ func (l *lane) take(ctx context.Context, n int64) error {
 	case <-timeout.C:
 		return l.leave(w, ErrOverloaded)
 	}
+}
+
+// takeNow takes n bytes if they are available and nobody waits. l.mu is held.
+func (l *lane) takeNow(n int64) bool {
+	now := len(l.waiting) == 0 && l.held+n <= l.limit
+	if now {
+		l.held += n
+	}
+	return now
 }
 
 // leave takes w out of the queue and returns err. It returns nil if w was admitted in the meantime.
@@ -155,7 +167,18 @@ func (h *Hub) TakeBody(ctx context.Context, n int64) error {
 	return h.countOverload(h.budget.bodies.take(ctx, n))
 }
 
-// GiveBody returns the n bytes that TakeBody took.
+// TakeBodyNow is TakeBody if that need not wait. Otherwise it takes nothing and returns false.
+func (h *Hub) TakeBodyNow(n int64) bool {
+	l := h.budget.bodies.of(n)
+	if l == nil {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.takeNow(min(n, l.limit))
+}
+
+// GiveBody returns the n bytes that TakeBody or TakeBodyNow took.
 func (h *Hub) GiveBody(n int64) { h.budget.bodies.give(n) }
 
 // responseBytes is about how much memory a long response takes: a batch, and the bytes that wait to be written.
