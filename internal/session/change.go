@@ -92,6 +92,7 @@ func (s *Session) try(x *Change) error {
 			}
 			return nil
 		case errors.Is(err, ErrConflict) && s.shared.await(s, x.news):
+			x.omits = nothing // the newer document may have room for it
 		case errors.Is(err, ErrTooLarge) && x.leaveOut():
 		case s.shared.happened(s, x):
 			return nil
@@ -253,9 +254,7 @@ func (s *Session) resume(c *cause) {
 	if c.why == "" {
 		c.why, c.reached, c.keep = old.why, old.reached, old.keep
 	}
-	if c.bye == nil {
-		c.bye = old.bye
-	}
+	c.bye = append(slices.Clip(old.bye), c.bye...)
 	if old.left != nil {
 		c.left, c.leftFor = append(slices.Clip(old.left), c.left...), cmp.Or(c.leftFor, old.leftFor)
 	}

@@ -204,7 +204,7 @@ func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 	c := cause{why: why, reached: reached, keep: a.keep}
 	was := s.remove(a)
 	if was && a.farewell {
-		c.bye = s.wills()
+		c.bye = s.ownWill()
 	}
 	if was && ending {
 		s.noteEnd(why)
@@ -215,13 +215,14 @@ func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 	}
 }
 
-// wills returns the ids of the session's will and of one that may be stored though setting it has failed.
-func (s *Session) wills() (ids []uint64) {
-	if s.will != nil {
-		ids = append(ids, s.will.ID)
-	}
-	if s.shared != nil && s.shared.tried != 0 {
+// ownWill returns the id of the will that was set last at this hub, whether or not it is known to be stored. The session may have
+// the will of a later connection at another hub.
+func (s *Session) ownWill() (ids []uint64) {
+	switch {
+	case s.shared != nil && s.shared.tried != 0:
 		ids = append(ids, s.shared.tried)
+	case s.shared == nil && s.will != nil:
+		ids = append(ids, s.will.ID)
 	}
 	return ids
 }

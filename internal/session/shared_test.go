@@ -18,6 +18,7 @@ type ledger struct {
 	doc    string     // "": there is none
 	away   bool       // changes of this hub fail
 	unsure bool       // they seem to fail, but are stored
+	most   int        // bytes of a document of this hub; 0: any number
 	failed string     // the document of the last one that failed while the log was away
 	later  string     // one of these that is stored later
 	before func()     // is called before the next change of this hub is stored; nil: nothing happens
@@ -60,6 +61,8 @@ func (l *ledger) commit(x *Change) (uint64, error) {
 			f()
 		}
 		return 0, ErrConflict
+	case l.most > 0 && len(x.Document()) > l.most:
+		return 0, ErrTooLarge
 	}
 	if version := l.append(string(x.Document())); !l.unsure {
 		return version, nil
@@ -270,6 +273,20 @@ func TestAFarewellConcernsNoLaterConnection(t *testing.T) {
 	}
 }
 
+// TestAFarewellThatIsLateConcernsNoLaterConnection has this hub hear of the client's return at another hub, and then its farewell.
+func TestAFarewellThatIsLateConcernsNoLaterConnection(t *testing.T) {
+	inALedger(t, func(l *ledger) {
+		s := l.open("u", "x", 0)
+		l.must(l.SetWill("u", &Will{Group: "old"}))
+		l.store(`{"nodes":{"here":{"filters":["x"]},"there":{}},"hub":"there","will":{"ID":7,"Group":"new"}}`)
+		s.Farewell()
+		s.close(Closed)
+		if doc := l.document(); !strings.Contains(doc, `"new"`) {
+			t.Errorf("the document is %s", doc)
+		}
+	})
+}
+
 // TestAFarewellConcernsItsOwnWill has the document change before the farewell is stored.
 func TestAFarewellConcernsItsOwnWill(t *testing.T) {
 	w := &Will{Group: "w", Delay: new(time.Hour), Holds: true}
@@ -311,4 +328,27 @@ func TestAFarewellConcernsItsOwnWill(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestASessionThatIsTooLargeGoesOnWhereItsClientHasReturned has the client return at another hub, with a document that can be stored,
+// before this hub ends a session that is too large.
+func TestASessionThatIsTooLargeGoesOnWhereItsClientHasReturned(t *testing.T) {
+	inALedger(t, func(l *ledger) {
+		s := l.open("u", "x", 0)
+		l.must(l.SetWill("u", &Will{Group: "old"}))
+		l.mu.Lock()
+		l.most = 100        // less than what remains of the session without its filter
+		l.before = func() { // the session is lost
+			l.before = func() { // and without its filter
+				l.before = func() { // and is to end
+					l.append(`{"nodes":{"there":{}},"hub":"there","will":{"ID":7,"Group":"new"}}`)
+				}
+			}
+		}
+		l.mu.Unlock()
+		s.close(Closed)
+		if doc := l.document(); l.Len() != 1 || !strings.Contains(doc, `"new"`) {
+			t.Errorf("%d sessions are left, and the document %s", l.Len(), doc)
+		}
+	})
 }
