@@ -258,9 +258,10 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 		if r.prev == 0 {
 			continue
 		}
-		m, err := l.lastMessage(ctx, l.subjects.note(r.key))
-		if err == nil && m == nil {
-			err = l.leaderReached(ctx, r.prev)
+		var m *rawMessage
+		err := l.leaderReached(ctx, r.prev)
+		if err == nil {
+			m, err = l.lastMessage(ctx, l.subjects.note(r.key))
 		}
 		switch {
 		case errors.Is(err, errShort):

@@ -29,6 +29,19 @@ func (l *Log) nextMessage(ctx context.Context, subject string, from store.Seq) (
 	return l.askLeader(ctx, l.opts.Stream, request{Seq: from, Next: subject})
 }
 
+// nextReached is nextMessage in a stream of which this hub knows that it reaches up to a position. The leader says that there is no
+// message only if it has stored all that.
+func (l *Log) nextReached(ctx context.Context, from, pos store.Seq) (*rawMessage, error) {
+	m, err := l.nextMessage(ctx, anySubject, from)
+	if err != nil || m != nil {
+		return m, err
+	}
+	if err := l.leaderReached(ctx, pos); err != nil {
+		return nil, err
+	}
+	return l.nextMessage(ctx, anySubject, from) // it may have stored one since it was asked
+}
+
 // firstMessage returns the first message with a subject, or nil.
 func (l *Log) firstMessage(ctx context.Context, subject string) (*rawMessage, error) {
 	return l.nextMessage(ctx, subject, 1)
@@ -72,7 +85,7 @@ func leaderOf(info *jetstream.StreamInfo) string {
 }
 
 // leaderReached returns errShort if the leader has not stored yet what this hub has received up to a position. What the leader does
-// not find is not removed then.
+// not find afterwards was removed.
 func (l *Log) leaderReached(ctx context.Context, pos store.Seq) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()

@@ -133,6 +133,9 @@ func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.blocked, cancel)()
+	if l.tail.ended(id.Epoch) {
+		return false, nil
+	}
 	for late := time.Now().Add(leaderLate); !l.tail.has(id); pause(ctx, leaderLate/4) {
 		exists, err := l.leaderHas(ctx, id)
 		if exists && l.tail.waitFor(ctx, id.Seq) == nil && l.tail.has(id) {
@@ -143,7 +146,9 @@ func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 			return false, store.ErrClosed
 		case ctx.Err() != nil:
 			return false, store.ErrAway
-		case err == nil && !exists && time.Now().After(late):
+		case err != nil: // the leader that answers next may be another one, or have been stopped
+			late = time.Now().Add(leaderLate)
+		case !exists && time.Now().After(late):
 			return false, nil
 		}
 	}

@@ -60,6 +60,15 @@ func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
 			}
 			return ends(passed)
 		}, never, never, false, nil},
+		"there is none, and then it is late": {func(passed time.Duration) (store.Seq, error) {
+			switch {
+			case passed < 2500*time.Millisecond:
+				return away(passed)
+			case passed < 3500*time.Millisecond:
+				return ends(passed)
+			}
+			return has(passed)
+		}, 4 * time.Second, never, true, nil},
 		"the log is closed while it is away":          {away, never, time.Second, false, store.ErrClosed},
 		"the log is closed while this hub is behind":  {has, never, time.Second, false, store.ErrClosed},
 		"the log is closed while it does not have it": {ends, never, time.Second, false, store.ErrClosed},
@@ -86,6 +95,27 @@ func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestReachKnowsEpochsThatHaveEnded asks nobody, since all clients come with such ids when an epoch has begun.
+func TestReachKnowsEpochsThatHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		l := &Log{mem: memory.New(memory.Options{Epoch: "now"})}
+		l.blocked = ctx
+		l.tail = newTail(l)
+		l.tail.past = []string{"first", "second"}
+		began := time.Now()
+		for _, epoch := range l.tail.past {
+			if got, err := l.Reach(ctx, store.ID{Epoch: epoch, Seq: 1}); got || err != nil {
+				t.Errorf("%s: %v, %v", epoch, got, err)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
 }
 
 // TestALogThatIsOpenedWaitsForALeader has a stream whose leader answers after ten seconds, and then refuses.

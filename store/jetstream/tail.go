@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,6 +157,13 @@ func (t *tail) has(id store.ID) bool {
 	return t.reached >= id.Seq && (id.Epoch == "" || id.Epoch == t.l.epoch())
 }
 
+// ended reports whether an epoch has ended.
+func (t *tail) ended(epoch string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Contains(t.past, epoch)
+}
+
 // restart makes a new consumer, which continues where the old one was.
 func (t *tail) restart() {
 	select {
@@ -201,13 +209,13 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, FlowControl: true, IdleHeartbeat: t.l.opts.Times.Beat,
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
 	}
+	t.mu.Lock()
+	t.consumer = c.Name // detach removes it: the servers may make it though they do not answer
+	t.mu.Unlock()
 	if _, err := t.l.js.CreatePushConsumer(ctx, t.l.opts.Stream, c); err != nil {
 		_ = sub.Unsubscribe() // it may be gone with the connection
 		return nil, err
 	}
-	t.mu.Lock()
-	t.consumer = c.Name
-	t.mu.Unlock()
 	return info, nil
 }
 

@@ -68,15 +68,11 @@ var errRemoving = errors.New("the leader of the stream is about to remove what a
 // explain waits until this hub knows of each purge that may be the reason why something is missing in the window. Most
 // often a newer note has replaced an older one, or a message was evicted long ago.
 func (w *window) explain(ctx context.Context, l *Log) error {
-	m, err := l.nextMessage(ctx, anySubject, w.missing)
+	m, err := l.nextReached(ctx, w.missing, w.through)
 	switch {
 	case err != nil:
 		return err
-	case m == nil:
-		if err := l.leaderReached(ctx, w.through); err != nil {
-			return err
-		}
-	case store.Seq(m.Seq) == w.missing:
+	case m != nil && store.Seq(m.Seq) == w.missing:
 		return errRemoving
 	}
 	return l.hearPurges(ctx)
@@ -98,7 +94,7 @@ func pause(ctx context.Context, d time.Duration) {
 // end is called if a server has no message after the window. If the stream's leader has none up to end either, the
 // window reaches to end.
 func (w *window) end(ctx context.Context, l *Log, end store.Seq) error {
-	m, err := l.nextMessage(ctx, anySubject, w.through+1)
+	m, err := l.nextReached(ctx, w.through+1, end)
 	if err == nil && (m == nil || store.Seq(m.Seq) > end) {
 		w.through, w.missing = end, end
 	}

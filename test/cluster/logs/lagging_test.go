@@ -150,11 +150,12 @@ func TestAHubThatStartsDoesNotTakeALateLeaderForAnOlderBackup(t *testing.T) {
 }
 
 // TestNoReaderSkipsWhatTwoServersDoNotHaveYet reads messages that are not in memory, while neither the server that answers nor the
-// leader has them.
+// leader has them. The leader has them before it says where the stream ends, or later.
 func TestNoReaderSkipsWhatTwoServersDoNotHaveYet(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	l := newLaggard(t, url)
 	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Dialer: l, Times: patient}
+	o.Times.Janitor = patience // nobody else asks where the stream ends
 	a := open(t, o)
 	filler := strings.Repeat("x", 1000)
 	const rounds, each = 40, 100
@@ -165,34 +166,38 @@ func TestNoReaderSkipsWhatTwoServersDoNotHaveYet(t *testing.T) {
 		}
 		add(t, a, list...)
 	}
-	var after store.Seq // what the servers have; 0: everything
-	windows := 0
-	l.lag(func(subject string, request []byte) *nats.Msg {
-		g := parseGet(request)
-		switch {
-		case subject == "DIRECT.GET."+o.Stream && g.Next == "":
-			if windows++; windows != 2 {
-				after = 0
+	for _, soon := range []bool{false, true} {
+		var after store.Seq // what the servers have; 0: everything
+		windows := 0
+		l.lag(func(subject string, request []byte) *nats.Msg {
+			g := parseGet(request)
+			switch {
+			case subject == "DIRECT.GET."+o.Stream && g.Next == "":
+				if windows++; windows != 2 {
+					after = 0
+					return nil
+				}
+				after = g.Seq - 1
+				return noneDirect
+			case after == 0:
 				return nil
+			case subject == "STREAM.MSG.GET."+o.Stream && g.Seq > after:
+				return noneLeader
+			case subject == "STREAM.INFO."+o.Stream && soon:
+				after = 0
+			case subject == "STREAM.INFO."+o.Stream:
+				return l.info(o.Stream, after)
 			}
-			after = g.Seq - 1
-			return noneDirect
-		case after == 0:
 			return nil
-		case subject == "STREAM.MSG.GET."+o.Stream && g.Seq > after:
-			return noneLeader
-		case subject == "STREAM.INFO."+o.Stream:
-			return l.info(o.Stream, after)
+		})
+		h := read(t, a, "x", 0)
+		l.lag(nil)
+		if windows < 2 {
+			t.Errorf("the stream was read %d times", windows)
 		}
-		return nil
-	})
-	h := read(t, a, "x", 0)
-	l.lag(nil)
-	if windows < 2 {
-		t.Errorf("the stream was read %d times", windows)
-	}
-	if h.n != rounds*each || h.gap > 0 {
-		t.Errorf("of %d messages: %v", rounds*each, h)
+		if h.n != rounds*each || h.gap > 0 {
+			t.Errorf("of %d messages, if the leader has them soon: %v: %v", rounds*each, soon, h)
+		}
 	}
 }
 
@@ -242,48 +247,51 @@ func TestAGroupIsNotCountedAtAServerThatLags(t *testing.T) {
 }
 
 // TestANoteIsNotForgottenBecauseTheLeaderDoesNotHaveItYet writes two notes at once, of which somebody has purged one. The leader
-// does not have the other one yet.
+// does not have the other one yet. It has it before it says where the stream ends, or later.
 func TestANoteIsNotForgottenBecauseTheLeaderDoesNotHaveItYet(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	l := newLaggard(t, url)
-	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: l, Times: patient}
-	a := open(t, o)
-	note := func(key, value string) store.Note { return store.Note{Key: key, Value: []byte(value)} }
-	for _, key := range []string{"purged", "kept"} {
-		_, err := a.AppendNoted(t.Context(), nil, note(key, "1"))
-		must(t, err)
-	}
-	var mu sync.Mutex
-	var removed []string
-	must(t, a.Follow(func(n store.Note) {
-		mu.Lock()
-		defer mu.Unlock()
-		if n.Value == nil {
-			removed = append(removed, n.Key)
+	for _, soon := range []bool{false, true} {
+		o := jetstream.Options{URL: url, Stream: newStream(), Dialer: l, Times: patient}
+		o.Times.Janitor = patience // nobody else asks where the stream ends
+		a := open(t, o)
+		note := func(key, value string) store.Note { return store.Note{Key: key, Value: []byte(value)} }
+		for _, key := range []string{"purged", "kept"} {
+			_, err := a.AppendNoted(t.Context(), nil, note(key, "1"))
+			must(t, err)
 		}
-	}))
-	s, err := l.Stream(t.Context(), o.Stream)
-	must(t, err)
-	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".n.purged")))
-	first, lagging := once(), false
-	l.lag(func(subject string, request []byte) *nats.Msg {
-		switch {
-		case subject == "STREAM.MSG.GET."+o.Stream && parseGet(request).Last == "wb."+o.Stream+".n.kept":
-			if lagging = first(); lagging {
-				return noneLeader
+		var mu sync.Mutex
+		var removed []string
+		must(t, a.Follow(func(n store.Note) {
+			mu.Lock()
+			defer mu.Unlock()
+			if n.Value == nil {
+				removed = append(removed, n.Key)
 			}
-		case subject == "STREAM.INFO."+o.Stream && lagging:
-			return l.info(o.Stream, 1)
+		}))
+		s, err := l.Stream(t.Context(), o.Stream)
+		must(t, err)
+		must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".n.purged")))
+		lagging := true // until it was asked for the end
+		l.lag(func(subject string, request []byte) *nats.Msg {
+			switch {
+			case subject == "STREAM.MSG.GET."+o.Stream && lagging && parseGet(request).Last == "wb."+o.Stream+".n.kept":
+				return noneLeader
+			case subject == "STREAM.INFO."+o.Stream && lagging:
+				if lagging = false; !soon {
+					return l.info(o.Stream, 1)
+				}
+			}
+			return nil
+		})
+		_, err = a.AppendNoted(t.Context(), nil, note("kept", "2"), note("purged", "2"))
+		must(t, err)
+		l.lag(nil)
+		mu.Lock()
+		if len(removed) != 1 || removed[0] != "purged" || lagging {
+			t.Errorf("if the leader has it soon: %v: these notes were forgotten: %q", soon, removed)
 		}
-		return nil
-	})
-	_, err = a.AppendNoted(t.Context(), nil, note("purged", "2"), note("kept", "2"))
-	must(t, err)
-	l.lag(nil)
-	mu.Lock()
-	defer mu.Unlock()
-	if len(removed) != 1 || removed[0] != "purged" || first() {
-		t.Errorf("these notes were forgotten: %q", removed)
+		mu.Unlock()
 	}
 }
 

@@ -3,14 +3,17 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -121,6 +124,38 @@ func TestTheDocumentedPermissionsSuffice(t *testing.T) {
 	for i, subject := range subscribe {
 		missing(t, o.Stream, account(publish, without(subscribe, i)), "subscribe to", subject)
 	}
+}
+
+// refusing is a dialer. The first consumer of its hub is refused, as by a server that is busy.
+type refusing struct{ first atomic.Bool }
+
+func (r *refusing) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	return refusingConn{c, r}, err
+}
+
+type refusingConn struct {
+	net.Conn
+	r *refusing
+}
+
+func (c refusingConn) Write(b []byte) (int, error) {
+	const create, nothing = ".CONSUMER.CREATE.", ".CONSUMER.ABSENT." // a call that nobody answers
+	if bytes.Contains(b, []byte(create)) && c.r.first.CompareAndSwap(false, true) {
+		return c.Conn.Write(bytes.Replace(b, []byte(create), []byte(nothing), 1))
+	}
+	return c.Conn.Write(b)
+}
+
+// TestALogThatTriesAgainToFollowTheStreamNeedsNoOtherPermissions opens a log whose first consumer is refused.
+func TestALogThatTriesAgainToFollowTheStreamNeedsNoOtherPermissions(t *testing.T) {
+	s := servers.ForTest(t, 1, account(documented(t)))
+	r := &refusing{}
+	l, err := tryToOpen(t, jetstream.Options{URL: as("hub", s.URL()), Stream: jetstream.DefaultStream, Dialer: r})
+	if err != nil || !r.first.Load() {
+		t.Fatalf("the log is not opened: %v", err)
+	}
+	add(t, l, text("x", "x"))
 }
 
 // missing expects that a log is not opened with an account that lacks a permission, neither on a new server nor if the
