@@ -13,7 +13,7 @@
 //   - C4 with a log that several hubs share, one hub at a time has a position. Claim returns the newest version
 //     that another hub saved, unless that hub does not live any more. A hub that has lost a position cannot save it
 //   - C5 Save, Get and Remove never wait for the log. A write that fails is tried again, or, if the log refuses the position as
-//     too large, when the position changes. Until then the log has an older version. A hub that asks for such a position gets none
+//     too large, when the position changes. Until then the log has an older version. The next Claim of such a position finds none
 //   - C6 the number of positions and the memory that they take are bounded
 //   - C7 a position that depends on others is kept while one of them names it, and is gone soon after the last one is
 //     and its reader has left, also if these were at other hubs

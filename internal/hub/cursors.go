@@ -37,7 +37,7 @@ func (h *Hub) newCursors() *cursor.Set {
 			switch {
 			case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrClosed):
 			case errors.Is(err, store.ErrTooLarge):
-				h.opts.Logger.Error("the position of a reader is too large for the store: after a crash it is an older one, and at another hub there is none", "error", err)
+				h.opts.Logger.Error("the position of a reader is too large for the store: there is none when the reader comes back, or an older one after a crash", "error", err)
 			default:
 				h.opts.Logger.Error("writing the positions of readers failed: it is tried again", "error", err)
 			}
