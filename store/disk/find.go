@@ -8,7 +8,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Find implements store.Log. If the disk fails, it returns the position before all messages.
+// Find implements store.Log.
 func (l *Log) Find(filters names.Set, s store.Start) (pos store.Seq, err error) {
 	switch {
 	case s.Last > 0:
