@@ -19,7 +19,8 @@ import (
 // others are within the policy, and stay.
 func TestMessagesThatWerePurgedByHandDoNotCount(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
-	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20}
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
+	o.Times.Patience = patience // for large appends
 	a, b := open(t, o), open(t, o)
 	filler := strings.Repeat("x", 1000)
 	var half store.Seq
