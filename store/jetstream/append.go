@@ -52,6 +52,13 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
+	if len(entries) == 0 {
+		done, err := l.admitNotes(list)
+		if err != nil {
+			return store.ID{}, err
+		}
+		defer done()
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, l.opts.Times.Patience, errLate)
 	defer cancel()
 	records, noted := l.recordsOf(entries, list)
@@ -70,9 +77,9 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 		switch {
 		case err == nil:
 			return store.ID{Epoch: l.epoch(), Seq: p.first}, nil
-		case errors.As(err, &full) && p.records[0].key != reserveKey && p.records[0].key != roomKey:
+		case errors.As(err, &full) && !isRoom(p.records[0].key):
 			spent := l.spendReserve(ctx, full, len(p.bodies))
-			if refusals++; len(entries) > 0 || refusals > maxRefusals {
+			if refusals++; len(entries) > 0 || refusals > maxRefusals || refusals > 1 && !l.spendShare(ctx, list) {
 				return store.ID{}, err
 			}
 			if !spent { // another hub may have done so just now
@@ -268,7 +275,10 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 			pause(ctx, repeatRefused) // the append is tried again
 		case err != nil:
 			return l.expired(ctx, p)
-		case m == nil:
+		case m != nil:
+		case isRoom(r.key): // another hub has purged it
+			l.notes.purged(r.key, r.prev)
+		default:
 			l.notes.forget(r.key)
 		}
 	}

@@ -50,6 +50,7 @@ func (l *Log) runJanitor() {
 			continue
 		case <-l.purges.wake:
 			work = j.markPurges
+		case <-l.room.wake:
 		case <-tick.C:
 			l.settleRoom(l.tidying)
 		}
@@ -74,6 +75,7 @@ func (j *janitor) try(work func(context.Context) error) {
 	switch err := work(ctx); {
 	case err == nil || j.l.tidying.Err() != nil:
 	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
+	case isFull(err): // so does it once there is room
 	case errors.Is(err, store.ErrAway), errors.Is(err, store.ErrUnknownOutcome), passing(err):
 		j.l.unanswered(err)
 	default:
@@ -88,28 +90,21 @@ func (l *Log) turnTime() time.Duration { return 10 * l.opts.Times.Patience }
 func (h *hubs) first() bool { return h.List()[0].ID == h.Self() }
 
 func (j *janitor) turn(ctx context.Context) error {
-	if err := j.watch(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{
+		j.watch,
+		j.markPurges, // those that another hub had to mark
+		j.l.remember,
+		j.reserve,
+		j.markExcesses,
+		j.remove,
+		func(ctx context.Context) error { return j.forget(ctx, j.l.opts.MaxMarks) },
+		func(ctx context.Context) error { return j.count(ctx, false) },
+	} {
+		if err := step(ctx); err != nil && !isFull(err) { // without room, a later step may make some
+			return err
+		}
 	}
-	if err := j.markPurges(ctx); err != nil { // those that another hub had to mark
-		return err
-	}
-	if err := j.l.remember(ctx); err != nil && !isFull(err) {
-		return err
-	}
-	if err := j.reserve(ctx); err != nil {
-		return err
-	}
-	if err := j.markExcesses(ctx); err != nil {
-		return err
-	}
-	if err := j.remove(ctx); err != nil {
-		return err
-	}
-	if err := j.forget(ctx, j.l.opts.MaxMarks); err != nil {
-		return err
-	}
-	return j.count(ctx, false)
+	return nil
 }
 
 // forget forgets the marks of the oldest losses, up to a few hundred in a turn, if there are more than most. What they
@@ -161,16 +156,21 @@ func (j *janitor) watch(ctx context.Context) error {
 		return err // the tail begins a new epoch, if the stream is another one
 	}
 	first, last := j.first, store.Seq(info.State.FirstSeq)
-	j.first = last
 	v, ok := j.l.notes.get(epochKey)
 	if !ok || last <= v.at && (first == 0 || last <= first || !limited(&info.Config)) {
+		j.first = last
 		return nil
 	}
 	j.l.opts.Logger.Warn("messages were removed from the front of the stream, not by a hub", "up to", last-1)
 	if last > v.at {
-		return j.l.renewEpoch(ctx, last-1)
+		err = j.l.renewEpoch(ctx, last-1)
+	} else {
+		err = j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: last - 1, Time: time.Now(), Unknown: true}, Written: time.Now()})
 	}
-	return j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: last - 1, Time: time.Now(), Unknown: true}, Written: time.Now()})
+	if err == nil {
+		j.first = last
+	}
+	return err
 }
 
 // limited reports whether an operator has set limits.

@@ -71,6 +71,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	l.tidying, l.endTidy = context.WithCancel(l.ctx)
 	l.blocked, l.unblock = context.WithCancel(l.ctx)
 	l.notes.init()
+	l.room.wake = make(chan struct{}, 1)
 	l.pending.init()
 	l.tail = newTail(l)
 	l.hubs = newHubs(l)

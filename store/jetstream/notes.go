@@ -21,7 +21,7 @@ const (
 
 // isOwn reports whether a note is the log's own, and not the hub's.
 func isOwn(key string) bool {
-	return key == epochKey || key == lostKey || key == goneKey || key == reserveKey || key == roomKey || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
+	return key == epochKey || key == lostKey || key == goneKey || isRoom(key) || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
 }
 
 // maxBrief is how many notes that may be forgotten are kept. A hub that starts reads the newest of them.
@@ -208,21 +208,23 @@ func (t *noteTable) forget(key string) {
 	}
 }
 
-// purged records that the stream has no version of a note any more. The next one has the number behind the last.
-func (t *noteTable) purged(key string) {
+// purged records that the stream does not have a version of a note any more. The next one has the number behind it.
+func (t *noteTable) purged(key string, at store.Seq) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := t.notes[key]
-	v.at = 0
-	t.notes[key] = v
+	if v := t.notes[key]; v.at == at {
+		v.at = 0
+		t.notes[key] = v
+	}
 }
 
 // apply does what a note says. The tail calls it.
 func (l *Log) apply(r *record, first store.Seq) {
-	if r.key == reserveKey || r.key == roomKey {
+	if isRoom(r.key) {
 		l.room.apply(r.key, r.value)
 		r.value = nil
 	}
+	l.took(r)
 	l.notes.set(r, first)
 	switch {
 	case r.key == epochKey:

@@ -18,13 +18,17 @@ import (
 // evicted is removed from the stream. So the stream has a reserve, a note of many bytes. A hub whose message is refused
 // replaces it by a short one, and writes a note with the reason. From then on all hubs refuse messages, and use the room for
 // notes. The janitor tries to write a full reserve again, and behind it, in place of the reason, as many bytes once more. If the
-// servers let it remove those bytes, too, there is room for messages.
+// servers let it remove those bytes, too, there is room for messages. If notes use up the reserve, share.go has what is left.
 
 // Keys of the notes about room.
 const (
 	reserveKey = "reserve"
+	shareKey   = "reserve/last"
 	roomKey    = "room" // the reason why there is none, or a 0 and other bytes, or "": there is room
 )
+
+// isRoom reports whether a note is about room.
+func isRoom(key string) bool { return key == reserveKey || key == shareKey || key == roomKey }
 
 const (
 	reserveSize = 512 << 10
@@ -34,6 +38,7 @@ const (
 // room is what a hub knows of the room in the stream.
 type room struct {
 	spending sync.Mutex
+	wake     chan struct{} // the last share was spent
 
 	mu    sync.Mutex // guards the fields below
 	full  *fullError // nil: there is room
@@ -42,6 +47,7 @@ type room struct {
 	large bool       // the bytes in place of the reason are there
 	next  time.Time  // when the janitor tries again to write one
 	wait  time.Duration
+	share share
 }
 
 // fullError is a store.ErrFull with what the servers say.
@@ -82,11 +88,20 @@ func (r *room) apply(key string, value []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case key == shareKey:
+		r.share = share{there: len(value) > 0, flying: r.share.flying}
+		if !r.share.there {
+			r.wakeJanitor()
+		}
 	case key == reserveKey:
 		r.armed = len(value) > 0
+		r.share.shut = r.share.shut && !r.armed
 	case len(value) == 0:
-		r.full, r.told, r.wait, r.large = nil, false, 0, false
+		r.full, r.told, r.wait, r.large, r.share.shut = nil, false, 0, false, false
 	case value[0] != 0:
+		if !r.told {
+			r.share.taken = 0
+		}
 		r.full, r.told, r.large = &fullError{string(value)}, true, false
 	default: // the servers may have taken it beyond a limit: it is over when they take the next one, too
 		r.large = true
@@ -96,11 +111,19 @@ func (r *room) apply(key string, value []byte) {
 	}
 }
 
+func (r *room) wakeJanitor() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
 // reset forgets what was known of another stream.
 func (r *room) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.full, r.told, r.armed, r.large, r.wait, r.next = nil, false, false, false, 0, time.Time{}
+	r.share = share{flying: r.share.flying}
 }
 
 // spendReserve is called when an append of n bytes was refused for lack of room. It reports whether notes may be stored
@@ -123,19 +146,33 @@ func (l *Log) spendReserve(ctx context.Context, full *fullError, n int) bool {
 	_, err := l.AppendNoted(ctx, nil, notes...)
 	if errors.Is(err, store.ErrFull) {
 		// The other bytes, too: the janitor may have written them into the room that the reserve left when a hub spent it.
-		for _, n := range notes {
-			if err := l.purgeSubject(ctx, l.subjects.note(n.Key)); err != nil {
-				return false
-			}
-			l.notes.purged(n.Key)
-		}
-		_, err = l.AppendNoted(ctx, nil, notes...)
+		err = l.replacePurged(ctx, notes)
+	}
+	if errors.Is(err, store.ErrFull) { // messages that other hubs had sent before have taken that room
+		err = l.replacePurged(ctx, append(notes, store.Note{Key: shareKey, Value: []byte{}}))
 	}
 	if err != nil {
 		return false // settleRoom tries again
 	}
 	l.opts.Logger.Warn("the stream has no room: messages are refused until there is some", "reason", full.reason)
 	return true
+}
+
+// replacePurged writes notes, and purges the versions that they replace before, which needs no room. It does not purge a version
+// that this hub has not read: the numbers of the versions would not tell the hubs that one is missing.
+func (l *Log) replacePurged(ctx context.Context, notes []store.Note) error {
+	for _, n := range notes {
+		v, _ := l.notes.get(n.Key)
+		if v.at == 0 {
+			continue
+		}
+		if err := l.purgeSubject(ctx, l.subjects.note(n.Key), jetstream.WithPurgeSequence(uint64(v.at)+1)); err != nil {
+			return err
+		}
+		l.notes.purged(n.Key, v.at)
+	}
+	_, err := l.AppendNoted(ctx, nil, notes...)
+	return err
 }
 
 // settleRoom tells the other hubs of a shortage if that has failed before.
@@ -160,13 +197,20 @@ func (l *Log) reserveSize() int {
 	return int(max(n, minReserve))
 }
 
-// reserve writes a full reserve if the stream has none, and then that there is room. If that fails, it waits for longer and
-// longer: in a cluster, servers without room choose another leader each time.
+// filler returns bytes that take room in the stream, which may be compressed.
+func filler(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b[1:]) // never fails
+	return b
+}
+
+// reserve writes the last share and a full reserve if the stream has none, and then that there is room. If that fails, it waits
+// for longer and longer: in a cluster, servers without room choose another leader each time.
 func (j *janitor) reserve(ctx context.Context) error {
 	r := &j.l.room
 	r.mu.Lock()
-	armed, full := r.armed, r.full != nil || r.large
-	due := (!armed || full) && !time.Now().Before(r.next)
+	armed, share, full := r.armed, r.share.there, r.full != nil || r.large
+	due := (!armed || !share || full) && !time.Now().Before(r.next)
 	if due {
 		r.wait = min(max(2*r.wait, j.l.opts.Times.Janitor), 8*j.l.opts.Times.Janitor)
 		r.next = time.Now().Add(r.wait)
@@ -175,21 +219,21 @@ func (j *janitor) reserve(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	value := make([]byte, j.l.reserveSize())
-	_, _ = rand.Read(value[1:]) // never fails; the stream may be compressed
-	var err error
+	var list []store.Note
+	if !share || full { // if the stream takes another one, there is room for notes again
+		list = append(list, store.Note{Key: shareKey, Value: filler(j.l.shareSize())})
+	}
+	large := filler(j.l.reserveSize())
 	if !armed {
-		_, err = j.l.AppendNoted(ctx, nil, store.Note{Key: reserveKey, Value: value})
+		list = append(list, store.Note{Key: reserveKey, Value: large})
 	}
 	if full {
-		for _, value := range [][]byte{value, {}} {
-			if err == nil {
-				_, err = j.l.AppendNoted(ctx, nil, store.Note{Key: roomKey, Value: value})
-			}
+		list = append(list, store.Note{Key: roomKey, Value: large}, store.Note{Key: roomKey, Value: []byte{}})
+	}
+	for _, n := range list {
+		if _, err := j.l.AppendNoted(ctx, nil, n); err != nil {
+			return err
 		}
 	}
-	if errors.Is(err, store.ErrFull) {
-		return nil // it is known
-	}
-	return err
+	return nil
 }
