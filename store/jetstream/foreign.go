@@ -235,13 +235,17 @@ func (h *hubs) ownsClient(name string) bool {
 }
 
 // watchPurges receives the purges that are not made by a hub. Servers in a cluster tell of them without what was asked for, so
-// that the hub also hears the requests, which come before.
+// that the hub also hears the requests, which come before. It needs those of hubs, too: see purgedNote.
 func (l *Log) watchPurges() error {
 	l.purges.wake, l.purges.groups = make(chan struct{}, 1), l.purgedGroups
 	subject := "$JS.API.STREAM.PURGE." + l.opts.Stream
 	_, err := l.nc.Subscribe(subject, func(m *nats.Msg) {
-		if p, ok := parsePurge(m.Data); ok && !strings.HasPrefix(m.Reply, l.inboxes()+".") {
+		switch p, ok := parsePurge(m.Data); {
+		case !ok:
+		case !strings.HasPrefix(m.Reply, l.inboxes()+"."):
 			l.purges.request(p)
+		case p.Seq > 0:
+			l.tail.heardPurge(p.Filter, p.Seq-1)
 		}
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -23,6 +24,48 @@ type holes struct {
 	held     []record
 	until    uint64    // the consumer's number of the message at which the holes must be explained
 	reached  time.Time // when the tail has read that
+}
+
+// purgedNote is a version of a note about room that a hub has purged to make room for the next one. It is no loss even if that one is
+// refused, and comes much later: other hubs know it by the request.
+type purgedNote struct {
+	key string
+	seq store.Seq
+}
+
+// maxPurged is how many are known.
+const maxPurged = 64
+
+// heardPurge is called when a hub asks to purge the versions of a note up to a seq.
+func (t *tail) heardPurge(subject string, seq store.Seq) {
+	for _, key := range roomKeys {
+		p := purgedNote{key, seq}
+		if t.l.subjects.note(key) != subject {
+			continue
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !slices.Contains(t.purged, p) {
+			t.purged = append(t.purged[max(len(t.purged)-maxPurged+1, 0):], p)
+		}
+		return
+	}
+}
+
+// explained reports whether notes explain all that is missing. A purged version of which a later one is held is one of those replaced.
+func (t *tail) explained() bool {
+	h := &t.holes
+	n, missing := h.replaced, h.count()
+	if n >= missing || n+uint64(len(t.purged)) < missing {
+		return n >= missing
+	}
+	for _, p := range t.purged {
+		isMissing := slices.ContainsFunc(h.missing, func(s span) bool { return s.first <= p.seq && p.seq <= s.last })
+		if isMissing && !slices.ContainsFunc(h.held, func(r record) bool { return r.is(isNote) && r.key == p.key && r.seq > p.seq }) {
+			n++
+		}
+	}
+	return n >= missing
 }
 
 // span is from first to last.
@@ -52,7 +95,7 @@ func (t *tail) hold(r *record, number uint64) (over bool) {
 		h.reached = time.Now()
 	}
 	late := number >= h.until && time.Since(h.reached) >= t.l.opts.Times.Beat/2
-	return !r.is(hasMore) && (h.replaced >= h.count() || late || len(h.held) >= maxHeld)
+	return !r.is(hasMore) && (t.explained() || late || len(h.held) >= maxHeld)
 }
 
 // count returns how many seqs are missing.
@@ -101,7 +144,7 @@ func (h *holes) remove(through store.Seq) {
 // release takes the records that were held back, behind the loss of what is not explained.
 func (t *tail) release() {
 	h := &t.holes
-	if n := len(h.missing); n > 0 && h.replaced < h.count() {
+	if n := len(h.missing); n > 0 && !t.explained() {
 		t.place()
 		lost := h.missing[n-1].last
 		t.l.opts.Logger.Warn("messages were removed from the stream before this hub had read them", "up to", lost)

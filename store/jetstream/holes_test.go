@@ -99,6 +99,21 @@ func TestHolesThatAreReadLateAreExplained(t *testing.T) {
 	})
 }
 
+// TestHolesThatAHubHasPurged holds that a note about room that a hub has purged is no loss, even if the note that replaces it comes later,
+// and that it explains nothing else.
+func TestHolesThatAHubHasPurged(t *testing.T) {
+	for purged, gaps := range map[store.Seq]int{3: 0, 1: 1} {
+		h := newHoled(t)
+		h.l.opts.Times.Beat = 0
+		h.feed(2, noted(1, 0))
+		h.heardPurge(h.l.subjects.note(reserveKey), purged)
+		h.feed(4, message(1, 0))
+		if n, read := h.gaps(); n != gaps || read != "4" {
+			t.Errorf("%d gaps, read %q", n, read)
+		}
+	}
+}
+
 // TestHolesThatNothingExplains holds that messages that are missing are told as a gap.
 func TestHolesThatNothingExplains(t *testing.T) {
 	h := newHoled(t)

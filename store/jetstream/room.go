@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,8 +28,10 @@ const (
 	roomKey    = "room" // the reason why there is none, or a 0 and other bytes, or "": there is room
 )
 
+var roomKeys = []string{reserveKey, shareKey, roomKey}
+
 // isRoom reports whether a note is about room.
-func isRoom(key string) bool { return key == reserveKey || key == shareKey || key == roomKey }
+func isRoom(key string) bool { return slices.Contains(roomKeys, key) }
 
 const (
 	reserveSize = 512 << 10
@@ -159,7 +162,7 @@ func (l *Log) spendReserve(ctx context.Context, full *fullError, n int) bool {
 }
 
 // replacePurged writes notes, and purges the versions that they replace before, which needs no room. It does not purge a version
-// that this hub has not read: the numbers of the versions would not tell the hubs that one is missing.
+// that this hub has not read: the numbers of the versions would not tell the hubs that one is missing. See also purgedNote.
 func (l *Log) replacePurged(ctx context.Context, notes []store.Note) error {
 	for _, n := range notes {
 		v, _ := l.notes.get(n.Key)

@@ -43,8 +43,9 @@ type tail struct {
 
 	folding    store.Seq // the stream's end when the tail began to read it from the first message; 0: it has reached that
 	holes      holes
-	noted      *register // nil: the subjects of messages are not noted
-	unfinished []record  // of an append that is not complete
+	purged     []purgedNote // the newest ones
+	noted      *register    // nil: the subjects of messages are not noted
+	unfinished []record     // of an append that is not complete
 	placing    placing
 	names      map[string]string // groups
 }
