@@ -25,6 +25,20 @@ func twoHubs(t *testing.T) (a, b *rig) {
 	return a, b
 }
 
+// withFaults runs a test with two such servers, with a clock of their own. log is that of the second one, which may be paused or cut off.
+func withFaults(t *testing.T, test func(a, b *rig, log *sharedtest.Log)) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := sharedtest.New()
+		a, b := &rig{T: t}, &rig{T: t}
+		a.begin(shared.Open())
+		defer a.end()
+		log := shared.Open()
+		b.begin(log)
+		defer b.end()
+		test(a, b, log)
+	})
+}
+
 func TestASessionMovesToAnotherHub(t *testing.T) {
 	a, b := twoHubs(t)
 	o := options{id: "a", expiry: -1}
@@ -87,14 +101,7 @@ func TestMembersAtAllHubsGetMessagesOfAShare(t *testing.T) {
 
 // TestAMemberJoinsAShareThatItsHubDoesNotKnowYet has a hub that learns late that another one has the share's position.
 func TestAMemberJoinsAShareThatItsHubDoesNotKnowYet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		shared := sharedtest.New()
-		a, b := &rig{T: t}, &rig{T: t}
-		a.begin(shared.Open())
-		defer a.end()
-		log := shared.Open()
-		b.begin(log)
-		defer b.end()
+	withFaults(t, func(a, b *rig, log *sharedtest.Log) {
 		one := options{id: "a", limits: limits{receive: 1}}
 		c := a.connect(one)
 		one.id = "b"
@@ -118,22 +125,8 @@ func TestAMemberJoinsAShareThatItsHubDoesNotKnowYet(t *testing.T) {
 	})
 }
 
-// cutOff runs a test with two servers whose hubs share a log. log is that of the second one, which is cut off from the others.
-func cutOff(t *testing.T, test func(a, b *rig, log *sharedtest.Log)) {
-	synctest.Test(t, func(t *testing.T) {
-		shared := sharedtest.New()
-		a, b := &rig{T: t}, &rig{T: t}
-		a.begin(shared.Open())
-		defer a.end()
-		log := shared.Open()
-		b.begin(log)
-		defer b.end()
-		test(a, b, log)
-	})
-}
-
 func TestASubscriptionWithAPositionThatCannotBeKnownIsRefused(t *testing.T) {
-	cutOff(t, func(a, b *rig, log *sharedtest.Log) {
+	withFaults(t, func(a, b *rig, log *sharedtest.Log) {
 		c := b.connect(options{id: "c"})
 		a.publish("g", "one", 1, false)
 		synctest.Wait()
@@ -152,7 +145,7 @@ func TestASubscriptionWithAPositionThatCannotBeKnownIsRefused(t *testing.T) {
 }
 
 func TestASessionWhosePositionCannotBeKnownIsRefused(t *testing.T) {
-	cutOff(t, func(a, b *rig, log *sharedtest.Log) {
+	withFaults(t, func(a, b *rig, log *sharedtest.Log) {
 		o := options{id: "moves", version: 5, expiry: time.Hour, limits: limits{receive: 10}}
 		c := a.connect(o)
 		c.subscribe(sub("g", 1))

@@ -113,18 +113,24 @@ func (r *rig) contender(key string) (*conn, *pipe) {
 	return c, p
 }
 
+// holder returns a connection that has a session for a minute.
+func (r *rig) holder(key string) *conn {
+	c, _ := r.contender(key)
+	if err := r.server.hold(c); err != nil {
+		r.Fatal(err)
+	}
+	late := time.AfterFunc(time.Minute, func() {
+		r.server.release(c)
+		c.done.reach()
+	})
+	r.Cleanup(func() { late.Stop() })
+	return c
+}
+
 func TestAClientThatLeavesWhileItWaitsTakesNoSessionOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		holder, _ := r.contender("mqtt/a")
-		if err := r.server.hold(holder); err != nil {
-			t.Fatal(err)
-		}
-		late := time.AfterFunc(time.Minute, func() {
-			r.server.release(holder)
-			holder.done.reach()
-		})
-		defer late.Stop()
+		holder := r.holder("mqtt/a")
 		for _, sent := range []string{"", "\xc0\x00", strings.Repeat("\xc0\x00", 1000)} {
 			r.server.takenElsewhere(holder) // so that the next one waits
 			waits, client := r.contender(holder.key)
@@ -145,15 +151,7 @@ func TestAClientThatLeavesWhileItWaitsTakesNoSessionOver(t *testing.T) {
 func TestAClientWithoutAPollerThatLeavesWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		holder, _ := r.contender("mqtt/a")
-		if err := r.server.hold(holder); err != nil {
-			t.Fatal(err)
-		}
-		late := time.AfterFunc(time.Minute, func() {
-			r.server.release(holder)
-			holder.done.reach()
-		})
-		defer late.Stop()
+		holder := r.holder("mqtt/a")
 		r.server.takenElsewhere(holder)
 		ours, client := net.Pipe()
 		waits, _ := r.contender(holder.key)
