@@ -33,7 +33,16 @@ var sharedTests = []test{
 }
 
 // three returns three hubs.
-func (r *rig) three() []*hub { return []*hub{r.start(), r.start(), r.start()} }
+// three starts three hubs, which know each other: one whose sign of life is not heard yet does not count as living.
+func (r *rig) three() []*hub {
+	hubs := []*hub{r.start(), r.start(), r.start()}
+	eventually(r, "the hubs know each other", func() bool {
+		return !slices.ContainsFunc(hubs, func(h *hub) bool {
+			return slices.ContainsFunc(hubs, func(other *hub) bool { return !h.shared().Hubs().Alive(other.id()) })
+		})
+	})
+	return hubs
+}
 
 func handover(r *rig) {
 	hubs := r.three()

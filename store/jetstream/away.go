@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // away is the state of the log while messages cannot be stored. It is logged once when it begins and once when it ends.
@@ -52,11 +54,28 @@ func (l *Log) back() {
 	}
 }
 
-// probe asks the leader of the stream, which a majority of the servers has elected, whether it is back.
+// probe asks the leader of the stream whether it is back.
 func (l *Log) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout(0))
 	defer cancel()
-	if _, err := l.stream.Info(ctx); err == nil {
+	if info, err := l.stream.Info(ctx); err == nil && hasMajority(info.Cluster) {
 		l.back()
 	}
+}
+
+// peerTimeout is how long a server that keeps the stream may have said nothing to the leader, to which it answers each second.
+const peerTimeout = 3 * time.Second
+
+// hasMajority reports whether the leader has heard enough servers lately to store messages. One that has lost them leads for some seconds more.
+func hasMajority(c *jetstream.ClusterInfo) bool {
+	if c == nil { // there is one server
+		return true
+	}
+	heard := 1
+	for _, p := range c.Replicas {
+		if !p.Offline && p.Active < peerTimeout {
+			heard++
+		}
+	}
+	return 2*heard > len(c.Replicas)+1
 }

@@ -112,7 +112,7 @@ func TestRoomIsMadeThoughNotesHaveUsedUpTheReserve(t *testing.T) {
 				for w, l := range []*jetstream.Log{a, b, a, b} {
 					writers.Go(func() {
 						for i := 0; ctx.Err() == nil; i++ {
-							n := store.Note{Key: fmt.Sprint("more/", w, "/", i%10), Value: make([]byte, rand.N(2000))}
+							n := store.Note{Key: fmt.Sprint("more/", w, "/", i%10), Value: make([]byte, rand.N(100))} // the share has room for those on their way
 							if _, err := l.AppendNoted(ctx, nil, n); err != nil {
 								<-time.After(time.Millisecond)
 							}

@@ -1,0 +1,28 @@
+package jetstream
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestALeaderThatHasLostTheOthersIsNotBack(t *testing.T) {
+	here, silent := &jetstream.PeerInfo{Active: time.Second}, &jetstream.PeerInfo{Active: time.Minute}
+	offline := &jetstream.PeerInfo{Offline: true}
+	for _, c := range []struct {
+		info *jetstream.ClusterInfo
+		want bool
+	}{
+		{nil, true},
+		{&jetstream.ClusterInfo{}, true},
+		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, silent}}, true},
+		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{offline, silent}}, false},
+		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, silent, silent, offline}}, false},
+		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, here, silent, offline}}, true},
+	} {
+		if got := hasMajority(c.info); got != c.want {
+			t.Errorf("%+v: %v, want %v", c.info, got, c.want)
+		}
+	}
+}
