@@ -32,7 +32,6 @@ var sharedTests = []test{
 	{"a position that depends on others is gone when the last one at any hub is", dependentElsewhere},
 }
 
-// three returns three hubs.
 // three starts three hubs, which know each other: one whose sign of life is not heard yet does not count as living.
 func (r *rig) three() []*hub {
 	hubs := []*hub{r.start(), r.start(), r.start()}

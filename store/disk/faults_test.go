@@ -527,6 +527,12 @@ func TestABadTableIsAnErrorForItsReaders(t *testing.T) {
 			if got, _, err := all(l, "#"); err == nil {
 				t.Errorf("%s (missing: %v): %d messages are read without an error", table, missing, len(got))
 			}
+			for _, start := range []store.Start{{Last: 100}, {Since: time.Now().Add(-time.Hour)}} {
+				pos, err := l.Find(filtersOf("#"), start)
+				if err == nil && pos > 0 {
+					t.Errorf("%s (missing: %v): messages of %+v begin after %d", table, missing, start, pos)
+				}
+			}
 			fs.room.Store(1 << 40)
 			if _, err := say(l, "later"); err != nil && !errors.Is(err, store.ErrReadOnly) {
 				t.Error(err)

@@ -23,7 +23,7 @@ type holes struct {
 	versions map[string]uint64
 	held     []record
 	until    uint64    // the consumer's number of the message at which the holes must be explained
-	reached  time.Time // when the tail has read that
+	reached  time.Time // when the tail had first read as far; the zero time: it has not
 }
 
 // purgedNote is a version of a note about room that a hub has purged to make room for the next one. It is no loss even if that one is
@@ -52,7 +52,8 @@ func (t *tail) heardPurge(subject string, seq store.Seq) {
 	}
 }
 
-// explained reports whether notes explain all that is missing. A purged version of which a later one is held is one of those replaced.
+// explained reports whether notes are the reason for all that is missing. A purged version counts only once: not if a later version
+// that replaces it is held.
 func (t *tail) explained() bool {
 	h := &t.holes
 	n, missing := h.replaced, h.count()

@@ -30,10 +30,10 @@ func newHoled(t *testing.T) *holed {
 	return &holed{T: t, tail: l.tail}
 }
 
-// feed gives the tail the record with a seq, as a consumer that counts none behind it.
+// feed gives the tail the record with a seq, which is the last one.
 func (h *holed) feed(seq int, r record) { h.feedFollowed(seq, r, 0) }
 
-// feedFollowed gives the tail the record with a seq, as a consumer that counts so many behind it.
+// feedFollowed gives the tail the record with a seq. The consumer says how many follow.
 func (h *holed) feedFollowed(seq int, r record, pending int) {
 	h.Helper()
 	h.number++

@@ -29,8 +29,8 @@ func (l *Log) nextMessage(ctx context.Context, subject string, from store.Seq) (
 	return l.askLeader(ctx, l.opts.Stream, request{Seq: from, Next: subject})
 }
 
-// nextReached is nextMessage in a stream of which this hub knows that it reaches up to a position. The leader says that there is no
-// message only if it has stored all that.
+// nextReached is nextMessage for a hub that has seen a message at pos. Only a leader that has stored that one, too, can say that there
+// is no message.
 func (l *Log) nextReached(ctx context.Context, from, pos store.Seq) (*rawMessage, error) {
 	m, err := l.nextMessage(ctx, anySubject, from)
 	if err != nil || m != nil {

@@ -44,17 +44,8 @@ type counter struct {
 
 // Dial implements jetstream.Dialer.
 func (c *counter) Dial(network, address string) (net.Conn, error) {
-	conn, err := net.Dial(network, address)
-	return &countedConn{conn, c}, err
-}
-
-type countedConn struct {
-	net.Conn
-	*counter
-}
-
-// Write implements net.Conn.
-func (c *countedConn) Write(b []byte) (int, error) {
-	c.n.Add(int64(bytes.Count(b, c.text)))
-	return c.Conn.Write(b)
+	return rewrite(func(b []byte) []byte {
+		c.n.Add(int64(bytes.Count(b, c.text)))
+		return b
+	}).Dial(network, address)
 }

@@ -44,15 +44,11 @@ func newLaggard(t *testing.T, url string) *laggard {
 	return l
 }
 
+// Dial implements jetstream.Dialer.
 func (l *laggard) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return laggingConn{c}, err
-}
-
-type laggingConn struct{ net.Conn }
-
-func (c laggingConn) Write(b []byte) (int, error) {
-	return c.Conn.Write(bytes.ReplaceAll(b, []byte("PUB "+realWay), []byte("PUB "+otherWay)))
+	return rewrite(func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte("PUB "+realWay), []byte("PUB "+otherWay))
+	}).Dial(network, address)
 }
 
 // lag answers requests from now on.
@@ -246,8 +242,8 @@ func TestAGroupIsNotCountedAtAServerThatLags(t *testing.T) {
 	<-counted
 }
 
-// TestANoteIsNotForgottenBecauseTheLeaderDoesNotHaveItYet writes two notes at once, of which somebody has purged one. The leader
-// does not have the other one yet. It has it before it says where the stream ends, or later.
+// TestANoteIsNotForgottenBecauseTheLeaderDoesNotHaveItYet writes two notes at once. Somebody has purged one of them before, and the
+// leader has not stored the other one yet. It stores that before it says where the stream ends, or later.
 func TestANoteIsNotForgottenBecauseTheLeaderDoesNotHaveItYet(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	l := newLaggard(t, url)
@@ -295,29 +291,6 @@ func TestANoteIsNotForgottenBecauseTheLeaderDoesNotHaveItYet(t *testing.T) {
 	}
 }
 
-// withholding is a dialer. What its hub says of evicted messages does not arrive.
-type withholding struct {
-	once sync.Once
-	held chan struct{} // closed when the hub has said something
-}
-
-func (w *withholding) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return withholdingConn{c, w}, err
-}
-
-type withholdingConn struct {
-	net.Conn
-	w *withholding
-}
-
-func (c withholdingConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(".n.evict.")) {
-		c.w.once.Do(func() { close(c.w.held) })
-	}
-	return c.Conn.Write(bytes.ReplaceAll(b, []byte(".n.evict."), []byte(".h.evict."))) // a subject that nobody stores
-}
-
 // TestEachHubThatStartsTellsOfAPurge purges the stream while no hub is running, and starts a hub that stops in the middle.
 func TestEachHubThatStartsTellsOfAPurge(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
@@ -336,20 +309,27 @@ func TestEachHubThatStartsTellsOfAPurge(t *testing.T) {
 	must(t, err)
 	must(t, bucket.Purge(t.Context(), "counts")) // as if the hub had not counted the last messages
 
-	w := &withholding{held: make(chan struct{})}
+	said := make(chan struct{})
+	var once sync.Once
+	withheld := rewrite(func(b []byte) []byte { // what the hub says of evicted messages does not arrive
+		if bytes.Contains(b, []byte(".n.evict.")) {
+			once.Do(func() { close(said) })
+		}
+		return bytes.ReplaceAll(b, []byte(".n.evict."), []byte(".h.evict.")) // a subject that nobody stores
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		c := o
-		c.Times, c.Times.Patience, c.Replicas, c.Dialer = quick, patience, 1, w
+		c.Times, c.Times.Patience, c.Replicas, c.Dialer = quick, patience, 1, withheld
 		if l, err := jetstream.Open(ctx, c); err == nil {
 			t.Error("the hub has started")
 			must(t, l.Close())
 		}
 	}()
-	<-w.held
+	<-said
 	b := open(t, o)
 	if h := read(t, b, "x", 0); h.gap < last {
 		t.Errorf("messages up to %d are lost: %v", last, h)

@@ -4,7 +4,6 @@ package logs
 
 import (
 	"bytes"
-	"net"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -14,19 +13,10 @@ import (
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
 )
 
-// detour is a dialer. Direct gets from buckets, which any server that has the bucket may answer, take another way.
-type detour struct{}
-
-func (detour) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return detouredConn{c}, err
-}
-
-type detouredConn struct{ net.Conn }
-
-func (c detouredConn) Write(b []byte) (int, error) {
-	return c.Conn.Write(bytes.ReplaceAll(b, []byte("$JS.API.DIRECT.GET.KV_"), []byte("LAGGING.DIRECT.GET.KV_"))) // as long
-}
+// detour has direct gets from buckets, which any server that has the bucket may answer, take another way.
+var detour = rewrite(func(b []byte) []byte {
+	return bytes.ReplaceAll(b, []byte("$JS.API.DIRECT.GET.KV_"), []byte("LAGGING.DIRECT.GET.KV_")) // as long
+})
 
 // TestAHubThatStartsBelievesOnlyTheLeader has a server that lags answer all direct gets from the bucket: it still knows that
 // there are messages, which were evicted and removed since then.
@@ -69,7 +59,7 @@ func TestAHubThatStartsBelievesOnlyTheLeader(t *testing.T) {
 	defer func() { _ = sub.Unsubscribe() }()
 
 	log := &logText{}
-	o.Dialer, o.Logger = detour{}, log.logger()
+	o.Dialer, o.Logger = detour, log.logger()
 	b := open(t, o)
 	if h := read(t, b, "y", 0); h.gap > 0 {
 		t.Errorf("there was no message of y: %v", h)

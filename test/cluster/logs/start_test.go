@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -126,33 +125,19 @@ func TestTheDocumentedPermissionsSuffice(t *testing.T) {
 	}
 }
 
-// refusing is a dialer. The first consumer of its hub is refused, as by a server that is busy.
-type refusing struct{ first atomic.Bool }
-
-func (r *refusing) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return refusingConn{c, r}, err
-}
-
-type refusingConn struct {
-	net.Conn
-	r *refusing
-}
-
-func (c refusingConn) Write(b []byte) (int, error) {
-	const create, nothing = ".CONSUMER.CREATE.", ".CONSUMER.ABSENT." // a call that nobody answers
-	if bytes.Contains(b, []byte(create)) && c.r.first.CompareAndSwap(false, true) {
-		return c.Conn.Write(bytes.Replace(b, []byte(create), []byte(nothing), 1))
-	}
-	return c.Conn.Write(b)
-}
-
 // TestALogThatTriesAgainToFollowTheStreamNeedsNoOtherPermissions opens a log whose first consumer is refused.
 func TestALogThatTriesAgainToFollowTheStreamNeedsNoOtherPermissions(t *testing.T) {
 	s := servers.ForTest(t, 1, account(documented(t)))
-	r := &refusing{}
-	l, err := tryToOpen(t, jetstream.Options{URL: as("hub", s.URL()), Stream: jetstream.DefaultStream, Dialer: r})
-	if err != nil || !r.first.Load() {
+	var refused atomic.Bool
+	busy := rewrite(func(b []byte) []byte {
+		const create, nothing = ".CONSUMER.CREATE.", ".CONSUMER.ABSENT." // a call that nobody answers
+		if bytes.Contains(b, []byte(create)) && refused.CompareAndSwap(false, true) {
+			return bytes.Replace(b, []byte(create), []byte(nothing), 1)
+		}
+		return b
+	})
+	l, err := tryToOpen(t, jetstream.Options{URL: as("hub", s.URL()), Stream: jetstream.DefaultStream, Dialer: busy})
+	if err != nil || !refused.Load() {
 		t.Fatalf("the log is not opened: %v", err)
 	}
 	add(t, l, text("x", "x"))
