@@ -6,6 +6,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +32,7 @@ type figure struct {
 	reach      string
 	onDisk     bool // the servers sync each message to a disk, instead of a file system in memory
 	reference  func(f *figure, dir string, s servers.Servers) (float64, error)
+	instead    func(f *figure, dir string, s servers.Servers) (float64, error) // of a hub with NATS, if not nil
 }
 
 func figures(dur time.Duration) []figure {
@@ -40,17 +45,18 @@ func figures(dur time.Duration) []figure {
 	}
 	const cpu, memory, nats = "server_cpu_us_per_delivery", "a hub with its log in memory", "nats.go alone"
 	return []figure{
-		{"N1", "S1, 1,000 listeners, 20 messages/s: CPU µs per delivery", fanout("--subs", "1000", "--rate", "20"), cpu, memory, "≤ 1.15", false, inMemory},
-		{"N3", "S3, 10,000 listeners, 2 messages/s: CPU µs per delivery", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"), cpu, memory, "≤ 1.15", false, inMemory},
-		{"N2c", "S2c, 1,000 listeners, 64 publishers: deliveries/s", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"), "deliveries_per_s", memory, "≥ 0.5", false, inMemory},
-		{"post", "one publisher: p50 of a POST, ms", publish("1"), "post_p50_ms", nats, "≤ 1.5, ≤ 2 ms", true, bare(1)},
-		{"posts", "64 publishers: POSTs/s", publish("64"), "posts_per_s", nats, "≥ 0.5", true, bare(64)},
+		{"N1", "S1, 1,000 listeners, 20 messages/s: CPU µs per delivery", fanout("--subs", "1000", "--rate", "20"), cpu, memory, "≤ 1.15", false, inMemory, nil},
+		{"N3", "S3, 10,000 listeners, 2 messages/s: CPU µs per delivery", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"), cpu, memory, "≤ 1.15", false, inMemory, nil},
+		{"N2c", "S2c, 1,000 listeners, 64 publishers: deliveries/s", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"), "deliveries_per_s", memory, "≥ 0.5", false, inMemory, nil},
+		{"post", "one publisher: p50 of a POST, ms", publish("1"), "post_p50_ms", nats, "≤ 1.5, ≤ 2 ms", true, bare(1), nil},
+		{"floor", "the same with a handler of net/http that only publishes", publish("1"), "post_p50_ms", nats, "", true, bare(1), publishingHandler},
+		{"posts", "64 publishers: POSTs/s", publish("64"), "posts_per_s", nats, "≥ 0.5", true, bare(64), nil},
 	}
 }
 
 // measure measures both sides in turn, as often as there are rounds, and prints the figure.
 func (f *figure) measure(dir string, rounds int) error {
-	var ours, theirs, ratios []float64
+	var left, right, ratios []float64
 	for range rounds {
 		on := ""
 		if f.onDisk {
@@ -60,7 +66,11 @@ func (f *figure) measure(dir string, rounds int) error {
 		if err != nil {
 			return err
 		}
-		a, err := f.onHub(dir, "--nats", s.URL(), "--nats-replicas", "1")
+		ours := f.instead
+		if ours == nil {
+			ours = withNATS
+		}
+		a, err := ours(f, dir, s)
 		var b float64
 		if err == nil {
 			b, err = f.reference(f, dir, s)
@@ -69,9 +79,9 @@ func (f *figure) measure(dir string, rounds int) error {
 		if err != nil {
 			return err
 		}
-		ours, theirs, ratios = append(ours, a), append(theirs, b), append(ratios, a/b)
+		left, right, ratios = append(left, a), append(right, b), append(ratios, a/b)
 	}
-	fmt.Printf("| %s: %s | %.4g | %s %.4g | %.2f | %s | |\n", f.name, f.what, median(ours), f.beside, median(theirs), median(ratios), f.reach)
+	fmt.Printf("| %s: %s | %.4g | %s %.4g | %.2f | %s | |\n", f.name, f.what, median(left), f.beside, median(right), median(ratios), f.reach)
 	return nil
 }
 
@@ -82,8 +92,13 @@ func (f *figure) onHub(dir string, flags ...string) (float64, error) {
 		return 0, err
 	}
 	defer h.Kill()
-	url := h.URL + "/v1/groups/{group}"
-	args := append(slices.Clone(f.load), "--pid", strconv.Itoa(h.Pid()), "--sub-url", url, "--pub-url", url)
+	return f.on(dir, h.URL, h.Pid())
+}
+
+// on runs the load on the server of a process, and returns the metric.
+func (f *figure) on(dir, url string, pid int) (float64, error) {
+	url += "/v1/groups/{group}"
+	args := append(slices.Clone(f.load), "--pid", strconv.Itoa(pid), "--sub-url", url, "--pub-url", url)
 	out, err := command(dir, "loadgen", args...)
 	if err != nil {
 		return 0, err
@@ -96,25 +111,22 @@ func (f *figure) onHub(dir string, flags ...string) (float64, error) {
 	return 0, fmt.Errorf("loadgen did not measure %s: %s", f.metric, out)
 }
 
+func withNATS(f *figure, dir string, s servers.Servers) (float64, error) {
+	return f.onHub(dir, "--nats", s.URL(), "--nats-replicas", "1")
+}
+
 func inMemory(f *figure, dir string, _ servers.Servers) (float64, error) { return f.onHub(dir) }
 
 // publishBare publishes with nats.go alone: n goroutines, each waiting for the acknowledgement of its message
 // before it sends the next. It returns the metric that loadgen has for POSTs.
 func publishBare(s servers.Servers, n int, dur time.Duration, metric string) (float64, error) {
-	nc, err := nats.Connect(s.URL())
-	if err != nil {
-		return 0, err
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return 0, err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), dur+time.Minute)
 	defer cancel()
-	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.>"}}); err != nil {
+	js, end, err := bareStream(ctx, s)
+	if err != nil {
 		return 0, err
 	}
+	defer end()
 	var sent atomic.Int64
 	var failed atomic.Pointer[error]
 	latencies := make([][]float64, n)
@@ -125,7 +137,7 @@ func publishBare(s servers.Servers, n int, dur time.Duration, metric string) (fl
 		wait.Go(func() {
 			for time.Since(begin) < dur {
 				at := time.Now()
-				if _, err := js.Publish(ctx, "bare.g0", payload); err != nil {
+				if _, err := js.Publish(ctx, bareSubject, payload); err != nil {
 					failed.Store(&err)
 					return
 				}
@@ -142,4 +154,46 @@ func publishBare(s servers.Servers, n int, dur time.Duration, metric string) (fl
 		return float64(sent.Load()) / time.Since(begin).Seconds(), nil
 	}
 	return median(slices.Concat(latencies...)), nil
+}
+
+const bareSubject = "bare.g0"
+
+// bareStream makes a stream that stores bareSubject, unless there is one.
+func bareStream(ctx context.Context, s servers.Servers) (js jetstream.JetStream, end func(), err error) {
+	nc, err := nats.Connect(s.URL())
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err = jetstream.New(nc)
+	if err == nil {
+		_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{bareSubject}})
+	}
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return js, nc.Close, nil
+}
+
+// publishingHandler runs the load on an HTTP server that publishes the body of each request with nats.go, and does
+// nothing else: what an exchange over HTTP adds to a publish.
+func publishingHandler(f *figure, dir string, s servers.Servers) (float64, error) {
+	js, end, err := bareStream(context.Background(), s)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			_, err = js.Publish(r.Context(), bareSubject, body)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer server.Close()
+	return f.on(dir, server.URL, os.Getpid())
 }

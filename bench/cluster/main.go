@@ -27,7 +27,7 @@ import (
 func main() {
 	dur := flag.Duration("dur", 10*time.Second, "how long each load runs")
 	rounds := flag.Int("rounds", 3, "how often each load runs; the median is printed")
-	only := flag.String("only", "", "figures to measure, separated by commas: N1, N3, N2c, post, posts, hub, leader; all if empty")
+	only := flag.String("only", "", "figures to measure, separated by commas: N1, N3, N2c, post, floor, posts, hub, leader; all if empty")
 	sessions := flag.Int("sessions", 2000, "sessions of the hub that is killed")
 	flag.Parse()
 	log.SetFlags(0)
