@@ -86,7 +86,7 @@ func (l *Log) findEpoch(ctx context.Context, info *jetstream.StreamInfo) (f foun
 	}
 	same := false
 	if was.Epoch != "" {
-		if same, err = l.tail.doubt.settle(info, was.Created, was.Newest); err != nil {
+		if same, err = l.tail.doubt.settle(info, info.Created.Equal(was.Created), was.Newest); err != nil {
 			return f, err
 		}
 	}

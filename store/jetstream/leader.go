@@ -61,11 +61,11 @@ type doubt struct {
 	since  time.Time
 }
 
-// settle reports whether an answer of the leader is about the stream that was created then, with all messages up to newest. It
-// returns errShort until the same leader has denied that for leaderLate.
-func (d *doubt) settle(info *jetstream.StreamInfo, created time.Time, newest store.Seq) (known bool, err error) {
+// settle reports whether an answer of the leader is about the same stream as before, with all messages up to newest. It returns
+// errShort until the same leader has denied that for leaderLate.
+func (d *doubt) settle(info *jetstream.StreamInfo, same bool, newest store.Seq) (known bool, err error) {
 	switch {
-	case info.Created.Equal(created) && store.Seq(info.State.LastSeq) >= newest:
+	case same && store.Seq(info.State.LastSeq) >= newest:
 		*d = doubt{}
 		return true, nil
 	case d.since.IsZero() || d.leader != leaderOf(info):

@@ -189,7 +189,11 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 	if err != nil {
 		return nil, err
 	}
-	switch known, err := t.knows(info); {
+	stored, _, err := t.l.storedEpoch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch known, err := t.knows(info, stored == "" || stored == t.l.epoch()); {
 	case err != nil:
 		return nil, err
 	case !known:
@@ -264,15 +268,15 @@ func (t *tail) streamCreated() time.Time {
 	return t.created
 }
 
-// knows reports whether the stream is the one that the log knows, and has everything that the tail has read. It returns errShort
-// while that is not certain.
-func (t *tail) knows(info *jetstream.StreamInfo) (bool, error) {
+// knows reports whether the stream is the one that the log knows, and has everything that the tail has read. A backup may be longer
+// than that, but has another epoch. It returns errShort while the answer is not certain.
+func (t *tail) knows(info *jetstream.StreamInfo, sameEpoch bool) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.replaced {
 		return false, nil
 	}
-	return t.doubt.settle(info, t.created, t.at)
+	return t.doubt.settle(info, sameEpoch && info.Created.Equal(t.created), t.at)
 }
 
 // subscribe begins a new life, when the stream ends at a position.

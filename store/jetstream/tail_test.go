@@ -15,12 +15,12 @@ func TestAStreamIsAnotherOneOnlyIfItsLeaderIsNotLate(t *testing.T) {
 		created := time.Now()
 		a := newTail(nil)
 		a.created, a.at = created, 10
-		leader := "a"
+		leader, sameEpoch := "a", true
 		wants := func(created time.Time, end uint64, known bool, want error) {
 			t.Helper()
 			got, err := a.knows(&jetstream.StreamInfo{
 				Created: created, State: jetstream.StreamState{LastSeq: end}, Cluster: &jetstream.ClusterInfo{Leader: leader},
-			})
+			}, sameEpoch)
 			if got != known || !errors.Is(err, want) {
 				t.Errorf("a stream that ends at %d is known: %v, %v", end, got, err)
 			}
@@ -42,5 +42,10 @@ func TestAStreamIsAnotherOneOnlyIfItsLeaderIsNotLate(t *testing.T) {
 		wants(created.Add(1), 20, false, errShort)
 		time.Sleep(leaderLate)
 		wants(created.Add(1), 20, false, nil) // it was made anew
+		wants(created, 10, true, nil)
+		sameEpoch = false
+		wants(created, 20, false, errShort)
+		time.Sleep(leaderLate)
+		wants(created, 20, false, nil) // it is a backup of another epoch
 	})
 }
