@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -9,7 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// How far Find reads the stream.
+// How far Find reads the stream at once, and how often it does so to find a time.
 const (
 	findStep  = windowMessages
 	findSteps = 64
@@ -18,7 +19,7 @@ const (
 // skew is how far clocks of hubs and servers may differ.
 const skew = time.Minute
 
-// Find implements store.Log. Where it has to read the stream, it reads a bounded number of messages.
+// Find implements store.Log.
 func (l *Log) Find(filters group.Set, s store.Start) (store.Seq, error) {
 	pos, err := l.mem.Find(filters, s)
 	horizon := l.mem.Horizon(filters, 0)
@@ -37,7 +38,7 @@ func (l *Log) Find(filters group.Set, s store.Start) (store.Seq, error) {
 }
 
 // findLast returns the position before the newest n messages that match, some of which may not be in memory. It
-// reads the stream backward.
+// reads the stream backward, in larger and larger steps while it finds few of them.
 func (l *Log) findLast(ctx context.Context, filters group.Set, n int, horizon store.Seq) (store.Seq, error) {
 	pos := horizon
 	for seq := range l.mem.Backward(filters, n) {
@@ -49,40 +50,68 @@ func (l *Log) findLast(ctx context.Context, filters group.Set, n int, horizon st
 	}
 	oldest, _ := l.mem.Bounds()
 	now := time.Now()
-	for end, step := horizon, 0; n > 0 && end > oldest.Seq && step < findSteps; step++ {
-		from := max(end, findStep) - findStep
-		w := window{}
-		if err := w.cover(ctx, l, from, end); err != nil {
+	width := store.Seq(findStep)
+	for end := horizon; n > 0 && end > oldest.Seq; {
+		from := max(end, oldest.Seq+width) - width
+		list, err := l.collect(ctx, filters, from, end)
+		if err != nil {
 			return 0, err
 		}
-		for _, m := range slices.Backward(w.list) {
-			if m.damaged || m.seq > end || !filters.Match(m.group) || m.seq <= l.mem.Floor(m.group) || m.expired(now) {
+		for _, m := range slices.Backward(list) {
+			if m.damaged || m.seq <= l.mem.Floor(m.group) || m.expired(now) {
 				continue
 			}
 			pos = m.seq - 1
 			if n--; n == 0 {
-				return pos, nil
+				break
 			}
 		}
-		end = from
+		if end = from; len(list) < findStep {
+			width *= 2
+		}
 	}
 	return pos, nil
 }
 
-// cover reads all messages after a position up to end.
-func (w *window) cover(ctx context.Context, l *Log, after, end store.Seq) error {
-	w.after, w.through = after, after
-	for w.through < end {
-		part := window{}
-		if err := part.load(l, w.through, end); err != nil {
-			return err
+// collect returns the messages after a position up to end that match, in order. The servers select them, so that a long stream
+// with few of them is not read.
+func (l *Log) collect(ctx context.Context, filters group.Set, after, end store.Seq) (list []stored, err error) {
+	for _, subject := range l.subjects.matching(filters) {
+		w := window{after: after, through: after}
+		for w.through < end {
+			if err := w.extend(ctx, l, subject, end); err == nil {
+				continue
+			}
+			switch {
+			case l.closed.Load():
+				return nil, store.ErrClosed
+			case ctx.Err() != nil:
+				return nil, store.ErrAway
+			}
+			pause(ctx, repeatRefused)
 		}
-		w.list, w.through = append(w.list, part.list...), part.through
-		if ctx.Err() != nil {
-			return store.ErrAway
+		for _, m := range w.list {
+			if m.seq <= end && filters.Match(m.group) {
+				list = append(list, m)
+			}
 		}
 	}
-	return nil
+	slices.SortFunc(list, func(a, b stored) int { return cmp.Compare(a.seq, b.seq) })
+	return slices.CompactFunc(list, func(a, b stored) bool { return a.seq == b.seq }), nil
+}
+
+// extend makes the window reach further, up to end if no message with the subject is left.
+func (w *window) extend(ctx context.Context, l *Log, subject string, end store.Seq) error {
+	before := w.through
+	err := w.fetch(ctx, l, request{Seq: before + 1, Next: subject, Batch: windowMessages, MaxBytes: windowBytes})
+	if err != nil || w.through > before {
+		return err
+	}
+	m, err := l.nextReached(ctx, subject, w.through+1, end) // the server that has found nothing may lag
+	if err == nil && (m == nil || store.Seq(m.Seq) > end) {
+		w.through = end
+	}
+	return err
 }
 
 // findSince returns the position before the first message of a time or later, which may not be in memory; pos is a

@@ -31,15 +31,15 @@ func (l *Log) nextMessage(ctx context.Context, subject string, from store.Seq) (
 
 // nextReached is nextMessage for a hub that has seen a message at pos. Only a leader that has stored that one, too, can say that there
 // is no message.
-func (l *Log) nextReached(ctx context.Context, from, pos store.Seq) (*rawMessage, error) {
-	m, err := l.nextMessage(ctx, anySubject, from)
+func (l *Log) nextReached(ctx context.Context, subject string, from, pos store.Seq) (*rawMessage, error) {
+	m, err := l.nextMessage(ctx, subject, from)
 	if err != nil || m != nil {
 		return m, err
 	}
 	if err := l.leaderReached(ctx, pos); err != nil {
 		return nil, err
 	}
-	return l.nextMessage(ctx, anySubject, from) // it may have stored one since it was asked
+	return l.nextMessage(ctx, subject, from) // it may have stored one since it was asked
 }
 
 // firstMessage returns the first message with a subject, or nil.

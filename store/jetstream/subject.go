@@ -3,6 +3,7 @@ package jetstream
 import (
 	"strings"
 
+	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/store"
 )
 
@@ -58,6 +59,28 @@ func (s subjects) group(subject string) (escaped string, ok bool) {
 		return "", false
 	}
 	return rest[len(messages):], true
+}
+
+// matching returns subjects with wildcards that have all messages of the groups that filters select, and maybe notes.
+func (s subjects) matching(filters group.Set) (list []string) {
+	for _, f := range filters {
+		tokens := []string{s.prefix + "*"}
+		for level := range strings.SplitSeq(f.String(), "/") {
+			switch level {
+			case "#":
+				if len(tokens) > 1 {
+					list = append(list, strings.Join(tokens, ".")) // home/# selects home
+				}
+				tokens = append(tokens, ">")
+			case "+":
+				tokens = append(tokens, "*")
+			default:
+				tokens = append(tokens, escape(level))
+			}
+		}
+		list = append(list, strings.Join(tokens, "."))
+	}
+	return list
 }
 
 // note returns the subject of a note.

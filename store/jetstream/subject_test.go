@@ -2,10 +2,13 @@ package jetstream
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/watchbox-go/watchbox/internal/group"
 )
 
 var subjectToken = regexp.MustCompile(`^[A-Za-z0-9_=-]+$`)
@@ -40,6 +43,28 @@ func TestLevelsOfAGroupAreTokens(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+}
+
+func TestSubjectsOfFiltersHaveWhatTheySelect(t *testing.T) {
+	level := rapid.SampledFrom([]string{"", "a", "b.c", "$", "=", "n"})
+	s := subjectsOf("WATCHBOX")
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.SliceOfN(rapid.OneOf(level, rapid.Just("+")), 0, 3).Draw(t, "levels")
+		if len(pattern) == 0 || rapid.Bool().Draw(t, "open") {
+			pattern = append(pattern, "#")
+		}
+		f, err := group.ParseFilter(strings.Join(pattern, "/"))
+		if err != nil {
+			t.Skip("the filter has no level")
+		}
+		name := strings.Join(rapid.SliceOfN(level, 1, 4).Draw(t, "group"), "/")
+		subject := s.message(name, rapid.SampledFrom(messageKinds[:]).Draw(t, "kind"))
+		list := s.matching(group.Set{f})
+		found := slices.ContainsFunc(list, func(filter string) bool { return subjectMatches(filter, subject) })
+		if f.Match(name) && !found {
+			t.Errorf("%q selects %q, and none of %q has %q", f, name, list, subject)
+		}
+	})
 }
 
 func TestOtherTokensAreNoName(t *testing.T) {

@@ -68,7 +68,7 @@ var errRemoving = errors.New("the leader of the stream is about to remove what a
 // explain waits until this hub knows of each purge that may be the reason why something is missing in the window. Most
 // often a newer note has replaced an older one, or a message was evicted long ago.
 func (w *window) explain(ctx context.Context, l *Log) error {
-	m, err := l.nextReached(ctx, w.missing, w.through)
+	m, err := l.nextReached(ctx, anySubject, w.missing, w.through)
 	switch {
 	case err != nil:
 		return err
@@ -94,7 +94,7 @@ func pause(ctx context.Context, d time.Duration) {
 // end is called if a server has no message after the window. If the stream's leader has none up to end either, the
 // window reaches to end.
 func (w *window) end(ctx context.Context, l *Log, end store.Seq) error {
-	m, err := l.nextReached(ctx, w.through+1, end)
+	m, err := l.nextReached(ctx, anySubject, w.through+1, end)
 	if err == nil && (m == nil || store.Seq(m.Seq) > end) {
 		w.through, w.missing = end, end
 	}

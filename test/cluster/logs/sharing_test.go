@@ -128,6 +128,41 @@ func TestALogThatIsAwayDoesNotKnowWhatTheStreamHas(t *testing.T) {
 	}
 }
 
+// TestTheNewestMessagesOfAGroupAreFoundBehindMany has large messages, for most of which memory has no room, and tens of thousands of
+// another group between them.
+func TestTheNewestMessagesOfAGroupAreFoundBehindMany(t *testing.T) {
+	l := open(t, jetstream.Options{URL: servers.ForTest(t, 1).URL(), Stream: newStream(), MaxMemory: 1 << 20})
+	const n = 40 // of each group
+	many := make([]store.Entry, 1000)
+	for i := range many {
+		many[i] = text("busy", "y")
+	}
+	var inner, outer []store.Seq
+	for i := range n {
+		outer = append(outer, add(t, l, text("rare", strings.Repeat("a", 64<<10))))
+		inner = append(inner, add(t, l, text("rare/one", strings.Repeat("b", 64<<10))))
+		if i == n/2 {
+			for range 70 {
+				add(t, l, many...)
+			}
+		}
+	}
+	newest := add(t, l, text("rare/two", "x"))
+	for _, c := range []struct {
+		filters string
+		last    int
+		want    store.Seq
+	}{
+		{"rare", n, outer[0] - 1}, {"rare", n - 5, outer[5] - 1}, {"rare", 2 * n, outer[0] - 1}, {"rare/one", n - 1, inner[1] - 1},
+		{"rare/+", n, inner[1] - 1}, {"rare/#", 2 * n, inner[0] - 1}, {"none rare/# rare", 2*n + 1, outer[0] - 1},
+		{"+/one nobody", n - 2, inner[2] - 1}, {"# rare", 1, newest - 1},
+	} {
+		if pos, err := l.Find(filters(c.filters), store.Start{Last: c.last}); err != nil || pos != c.want {
+			t.Errorf("the last %d of %s are after %d, %v; want %d", c.last, c.filters, pos, err, c.want)
+		}
+	}
+}
+
 // TestALogThatIsAwayDoesNotFindFewerMessages asks for the newest messages and for those of a time. Memory has only some of them.
 func TestALogThatIsAwayDoesNotFindFewerMessages(t *testing.T) {
 	v := &valve{}
