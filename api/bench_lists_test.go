@@ -43,7 +43,7 @@ func BenchmarkPOSTDuringLists(b *testing.B) {
 		if _, err := h.Publish(b.Context(), &p); err != nil {
 			b.Fatal(err)
 		}
-		l, err := h.Subscribe(&hub.Subscription{Grant: access.Everything, Filters: group.Set{group.Exact(name)}, Remote: "192.0.2.1:1234"})
+		l, err := h.Subscribe(b.Context(), &hub.Subscription{Grant: access.Everything, Filters: group.Set{group.Exact(name)}, Remote: "192.0.2.1:1234"})
 		if err != nil {
 			b.Fatal(err)
 		}

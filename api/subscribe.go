@@ -83,7 +83,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, g *access.Grant, q 
 		w.WriteHeader(http.StatusOK) // see explicit
 		return nil
 	}
-	l, err := a.hub.Subscribe(s)
+	l, err := a.hub.Subscribe(r.Context(), s)
 	switch {
 	case errors.Is(err, store.ErrAway) && accepted(r, problemType) == "":
 		a.comeBack(w)

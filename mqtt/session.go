@@ -116,7 +116,7 @@ func (srv *Server) giveUpSession(key string) {
 // subscribeAll opens the session's stream.
 func (s *session) subscribeAll(from hub.From) (err error) {
 	c := s.conn
-	s.listener, err = s.server.hub.Subscribe(&hub.Subscription{
+	s.listener, err = s.server.hub.Subscribe(s.server.ctx, &hub.Subscription{
 		Grant: c.grant, UID: c.uid(), Filters: s.filters(), From: from, Codec: s, Ended: s.ended, Regranted: c.regranted,
 		Address: c.address(), Remote: c.remote, ClientID: c.clientID, Protocol: "mqtt", Heartbeat: c.keepAlive,
 	})

@@ -34,7 +34,7 @@ func (h *Hub) Replay(ctx context.Context, q *History, to Answer) (next *store.ID
 	if h.closing.Load() {
 		return nil, ErrClosed
 	}
-	start, _, err := h.start(q.Filters, q.From)
+	start, _, err := h.start(ctx, q.Filters, q.From)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 	if h.closing.Load() {
 		return nil, ErrClosed
 	}
-	after, known, err := h.position(q.After)
+	after, known, err := h.position(ctx, q.After)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/delivery"
@@ -18,7 +19,7 @@ func (l *Listener) Join(f group.Filter, retained bool, from From) error {
 	}
 	o := delivery.JoinOptions{Retained: retained}
 	if from != (From{}) {
-		start, _, err := l.hub.start(group.Set{f}, from)
+		start, _, err := l.hub.start(context.Background(), group.Set{f}, from)
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func openDevice(t *testing.T, h *Hub, s *Subscription) (l *Listener, c *conn, wh
 	c, why = &conn{}, make(chan delivery.Reason, 1)
 	s.Codec, s.UID = payloads{}, session.ClientUID("mqtt", s.Grant.Subject, "device")
 	s.Ended = func(r delivery.Reason) { why <- r }
-	l, err := h.Subscribe(s)
+	l, err := h.Subscribe(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func (h *Hub) Poll(ctx context.Context, s *Subscription, wait time.Duration) (*P
 	if err := ctx.Err(); err != nil { // the client has left: it must not become present
 		return nil, err
 	}
-	p, err := h.openPoll(s)
+	p, err := h.openPoll(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (h *Hub) Poll(ctx context.Context, s *Subscription, wait time.Duration) (*P
 }
 
 // openPoll admits a poll and adds it to its session.
-func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
+func (h *Hub) openPoll(ctx context.Context, s *Subscription) (*Poll, error) {
 	p := &Poll{hub: h, sub: s, client: clientOf(s.Grant, s.Address), ended: make(chan struct{})}
 	if err := h.Check(s); err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (h *Hub) openPoll(s *Subscription) (*Poll, error) {
 		}
 	}
 	var err error
-	if p.start, _, err = h.start(s.Filters, s.From); err != nil {
+	if p.start, _, err = h.start(ctx, s.Filters, s.From); err != nil {
 		return nil, err
 	}
 	earlier := h.polls.claim(p.uid, s.Filters)

@@ -37,7 +37,7 @@ var resumes = map[string]func(n *node, id string) (string, error){
 		return strings.Join(list, " "), nil
 	},
 	"join": func(n *node, id string) (string, error) {
-		l, err := n.Subscribe(&Subscription{Grant: access.Everything, UID: session.ClientUID("mqtt", "", "device"), Codec: payloads{}})
+		l, err := n.Subscribe(n.rig.Context(), &Subscription{Grant: access.Everything, UID: session.ClientUID("mqtt", "", "device"), Codec: payloads{}})
 		if err != nil {
 			return "", err
 		}
@@ -176,6 +176,46 @@ func TestAHubThatClosesDoesNotWaitForAPosition(t *testing.T) {
 		}
 		b.log.Heal()
 	})
+}
+
+// TestAClientThatHasLeftDoesNotWaitForAPosition has clients that leave while this hub is cut off from the log.
+func TestAClientThatHasLeftDoesNotWaitForAPosition(t *testing.T) {
+	for name, ask := range map[string]func(ctx context.Context, n *node, from From) error{
+		"stream": func(ctx context.Context, n *node, from From) error {
+			_, err := n.Subscribe(ctx, &Subscription{Grant: access.Everything, Filters: x, From: from})
+			return err
+		},
+		"poll": func(ctx context.Context, n *node, from From) error {
+			_, err := n.Poll(ctx, &Subscription{Grant: access.Everything, Filters: x, From: from}, time.Minute)
+			return err
+		},
+		"history": func(ctx context.Context, n *node, from From) error {
+			_, err := n.Replay(ctx, &History{Filters: x, From: from}, Answer{})
+			return err
+		},
+		"retained": func(ctx context.Context, n *node, from From) error {
+			_, err := n.Retained(ctx, &Retained{Filters: x, After: from.Resume}, nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, 2, func(r *rig) {
+				a, b := r.hubs[0], r.hubs[1]
+				b.log.Cut()
+				from := From{Resume: a.retain("1")}
+				ctx, leave := context.WithCancel(r.Context())
+				time.AfterFunc(time.Second, leave)
+				began := time.Now()
+				if err := ask(ctx, b, from); !errors.Is(err, store.ErrAway) || time.Since(began) != time.Second {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+				if n := b.streams.Load(); n != 0 {
+					t.Errorf("%d streams are left", n)
+				}
+				b.log.Heal()
+			})
+		})
+	}
 }
 
 // TestASessionStaysWhileItsPollCannotBeAnswered: its earlier poll keeps its place.

@@ -38,7 +38,7 @@ func TestRenewalWithATokenThatWasRevokedMeanwhileEndsTheStream(t *testing.T) {
 	}
 	const secret = "a-secret-of-this-session"
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l, err := h.Subscribe(&hub.Subscription{Grant: grant("first"), Filters: group.Set{group.Exact("foo")}, Secret: secret})
+		l, err := h.Subscribe(t.Context(), &hub.Subscription{Grant: grant("first"), Filters: group.Set{group.Exact("foo")}, Secret: secret})
 		if err != nil {
 			t.Error(err)
 			return

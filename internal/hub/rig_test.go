@@ -173,7 +173,7 @@ func (n *node) tryListen(secret, filters string, change ...func(*Subscription)) 
 	for _, f := range change {
 		f(s)
 	}
-	l, err := n.Subscribe(s)
+	l, err := n.Subscribe(n.rig.Context(), s)
 	if err != nil {
 		return nil, err
 	}

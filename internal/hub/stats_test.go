@@ -76,7 +76,7 @@ func TestStatisticsAreKeptForAnHour(t *testing.T) {
 			t.Errorf("after 5 s: %+v", list)
 		}
 		time.Sleep(2 * time.Hour)
-		l, err := h.Subscribe(&hub.Subscription{Grant: access.Everything, Filters: group.Set{group.Exact("foo")}})
+		l, err := h.Subscribe(t.Context(), &hub.Subscription{Grant: access.Everything, Filters: group.Set{group.Exact("foo")}})
 		if err != nil {
 			t.Fatal(err)
 		}

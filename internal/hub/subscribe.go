@@ -88,8 +88,9 @@ func (h *Hub) Check(s *Subscription) error {
 }
 
 // Subscribe admits a listener. At the limit of streams it returns ErrTooManyStreams; it never ends
-// another stream to make room.
-func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
+// another stream to make room. It waits for the client's position
+// until ctx ends.
+func (h *Hub) Subscribe(ctx context.Context, s *Subscription) (*Listener, error) {
 	secret := ""
 	if s.Secret == "" && s.UID == "" {
 		s.Secret = session.NewSecret()
@@ -116,7 +117,7 @@ func (h *Hub) Subscribe(s *Subscription) (*Listener, error) {
 		heartbeat = h.opts.Heartbeat
 	}
 	l := &Listener{hub: h}
-	start, id, err := h.start(s.Filters, s.From)
+	start, id, err := h.start(ctx, s.Filters, s.From)
 	if err == nil {
 		err = h.attach(l, s, uid, start, heartbeat)
 	}
@@ -236,12 +237,12 @@ func (s sessionStream) End(why session.Reason) { s.Stream.End(delivery.Reason(wh
 
 // start returns the position where a stream begins, and the id of its session event. It returns an error while it is not known
 // whether the log has the position that the client has, or messages cannot be read.
-func (h *Hub) start(filters group.Set, f From) (s delivery.Start, id store.ID, err error) {
+func (h *Hub) start(ctx context.Context, filters group.Set, f From) (s delivery.Start, id store.ID, err error) {
 	_, newest := h.log.Bounds()
 	s = delivery.Start{After: newest.Seq}
 	switch {
 	case f.Resume != "":
-		at, known, err := h.position(f.Resume)
+		at, known, err := h.position(ctx, f.Resume)
 		s, id = h.resume(at, known, f.Resume)
 		return s, id, err
 	case f.After != nil:
@@ -284,8 +285,8 @@ func (h *Hub) after(at store.ID) (delivery.Start, store.ID) {
 const reachTimeout = 5 * time.Second
 
 // position reads the id of a position that a client has, and reports whether the log has it. If this hub does not, another one
-// may: an error says that this could not be found out in time.
-func (h *Hub) position(text string) (id store.ID, known bool, err error) {
+// may: an error says that this could not be found out in time, or before ctx has ended.
+func (h *Hub) position(ctx context.Context, text string) (id store.ID, known bool, err error) {
 	if id, err = store.ParseID(text); err != nil {
 		return store.ID{}, false, nil
 	}
@@ -294,8 +295,9 @@ func (h *Hub) position(text string) (id store.ID, known bool, err error) {
 	if known || h.cluster == nil {
 		return id, known, nil
 	}
-	ctx, cancel := context.WithTimeout(h.cluster.closed, reachTimeout)
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
+	defer context.AfterFunc(h.cluster.closed, cancel)()
 	known, err = h.cluster.log.Reach(ctx, id)
 	if err != nil && h.closing.Load() {
 		err = ErrClosed

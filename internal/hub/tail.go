@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"math"
 	"time"
 
@@ -18,7 +19,7 @@ func (h *Hub) End() store.ID {
 // Start returns the position where a stream of a filter begins. Its error is one of Subscribe: it is not known whether the log
 // has the client's position.
 func (h *Hub) Start(f group.Filter, from From) (store.ID, error) {
-	_, id, err := h.start(group.Set{f}, from)
+	_, id, err := h.start(context.Background(), group.Set{f}, from)
 	return id, err
 }
 

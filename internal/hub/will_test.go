@@ -18,7 +18,7 @@ func TestAWillThatWasSentOrDroppedLeavesNoNote(t *testing.T) {
 	for _, why := range []session.Reason{session.Kicked, session.Ended} {
 		const secret = "a-secret-of-this-session"
 		uid := session.UID(secret)
-		l, err := h.Subscribe(&hub.Subscription{Grant: access.Everything, Filters: group.Set{group.Exact("foo")}, Secret: secret})
+		l, err := h.Subscribe(t.Context(), &hub.Subscription{Grant: access.Everything, Filters: group.Set{group.Exact("foo")}, Secret: secret})
 		if err != nil {
 			t.Fatal(err)
 		}
