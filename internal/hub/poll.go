@@ -70,18 +70,11 @@ func (h *Hub) openPoll(ctx context.Context, s *Subscription) (*Poll, error) {
 			return nil, err
 		}
 	}
-	var err error
-	if p.start, _, err = h.start(ctx, s.Filters, s.From); err != nil {
-		return nil, err
-	}
-	earlier := h.polls.claim(p.uid, s.Filters)
+	earlier, err := p.begin(ctx)
 	if earlier != nil {
-		h.giveSlot(earlier.client) // p takes it over
-		defer earlier.replaced()
-	} else if p.uid != "" && h.polls.full(h.sessions.MaxLost) {
-		return nil, session.ErrTooManySessions
+		defer earlier.replaced() // after p has its place
 	}
-	if err := h.takeSlot(p.client); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if err := p.attach(); err != nil {
@@ -90,6 +83,32 @@ func (h *Hub) openPoll(ctx context.Context, s *Subscription) (*Poll, error) {
 	}
 	h.opened.Add(1)
 	return p, nil
+}
+
+// begin takes the poll's slot and finds its start. A poll that waits for its position has a slot, too: its own, or that of the
+// earlier poll that it continues and that begin returns. If the start is not found, the earlier poll keeps its place.
+func (p *Poll) begin(ctx context.Context) (earlier *Poll, err error) {
+	h, s := p.hub, p.sub
+	earlier = h.polls.claim(p.uid, s.Filters)
+	if earlier == nil {
+		if p.uid != "" && h.polls.full(h.sessions.MaxLost) {
+			return nil, session.ErrTooManySessions
+		}
+		if err := h.takeSlot(p.client); err != nil {
+			return nil, err
+		}
+	}
+	p.start, _, err = h.start(ctx, s.Filters, s.From)
+	switch {
+	case err == nil && earlier != nil:
+		h.giveSlot(earlier.client) // p takes it over
+		return earlier, h.takeSlot(p.client)
+	case earlier != nil:
+		h.polls.keep(earlier, h.opts.SessionTimeout)
+	case err != nil:
+		h.giveSlot(p.client)
+	}
+	return nil, err
 }
 
 // attach creates the stream and adds it to the session.

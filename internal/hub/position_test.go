@@ -240,3 +240,40 @@ func TestASessionStaysWhileItsPollCannotBeAnswered(t *testing.T) {
 		}
 	})
 }
+
+// TestAPollThatWaitsForItsPositionHasASlot, its own or that of the session's earlier poll, and gives it back.
+func TestAPollThatWaitsForItsPositionHasASlot(t *testing.T) {
+	for name, secret := range map[string]string{"own": "", "of an earlier poll": ann} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, 2, func(r *rig) {
+				a, b := r.hubs[0], r.hubs[1]
+				if err := b.poll(secret, "x", 0); err != nil {
+					t.Fatal(err)
+				}
+				before := b.streams.Load()
+				b.log.Pause()
+				from := From{Resume: a.retain("1")}
+				poll := func() error {
+					_, err := b.Poll(r.Context(), &Subscription{Grant: access.Everything, Secret: secret, Filters: x, From: from}, time.Minute)
+					return err
+				}
+				first := make(chan error, 1)
+				go func() { first <- poll() }()
+				synctest.Wait()
+				if err := poll(); err != ErrTooManyStreams {
+					t.Errorf("another poll: %v", err)
+				}
+				if err := <-first; !errors.Is(err, store.ErrAway) {
+					t.Error(err)
+				}
+				if n := b.streams.Load(); n != before {
+					t.Errorf("%d streams are left, before there were %d", n, before)
+				}
+				b.log.Resume()
+				if err := b.poll(secret, "x", 0); err != nil {
+					t.Error(err)
+				}
+			}, func(o *Options) { o.MaxStreams = 1 })
+		})
+	}
+}
