@@ -120,6 +120,9 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 	}
 	h.nodes, h.stale = s.registry.up(nodes)
 	h.arm(s)
+	if h.pending != nil && !d.client.same(&s.client) {
+		h.pending.client = nil // a later stream has opened elsewhere
+	}
 	s.set(d)
 	h.wake()
 	s.schedule()

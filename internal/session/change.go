@@ -223,7 +223,7 @@ func (c *cause) refusable() bool { return c.opened != nil || c.newWill || c.join
 // retryAfter is the time after which a change that failed is tried again.
 const retryAfter = time.Second
 
-// postpone keeps what a change that could not be committed was to say of streams that have closed, so that a
+// postpone keeps what a change that could not be committed was to say of streams that have opened or closed, so that a
 // timer tries again. If the document is too large, it is tried again with the next change.
 func (s *Session) postpone(c *cause, err error) {
 	if s.shared == nil || errors.Is(err, ErrClosed) {
@@ -231,9 +231,12 @@ func (s *Session) postpone(c *cause, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shared.pending = &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: c.left, leftFor: c.leftFor}
-	s.shared.retry = monotonicNow().add(retryAfter)
-	if errors.Is(err, ErrTooLarge) && !c.refusable() {
+	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: c.left, leftFor: c.leftFor, client: c.client}
+	s.shared.pending, s.shared.retry = p, monotonicNow().add(retryAfter)
+	switch tooLarge := errors.Is(err, ErrTooLarge); {
+	case tooLarge && c.opened != nil:
+		p.client = nil // its stream is refused
+	case tooLarge && !c.refusable():
 		s.shared.retry = never
 	}
 	s.schedule()
@@ -254,7 +257,7 @@ func (s *Session) resume(c *cause) {
 	if c.why == "" {
 		c.why, c.reached, c.keep = old.why, old.reached, old.keep
 	}
-	c.bye = append(slices.Clip(old.bye), c.bye...)
+	c.bye, c.client = append(slices.Clip(old.bye), c.bye...), cmp.Or(c.client, old.client)
 	if old.left != nil {
 		c.left, c.leftFor = append(slices.Clip(old.left), c.left...), cmp.Or(c.leftFor, old.leftFor)
 	}

@@ -54,7 +54,7 @@ type cause struct {
 	will    *Will       // with newWill
 	opened  *Attachment // a stream that has opened,
 	by      *Opening    // with this
-
+	client  *Client     // that opened the newest stream; nil: the same as before
 }
 
 // plan computes the document that follows from the newest document, the open streams, the cause and the
@@ -69,8 +69,10 @@ func (s *Session) plan(x *Change, now moment) {
 	if c.newWill {
 		d.will = c.will
 	}
-	if c.opened != nil {
-		d.client = c.by.Client
+	if c.client != nil {
+		postponed := c.opened == nil || c.why != "" // the stream's opening, or an earlier loss
+		x.rewrite = x.rewrite || postponed && d.begun && !c.client.same(&d.client)
+		d.client = *c.client
 	}
 	if c.end != "" {
 		x.finish(c.end)
@@ -80,7 +82,7 @@ func (s *Session) plan(x *Change, now moment) {
 	here := len(s.streams) > 0 || s.shared.elsewhere()
 	switch {
 	case here && !d.begun:
-		d.begun, d.since = true, time.Now().UnixNano()
+		d.begun = true
 		x.record(Connect, group.Filter{}, "")
 	case here && d.lost != 0:
 		x.record(Reconnect, group.Filter{}, d.why)

@@ -90,6 +90,11 @@ func (c *Client) ClientID() string {
 	return *c.ID
 }
 
+// same reports whether two clients have the same description.
+func (c *Client) same(other *Client) bool {
+	return c.Address == other.Address && c.ClientID() == other.ClientID() && c.Agent == other.Agent
+}
+
 // Agent is the program that a client runs, and how it connects.
 type Agent struct {
 	UserAgent string

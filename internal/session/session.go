@@ -127,7 +127,7 @@ func (s *Session) attach(o *Opening) (*Attachment, error) {
 	if !s.add(a, o) {
 		return nil, nil
 	}
-	err := s.change(cause{opened: a, by: o})
+	err := s.change(cause{opened: a, by: o, client: &o.Client})
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return nil, nil // another hub has ended it
@@ -153,6 +153,9 @@ func (s *Session) add(a *Attachment, o *Opening) bool {
 	s.subject.CompareAndSwap(nil, &o.Grant.Subject)
 	if s.begun && len(s.streams) == 0 && !s.shared.elsewhere() {
 		a.returned, a.reached = true, s.shared.reached(s)
+	}
+	if !s.begun && len(s.streams) == 0 {
+		s.since = time.Now().UnixNano()
 	}
 	now := monotonicNow()
 	s.lastSign.Store(int64(now))
