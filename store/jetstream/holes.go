@@ -83,6 +83,13 @@ func (t *tail) missed(s span, number, pending uint64) {
 	h.until = max(h.until, number+pending)
 }
 
+// renumber is called with the first message of another consumer, which numbers its messages anew, and says how many follow.
+func (h *holes) renumber(pending uint64) {
+	if len(h.missing) > 0 {
+		h.until, h.reached = 1+pending, time.Time{}
+	}
+}
+
 // hold holds a record back. It reports whether the records can be released: not in the middle of an append, whose
 // last records are the notes that may explain the holes. A consumer may not count yet the message that has just
 // replaced another, so what explains a hole may also come a moment after until.

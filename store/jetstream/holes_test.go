@@ -125,6 +125,24 @@ func TestHolesThatNothingExplains(t *testing.T) {
 	}
 }
 
+// TestHolesThatAnotherConsumerReads holds that messages do not wait for the number that the consumer before would have reached, but for
+// what was in the stream.
+func TestHolesThatAnotherConsumerReads(t *testing.T) {
+	h := newHoled(t)
+	h.l.opts.Times.Beat = 0
+	h.feed(1, noted(1, 0))
+	h.feedFollowed(3, message(1, 0), 1000)
+	h.number, h.last = 0, 0
+	h.feedFollowed(4, message(2, 0), 1)
+	if _, read := h.gaps(); read != "" {
+		t.Errorf("%s can be read before the rest of the stream", read)
+	}
+	h.feed(5, message(3, 0))
+	if gaps, read := h.gaps(); gaps != 1 || read != "3 4 5" {
+		t.Errorf("%d gaps, read %q", gaps, read)
+	}
+}
+
 // acknowledge tells the tail that a server has stored the record with a seq. With more, other acknowledgements follow.
 func (h *holed) acknowledge(seq store.Seq, r record, more bool) {
 	h.sub = &nats.Subscription{}

@@ -383,6 +383,9 @@ func (t *tail) message(m *nats.Msg) error {
 		return errSkipped
 	}
 	t.last = number
+	if number == 1 {
+		t.holes.renumber(pending)
+	}
 	if seq <= t.at {
 		return nil
 	}
