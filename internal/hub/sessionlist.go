@@ -34,6 +34,9 @@ var SessionOrders = []SessionOrder{SortSince, SortLag, SortSent}
 // value returns what the list is sorted by, the largest value first. Counting the bytes that a session is behind is
 // too expensive for all of them, but the position of a stream is known.
 func (o SessionOrder) value(e session.Entry) (v uint64) {
+	if o == SortSince {
+		return 0
+	}
 	e.Streams(func(s session.Stream) {
 		stream := s.(progress)
 		switch o {
@@ -64,7 +67,7 @@ const maxValues = 5000
 func (h *Hub) topValues(o SessionOrder) map[string]uint64 {
 	best := top[sessionRow]{limit: maxValues, less: (*sessionRow).compare}
 	for e := range h.entries(0) {
-		if row := (sessionRow{e, o.value(e)}); row.value > 0 {
+		if row := h.row(e, o.value(e)); row.value > 0 {
 			best.add(&row)
 		}
 	}
@@ -79,7 +82,7 @@ func (h *Hub) topValues(o SessionOrder) map[string]uint64 {
 // values returns by what sessions are sorted because of their streams at other hubs, by uid. A hub that does not answer counts
 // nothing.
 func (c *cluster) values(o SessionOrder) map[string]uint64 {
-	if c == nil {
+	if c == nil || o == SortSince {
 		return nil
 	}
 	requests := map[string]*request{}
@@ -100,52 +103,81 @@ func (c *cluster) values(o SessionOrder) map[string]uint64 {
 // sessionRow is a session and its place in a list.
 type sessionRow struct {
 	session.Entry
+	sessionPlace
+}
+
+// sessionPlace is a place in a list, which is also that of the page before the next one. Each hub has numbers of its own for
+// sessions, so several hubs have them in the order of when they began.
+type sessionPlace struct {
 	value uint64
+	began uint64 // the session's number; with several hubs, the Unix time in ns
+	uid   string // of sessions that began at once
+}
+
+// row returns a session's row in a list.
+func (h *Hub) row(e session.Entry, value uint64) sessionRow {
+	p := sessionPlace{value, e.Number(), e.UID()}
+	if h.cluster != nil {
+		p.began = uint64(e.Since())
+	}
+	return sessionRow{e, p}
 }
 
 func (r *sessionRow) compare(other *sessionRow) int {
-	return cmp.Or(cmp.Compare(other.value, r.value), cmp.Compare(r.Number(), other.Number()))
+	return r.sessionPlace.compare(&other.sessionPlace)
 }
 
-func (r *sessionRow) cursor() string {
-	return strconv.FormatUint(r.value, 10) + "," + strconv.FormatUint(r.Number(), 10)
+func (p *sessionPlace) compare(other *sessionPlace) int {
+	return cmp.Or(cmp.Compare(other.value, p.value), cmp.Compare(p.began, other.began), cmp.Compare(p.uid, other.uid))
+}
+
+func (p *sessionPlace) cursor() string {
+	return strconv.FormatUint(p.value, 10) + "," + strconv.FormatUint(p.began, 10) + "," + p.uid
 }
 
 // Check returns a *CursorError if After is invalid.
 func (q *SessionListing) Check() error {
-	_, _, err := q.cursor()
+	_, err := q.cursor()
 	return err
 }
 
-// cursor reads After: the value and the number of the last session of the previous page.
-func (q *SessionListing) cursor() (value, no uint64, err error) {
+// cursor reads After: the place of the last session of the previous page.
+func (q *SessionListing) cursor() (p sessionPlace, err error) {
 	if q.After == "" {
-		return math.MaxUint64, 0, nil
+		return sessionPlace{value: math.MaxUint64}, nil
 	}
-	a, b, _ := strings.Cut(q.After, ",")
-	value, err = strconv.ParseUint(a, 10, 64)
-	no, err2 := strconv.ParseUint(b, 10, 64)
-	if err != nil || err2 != nil || no == 0 {
-		return 0, 0, &CursorError{q.After}
+	value, rest, _ := strings.Cut(q.After, ",")
+	began, uid, _ := strings.Cut(rest, ",")
+	p.uid = uid
+	p.value, err = strconv.ParseUint(value, 10, 64)
+	if err == nil {
+		p.began, err = strconv.ParseUint(began, 10, 64)
 	}
-	return value, no, nil
+	if err != nil || p.began == 0 || uid == "" {
+		return p, &CursorError{q.After}
+	}
+	return p, nil
 }
 
 // Sessions yields the sessions that are connected, or lost and not gone yet. It stops at the first error of yield
 // and returns it. If there are more than the limit, it returns what to pass as After to get the next ones.
 func (h *Hub) Sessions(q *SessionListing, yield func(*Session) error) (next string, err error) {
-	value, no, err := q.cursor()
+	after, err := q.cursor()
 	switch {
 	case err != nil:
 		return "", err
-	case q.Sort == SortSince:
-		return h.sessionsSince(no, q.Limit, yield)
+	case q.Sort == SortSince && h.cluster == nil:
+		return h.sessionsSince(after.began, q.Limit, yield)
 	}
-	best := top[sessionRow]{limit: q.Limit, less: (*sessionRow).compare}
+	limit := q.Limit
+	if limit == 0 {
+		limit = math.MaxInt
+	}
+	best := top[sessionRow]{limit: limit, less: (*sessionRow).compare}
 	elsewhere := h.cluster.values(q.Sort)
 	for e := range h.entries(0) {
-		row := sessionRow{e, q.Sort.add(q.Sort.value(e), elsewhere[e.UID()])}
-		if row.value < value || row.value == value && e.Number() > no {
+		row := h.row(e, q.Sort.add(q.Sort.value(e), elsewhere[e.UID()]))
+		if row.began > 0 && row.sessionPlace.compare(&after) > 0 {
 			best.add(&row)
 		}
 	}
@@ -215,7 +247,7 @@ func (h *Hub) entries(no uint64) iter.Seq[session.Entry] {
 // sessionsSince yields the sessions behind a number, in the order in which they began.
 func (h *Hub) sessionsSince(no uint64, limit int, yield func(*Session) error) (next string, err error) {
 	n := 0
-	var last sessionRow
+	var last sessionRow // only for its place
 	out := described{hub: h, yield: yield}
 	for e := range h.entries(no) {
 		i, ok := e.Info()
@@ -226,7 +258,7 @@ func (h *Hub) sessionsSince(no uint64, limit int, yield func(*Session) error) (n
 			return last.cursor(), out.flush()
 		}
 		n++
-		last.Entry = e
+		last = h.row(e, 0)
 		if err := out.add(i); err != nil {
 			return "", err
 		}

@@ -20,6 +20,13 @@ func (r *Registry) Entries(no uint64) iter.Seq[Entry] {
 // Number returns the session's place in the order.
 func (e Entry) Number() uint64 { return e.session.no }
 
+// Since returns when the session began, in Unix ns. It is the same at all hubs once it is stored.
+func (e Entry) Since() int64 {
+	e.session.mu.Lock()
+	defer e.session.mu.Unlock()
+	return e.session.since
+}
+
 // UID returns the session's uid.
 func (e Entry) UID() string { return e.session.uid }
 
