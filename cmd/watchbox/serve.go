@@ -86,7 +86,7 @@ type serve struct {
 	Nats         string `help:"NATS servers whose JetStream keeps the messages: hubs with the same servers and stream act as one. It excludes --data-dir." placeholder:"URL[,URL]" group:"Several hubs:"`
 	NatsCreds    string `help:"File with the credentials of the NATS account." placeholder:"FILE" group:"Several hubs:"`
 	NatsStream   string `help:"Name of the JetStream stream. The hub creates it if it does not exist." default:"WATCHBOX" placeholder:"NAME" group:"Several hubs:"`
-	NatsReplicas int    `help:"On how many NATS servers a new stream is kept." default:"3" group:"Several hubs:"`
+	NatsReplicas int    `help:"On how many NATS servers a new stream is kept." default:"3" enum:"1,2,3,4,5" group:"Several hubs:"`
 
 	MaxMessageSize size `help:"Maximum size of a message." default:"1MiB" group:"Messages:"`
 	MaxGroups      int  `help:"Maximum number of groups." default:"100000" group:"Messages:"`
@@ -173,6 +173,12 @@ func (s *serve) url(a net.Addr) string {
 	return "http://" + a.String()
 }
 
+// Defaults of the flags for several hubs: another value without --nats is refused.
+const (
+	defaultStream   = "WATCHBOX"
+	defaultReplicas = 3
+)
+
 func (s *serve) options() []watchbox.Option {
 	o := []watchbox.Option{
 		watchbox.WithLogger(s.logger()), watchbox.WithProfile(watchbox.Profile(s.Profile)),
@@ -189,7 +195,7 @@ func (s *serve) options() []watchbox.Option {
 	if s.DataDir != "" {
 		o = append(o, watchbox.WithDataDir(s.DataDir))
 	}
-	if s.Nats != "" {
+	if s.Nats+s.NatsCreds != "" || s.NatsStream != defaultStream || s.NatsReplicas != defaultReplicas {
 		o = append(o, watchbox.WithNATS(watchbox.NATS{URL: s.Nats, Creds: s.NatsCreds, Stream: s.NatsStream, Replicas: s.NatsReplicas}))
 	}
 	o = append(o, watchbox.WithMaxDisk(int64(s.MaxDisk)), watchbox.WithFsync(watchbox.Fsync(s.Fsync)))
