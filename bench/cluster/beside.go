@@ -31,8 +31,8 @@ type figure struct {
 	beside     string   // what the reference is
 	reach      string
 	onDisk     bool // the servers sync each message to a disk, instead of a file system in memory
+	measured   func(f *figure, dir string, s servers.Servers) (float64, error)
 	reference  func(f *figure, dir string, s servers.Servers) (float64, error)
-	instead    func(f *figure, dir string, s servers.Servers) (float64, error) // of a hub with NATS, if not nil
 }
 
 func figures(dur time.Duration) []figure {
@@ -45,18 +45,18 @@ func figures(dur time.Duration) []figure {
 	}
 	const cpu, memory, nats = "server_cpu_us_per_delivery", "a hub with its log in memory", "nats.go alone"
 	return []figure{
-		{"N1", "S1, 1,000 listeners, 20 messages/s: CPU µs per delivery", fanout("--subs", "1000", "--rate", "20"), cpu, memory, "≤ 1.15", false, inMemory, nil},
-		{"N3", "S3, 10,000 listeners, 2 messages/s: CPU µs per delivery", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"), cpu, memory, "≤ 1.15", false, inMemory, nil},
-		{"N2c", "S2c, 1,000 listeners, 64 publishers: deliveries/s", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"), "deliveries_per_s", memory, "≥ 0.5", false, inMemory, nil},
-		{"post", "one publisher: p50 of a POST, ms", publish("1"), "post_p50_ms", nats, "≤ 1.5, ≤ 2 ms", true, bare(1), nil},
-		{"floor", "the same with a handler of net/http that only publishes", publish("1"), "post_p50_ms", nats, "", true, bare(1), publishingHandler},
-		{"posts", "64 publishers: POSTs/s", publish("64"), "posts_per_s", nats, "≥ 0.5", true, bare(64), nil},
+		{"N1", "S1, 1,000 listeners, 20 messages/s: CPU µs per delivery", fanout("--subs", "1000", "--rate", "20"), cpu, memory, "≤ 1.15", false, withNATS, inMemory},
+		{"N3", "S3, 10,000 listeners, 2 messages/s: CPU µs per delivery", fanout("--subs", "10000", "--rate", "2", "--src-ips", "4"), cpu, memory, "≤ 1.15", false, withNATS, inMemory},
+		{"N2c", "S2c, 1,000 listeners, 64 publishers: deliveries/s", fanout("--subs", "1000", "--rate", "max", "--pub-conns", "64"), "deliveries_per_s", memory, "≥ 0.5", false, withNATS, inMemory},
+		{"post", "one publisher: p50 of a POST, ms", publish("1"), "post_p50_ms", nats, "≤ 1.5, ≤ 2 ms", true, withNATS, bare(1)},
+		{"floor", "the same with a handler of net/http that only publishes", publish("1"), "post_p50_ms", nats, "", true, publishingHandler, bare(1)},
+		{"posts", "64 publishers: POSTs/s", publish("64"), "posts_per_s", nats, "≥ 0.5", true, withNATS, bare(64)},
 	}
 }
 
 // measure measures both sides in turn, as often as there are rounds, and prints the figure.
 func (f *figure) measure(dir string, rounds int) error {
-	var left, right, ratios []float64
+	var ours, theirs, ratios []float64
 	for range rounds {
 		on := ""
 		if f.onDisk {
@@ -66,11 +66,7 @@ func (f *figure) measure(dir string, rounds int) error {
 		if err != nil {
 			return err
 		}
-		ours := f.instead
-		if ours == nil {
-			ours = withNATS
-		}
-		a, err := ours(f, dir, s)
+		a, err := f.measured(f, dir, s)
 		var b float64
 		if err == nil {
 			b, err = f.reference(f, dir, s)
@@ -79,9 +75,9 @@ func (f *figure) measure(dir string, rounds int) error {
 		if err != nil {
 			return err
 		}
-		left, right, ratios = append(left, a), append(right, b), append(ratios, a/b)
+		ours, theirs, ratios = append(ours, a), append(theirs, b), append(ratios, a/b)
 	}
-	fmt.Printf("| %s: %s | %.4g | %s %.4g | %.2f | %s | |\n", f.name, f.what, median(left), f.beside, median(right), median(ratios), f.reach)
+	fmt.Printf("| %s: %s | %.4g | %s %.4g | %.2f | %s | |\n", f.name, f.what, median(ours), f.beside, median(theirs), median(ratios), f.reach)
 	return nil
 }
 

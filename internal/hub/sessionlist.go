@@ -247,7 +247,7 @@ func (h *Hub) entries(no uint64) iter.Seq[session.Entry] {
 // sessionsSince yields the sessions behind a number, in the order in which they began.
 func (h *Hub) sessionsSince(no uint64, limit int, yield func(*Session) error) (next string, err error) {
 	n := 0
-	var last sessionRow // only for its place
+	var last sessionPlace
 	out := described{hub: h, yield: yield}
 	for e := range h.entries(no) {
 		i, ok := e.Info()
@@ -258,7 +258,7 @@ func (h *Hub) sessionsSince(no uint64, limit int, yield func(*Session) error) (n
 			return last.cursor(), out.flush()
 		}
 		n++
-		last = h.row(e, 0)
+		last = h.row(e, 0).sessionPlace
 		if err := out.add(i); err != nil {
 			return "", err
 		}

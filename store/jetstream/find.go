@@ -79,16 +79,9 @@ func (l *Log) collect(ctx context.Context, filters group.Set, after, end store.S
 	for _, subject := range l.subjects.matching(filters) {
 		w := window{after: after, through: after}
 		for w.through < end {
-			if err := w.extend(ctx, l, subject, end); err == nil {
-				continue
+			if err := l.untilAnswered(ctx, func() error { return w.extend(ctx, l, subject, end) }); err != nil {
+				return nil, err
 			}
-			switch {
-			case l.closed.Load():
-				return nil, store.ErrClosed
-			case ctx.Err() != nil:
-				return nil, store.ErrAway
-			}
-			pause(ctx, repeatRefused)
 		}
 		for _, m := range w.list {
 			if m.seq <= end && filters.Match(m.group) {
@@ -107,11 +100,21 @@ func (w *window) extend(ctx context.Context, l *Log, subject string, end store.S
 	if err != nil || w.through > before {
 		return err
 	}
-	m, err := l.nextReached(ctx, subject, w.through+1, end) // the server that has found nothing may lag
-	if err == nil && (m == nil || store.Seq(m.Seq) > end) {
-		w.through = end
+	return w.end(ctx, l, subject, end) // the server that has found nothing may lag
+}
+
+// untilAnswered asks again until a server answers.
+func (l *Log) untilAnswered(ctx context.Context, ask func() error) error {
+	for ask() != nil {
+		switch {
+		case l.closed.Load():
+			return store.ErrClosed
+		case ctx.Err() != nil:
+			return store.ErrAway
+		}
+		pause(ctx, repeatRefused)
 	}
-	return err
+	return nil
 }
 
 // findSince returns the position before the first message of a time or later, which may not be in memory; pos is a
@@ -119,14 +122,8 @@ func (w *window) extend(ctx context.Context, l *Log, subject string, end store.S
 func (l *Log) findSince(ctx context.Context, filters group.Set, since time.Time, pos, horizon store.Seq) (store.Seq, error) {
 	first := window{}
 	from := since.Add(-skew)
-	for first.fetch(ctx, l, request{Since: &from, Batch: 1}) != nil {
-		switch {
-		case l.closed.Load():
-			return 0, store.ErrClosed
-		case ctx.Err() != nil:
-			return 0, store.ErrAway
-		}
-		pause(ctx, repeatRefused)
+	if err := l.untilAnswered(ctx, func() error { return first.fetch(ctx, l, request{Since: &from, Batch: 1}) }); err != nil {
+		return 0, err
 	}
 	if len(first.list) > 0 {
 		pos = max(pos, first.list[0].seq-1)

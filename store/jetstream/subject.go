@@ -61,9 +61,13 @@ func (s subjects) group(subject string) (escaped string, ok bool) {
 	return rest[len(messages):], true
 }
 
-// matching returns subjects with wildcards that have all messages of the groups that filters select, and maybe notes.
+// matching returns subjects with wildcards that have all messages of the groups that filters select, and maybe others.
 func (s subjects) matching(filters group.Set) (list []string) {
 	for _, f := range filters {
+		if !f.Wild() {
+			list = append(list, s.message(f.String(), "*."))
+			continue
+		}
 		tokens := []string{s.prefix + "*"}
 		for level := range strings.SplitSeq(f.String(), "/") {
 			switch level {

@@ -58,6 +58,10 @@ func TestSubjectsOfFiltersHaveWhatTheySelect(t *testing.T) {
 			t.Skip("the filter has no level")
 		}
 		name := strings.Join(rapid.SliceOfN(level, 1, 4).Draw(t, "group"), "/")
+		if rapid.Bool().Draw(t, "exact") {
+			name += rapid.SampledFrom([]string{"", "/+", "/#"}).Draw(t, "end") // as groups of $presence
+			f = group.Exact(name)
+		}
 		subject := s.message(name, rapid.SampledFrom(messageKinds[:]).Draw(t, "kind"))
 		list := s.matching(group.Set{f})
 		found := slices.ContainsFunc(list, func(filter string) bool { return subjectMatches(filter, subject) })

@@ -46,7 +46,7 @@ func (w *window) load(l *Log, after, end store.Seq) error {
 		*w = window{epoch: epoch, after: after, through: after, list: w.list[:0]}
 		err := w.fetch(ctx, l, request{Seq: after + 1, Batch: windowMessages, MaxBytes: windowBytes})
 		if err == nil && w.through == after {
-			err = w.end(ctx, l, end)
+			err = w.end(ctx, l, anySubject, end)
 		}
 		if err == nil && w.missing > 0 {
 			err = w.explain(ctx, l)
@@ -91,10 +91,10 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// end is called if a server has no message after the window. If the stream's leader has none up to end either, the
+// end is called if a server has no message with a subject after the window. If the stream's leader has none up to end either, the
 // window reaches to end.
-func (w *window) end(ctx context.Context, l *Log, end store.Seq) error {
-	m, err := l.nextReached(ctx, anySubject, w.through+1, end)
+func (w *window) end(ctx context.Context, l *Log, subject string, end store.Seq) error {
+	m, err := l.nextReached(ctx, subject, w.through+1, end)
 	if err == nil && (m == nil || store.Seq(m.Seq) > end) {
 		w.through, w.missing = end, end
 	}

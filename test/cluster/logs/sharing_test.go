@@ -128,8 +128,8 @@ func TestALogThatIsAwayDoesNotKnowWhatTheStreamHas(t *testing.T) {
 	}
 }
 
-// TestTheNewestMessagesOfAGroupAreFoundBehindMany has large messages, for most of which memory has no room, and tens of thousands of
-// another group between them.
+// TestTheNewestMessagesOfAGroupAreFoundBehindMany looks for large messages. Memory has no room for most of them, and tens of
+// thousands of another group are between them.
 func TestTheNewestMessagesOfAGroupAreFoundBehindMany(t *testing.T) {
 	l := open(t, jetstream.Options{URL: servers.ForTest(t, 1).URL(), Stream: newStream(), MaxMemory: 1 << 20})
 	const n = 40 // of each group
