@@ -16,7 +16,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/watchbox-go/watchbox"
-	"github.com/watchbox-go/watchbox/store/jetstream"
 )
 
 // serve is the command that runs a hub.
@@ -174,6 +173,12 @@ func (s *serve) url(a net.Addr) string {
 	return "http://" + a.String()
 }
 
+// Defaults of the flags for several hubs: another value without --nats is refused.
+const (
+	defaultStream   = "WATCHBOX"
+	defaultReplicas = 3
+)
+
 func (s *serve) options() []watchbox.Option {
 	o := []watchbox.Option{
 		watchbox.WithLogger(s.logger()), watchbox.WithProfile(watchbox.Profile(s.Profile)),
@@ -190,7 +195,7 @@ func (s *serve) options() []watchbox.Option {
 	if s.DataDir != "" {
 		o = append(o, watchbox.WithDataDir(s.DataDir))
 	}
-	if s.Nats+s.NatsCreds != "" || s.NatsStream != jetstream.DefaultStream || s.NatsReplicas != jetstream.DefaultReplicas {
+	if s.Nats+s.NatsCreds != "" || s.NatsStream != defaultStream || s.NatsReplicas != defaultReplicas {
 		o = append(o, watchbox.WithNATS(watchbox.NATS{URL: s.Nats, Creds: s.NatsCreds, Stream: s.NatsStream, Replicas: s.NatsReplicas}))
 	}
 	o = append(o, watchbox.WithMaxDisk(int64(s.MaxDisk)), watchbox.WithFsync(watchbox.Fsync(s.Fsync)))

@@ -109,7 +109,7 @@ func TestAPositionThatCannotBeFoundInTimeIsNoGap(t *testing.T) {
 				t.Errorf("while the log is away: %q, %v", got, err)
 			}
 		}
-		time.Sleep(2 * time.Second) // what the session of a stream has to write has failed
+		time.Sleep(20 * time.Second) // what the session of a stream has to write has failed
 		if n, h := b.streams.Load(), b.handlers.wait(0); n != 0 || h != 0 {
 			t.Errorf("%d streams and %d handlers are left", n, h)
 		}
