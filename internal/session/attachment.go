@@ -39,7 +39,7 @@ func (a *Attachment) Leave(f group.Filter) error {
 	if err := a.ifOpen(func() error { return a.leave(f) }); err != nil {
 		return err
 	}
-	return s.change(cause{left: []group.Filter{f}})
+	return s.change(cause{left: reasons{f: ""}})
 }
 
 // ifOpen calls f with the session's mu, if the stream is open.

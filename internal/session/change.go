@@ -231,7 +231,7 @@ func (s *Session) postpone(c *cause, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: c.left, leftFor: c.leftFor, client: c.client}
+	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: s.stillLeft(c), lost: s.stillLost(c), client: c.client}
 	s.shared.pending, s.shared.retry = p, monotonicNow().add(retryAfter)
 	switch tooLarge := errors.Is(err, ErrTooLarge); {
 	case tooLarge && c.opened != nil:
@@ -240,6 +240,44 @@ func (s *Session) postpone(c *cause, err error) {
 		s.shared.retry = never
 	}
 	s.schedule()
+}
+
+// stillLeft returns what a cause leaves, without the filters that a stream here has: it has joined them again, or will lose them.
+func (s *Session) stillLeft(c *cause) reasons {
+	if c.left != nil {
+		for _, f := range s.openHere() {
+			delete(c.left, f)
+		}
+	}
+	return c.left
+}
+
+// stillLost returns why memberships are lost because of a cause. A later cause has reasons of its own.
+func (s *Session) stillLost(c *cause) (lost reasons) {
+	if c.why == "" {
+		return nil // nothing has closed
+	}
+	open := reasons{}
+	for _, f := range s.open() {
+		open[f] = ""
+	}
+	for _, m := range s.members {
+		if _, is := open[m.filter]; !is && m.lost == 0 {
+			lost = lost.with(m.filter, cmp.Or(c.lost[m.filter], c.why))
+		}
+	}
+	return lost
+}
+
+// with adds a filter, unless it has a reason: the first one counts.
+func (r reasons) with(f group.Filter, why Reason) reasons {
+	if r == nil {
+		r = reasons{}
+	}
+	if _, ok := r[f]; !ok {
+		r[f] = why
+	}
+	return r
 }
 
 // resume adds to a cause what was postponed.
@@ -258,7 +296,8 @@ func (s *Session) resume(c *cause) {
 		c.why, c.reached, c.keep = old.why, old.reached, old.keep
 	}
 	c.bye, c.client = append(slices.Clip(old.bye), c.bye...), cmp.Or(c.client, old.client)
-	if old.left != nil {
-		c.left, c.leftFor = append(slices.Clip(old.left), c.left...), cmp.Or(c.leftFor, old.leftFor)
+	for f, why := range c.left {
+		old.left = old.left.with(f, why)
 	}
+	c.left, c.lost = old.left, old.lost
 }

@@ -41,21 +41,24 @@ type member struct {
 
 // cause says why a document has to change, beside the streams that are open.
 type cause struct {
-	why     Reason         // why streams closed: memberships without a stream are lost
-	reached uint64         // position of the stream that closed last
-	keep    seconds        // for which the session is lost, as in its document
-	bye     []uint64       // ids of the wills that the client has taken back by a goodbye
-	left    []group.Filter // filters that the session leaves, instead of losing them,
-	leftFor Reason         // for this reason
-	joins   bool           // a stream has joined a filter
-	due     bool           // end what has been lost for the session timeout, and send a will whose delay has passed
-	end     Reason         // end the session; "": do not
+	why     Reason   // why streams closed: memberships without a stream are lost
+	reached uint64   // position of the stream that closed last
+	keep    seconds  // for which the session is lost, as in its document
+	bye     []uint64 // ids of the wills that the client has taken back by a goodbye
+	left    reasons  // filters that the session leaves, instead of losing them
+	lost    reasons  // filters that it loses for a reason of their own, since that was postponed
+	joins   bool     // a stream has joined a filter
+	due     bool     // end what has been lost for the session timeout, and send a will whose delay has passed
+	end     Reason   // end the session; "": do not
 	newWill bool
 	will    *Will       // with newWill
 	opened  *Attachment // a stream that has opened,
 	by      *Opening    // with this
 	client  *Client     // that opened the newest stream; nil: the same as before
 }
+
+// reasons is why a session leaves or loses filters.
+type reasons map[group.Filter]Reason
 
 // plan computes the document that follows from the newest document, the open streams, the cause and the
 // time, with the events that this means. It changes nothing but x. The session's mu must be held.
@@ -172,14 +175,14 @@ func (x *Change) lose(open []group.Filter, now moment) {
 		if lost && x.cause.left == nil || isOpen(f) {
 			continue
 		}
-		switch {
-		case slices.Contains(x.cause.left, f):
+		switch why, left := x.cause.left[f]; {
+		case left:
 			x.doc.members = slices.Delete(x.ownMembers(), i, i+1)
-			x.record(Leave, f, x.cause.leftFor)
+			x.record(Leave, f, why)
 			i--
 		case !lost:
 			m := &x.ownMembers()[i]
-			m.lost, m.lostAt, m.why = now, time.Now().UnixNano(), x.whyLost()
+			m.lost, m.lostAt, m.why = now, time.Now().UnixNano(), cmp.Or(x.cause.lost[f], x.whyLost())
 			x.record(Lost, f, m.why)
 		}
 	}
@@ -231,6 +234,11 @@ func (d *document) end(timeout time.Duration) moment {
 func (x *Change) finish(why Reason) {
 	x.gone = cmp.Or(why, Closed)
 	x.tell = x.cause.end == Kicked && x.session.polling()
+	for i := range x.Events { // a leave that was postponed until now is none: the session has ended
+		if e := &x.Events[i]; e.Kind == Leave {
+			e.Kind, e.Reason = Gone, why
+		}
+	}
 	for _, m := range x.doc.members {
 		x.record(Gone, m.filter, why)
 	}

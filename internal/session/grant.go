@@ -74,7 +74,7 @@ func (s *Session) recheck(current func(*access.Grant) (*access.Grant, error)) {
 
 // regrant asks for the grant that each stream has now; nil: the same. On an error, the stream ends.
 func (s *Session) regrant(current func(*Attachment) (*access.Grant, error)) error {
-	var left []group.Filter
+	var left reasons
 	s.mu.Lock()
 	n, now := len(s.streams), monotonicNow()
 	for _, a := range s.streams {
@@ -82,14 +82,16 @@ func (s *Session) regrant(current func(*Attachment) (*access.Grant, error)) erro
 		case err != nil:
 			a.stream.End(ReasonOf(err))
 		case g != nil:
-			left = append(left, a.renew(g, now)...)
+			for _, f := range a.renew(g, now) {
+				left = left.with(f, Forbidden)
+			}
 		}
 	}
 	s.mu.Unlock()
 	if n == 0 {
 		return ErrNoStream
 	}
-	return s.change(cause{left: left, leftFor: Forbidden})
+	return s.change(cause{left: left})
 }
 
 // ReasonOf returns the reason for which a stream ends whose token is refused with an error.

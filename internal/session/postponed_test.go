@@ -8,7 +8,120 @@ import (
 	"unique"
 
 	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/group"
 )
+
+// TestWhatTheLogMissedIsToldAsItWas has the streams of a session change while the log is away, and looks at what is told when it is
+// back.
+func TestWhatTheLogMissedIsToldAsItWas(t *testing.T) {
+	x := group.Exact("x")
+	onlyX := &access.Grant{Subscribe: group.Set{x}}
+	for name, c := range map[string]struct {
+		away func(l *ledger, a, b *stream) // a has x and y, b has z
+		want string
+	}{
+		"it leaves": {
+			func(l *ledger, a, b *stream) { leave(l, a, x) },
+			"leave x",
+		},
+		"it leaves, and a stream closes": {
+			func(l *ledger, a, b *stream) { leave(l, a, x); a.close(Slow) },
+			"leave x, lost y slow",
+		},
+		"it leaves and joins again": {
+			func(l *ledger, a, b *stream) { leave(l, a, x); join(l, a, x) },
+			"",
+		},
+		"it leaves, joins again and loses it": {
+			func(l *ledger, a, b *stream) { leave(l, a, x); join(l, a, x); a.close(Slow) },
+			"lost x slow, lost y slow",
+		},
+		"it leaves on one stream, and another that has the filter closes": {
+			func(l *ledger, a, b *stream) {
+				join(l, b, x)
+				join(l, b, group.Exact("v"))
+				leave(l, a, x)
+				b.close(Slow)
+			},
+			"lost x slow, lost z slow",
+		},
+		"it leaves, and may not have another filter": {
+			func(l *ledger, a, b *stream) {
+				leave(l, a, x)
+				if err := l.Renew("u", onlyX); err != errAway {
+					l.t.Errorf("renewing: %v", err)
+				}
+			},
+			"leave x, leave y forbidden, leave z forbidden",
+		},
+		"it may not have a filter, and leaves another": {
+			func(l *ledger, a, b *stream) {
+				if err := l.Renew("u", onlyX); err != errAway {
+					l.t.Errorf("renewing: %v", err)
+				}
+				leave(l, a, x)
+			},
+			"leave x, leave y forbidden, leave z forbidden",
+		},
+		"streams close for different reasons": {
+			func(l *ledger, a, b *stream) { a.close(Timeout); b.close(Closed) },
+			"lost x timeout, lost y timeout, lost z closed",
+		},
+		"a stream closes, another with one of its filters opens, and closes": {
+			func(l *ledger, a, b *stream) { a.close(Timeout); l.open("u", "x", 0).close(Slow) },
+			"lost x slow, lost y timeout",
+		},
+		"it leaves, and another hub lets it be lost and then gone": {
+			func(l *ledger, a, b *stream) {
+				leave(l, a, x)
+				a.close(Closed)
+				b.close(Closed)
+				l.store(`{"hub":"there","lost":1,"why":"timeout","members":[{"filter":"x","lost":1},{"filter":"y","lost":1}]}`)
+				time.Sleep(2 * timeout)
+			},
+			"gone x timeout, gone y timeout, disconnect timeout",
+		},
+		"it leaves, is lost, and is too large to be kept": {
+			func(l *ledger, a, b *stream) {
+				leave(l, a, x)
+				a.close(Closed)
+				b.close(Closed)
+				l.mu.Lock()
+				l.most = 10
+				l.mu.Unlock()
+			},
+			"gone x closed, gone y closed, gone z closed, disconnect closed",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inALedger(t, func(l *ledger) {
+				a, b := l.open("u", "x y", 0), l.open("u", "z", 0)
+				l.wantEvents("u", "connect, join x, join y, join z")
+				l.setAway(true)
+				c.away(l, a, b)
+				l.wantEvents("u", "")
+				l.setAway(false)
+				time.Sleep(timeout / 2)
+				l.wantEvents("u", c.want)
+			})
+		})
+	}
+}
+
+func leave(l *ledger, s *stream, f group.Filter) {
+	l.t.Helper()
+	if err := s.Attachment.Leave(f); err != errAway {
+		l.t.Errorf("leaving %v: %v", f, err)
+	}
+}
+
+// join joins a filter while the log is away. There is no error if the document has it already.
+func join(l *ledger, s *stream, f group.Filter) {
+	l.t.Helper()
+	if err := s.Attachment.Join(f, 10, func() error { return nil }); err != nil && err != errAway {
+		l.t.Errorf("joining %v: %v", f, err)
+	}
+}
 
 // openAt adds a stream with the filter x from an address.
 func (l *ledger) openAt(address string) *Attachment {

@@ -249,7 +249,7 @@ func (s *Session) leave(f group.Filter) error {
 	if err := s.leaveStreams(f); err != nil {
 		return err
 	}
-	return s.change(cause{left: []group.Filter{f}})
+	return s.change(cause{left: reasons{f: ""}})
 }
 
 func (s *Session) leaveStreams(f group.Filter) error {

@@ -34,10 +34,16 @@ var errAway = errors.New("the log is away")
 func inALedger(t *testing.T, test func(l *ledger)) {
 	inABubble(t, func(w *world) {
 		l := &ledger{world: w}
-		l.Share(Sharing{Self: here, Commit: l.commit, Committed: func(*Change) {}, Ended: func(string) {}})
+		l.Share(Sharing{Self: here, Commit: l.commit, Committed: l.committed, Ended: func(string) {}})
 		test(l)
 		l.Close()
 	})
+}
+
+func (l *ledger) committed(x *Change) {
+	for _, e := range x.Events {
+		l.watch(e)
+	}
 }
 
 func (l *ledger) commit(x *Change) (uint64, error) {
