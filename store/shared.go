@@ -87,9 +87,7 @@ const SilentFor = 6 * time.Second
 
 // Hub describes one of the hubs that share a log.
 type Hub struct {
-	ID      string
-	Name    string // for people, such as a host's name
-	Version string // of the program
-	Address string // where it serves its API, if it is known
-	Since   time.Time
+	ID    string
+	Name  string // for people, such as a host's name; several may have the same
+	Since time.Time
 }

@@ -123,8 +123,7 @@ func (s *serve) Run() error {
 	tell := s.teller()
 	listening := false
 	var hub *watchbox.Hub
-	var err error
-	hub, err = watchbox.New(append(s.options(), watchbox.WithListening(func(a net.Addr) {
+	options := append(s.options(), watchbox.WithListening(func(a net.Addr) {
 		listening = true
 		fmt.Fprintf(os.Stderr, "watchbox listens on %s\n", s.url(a))
 		tell("READY=1")
@@ -135,14 +134,25 @@ func (s *serve) Run() error {
 				tell("READY=1")
 			}
 		}()
-	}))...)
-	if err != nil {
-		return usageError{err}
+	}))
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		hub, err = watchbox.New(options...)
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		if err != nil {
+			return usageError{err}
+		}
+	case <-ctx.Done(): // nobody uses the hub yet, and NATS servers may take half a minute to make the stream
+		return nil
 	}
 	told := make(chan struct{})
 	context.AfterFunc(ctx, func() { tell(stopping(s.DrainDelay)); close(told) })
 	go trim(ctx)
-	err = hub.Run(ctx, s.Listen, nil)
+	err := hub.Run(ctx, s.Listen, nil)
 	if ctx.Err() != nil {
 		<-told
 	}

@@ -365,7 +365,7 @@ func (s *Session) add(t traits) {
 	}
 }
 
-// names returns the names of hubs, or their ids if they are not known.
+// names returns the names of hubs, or their ids if they are not known. Hubs with the same name, as on one machine, have their ids added.
 func (c *cluster) names(ids []string) []string {
 	list := c.hubs.List()
 	out := make([]string, len(ids))
@@ -373,6 +373,9 @@ func (c *cluster) names(ids []string) []string {
 		out[i] = id
 		if k := slices.IndexFunc(list, func(h store.Hub) bool { return h.ID == id }); k >= 0 && list[k].Name != "" {
 			out[i] = list[k].Name
+			if slices.ContainsFunc(list, func(h store.Hub) bool { return h.ID != id && h.Name == list[k].Name }) {
+				out[i] += " " + id
+			}
 		}
 	}
 	return out

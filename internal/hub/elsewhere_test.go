@@ -76,6 +76,18 @@ func TestAnotherHubSaysWhyItFails(t *testing.T) {
 	})
 }
 
+func TestHubsOfOneMachineAreToldApart(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		r.log.Name = "vm"
+		r.hubs[1].listen(ann, "x")
+		synctest.Wait()
+		s, err := r.hubs[0].Session(session.UID(ann))
+		if err != nil || !slices.Equal(s.HubNames(r.hubs[0].Hub), []string{"vm hub2"}) {
+			t.Errorf("%q, %v", s.HubNames(r.hubs[0].Hub), err)
+		}
+	})
+}
+
 func TestAnyHubShowsASessionsStreams(t *testing.T) {
 	inRig(t, 3, func(r *rig) {
 		r.hubs[0].listen(ann, "x")

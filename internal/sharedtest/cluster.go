@@ -19,6 +19,8 @@ type Cluster struct {
 	Delay   time.Duration
 	Unknown int
 
+	Name string // of all hubs, as on one machine; "": each has its own
+
 	// MaxNote and MaxMessage are the most bytes of a note and of a message as it is stored; 0: any number. Refused counts the appends
 	// with larger ones.
 	MaxNote, MaxMessage, Refused atomic.Int64

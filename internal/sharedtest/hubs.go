@@ -1,6 +1,7 @@
 package sharedtest
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -96,7 +97,7 @@ func (l *Log) lastSign() time.Time {
 func (h *hubs) List() (list []store.Hub) {
 	for id, m := range h.cluster.members() {
 		if m.alive(id) {
-			list = append(list, store.Hub{ID: id, Name: "name-of-" + id, Since: m.since})
+			list = append(list, store.Hub{ID: id, Name: cmp.Or(h.cluster.Name, "name-of-"+id), Since: m.since})
 		}
 	}
 	return slices.SortedFunc(slices.Values(list), func(a, b store.Hub) int { return strings.Compare(a.ID, b.ID) })

@@ -2,10 +2,13 @@ package jetstream
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // away is the state of the log while messages cannot be stored. It is logged once when it begins and once when it ends.
@@ -38,6 +41,16 @@ func (l *Log) silent() bool {
 	l.away.mu.Lock()
 	defer l.away.mu.Unlock()
 	return l.away.silent
+}
+
+// awayFor returns store.ErrAway with what is missing, and for how long.
+func (l *Log) awayFor(why string) error {
+	l.away.mu.Lock()
+	defer l.away.mu.Unlock()
+	if since := l.away.since; !since.IsZero() {
+		why += fmt.Sprintf(" (away for %v)", time.Since(since).Round(time.Second))
+	}
+	return fmt.Errorf("%w: %s", store.ErrAway, why)
 }
 
 // back records that the servers store messages.

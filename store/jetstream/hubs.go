@@ -60,7 +60,7 @@ const forgetAfter = 10 * time.Minute
 
 func newHubs(l *Log) *hubs {
 	h := &hubs{l: l, signs: l.subjects.prefix + "hub", others: map[string]*peer{}}
-	h.self = store.Hub{Name: l.opts.Name, Version: l.opts.Version, Address: l.opts.Address}
+	h.self = store.Hub{Name: l.opts.Name}
 	h.rename()
 	return h
 }

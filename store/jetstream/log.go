@@ -170,8 +170,12 @@ func (l *Log) Err() error {
 	switch {
 	case l.leaving.Load():
 		return store.ErrClosed
-	case !l.nc.IsConnected() || !l.tail.following() || l.silent():
-		return store.ErrAway
+	case !l.nc.IsConnected():
+		return l.awayFor("there is no connection to a NATS server")
+	case !l.tail.following():
+		return l.awayFor("the NATS servers do not deliver the stream")
+	case l.silent():
+		return l.awayFor("the NATS servers have not stored a message in time")
 	}
 	return l.shortage()
 }

@@ -29,9 +29,7 @@ type Options struct {
 	MaxMarks   int          // notes of evictions that are kept; without one, every reader from before the eviction gets a gap
 	Server     store.Policy // the server's policy, which all others inherit. It must be the same for all hubs
 
-	Name    string // of this hub, for people; the default is the host's name
-	Version string // of the program
-	Address string // where the hub serves its API
+	Name string // of this hub, for people; the default is the host's name
 
 	Logger *slog.Logger // nil: no logs
 	Dialer Dialer       // how to reach the servers; nil: by the network

@@ -64,6 +64,7 @@ func TestTheLogSaysOnceThatNATSIsAway(t *testing.T) {
 				eventually(t, "store-away", ask(http.MethodGet, "/readyz"))
 			}
 			posts.Wait()
+			eventually(t, "away for", ask(http.MethodGet, "/readyz"))
 			test.back(t, s)
 			eventually(t, "ready", ask(http.MethodGet, "/readyz"))
 			eventually(t, `"id"`, ask(http.MethodPost, "/v1/groups/x"))
