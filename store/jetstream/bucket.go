@@ -16,6 +16,10 @@ type bucket interface {
 	Get(ctx context.Context, key string) (value []byte, revision uint64, err error) // 0: there is none
 	Put(ctx context.Context, key string, value []byte) (revision uint64, err error)
 	Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error)
+
+	// Remove removes the version of a key if its revision is below the given one; 0: in any case. It needs no room. The next one
+	// is an update of revision 0.
+	Remove(ctx context.Context, key string, below uint64) error
 }
 
 // leaderBucket is a bucket that is read from its leader. The client of NATS asks any server that has it, which may lag.
@@ -26,12 +30,27 @@ type leaderBucket struct {
 
 // Get implements bucket.
 func (b leaderBucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
-	m, err := b.l.askLeader(ctx, b.l.bucketStream(), request{Last: "$KV." + b.Bucket() + "." + key})
+	m, err := b.l.askLeader(ctx, b.l.bucketStream(), request{Last: b.subject(key)})
 	if err != nil || m == nil {
 		return nil, 0, err
 	}
 	return m.Data, m.Seq, nil
 }
+
+// Remove implements bucket. The client of NATS stores a marker in place of what it removes, which needs room.
+func (b leaderBucket) Remove(ctx context.Context, key string, below uint64) error {
+	s, err := b.l.js.Stream(ctx, b.l.bucketStream())
+	if err != nil {
+		return err
+	}
+	o := []jetstream.StreamPurgeOpt{jetstream.WithPurgeSubject(b.subject(key))}
+	if below > 0 {
+		o = append(o, jetstream.WithPurgeSequence(below))
+	}
+	return s.Purge(ctx, o...)
+}
+
+func (b leaderBucket) subject(key string) string { return "$KV." + b.Bucket() + "." + key }
 
 // bucketStream returns the name of the bucket's stream.
 func (l *Log) bucketStream() string { return "KV_" + l.opts.Stream + bucketSuffix }

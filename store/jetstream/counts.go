@@ -170,9 +170,12 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 	if err != nil {
 		return err
 	}
-	c.revision, err = l.bucket.Update(ctx, countsKey, b, c.revision)
-	if isConflict(err) {
+	revision, err := l.bucket.Update(ctx, countsKey, b, c.revision)
+	switch {
+	case isConflict(err):
 		return errRecounted
+	case err == nil:
+		c.revision = revision
 	}
 	return err
 }
@@ -286,7 +289,25 @@ func (j *janitor) disturb(ctx context.Context, groups []mark) error {
 		c.Removals = map[uint64]removal{}
 	}
 	c.Removals[j.l.self] = r
-	return j.write(ctx, c)
+	return j.announce(ctx, c)
+}
+
+// announce writes counts with the announcement of a removal. If there is no room, it first removes the version that they replace,
+// which needs none. If others have taken that room, too, it removes whatever is there: a hub that starts without counts has nothing
+// to compare, and misses nothing.
+func (j *janitor) announce(ctx context.Context, c *counts) error {
+	err := j.write(ctx, c)
+	if isFull(err) && c.revision > 0 {
+		if err = j.l.bucket.Remove(ctx, countsKey, c.revision+1); err == nil {
+			c.revision = 0
+			err = j.write(ctx, c)
+		}
+	}
+	if isFull(err) {
+		j.counted.wrote = nil
+		err = j.l.bucket.Remove(ctx, countsKey, 0)
+	}
+	return err
 }
 
 // count counts the messages, and writes the result into the bucket. With now, it does so though the tail has received nothing since
@@ -303,6 +324,14 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 		return err
 	}
 	before = before.of(l.epoch())
+	if _, announced := before.Removals[l.self]; !announced && began.Before(j.counted.removing) {
+		return nil // there was no room to announce a removal that may go on
+	}
+	if before.revision == 0 { // a hub that removes messages without an announcement takes this version away: the count is dropped
+		if err := j.write(ctx, before); err != nil {
+			return err
+		}
+	}
 	l.tail.beginNoting(l.tail.position())
 	from, totals, err := l.totals(ctx)
 	if err != nil {
@@ -341,9 +370,6 @@ func (j *janitor) write(ctx context.Context, c *counts) error {
 	}
 	if err == nil {
 		j.counted.wrote = c
-	}
-	if isFull(err) {
-		return nil
 	}
 	return err
 }

@@ -31,6 +31,9 @@ type countedStream struct {
 type countsBucket struct {
 	value    []byte
 	revision uint64
+	last     uint64 // revision
+	full     bool   // there is no room for another version
+	used     bool   // nor for one in place of what is removed
 }
 
 func newCounted(t *testing.T) *counted {
@@ -56,12 +59,22 @@ func (b *countsBucket) Get(context.Context, string) ([]byte, uint64, error) {
 func (b *countsBucket) Put(context.Context, string, []byte) (uint64, error) { return 0, nil }
 
 func (b *countsBucket) Update(_ context.Context, _ string, value []byte, revision uint64) (uint64, error) {
-	if revision != b.revision {
+	switch {
+	case revision != b.revision:
 		return 0, &jetstream.APIError{ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence}
+	case b.full && (b.used || b.revision > 0):
+		return 0, &jetstream.APIError{ErrorCode: 10023}
 	}
-	b.value = value
-	b.revision++
+	b.last++
+	b.value, b.revision = value, b.last
 	return b.revision, nil
+}
+
+func (b *countsBucket) Remove(_ context.Context, _ string, below uint64) error {
+	if below == 0 || b.revision < below {
+		b.value, b.revision = nil, 0
+	}
+	return nil
 }
 
 // janitor returns the janitor of another log.
@@ -166,6 +179,80 @@ func TestACountNeverForgetsARemoval(t *testing.T) {
 				test(c, c.janitor(), c.janitor())
 			})
 		})
+	}
+}
+
+// TestARemovalThatThereIsNoRoomToAnnounceIsNotMissed holds that a hub that starts when all others have died does not miss what they
+// have removed from a stream in which there is no room, and that the messages are counted again.
+func TestARemovalThatThereIsNoRoomToAnnounceIsNotMissed(t *testing.T) {
+	for name, test := range map[string]func(c *counted, a, b *janitor){
+		"but in place of the counts": func(c *counted, a, _ *janitor) {
+			c.full = true
+			c.removes(a)
+			c.holds(false)
+		},
+		"at all": func(c *counted, a, _ *janitor) {
+			c.full, c.used = true, true
+			c.removes(a)
+		},
+		"while another hub counts": func(c *counted, a, b *janitor) {
+			c.asked = func() {
+				c.full, c.used = true, true
+				c.removes(b)
+				c.full = false
+			}
+			if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
+				c.Errorf("the older count is written: %v", err)
+			}
+		},
+		"while another hub counts for the first time": func(c *counted, a, b *janitor) {
+			c.value, c.revision = nil, 0
+			c.asked = func() {
+				c.full, c.used = true, true
+				c.removes(b)
+				c.full = false
+			}
+			if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
+				c.Errorf("the older count is written: %v", err)
+			}
+		},
+		"and that did not end": func(c *counted, a, _ *janitor) {
+			c.full, c.used = true, true
+			c.removes(a)
+			a.counted.removing = a.l.removesUntil()
+			c.full = false
+			c.count(a)
+			c.messages--
+			c.missesNothing()
+			time.Sleep(time.Until(a.counted.removing) + 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCounted(t)
+				c.count(c.janitor())
+				a, b := c.janitor(), c.janitor()
+				test(c, a, b)
+				c.missesNothing()
+				c.full = false
+				c.count(a)
+				c.holds(true)
+			})
+		})
+	}
+}
+
+// missesNothing has a hub start that finds the counts.
+func (c *counted) missesNothing() {
+	c.Helper()
+	j := c.janitor()
+	var logged bytes.Buffer
+	j.l.opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	was, err := j.l.recallCounts(c.Context())
+	c.must(err)
+	j.l.tail.beginNoting(was.At)
+	if err := j.l.checkCounts(c.Context(), was); err != nil || logged.Len() > 0 {
+		c.Errorf("it misses a message: %v, %s", err, &logged)
 	}
 }
 

@@ -51,6 +51,7 @@ func (l *Log) checkPermissions(ctx context.Context) error {
 		{Subject: "$JS.API.STREAM.PURGE." + stream, Data: []byte(`{"filter":"` + l.subjects.note("permission") + `","seq":1}`)}, // there is none
 		{Subject: "$JS.API.STREAM.MSG.GET." + stream},
 		{Subject: "$JS.API.STREAM.INFO." + l.bucketStream()},
+		{Subject: "$JS.API.STREAM.PURGE." + l.bucketStream(), Data: []byte(`{"filter":"permission","seq":1}`)},
 		{Subject: "$JS.API.STREAM.MSG.GET." + l.bucketStream()},
 		{Subject: "$JS.API.DIRECT.GET." + stream},
 		{Subject: "$JS.API.CONSUMER.DELETE." + stream + ".permission"},

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -217,5 +218,55 @@ func TestAPurgeThatKeepsMessagesEvictsTheOthers(t *testing.T) {
 	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x"), js.WithPurgeKeep(3)))
 	for _, l := range []*jetstream.Log{a, open(t, o)} {
 		eventually(t, "readers get a gap, and the three messages", func() bool { h := read(t, l, "x", 0); return h.gap > 0 && h.n == 3 })
+	}
+}
+
+// TestARemovalThatThereWasNoRoomToAnnounceIsNotMissed has a bucket without room for the announcement of a removal. The log is cut off
+// before it counts again. Later logs count again.
+func TestARemovalThatThereWasNoRoomToAnnounceIsNotMissed(t *testing.T) {
+	url := servers.ForTest(t, 1, account(documented(t))).URL()
+	admin, log, v := connect(t, as("admin", url)), &logText{}, &valve{}
+	o := jetstream.Options{URL: as("hub", url), Stream: jetstream.DefaultStream, Logger: log.logger(), Dialer: v, Times: quick}
+	a := open(t, o)
+	for i := range 20 {
+		add(t, a, text("x", fmt.Sprint(i)), text("y", fmt.Sprint(i)))
+	}
+	must(t, a.SetPolicy(filters("y")[0], store.Policy{MaxMessages: 100}))
+	_, last := end(a)
+	counted(t, admin, o.Stream, last)
+	bucket, err := admin.Stream(t.Context(), "KV_"+o.Stream+"_hubs")
+	must(t, err)
+	info, err := bucket.Info(t.Context())
+	must(t, err)
+	config := info.Config
+	config.MaxBytes = int64(info.State.Bytes) + 10
+	_, err = admin.UpdateStream(t.Context(), config)
+	must(t, err)
+	removed, err := admin.nc.Subscribe("$JS.API.STREAM.PURGE."+o.Stream, func(*nats.Msg) { v.set(true) })
+	must(t, err)
+	must(t, a.SetPolicy(filters("x")[0], store.Policy{MaxMessages: 5}))
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	eventually(t, "messages are removed", func() bool {
+		info, err := stream.Info(t.Context(), js.WithSubjectFilter("wb."+o.Stream+".m.x"))
+		return err == nil && info.State.Subjects["wb."+o.Stream+".m.x"] == 5
+	})
+	must(t, removed.Unsubscribe())
+	must(t, a.Close())
+
+	config.MaxBytes = -1
+	_, err = admin.UpdateStream(t.Context(), config)
+	must(t, err)
+	v.set(false)
+	b := open(t, o)
+	if log.has("while no hub was running") {
+		t.Errorf("what the log has removed is missing: %s", log)
+	}
+	_, last = end(b)
+	counted(t, admin, o.Stream, last)
+	must(t, b.Close())
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.y")))
+	if h := read(t, open(t, o), "y", 0); h.gap == 0 {
+		t.Errorf("y has lost all messages: %v", h)
 	}
 }
