@@ -57,7 +57,7 @@ func (l *Log) awayFor(why string) error {
 func (l *Log) back() {
 	l.away.mu.Lock()
 	defer l.away.mu.Unlock()
-	if !l.nc.IsConnected() {
+	if l.offline.Load() {
 		return
 	}
 	l.away.silent = false

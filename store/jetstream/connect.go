@@ -24,11 +24,15 @@ func (l *Log) connect() error {
 		nats.PingInterval(2 * l.opts.Times.Beat),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			l.offline.Store(true)
 			if err != nil {
 				l.lost(err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { l.tail.restart() }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			l.offline.Store(false)
+			l.tail.restart()
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.failed(err) }),
 	}
 	if l.opts.Creds != "" {

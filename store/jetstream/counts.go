@@ -379,7 +379,7 @@ func (l *Log) removesUntil() time.Time { return time.Now().Add(2 * l.turnTime())
 
 // leave counts the messages once more before the log is closed, since others may be removed before a hub starts again.
 func (j *janitor) leave() {
-	if !j.l.nc.IsConnected() || !j.l.tail.following() || !j.l.hubs.first() {
+	if j.l.offline.Load() || !j.l.tail.following() || !j.l.hubs.first() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)

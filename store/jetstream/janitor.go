@@ -54,7 +54,7 @@ func (l *Log) runJanitor() {
 		case <-tick.C:
 			l.settleRoom(l.tidying)
 		}
-		if !l.nc.IsConnected() || !l.tail.following() {
+		if l.offline.Load() || !l.tail.following() {
 			continue
 		}
 		first := l.hubs.first()

@@ -97,6 +97,9 @@ func (l *Log) leaderReached(ctx context.Context, pos store.Seq) error {
 }
 
 func (l *Log) askLeader(ctx context.Context, stream string, r request) (*rawMessage, error) {
+	if l.offline.Load() {
+		return nil, errNotSent
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	body, err := json.Marshal(r)

@@ -25,6 +25,7 @@ type Log struct {
 	subjects subjects
 	self     uint64 // random: distinguishes the appends of this log from those of others
 	nc       *nats.Conn
+	offline  atomic.Bool // there is no connection to the servers
 	js       jetstream.JetStream
 	stream   jetstream.Stream
 	bucket   bucket
@@ -36,11 +37,13 @@ type Log struct {
 	hold  atomic.Pointer[func(context.Context)] // see Pace
 	hubs  *hubs
 
-	pending pending
-	room    room
-	away    away
-	purges  purges        // by others
-	batches chan struct{} // a token for each batch in flight
+	pending  pending
+	room     room
+	away     away
+	askEnd   question[store.Seq] // where the stream ends
+	askEpoch question[string]    // which epoch it has
+	purges   purges              // by others
+	batches  chan struct{}       // a token for each batch in flight
 
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
@@ -170,7 +173,7 @@ func (l *Log) Err() error {
 	switch {
 	case l.leaving.Load():
 		return store.ErrClosed
-	case !l.nc.IsConnected():
+	case l.offline.Load():
 		return l.awayFor("there is no connection to a NATS server")
 	case !l.tail.following():
 		return l.awayFor("the NATS servers do not deliver the stream")

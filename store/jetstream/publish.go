@@ -93,6 +93,9 @@ var errNotSent = errors.New("there is no connection to NATS")
 
 // send publishes the messages once.
 func (l *Log) send(p *publication, attempt int) error {
+	if l.offline.Load() {
+		return errNotSent
+	}
 	last := len(p.msgs) - 1
 	reply := l.pending.inbox + strconv.FormatUint(p.number, 36)
 	for i, m := range p.msgs {

@@ -1,7 +1,6 @@
 package jetstream
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -121,47 +120,4 @@ func appendFrame(b *store.Batch, e *store.Entry, id store.ID) bool {
 		Seq: id.Seq, Group: e.Group, Flags: e.Flags(), Msg: msg, Bytes: b.Buf[at:len(b.Buf):len(b.Buf)], At: at,
 	})
 	return true
-}
-
-// leaderLate is how long the leader of the stream may not have a message yet that another server has delivered. Both have agreed
-// on it, but a server that is busy stores it later.
-const leaderLate = 2 * time.Second
-
-// Reach implements store.Shared. A position that is taken for one behind the end costs a client all that it has, so a
-// single answer of the leader, or none, does not say that.
-func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(l.blocked, cancel)()
-	if l.tail.ended(id.Epoch) {
-		return false, nil
-	}
-	for late := time.Now().Add(leaderLate); !l.tail.has(id); pause(ctx, leaderLate/4) {
-		exists, err := l.leaderHas(ctx, id)
-		if exists && l.tail.waitFor(ctx, id.Seq) == nil && l.tail.has(id) {
-			return true, nil
-		}
-		switch {
-		case l.blocked.Err() != nil:
-			return false, store.ErrClosed
-		case ctx.Err() != nil:
-			return false, store.ErrAway
-		case err != nil: // the leader that answers next may be another one, or have been stopped
-			late = time.Now().Add(leaderLate)
-		case !exists && time.Now().After(late):
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// leaderHas reports whether the stream has an id, as its leader says. If the stream has an epoch that this hub does not know yet,
-// it has the ids of that.
-func (l *Log) leaderHas(ctx context.Context, id store.ID) (bool, error) {
-	if id.Epoch != "" && id.Epoch != l.epoch() {
-		epoch, _, err := l.storedEpoch(ctx)
-		return err == nil && epoch == id.Epoch, err
-	}
-	info, err := l.stream.Info(ctx)
-	return err == nil && store.Seq(info.State.LastSeq) >= id.Seq, err
 }

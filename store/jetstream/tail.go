@@ -120,7 +120,7 @@ func (t *tail) failed(err error) {
 		return
 	}
 	t.l.lost(err)
-	if t.l.nc.IsConnected() && t.l.nc.FlushTimeout(t.l.opts.Times.Beat) != nil {
+	if !t.l.offline.Load() && t.l.nc.FlushTimeout(t.l.opts.Times.Beat) != nil {
 		_ = t.l.nc.ForceReconnect() // it fails only if the connection is closed
 	}
 }

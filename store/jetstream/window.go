@@ -116,6 +116,9 @@ var errSilent = errors.New("no server answers")
 // fetch adds messages of the stream to the window. Any server that has the stream may answer, one that lags too:
 // what it sends is complete up to the last message of its answer.
 func (w *window) fetch(ctx context.Context, l *Log, r request) error {
+	if l.offline.Load() {
+		return errNotSent
+	}
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err

@@ -1,0 +1,118 @@
+package jetstream
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// leaderLate is how long the leader of the stream may not have a message yet that another server has delivered. Both have agreed
+// on it, but a server that is busy stores it later.
+const leaderLate = 2 * time.Second
+
+// Reach implements store.Shared. A position that is taken for one behind the end costs a client all that it has, so a
+// single answer of the leader, or none, does not say that.
+func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.blocked, cancel)()
+	if l.tail.ended(id.Epoch) {
+		return false, nil
+	}
+	wait := answerAge // the first answer may be older than the message
+	for late := time.Now().Add(leaderLate); !l.tail.has(id); wait = leaderLate / 4 {
+		exists, asked, err := l.leaderHas(ctx, id)
+		if exists && l.tail.waitFor(ctx, id.Seq) == nil && l.tail.has(id) {
+			return true, nil
+		}
+		switch {
+		case l.blocked.Err() != nil:
+			return false, store.ErrClosed
+		case ctx.Err() != nil:
+			return false, store.ErrAway
+		case err != nil: // the leader that answers next may be another one, or have been stopped
+			late = time.Now().Add(leaderLate)
+		case !exists && asked.After(late):
+			return false, nil
+		}
+		pause(ctx, wait)
+	}
+	return true, nil
+}
+
+// leaderHas reports whether the stream has an id, as its leader says that was asked at a time. If the stream has an epoch that this hub
+// does not know yet, it has the ids of that.
+func (l *Log) leaderHas(ctx context.Context, id store.ID) (has bool, asked time.Time, err error) {
+	if id.Epoch != "" && id.Epoch != l.epoch() {
+		i := l.askEpoch.ask(ctx, l, func(ctx context.Context) (string, error) {
+			epoch, _, err := l.storedEpoch(ctx)
+			return epoch, err
+		})
+		return i.err == nil && i.answer == id.Epoch, i.asked, i.err
+	}
+	i := l.askEnd.ask(ctx, l, func(ctx context.Context) (store.Seq, error) {
+		info, err := l.stream.Info(ctx)
+		if err != nil {
+			return 0, err
+		}
+		return store.Seq(info.State.LastSeq), nil
+	})
+	return i.err == nil && i.answer >= id.Seq, i.asked, i.err
+}
+
+// question is one that many ask the leader at once: when a hub dies, all its clients come to the others, with positions that those may
+// not have. They share the answers.
+type question[T any] struct {
+	mu   sync.Mutex
+	last *inquiry[T]
+}
+
+// answerAge is how old an answer may be that is shared.
+const answerAge = 100 * time.Millisecond
+
+// inquiry is a request to the leader.
+type inquiry[T any] struct {
+	asked  time.Time
+	done   chan struct{} // closed when it is answered
+	answer T
+	err    error
+}
+
+// ask returns the answer to the last request, which is sent if there is none or it is too old. The request has its own goroutine: while the
+// client of NATS waits for a server to accept a connection, its methods do not return when their context ends.
+func (q *question[T]) ask(ctx context.Context, l *Log, request func(context.Context) (T, error)) inquiry[T] {
+	i := q.current(l, request)
+	select {
+	case <-i.done:
+		return *i
+	case <-ctx.Done():
+		return inquiry[T]{err: ctx.Err()}
+	}
+}
+
+// current returns the inquiry that is on its way or was answered just now.
+func (q *question[T]) current(l *Log, request func(context.Context) (T, error)) *inquiry[T] {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if i := q.last; i != nil {
+		select {
+		case <-i.done:
+			if time.Since(i.asked) < answerAge {
+				return i
+			}
+		default:
+			return i
+		}
+	}
+	i := &inquiry[T]{asked: time.Now(), done: make(chan struct{})}
+	q.last = i
+	l.running.Go(func() {
+		ctx, cancel := context.WithTimeout(l.blocked, answerTimeout)
+		defer cancel()
+		defer close(i.done)
+		i.answer, i.err = request(ctx)
+	})
+	return i
+}

@@ -1,0 +1,73 @@
+package jetstream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// asks returns a log whose stream has a leader.
+func asks(t *testing.T, end func(passed time.Duration) (store.Seq, error)) *Log {
+	l := &Log{stream: &leader{end: end, began: time.Now()}, mem: memory.New(memory.Options{Epoch: "now"}), ctx: t.Context()}
+	l.blocked, l.unblock = context.WithCancel(l.ctx)
+	l.tail = newTail(l)
+	return l
+}
+
+// TestClientsThatComeTogetherAskTheLeaderTogether has a thousand clients with positions that the stream does not have, as after a crash
+// of the servers.
+func TestClientsThatComeTogetherAskTheLeaderTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const clients, within = 1000, time.Second
+		var asked atomic.Int64
+		l := asks(t, func(time.Duration) (store.Seq, error) {
+			asked.Add(1)
+			time.Sleep(5 * time.Millisecond)
+			return 10, nil
+		})
+		defer l.unblock()
+		began := time.Now()
+		var all sync.WaitGroup
+		for i := range clients {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * within / clients)
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				got, err := l.Reach(ctx, store.ID{Epoch: "now", Seq: 11})
+				if took := time.Since(began); got || err != nil || took < leaderLate {
+					t.Errorf("after %v: %v, %v", took, got, err)
+				}
+			})
+		}
+		all.Wait()
+		if n, most := asked.Load(), int64(time.Since(began)/answerAge)+1; n > most {
+			t.Errorf("the leader was asked %d times, want at most %d", n, most)
+		}
+	})
+}
+
+// TestReachEndsInTimeThoughTheClientOfNATSDoesNot has a client of NATS that waits for a server to accept a connection.
+func TestReachEndsInTimeThoughTheClientOfNATSDoesNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := asks(t, func(time.Duration) (store.Seq, error) {
+			time.Sleep(time.Minute)
+			return 10, nil
+		})
+		defer l.running.Wait()
+		defer l.unblock()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		began := time.Now()
+		got, err := l.Reach(ctx, store.ID{Epoch: "now", Seq: 11})
+		if took := time.Since(began); got || err != store.ErrAway || took > 5*time.Second {
+			t.Errorf("after %v: %v, %v", took, got, err)
+		}
+	})
+}
