@@ -3,8 +3,12 @@
 package logs
 
 import (
+	"bytes"
 	"fmt"
+	"net"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -144,6 +148,81 @@ func TestAPurgeOfTheWholeStreamIsAGap(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAServerThatDoesNotKnowOfAPurgeIsNotBelieved purges a stream while no hub is running. When a hub asks for what is left, a server answers
+// first that has led the stream before.
+func TestAServerThatDoesNotKnowOfAPurgeIsNotBelieved(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	a := open(t, o)
+	for i := range 10 {
+		add(t, a, text("x", fmt.Sprint(i)))
+	}
+	_, last := end(a)
+	must(t, a.Close())
+	bucket, err := admin.Stream(t.Context(), "KV_"+o.Stream+"_hubs")
+	must(t, err)
+	must(t, bucket.Purge(t.Context(), js.WithPurgeSubject("$KV."+o.Stream+"_hubs.counts"))) // they would tell the loss, too
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	d := &deposed{stream: o.Stream}
+	o.Dialer = d
+	if h := read(t, open(t, o), "x", 0); h.gap < last || d.state.Load() != deposedAnswered {
+		t.Errorf("all messages up to %d are lost: %v", last, h)
+	}
+}
+
+// deposed is a dialer with a server that led a stream when it had one message. It answers when its hub, which reads the stream
+// already, asks how long the stream is.
+type deposed struct {
+	stream string
+	state  atomic.Int32
+}
+
+// States of deposed.
+const (
+	deposedReads = 1 + iota // the hub reads the stream
+	deposedAsked
+	deposedAnswered
+)
+
+// Dial implements jetstream.Dialer.
+func (d *deposed) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	return &deposedConn{c, d}, err
+}
+
+type deposedConn struct {
+	net.Conn
+	*deposed
+}
+
+// Write implements net.Conn.
+func (c *deposedConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(".CONSUMER.CREATE."+c.stream+".")) {
+		c.state.CompareAndSwap(0, deposedReads)
+	}
+	if bytes.Contains(b, []byte(".STREAM.INFO."+c.stream+" ")) {
+		c.state.CompareAndSwap(deposedReads, deposedAsked)
+	}
+	return c.Conn.Write(b)
+}
+
+var ends = regexp.MustCompile(`"(first|last)_seq":\d+`)
+
+// Read implements net.Conn.
+func (c *deposedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if ends.Match(b[:n]) && c.state.CompareAndSwap(deposedAsked, deposedAnswered) {
+		copy(b, ends.ReplaceAllFunc(b[:n], func(m []byte) []byte {
+			key, _, _ := bytes.Cut(m, []byte(":"))
+			return fmt.Appendf(nil, "%s:%*d", key, len(m)-len(key)-1, 1)
+		}))
+	}
+	return n, err
 }
 
 func TestAMessageThatNoHubWroteIsAGap(t *testing.T) {
