@@ -18,7 +18,10 @@ func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.blocked, cancel)()
-	if l.tail.ended(id.Epoch) {
+	switch {
+	case l.blocked.Err() != nil:
+		return false, store.ErrClosed
+	case l.tail.ended(id.Epoch):
 		return false, nil
 	}
 	wait := answerAge // the first answer may be older than the message
