@@ -60,7 +60,7 @@ func powerOptions(fs vfs.FS, fsync disk.Fsync) disk.Options {
 // work runs four writers on a log with a bounded group.
 func work(t *testing.T, fsync disk.Fsync, messages int) (*cutter, []cut) {
 	mem := vfs.NewCrashableMem()
-	c := &cutter{mem: mem, r: newRecord(), rng: rand.New(rand.NewPCG(1, 2))}
+	c := &cutter{mem: mem, r: newRecord(), rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
 	l, err := disk.Open(powerOptions(errorfs.Wrap(mem, c), fsync))
 	if err != nil {
 		t.Fatal(err)
@@ -180,16 +180,15 @@ func TestAPowerCutWithoutFsyncIsReportedAsAGap(t *testing.T) {
 // TestTheJudgeFindsMessagesLostByAPowerCut judges a log that acknowledges messages before they are on disk.
 func TestTheJudgeFindsMessagesLostByAPowerCut(t *testing.T) {
 	t.Parallel()
-	_, cuts := work(t, disk.Never, 800)
-	found := 0
-	for _, c := range some(cuts, 30*scale) {
-		for _, s := range examine(t, c, disk.Always, true) {
-			if strings.Contains(s, "lost") {
-				found++
+	for range 20 { // a cut may be one after which everything was on disk by chance
+		_, cuts := work(t, disk.Never, 800)
+		for _, c := range some(cuts, 30*scale) {
+			for _, s := range examine(t, c, disk.Always, true) {
+				if strings.Contains(s, "lost") {
+					return
+				}
 			}
 		}
 	}
-	if found == 0 {
-		t.Error("no fault was found")
-	}
+	t.Error("no fault was found")
 }
