@@ -16,7 +16,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 			s.renewed()
 			return nil
 		}
-		r.adoptEnd(uid, Kicked, version, false)
+		r.adoptEnd(uid, &record{Gone: Kicked}, version)
 		return nil
 	}
 	var in record
@@ -25,7 +25,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	}
 	if in.Gone != "" {
 		e := r.noteUntold(uid, &untold{version: version, hub: in.Hub, tell: in.Tell})
-		r.adoptEnd(uid, in.Gone, version, in.Tell)
+		r.adoptEnd(uid, &in, version)
 		switch {
 		case in.Hub == *r.self.Load():
 			r.clearLater(uid, e, 0)
@@ -57,7 +57,7 @@ func (r *Registry) isDown(hub string) bool {
 
 // adoptEnd ends a session that another hub has ended. If its client has to be told, none begins that would tell it nothing. A
 // session that is about to begin after that one goes on.
-func (r *Registry) adoptEnd(uid string, why Reason, version uint64, tell bool) {
+func (r *Registry) adoptEnd(uid string, in *record, version uint64) {
 	r.mu.RLock()
 	s, left := r.byUID[uid], r.untold[uid].left()
 	r.mu.RUnlock()
@@ -66,13 +66,15 @@ func (r *Registry) adoptEnd(uid string, why Reason, version uint64, tell bool) {
 	}
 	s.mu.Lock()
 	newer := s.shared.version < version
-	ended := (s.begun || tell) && newer
+	ended := (s.begun || in.Tell) && newer
 	used := ended && s.shared.used
 	switch {
 	case newer && !ended && !s.gone:
 		s.shared.version = left // its first document is based on what is there now
 		s.shared.wake()
 	case ended:
+		s.shared.prove(s, in.Change)
+		why := in.Gone
 		if s.shared.ending != "" { // it is this hub's own change, which is not applied yet
 			why = s.shared.ending
 		}
@@ -113,11 +115,7 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 		h.here, h.beat, h.polls, h.streams = nodes[i].filters, nodes[i].beat, nodes[i].polls, true
 		nodes = slices.Delete(nodes, i, i+1)
 	}
-	h.number = 0
-	if in.Hub == self {
-		h.number = in.Change
-		h.prove(s, in.Change)
-	}
+	h.prove(s, in.Change)
 	h.nodes, h.stale = s.registry.up(nodes)
 	h.arm(s)
 	if h.pending != nil && !d.client.same(&s.client) {

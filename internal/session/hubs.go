@@ -82,7 +82,7 @@ func (s *Session) renewed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.shared
-	h.version, h.number = 0, 0
+	h.version = 0
 	h.wake()
 	if len(s.streams) > 0 {
 		now := monotonicNow()

@@ -108,6 +108,65 @@ func TestWhatTheLogMissedIsToldAsItWas(t *testing.T) {
 	}
 }
 
+// TestAChangeThatSeemedToFailIsToldOnceItIsRead has changes fail one after the other, and one of them turn out to be stored.
+func TestAChangeThatSeemedToFailIsToldOnceItIsRead(t *testing.T) {
+	const elsewhere = `{"hub":"there","members":[{"filter":"x"},{"filter":"z"}],"nodes":{"here":{"filters":["x"]},"there":{"filters":["z"]}}}`
+	openAll := func(l *ledger, filters ...string) (failed []string) {
+		for _, f := range filters {
+			l.open("u", f, 0)
+			failed = append(failed, l.failed)
+		}
+		return failed
+	}
+	for name, c := range map[string]struct {
+		away func(l *ledger) (stored string)
+		read string // what is told when the document is read
+		back string // and when the log is back
+	}{
+		"the first": {func(l *ledger) string { return openAll(l, "v", "w")[0] }, "join v", "join w"},
+		"the last":  {func(l *ledger) string { return openAll(l, "v", "w")[1] }, "join v, join w", ""},
+		"the first of many": {
+			func(l *ledger) string { return openAll(l, "a", "b", "c", "d", "e", "f", "g", "h", "i", "j")[0] },
+			"join a", "join b, join c, join d, join e, join f, join g, join h, join i, join j",
+		},
+		"the end": {
+			func(l *ledger) string {
+				l.store(elsewhere)
+				if err := l.End("u", Kicked); err != errAway {
+					l.t.Errorf("ending: %v", err)
+				}
+				stored := l.failed
+				openAll(l, "v")
+				return stored
+			},
+			"gone x kicked, gone z kicked, disconnect kicked", "",
+		},
+		"it is read before its commit fails, and so is one of another hub": {
+			func(l *ledger) string {
+				l.setAway(false)
+				l.unsure, l.after = true, func() { l.append(strings.Replace(l.doc, `"hub":"here"`, `"hub":"there"`, 1)) }
+				openAll(l, "v")
+				l.unsure = false
+				return strings.Replace(l.document(), `"hub":"here"`, `"hub":"there"`, 1)
+			},
+			"join v", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inALedger(t, func(l *ledger) {
+				l.open("u", "x", 0)
+				l.wantEvents("u", "connect, join x")
+				l.setAway(true)
+				l.store(c.away(l))
+				l.wantEvents("u", c.read)
+				l.setAway(false)
+				time.Sleep(timeout / 2)
+				l.wantEvents("u", c.back)
+			})
+		})
+	}
+}
+
 func leave(l *ledger, s *stream, f group.Filter) {
 	l.t.Helper()
 	if err := s.Attachment.Leave(f); err != errAway {

@@ -26,13 +26,14 @@ type shared struct {
 	repair   moment        // when this hub takes that hub out of the document
 	pending  *cause        // of a change that was postponed
 	retry    moment        // when it is tried again; zero: none was postponed
-	number   uint64        // of the change with which this hub wrote the newest document; 0: it was another hub
+	number   uint64        // of this hub's newest change,
+	stored   bool          // which was read in the log, though its commit may not have returned yet
 	newer    chan struct{} // closed when a document is adopted, or is gone; nil: nobody waits
 	news     uint32        // how often that has happened
 	used     bool          // Do was called
 	tried    uint64        // id of the last will that was set here, though that may have failed
 	beaten   moment        // when a sign of life was last passed on to other hubs
-	unproved *Change       // a change whose commit failed, but which may have happened
+	unproved []*Change     // changes whose commits failed, but one of which may have happened; the oldest first
 	ending   Reason        // why the change in progress ends the session; "": it does not
 }
 
@@ -157,7 +158,7 @@ func (h *shared) apply(s *Session, x *Change) bool {
 	case h.version >= x.next:
 		return false
 	}
-	h.version, h.here, h.streams, h.beat, h.polls, h.number = x.next, x.here, x.streams, x.beat, x.polls, x.number
+	h.version, h.here, h.streams, h.beat, h.polls, h.unproved = x.next, x.here, x.streams, x.beat, x.polls, nil
 	h.nodes, h.stale = s.registry.up(x.nodes)
 	if x.self != *s.registry.self.Load() { // the others have given up this hub meanwhile
 		h.here, h.streams, h.beat, h.polls, h.stale = nil, false, 0, false, Partitioned
@@ -191,8 +192,8 @@ func (h *shared) happened(s *Session, x *Change) bool {
 		return false
 	}
 	s.mu.Lock()
-	if h.number != x.number {
-		h.unproved = x
+	if !h.stored {
+		h.doubt(x)
 		s.mu.Unlock()
 		return false
 	}
@@ -201,15 +202,28 @@ func (h *shared) happened(s *Session, x *Change) bool {
 	return true
 }
 
-// prove reports a change that has happened though its commit failed.
-func (h *shared) prove(s *Session, number uint64) {
-	x := h.unproved
-	h.unproved = nil
-	if x == nil || x.number != number {
-		return
+// mostUnproved is how many changes are kept whose commits failed. While the log is away, there is one more each second.
+const mostUnproved = 8
+
+// doubt keeps a change whose commit failed. If there are too many, those in the middle give way: the first may have been stored just
+// before the log was away, and the last just when it was back.
+func (h *shared) doubt(x *Change) {
+	if len(h.unproved) == mostUnproved {
+		h.unproved = h.unproved[:mostUnproved-1]
 	}
-	r := s.registry
-	r.spawn(func() { r.committed(x) })
+	h.unproved = append(h.unproved, x)
+}
+
+// prove is called when a document is read in the log, with the number of its change. It reports a change that has happened though
+// its commit failed. The others have not, since only one of those that are based on the same document can happen.
+func (h *shared) prove(s *Session, number uint64) {
+	h.stored = h.stored || number == h.number
+	list := h.unproved
+	h.unproved = nil
+	if i := slices.IndexFunc(list, func(x *Change) bool { return x.number == number }); i >= 0 {
+		r := s.registry
+		r.spawn(func() { r.committed(list[i]) })
+	}
 }
 
 // spawn runs f on a goroutine that Close waits for, unless the registry is closed.

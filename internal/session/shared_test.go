@@ -22,7 +22,7 @@ type ledger struct {
 	failed string     // the document of the last one that failed while the log was away
 	later  string     // one of these that is stored later
 	before func()     // is called before the next change of this hub is stored; nil: nothing happens
-	after  func()     // is called after the next change of this hub has conflicted; nil: nothing happens
+	after  func()     // is called after the next change of this hub has conflicted, or is unsure; nil: nothing happens
 }
 
 // here and there are hubs. The registry is the one of here.
@@ -62,10 +62,7 @@ func (l *ledger) commit(x *Change) (uint64, error) {
 		l.failed = string(x.Document())
 		return 0, errAway
 	case x.Version() != based:
-		if f := l.after; f != nil {
-			l.after = nil
-			f()
-		}
+		l.runAfter()
 		return 0, ErrConflict
 	case l.most > 0 && len(x.Document()) > l.most:
 		return 0, ErrTooLarge
@@ -73,7 +70,15 @@ func (l *ledger) commit(x *Change) (uint64, error) {
 	if version := l.append(string(x.Document())); !l.unsure {
 		return version, nil
 	}
+	l.runAfter()
 	return 0, errAway
+}
+
+func (l *ledger) runAfter() {
+	if f := l.after; f != nil {
+		l.after = nil
+		f()
+	}
 }
 
 // store stores a document as another hub; "" removes it.
