@@ -231,12 +231,18 @@ func (s *Session) postpone(c *cause, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: s.stillLeft(c), lost: s.stillLost(c), client: c.client}
+	tooLarge := errors.Is(err, ErrTooLarge)
+	if tooLarge && c.opened != nil { // it is refused
+		s.remove(c.opened)
+		c.client = nil
+	}
+	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: s.stillLeft(c), again: c.again, client: c.client}
+	p.back, p.lost = s.stillLost(c)
+	if len(s.streams) > 0 {
+		p.again = s.lostAt
+	}
 	s.shared.pending, s.shared.retry = p, monotonicNow().add(retryAfter)
-	switch tooLarge := errors.Is(err, ErrTooLarge); {
-	case tooLarge && c.opened != nil:
-		p.client = nil // its stream is refused
-	case tooLarge && !c.refusable():
+	if tooLarge && !c.refusable() {
 		s.shared.retry = never
 	}
 	s.schedule()
@@ -252,21 +258,36 @@ func (s *Session) stillLeft(c *cause) reasons {
 	return c.left
 }
 
-// stillLost returns why memberships are lost because of a cause. A later cause has reasons of its own.
-func (s *Session) stillLost(c *cause) (lost reasons) {
-	if c.why == "" {
-		return nil // nothing has closed
+// stillLost returns which lost memberships have come back and may be lost again, and why memberships are lost because of a cause. A
+// later cause has reasons of its own.
+func (s *Session) stillLost(c *cause) (back losses, lost reasons) {
+	here, open := reasons{}, reasons{}
+	for _, f := range s.openHere() {
+		here[f], open[f] = "", ""
 	}
-	open := reasons{}
-	for _, f := range s.open() {
+	for _, f := range s.shared.others() {
 		open[f] = ""
 	}
 	for _, m := range s.members {
-		if _, is := open[m.filter]; !is && m.lost == 0 {
+		_, isHere := here[m.filter]
+		again := m.lost != 0 && (isHere || c.back[m.filter] == m.lostAt)
+		if again {
+			back = back.with(m.filter, m.lostAt)
+		}
+		if _, is := open[m.filter]; !is && (m.lost == 0 || again) && c.why != "" {
 			lost = lost.with(m.filter, cmp.Or(c.lost[m.filter], c.why))
 		}
 	}
-	return lost
+	return back, lost
+}
+
+// with adds a filter.
+func (l losses) with(f group.Filter, at int64) losses {
+	if l == nil {
+		l = losses{}
+	}
+	l[f] = at
+	return l
 }
 
 // with adds a filter, unless it has a reason: the first one counts.
@@ -299,5 +320,5 @@ func (s *Session) resume(c *cause) {
 	for f, why := range c.left {
 		old.left = old.left.with(f, why)
 	}
-	c.left, c.lost = old.left, old.lost
+	c.left, c.lost, c.back, c.again = old.left, old.lost, old.back, old.again
 }

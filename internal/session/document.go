@@ -47,6 +47,8 @@ type cause struct {
 	bye     []uint64 // ids of the wills that the client has taken back by a goodbye
 	left    reasons  // filters that the session leaves, instead of losing them
 	lost    reasons  // filters that it loses for a reason of their own, since that was postponed
+	back    losses   // lost filters that a stream has had since, which was postponed
+	again   int64    // when the session was lost, as in its document, if a stream has opened since, which was postponed; 0: none has
 	joins   bool     // a stream has joined a filter
 	due     bool     // end what has been lost for the session timeout, and send a will whose delay has passed
 	end     Reason   // end the session; "": do not
@@ -59,6 +61,9 @@ type cause struct {
 
 // reasons is why a session leaves or loses filters.
 type reasons map[group.Filter]Reason
+
+// losses is when filters were lost, as wall-clock times in Unix nanoseconds.
+type losses map[group.Filter]int64
 
 // plan computes the document that follows from the newest document, the open streams, the cause and the
 // time, with the events that this means. It changes nothing but x. The session's mu must be held.
@@ -95,7 +100,9 @@ func (s *Session) plan(x *Change, now moment) {
 	}
 	x.enter(open)
 	x.lose(open, now)
-	if !here && d.lost == 0 {
+	again := d.lost != 0 && c.again == d.lostAt
+	x.rewrite = x.rewrite || !here && again
+	if !here && (d.lost == 0 || again) {
 		d.lost, d.lostAt, d.why, d.reached = now, time.Now().UnixNano(), x.whyLost(), c.reached
 		d.keep = c.keep
 		if d.will != nil && d.will.Delay != nil && *d.will.Delay == 0 { // now, since the client may return at once
@@ -172,7 +179,8 @@ func (x *Change) lose(open []group.Filter, now moment) {
 	}
 	for i := 0; i < len(x.doc.members); i++ {
 		f, lost := x.doc.members[i].filter, x.doc.members[i].lost != 0
-		if lost && x.cause.left == nil || isOpen(f) {
+		again := lost && x.cause.back[f] == x.doc.members[i].lostAt
+		if lost && !again && x.cause.left == nil || isOpen(f) {
 			continue
 		}
 		switch why, left := x.cause.left[f]; {
@@ -180,10 +188,12 @@ func (x *Change) lose(open []group.Filter, now moment) {
 			x.doc.members = slices.Delete(x.ownMembers(), i, i+1)
 			x.record(Leave, f, why)
 			i--
-		case !lost:
+		case !lost || again:
 			m := &x.ownMembers()[i]
 			m.lost, m.lostAt, m.why = now, time.Now().UnixNano(), cmp.Or(x.cause.lost[f], x.whyLost())
-			x.record(Lost, f, m.why)
+			if x.rewrite = x.rewrite || again; !again { // otherwise its return was not told either
+				x.record(Lost, f, m.why)
+			}
 		}
 	}
 }

@@ -167,6 +167,63 @@ func TestAChangeThatSeemedToFailIsToldOnceItIsRead(t *testing.T) {
 	}
 }
 
+// TestALossCountsFromTheNewestStream has a client return while the log is away, and be lost again, shortly before its session or
+// its membership would be over.
+func TestALossCountsFromTheNewestStream(t *testing.T) {
+	const short = 5 * time.Second
+	for name, c := range map[string]struct {
+		stays  bool // another stream is open all the time
+		keep   time.Duration
+		away   func(l *ledger)
+		stored string        // is part of the document when the log is back
+		after  time.Duration // from when the log is back
+		want   string
+	}{
+		"a session":                          {stored: `"reached":7`, after: timeout, want: "gone x slow, disconnect slow"},
+		"a session that is kept for a while": {keep: short, stored: `"reached":7`, after: short, want: "gone x slow, disconnect slow"},
+		"a membership":                       {stays: true, after: timeout, want: "leave x slow"},
+		"a session that another hub has ended": {
+			away: func(l *ledger) { l.store("") },
+		},
+		"a session that was lost at another hub since": {
+			away: func(l *ledger) {
+				l.store(`{"hub":"there","members":[{"filter":"x","lost":7,"why":"timeout"}],"lost":7,"why":"timeout","reached":8}`)
+			},
+			stored: `"reached":8`, after: timeout, want: "gone x timeout, disconnect timeout",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inALedger(t, func(l *ledger) {
+				told := "connect, join x, lost x closed"
+				if c.stays {
+					l.open("u", "y", 0)
+					told = "connect, join y, join x, lost x closed"
+				}
+				l.open("u", "x", 0).close(Closed)
+				time.Sleep(timeout - 2*time.Second)
+				l.setAway(true)
+				s := l.open("u", "x", 0)
+				time.Sleep(time.Second)
+				s.Keep(c.keep)
+				s.Detach(Slow, 7)
+				if c.away != nil {
+					c.away(l)
+				}
+				time.Sleep(4 * time.Second)
+				l.wantEvents("u", told)
+				l.setAway(false)
+				time.Sleep(max(0, c.after-2*time.Second))
+				l.wantEvents("u", "")
+				if doc := l.document(); !strings.Contains(doc, c.stored) {
+					t.Errorf("the document is %s", doc)
+				}
+				time.Sleep(4 * time.Second)
+				l.wantEvents("u", c.want)
+			})
+		})
+	}
+}
+
 func leave(l *ledger, s *stream, f group.Filter) {
 	l.t.Helper()
 	if err := s.Attachment.Leave(f); err != errAway {
