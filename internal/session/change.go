@@ -236,12 +236,13 @@ func (s *Session) postpone(c *cause, err error) {
 		s.remove(c.opened)
 		c.client = nil
 	}
-	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: s.stillLeft(c), again: c.again, client: c.client}
+	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: s.stillLeft(c), again: c.again, upTo: c.upTo, client: c.client}
 	p.back, p.lost = s.stillLost(c)
+	now := monotonicNow()
 	if len(s.streams) > 0 {
-		p.again = s.lostAt
+		p.again, p.upTo = s.lostAt, now
 	}
-	s.shared.pending, s.shared.retry = p, monotonicNow().add(retryAfter)
+	s.shared.pending, s.shared.retry = p, now.add(retryAfter)
 	if tooLarge && !c.refusable() {
 		s.shared.retry = never
 	}
@@ -320,5 +321,5 @@ func (s *Session) resume(c *cause) {
 	for f, why := range c.left {
 		old.left = old.left.with(f, why)
 	}
-	c.left, c.lost, c.back, c.again = old.left, old.lost, old.back, old.again
+	c.left, c.lost, c.back, c.again, c.upTo = old.left, old.lost, old.back, old.again, old.upTo
 }

@@ -49,6 +49,7 @@ type cause struct {
 	lost    reasons  // filters that it loses for a reason of their own, since that was postponed
 	back    losses   // lost filters that a stream has had since, which was postponed
 	again   int64    // when the session was lost, as in its document, if a stream has opened since, which was postponed; 0: none has
+	upTo    moment   // when a stream was last open, if a change was postponed then: memberships that were over have ended; 0: none was
 	joins   bool     // a stream has joined a filter
 	due     bool     // end what has been lost for the session timeout, and send a will whose delay has passed
 	end     Reason   // end the session; "": do not
@@ -100,19 +101,30 @@ func (s *Session) plan(x *Change, now moment) {
 	}
 	x.enter(open)
 	x.lose(open, now)
-	again := d.lost != 0 && c.again == d.lostAt
-	x.rewrite = x.rewrite || !here && again
-	if !here && (d.lost == 0 || again) {
-		d.lost, d.lostAt, d.why, d.reached = now, time.Now().UnixNano(), x.whyLost(), c.reached
-		d.keep = c.keep
-		if d.will != nil && d.will.Delay != nil && *d.will.Delay == 0 { // now, since the client may return at once
-			x.sendWill()
-		}
+	if d.lost == 0 && c.upTo != 0 {
+		x.endOverdue(c.upTo)
+	}
+	if !here {
+		x.loseSession(now)
 	}
 	if c.due {
 		x.endDue(now)
 	}
 	x.shorten()
+}
+
+// loseSession makes the session lost, unless that is known.
+func (x *Change) loseSession(now moment) {
+	d, c := &x.doc, &x.cause
+	again := d.lost != 0 && c.again == d.lostAt
+	if d.lost != 0 && !again {
+		return
+	}
+	x.rewrite = x.rewrite || again
+	d.lost, d.lostAt, d.why, d.reached, d.keep = now, time.Now().UnixNano(), x.whyLost(), c.reached, c.keep
+	if d.will != nil && d.will.Delay != nil && *d.will.Delay == 0 { // now, since the client may return at once
+		x.sendWill()
+	}
 }
 
 // shorten leaves out what is too large.
@@ -212,7 +224,13 @@ func (x *Change) endDue(now moment) {
 		}
 		return
 	}
-	x.endMembers(func(m member) bool { return m.lost != 0 && now >= m.lost.add(timeout) })
+	x.endOverdue(now)
+}
+
+// endOverdue ends memberships that were lost for the session timeout at a moment.
+func (x *Change) endOverdue(at moment) {
+	timeout := x.session.registry.timeout
+	x.endMembers(func(m member) bool { return m.lost != 0 && at >= m.lost.add(timeout) })
 }
 
 // endMembers ends memberships that are over.

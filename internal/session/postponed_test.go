@@ -71,6 +71,41 @@ func TestWhatTheLogMissedIsToldAsItWas(t *testing.T) {
 			func(l *ledger, a, b *stream) { a.close(Timeout); l.open("u", "x", 0).close(Slow) },
 			"lost x slow, lost y timeout",
 		},
+		"memberships are over, and then the session is lost": {
+			func(l *ledger, a, b *stream) {
+				l.setAway(false)
+				a.close(Timeout)
+				l.wantEvents("u", "lost x timeout, lost y timeout")
+				l.setAway(true)
+				time.Sleep(timeout + time.Second)
+				b.close(Slow)
+			},
+			"lost z slow, leave x timeout, leave y timeout",
+		},
+		"memberships are not over yet when the session is lost": {
+			func(l *ledger, a, b *stream) {
+				l.setAway(false)
+				a.close(Timeout)
+				l.wantEvents("u", "lost x timeout, lost y timeout")
+				l.setAway(true)
+				time.Sleep(timeout - time.Second)
+				b.close(Slow)
+				time.Sleep(2 * time.Second)
+			},
+			"lost z slow",
+		},
+		"a membership comes back after it is over, and then the session is lost": {
+			func(l *ledger, a, b *stream) {
+				l.setAway(false)
+				a.close(Timeout)
+				l.wantEvents("u", "lost x timeout, lost y timeout")
+				l.setAway(true)
+				time.Sleep(timeout + time.Second)
+				l.open("u", "x", 0).close(Slow)
+				b.close(Slow)
+			},
+			"lost z slow, leave y timeout",
+		},
 		"it leaves, and another hub lets it be lost and then gone": {
 			func(l *ledger, a, b *stream) {
 				leave(l, a, x)
