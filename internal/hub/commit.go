@@ -41,6 +41,8 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 	case errors.Is(err, store.ErrTooLarge):
 		c.warnTooLarge(x.UID, err)
 		return 0, fmt.Errorf("%w (%v)", session.ErrTooLarge, err)
+	case errors.Is(err, store.ErrAway):
+		return 0, fmt.Errorf("%w: %w", session.ErrNotStored, err)
 	case err != nil:
 		return 0, err
 	}

@@ -48,6 +48,9 @@ var ErrConflict = errors.New("the session was changed by another hub meanwhile")
 // ErrTooLarge is returned by the function that commits changes if the document is too large for the log.
 var ErrTooLarge = errors.New("the session with its filters and its last will is too large for the store: use fewer filters, or wildcards")
 
+// ErrNotStored is returned by the function that commits changes, with another error, if the change is certain not to happen.
+var ErrNotStored = errors.New("the session was not changed")
+
 // tooManyFilters is ErrTooManyFilters because of an ErrTooLarge.
 func tooManyFilters(err error) error { return fmt.Errorf("%w: %w", ErrTooManyFilters, err) }
 
@@ -94,13 +97,18 @@ func (s *Session) try(x *Change) error {
 		case errors.Is(err, ErrConflict) && s.shared.await(s, x.news):
 			x.omits = nothing // the newer document may have room for it
 		case errors.Is(err, ErrTooLarge) && x.leaveOut():
-		case s.shared.happened(s, x):
+		case unsure(err) && s.shared.happened(s, x):
 			return nil
 		default:
 			s.postpone(&x.cause, err)
 			return err
 		}
 	}
+}
+
+// unsure reports whether a change may have happened though its commit failed.
+func unsure(err error) bool {
+	return !errors.Is(err, ErrNotStored) && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrTooLarge)
 }
 
 // prepare plans a change, and reports whether there is something to commit.

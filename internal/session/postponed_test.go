@@ -164,6 +164,18 @@ func TestAChangeThatSeemedToFailIsToldOnceItIsRead(t *testing.T) {
 			func(l *ledger) string { return openAll(l, "a", "b", "c", "d", "e", "f", "g", "h", "i", "j")[0] },
 			"join a", "join b, join c, join d, join e, join f, join g, join h, join i, join j",
 		},
+		"one between many that were not stored": {
+			func(l *ledger) string {
+				l.refuse = true
+				openAll(l, "a", "b", "c", "d", "e", "f", "g", "h")
+				l.refuse = false
+				stored := openAll(l, "i")[0]
+				l.refuse = true
+				openAll(l, "j")
+				return stored
+			},
+			"join a, join b, join c, join d, join e, join f, join g, join h, join i", "join j",
+		},
 		"the end": {
 			func(l *ledger) string {
 				l.store(elsewhere)

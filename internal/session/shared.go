@@ -49,7 +49,8 @@ type node struct {
 type Sharing struct {
 	Self string // the id of this hub
 
-	// Commit stores a change, guarded by its version. It returns the new version, or ErrConflict.
+	// Commit stores a change, guarded by its version. It returns the new version, or ErrConflict. After other errors, the
+	// change may have happened, unless the error is ErrNotStored, too.
 	Commit func(*Change) (version uint64, err error)
 
 	// Committed is called after a change of this hub has happened. It may call the registry.
@@ -202,7 +203,7 @@ func (h *shared) happened(s *Session, x *Change) bool {
 	return true
 }
 
-// mostUnproved is how many changes are kept whose commits failed. While the log is away, there is one more each second.
+// mostUnproved is how many changes are kept whose commits failed. While the log does not answer, there is one more every few seconds.
 const mostUnproved = 8
 
 // doubt keeps a change whose commit failed. If there are too many, those in the middle give way: the first may have been stored just

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ type ledger struct {
 	last   uint64     // the newest version
 	doc    string     // "": there is none
 	away   bool       // changes of this hub fail
+	refuse bool       // while the log is away, they are certain to fail
 	unsure bool       // they seem to fail, but are stored
 	most   int        // bytes of a document of this hub; 0: any number
 	failed string     // the document of the last one that failed while the log was away
@@ -60,6 +62,9 @@ func (l *ledger) commit(x *Change) (uint64, error) {
 	switch {
 	case l.away:
 		l.failed = string(x.Document())
+		if l.refuse {
+			return 0, fmt.Errorf("%w: %w", ErrNotStored, errAway)
+		}
 		return 0, errAway
 	case x.Version() != based:
 		l.runAfter()
