@@ -82,7 +82,7 @@ func (s *Session) try(x *Change) error {
 	for {
 		needed, err := s.prepare(x)
 		if err != nil || !needed {
-			if err == nil && !x.doc.begun {
+			if err == nil && s.isGone() {
 				s.registry.forget(s)
 			}
 			return err
@@ -131,7 +131,11 @@ func (s *Session) prepare(x *Change) (needed bool, err error) {
 	}
 	s.set(&x.doc) // a session without filters may be lost, and its client may be another
 	s.shared.repaired()
-	s.gone = !s.begun // its first stream has closed before a change could be committed
+	if s.shared.doubtful(now, s.registry.timeout) { // otherwise nothing would be left to say if it has happened
+		s.shared.pending, s.shared.retry = s.rest(&x.cause), now.add(retryAfter)
+	} else {
+		s.gone = !s.begun // its first stream has closed before a change could be committed
+	}
 	s.schedule()
 	return false, nil
 }
@@ -244,17 +248,23 @@ func (s *Session) postpone(c *cause, err error) {
 		s.remove(c.opened)
 		c.client = nil
 	}
-	p := &cause{why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, left: s.stillLeft(c), again: c.again, upTo: c.upTo, client: c.client}
-	p.back, p.lost = s.stillLost(c)
-	now := monotonicNow()
-	if len(s.streams) > 0 {
-		p.again, p.upTo = s.lostAt, now
-	}
-	s.shared.pending, s.shared.retry = p, now.add(retryAfter)
+	s.shared.pending, s.shared.retry = s.rest(c), monotonicNow().add(retryAfter)
 	if tooLarge && !c.refusable() {
 		s.shared.retry = never
 	}
 	s.schedule()
+}
+
+// rest returns what a cause that could not be committed leaves to be said. mu must be held.
+func (s *Session) rest(c *cause) *cause {
+	p := &cause{
+		why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, client: c.client,
+		left: s.stillLeft(c), lost: s.stillLost(c), back: s.stillBack(c), again: c.again, upTo: c.upTo,
+	}
+	if len(s.streams) > 0 {
+		p.again, p.upTo = time.Now().UnixNano(), monotonicNow()
+	}
+	return p
 }
 
 // stillLeft returns what a cause leaves, without the filters that a stream here has: it has joined them again, or will lose them.
@@ -267,36 +277,28 @@ func (s *Session) stillLeft(c *cause) reasons {
 	return c.left
 }
 
-// stillLost returns which lost memberships have come back and may be lost again, and why memberships are lost because of a cause. A
-// later cause has reasons of its own.
-func (s *Session) stillLost(c *cause) (back losses, lost reasons) {
-	here, open := reasons{}, reasons{}
-	for _, f := range s.openHere() {
-		here[f], open[f] = "", ""
-	}
-	for _, f := range s.shared.others() {
-		open[f] = ""
-	}
-	for _, m := range s.members {
-		_, isHere := here[m.filter]
-		again := m.lost != 0 && (isHere || c.back[m.filter] == m.lostAt)
-		if again {
-			back = back.with(m.filter, m.lostAt)
-		}
-		if _, is := open[m.filter]; !is && (m.lost == 0 || again) && c.why != "" {
-			lost = lost.with(m.filter, cmp.Or(c.lost[m.filter], c.why))
+// stillLost returns why filters are lost because of a cause, without those that are open again. They need not be members: the change by
+// which they became so may have happened.
+func (s *Session) stillLost(c *cause) reasons {
+	if c.lost != nil {
+		for _, f := range s.open() {
+			delete(c.lost, f)
 		}
 	}
-	return back, lost
+	return c.lost
 }
 
-// with adds a filter.
-func (l losses) with(f group.Filter, at int64) losses {
-	if l == nil {
-		l = losses{}
+// stillBack returns until when streams here have had filters. A loss before that is not the last one.
+func (s *Session) stillBack(c *cause) times {
+	list := s.openHere()
+	if c.back == nil && len(list) > 0 {
+		c.back = times{}
 	}
-	l[f] = at
-	return l
+	now := time.Now().UnixNano()
+	for _, f := range list {
+		c.back[f] = now
+	}
+	return c.back
 }
 
 // with adds a filter, unless it has a reason: the first one counts.
@@ -329,5 +331,8 @@ func (s *Session) resume(c *cause) {
 	for f, why := range c.left {
 		old.left = old.left.with(f, why)
 	}
-	c.left, c.lost, c.back, c.again, c.upTo = old.left, old.lost, old.back, old.again, old.upTo
+	for f, why := range old.lost {
+		c.lost = c.lost.with(f, why)
+	}
+	c.left, c.back, c.again, c.upTo = old.left, old.back, old.again, old.upTo
 }

@@ -46,10 +46,7 @@ type cause struct {
 	keep    seconds  // for which the session is lost, as in its document
 	bye     []uint64 // ids of the wills that the client has taken back by a goodbye
 	left    reasons  // filters that the session leaves, instead of losing them
-	lost    reasons  // filters that it loses for a reason of their own, since that was postponed
-	back    losses   // lost filters that a stream has had since, which was postponed
-	again   int64    // when the session was lost, as in its document, if a stream has opened since, which was postponed; 0: none has
-	upTo    moment   // when a stream was last open, if a change was postponed then: memberships that were over have ended; 0: none was
+	lost    reasons  // filters that it loses for a reason of their own
 	joins   bool     // a stream has joined a filter
 	due     bool     // end what has been lost for the session timeout, and send a will whose delay has passed
 	end     Reason   // end the session; "": do not
@@ -58,13 +55,18 @@ type cause struct {
 	opened  *Attachment // a stream that has opened,
 	by      *Opening    // with this
 	client  *Client     // that opened the newest stream; nil: the same as before
+
+	// What was open here when a change was postponed.
+	again int64  // when a stream was, as a wall-clock time in Unix nanoseconds: if the session was lost before, it is lost anew; 0: none was
+	back  times  // the same of each filter
+	upTo  moment // when a stream was: memberships that were over by then have ended; 0: none was
 }
 
 // reasons is why a session leaves or loses filters.
 type reasons map[group.Filter]Reason
 
-// losses is when filters were lost, as wall-clock times in Unix nanoseconds.
-type losses map[group.Filter]int64
+// times is until when streams had filters, as wall-clock times in Unix nanoseconds.
+type times map[group.Filter]int64
 
 // plan computes the document that follows from the newest document, the open streams, the cause and the
 // time, with the events that this means. It changes nothing but x. The session's mu must be held.
@@ -116,7 +118,7 @@ func (s *Session) plan(x *Change, now moment) {
 // loseSession makes the session lost, unless that is known.
 func (x *Change) loseSession(now moment) {
 	d, c := &x.doc, &x.cause
-	again := d.lost != 0 && c.again == d.lostAt
+	again := d.lost != 0 && d.lostAt <= c.again
 	if d.lost != 0 && !again {
 		return
 	}
@@ -191,7 +193,7 @@ func (x *Change) lose(open []group.Filter, now moment) {
 	}
 	for i := 0; i < len(x.doc.members); i++ {
 		f, lost := x.doc.members[i].filter, x.doc.members[i].lost != 0
-		again := lost && x.cause.back[f] == x.doc.members[i].lostAt
+		again := lost && x.doc.members[i].lostAt <= x.cause.back[f]
 		if lost && !again && x.cause.left == nil || isOpen(f) {
 			continue
 		}

@@ -111,7 +111,8 @@ func TestWhatTheLogMissedIsToldAsItWas(t *testing.T) {
 				leave(l, a, x)
 				a.close(Closed)
 				b.close(Closed)
-				l.store(`{"hub":"there","lost":1,"why":"timeout","members":[{"filter":"x","lost":1},{"filter":"y","lost":1}]}`)
+				now := time.Now().UnixNano() + 1
+				l.store(fmt.Sprintf(`{"hub":"there","lost":%d,"why":"timeout","members":[{"filter":"x","lost":%[1]d},{"filter":"y","lost":%[1]d}]}`, now))
 				time.Sleep(2 * timeout)
 			},
 			"gone x timeout, gone y timeout, disconnect timeout",
@@ -188,6 +189,30 @@ func TestAChangeThatSeemedToFailIsToldOnceItIsRead(t *testing.T) {
 			},
 			"gone x kicked, gone z kicked, disconnect kicked", "",
 		},
+		"a filter is joined, and left before that is read": {
+			func(l *ledger) string {
+				s := l.open("u", "", 0)
+				if err := s.Attachment.Join(group.Exact("v"), 10, func() error { return nil }); err != errAway {
+					l.t.Errorf("joining: %v", err)
+				}
+				stored := l.failed
+				if err := s.Attachment.Leave(group.Exact("v")); err != nil && err != errAway {
+					l.t.Errorf("leaving: %v", err)
+				}
+				return stored
+			},
+			"join v", "leave v",
+		},
+		"filters are joined, and lost for different reasons before that is read": {
+			func(l *ledger) string {
+				a, b := l.open("u", "v", 0), l.open("u", "w", 0)
+				stored := l.failed
+				a.close(Timeout)
+				b.close(Slow)
+				return stored
+			},
+			"join v, join w", "lost v timeout, lost w slow",
+		},
 		"it is read before its commit fails, and so is one of another hub": {
 			func(l *ledger) string {
 				l.setAway(false)
@@ -214,6 +239,60 @@ func TestAChangeThatSeemedToFailIsToldOnceItIsRead(t *testing.T) {
 	}
 }
 
+// TestASessionMayBeLostBeforeItsBeginningIsRead has the log store the beginning of a session, or not, while it is away.
+func TestASessionMayBeLostBeforeItsBeginningIsRead(t *testing.T) {
+	inALedger(t, func(l *ledger) {
+		l.setAway(true)
+		s := l.open("u", "x", 0)
+		stored := l.failed
+		s.Detach(Slow, 7)
+		time.Sleep(timeout / 2)
+		l.store(stored)
+		l.wantEvents("u", "connect, join x")
+		l.setAway(false)
+		time.Sleep(timeout / 2)
+		l.wantEvents("u", "lost x slow")
+		if doc := l.document(); !strings.Contains(doc, `"reached":7`) {
+			t.Errorf("the document is %s", doc)
+		}
+		time.Sleep(timeout)
+		l.wantEvents("u", "gone x slow, disconnect slow")
+
+		l.setAway(true)
+		l.open("u", "x", 0).close(Slow)
+		time.Sleep(timeout + 2*time.Second)
+		if n := l.Len(); n > 0 {
+			t.Errorf("%d sessions are left that have not begun", n)
+		}
+		l.setAway(false)
+		time.Sleep(timeout)
+		l.wantEvents("u", "")
+	})
+}
+
+// TestALossMayBeReadAfterTheNextOne has the log store that a session is lost, which is read after its client has returned and was lost
+// again.
+func TestALossMayBeReadAfterTheNextOne(t *testing.T) {
+	inALedger(t, func(l *ledger) {
+		s := l.open("u", "x", 0)
+		l.wantEvents("u", "connect, join x")
+		l.setAway(true)
+		s.Keep(time.Second)
+		s.Detach(Closed, 1)
+		stored := l.failed
+		l.open("u", "x", 0).Detach(Slow, 7)
+		l.store(stored)
+		l.wantEvents("u", "lost x closed")
+		l.setAway(false)
+		time.Sleep(timeout / 2)
+		if doc := l.document(); !strings.Contains(doc, `"reached":7`) {
+			t.Errorf("the document is %s", doc)
+		}
+		time.Sleep(timeout)
+		l.wantEvents("u", "gone x slow, disconnect slow")
+	})
+}
+
 // TestALossCountsFromTheNewestStream has a client return while the log is away, and be lost again, shortly before its session or
 // its membership would be over.
 func TestALossCountsFromTheNewestStream(t *testing.T) {
@@ -234,7 +313,8 @@ func TestALossCountsFromTheNewestStream(t *testing.T) {
 		},
 		"a session that was lost at another hub since": {
 			away: func(l *ledger) {
-				l.store(`{"hub":"there","members":[{"filter":"x","lost":7,"why":"timeout"}],"lost":7,"why":"timeout","reached":8}`)
+				now := time.Now().UnixNano() + 1
+				l.store(fmt.Sprintf(`{"hub":"there","members":[{"filter":"x","lost":%d,"why":"timeout"}],"lost":%[1]d,"why":"timeout","reached":8}`, now))
 			},
 			stored: `"reached":8`, after: timeout, want: "gone x timeout, disconnect timeout",
 		},

@@ -245,6 +245,12 @@ func (s *Session) exists() bool {
 	return s.begun && !s.gone
 }
 
+func (s *Session) isGone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
+}
+
 // Join adds a filter to the session's newest stream. A stream has at most maxFilters filters.
 func (r *Registry) Join(uid string, f group.Filter, maxFilters int) error {
 	return r.do(uid, func(s *Session) error { return s.join(f, maxFilters) })

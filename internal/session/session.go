@@ -206,6 +206,11 @@ func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
 	s.mu.Lock()
 	c := cause{why: why, reached: reached, keep: a.keep}
 	was := s.remove(a)
+	if was && s.shared != nil {
+		for _, f := range a.filters {
+			c.lost = c.lost.with(f, why)
+		}
+	}
 	if was && a.farewell {
 		c.bye = s.ownWill()
 	}

@@ -34,6 +34,7 @@ type shared struct {
 	tried    uint64        // id of the last will that was set here, though that may have failed
 	beaten   moment        // when a sign of life was last passed on to other hubs
 	unproved []*Change     // changes whose commits failed, but one of which may have happened; the oldest first
+	doubted  moment        // when the last of them failed
 	ending   Reason        // why the change in progress ends the session; "": it does not
 }
 
@@ -212,7 +213,12 @@ func (h *shared) doubt(x *Change) {
 	if len(h.unproved) == mostUnproved {
 		h.unproved = h.unproved[:mostUnproved-1]
 	}
-	h.unproved = append(h.unproved, x)
+	h.unproved, h.doubted = append(h.unproved, x), monotonicNow()
+}
+
+// doubtful reports whether a change may have happened though its commit failed, no longer than a time ago.
+func (h *shared) doubtful(now moment, since time.Duration) bool {
+	return h != nil && len(h.unproved) > 0 && now < h.doubted.add(since)
 }
 
 // prove is called when a document is read in the log, with the number of its change. It reports a change that has happened though
