@@ -62,6 +62,11 @@ func (w *world) watch(e Event) {
 		w.noteWill(nil)
 		return
 	}
+	w.events[e.UID] = append(w.events[e.UID], describe(e))
+}
+
+// describe returns an event in words.
+func describe(e Event) string {
 	s := words[e.Kind]
 	if e.Will != nil {
 		s += " " + string(e.Will.Msg)
@@ -71,7 +76,7 @@ func (w *world) watch(e Event) {
 			s += " " + word
 		}
 	}
-	w.events[e.UID] = append(w.events[e.UID], s)
+	return s
 }
 
 // wantEvents fails the test unless the events of a session since the last call, separated by commas, are want.
