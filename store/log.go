@@ -162,6 +162,9 @@ type Note struct {
 	// passes to its callers; other logs leave it 0.
 	At Seq
 
+	// Own says that this log has appended this version. A Shared log sets it in the notes that it passes to Follow.
+	Own bool
+
 	// Guarded makes AppendNoted compare and set: it stores nothing and returns ErrConflict unless the
 	// newest version of the note is At, or there is no such note if At is 0. At has to be a version that
 	// this log has told. Only a Shared log needs

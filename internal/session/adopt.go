@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -8,15 +9,15 @@ import (
 
 // Adopt takes over the document of a session that some hub has stored, this one too, with its version. A
 // nil document was removed or, if the version is 0, lost: the log does not have it any more, though no hub has removed it. Documents
-// must be adopted in the order of the log.
-func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
+// must be adopted in the order of the log. own says that a change of this registry has stored or removed it.
+func (r *Registry) Adopt(uid string, doc []byte, version uint64, own bool) error {
 	if doc == nil {
 		r.noteUntold(uid, nil)
 		if s := r.find(uid); s != nil && version == 0 {
 			s.renewed()
 			return nil
 		}
-		r.adoptEnd(uid, &record{Gone: Kicked}, version)
+		r.adoptEnd(uid, &record{Gone: Kicked}, version, own)
 		return nil
 	}
 	var in record
@@ -25,7 +26,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64) error {
 	}
 	if in.Gone != "" {
 		e := r.noteUntold(uid, &untold{version: version, hub: in.Hub, tell: in.Tell})
-		r.adoptEnd(uid, &in, version)
+		r.adoptEnd(uid, &in, version, false)
 		switch {
 		case in.Hub == *r.self.Load():
 			r.clearLater(uid, e, 0)
@@ -56,8 +57,8 @@ func (r *Registry) isDown(hub string) bool {
 }
 
 // adoptEnd ends a session that another hub has ended. If its client has to be told, none begins that would tell it nothing. A
-// session that is about to begin after that one goes on.
-func (r *Registry) adoptEnd(uid string, in *record, version uint64) {
+// session that is about to begin after that one goes on. removed says that this hub has removed the document.
+func (r *Registry) adoptEnd(uid string, in *record, version uint64, removed bool) {
 	r.mu.RLock()
 	s, left := r.byUID[uid], r.untold[uid].left()
 	r.mu.RUnlock()
@@ -73,8 +74,12 @@ func (r *Registry) adoptEnd(uid string, in *record, version uint64) {
 		s.shared.version = left // its first document is based on what is there now
 		s.shared.wake()
 	case ended:
-		s.shared.prove(s, in.Change)
 		why := in.Gone
+		if removed {
+			why = cmp.Or(s.shared.proveEnd(s), why)
+		} else {
+			s.shared.prove(s, in.Change)
+		}
 		if s.shared.ending != "" { // it is this hub's own change, which is not applied yet
 			why = s.shared.ending
 		}

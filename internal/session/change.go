@@ -95,6 +95,9 @@ func (s *Session) try(x *Change) error {
 			}
 			return nil
 		case errors.Is(err, ErrConflict) && s.shared.await(s, x.news):
+			if s.shared.ended(s) {
+				return nil
+			}
 			x.omits = nothing // the newer document may have room for it
 		case errors.Is(err, ErrTooLarge) && x.leaveOut():
 		case unsure(err) && s.shared.happened(s, x):
@@ -248,6 +251,7 @@ func (s *Session) postpone(c *cause, err error) {
 		s.remove(c.opened)
 		c.client = nil
 	}
+	s.shared.ending = "" // until it is tried again
 	s.shared.pending, s.shared.retry = s.rest(c), monotonicNow().add(retryAfter)
 	if tooLarge && !c.refusable() {
 		s.shared.retry = never

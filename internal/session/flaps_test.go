@@ -19,9 +19,10 @@ import (
 
 // flapping is a log that two hubs share, with the documents of one session. Each hub may be unable to reach it for a while.
 type flapping struct {
-	mu   sync.Mutex // guards what follows
-	docs [][]byte   // all versions, from 1; nil: removed
-	told []string   // the events of all changes that are stored
+	mu   sync.Mutex     // guards what follows
+	docs [][]byte       // all versions, from 1; nil: removed
+	by   []*flappingHub // who has stored or removed them
+	told []string       // the events of all changes that are stored
 	hubs []*flappingHub
 }
 
@@ -75,12 +76,9 @@ func (h *flappingHub) commit(x *Change) (uint64, error) {
 		return 0, ErrConflict
 	}
 	doc := x.Document()
-	l.docs = append(l.docs, doc)
+	l.docs, l.by = append(l.docs, doc), append(l.by, h)
 	for _, e := range x.Events {
-		l.told = append(l.told, describe(e))
-		if doc != nil || !h.line.fails { // nobody knows who has removed a document
-			h.stored = append(h.stored, describe(e))
-		}
+		l.told, h.stored = append(l.told, describe(e)), append(h.stored, report(e))
 	}
 	version := uint64(len(l.docs))
 	l.deliver()
@@ -94,8 +92,16 @@ func (h *flappingHub) committed(x *Change) {
 	h.log.mu.Lock()
 	defer h.log.mu.Unlock()
 	for _, e := range x.Events {
-		h.reports = append(h.reports, describe(e))
+		h.reports = append(h.reports, report(e))
 	}
+}
+
+// report describes an event. If a hub is unsure of two changes that end a session, it takes its end for that of the later one.
+func report(e Event) string {
+	if e.Kind == Gone || e.Kind == Disconnect {
+		e.Reason = ""
+	}
+	return describe(e)
 }
 
 // document returns the newest document. mu must be held.
@@ -117,7 +123,7 @@ func (l *flapping) events() []string {
 func (l *flapping) deliver() {
 	for _, h := range l.hubs {
 		for ; !h.line.deaf && h.read < len(l.docs); h.read++ {
-			h.must(h.Adopt("u", l.docs[h.read], uint64(h.read+1)))
+			h.must(h.Adopt("u", l.docs[h.read], uint64(h.read+1), l.by[h.read] == h))
 		}
 	}
 }

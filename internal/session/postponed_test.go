@@ -216,7 +216,7 @@ func TestAChangeThatSeemedToFailIsToldOnceItIsRead(t *testing.T) {
 		"it is read before its commit fails, and so is one of another hub": {
 			func(l *ledger) string {
 				l.setAway(false)
-				l.unsure, l.after = true, func() { l.append(strings.Replace(l.doc, `"hub":"here"`, `"hub":"there"`, 1)) }
+				l.unsure, l.after = true, func() { l.append(strings.Replace(l.doc, `"hub":"here"`, `"hub":"there"`, 1), false) }
 				openAll(l, "v")
 				l.unsure = false
 				return strings.Replace(l.document(), `"hub":"here"`, `"hub":"there"`, 1)
@@ -429,4 +429,42 @@ func TestASessionIsAsOldAsItsFirstStream(t *testing.T) {
 			t.Errorf("the session is %+v, %v; it began at %v", i, err, began)
 		}
 	})
+}
+
+// TestAnEndThatSeemedToFailIsToldOnceItsRemovalIsRead has the document of a session removed by a change that seemed to fail.
+func TestAnEndThatSeemedToFailIsToldOnceItsRemovalIsRead(t *testing.T) {
+	for name, then := range map[string]func(l *ledger){
+		"before the next change": func(l *ledger) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.append("", true)
+		},
+		"during a change that ends it, too": func(l *ledger) {
+			l.before = func() { l.append("", true) }
+			if err := l.End("u", Ended); err != nil {
+				l.t.Errorf("ending it again: %v", err)
+			}
+		},
+		"during a change that does not end it": func(l *ledger) {
+			l.before = func() { l.append("", true) }
+			if err := l.Leave("u", group.Exact("x")); err != ErrUnknown {
+				l.t.Errorf("leaving: %v", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inALedger(t, func(l *ledger) {
+				l.open("u", "x", 0)
+				l.wantEvents("u", "connect, join x")
+				l.setAway(true)
+				if err := l.End("u", Kicked); err != errAway {
+					t.Errorf("ending: %v", err)
+				}
+				l.setAway(false)
+				l.wantEvents("u", "")
+				then(l)
+				l.wantEvents("u", "gone x kicked, disconnect kicked")
+			})
+		})
+	}
 }

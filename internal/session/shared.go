@@ -233,6 +233,46 @@ func (h *shared) prove(s *Session, number uint64) {
 	}
 }
 
+// proveEnd is called when the log says that this hub has removed the document. It was a change whose commit failed, which is reported, or
+// the one in progress, if that ends the session, too. It returns why the session has ended.
+func (h *shared) proveEnd(s *Session) Reason {
+	if h.ending != "" { // its commit tells which one it was
+		h.stored = true
+		return h.ending
+	}
+	x := h.unprovedEnd()
+	if x == nil {
+		return ""
+	}
+	h.unproved = nil
+	r := s.registry
+	r.spawn(func() { r.committed(x) })
+	return x.gone
+}
+
+// unprovedEnd returns the last change that ends the session and whose commit failed, or nil.
+func (h *shared) unprovedEnd() *Change {
+	for _, x := range slices.Backward(h.unproved) {
+		if x.gone != "" {
+			return x
+		}
+	}
+	return nil
+}
+
+// ended is called when a change conflicts. It reports whether an earlier change of this hub has ended the session, though its commit failed, and
+// reports that one.
+func (h *shared) ended(s *Session) bool {
+	s.mu.Lock()
+	x := h.unprovedEnd()
+	ended := s.gone && h.stored && x != nil
+	s.mu.Unlock()
+	if ended {
+		s.registry.committed(x)
+	}
+	return ended
+}
+
 // spawn runs f on a goroutine that Close waits for, unless the registry is closed.
 func (r *Registry) spawn(f func()) {
 	if r.enter() {

@@ -72,7 +72,7 @@ func (l *ledger) commit(x *Change) (uint64, error) {
 	case l.most > 0 && len(x.Document()) > l.most:
 		return 0, ErrTooLarge
 	}
-	if version := l.append(string(x.Document())); !l.unsure {
+	if version := l.append(string(x.Document()), true); !l.unsure {
 		return version, nil
 	}
 	l.runAfter()
@@ -90,18 +90,18 @@ func (l *ledger) runAfter() {
 func (l *ledger) store(doc string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.append(doc)
+	l.append(doc, false)
 }
 
 // append stores a document, and tells the registry. It returns the version.
-func (l *ledger) append(doc string) uint64 {
+func (l *ledger) append(doc string, own bool) uint64 {
 	l.last++
 	l.doc = doc
 	var b []byte
 	if doc != "" {
 		b = []byte(doc)
 	}
-	l.must(l.Adopt("u", b, l.last))
+	l.must(l.Adopt("u", b, l.last, own))
 	return l.last
 }
 
@@ -138,12 +138,12 @@ func TestASessionBeginsWhileTheEndOfAnEarlierOneArrives(t *testing.T) {
 				}
 				l.before = func() {
 					for _, doc := range c.meanwhile {
-						l.append(doc)
+						l.append(doc, false)
 					}
 				}
 				l.after = func() {
 					for _, doc := range c.later {
-						l.append(doc)
+						l.append(doc, false)
 					}
 				}
 				began := time.Now()
@@ -167,7 +167,7 @@ func TestADocumentThatTheLogHasLostIsStoredAgain(t *testing.T) {
 		lose := func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.doc, l.before = "", func() { l.must(l.Adopt("u", nil, 0)) }
+			l.doc, l.before = "", func() { l.must(l.Adopt("u", nil, 0, false)) }
 		}
 		lose()
 		l.must(l.SetWill("u", &Will{Group: "w"}))
@@ -357,7 +357,7 @@ func TestASessionThatIsTooLargeGoesOnWhereItsClientHasReturned(t *testing.T) {
 		l.before = func() { // the session is lost
 			l.before = func() { // and without its filter
 				l.before = func() { // and is to end
-					l.append(`{"nodes":{"there":{}},"hub":"there","will":{"ID":7,"Group":"new"}}`)
+					l.append(`{"nodes":{"there":{}},"hub":"there","will":{"ID":7,"Group":"new"}}`, false)
 				}
 			}
 		}

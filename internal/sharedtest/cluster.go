@@ -38,6 +38,7 @@ type Cluster struct {
 
 // step is one change of the log, which each hub applies in order.
 type step struct {
+	by      *Log
 	entries []store.Entry
 	seqs    []store.Seq
 	notes   []store.Note

@@ -119,7 +119,7 @@ func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, erro
 
 // AppendNoted implements store.Noter.
 func (l *Log) AppendNoted(_ context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
-	s := step{entries: slices.Clone(entries), notes: slices.Clone(notes)}
+	s := step{by: l, entries: slices.Clone(entries), notes: slices.Clone(notes)}
 	for i := range s.entries {
 		s.entries[i].Tail = slices.Clone(s.entries[i].Tail)
 	}
@@ -183,6 +183,7 @@ func (l *Log) applyStep(s step) {
 			l.notes[n.Key] = n
 		}
 		if l.follow != nil {
+			n.Own = s.by == l
 			l.follow(n)
 		}
 	}

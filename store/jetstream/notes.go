@@ -63,8 +63,8 @@ type version struct {
 
 func (t *noteTable) init() { t.notes = map[string]version{} }
 
-// set records the newest version of a note.
-func (t *noteTable) set(r *record, first store.Seq) {
+// set records the newest version of a note. own says that this log has appended it.
+func (t *noteTable) set(r *record, first store.Seq, own bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := strings.Clone(r.key)
@@ -85,7 +85,9 @@ func (t *noteTable) set(r *record, first store.Seq) {
 	}
 	t.notes[key] = v
 	if t.follow != nil && !isOwn(key) {
-		t.follow(v.note(key))
+		n := v.note(key)
+		n.Own = own
+		t.follow(n)
 	}
 }
 
@@ -225,7 +227,7 @@ func (l *Log) apply(r *record, first store.Seq) {
 		r.value = nil
 	}
 	l.took(r)
-	l.notes.set(r, first)
+	l.notes.set(r, first, r.by.log == l.self)
 	switch {
 	case r.key == epochKey:
 		l.tail.adopt(string(r.value))

@@ -16,6 +16,7 @@ var noteTests = []sharedTest{
 	{"notes are behind the entries stored with them, and their positions rise", notePositions},
 	{"Notes yields the newest version of each note, sorted by key", notesSorted},
 	{"Follow yields the notes that exist, and then each change in order, but perhaps not versions that were replaced", followOrder},
+	{"Follow says which notes a hub has stored or removed itself", followOwn},
 	{"Follow yields a note before a message after it can be read, 2 writers of 200 appends", notesFirst},
 	{"entries and notes are stored together, in several groups, 2 hubs with 2 writers and readers each", notedTogether},
 	{"a brief note is known to each hub, and to one that opens the log later", briefNotes},
@@ -90,6 +91,29 @@ func notesSorted(c *cluster) {
 }
 
 // followOrder has a hub follow notes while another one changes them.
+func followOwn(c *cluster) {
+	a, b := c.two()
+	followers := map[string]*noteLog{"a": a.follow(), "b": b.follow()}
+	a.put(nil, plain("k/a", "x"))
+	a.meets(b)
+	b.put(nil, store.Note{Key: "k/a"})
+	b.put([]*store.Message{text("g", "x")}, plain("k/b", "x"))
+	b.meets(a)
+	a.put(nil, store.Note{Key: "k/b"})
+	for name, f := range followers {
+		list := f.await(c, have(4))
+		got := ""
+		for _, n := range list {
+			if n.Own {
+				got += fmt.Sprintf(" %s=%s", n.Key, n.Value)
+			}
+		}
+		if want := map[string]string{"a": " k/a=x k/b=", "b": " k/a= k/b=x"}[name]; got != want {
+			c.Errorf("hub %s takes%s for its own, want%s", name, got, want)
+		}
+	}
+}
+
 func followOrder(c *cluster) {
 	a, b := c.two()
 	for i := range 20 {

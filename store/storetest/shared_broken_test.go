@@ -152,6 +152,14 @@ var sharedBugs = []struct {
 			})
 		},
 	}},
+	{"takes all notes for its own", "Follow says which notes", brokenPeer{
+		follow: func(p storetest.Peer, f func(store.Note)) error {
+			return p.Follow(func(n store.Note) {
+				n.Own = true
+				f(n)
+			})
+		},
+	}},
 	{"does not tell the notes that exist", "Follow yields the notes", brokenPeer{
 		follow: func(p storetest.Peer, f func(store.Note)) error {
 			known := false
