@@ -13,6 +13,7 @@ import (
 // has sent all messages up to that position, so that nothing is lost or repeated, however far behind it is.
 type change struct {
 	from    store.Seq
+	epoch   string // of from
 	filters group.Set
 	leave   bool
 	opening *opening // of filters that are added
@@ -46,7 +47,8 @@ type JoinOptions struct {
 // JoinFrom adds a filter from the current end of the log on. Before that, the stream sends what the options say.
 func (s *Stream) JoinFrom(f group.Filter, o JoinOptions) error {
 	set := group.Set{f}
-	c := change{from: cmp.Or(o.At, s.end()), filters: set, opening: &opening{}}
+	end := s.end()
+	c := change{from: cmp.Or(o.At, end.Seq), epoch: end.Epoch, filters: set, opening: &opening{}}
 	if o.Retained {
 		c.opening.retained = span{set: set, to: c.from}
 	}
@@ -59,13 +61,14 @@ func (s *Stream) JoinFrom(f group.Filter, o JoinOptions) error {
 
 // Leave removes a filter from the current end of the log on.
 func (s *Stream) Leave(f group.Filter) error {
-	return s.change(change{from: s.end(), filters: group.Set{f}, leave: true})
+	end := s.end()
+	return s.change(change{from: end.Seq, epoch: end.Epoch, filters: group.Set{f}, leave: true})
 }
 
 // end returns the position of the end of the log.
-func (s *Stream) end() store.Seq {
+func (s *Stream) end() store.ID {
 	_, newest := s.shard.set.log.Bounds()
-	return newest.Seq
+	return newest
 }
 
 func (s *Stream) change(c change) error {
@@ -93,7 +96,7 @@ func (s *Stream) DeliverMissed(reached store.Seq) {
 	if reached >= s.pos {
 		return
 	}
-	whole := change{from: s.pos, filters: s.filters, opening: s.opening}
+	whole := change{from: s.pos, epoch: s.Epoch(), filters: s.filters, opening: s.opening}
 	s.edit(func(list []change) []change { return append([]change{whole}, list...) })
 	s.filters, s.opening, s.live, s.pos = nil, nil, false, reached
 	s.mark.Store(uint64(reached))
@@ -123,7 +126,10 @@ func (s *Stream) pending() (c change, ok bool) {
 	if list == nil {
 		return change{}, false
 	}
-	return (*list)[0], true
+	if c = (*list)[0]; c.epoch != s.Epoch() {
+		c.from = 0 // one of both has to change epochs first, and then gets everything
+	}
+	return c, true
 }
 
 // apply makes the changes whose positions the stream has reached. It stops after one that has messages to send first. The

@@ -87,7 +87,11 @@ func (s *Stream) over() bool {
 // that the write ended in, and whether the log may hold more.
 func (s *Stream) step(t *turn) (rest unsent, more bool, err error) {
 	s.full = false
-	if more, err = s.read(t); err != nil {
+	switch more, err = s.read(t); {
+	case err == errRenewed:
+		s.renew(t.batch.Epoch)
+		return unsent{}, true, nil
+	case err != nil:
 		return unsent{}, false, err
 	}
 	p := &t.parcel
@@ -223,15 +227,15 @@ func (s *Stream) readToChange(t *turn) (some, changes bool, err error) {
 func (s *Stream) readLog(t *turn, through store.Seq) error {
 	q := store.Query{Select: s.selects(&t.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: s.live, NoWait: !s.far}
 	if s.opening == nil || len(s.opening.joined) == 0 || s.lossReported == 0 {
-		return s.shard.set.log.Read(q, &t.batch)
+		return s.readAs(q, &t.batch)
 	}
 	q.Reported = 0
-	if err := s.shard.set.log.Read(q, &t.batch); err != nil || len(t.batch.Gaps) == 0 {
+	if err := s.readAs(q, &t.batch); err != nil || len(t.batch.Gaps) == 0 {
 		return err
 	}
 	gaps := slices.Clone(t.batch.Gaps)
 	q.Reported = s.lossReported
-	if err := s.shard.set.log.Read(q, &t.batch); err != nil {
+	if err := s.readAs(q, &t.batch); err != nil {
 		return err
 	}
 	for _, g := range gaps {
@@ -245,7 +249,7 @@ func (s *Stream) readLog(t *turn, through store.Seq) error {
 func (s *Stream) readRetained(t *turn) error {
 	part := &s.opening.retained
 	q := store.Query{Select: part.set, After: part.at, Through: part.to, Retained: true}
-	if err := s.shard.set.log.Read(q, &t.batch); err != nil {
+	if err := s.readAs(q, &t.batch); err != nil {
 		return err
 	}
 	s.askOwn(&t.parcel, Retained)
@@ -262,7 +266,7 @@ func (s *Stream) readEarlier(t *turn) error {
 	o := s.opening
 	part := &o.earlier
 	q := store.Query{Select: part.set, After: part.at, Through: part.to, Reported: o.reported, NoWait: !s.far}
-	if err := s.shard.set.log.Read(q, &t.batch); err != nil {
+	if err := s.readAs(q, &t.batch); err != nil {
 		return err
 	}
 	s.askOwn(&t.parcel, Earlier)

@@ -78,11 +78,14 @@ func (s *Stream) retry() {
 func (sh *shard) park(s *Stream) { sh.post(func() { sh.adopt(s) }) }
 
 func (sh *shard) adopt(s *Stream) {
+	if _, newest := sh.set.log.Bounds(); sh.parked > 0 && newest.Epoch != sh.epoch {
+		sh.recallAll()
+	}
 	if sh.parked == 0 {
 		sh.begin()
 	}
-	if s.gone.Load() != nil || s.ending.Load() != nil || s.changes.Load() != nil {
-		go s.follow() // it ends, or changes its filters
+	if s.gone.Load() != nil || s.ending.Load() != nil || s.changes.Load() != nil || s.Epoch() != sh.epoch {
+		go s.follow() // it ends, changes its filters, or has a position of another epoch
 		return
 	}
 	if s.pos < store.Seq(sh.pos.Load()) && !sh.catchUp(s) {
@@ -112,7 +115,7 @@ func (sh *shard) catchUp(s *Stream) bool {
 	through := store.Seq(sh.pos.Load())
 	q := store.Query{Select: s.selects(&sh.sel), After: s.pos, Through: through, Reported: s.lossReported, Live: true, NoWait: true}
 	sh.single.reset()
-	if err := sh.set.log.Read(q, &sh.batch); err != nil || len(sh.batch.Gaps) > 0 || sh.batch.Next < through {
+	if err := sh.set.log.Read(q, &sh.batch); err != nil || sh.batch.Epoch != sh.epoch || len(sh.batch.Gaps) > 0 || sh.batch.Next < through {
 		go s.follow()
 		return false
 	}

@@ -19,6 +19,7 @@ type Set struct {
 	turns    *turns
 	far      func() *turns // for streams that wait for another machine
 	gate     gate
+	epochs   epochs
 	unsent   *copies
 	stats    counters
 	latency  latencies
@@ -51,6 +52,11 @@ func (s *Set) New(c Config) *Stream {
 		done:  c.Done, filters: c.Filters, uid: c.UID, view: c.View, pos: c.Start.After,
 		heartbeat: c.Heartbeat, coalesce: s.coalesce(c.Filters), live: c.Start.Live, dueIndex: -1, allIndex: -1,
 	}
+	if c.Start.Epoch == "" {
+		_, newest := s.log.Bounds()
+		c.Start.Epoch = newest.Epoch
+	}
+	st.epoch.Store(s.epochs.number(c.Start.Epoch))
 	st.view.codec = c.Codec
 	st.opening = &opening{held: c.Start.Held, unknown: c.Start.Unknown}
 	if c.Start.Retained {

@@ -212,7 +212,12 @@ func (sh *shard) deliver() bool {
 	case errors.Is(err, store.ErrWouldWait):
 		sh.lapped(now, newest.Seq)
 		return true
-	case err != nil || sh.batch.Next == after:
+	case err != nil:
+		return false
+	case sh.batch.Epoch != sh.epoch:
+		sh.recallAll()
+		return false
+	case sh.batch.Next == after:
 		return false
 	}
 	if sh.changed.Swap(false) {

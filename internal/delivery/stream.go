@@ -36,6 +36,8 @@ type Start struct {
 	// message since then, even one that a policy has evicted in the meantime, if the store still has it.
 	Live bool
 
+	Epoch string // the epoch of the position; "": the one that the log has now
+
 	// Unknown is the id that the client sent, if this log never had it, and otherwise "".
 	Unknown string
 }
@@ -69,6 +71,7 @@ type Stream struct {
 	ending atomic.Pointer[Reason] // why the server ends it
 
 	mark         atomic.Uint64             // a recent position
+	epoch        atomic.Uint32             // the number of its epoch
 	changes      atomic.Pointer[[]change]  // pending changes of its filters
 	wants        atomic.Pointer[group.Set] // its filters after these changes: those of a message published now
 	sentMessages atomic.Uint64

@@ -55,6 +55,5 @@ func (l *Listener) Gone(err error) { l.stream.Gone(err) }
 
 // Position returns a recent position of the stream: everything up to it was sent, or rendered by the codec.
 func (l *Listener) Position() store.ID {
-	_, newest := l.hub.log.Bounds()
-	return store.ID{Epoch: newest.Epoch, Seq: l.stream.Position()}
+	return store.ID{Epoch: l.stream.Epoch(), Seq: l.stream.Position()}
 }

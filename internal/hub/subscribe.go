@@ -239,7 +239,7 @@ func (s sessionStream) End(why session.Reason) { s.Stream.End(delivery.Reason(wh
 // whether the log has the position that the client has, or messages cannot be read.
 func (h *Hub) start(ctx context.Context, filters group.Set, f From) (s delivery.Start, id store.ID, err error) {
 	_, newest := h.log.Bounds()
-	s = delivery.Start{After: newest.Seq}
+	s = delivery.Start{After: newest.Seq, Epoch: newest.Epoch}
 	switch {
 	case f.Resume != "":
 		at, known, err := h.position(ctx, f.Resume)
@@ -268,10 +268,10 @@ func (h *Hub) start(ctx context.Context, filters group.Set, f From) (s delivery.
 func (h *Hub) resume(at store.ID, known bool, text string) (delivery.Start, store.ID) {
 	_, newest := h.log.Bounds()
 	if !known || at.Epoch != newest.Epoch {
-		return delivery.Start{Held: true, Live: newest.Seq == 0, Unknown: cut(text, maxUnknown)}, store.ID{Epoch: newest.Epoch}
+		return delivery.Start{Epoch: newest.Epoch, Held: true, Live: newest.Seq == 0, Unknown: cut(text, maxUnknown)}, store.ID{Epoch: newest.Epoch}
 	}
 	at.Seq = min(at.Seq, newest.Seq) // other hubs may know a position behind the newest message
-	return delivery.Start{After: at.Seq, Live: at.Seq == newest.Seq}, at
+	return delivery.Start{After: at.Seq, Epoch: at.Epoch, Live: at.Seq == newest.Seq}, at
 }
 
 // after is start for From.After. This hub has read a position that it was given in the log that others share: if it is not
