@@ -4,14 +4,19 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/watchbox-go/watchbox/sse"
 	"github.com/watchbox-go/watchbox/test/cluster/hubs"
 	"github.com/watchbox-go/watchbox/test/cluster/judge"
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
@@ -82,4 +87,85 @@ func TestWhatHubsKnowOutlivesTheStream(t *testing.T) {
 			t.Errorf("%d wills of %d sessions: %s %v", n, len(all), answer, err)
 		}
 	}
+}
+
+// TestOpenStreamsAreToldThatTheStreamIsAnother deletes the stream under streams that stay open and send no heartbeats, and under an MQTT client.
+func TestOpenStreamsAreToldThatTheStreamIsAnother(t *testing.T) {
+	s := servers.ForTest(t, 1)
+	all := hubs.ForTest(t, program, 2, "--nats", s.URL(), "--nats-replicas", "1", "--heartbeat", "1h", "--mqtt", "{mqtt}")
+	client := &http.Client{}
+	t.Cleanup(client.CloseIdleConnections)
+	post := func(n int, group, text string) func() (string, error) {
+		return func() (string, error) { return call(client, http.MethodPost, all[n], "/v1/groups/"+group, "", text) }
+	}
+	var readers []*sse.Reader
+	for _, h := range all {
+		res, err := client.Get(h.URL + "/v1/groups/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = res.Body.Close() })
+		readers = append(readers, sse.NewReader(res.Body))
+	}
+	d := attach(t, all[0], hello{id: "d", keep: true})
+	d.subscribe("x", 1)
+	for i := range 30 {
+		eventually(t, `"id"`, post(0, "x", fmt.Sprint("old ", i)))
+		d.take(fmt.Sprint("old ", i))
+	}
+	nc, err := nats.Connect(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), "WATCHBOX"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range all {
+		eventually(t, `"id"`, post(n, "y", "the log is back"))
+	}
+	want := "gap"
+	for i := range 40 { // fewer than the old ones, and then more
+		text := fmt.Sprint("new ", i)
+		want += ", " + text
+		if _, err := post(i%2, "x", text)(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, r := range readers {
+		late := time.AfterFunc(patience, func() { panic("the messages do not arrive") })
+		var got []string
+		for len(got) < 41 {
+			e, err := r.Read()
+			if err != nil {
+				t.Fatalf("hub %d ends the stream after %q: %v", i, got, err)
+			}
+			switch {
+			case e.Type == "gap" && strings.Contains(string(e.Data), `"epoch"`):
+				got = append(got, "gap")
+			case e.Type == "message" && !strings.Contains(string(e.Data), "old "):
+				_, text, _ := strings.Cut(string(e.Data), `"msg":"`)
+				got = append(got, strings.TrimRight(text, `"}`))
+			}
+		}
+		late.Stop()
+		if got := strings.Join(got, ", "); got != want {
+			t.Errorf("hub %d sends %s, want %s", i, got, want)
+		}
+	}
+	d.ended()
+	d = attach(t, all[1], hello{id: "d", keep: true})
+	m := d.message("new 0")
+	if !slices.ContainsFunc(m.Properties.User, func(u packets.User) bool { return u.Key == "gap" }) {
+		t.Errorf("the first message tells no gap: %v", m.Properties)
+	}
+	d.acknowledge(m)
+	for i := range 39 {
+		d.take(fmt.Sprint("new ", i+1))
+	}
+	d.leave()
 }
