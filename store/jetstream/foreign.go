@@ -345,7 +345,7 @@ func (j *janitor) markPurge(ctx context.Context, p purged) error {
 			}
 			through = min(through, kept)
 		}
-		m := mark{Eviction: memory.Eviction{Group: name, Through: through, Time: now, Unknown: true}, Written: now}
+		m := mark{Eviction: memory.Eviction{Group: name, Through: through, Time: now, Unknown: true}, Missing: through, Written: now}
 		if p.Keep == 0 && j.l.purgeMatches(&p, name, true) {
 			m.Retained = through
 		}

@@ -1,7 +1,7 @@
 package jetstream
 
 import (
-	"encoding/json"
+	"math"
 	"slices"
 	"time"
 
@@ -21,6 +21,7 @@ type holes struct {
 	missing  []span // sorted
 	replaced uint64 // how many of them were notes that newer versions replaced
 	versions map[string]uint64
+	marks    []mark // those that are held
 	held     []record
 	until    uint64    // the consumer's number of the message at which the holes must be explained
 	reached  time.Time // when the tail had first read as far; the zero time: it has not
@@ -52,16 +53,16 @@ func (t *tail) heardPurge(subject string, seq store.Seq) {
 	}
 }
 
-// explained reports whether notes are the reason for all that is missing. A purged version counts only once: not if a later version
-// that replaces it is held.
-func (t *tail) explained() bool {
+// replacedAll reports whether newer versions of notes are the reason for all that is missing behind a position. A purged version counts
+// only once: not if a later version that replaces it is held.
+func (t *tail) replacedAll(after store.Seq) bool {
 	h := &t.holes
-	n, missing := h.replaced, h.count()
+	n, missing := h.replaced, h.count(after)
 	if n >= missing || n+uint64(len(t.purged)) < missing {
 		return n >= missing
 	}
 	for _, p := range t.purged {
-		isMissing := slices.ContainsFunc(h.missing, func(s span) bool { return s.first <= p.seq && p.seq <= s.last })
+		isMissing := p.seq > after && slices.ContainsFunc(h.missing, func(s span) bool { return s.first <= p.seq && p.seq <= s.last })
 		if isMissing && !slices.ContainsFunc(h.held, func(r record) bool { return r.is(isNote) && r.key == p.key && r.seq > p.seq }) {
 			n++
 		}
@@ -103,19 +104,31 @@ func (t *tail) hold(r *record, number uint64) (over bool) {
 		h.reached = time.Now()
 	}
 	late := number >= h.until && time.Since(h.reached) >= t.l.opts.Times.Beat/2
-	return !r.is(hasMore) && (t.explained() || late || len(h.held) >= maxHeld)
+	return !r.is(hasMore) && (t.replacedAll(0) || late || len(h.held) >= maxHeld)
 }
 
-// count returns how many seqs are missing.
-func (h *holes) count() (n uint64) {
+// count returns how many seqs behind a position are missing.
+func (h *holes) count(after store.Seq) (n uint64) {
 	for _, m := range h.missing {
-		n += uint64(m.last - m.first + 1)
+		if first := max(m.first, after+1); first <= m.last {
+			n += uint64(m.last - first + 1)
+		}
 	}
 	return n
 }
 
-// explain takes into account what a note explains: a mark, the evicted messages up to its position; any note, the
-// versions since the last one that the hub has read.
+// last returns the last seq up to a position that is missing; 0: none.
+func (h *holes) last(through store.Seq) (seq store.Seq) {
+	for _, m := range h.missing {
+		if m.first <= through {
+			seq = min(m.last, through)
+		}
+	}
+	return seq
+}
+
+// explain takes into account what a note explains: the versions since the last one that the hub has read. A mark also says of
+// which group messages may be missing: readers are told when the records are released, since more marks may follow.
 func (h *holes) explain(r *record, known func(key string) uint64) {
 	before, ok := h.versions[r.key]
 	if !ok {
@@ -129,38 +142,57 @@ func (h *holes) explain(r *record, known func(key string) uint64) {
 		before = 0
 	}
 	h.replaced += r.version - before - 1
-	if _, ok := markedGroup(r.key); !ok {
-		return
+	if m, ok := r.mark(); ok {
+		h.marks = append(h.marks, m)
 	}
-	var m mark
-	if err := json.Unmarshal(r.value, &m); err == nil {
-		h.remove(m.Through)
-	}
-}
-
-// remove removes the missing seqs up to through.
-func (h *holes) remove(through store.Seq) {
-	var rest []span
-	for _, m := range h.missing {
-		if m.first = max(m.first, through+1); m.first <= m.last {
-			rest = append(rest, m)
-		}
-	}
-	h.missing = rest
 }
 
 // release takes the records that were held back, behind the loss of what is not explained.
 func (t *tail) release() {
 	h := &t.holes
-	if n := len(h.missing); n > 0 && !t.explained() {
+	if len(h.missing) > 0 && !t.replacedAll(0) {
 		t.place()
-		lost := h.missing[n-1].last
-		t.l.opts.Logger.Warn("messages were removed from the stream before this hub had read them", "up to", lost)
-		t.l.mem.Lose(lost)
+		t.loseMissing()
 	}
 	held := h.held
 	*h = holes{}
 	for i := range held {
 		t.take(&held[i])
 	}
+}
+
+// loseMissing tells of the messages that are missing: of the groups whose marks are held, since those marks tell it too late for
+// readers of messages that were stored before them; and of all groups if the marks do not explain everything.
+func (t *tail) loseMissing() {
+	h, mem := &t.holes, t.l.mem
+	var explained store.Seq
+	for i := range h.marks {
+		m := &h.marks[i]
+		reach := t.reach(m)
+		explained = max(explained, reach)
+		switch lost := h.last(reach); {
+		case lost == 0:
+		case m.Group == everyGroup:
+			mem.Lose(lost)
+		default:
+			mem.LoseGroup(m.Group, lost)
+		}
+	}
+	if len(h.held) >= maxHeld { // other groups may have marks that are not read
+		explained = 0
+	}
+	if lost := h.last(math.MaxInt64); lost > explained && !t.replacedAll(explained) {
+		t.l.opts.Logger.Warn("messages were removed from the stream before this hub had read them", "up to", lost)
+		mem.Lose(lost)
+	}
+}
+
+// reach returns up to where a mark may be the reason why messages are missing. Somebody else has removed messages before their mark
+// was written. Hubs remove what a mark says after the grace, which this hub has not missed if it had read everything since.
+func (t *tail) reach(m *mark) store.Seq {
+	times := &t.l.opts.Times
+	if m.Unknown || m.Group == everyGroup || time.Since(t.current) >= min(times.Grace, 2*times.Silent) {
+		return max(m.Through, m.Missing)
+	}
+	return m.Missing
 }

@@ -1,7 +1,9 @@
 package jetstream
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 // holed is a tail that a test feeds.
@@ -110,6 +113,60 @@ func TestHolesThatAHubHasPurged(t *testing.T) {
 		h.feed(4, message(1, 0))
 		if n, read := h.gaps(); n != gaps || read != "4" {
 			t.Errorf("%d gaps, read %q", n, read)
+		}
+	}
+}
+
+// marked is a mark that says that somebody else has removed messages of a group.
+func marked(t *testing.T, number uint64, group string, through store.Seq) record {
+	t.Helper()
+	value, err := json.Marshal(mark{Eviction: memory.Eviction{Group: group, Through: through, Unknown: true}, Missing: through})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record{flags: isNote, key: evictKeys + group, value: value, version: 1, by: appendID{3, number}}
+}
+
+// TestHolesAreToldBeforeWhatIsBehindThem holds that a reader gets the gap that a mark tells not later than the messages between the hole and
+// the mark, and that the mark of one group does not explain what another has lost.
+func TestHolesAreToldBeforeWhatIsBehindThem(t *testing.T) {
+	h := newHoled(t)
+	h.l.opts.Times.Beat = 0
+	var got []string
+	h.l.notes.follow = func(store.Note) { // what a reader would get at this moment
+		gaps, read := h.gaps()
+		got = append(got, fmt.Sprint(gaps, " ", read))
+	}
+	h.feed(1, noted(1, 0))
+	h.feedFollowed(4, message(1, 0), 3)
+	h.feedFollowed(5, marked(t, 1, "other", 3), 2)
+	h.feedFollowed(6, noted(2, 1), 1)
+	h.feedFollowed(7, marked(t, 2, "g", 3), 0)
+	if want := []string{"0 ", "1 4"}; !slices.Equal(got, want) {
+		t.Errorf("gaps and messages: %q, want %q", got, want)
+	}
+	b := &store.Batch{}
+	if err := h.l.mem.Read(store.Query{Select: exactly("untouched"), After: 1}, b); err != nil || len(b.Gaps) > 0 {
+		t.Errorf("a group that has lost nothing: %v, %v", b.Gaps, err)
+	}
+}
+
+// TestHolesThatEvictionsCannotExplain holds that an eviction by a policy explains no hole of a hub that was current a moment ago: what is
+// evicted stays for longer.
+func TestHolesThatEvictionsCannotExplain(t *testing.T) {
+	for _, current := range []bool{true, false} {
+		h := newHoled(t)
+		h.l.opts.Times.Beat = 0
+		h.feed(1, noted(1, 0))
+		if !current {
+			h.current = time.Now().Add(-h.l.opts.Times.Grace)
+		}
+		m := marked(t, 1, "other", 2)
+		m.value = []byte(`{"Through":2}`)
+		h.feedFollowed(3, message(1, 0), 1)
+		h.feed(4, m)
+		if gaps, read := h.gaps(); gaps > 0 != current || read != "3" {
+			t.Errorf("current %v: %d gaps, read %q", current, gaps, read)
 		}
 	}
 }

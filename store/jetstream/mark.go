@@ -26,6 +26,16 @@ type mark struct {
 // markedGroup returns the group of a mark's key.
 func markedGroup(key string) (name string, ok bool) { return strings.CutPrefix(key, evictKeys) }
 
+// mark returns the mark that a record has, if it is a note of a group's losses.
+func (r *record) mark() (m mark, ok bool) {
+	name, ok := markedGroup(r.key)
+	if !ok || json.Unmarshal(r.value, &m) != nil {
+		return m, false
+	}
+	m.Group = strings.Clone(name)
+	return m, true
+}
+
 // mark writes the mark of a group.
 func (l *Log) mark(ctx context.Context, m mark) error { return l.markAt(ctx, evictKeys+m.Group, m) }
 
@@ -56,7 +66,6 @@ func (l *Log) applyMark(r *record) {
 	var m mark
 	err := json.Unmarshal(r.value, &m)
 	m.Group, _ = markedGroup(strings.Clone(r.key))
-	l.mem.Advance(max(m.Through, m.Missing)) // the stream may have no message behind those that are lost
 	switch {
 	case err != nil:
 	case r.key == lostKey:
@@ -76,6 +85,8 @@ func (l *Log) applyMark(r *record) {
 			err = errors.Join(err, l.mem.Evict(m.Eviction))
 		}
 	}
+	// The stream may have no message behind those that are lost. Not earlier: a reader that is past a loss is not told of it.
+	l.mem.Advance(max(m.Through, m.Missing))
 	if err != nil && !l.closed.Load() {
 		l.opts.Logger.Error("an eviction of the stream is not applied", "note", r.key, "error", err)
 	}

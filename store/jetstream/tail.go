@@ -43,6 +43,7 @@ type tail struct {
 
 	folding    store.Seq // the stream's end when the tail began to read it from the first message; 0: it has reached that
 	holes      holes
+	current    time.Time    // when everything in the stream was read last
 	purged     []purgedNote // the newest ones
 	noted      *register    // nil: the subjects of messages are not noted
 	unfinished []record     // of an append that is not complete
@@ -369,6 +370,7 @@ func (t *tail) idle(m *nats.Msg) {
 		t.at = last
 		t.release()
 	}
+	t.current = time.Now()
 }
 
 var errSkipped = errors.New("the consumer skipped a message")
@@ -397,6 +399,9 @@ func (t *tail) message(m *nats.Msg) error {
 		case t.hold(&r, number):
 			t.release()
 		}
+	}
+	if pending == 0 && len(t.holes.missing) == 0 {
+		t.current = time.Now()
 	}
 	if t.placing.full() {
 		t.flush()

@@ -33,13 +33,13 @@ func (r *ring) loss(kind int) store.Loss {
 	return r.lost[kind].Loss
 }
 
-// recordLoss records that a ring lost a message now.
+// recordLoss records that a ring lost a message now. Later ones may be lost already: LoseGroup is told of messages that were never here.
 func (l *Log) recordLoss(r *ring, kind int, seq store.Seq) {
 	if r.lost == nil {
 		r.lost = new([2]loss)
 	}
 	x := &r.lost[kind]
-	x.Loss = store.Loss{Seq: seq, At: l.opts.Losses.Tick()}
+	x.Loss = store.Loss{Seq: max(seq, x.Seq), At: l.opts.Losses.Tick()}
 	l.lostMax[kind] = max(l.lostMax[kind], seq)
 	if l.lost[kind] == r {
 		return

@@ -49,6 +49,10 @@ func (l *Log) read(r *reader, b *store.Batch) (done bool, err error) {
 	}
 	b.Next = max(end, q.After)
 	if q.After >= end {
+		// Of messages that would follow the end, a loss is reported with those that do.
+		if q.After >= l.last() && l.lostMax[lossKind(q.Live)] > q.After {
+			b.Reported = q.Reported
+		}
 		return true, nil
 	}
 	if !q.Retained {
