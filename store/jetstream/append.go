@@ -49,6 +49,11 @@ func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, erro
 
 // AppendNoted implements store.Noter.
 func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...store.Note) (store.ID, error) {
+	return l.appendNoted(ctx, entries, list, 0)
+}
+
+// appendNoted is AppendNoted of notes whose records have more flags.
+func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, flags byte) (store.ID, error) {
 	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
@@ -64,6 +69,9 @@ func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...st
 	records, noted := l.recordsOf(entries, list)
 	if len(records) > maxBatch {
 		return store.ID{}, fmt.Errorf("%w; it takes %d messages in the stream, and JetStream stores at most %d at once", store.ErrTooLarge, len(records), maxBatch)
+	}
+	for i := len(records) - len(noted); i < len(records); i++ {
+		records[i].flags |= flags
 	}
 	p := l.pending.add(records)
 	defer l.pending.remove(p)
@@ -258,7 +266,7 @@ func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError
 }
 
 // forgetLost forgets notes that the stream no longer has: the servers forget the removal of a note after a while, and
-// somebody may have purged notes.
+// somebody may have purged notes. Those that were removed from its front are stored again.
 func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 	for i := range p.records {
 		r := &p.records[i]
@@ -266,8 +274,8 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 			continue
 		}
 		var m *rawMessage
-		err := l.leaderReached(ctx, r.prev)
-		if err == nil {
+		first, err := l.firstReached(ctx, r.prev)
+		if err == nil && first <= r.prev {
 			m, err = l.lastMessage(ctx, l.subjects.note(r.key))
 		}
 		switch {
@@ -276,6 +284,8 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 		case err != nil:
 			return l.expired(ctx, p)
 		case m != nil:
+		case first > r.prev:
+			l.notes.pass(first - 1)
 		case isRoom(r.key): // another hub has purged it
 			l.notes.purged(r.key, r.prev)
 		default:

@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"strings"
 	"time"
@@ -58,37 +57,5 @@ func (l *Log) carry(ctx context.Context, first bool) error {
 	if len(list) > 0 {
 		l.opts.Logger.Info("policies, revocations and sessions are stored again in the new stream", "notes", len(list))
 	}
-	for len(list) > 0 {
-		n := min(len(list), maxBatch/4)
-		_, err := l.AppendNoted(ctx, nil, list[:n]...)
-		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrTooLarge) {
-			err = l.carryEach(ctx, list[:n])
-		}
-		if err != nil {
-			return err
-		}
-		list = list[n:]
-	}
-	return nil
-}
-
-// carryEach stores notes one by one, except those that have changed meanwhile, or for which a limit is too low now.
-func (l *Log) carryEach(ctx context.Context, list []store.Note) error {
-	for _, n := range list {
-		switch _, err := l.AppendNoted(ctx, nil, n); {
-		case errors.Is(err, store.ErrTooLarge):
-			l.opts.Logger.Error("a note is too large for the new stream: it is not stored again", "note", n.Key, "error", err)
-			l.notes.abandon(n.Key)
-		case err != nil && !errors.Is(err, store.ErrConflict):
-			return err
-		}
-	}
-	return nil
-}
-
-// abandon forgets a note of an earlier epoch.
-func (t *noteTable) abandon(key string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.behind, key)
+	return l.store(ctx, list, 0)
 }

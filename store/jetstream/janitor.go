@@ -20,7 +20,7 @@ type janitor struct {
 	l       *Log
 	told    map[string]time.Time // when the mark of a group was written that only tells of what is evicted
 	removed map[string]store.Seq // by group: removed from the stream up to here
-	first   store.Seq            // the first message of the stream at the last turn
+	crowded bool                 // there are too many notes to store them again
 	counted counter
 }
 
@@ -50,6 +50,8 @@ func (l *Log) runJanitor() {
 			continue
 		case <-l.purges.wake:
 			work = j.markPurges
+		case <-l.notes.wake:
+			work = j.storeNear
 		case <-l.room.wake:
 		case <-tick.C:
 			l.settleRoom(l.tidying)
@@ -64,6 +66,8 @@ func (l *Log) runJanitor() {
 		j.try(j.countUnsure)
 		if first {
 			j.try(work)
+		} else {
+			j.try(j.storeLost)
 		}
 	}
 }
@@ -92,6 +96,7 @@ func (h *hubs) first() bool { return h.List()[0].ID == h.Self() }
 func (j *janitor) turn(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		j.watch,
+		j.storeNear,
 		j.markPurges, // those that another hub had to mark
 		j.l.remember,
 		j.reserve,
@@ -155,22 +160,26 @@ func (j *janitor) watch(ctx context.Context) error {
 	if err != nil || !info.Created.Equal(j.l.tail.streamCreated()) {
 		return err // the tail begins a new epoch, if the stream is another one
 	}
-	first, last := j.first, store.Seq(info.State.FirstSeq)
+	gone := store.Seq(info.State.FirstSeq) - 1
 	v, ok := j.l.notes.get(epochKey)
-	if !ok || last <= v.at && (first == 0 || last <= first || !limited(&info.Config)) {
-		j.first = last
+	purged := gone >= v.place.seq
+	if !ok || !purged && (gone <= j.l.notes.told() || !limited(&info.Config)) {
 		return nil
 	}
-	j.l.opts.Logger.Warn("messages were removed from the front of the stream, not by a hub", "up to", last-1)
-	if last > v.at {
-		err = j.l.renewEpoch(ctx, last-1)
-	} else {
-		err = j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: last - 1, Time: time.Now(), Unknown: true}, Written: time.Now()})
+	j.l.opts.Logger.Warn("messages were removed from the front of the stream, not by a hub", "up to", gone)
+	if purged {
+		return j.l.renewEpoch(ctx, gone)
 	}
-	if err == nil {
-		j.first = last
+	return j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: gone, Time: time.Now(), Unknown: true}, Written: time.Now()})
+}
+
+// told returns the position up to which the mark of all groups says that the stream has nothing.
+func (t *noteTable) told() store.Seq {
+	var m mark
+	if v, ok := t.get(evictKeys + everyGroup); !ok || json.Unmarshal(v.value, &m) != nil {
+		return 0
 	}
-	return err
+	return m.Through
 }
 
 // limited reports whether an operator has set limits.

@@ -87,13 +87,22 @@ func leaderOf(info *jetstream.StreamInfo) string {
 // leaderReached returns errShort if the leader has not stored yet what this hub has received up to a position. What the leader does
 // not find afterwards was removed.
 func (l *Log) leaderReached(ctx context.Context, pos store.Seq) error {
+	_, err := l.firstReached(ctx, pos)
+	return err
+}
+
+// firstReached is leaderReached, and returns the first seq of the stream.
+func (l *Log) firstReached(ctx context.Context, pos store.Seq) (first store.Seq, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	info, err := l.stream.Info(ctx)
-	if err == nil && store.Seq(info.State.LastSeq) < pos {
-		return errShort
+	switch {
+	case err != nil:
+		return 0, err
+	case store.Seq(info.State.LastSeq) < pos:
+		return 0, errShort
 	}
-	return err
+	return store.Seq(info.State.FirstSeq), nil
 }
 
 func (l *Log) askLeader(ctx context.Context, stream string, r request) (*rawMessage, error) {

@@ -101,10 +101,14 @@ func (l *Log) purge(m *mark) error {
 	return nil
 }
 
-// evictAll evicts all messages up to a position, and records that any group may have lost some.
+// evictAll evicts all messages up to a position, also retained ones, and records that any group may have lost some. The stream has nothing up to there.
 func (l *Log) evictAll(m *mark) (err error) {
 	l.mem.Lose(m.Through)
+	l.passed(m.Through)
 	for g := range store.EachGroup(l.mem, "") {
+		if g.Retained && l.retainedSeq(g.Group) <= m.Through {
+			l.mem.Forget(g.Group)
+		}
 		e := m.Eviction
 		if e.Group = g.Group; g.Oldest == 0 || g.Oldest > m.Through {
 			continue

@@ -29,6 +29,8 @@ const maxBrief = 1 << 16
 
 // noteTable has the newest version of each note.
 type noteTable struct {
+	wake chan struct{} // notes may have to be stored again
+
 	mu       sync.Mutex // guards the fields below; the tail changes them
 	notes    map[string]version
 	brief    []store.Note // a ring once it has maxBrief
@@ -38,6 +40,9 @@ type noteTable struct {
 
 	behind  map[string]version // notes of an earlier epoch that may have to be stored again
 	renewed time.Time          // when the epoch began
+
+	front store.Seq // the stream has nothing up to here
+	lost  bool      // notes may have to be stored again
 }
 
 // reset forgets all notes. The hub learns of it by a note with the new epoch.
@@ -46,6 +51,7 @@ func (t *noteTable) reset(epoch string) {
 	defer t.mu.Unlock()
 	t.leaveBehind()
 	t.notes, t.brief, t.next, t.policies = map[string]version{}, nil, 0, 0
+	t.front, t.lost = 0, false
 	if t.follow != nil {
 		t.follow(store.Note{Key: epochKey, Value: []byte(epoch)})
 	}
@@ -56,19 +62,29 @@ type version struct {
 	value   []byte
 	first   store.Seq // of the append
 	at      store.Seq
+	place   place  // where the stream has it now
 	number  uint64 // of the version
 	removed bool
 	forget  time.Time // if removed: when the servers have forgotten it, too
+	stale   bool      // the stream has an older version at this place
+	large   bool      // a limit is too low to store it again
 }
 
-func (t *noteTable) init() { t.notes = map[string]version{} }
+func (t *noteTable) init() { t.notes, t.wake = map[string]version{}, make(chan struct{}, 1) }
 
-// set records the newest version of a note. own says that this log has appended it.
-func (t *noteTable) set(r *record, first store.Seq, own bool) {
+// set records the newest version of a note. own says that this log has appended it. It returns false if the version was known
+// before and is only stored again.
+func (t *noteTable) set(r *record, first store.Seq, own bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := strings.Clone(r.key)
-	v := version{value: bytes.Clone(r.value), first: first, at: r.seq, number: r.version, removed: r.is(isRemoval)}
+	key, at := strings.Clone(r.key), r.seq
+	if r.is(isAgain) {
+		if t.moved(r) {
+			return false
+		}
+		at, first = r.was, r.was
+	}
+	v := version{value: bytes.Clone(r.value), first: first, at: at, place: r.place, number: r.version, removed: r.is(isRemoval)}
 	switch {
 	case v.removed:
 		v.forget = time.Now().Add(ttlOfRemovals + sweepEvery)
@@ -89,6 +105,7 @@ func (t *noteTable) set(r *record, first store.Seq, own bool) {
 		n.Own = own
 		t.follow(n)
 	}
+	return true
 }
 
 func (v version) note(key string) store.Note {
@@ -190,11 +207,15 @@ func (t *noteTable) guard(list []store.Note, records []record) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, n := range list {
-		v := t.notes[n.Key]
-		if n.Guarded && n.At != v.at && !(v.removed && n.At == 0) {
+		v, r := t.notes[n.Key], &records[i]
+		switch {
+		case n.Guarded && n.At != v.at && !(v.removed && n.At == 0), r.is(isAgain) && n.Seq != v.place.seq:
 			return store.ErrConflict
 		}
-		records[i].prev, records[i].version = v.at, v.number+1
+		r.prev, r.was, r.version = v.place.seq, v.at, v.number+1
+		if r.prev <= t.front {
+			r.prev = 0
+		}
 	}
 	return nil
 }
@@ -214,8 +235,8 @@ func (t *noteTable) forget(key string) {
 func (t *noteTable) purged(key string, at store.Seq) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if v := t.notes[key]; v.at == at {
-		v.at = 0
+	if v := t.notes[key]; v.place.seq == at {
+		v.at, v.place.seq = 0, 0
 		t.notes[key] = v
 	}
 }
@@ -227,7 +248,9 @@ func (l *Log) apply(r *record, first store.Seq) {
 		r.value = nil
 	}
 	l.took(r)
-	l.notes.set(r, first, r.by.log == l.self)
+	if !l.notes.set(r, first, r.by.log == l.self) {
+		return
+	}
 	switch {
 	case r.key == epochKey:
 		l.tail.adopt(string(r.value))

@@ -21,6 +21,7 @@ const (
 	isClear
 	isBase64
 	hasMeta
+	isAgain // of a note: it is the version that the stream had elsewhere before
 )
 
 // The sizes of the fixed parts.
@@ -44,9 +45,11 @@ type record struct {
 	key     string // of a note
 	value   []byte
 	prev    store.Seq // the version of the note that this one replaces, or 0
+	was     store.Seq // if isAgain: where the version was at first, which is written in place of prev
 	version uint64    // how many versions of the note there were, with this one
 
-	seq store.Seq // where it is in the stream; not part of its bytes
+	seq   store.Seq // where it is in the stream; not part of its bytes
+	place place     // of a note: the same, and more
 }
 
 // appendID identifies an append among those of all hubs.
@@ -65,7 +68,11 @@ func (r *record) encode(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, r.by.number)
 	b = binary.LittleEndian.AppendUint16(b, uint16(r.index))
 	if r.is(isNote) {
-		b = binary.AppendUvarint(b, uint64(r.prev))
+		before := r.prev
+		if r.is(isAgain) {
+			before = r.was
+		}
+		b = binary.AppendUvarint(b, uint64(before))
 		b = binary.AppendUvarint(b, r.version)
 		b = appendField(b, r.key)
 		b = append(b, r.value...)
@@ -115,6 +122,9 @@ func (r *record) decode(b []byte) error {
 	p := parser{b: body[recordHead:]}
 	if r.is(isNote) {
 		r.prev, r.version = store.Seq(p.uvarint()), p.uvarint()
+		if r.is(isAgain) {
+			r.prev, r.was = 0, r.prev
+		}
 		r.key = p.text()
 		r.value = p.b
 	} else {

@@ -20,6 +20,10 @@ func drawRecord(t *rapid.T) record {
 	if rapid.Bool().Draw(t, "note") {
 		r.flags |= isNote
 		r.prev, r.version = store.Seq(rapid.Uint64().Draw(t, "prev")), rapid.Uint64().Draw(t, "version")
+		if rapid.Bool().Draw(t, "again") {
+			r.flags |= isAgain
+			r.prev, r.was = 0, r.prev
+		}
 		r.key, r.value = rapid.String().Draw(t, "key"), []byte(rapid.String().Draw(t, "value"))
 		return r
 	}

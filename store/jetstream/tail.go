@@ -28,6 +28,7 @@ type tail struct {
 	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
 
 	maxMsgSize, maxBytes atomic.Int64 // of the stream's configuration; 0 or less: none
+	bounds               atomic.Pointer[bounds]
 
 	mu       sync.Mutex // guards the fields below
 	sub      *nats.Subscription
@@ -39,6 +40,8 @@ type tail struct {
 	last     uint64    // the consumer's number of the last message
 	at       store.Seq // the last message that was received
 	reached  store.Seq // everything up to here is placed
+	flow     place     // the last message that was received
+	woken    place     // the one with which the janitor was woken to look at notes
 	waiting  []arrival
 
 	folding    store.Seq // the stream's end when the tail began to read it from the first message; 0: it has reached that
@@ -229,6 +232,8 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 func (t *tail) configured(c *jetstream.StreamConfig) {
 	t.maxMsgSize.Store(int64(c.MaxMsgSize))
 	t.maxBytes.Store(c.MaxBytes)
+	b := boundsOf(c)
+	t.bounds.Store(&b)
 }
 
 // recreate creates the stream if it has been missing for a while. It returns the error of this attempt.
@@ -413,6 +418,7 @@ func (t *tail) message(m *nats.Msg) error {
 func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 	t.at = seq
 	t.noted.add(m.Subject, seq)
+	p := t.passed(m, seq)
 	if err := r.decode(m.Data); err != nil && !t.reread(&r, seq) {
 		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq)
 		t.place()
@@ -421,6 +427,10 @@ func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 		return r, false
 	}
 	r.seq = seq
+	if r.is(isNote) {
+		r.place = p
+		r.place.time = timeOf(m.Reply)
+	}
 	return r, true
 }
 
@@ -476,6 +486,21 @@ func positionOf(reply string) (seq store.Seq, number, pending uint64, err error)
 		}
 	}
 	return store.Seq(numbers[0]), numbers[1], numbers[3], nil
+}
+
+// timeOf returns when the servers stored a message of a consumer, Unix ms, by its reply subject.
+func timeOf(reply string) int64 {
+	const short, at = 9, 7 // see positionOf
+	tokens := strings.Split(reply, ".")
+	i := at
+	if len(tokens) > short {
+		i += 2
+	}
+	if len(tokens) <= i {
+		return time.Now().UnixMilli()
+	}
+	ns, _ := strconv.ParseInt(tokens[i], 10, 64) // 0: the note is stored again, which does no harm
+	return ns / int64(time.Millisecond)
 }
 
 // arrived tells those who wait for a position that the tail has reached.
