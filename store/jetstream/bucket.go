@@ -3,6 +3,9 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -58,6 +61,9 @@ func (l *Log) bucketStream() string { return "KV_" + l.opts.Stream + bucketSuffi
 // openBucket opens the bucket, which it creates if it does not exist.
 func (l *Log) openBucket(ctx context.Context) error {
 	name := l.opts.Stream + bucketSuffix
+	if err := l.checkBucket(ctx); err != nil {
+		return err
+	}
 	b, err := l.js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		b, err = l.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
@@ -71,12 +77,46 @@ func (l *Log) openBucket(ctx context.Context) error {
 		return err
 	}
 	l.bucket = leaderBucket{b, l}
-	status, err := b.Status(ctx)
+	return nil
+}
+
+// checkBucket returns an error if the bucket exists and cannot be used. Otherwise counts could not be stored, and nobody would be told of a purge while
+// no hub runs.
+func (l *Log) checkBucket(ctx context.Context) error {
+	s, err := l.js.Stream(ctx, l.bucketStream())
 	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil
 	case err != nil:
 		return err
-	case status.TTL() > 0 || status.Config().Storage != jetstream.FileStorage:
-		return errors.New("it must have no TTL and file storage: remove it, so that the hub creates it again")
 	}
-	return nil
+	return verifyBucket(&s.CachedInfo().Config)
+}
+
+// Limits that a bucket must allow.
+const (
+	minBucketBytes   = 1 << 20   // two versions of what is below
+	minBucketMsgSize = 128 << 10 // the counts, with the removals of many hubs
+)
+
+// verifyBucket returns an error that says what to change if the configuration of a bucket's stream breaks a promise.
+func verifyBucket(c *jetstream.StreamConfig) error {
+	subject := "$KV." + strings.TrimPrefix(c.Name, "KV_") + ".>"
+	return refused(c, []fault{
+		{!slices.Equal(c.Subjects, []string{subject}), fmt.Sprintf("its subjects must be %q", []string{subject})},
+		{c.Retention != jetstream.LimitsPolicy, "its retention must be limits"},
+		{c.Storage != jetstream.FileStorage, "its storage must be file: with memory storage, nobody notices after a restart of the servers that the stream is another one"},
+		{c.MaxAge > 0, "max_age must not be set: it must have no TTL"},
+		{c.MaxMsgs > 0, "max_msgs must not be set"},
+		{c.MaxMsgsPerSubject < 1, "max_msgs_per_subject must be 1"},
+		{c.DiscardNewPerSubject, "discard_new_per_subject must be false"},
+		{c.MaxBytes > 0 && c.MaxBytes < minBucketBytes, fmt.Sprintf("max_bytes must be at least %d, or not be set", minBucketBytes)},
+		{c.MaxMsgSize > 0 && c.MaxMsgSize < minBucketMsgSize, fmt.Sprintf("max_msg_size must be at least %d, or not be set", minBucketMsgSize)},
+		{c.NoAck, "it must acknowledge: no_ack must be false"},
+		{c.Sealed, "it is sealed: remove it, so that the hub creates it again"},
+		{c.DenyPurge, "deny_purge must be false"},
+		{c.PersistMode != jetstream.DefaultPersistMode, "its persist mode must be default"},
+		{c.AllowMsgCounter, "allow_msg_counter must be false"},
+		{c.Mirror != nil || len(c.Sources) > 0 || c.RePublish != nil || c.SubjectTransform != nil, "it must have no mirror, sources, republish or subject transform"},
+	})
 }

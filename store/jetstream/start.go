@@ -86,6 +86,7 @@ func (l *Log) checkAccount(ctx context.Context) error {
 var advice = map[jetstream.ErrorCode]string{
 	10002: "raise the storage limit of the NATS account",
 	10005: "start enough NATS servers with JetStream, or pass a lower --nats-replicas",
+	10026: "each hub needs a consumer, and two for a moment: raise max_consumers of the stream NAME or of the NATS account",
 	10023: "the NATS servers have no storage left: raise max_file_store",
 	10027: "raise the limit of streams of the NATS account: the hubs need two, NAME and KV_NAME_hubs",
 	10028: "raise the memory limit of the NATS account",

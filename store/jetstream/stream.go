@@ -15,6 +15,13 @@ const duplicates = 2 * time.Minute
 // maxBatch is the most messages of an atomic batch.
 const maxBatch = 1000
 
+// Limits that a stream must allow.
+const (
+	minMsgSize     = 2 << 10          // for the notes of the log
+	inactive       = 30 * time.Second // how long the consumer of a hub is kept that does not answer
+	consumersOfHub = 2                // the servers may still have the one that is replaced
+)
+
 func streamConfig(name string, replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:               name,
@@ -38,10 +45,7 @@ func streamConfig(name string, replicas int) jetstream.StreamConfig {
 // may set limits, number of replicas and compression.
 func verify(c *jetstream.StreamConfig) error {
 	want := subjectsOf(c.Name).stored()
-	for _, s := range []struct {
-		bad  bool
-		what string
-	}{
+	return refused(c, []fault{
 		{c.Metadata["watchbox"] != "1", "it is not a stream of Watchbox (its metadata has no watchbox: 1): choose another name with --nats-stream, or remove the stream"},
 		{!sameSubjects(c.Subjects, want), fmt.Sprintf("its subjects must be %q", want)},
 		{c.Retention != jetstream.LimitsPolicy, "its retention must be limits"},
@@ -58,10 +62,26 @@ func verify(c *jetstream.StreamConfig) error {
 		{!c.AllowRollup, "allow_rollup_hdrs must be true"},
 		{c.MaxMsgsPerSubject > 0, "max_msgs_per_subject must not be set: use the policies of Watchbox"},
 		{c.Duplicates < time.Minute, "its duplicate window must be at least a minute"},
+		{c.MaxMsgSize > 0 && c.MaxMsgSize < minMsgSize, fmt.Sprintf("max_msg_size must be at least %d, or not be set", minMsgSize)},
+		{c.ConsumerLimits.MaxAckPending > 0, "max_ack_pending must not be set in consumer_limits: the consumers of the hubs have no acknowledgements"},
+		{c.ConsumerLimits.InactiveThreshold > 0 && c.ConsumerLimits.InactiveThreshold < inactive, fmt.Sprintf("inactive_threshold must be at least %v in consumer_limits, or not be set", inactive)},
+		{c.MaxConsumers > 0 && c.MaxConsumers < consumersOfHub, "max_consumers must be at least two for each hub, or not be set"},
+		{c.AllowMsgCounter, "allow_msg_counter must be false"},
 		{c.Mirror != nil || len(c.Sources) > 0 || c.RePublish != nil || c.SubjectTransform != nil, "it must have no mirror, sources, republish or subject transform"},
-	} {
-		if s.bad {
-			return fmt.Errorf("the stream %s cannot be used: %s", c.Name, s.what)
+	})
+}
+
+// fault is a setting of a stream that may break a promise.
+type fault struct {
+	bad  bool
+	what string // what to change
+}
+
+// refused returns an error that says the first fault of a stream.
+func refused(c *jetstream.StreamConfig, faults []fault) error {
+	for _, f := range faults {
+		if f.bad {
+			return fmt.Errorf("the stream %s cannot be used: %s", c.Name, f.what)
 		}
 	}
 	return nil

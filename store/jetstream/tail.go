@@ -73,7 +73,7 @@ func (t *tail) start(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("following the stream %s: %w", t.l.opts.Stream, err)
+		return fmt.Errorf("following the stream %s: %w", t.l.opts.Stream, advised(err, t.l.opts.Stream))
 	}
 	end := store.Seq(info.State.LastSeq)
 	t.l.running.Go(t.run)
@@ -216,7 +216,7 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 		Name: "hub-" + inbox[strings.LastIndexByte(inbox, '.')+1:], Description: t.l.opts.Name,
 		DeliverSubject: inbox, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: uint64(from),
 		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, FlowControl: true, IdleHeartbeat: t.l.opts.Times.Beat,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: inactive,
 	}
 	t.mu.Lock()
 	t.consumer = c.Name // detach removes it: the servers may make it though they do not answer

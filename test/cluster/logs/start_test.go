@@ -189,6 +189,37 @@ func TestAStartThatCannotSucceedSaysWhy(t *testing.T) {
 	must(t, err)
 	_, err = other.CreateKeyValue(t.Context(), js.KeyValueConfig{Bucket: "BUCKET_hubs", TTL: nats.DefaultTimeout})
 	must(t, err)
+	bucket := func(stream string, change func(*js.StreamConfig)) {
+		c := js.StreamConfig{Name: "KV_" + stream + "_hubs", Subjects: []string{"$KV." + stream + "_hubs.>"}, MaxMsgsPerSubject: 1, Discard: js.DiscardNew, AllowRollup: true, DenyDelete: true, AllowDirect: true}
+		change(&c)
+		_, err := other.CreateStream(t.Context(), c)
+		must(t, err)
+	}
+	bucket("SMALL", func(c *js.StreamConfig) { c.MaxBytes = 10 })
+	bucket("FEW", func(c *js.StreamConfig) { c.MaxMsgs = 1 })
+	bucket("SUBJECTS", func(c *js.StreamConfig) { c.Subjects = []string{"foo.>"} })
+	bucket("SILENT", func(c *js.StreamConfig) { c.NoAck = true })
+	bucket("SHORT", func(c *js.StreamConfig) { c.MaxMsgSize = 5 })
+	stream := func(name string, change func(*js.StreamConfig)) {
+		must(t, open(t, jetstream.Options{URL: plain.URL(), Stream: "MADE"}).Close())
+		s, err := other.Stream(t.Context(), "MADE")
+		must(t, err)
+		c := s.CachedInfo().Config
+		c.Name = name
+		for i := range c.Subjects {
+			c.Subjects[i] = strings.Replace(c.Subjects[i], "MADE", name, 1)
+		}
+		change(&c)
+		_, err = other.CreateStream(t.Context(), c)
+		must(t, err)
+	}
+	stream("SIZE", func(c *js.StreamConfig) { c.MaxMsgSize = 100 })
+	stream("PENDING", func(c *js.StreamConfig) { c.ConsumerLimits.MaxAckPending = 10 })
+	stream("INACTIVE", func(c *js.StreamConfig) { c.ConsumerLimits.InactiveThreshold = nats.DefaultTimeout })
+	stream("ONE", func(c *js.StreamConfig) { c.MaxConsumers = 1 })
+	stream("TWO", func(c *js.StreamConfig) { c.MaxConsumers = 2 })
+	open(t, jetstream.Options{URL: plain.URL(), Stream: "TWO"})
+	open(t, jetstream.Options{URL: plain.URL(), Stream: "TWO"})
 	limited := func(limits string) string {
 		return as("hub", servers.ForTest(t, 1, `accounts { A: { jetstream: `+limits+`, users: [{ user: hub, password: secret }] } }`).URL())
 	}
@@ -210,6 +241,16 @@ func TestAStartThatCannotSucceedSaysWhy(t *testing.T) {
 		{"subjects of another stream", jetstream.Options{URL: plain.URL(), Stream: "TAKEN"}, "begin with wb.TAKEN"},
 		{"another stream", jetstream.Options{URL: plain.URL(), Stream: "OTHER"}, "not a stream of Watchbox"},
 		{"another bucket", jetstream.Options{URL: plain.URL(), Stream: "BUCKET"}, "no TTL"},
+		{"a bucket without room", jetstream.Options{URL: plain.URL(), Stream: "SMALL"}, "max_bytes"},
+		{"a bucket for one message", jetstream.Options{URL: plain.URL(), Stream: "FEW"}, "max_msgs"},
+		{"a bucket with other subjects", jetstream.Options{URL: plain.URL(), Stream: "SUBJECTS"}, "subjects must be"},
+		{"a bucket that does not acknowledge", jetstream.Options{URL: plain.URL(), Stream: "SILENT"}, "no_ack"},
+		{"a bucket for short messages", jetstream.Options{URL: plain.URL(), Stream: "SHORT"}, "max_msg_size"},
+		{"a stream for short messages", jetstream.Options{URL: plain.URL(), Stream: "SIZE"}, "max_msg_size"},
+		{"a limit of acknowledgements", jetstream.Options{URL: plain.URL(), Stream: "PENDING"}, "max_ack_pending"},
+		{"a short threshold", jetstream.Options{URL: plain.URL(), Stream: "INACTIVE"}, "inactive_threshold"},
+		{"one consumer", jetstream.Options{URL: plain.URL(), Stream: "ONE"}, "max_consumers must"},
+		{"a consumer too many", jetstream.Options{URL: plain.URL(), Stream: "TWO"}, "raise max_consumers of the stream TWO"},
 	} {
 		_, err := tryToOpen(t, test.options)
 		switch {
