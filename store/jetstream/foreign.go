@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"math"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +16,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/watchbox-go/watchbox/store"
-	"github.com/watchbox-go/watchbox/store/memory"
 )
 
 // apiCalls is where the servers report each call of their API to the clients of the account.
@@ -32,6 +31,7 @@ type purged struct {
 	Keep   uint64    // or all but so many; 0: none
 
 	at     time.Time            // when this hub was told
+	pos    store.Seq            // what it had read then
 	newest map[string]store.Seq // of the groups that match, the newest message then
 	marked bool                 // by this hub
 }
@@ -45,7 +45,8 @@ type purges struct {
 	mu      sync.Mutex // guards what follows
 	list    []purged
 	asked   []purged                 // requests of the last minute that no purge was told for
-	owed    int                      // purges whose requests have not arrived yet
+	late    time.Time                // requests that arrive before this may be for a purge that was told
+	owed    bool                     // for none of the purges that were told a request is known
 	awaited map[string]chan struct{} // by request, closed when the leader of the stream has refused it
 }
 
@@ -58,21 +59,21 @@ const (
 func (p *purges) request(x purged) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.owed > 0 {
-		p.owed--
+	if x.at.Before(p.late) {
+		p.owed = false
 		p.add(x)
 		return
 	}
 	p.asked = appendRecent(p.asked, x)
 }
 
-// happened records that a purge was carried out, which the servers do not describe.
+// happened records that a purge was carried out, which the servers do not describe. All requests that are known may be the one for it, and
+// so may those that arrive a moment later: others may have been refused, or have purged nothing. The stream tells what is missing.
 func (p *purges) happened() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.asked) == 0 {
-		p.owed++
-	}
+	p.late = time.Now().Add(requestLate)
+	p.owed = len(p.asked) == 0
 	for _, x := range p.asked {
 		p.add(x)
 	}
@@ -87,15 +88,19 @@ func (p *purges) described(x purged) {
 	p.asked = slices.DeleteFunc(p.asked, func(old purged) bool { return old.Filter == x.Filter })
 }
 
-// owes reports whether a request has not arrived. With giveUp, it does not wait for it any more: everything may have been purged.
-func (p *purges) owes(giveUp bool) bool {
+// owes reports whether the request for a purge may still arrive. If none has, everything may have been purged.
+func (p *purges) owes() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.owed > 0 && giveUp {
-		p.owed = 0
-		p.add(purged{at: time.Now()})
+	now := time.Now()
+	if now.Before(p.late) {
+		return true
 	}
-	return p.owed > 0
+	if p.owed {
+		p.owed = false
+		p.add(purged{at: now})
+	}
+	return false
 }
 
 // appendRecent appends a purge to those of the last minute.
@@ -135,7 +140,7 @@ func (l *Log) hearPurges(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for end := time.Now().Add(requestLate); l.purges.owes(time.Now().After(end)); {
+	for l.purges.owes() && ctx.Err() == nil {
 		pause(ctx, requestLate/100)
 	}
 	return nil
@@ -172,25 +177,27 @@ func (p *purges) refused(request, response string) {
 // badRequest is the error of a purge up to a seq that has to keep messages, too.
 const badRequest = `"err_code":10003`
 
-// next returns a purge that this hub has not marked.
-func (p *purges) next() (purged, bool) {
+// next returns a purge that is older than an age and that this hub has not marked.
+func (p *purges) next(age time.Duration) (purged, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, x := range p.list {
-		if !x.marked {
+		if !x.marked && time.Since(x.at) >= age {
+			x.newest = maps.Clone(x.newest)
 			return x, true
 		}
 	}
 	return purged{}, false
 }
 
-// done records that a purge is marked.
-func (p *purges) done(x purged) {
+// done records that a purge is marked. It has removed nothing from the groups that are not among lost.
+func (p *purges) done(x purged, lost map[string]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range p.list {
 		if p.list[i].at.Equal(x.at) && p.list[i].Filter == x.Filter {
 			p.list[i].marked = true
+			maps.DeleteFunc(p.list[i].newest, func(name string, _ store.Seq) bool { return !lost[name] })
 		}
 	}
 }
@@ -288,7 +295,7 @@ func parsePurge(request []byte) (p purged, ok bool) {
 
 // purgedGroups finds out what a purge may have removed that was not evicted, as far as this hub has read the stream.
 func (l *Log) purgedGroups(p *purged) {
-	p.newest = map[string]store.Seq{}
+	p.newest, p.pos = map[string]store.Seq{}, l.tail.position()
 	for g := range l.purgeable(p.Filter) {
 		through := g.Newest
 		if p.Seq > 0 {
@@ -318,62 +325,6 @@ func (l *Log) purgeMatches(p *purged, group string, retain bool) bool {
 		list = []string{retained, expiringRetained}
 	}
 	return slices.ContainsFunc(list, func(kind string) bool { return subjectMatches(p.Filter, l.subjects.message(group, kind)) })
-}
-
-// markPurges writes the marks of purges by somebody else.
-func (j *janitor) markPurges(ctx context.Context) error {
-	for {
-		p, ok := j.l.purges.next()
-		if !ok {
-			return nil
-		}
-		if err := j.markPurge(ctx, p); err != nil {
-			return err
-		}
-		j.l.purges.done(p)
-	}
-}
-
-func (j *janitor) markPurge(ctx context.Context, p purged) error {
-	j.l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "filter", p.Filter)
-	now := time.Now()
-	for name, through := range p.newest {
-		if p.Keep > 0 {
-			kept, err := j.kept(ctx, &p, name)
-			if err != nil {
-				return err
-			}
-			through = min(through, kept)
-		}
-		m := mark{Eviction: memory.Eviction{Group: name, Through: through, Time: now, Unknown: true}, Missing: through, Written: now}
-		if p.Keep == 0 && j.l.purgeMatches(&p, name, true) {
-			m.Retained = through
-		}
-		if err := j.l.mark(ctx, m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// kept returns the position before the first message of a group that a purge has left. How many it has removed is only known by
-// the stream.
-func (j *janitor) kept(ctx context.Context, p *purged, group string) (pos store.Seq, err error) {
-	pos = math.MaxInt64
-	for _, kind := range messageKinds {
-		subject := j.l.subjects.message(group, kind)
-		if !subjectMatches(p.Filter, subject) {
-			continue
-		}
-		m, err := j.l.firstMessage(ctx, subject)
-		if err != nil {
-			return 0, err
-		}
-		if m != nil {
-			pos = min(pos, store.Seq(m.Seq)-1)
-		}
-	}
-	return pos, nil
 }
 
 // subjectMatches reports whether a subject with wildcards matches a subject.

@@ -67,6 +67,7 @@ func (l *Log) runJanitor() {
 		if first {
 			j.try(work)
 		} else {
+			j.try(j.markLate)
 			j.try(j.storeLost)
 		}
 	}

@@ -241,3 +241,35 @@ func TestAMessageThatNoHubWroteIsAGap(t *testing.T) {
 		}
 	}
 }
+
+// TestAPurgeIsToldThoughAnotherHasRemovedNothing purges a subject that does not exist and then, on three servers, which do not say what they
+// have purged, one that does. The groups that only the refused requests name have lost nothing.
+func TestAPurgeIsToldThoughAnotherHasRemovedNothing(t *testing.T) {
+	url := servers.ForTest(t, 3).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), Replicas: 3}
+	a, b := open(t, o), open(t, o)
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	must(t, err)
+	for round := range 15 {
+		name := fmt.Sprint("g", round)
+		for i := range 4 {
+			add(t, a, text(name+"/a", fmt.Sprint(i)), text(name+"/kept", fmt.Sprint(i)))
+		}
+		must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m."+name)))
+		must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m."+name+".kept"), js.WithPurgeSequence(2)))
+		must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m."+name+".a")))
+		for _, l := range []*jetstream.Log{a, b} {
+			eventually(t, "the purge is told", func() bool { h := read(t, l, name+"/a", 0); return h.gap > 0 && h.n == 0 })
+		}
+	}
+	for _, l := range []*jetstream.Log{a, b, open(t, o)} {
+		for round := range 15 {
+			if h := read(t, l, fmt.Sprintf("g%d/a", round), 0); h.gap == 0 || h.n != 0 {
+				t.Errorf("group %d was purged: %v", round, h)
+			}
+			if h := read(t, l, fmt.Sprintf("g%d/kept", round), 0); h.gap > 0 || h.n != 4 {
+				t.Errorf("group %d was not purged: %v", round, h)
+			}
+		}
+	}
+}
