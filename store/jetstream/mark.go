@@ -20,6 +20,7 @@ type mark struct {
 	memory.Eviction
 	Retained store.Seq `json:",omitempty"` // a retained message up to here is dropped
 	Missing  store.Seq `json:",omitempty"` // messages up to here may be missing, though they are not evicted
+	Reread   store.Seq `json:",omitempty"` // messages up to here are read from the stream again: it does not have all of them
 	Written  time.Time
 }
 
@@ -53,7 +54,8 @@ func (t *noteTable) markNote(key string, m mark) (n store.Note, err error) {
 	if v, ok := t.get(key); ok {
 		var old mark
 		if err := json.Unmarshal(v.value, &old); err == nil {
-			m.Through, m.Retained, m.Missing = max(m.Through, old.Through), max(m.Retained, old.Retained), max(m.Missing, old.Missing)
+			m.Through, m.Retained = max(m.Through, old.Through), max(m.Retained, old.Retained)
+			m.Missing, m.Reread = max(m.Missing, old.Missing), max(m.Reread, old.Reread)
 		}
 	}
 	n = store.Note{Key: key}
@@ -83,6 +85,9 @@ func (l *Log) applyMark(r *record) {
 		}
 		if m.Through > 0 {
 			err = errors.Join(err, l.mem.Evict(m.Eviction))
+		}
+		if m.Reread > m.Through && l.tail.folding == 0 { // a hub that starts has read what is left
+			l.mem.Spill(m.Group, m.Reread)
 		}
 	}
 	// The stream may have no message behind those that are lost. Not earlier: a reader that is past a loss is not told of it.

@@ -133,6 +133,9 @@ func (j *janitor) missing(ctx context.Context, p *purged, name string, left map[
 	if m.Retained, err = j.retainedLost(ctx, p, name); err != nil || lost == 0 && m.Retained == 0 {
 		return nil, err
 	}
+	if lost > m.Through {
+		m.Reread = lost
+	}
 	return m, nil
 }
 

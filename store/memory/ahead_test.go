@@ -1,6 +1,7 @@
 package memory_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,4 +81,32 @@ func TestALossIsNotForgottenWithOlderMessages(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSpillMakesAGroupComeFromTheLogBehind spills the messages of a group, of which the log behind has lost some.
+func TestSpillMakesAGroupComeFromTheLogBehind(t *testing.T) {
+	l := memory.New(memory.Options{Behind: true})
+	defer l.Close()
+	for seq := range store.Seq(6) {
+		if err := l.Place([]store.Entry{entry([]string{"g", "other"}[seq%2], 5)}, []store.Seq{seq + 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Spill("g", 3)
+	b := &store.Batch{Buf: make([]byte, 0, 1<<10)}
+	if err := l.Read(store.Query{Select: group.Set{group.Exact("g")}}, b); !errors.As(err, new(*memory.SpilledError)) {
+		t.Errorf("reading the group that is spilled: %v", err)
+	}
+	if err := l.Read(store.Query{Select: group.Set{group.Exact("other")}}, b); err != nil || len(b.Frames) != 3 {
+		t.Errorf("reading the other group: %v, %d messages", err, len(b.Frames))
+	}
+	for x := range l.Excesses() {
+		if x.Group != "g" || !x.Unsure || x.Spilled != 3 {
+			t.Errorf("%+v", x)
+		}
+		l.Correct(&x, 2, 0)
+	}
+	if page, _ := l.Groups(store.GroupQuery{Prefix: "g", Limit: 1}); page[0].Messages != 1 {
+		t.Errorf("of three messages two are gone: %+v", page)
+	}
 }

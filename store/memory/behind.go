@@ -329,6 +329,33 @@ func (l *Log) LoseGone(through store.Seq) {
 	}
 }
 
+// Spill spills the messages of a group up to a seq, and maybe some behind it: the log behind does not have all of them any more. Nobody
+// knows how many, see Excess.Unsure.
+func (l *Log) Spill(name string, through store.Seq) {
+	for more := true; more; {
+		more = l.spillOnce(name, through)
+	}
+}
+
+// spillOnce spills for one hold of the lock, and reports whether there is more.
+func (l *Log) spillOnce(name string, through store.Seq) (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.rings[name]
+	if r == nil || l.closed {
+		return false
+	}
+	now, left := time.Now().UnixMilli(), maxHoldSteps
+	for len(r.chunks) > 0 && r.chunks[0].base <= through && left > 0 {
+		left -= r.chunks[0].n
+		l.spillChunk(r, now)
+		r.spill.unsure = r.spilled()
+	}
+	l.schedule(now)
+	l.noteHold(maxHoldSteps - left)
+	return len(r.chunks) > 0 && r.chunks[0].base <= through
+}
+
 // Excess is a group with messages that its policy does not keep.
 type Excess struct {
 	Group           string

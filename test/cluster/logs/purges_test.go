@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
@@ -269,6 +270,70 @@ func TestAPurgeIsToldThoughAnotherHasRemovedNothing(t *testing.T) {
 			}
 			if h := read(t, l, fmt.Sprintf("g%d/kept", round), 0); h.gap > 0 || h.n != 4 {
 				t.Errorf("group %d was not purged: %v", round, h)
+			}
+		}
+	}
+}
+
+// TestAPurgeOfOneKindLeavesTheOthers purges the messages of groups that expire, those that do not, or those that are retained. All hubs
+// have what the stream has, also after they have cleaned up.
+func TestAPurgeOfOneKindLeavesTheOthers(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	a, b := open(t, o), open(t, o)
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	must(t, err)
+	left := map[string]string{"m": "r1 t1 r2 t2", "r": "m1 t1 m2 t2", "t": "m1 r1 m2 r2", "s": "m1 r1 t1 m2 r2 t2"}
+	for kind := range left {
+		for _, msg := range []string{"m1", "r1", "t1", "m2", "r2", "t2"} {
+			m := store.Message{Group: kind, Time: time.Now(), Msg: store.AppendQuote(nil, msg), Retain: msg[0] == 'r'}
+			if msg[0] == 't' {
+				m.Expires = time.Now().Add(time.Hour)
+			}
+			add(t, a, m.Entry(nil))
+		}
+		must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+"."+kind+"."+kind)))
+	}
+	has := func(l *jetstream.Log, kind string) string {
+		h := read(t, l, kind, 0)
+		var list []string
+		for line := range strings.Lines(h.frames) {
+			if _, msg, ok := strings.Cut(line, `"msg":"`); ok {
+				list = append(list, msg[:2])
+			}
+		}
+		b := &store.Batch{Buf: make([]byte, 0, 1<<10)}
+		must(t, l.Read(store.Query{Select: filters(kind), Retained: true}, b))
+		page, _ := l.Groups(store.GroupQuery{Prefix: kind, Limit: 1})
+		counted := len(page) == 1 && page[0].Retained == (kind != "r")
+		return fmt.Sprint(strings.Join(list, " "), ", retained ", len(b.Frames), ", counted ", counted, ", gap ", h.gap > 0)
+	}
+	want := func(kind string) string {
+		return fmt.Sprint(left[kind], ", retained ", map[bool]int{true: 1}[kind != "r"], ", counted true, gap ", kind != "s")
+	}
+	for _, l := range []*jetstream.Log{a, b} {
+		for kind := range left {
+			got := ""
+			defer func() {
+				if t.Failed() {
+					t.Logf("%s: %s, want %s", kind, got, want(kind))
+				}
+			}()
+			eventually(t, "the hubs have what is left of "+kind, func() bool { got = has(l, kind); return got == want(kind) })
+		}
+	}
+	policy := store.Policy{MaxMessages: 1}
+	must(t, a.SetPolicy(filters("other")[0], policy))
+	add(t, a, text("other", "1"), text("other", "2"))
+	subject := "wb." + o.Stream + ".m.other"
+	eventually(t, "the hubs clean up", func() bool {
+		info, err := s.Info(t.Context(), js.WithSubjectFilter(subject))
+		return err == nil && info.State.Subjects[subject] == 1
+	})
+	for i, l := range []*jetstream.Log{a, b, open(t, o)} {
+		for kind := range left {
+			if got := has(l, kind); got != want(kind) {
+				t.Errorf("hub %d: %s: %s, want %s", i, kind, got, want(kind))
 			}
 		}
 	}
