@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -15,7 +16,7 @@ import (
 type away struct {
 	mu     sync.Mutex // guards the fields below
 	since  time.Time  // zero: the log is not away
-	silent bool       // the servers have not stored a message in time
+	silent string     // why the servers are taken not to store messages, though they deliver the stream; "": they are not
 }
 
 // lost records that the servers cannot be reached, or do not do their work.
@@ -28,16 +29,19 @@ func (l *Log) lost(why error) {
 	}
 }
 
-// unanswered records that the servers have not stored a message in time.
+// unanswered records that the servers have not stored a message in time, or cannot.
 func (l *Log) unanswered(why error) {
 	l.lost(why)
 	l.away.mu.Lock()
 	defer l.away.mu.Unlock()
-	l.away.silent = true
+	l.away.silent = "the NATS servers have not stored a message in time"
+	if errors.Is(why, errMinority) {
+		l.away.silent = errMinority.Error()
+	}
 }
 
-// silent reports whether a message was not stored in time, and the servers have not answered since.
-func (l *Log) silent() bool {
+// silent returns why the servers are taken not to store messages, if they have not answered since; "": they do.
+func (l *Log) silent() string {
 	l.away.mu.Lock()
 	defer l.away.mu.Unlock()
 	return l.away.silent
@@ -60,7 +64,7 @@ func (l *Log) back() {
 	if l.offline.Load() {
 		return
 	}
-	l.away.silent = false
+	l.away.silent = ""
 	if !l.away.since.IsZero() {
 		l.opts.Logger.Info("NATS is back", "server", l.nc.ConnectedUrlRedacted(), "after", time.Since(l.away.since).Round(time.Millisecond))
 		l.away.since = time.Time{}
@@ -73,6 +77,53 @@ func (l *Log) probe(ctx context.Context) {
 	defer cancel()
 	if info, err := l.stream.Info(ctx); err == nil && hasMajority(info.Cluster) {
 		l.back()
+	}
+}
+
+var errMinority = errors.New("too few NATS servers answer to store messages")
+
+// A consumer goes on while there is no majority. So each hub asks the leader every few beats whether there is one, or nobody
+// would notice before the next append. A server may be slow or start again, and the servers elect another leader within 10 s: few
+// bad answers say nothing.
+const (
+	askAfter       = 3 // beats
+	mostDenials    = 2 // by a leader that has not heard the others lately
+	mostUnanswered = 3 // with denials; each takes up to answerTimeout
+)
+
+// runQuestions asks the leader from time to time whether messages can be stored.
+func (l *Log) runQuestions() {
+	tick := time.NewTicker(askAfter * l.opts.Times.Beat)
+	defer tick.Stop()
+	for failed, denied := 0, 0; ; {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if l.offline.Load() || !l.tail.following() {
+			failed, denied = 0, 0 // that is said already
+			continue
+		}
+		i := l.askMajority.ask(l.ctx, l, func(ctx context.Context) (bool, error) {
+			info, err := l.stream.Info(ctx)
+			return err == nil && hasMajority(info.Cluster), err
+		})
+		switch {
+		case i.err != nil && passing(i.err):
+			failed++
+		case i.err == nil && !i.answer:
+			failed++
+			denied++
+		default:
+			failed, denied = 0, 0
+			if l.silent() != "" {
+				l.back()
+			}
+		}
+		if failed > mostUnanswered || denied > mostDenials {
+			l.unanswered(errMinority)
+		}
 	}
 }
 

@@ -37,13 +37,14 @@ type Log struct {
 	hold  atomic.Pointer[func(context.Context)] // see Pace
 	hubs  *hubs
 
-	pending  pending
-	room     room
-	away     away
-	askEnd   question[store.Seq] // where the stream ends
-	askEpoch question[string]    // which epoch it has
-	purges   purges              // by others
-	batches  chan struct{}       // a token for each batch in flight
+	pending     pending
+	room        room
+	away        away
+	askEnd      question[store.Seq] // where the stream ends
+	askEpoch    question[string]    // which epoch it has
+	askMajority question[bool]      // whether its leader can store messages
+	purges      purges              // by others
+	batches     chan struct{}       // a token for each batch in flight
 
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
@@ -142,6 +143,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return err
 	}
 	l.cleaning.Go(l.runJanitor)
+	l.running.Go(l.runQuestions)
 	if err = l.hubs.start(); err != nil {
 		return err
 	}
@@ -177,8 +179,9 @@ func (l *Log) Err() error {
 		return l.awayFor("there is no connection to a NATS server")
 	case !l.tail.following():
 		return l.awayFor("the NATS servers do not deliver the stream")
-	case l.silent():
-		return l.awayFor("the NATS servers have not stored a message in time")
+	}
+	if why := l.silent(); why != "" {
+		return l.awayFor(why)
 	}
 	return l.shortage()
 }

@@ -98,7 +98,7 @@ func (t *tail) run() {
 			attached = attached && t.alive()
 		}
 		if attached {
-			if t.l.silent() {
+			if t.l.silent() != "" {
 				t.l.probe(t.l.ctx)
 			}
 			continue
