@@ -132,8 +132,11 @@ const peerTimeout = 3 * time.Second
 
 // hasMajority reports whether the leader has heard enough servers lately to store messages. One that has lost them leads for some seconds more.
 func hasMajority(c *jetstream.ClusterInfo) bool {
-	if c == nil { // there is one server
+	switch {
+	case c == nil: // there is one server
 		return true
+	case c.Leader == "": // another server answers if there is none
+		return false
 	}
 	heard := 1
 	for _, p := range c.Replicas {

@@ -15,11 +15,13 @@ func TestALeaderThatHasLostTheOthersIsNotBack(t *testing.T) {
 		want bool
 	}{
 		{nil, true},
-		{&jetstream.ClusterInfo{}, true},
-		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, silent}}, true},
-		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{offline, silent}}, false},
-		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, silent, silent, offline}}, false},
-		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, here, silent, offline}}, true},
+		{&jetstream.ClusterInfo{}, false},
+		{&jetstream.ClusterInfo{Leader: "a"}, true},
+		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{here, silent}}, true},
+		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{offline, silent}}, false},
+		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, here}}, false}, // a server answers that does not lead
+		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{here, silent, silent, offline}}, false},
+		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{here, here, silent, offline}}, true},
 	} {
 		if got := hasMajority(c.info); got != c.want {
 			t.Errorf("%+v: %v, want %v", c.info, got, c.want)
