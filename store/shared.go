@@ -32,6 +32,10 @@ type Shared interface {
 	// ErrAway. It returns ErrClosed when the log is closed or unblocked.
 	Reach(ctx context.Context, id ID) (bool, error)
 
+	// CatchUp waits until this hub has read what any hub had appended before the call. It returns an error if that is not certain when
+	// ctx ends, or if the log cannot be reached.
+	CatchUp(ctx context.Context) error
+
 	// Hubs returns the hubs that share the log.
 	Hubs() Hubs
 }

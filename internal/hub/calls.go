@@ -129,7 +129,7 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 	case doJoin:
 		err = h.sessions.Join(in.UIDs[0], f, h.opts.MaxFilters)
 	case doLeave:
-		err = h.sessions.Leave(in.UIDs[0], f)
+		err = h.leaveHere(ctx, in.UIDs[0], f)
 	case doBeat:
 		h.sessions.Beat(in.UIDs[0])
 	case doRenew:

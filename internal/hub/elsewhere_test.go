@@ -45,6 +45,26 @@ func TestAnyHubJoinsAndLeavesForASession(t *testing.T) {
 	})
 }
 
+// TestALeaveComesBehindWhatOtherHubsHaveAnswered has the hub with the stream lag behind the one that answers a message.
+func TestALeaveComesBehindWhatOtherHubsHaveAnswered(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		a := r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		r.hubs[0].log.Pause()
+		if _, err := r.hubs[1].publish("x", "", `"before"`); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(catchUpTimeout/2, r.hubs[0].log.Resume)
+		r.must(r.hubs[0].LeaveGroup(session.UID(ann), group.Exact("x")))
+		if _, err := r.hubs[1].publish("x", "", `"after"`); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.text(); !strings.Contains(got, `"before"`) || strings.Contains(got, `"after"`) {
+			t.Errorf("the stream got %s", got)
+		}
+	})
+}
+
 func TestAHubThatDoesNotAnswerIsReported(t *testing.T) {
 	inRig(t, 2, func(r *rig) {
 		r.hubs[0].listen(ann, "x")

@@ -269,6 +269,19 @@ func (h *Hub) LeaveGroup(uid string, f group.Filter) error {
 	if _, err := h.cluster.ask(uid, request{Do: doLeave, Filter: f.String()}); err != nil {
 		return err
 	}
+	return h.leaveHere(context.Background(), uid, f)
+}
+
+// catchUpTimeout is how long a leave waits for messages that other hubs have answered.
+const catchUpTimeout = time.Second
+
+// leaveHere removes a filter from the session's streams at this hub. They still get the messages that any hub has answered before.
+func (h *Hub) leaveHere(ctx context.Context, uid string, f group.Filter) error {
+	if h.cluster != nil {
+		ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+		defer cancel()
+		_ = h.cluster.log.CatchUp(ctx) // an error: the session leaves where this hub is
+	}
 	return h.sessions.Leave(uid, f)
 }
 

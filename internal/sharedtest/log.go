@@ -259,6 +259,12 @@ func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 	return err == nil, err
 }
 
+// CatchUp implements store.Shared.
+func (l *Log) CatchUp(ctx context.Context) error {
+	_, err := l.Reach(ctx, store.ID{})
+	return err
+}
+
 // Close implements store.Log.
 func (l *Log) Close() error {
 	l.once.Do(func() { close(l.closed) })

@@ -45,6 +45,17 @@ func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 	return true, nil
 }
 
+// CatchUp implements store.Shared.
+func (l *Log) CatchUp(ctx context.Context) error {
+	if l.offline.Load() { // the client of NATS would not return when ctx ends
+		return store.ErrAway
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.blocked, cancel)()
+	return l.readToEnd(ctx)
+}
+
 // leaderHas reports whether the stream has an id, as its leader says that was asked at a time. If the stream has an epoch that this hub
 // does not know yet, it has the ids of that.
 func (l *Log) leaderHas(ctx context.Context, id store.ID) (has bool, asked time.Time, err error) {

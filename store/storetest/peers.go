@@ -17,9 +17,25 @@ var peerTests = []sharedTest{
 	{"a hub that opens the log later has all messages, retained ones, notes and policies", laterHub},
 	{"policies and purges of one hub hold for all, with the same gaps", samePolicies},
 	{"Reach waits for the id of a message that another hub has appended", reachAtPeers},
+	{"CatchUp waits for what other hubs have appended, 100 times", catchesUp},
 	{"Reach says that the log does not have an id of another epoch, or behind its end", reachNothing},
 	{"a hub that closes the log does not disturb the others", closedPeer},
 	{"Follow, Notes and AppendNoted of a closed log return ErrClosed", closedShared},
+}
+
+func catchesUp(c *cluster) {
+	a, b := c.two()
+	for i := range 100 {
+		id := a.put([]*store.Message{text("g", "x")})
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		if err := b.CatchUp(ctx); err != nil {
+			c.Errorf("CatchUp: %v", err)
+		}
+		cancel()
+		if _, newest := b.Bounds(); newest.Seq < id.Seq {
+			c.Fatalf("the hub has caught up to %d, %d was appended before, after %d times", newest.Seq, id.Seq, i)
+		}
+	}
 }
 
 // reach calls Reach, and gives it more time than it needs.

@@ -20,6 +20,14 @@ type brokenPeer struct {
 	call   func(h store.Hubs, hub string, request []byte) ([]byte, error)
 	down   func(f func(string)) func(string)
 	purge  func(p storetest.Peer, name string) error
+	hasty  bool // CatchUp does not wait
+}
+
+func (b *brokenPeer) CatchUp(ctx context.Context) error {
+	if b.hasty {
+		return nil
+	}
+	return b.Peer.CatchUp(ctx)
 }
 
 func (b *brokenPeer) AppendNoted(ctx context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
@@ -152,6 +160,7 @@ var sharedBugs = []struct {
 			})
 		},
 	}},
+	{"does not catch up", "CatchUp waits", brokenPeer{hasty: true}},
 	{"takes all notes for its own", "Follow says which notes", brokenPeer{
 		follow: func(p storetest.Peer, f func(store.Note)) error {
 			return p.Follow(func(n store.Note) {
