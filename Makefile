@@ -15,11 +15,11 @@ all: lint test
 build: ## the binary, in bin/
 	go build -o bin/watchbox ./cmd/watchbox
 
-# These tests mostly wait, so five suites at once take little longer than one, on two cores: the longest begin first.
+# These tests mostly wait, so four suites at once take little longer than one, on two cores: the longest begin first.
 test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes the random and crash tests of store/disk longer
 	@test -x bin/traefik || echo 'test/proxies: Traefik is not tested ("make traefik" builds it)'
-	$(GO_TEST) -p 5 ./store/... ./cmd/... ./...
-	@$(MAKE) --no-print-directory -j5 --output-sync=target $(MODULES:%=test-module/%) $(VARIANTS)
+	$(GO_TEST) -p 4 ./store/... ./cmd/... ./...
+	@$(MAKE) --no-print-directory -j4 --output-sync=target $(MODULES:%=test-module/%) $(VARIANTS)
 	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
 
 test-api-disk:
