@@ -131,6 +131,16 @@ func (h *hub) again() *hub {
 // id returns the id of a hub of a shared log.
 func (h *hub) id() string { return h.shared().Hubs().Self() }
 
+// catchUp returns when the hub has read what all hubs have written.
+func (h *hub) catchUp() {
+	h.rig.Helper()
+	ctx, cancel := context.WithTimeout(h.rig.Context(), patience)
+	defer cancel()
+	if err := h.shared().CatchUp(ctx); err != nil {
+		h.rig.Fatal(err)
+	}
+}
+
 func (h *hub) shared() store.Shared { return h.log.Noter.(store.Shared) }
 
 // ask calls a hub of a shared log.
@@ -207,6 +217,8 @@ func (t *tap) AppendNoted(ctx context.Context, entries []store.Entry, notes ...s
 	return t.Noter.AppendNoted(ctx, entries, notes...)
 }
 
+var _ store.Shared = (*sharedTap)(nil) // otherwise it would be taken for a log of one hub
+
 // sharedTap is a tap of a log that hubs share.
 type sharedTap struct {
 	*tap
@@ -220,6 +232,9 @@ func (t *sharedTap) Follow(f func(store.Note)) error { return t.shared.Follow(f)
 func (t *sharedTap) Reach(ctx context.Context, id store.ID) (bool, error) {
 	return t.shared.Reach(ctx, id)
 }
+
+// CatchUp implements store.Shared.
+func (t *sharedTap) CatchUp(ctx context.Context) error { return t.shared.CatchUp(ctx) }
 
 // Hubs implements store.Shared.
 func (t *sharedTap) Hubs() store.Hubs { return t.shared.Hubs() }

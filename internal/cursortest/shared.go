@@ -418,6 +418,7 @@ func removedElsewhere(r *rig) {
 		b.Remove(key)
 		b.flush(key)
 		for _, h := range hubs {
+			h.catchUp() // a hub that lags does not know the position yet
 			eventually(r, "the position is gone", func() bool { _, ok := h.Get(key); n, _ := h.Usage(); return !ok && n == 0 })
 		}
 		if _, ok, err := c.Claim(r.Context(), key); ok || err != nil {
