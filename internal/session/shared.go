@@ -33,7 +33,7 @@ type shared struct {
 	used     bool          // Do was called
 	tried    uint64        // id of the last will that was set here, though that may have failed
 	beaten   moment        // when a sign of life was last passed on to other hubs
-	unproved []*Change     // changes whose commits failed, but one of which may have happened; the oldest first
+	unproved []*Change     // changes whose commits failed, the oldest first; one of them may have happened
 	doubted  moment        // when the last of them failed
 	ending   Reason        // why the change in progress ends the session; "": it does not
 }

@@ -74,7 +74,8 @@ func (b *bounds) near(p, now place) bool {
 		b.age > 0 && now.time-p.time > b.age.Milliseconds()/2
 }
 
-// holds reports whether so many notes, with so many bytes, can stay in the stream: storing some again must not make others near.
+// holds reports whether the limits have room for n notes of so many bytes in all. With more, each note that is stored again would bring
+// another one near the front.
 func (b *bounds) holds(n int, bytes int64) bool {
 	return (b.bytes == 0 || bytes <= b.bytes/2) && (b.messages == 0 || int64(n) <= b.messages/2)
 }

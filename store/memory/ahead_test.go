@@ -83,7 +83,7 @@ func TestALossIsNotForgottenWithOlderMessages(t *testing.T) {
 	})
 }
 
-// TestSpillMakesAGroupComeFromTheLogBehind spills the messages of a group, of which the log behind has lost some.
+// TestSpillMakesAGroupComeFromTheLogBehind spills a group. Some of its messages are no longer in the log behind.
 func TestSpillMakesAGroupComeFromTheLogBehind(t *testing.T) {
 	l := memory.New(memory.Options{Behind: true})
 	defer l.Close()

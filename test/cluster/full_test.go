@@ -19,18 +19,25 @@ import (
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
 )
 
-// limit sets max_bytes of the stream, with the discard policy new.
-func limit(t *testing.T, s servers.Servers, bytes int64) {
+// jetStream returns access to the streams of servers.
+func jetStream(t *testing.T, s servers.Servers) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(s.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
+	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return js
+}
+
+// limit sets max_bytes of the stream, with the discard policy new.
+func limit(t *testing.T, s servers.Servers, bytes int64) {
+	t.Helper()
+	js := jetStream(t, s)
 	stream, err := js.Stream(t.Context(), "WATCHBOX")
 	if err != nil {
 		t.Fatal(err)

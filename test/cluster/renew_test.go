@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -13,8 +14,6 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/sse"
 	"github.com/watchbox-go/watchbox/test/cluster/hubs"
@@ -51,16 +50,7 @@ func TestWhatHubsKnowOutlivesTheStream(t *testing.T) {
 	}
 	eventually(t, "", ask(all[0], http.MethodPut, "/v1/policies/limited", `{"max_messages":7}`))
 
-	nc, err := nats.Connect(s.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := js.DeleteStream(t.Context(), "WATCHBOX"); err != nil {
+	if err := jetStream(t, s).DeleteStream(t.Context(), "WATCHBOX"); err != nil {
 		t.Fatal(err)
 	}
 	for _, h := range all {
@@ -98,14 +88,14 @@ func TestOpenStreamsAreToldThatTheStreamIsAnother(t *testing.T) {
 	post := func(n int, group, text string) func() (string, error) {
 		return func() (string, error) { return call(client, http.MethodPost, all[n], "/v1/groups/"+group, "", text) }
 	}
-	var readers []*sse.Reader
+	var bodies []io.ReadCloser
 	for _, h := range all {
 		res, err := client.Get(h.URL + "/v1/groups/x")
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = res.Body.Close() })
-		readers = append(readers, sse.NewReader(res.Body))
+		bodies = append(bodies, res.Body)
 	}
 	d := attach(t, all[0], hello{id: "d", keep: true})
 	d.subscribe("x", 1)
@@ -113,16 +103,7 @@ func TestOpenStreamsAreToldThatTheStreamIsAnother(t *testing.T) {
 		eventually(t, `"id"`, post(0, "x", fmt.Sprint("old ", i)))
 		d.take(fmt.Sprint("old ", i))
 	}
-	nc, err := nats.Connect(s.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := js.DeleteStream(t.Context(), "WATCHBOX"); err != nil {
+	if err := jetStream(t, s).DeleteStream(t.Context(), "WATCHBOX"); err != nil {
 		t.Fatal(err)
 	}
 	for n := range all {
@@ -136,13 +117,13 @@ func TestOpenStreamsAreToldThatTheStreamIsAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, r := range readers {
-		late := time.AfterFunc(patience, func() { panic("the messages do not arrive") })
+	for i, body := range bodies {
+		r, late := sse.NewReader(body), time.AfterFunc(patience, func() { _ = body.Close() })
 		var got []string
 		for len(got) < 41 {
 			e, err := r.Read()
 			if err != nil {
-				t.Fatalf("hub %d ends the stream after %q: %v", i, got, err)
+				t.Fatalf("the stream of hub %d ends after %q: %v", i, got, err)
 			}
 			switch {
 			case e.Type == "gap" && strings.Contains(string(e.Data), `"epoch"`):

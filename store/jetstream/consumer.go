@@ -1,0 +1,156 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// How the tail gets a consumer that delivers the stream to it, and gives it up again.
+
+// attach makes a consumer that continues after the last message received.
+func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	info, err := t.l.stream.Info(ctx)
+	switch {
+	case err == nil:
+		t.absent = time.Time{}
+		t.configured(&info.Config)
+		err = verify(&info.Config)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		err = t.recreate(ctx, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	stored, _, err := t.l.storedEpoch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch known, err := t.knows(info, stored == "" || stored == t.l.epoch()); {
+	case err != nil:
+		return nil, err
+	case !known:
+		epoch, err := t.l.nextEpoch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.renew(epoch, info)
+	}
+	inbox := nats.NewInbox()
+	sub, from, err := t.subscribe(inbox, store.Seq(info.State.LastSeq))
+	if err != nil {
+		return nil, err
+	}
+	c := jetstream.ConsumerConfig{
+		Name: "hub-" + inbox[strings.LastIndexByte(inbox, '.')+1:], Description: t.l.opts.Name,
+		DeliverSubject: inbox, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: uint64(from),
+		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, FlowControl: true, IdleHeartbeat: t.l.opts.Times.Beat,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: inactive,
+	}
+	t.mu.Lock()
+	t.consumer = c.Name // detach removes it: the servers may make it though they do not answer
+	t.mu.Unlock()
+	if _, err := t.l.js.CreatePushConsumer(ctx, t.l.opts.Stream, c); err != nil {
+		_ = sub.Unsubscribe() // it may be gone with the connection
+		return nil, err
+	}
+	return info, nil
+}
+
+// configured takes over limits of the stream.
+func (t *tail) configured(c *jetstream.StreamConfig) {
+	t.maxMsgSize.Store(int64(c.MaxMsgSize))
+	t.maxBytes.Store(c.MaxBytes)
+	b := boundsOf(c)
+	t.bounds.Store(&b)
+}
+
+// recreate creates the stream if it has been missing for a while. It returns the error of this attempt.
+func (t *tail) recreate(ctx context.Context, missing error) error {
+	switch {
+	case t.absent.IsZero():
+		t.absent = time.Now()
+	case time.Since(t.absent) > 3*t.l.opts.Times.Beat:
+		t.l.opts.Logger.Warn("the stream is gone: it is created again", "stream", t.l.opts.Stream)
+		if _, err := ensureStream(ctx, t.l.js, t.l.opts.Stream, t.l.opts.Replicas); err != nil {
+			return err
+		}
+		return errors.New("the stream was created")
+	}
+	return missing
+}
+
+// watchDeletion makes the tail ask again which stream it reads when the servers say that the stream was deleted. Until it has
+// done so, it takes no message as received because a server has acknowledged it: another stream may have stored it.
+func (t *tail) watchDeletion() error {
+	_, err := t.l.nc.Subscribe(deletions+t.l.opts.Stream, func(*nats.Msg) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.life++
+		t.heard.Store(0)
+		t.restart()
+	})
+	return err
+}
+
+// deletions is where the servers report that a stream was deleted; its name follows.
+const deletions = "$JS.EVENT.ADVISORY.STREAM.DELETED."
+
+// streamCreated returns when the stream that the tail reads was created.
+func (t *tail) streamCreated() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.created
+}
+
+// knows reports whether the stream is the one that the log knows, and has everything that the tail has read. A backup may be longer
+// than that, but has another epoch. It returns errShort while the answer is not certain.
+func (t *tail) knows(info *jetstream.StreamInfo, sameEpoch bool) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.replaced {
+		return false, nil
+	}
+	return t.doubt.settle(info, sameEpoch && info.Created.Equal(t.created), t.at)
+}
+
+// subscribe begins a new life, when the stream ends at a position.
+func (t *tail) subscribe(inbox string, end store.Seq) (sub *nats.Subscription, from store.Seq, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.life++
+	t.last = 0
+	if t.at == 0 {
+		t.folding = end
+	}
+	t.heard.Store(time.Now().UnixMilli())
+	life := t.life
+	sub, err = t.l.nc.Subscribe(inbox, func(m *nats.Msg) { t.receive(life, m) })
+	if err != nil {
+		return nil, 0, err
+	}
+	t.sub = sub
+	return sub, t.at + 1, sub.SetPendingLimits(-1, -1) // flow control bounds it
+}
+
+// detach ends the current life.
+func (t *tail) detach() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sub == nil {
+		return
+	}
+	t.life++
+	_ = t.sub.Unsubscribe() // fails if the connection is closed
+	// Without an answer: the servers remove a consumer without listener anyway, but later.
+	_ = t.l.nc.Publish("$JS.API.CONSUMER.DELETE."+t.l.opts.Stream+"."+t.consumer, nil)
+	t.sub = nil
+}
