@@ -393,6 +393,16 @@ func (s *server) begin(st *stream) *stream {
 	return st
 }
 
+// overfill publishes more to a group than the sockets on both sides hold: a stream whose client reads nothing
+// stays behind. That it is behind after less may be for a moment only.
+func (s *server) overfill(group string) {
+	s.Helper()
+	message := strings.Repeat("x", 1<<20)
+	for range 16 {
+		s.post("/v1/groups/"+group, message)
+	}
+}
+
 // open opens a stream and reads only its header.
 func (s *server) open(target string, header ...string) *stream {
 	s.Helper()

@@ -274,14 +274,7 @@ func TestListenersThatDoNotReadAreCounted(t *testing.T) {
 		return // net/http reads what an HTTP/2 client does not
 	}
 	st := s.listen("/v1/groups/slow")
-	large := strings.Repeat("x", 1<<20)
-	behind := func() bool {
-		s.post("/v1/groups/slow", large)
-		var all sessionPage
-		s.wants(200, "", "GET /v1/sessions?sort=lag&limit=1", "").decode(t, &all)
-		return len(all.Sessions) > 0 && all.Sessions[0].Lag.Bytes > 0
-	}
-	eventually(t, "the stream is behind", behind)
+	s.overfill("slow")
 	if n := count("slow"); n != 1 {
 		t.Errorf("while its client does not read, the group has %d listeners, want 1", n)
 	}

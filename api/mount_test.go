@@ -383,10 +383,7 @@ func TestCloseDoesNotWaitForAStuckHandler(t *testing.T) {
 	}, watchbox.WithLogger(slog.New(slog.NewTextHandler(&lines, nil))))
 	st := s.open("/v1/groups/foo")
 	st.next()
-	message := strings.Repeat("x", 1<<20)
-	for range 16 { // more than the sockets on both sides hold
-		s.post("/v1/groups/foo", message)
-	}
+	s.overfill("foo")
 	if err := s.hub.Close(); err != nil {
 		t.Error(err)
 	}

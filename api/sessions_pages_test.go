@@ -82,13 +82,7 @@ func TestSessionThatIsFurthestBehindComesFirst(t *testing.T) {
 	}
 	stuck := func(group string) (uid string) {
 		st := s.listen("/v1/groups/" + group)
-		large := strings.Repeat("x", 1<<20)
-		eventually(t, "the stream of "+group+" is behind", func() bool {
-			s.post("/v1/groups/"+group, large)
-			var all sessionPage
-			s.wants(200, "", "GET /v1/sessions", "").decode(t, &all)
-			return slices.ContainsFunc(all.Sessions, func(r sessionRow) bool { return r.UID == st.uid && r.Lag.Bytes > 0 })
-		})
+		s.overfill(group)
 		return st.uid
 	}
 	first, second := stuck("a"), stuck("b")
