@@ -76,7 +76,7 @@ func (h *Hub) lag(filters group.Set, after store.Seq) (a Amount) {
 	b := batches.Get().(*store.Batch)
 	defer batches.Put(b)
 	for q := (store.Query{Select: filters, After: after, Through: newest.Seq}); q.After < newest.Seq && a.Bytes < maxLag; q.After = b.Next {
-		if err := h.log.Read(q, b); err != nil {
+		if err := h.log.Read(q, b); err != nil || b.Epoch != newest.Epoch {
 			return a
 		}
 		a.Messages += uint64(len(b.Frames))

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -44,25 +45,49 @@ func (h *Hub) Replay(ctx context.Context, q *History, to Answer) (next *store.ID
 
 // replay is Replay from a given start. It also returns the end of the log, up to which it has read.
 func (h *Hub) replay(ctx context.Context, q *History, start delivery.Start, to Answer) (next *store.ID, end store.ID, err error) {
-	_, end = h.log.Bounds()
 	b := h.openReader()
 	defer b.close()
 	r := replay{History: q, start: start, left: q.Limit, newest: -1, Answer: to}
 	if q.From.Last != nil {
 		r.newest = *q.From.Last // more may have been appended since start
 	}
-	query := store.Query{Select: q.selected(), After: start.After, Through: end.Seq, Live: start.Live}
-	for more := query.After < end.Seq || start.Unknown != ""; more; {
+	for {
+		_, end = h.log.Bounds()
+		if end.Epoch == r.start.Epoch {
+			renewed, err := r.through(ctx, b, end.Seq)
+			if !renewed || err != nil {
+				return r.next, end, err
+			}
+		}
+		r.renew(end.Epoch)
+	}
+}
+
+// through passes on what the log has from the start to a position. It reports whether the log has begun another epoch meanwhile. The
+// start is then where it came to.
+func (r *replay) through(ctx context.Context, b *reader, end store.Seq) (renewed bool, err error) {
+	query := store.Query{Select: r.selected(), After: r.start.After, Through: end, Live: r.start.Live}
+	for more := query.After < end || r.start.Unknown != ""; more; {
 		if err := b.read(ctx, query); err != nil {
-			return nil, end, err
+			return false, err
+		}
+		if b.Epoch != r.start.Epoch {
+			r.start.After = query.After
+			return true, nil
 		}
 		if done, err := r.give(b.Batch, query.After); done || err != nil {
-			return r.next, end, err
+			return false, err
 		}
 		query.After, query.Reported = b.Next, b.Reported
-		more = b.Next < end.Seq
+		more = b.Next < end
 	}
-	return nil, end, nil
+	return false, nil
+}
+
+// renew starts again at the beginning of another epoch, after a gap, as an open stream does.
+func (r *replay) renew(epoch string) {
+	unknown := store.ID{Epoch: r.start.Epoch, Seq: r.start.After}.String()
+	r.start = delivery.Start{Epoch: epoch, Held: true, Unknown: cmp.Or(r.start.Unknown, unknown)}
 }
 
 // selected returns the filters of all messages that may be part of the answer.
@@ -79,7 +104,7 @@ type Retained struct {
 	After   string // an id: skip messages up to it; ignored unless it is an id of this log
 	Limit   int    // return at most this many messages, the oldest first; 0: all
 
-	through store.Seq // skip messages after it; 0: none
+	through store.ID // skip messages after it; zero: none
 }
 
 // Retained calls yield for each retained message that q selects, the oldest first. It includes messages
@@ -93,26 +118,45 @@ func (h *Hub) Retained(ctx context.Context, q *Retained, yield func(*store.Frame
 	if err != nil {
 		return nil, err
 	}
-	_, newest := h.log.Bounds()
 	b := h.openReader()
 	defer b.close()
 	r := replay{History: &History{Limit: q.Limit}, left: q.Limit, newest: -1, Answer: Answer{Message: yield}}
-	query := store.Query{Select: q.Filters, Through: newest.Seq, Retained: true}
-	if q.through > 0 {
-		query.Through = min(q.through, newest.Seq)
+	for renewed := true; renewed && err == nil; { // what was found of an earlier epoch is retained no more
+		_, newest := h.log.Bounds()
+		query := store.Query{Select: q.Filters, Through: newest.Seq, Retained: true}
+		if q.through.Seq > 0 {
+			query.Through = min(seqIn(newest.Epoch, q.through), newest.Seq)
+		}
+		if known {
+			query.After = seqIn(newest.Epoch, after)
+		}
+		renewed, err = r.retained(ctx, b, query, newest.Epoch)
 	}
-	if known && after.Epoch == newest.Epoch {
-		query.After = after.Seq
-	}
+	return r.next, err
+}
+
+// retained passes on the retained messages of a query. It reports whether the log has begun another epoch meanwhile.
+func (r *replay) retained(ctx context.Context, b *reader, query store.Query, epoch string) (renewed bool, err error) {
 	for ; query.After < query.Through; query.After = b.Next {
 		if err := b.read(ctx, query); err != nil {
-			return nil, err
+			return false, err
+		}
+		if b.Epoch != epoch {
+			return true, nil
 		}
 		if done, err := r.frames(b.Batch); done || err != nil {
-			return r.next, err
+			return false, err
 		}
 	}
-	return nil, nil
+	return false, nil
+}
+
+// seqIn returns the position that id is in an epoch: its beginning, if id is of another epoch.
+func seqIn(epoch string, id store.ID) store.Seq {
+	if id.Epoch != epoch {
+		return 0
+	}
+	return id.Seq
 }
 
 // replayBytes is how many bytes a replay reads from the log at once.

@@ -30,8 +30,8 @@ type Poll struct {
 	stream  *delivery.Stream
 	ended   chan struct{} // closed when the stream has ended
 	why     delivery.Reason
-	reached store.Seq // messages up to here were not for it, or are part of the answer
-	told    bool      // the client was told that the session has ended
+	reached store.ID // messages up to here were not for it, or are part of the answer
+	told    bool     // the client was told that the session has ended
 	polling pollStream
 }
 
@@ -159,7 +159,7 @@ func (p *Poll) wait(ctx context.Context, most time.Duration) error {
 		p.stream.End(waited)
 	}
 	<-p.ended
-	p.reached = p.stream.Position()
+	p.reached = store.ID{Epoch: p.stream.Epoch(), Seq: p.stream.Position()}
 	if err := ctx.Err(); err != nil { // nobody gets an answer
 		return err
 	}
@@ -200,14 +200,14 @@ func (p *Poll) Read(ctx context.Context, limit int, to Answer) (store.ID, error)
 		q.notFrom = p.uid
 	}
 	if p.sub.Retained {
-		r := &Retained{Filters: p.sub.Filters, through: p.start.After}
+		r := &Retained{Filters: p.sub.Filters, through: store.ID{Epoch: p.start.Epoch, Seq: p.start.After}}
 		if _, err := p.hub.Retained(ctx, r, to.Retained); err != nil {
 			return store.ID{}, err
 		}
 	}
 	start := p.start
-	if p.reached > start.After {
-		start = delivery.Start{After: p.reached, Live: true}
+	if p.reached.Epoch == start.Epoch && p.reached.Seq > start.After { // otherwise the answer tells that the epoch is another
+		start = delivery.Start{After: p.reached.Seq, Epoch: start.Epoch, Live: true}
 	}
 	next, end, err := p.hub.replay(ctx, q, start, to)
 	if err != nil {
@@ -216,7 +216,7 @@ func (p *Poll) Read(ctx context.Context, limit int, to Answer) (store.ID, error)
 	if next != nil {
 		end = *next
 	}
-	p.reached = end.Seq
+	p.reached = end
 	return end, nil
 }
 
@@ -233,8 +233,13 @@ func (p *Poll) Close() {
 	p.hub.polls.keep(p, p.hub.opts.SessionTimeout)
 }
 
+// position is p.reached for the session.
+func (p *Poll) position() session.Position {
+	return session.Position{Epoch: p.reached.Epoch, Seq: uint64(p.reached.Seq)}
+}
+
 // replaced removes the poll from its session, because another one continues it.
-func (p *Poll) replaced() { p.polling.attachment.Replaced(uint64(p.reached)) }
+func (p *Poll) replaced() { p.polling.attachment.Replaced(p.position()) }
 
 // leave ends the session's presence if no other poll followed. Its slot is free then.
 func (p *Poll) leave() {
@@ -245,7 +250,7 @@ func (p *Poll) leave() {
 
 // detach takes the poll away from its session.
 func (p *Poll) detach() {
-	p.polling.attachment.Detach(session.Timeout, uint64(p.reached))
+	p.polling.attachment.Detach(session.Timeout, p.position())
 	p.hub.giveSlot(p.client)
 }
 

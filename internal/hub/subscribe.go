@@ -170,7 +170,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	}
 	l.closed = h.clientLeft(s, h.closed(s, uid))
 	if reached, ok := l.attachment.Missed(); ok && s.From.Resume == "" && s.From.After == nil {
-		stream.DeliverMissed(store.Seq(reached))
+		stream.DeliverMissed(seqIn(stream.Epoch(), store.ID{Epoch: reached.Epoch, Seq: store.Seq(reached.Seq)}))
 	}
 	if h.opts.Access != nil { // the token may have been revoked meanwhile
 		if _, err := h.opts.Access.Current(s.Grant); err != nil {
@@ -183,7 +183,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 // done is called when the stream has ended.
 func (l *Listener) done(why delivery.Reason) {
 	if l.attachment != nil {
-		l.attachment.Detach(session.Reason(why), uint64(l.stream.Position()))
+		l.attachment.Detach(session.Reason(why), session.Position{Epoch: l.stream.Epoch(), Seq: uint64(l.stream.Position())})
 		l.hub.count(why)
 	}
 	if l.closed != nil {

@@ -19,7 +19,7 @@ func BenchmarkTurn(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		a.Detach(Closed, 0)
+		a.Detach(Closed, Position{})
 		if err := r.End("u", Ended); err != nil {
 			b.Fatal(err)
 		}

@@ -17,10 +17,10 @@ type document struct {
 	client  Client
 	since   int64 // wall-clock time when it began, in Unix nanoseconds
 	members []member
-	lost    moment // when its last stream closed; zero while it is connected
-	lostAt  int64  // the same as wall-clock time, in Unix nanoseconds
-	why     Reason // why it was lost
-	reached uint64 // position of the stream that closed last
+	lost    moment   // when its last stream closed; zero while it is connected
+	lostAt  int64    // the same as wall-clock time, in Unix nanoseconds
+	why     Reason   // why it was lost
+	reached Position // of the stream that closed last
 	will    *Will
 }
 
@@ -42,7 +42,7 @@ type member struct {
 // cause says why a document has to change, beside the streams that are open.
 type cause struct {
 	why     Reason   // why streams closed: memberships without a stream are lost
-	reached uint64   // position of the stream that closed last
+	reached Position // of the stream that closed last
 	keep    seconds  // for which the session is lost, as in its document
 	bye     []uint64 // ids of the wills that the client has taken back by a goodbye
 	left    reasons  // filters that the session leaves, instead of losing them

@@ -220,7 +220,7 @@ type queued struct {
 	q *queue
 }
 
-func (s *queued) End(why Reason) { s.q.post(func() { s.Detach(why, 0) }) }
+func (s *queued) End(why Reason) { s.q.post(func() { s.Detach(why, Position{}) }) }
 
 // queue runs functions one after the other.
 type queue struct {
@@ -272,13 +272,13 @@ func play(w *world, list []step) string {
 			m.open(s.text, heartbeats[s.n])
 		case "close":
 			if s.n < len(m.streams) {
-				open[s.n].Detach(Closed, 0)
+				open[s.n].Detach(Closed, Position{})
 				m.close(m.streams[s.n], Closed)
 			}
 		case "farewell":
 			if s.n < len(m.streams) {
 				open[s.n].Farewell()
-				open[s.n].Detach(Closed, 0)
+				open[s.n].Detach(Closed, Position{})
 				m.will = nil
 				m.close(m.streams[s.n], Closed)
 			}

@@ -245,7 +245,7 @@ func TestASessionMayBeLostBeforeItsBeginningIsRead(t *testing.T) {
 		l.setAway(true)
 		s := l.open("u", "x", 0)
 		stored := l.failed
-		s.Detach(Slow, 7)
+		s.Detach(Slow, Position{"e", 7})
 		time.Sleep(timeout / 2)
 		l.store(stored)
 		l.wantEvents("u", "connect, join x")
@@ -278,9 +278,9 @@ func TestALossMayBeReadAfterTheNextOne(t *testing.T) {
 		l.wantEvents("u", "connect, join x")
 		l.setAway(true)
 		s.Keep(time.Second)
-		s.Detach(Closed, 1)
+		s.Detach(Closed, Position{"e", 1})
 		stored := l.failed
-		l.open("u", "x", 0).Detach(Slow, 7)
+		l.open("u", "x", 0).Detach(Slow, Position{"e", 7})
 		l.store(stored)
 		l.wantEvents("u", "lost x closed")
 		l.setAway(false)
@@ -332,7 +332,7 @@ func TestALossCountsFromTheNewestStream(t *testing.T) {
 				s := l.open("u", "x", 0)
 				time.Sleep(time.Second)
 				s.Keep(c.keep)
-				s.Detach(Slow, 7)
+				s.Detach(Slow, Position{"e", 7})
 				if c.away != nil {
 					c.away(l)
 				}
@@ -386,8 +386,8 @@ func TestWhoOpenedAStreamIsStoredWhenTheLogIsBack(t *testing.T) {
 	}{
 		"it stays":                  {func(l *ledger) { l.openAt("second") }, "second"},
 		"it returns twice":          {func(l *ledger) { l.openAt("other"); l.openAt("second") }, "second"},
-		"it is lost again":          {func(l *ledger) { l.openAt("second").Detach(Closed, 0) }, "second"},
-		"it goes on at another hub": {func(l *ledger) { l.openAt("second").Detach(Closed, 0); l.store(elsewhere) }, "third"},
+		"it is lost again":          {func(l *ledger) { l.openAt("second").Detach(Closed, Position{}) }, "second"},
+		"it goes on at another hub": {func(l *ledger) { l.openAt("second").Detach(Closed, Position{}); l.store(elsewhere) }, "third"},
 		"another hub changes the document": {func(l *ledger) {
 			l.openAt("second")
 			l.store(strings.Replace(l.document(), `"hub":"here"`, `"hub":"there"`, 1))
@@ -398,7 +398,7 @@ func TestWhoOpenedAStreamIsStoredWhenTheLogIsBack(t *testing.T) {
 				inALedger(t, func(l *ledger) {
 					first := l.openAt("first")
 					l.setAway(!lost)
-					first.Detach(Closed, 0)
+					first.Detach(Closed, Position{})
 					l.setAway(true)
 					c.away(l)
 					l.setAway(false)

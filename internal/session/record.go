@@ -22,6 +22,7 @@ type record struct {
 	Members  []memberRecord        `json:"members,omitempty"`
 	Lost     int64                 `json:"lost,omitempty"`
 	Why      Reason                `json:"why,omitempty"`
+	Epoch    string                `json:"epoch,omitempty"` // of Reached
 	Reached  uint64                `json:"reached,omitempty"`
 	Keep     seconds               `json:"keep,omitempty"`
 	Will     *Will                 `json:"will,omitempty"`
@@ -59,7 +60,7 @@ func (x *Change) Document() []byte {
 		agent := d.client.Agent.Value()
 		out = record{
 			Hub: x.self, Change: x.number, Subject: x.session.subject.Load(), Address: d.client.Address, Client: d.client.ID,
-			Agent: agent.UserAgent, Protocol: agent.Protocol, Since: d.since, Lost: d.lostAt, Why: d.why, Reached: d.reached, Keep: d.keep, Will: d.will, Nodes: map[string]nodeRecord{},
+			Agent: agent.UserAgent, Protocol: agent.Protocol, Since: d.since, Lost: d.lostAt, Why: d.why, Epoch: d.reached.Epoch, Reached: d.reached.Seq, Keep: d.keep, Will: d.will, Nodes: map[string]nodeRecord{},
 		}
 		for _, m := range d.members {
 			out.Members = append(out.Members, memberRecord{m.filter.String(), m.lostAt, m.why})
@@ -82,7 +83,7 @@ func (x *Change) Document() []byte {
 func (in *record) document() (*document, []node, error) {
 	d := &document{
 		begun: true, client: Client{Address: in.Address, ID: in.Client, Agent: unique.Make(Agent{in.Agent, in.Protocol})}, since: in.Since,
-		lostAt: in.Lost, why: in.Why, reached: in.Reached, keep: in.Keep, will: in.Will,
+		lostAt: in.Lost, why: in.Why, reached: Position{in.Epoch, in.Reached}, keep: in.Keep, will: in.Will,
 	}
 	for _, m := range in.Members {
 		f, err := group.ParseFilter(m.Filter)

@@ -82,6 +82,12 @@ func (m moment) add(d time.Duration) moment {
 	return never
 }
 
+// Position is a position in the log.
+type Position struct {
+	Epoch string // in which Seq counts
+	Seq   uint64
+}
+
 // Attachment is a stream that is part of a session.
 type Attachment struct {
 	session   *Session
@@ -95,12 +101,12 @@ type Attachment struct {
 	farewell  bool                // see Farewell
 	keep      seconds             // see Keep
 	returned  bool                // whether the session was lost before this stream
-	reached   uint64              // if so, the position of the stream that had closed last
+	reached   Position            // if so, of the stream that had closed last
 }
 
-// Missed reports whether the session was lost before this stream opened. If so, reached is the position
-// in the log up to which the session had received the messages sent to it alone.
-func (a *Attachment) Missed() (reached uint64, ok bool) { return a.reached, a.returned }
+// Missed reports whether the session was lost before this stream opened. If so, reached is up to where the session had
+// received the messages sent to it alone.
+func (a *Attachment) Missed() (reached Position, ok bool) { return a.reached, a.returned }
 
 // belongsTo reports whether the session may be used by a subject.
 func (s *Session) belongsTo(subject string) bool {
@@ -192,14 +198,14 @@ func (a *Attachment) Keep(lost time.Duration) {
 }
 
 // Detach removes the stream from its session. It must be called when the stream has ended, with the
-// position in the log that the stream reached.
-func (a *Attachment) Detach(why Reason, reached uint64) { a.detach(why, reached, true) }
+// position that the stream reached.
+func (a *Attachment) Detach(why Reason, reached Position) { a.detach(why, reached, true) }
 
 // Replaced removes the stream from its session because another one continues it, such as the next poll. That is no
 // ending to remember.
-func (a *Attachment) Replaced(reached uint64) { a.detach(Closed, reached, false) }
+func (a *Attachment) Replaced(reached Position) { a.detach(Closed, reached, false) }
 
-func (a *Attachment) detach(why Reason, reached uint64, ending bool) {
+func (a *Attachment) detach(why Reason, reached Position, ending bool) {
 	s := a.session
 	s.take()
 	defer s.give()

@@ -105,7 +105,7 @@ func (s *stream) End(why Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = append(s.ended, why)
-	go func() { <-s.attached; s.Detach(why, 0) }()
+	go func() { <-s.attached; s.Detach(why, Position{}) }()
 }
 
 func (s *stream) Join(f group.Filter) error {
@@ -138,7 +138,7 @@ func (w *world) open(uid, filters string, heartbeat time.Duration) *stream {
 	return s
 }
 
-func (s *stream) close(why Reason) { s.Detach(why, 0) }
+func (s *stream) close(why Reason) { s.Detach(why, Position{}) }
 
 func parse(filters string) (list []group.Filter) {
 	for _, f := range strings.Fields(filters) {
@@ -196,11 +196,11 @@ func TestAReturningStreamKnowsThePositionThatTheSessionReached(t *testing.T) {
 			t.Error("a new session missed something")
 		}
 		b := w.open("u", "x", 0)
-		a.Detach(Closed, 100)
-		b.Detach(Closed, 7)
+		a.Detach(Closed, Position{"e", 100})
+		b.Detach(Closed, Position{"e", 7})
 		c := w.open("u", "x", 0)
-		if reached, ok := c.Missed(); !ok || reached != 7 {
-			t.Errorf("Missed returns %d, %v; want 7, the position of the stream that closed last", reached, ok)
+		if reached, ok := c.Missed(); !ok || reached != (Position{"e", 7}) {
+			t.Errorf("Missed returns %+v, %v; want 7, the position of the stream that closed last", reached, ok)
 		}
 		if _, ok := w.open("u", "x", 0).Missed(); ok {
 			t.Error("a second stream missed something")

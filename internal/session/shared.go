@@ -180,7 +180,7 @@ func (h *shared) failed(s *Session) bool {
 }
 
 // reached returns the position of the stream that closed last.
-func (h *shared) reached(s *Session) uint64 {
+func (h *shared) reached(s *Session) Position {
 	if h != nil && h.pending != nil && h.pending.why != "" {
 		return h.pending.reached
 	}
