@@ -19,10 +19,20 @@ import (
 type janitor struct {
 	l       *Log
 	told    map[string]time.Time // when the mark of a group was written that only tells of what is evicted
-	removed map[string]store.Seq // by group: removed from the stream up to here
+	cleaned map[string]cleaning  // by group
+	epoch   string               // of cleaned
 	crowded bool                 // there are too many notes to store them again
 	counted counter
 }
+
+// cleaning is how far a group's evicted messages are removed from the stream.
+type cleaning struct {
+	done store.Seq // up to here
+	next *mark     // what it says is removed next, once it is old enough; nil: none. The newest mark never is, if messages come to the group all the time
+}
+
+// end returns the position up to which a mark has messages removed.
+func (m *mark) end() store.Seq { return max(m.Through, m.Retained) }
 
 // How much is done in a turn.
 const (
@@ -34,7 +44,7 @@ const (
 const sweepEvery = 10 * time.Minute
 
 func (l *Log) runJanitor() {
-	j := &janitor{l: l, told: map[string]time.Time{}, removed: map[string]store.Seq{}}
+	j := &janitor{l: l, told: map[string]time.Time{}, cleaned: map[string]cleaning{}}
 	tick := time.NewTicker(l.opts.Times.Janitor)
 	defer tick.Stop()
 	sweep := time.NewTicker(sweepEvery)
@@ -124,12 +134,12 @@ func (j *janitor) forget(ctx context.Context, most int) error {
 	var old mark
 	list := make([]store.Note, 1)
 	for _, m := range marks[:min(len(marks)-most, maxBatch/2)] {
-		if done := max(m.Through, m.Retained); m.Group == everyGroup || j.removed[m.Group] < done {
+		if m.Group == everyGroup || j.cleaned[m.Group].done < m.end() {
 			continue
 		}
 		old.Through = max(old.Through, m.Through, m.Missing)
 		list = append(list, store.Note{Key: evictKeys + m.Group})
-		delete(j.removed, m.Group)
+		delete(j.cleaned, m.Group)
 	}
 	if len(list) == 1 {
 		return nil
@@ -299,10 +309,21 @@ func (j *janitor) remove(ctx context.Context) error {
 	if j.l.shortage() != nil { // a hub that lags for longer is given up by the others
 		grace = min(grace, 2*j.l.opts.Times.Silent)
 	}
+	if epoch := j.l.epoch(); epoch != j.epoch {
+		j.epoch, j.cleaned = epoch, map[string]cleaning{}
+	}
 	var due []mark
 	for _, m := range j.l.notes.marks() {
-		if time.Since(m.Written) >= grace && m.Group != everyGroup && j.removed[m.Group] < max(m.Through, m.Retained) && len(due) < maxRemovals {
-			due = append(due, m)
+		c := j.cleaned[m.Group]
+		if m.Group == everyGroup || m.end() <= c.done {
+			continue
+		}
+		if c.next == nil {
+			c.next = &m
+			j.cleaned[m.Group] = c
+		}
+		if time.Since(c.next.Written) >= grace && len(due) < maxRemovals {
+			due = append(due, *c.next)
 		}
 	}
 	if len(due) == 0 {
@@ -317,7 +338,7 @@ func (j *janitor) remove(ctx context.Context) error {
 		if err := j.removeMarked(ctx, &m); err != nil {
 			return err
 		}
-		j.removed[m.Group] = max(m.Through, m.Retained)
+		j.cleaned[m.Group] = cleaning{done: m.end()}
 	}
 	j.counted.removing = unended
 	return nil

@@ -3,9 +3,11 @@
 package logs
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	js "github.com/nats-io/nats.go/jetstream"
 
@@ -45,6 +47,32 @@ func TestAPolicyEvictsMessagesThatAreNotInMemory(t *testing.T) {
 		info, err := s.Info(t.Context(), js.WithSubjectFilter("wb."+o.Stream+".m.a"))
 		return err == nil && info.State.Subjects["wb."+o.Stream+".m.a"] == 1500
 	})
+}
+
+// TestEvictedMessagesOfABusyGroupAreRemovedFromTheStream: those of a group that messages come to all the time, too.
+func TestEvictedMessagesOfABusyGroupAreRemovedFromTheStream(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
+	o.Times.Grace = time.Second
+	a, b := open(t, o), open(t, o)
+	must(t, a.SetPolicy(filters("a")[0], store.Policy{MaxMessages: 2}))
+	s, err := connect(t, url).Stream(t.Context(), o.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := add(t, a, text("a", "first"))
+	eventually(t, "the first of them is removed", func() bool {
+		add(t, a, text("a", "x"), text("a", "y"), text("a", "z"))
+		_, err := s.GetMsg(t.Context(), uint64(first))
+		return errors.Is(err, js.ErrMsgNotFound)
+	})
+	add(t, a, text("a", "one"), text("a", "two"))
+	for _, l := range []*jetstream.Log{a, b, open(t, o)} {
+		eventually(t, "the last two are left", func() bool {
+			h := read(t, l, "a", 0)
+			return h.n == 2 && h.texts()["one"] == 1 && h.texts()["two"] == 1 && h.gap > 0
+		})
+	}
 }
 
 func TestTheNumberOfMarksIsBounded(t *testing.T) {
