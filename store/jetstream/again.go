@@ -194,7 +194,7 @@ func (j *janitor) storeLost(ctx context.Context) error {
 	if !j.l.notes.hasLost() {
 		return nil
 	}
-	info, err := j.l.stream.Info(ctx) // only the first one looks at each turn which limits there are
+	info, err := j.l.streamInfo(ctx) // only the first one looks at each turn which limits there are
 	if err != nil {
 		return err
 	}

@@ -222,7 +222,7 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, repeatUnanswered)
-		info, err := l.stream.Info(attempt)
+		info, err := l.streamInfo(attempt)
 		cancel()
 		if err == nil {
 			err = l.catchUp(ctx, p, &changedError{seq: store.Seq(info.State.LastSeq)})
@@ -279,7 +279,7 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 			m, err = l.lastMessage(ctx, l.subjects.note(r.key))
 		}
 		switch {
-		case errors.Is(err, errShort):
+		case errors.Is(err, errShort), errors.Is(err, errNoLeader):
 			pause(ctx, repeatRefused) // the append is tried again
 		case err != nil:
 			return l.expired(ctx, p)

@@ -18,7 +18,7 @@ import (
 func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	info, err := t.l.stream.Info(ctx)
+	info, err := t.l.streamInfo(ctx)
 	switch {
 	case err == nil:
 		t.absent = time.Time{}

@@ -114,7 +114,7 @@ func (t *tail) takeNoted(after, through store.Seq) (by map[string]int, ok bool) 
 func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64, err error) {
 	by = map[string]uint64{}
 	for i, kind := range messageKinds[:lastingKinds] {
-		info, err := l.stream.Info(ctx, jetstream.WithSubjectFilter(l.subjects.prefix+kind+">"))
+		info, err := l.streamInfo(ctx, jetstream.WithSubjectFilter(l.subjects.prefix+kind+">"))
 		if err != nil {
 			return 0, nil, err
 		}
@@ -240,7 +240,7 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 
 // readToEnd waits until the tail has read what the stream has now.
 func (l *Log) readToEnd(ctx context.Context) error {
-	info, err := l.stream.Info(ctx)
+	info, err := l.streamInfo(ctx)
 	if err != nil {
 		return err
 	}
@@ -337,7 +337,7 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 	if err != nil {
 		return err
 	}
-	info, err := l.stream.Info(ctx)
+	info, err := l.streamInfo(ctx)
 	if err != nil {
 		return err
 	}

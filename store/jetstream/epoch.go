@@ -124,7 +124,7 @@ func (l *Log) purgedAtStart(ctx context.Context) error {
 	}
 	var lost store.Seq
 	err = patiently(ctx, func(ctx context.Context) error {
-		info, err := l.stream.Info(ctx)
+		info, err := l.streamInfo(ctx)
 		switch {
 		case err != nil:
 			return err

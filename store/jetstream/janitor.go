@@ -164,7 +164,7 @@ func (j *janitor) forget(ctx context.Context, most int) error {
 func (j *janitor) watch(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	info, err := j.l.stream.Info(asking)
+	info, err := j.l.streamInfo(asking)
 	if err == nil {
 		j.l.tail.configured(&info.Config)
 	}

@@ -95,7 +95,7 @@ func (l *Log) leaderReached(ctx context.Context, pos store.Seq) error {
 func (l *Log) firstReached(ctx context.Context, pos store.Seq) (first store.Seq, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	info, err := l.stream.Info(ctx)
+	info, err := l.streamInfo(ctx)
 	switch {
 	case err != nil:
 		return 0, err
@@ -103,6 +103,23 @@ func (l *Log) firstReached(ctx context.Context, pos store.Seq) (first store.Seq,
 		return 0, errShort
 	}
 	return store.Seq(info.State.FirstSeq), nil
+}
+
+// errNoLeader is returned while the stream has no leader.
+var errNoLeader = errors.New("the NATS servers have not agreed on a leader of the stream")
+
+// streamInfo returns what the leader says of the stream. If there is none, one of the other servers answers, which may lack messages that the
+// stream has, and that is an error.
+func (l *Log) streamInfo(ctx context.Context, o ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	info, err := l.stream.Info(ctx, o...)
+	if err == nil && leaderless(info) {
+		return nil, errNoLeader
+	}
+	return info, err
+}
+
+func leaderless(info *jetstream.StreamInfo) bool {
+	return info.Cluster != nil && info.Cluster.Leader == ""
 }
 
 func (l *Log) askLeader(ctx context.Context, stream string, r request) (*rawMessage, error) {

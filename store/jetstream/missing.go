@@ -89,7 +89,7 @@ func (j *janitor) left(ctx context.Context, filter string) (by map[string]uint64
 	}
 	by = map[string]uint64{}
 	for _, s := range subjects {
-		info, err := l.stream.Info(ctx, jetstream.WithSubjectFilter(s))
+		info, err := l.streamInfo(ctx, jetstream.WithSubjectFilter(s))
 		switch {
 		case err != nil:
 			return nil, err

@@ -67,7 +67,7 @@ func (l *Log) leaderHas(ctx context.Context, id store.ID) (has bool, asked time.
 		return i.err == nil && i.answer == id.Epoch, i.asked, i.err
 	}
 	i := l.askEnd.ask(ctx, l, func(ctx context.Context) (store.Seq, error) {
-		info, err := l.stream.Info(ctx)
+		info, err := l.streamInfo(ctx)
 		if err != nil {
 			return 0, err
 		}

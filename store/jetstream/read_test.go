@@ -24,7 +24,11 @@ type leader struct {
 
 func (s *leader) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	end, err := s.end(time.Since(s.began))
-	return &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: uint64(end)}}, err
+	info := &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: uint64(end)}}
+	if errors.Is(err, errNoLeader) { // one of the other servers answers
+		info.Cluster, err = &jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{{Name: "a"}, {Name: "b"}}}, nil
+	}
+	return info, err
 }
 
 // TestReachSaysNoOnlyIfTheLeaderIsCertain has a position that this hub reaches when it is no longer behind, or never.
@@ -32,6 +36,7 @@ func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
 	const pos, never = 10, time.Hour
 	has := func(time.Duration) (store.Seq, error) { return pos, nil }
 	away := func(time.Duration) (store.Seq, error) { return 0, nats.ErrNoResponders }
+	others := func(time.Duration) (store.Seq, error) { return pos - 1, errNoLeader }
 	ends := func(time.Duration) (store.Seq, error) { return pos - 1, nil }
 	for name, c := range map[string]struct {
 		end     func(passed time.Duration) (store.Seq, error)
@@ -46,6 +51,7 @@ func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
 			return min(pos, pos-1+store.Seq(passed/time.Second)), nil
 		}, 3 * time.Second, never, true, nil},
 		"there is none":                        {away, never, never, false, store.ErrAway},
+		"there is none, and others answer":     {others, never, never, false, store.ErrAway},
 		"there is none, and this hub reads on": {away, 3 * time.Second, never, true, nil},
 		"it is the end":                        {ends, never, never, false, nil},
 		"one is elected": {func(passed time.Duration) (store.Seq, error) {

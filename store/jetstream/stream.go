@@ -118,6 +118,8 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, name string, repl
 		return nil, fmt.Errorf("the stream %s cannot be kept on %d servers: this NATS server is no part of a cluster; start a cluster, or pass --nats-replicas 1", name, replicas)
 	case err != nil:
 		return nil, fmt.Errorf("the stream %s: %w", name, advised(err, name))
+	case leaderless(s.CachedInfo()):
+		return nil, fmt.Errorf("the stream %s: %w", name, errNoLeader)
 	}
 	return s, verify(&s.CachedInfo().Config)
 }

@@ -1,0 +1,30 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// TestWhatAServerSaysThatDoesNotLeadIsNoAnswer: while the stream has no leader, a server answers that may lack messages. That they were
+// removed, or that the stream is another one, would be a wrong conclusion.
+func TestWhatAServerSaysThatDoesNotLeadIsNoAnswer(t *testing.T) {
+	for name, ask := range map[string]func(ctx context.Context, l *Log) error{
+		"whether it has a message":    func(ctx context.Context, l *Log) error { return l.leaderReached(ctx, 11) },
+		"whether messages are gone":   func(ctx context.Context, l *Log) error { return (&janitor{l: l}).watch(ctx) },
+		"up to where hubs must read":  func(ctx context.Context, l *Log) error { return l.readToEnd(ctx) },
+		"whether it is the same":      func(ctx context.Context, l *Log) error { _, err := l.tail.attach(ctx, time.Minute); return err },
+		"what somebody has purged of": func(ctx context.Context, l *Log) error { _, err := l.firstReached(ctx, 5); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := asks(t, func(time.Duration) (store.Seq, error) { return 10, errNoLeader })
+			defer l.unblock()
+			if err := ask(t.Context(), l); !errors.Is(err, errNoLeader) || !passing(err) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
