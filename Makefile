@@ -4,8 +4,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.1
 GO_TEST     = go test -race -timeout 60m
 
-# The API's tests run again with each of these. go test does not notice that their variables differ, hence -count=1.
+# The API's tests run again with each of these. They have run with the race detector before, and so have the stores: it makes them five times
+# slower. go test does not notice that their variables differ, hence -count=1.
 VARIANTS = test-api-disk test-api-sparse test-api-nats test-api-tls test-api-h2
+API_TEST = go test -count=1 -timeout 60m ./api
 MODULES  = test/cluster test/browser test/interop test/mqtt test/acme test/middleware examples/cluster
 
 .PHONY: all test lint fuzz bench bench-cluster bench-mqtt needs web-tools build traefik snapshot test-packages $(VARIANTS)
@@ -23,15 +25,15 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
 
 test-api-disk:
-	WATCHBOX_TEST_STORE=disk $(GO_TEST) -count=1 ./api
+	WATCHBOX_TEST_STORE=disk $(API_TEST)
 test-api-sparse:
-	WATCHBOX_TEST_STORE=sparse go test -count=1 -timeout 60m ./api
+	WATCHBOX_TEST_STORE=sparse $(API_TEST)
 test-api-nats:
-	WATCHBOX_TEST_STORE=nats test/cluster/with-nats go test -count=1 -timeout 60m ./api
+	WATCHBOX_TEST_STORE=nats test/cluster/with-nats $(API_TEST)
 test-api-tls:
-	WATCHBOX_TEST_WIRE=tls go test -count=1 -timeout 60m ./api
+	WATCHBOX_TEST_WIRE=tls $(API_TEST)
 test-api-h2:
-	WATCHBOX_TEST_WIRE=h2 go test -count=1 -timeout 60m ./api
+	WATCHBOX_TEST_WIRE=h2 $(API_TEST)
 
 test-module/%:
 	cd $* && $(GO_TEST) ./...
