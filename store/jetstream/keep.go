@@ -68,9 +68,10 @@ func (l *Log) Purge(name string) error {
 		return nil
 	}
 	now := time.Now()
-	return l.mark(context.Background(), mark{
+	_, err := l.mark(context.Background(), []keyedMark{groupMark(mark{
 		Eviction: memory.Eviction{Group: name, Through: g.Newest, Time: now}, Retained: l.tail.position(), Written: now,
-	})
+	})})
+	return err
 }
 
 // group describes a group.
