@@ -32,8 +32,8 @@ type Shared interface {
 	// ErrAway. It returns ErrClosed when the log is closed or unblocked.
 	Reach(ctx context.Context, id ID) (bool, error)
 
-	// CatchUp waits until this hub has read what any hub had appended before the call. It returns an error if that is not certain when
-	// ctx ends, or if the log cannot be reached.
+	// CatchUp waits until this hub has read what any hub had appended before the call. It returns ErrAway if that is not certain when
+	// ctx ends, and ErrClosed when the log is closed or unblocked. Many calls at once cost little more than one.
 	CatchUp(ctx context.Context) error
 
 	// Hubs returns the hubs that share the log.

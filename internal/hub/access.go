@@ -53,6 +53,9 @@ func (h *Hub) Revoke(ctx context.Context, v access.Revocation) error {
 	if err != nil || h.notes == nil {
 		return err
 	}
+	if h.cluster != nil {
+		return closedError(h.cluster.revoke(ctx, v))
+	}
 	_, err = h.notes.AppendNoted(ctx, nil, revocationNote(v))
 	return closedError(err)
 }
@@ -84,7 +87,7 @@ func (h *Hub) RevokeToken(ctx context.Context, name string) error {
 func revocationNote(v access.Revocation) store.Note {
 	key := revocationNotes + "jti/" + v.ID
 	if v.ID == "" {
-		key = revocationNotes + "sub/" + v.Subject
+		key = subjectRevocations + v.Subject
 	}
 	value, err := json.Marshal(v)
 	if err != nil {

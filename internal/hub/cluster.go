@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ type cluster struct {
 	wake  chan struct{}
 	downs map[string]bool // hubs with a note that they are down
 
+	revocations map[string]store.Note // the newest ones of subjects, by key. One without At is not in the log
+
 	warned time.Time            // when it was last logged that a session is too large
 	silent map[string]time.Time // hubs that did not answer when they were asked for figures, and when
 }
@@ -50,7 +53,7 @@ type downNote struct {
 
 // join makes the hub one of those that share its log.
 func (h *Hub) join(log store.Shared) error {
-	c := &cluster{hub: h, log: log, hubs: log.Hubs(), wake: make(chan struct{}, 1), downs: map[string]bool{}, silent: map[string]time.Time{}}
+	c := &cluster{hub: h, log: log, hubs: log.Hubs(), wake: make(chan struct{}, 1), downs: map[string]bool{}, silent: map[string]time.Time{}, revocations: map[string]store.Note{}}
 	c.closed, c.close = context.WithCancel(context.Background())
 	h.cluster = c
 	h.sessions.Share(session.Sharing{
@@ -81,6 +84,7 @@ func (c *cluster) follow(n store.Note) {
 		c.hub.keys.reset()
 		c.hub.sessions.Renewed()
 		c.hub.cursors.Anew()
+		c.forgetVersions()
 		return
 	}
 	kind, rest, _ := strings.Cut(n.Key, "/")
@@ -98,6 +102,7 @@ func (c *cluster) follow(n store.Note) {
 	case clientNotes:
 		c.hub.clients.set(rest, n.Value)
 	case revocationNotes:
+		c.remember(n)
 		c.later(func() { c.revoked(n) })
 	case downNotes:
 		c.later(func() { c.down(rest, n) })
@@ -235,6 +240,71 @@ func (c *cluster) revoked(n store.Note) {
 	if err := c.hub.restoreRevocation(n); err != nil && !errors.Is(err, access.ErrTooManyRevocations) {
 		c.hub.opts.Logger.Error("a note of the shared log cannot be read", "error", err)
 	}
+}
+
+// remember keeps the newest version of a revocation for revoke. That of a token says the same in each version.
+func (c *cluster) remember(n store.Note) {
+	if !strings.HasPrefix(n.Key, subjectRevocations) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n.Value == nil {
+		n.Value = c.revocations[n.Key].Value
+	}
+	c.revocations[n.Key] = n
+}
+
+// forgetVersions is called when a log begins that has no notes. What is revoked stays so.
+func (c *cluster) forgetVersions() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, n := range c.revocations {
+		n.At = 0
+		c.revocations[key] = n
+	}
+}
+
+// maxConflicts is how often a revocation is merged with those of other hubs.
+const maxConflicts = 100
+
+// revoke stores a revocation. That of a subject replaces the one before it, so that it must have the later one of both times: another hub may
+// have stored a later one that this hub has not read yet.
+func (c *cluster) revoke(ctx context.Context, v access.Revocation) error {
+	if v.Subject == "" {
+		_, err := c.log.AppendNoted(ctx, nil, revocationNote(v))
+		return err
+	}
+	for range maxConflicts {
+		n := revocationNote(v)
+		c.mu.Lock()
+		before := c.revocations[n.Key]
+		c.mu.Unlock()
+		c.revoked(before)
+		v, err := c.hub.opts.Access.Revoke(v)
+		if err != nil {
+			return err
+		}
+		n = revocationNote(v)
+		n.Guarded, n.At = true, before.At
+		if _, err = c.log.AppendNoted(ctx, nil, n); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		if err := c.catchUp(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: other hubs write the same note", store.ErrAway)
+}
+
+// catchUp waits until this hub knows what any hub has answered before. A hub that is alone does.
+func (c *cluster) catchUp(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return c.log.CatchUp(ctx)
 }
 
 // leave tells the other hubs that this one is closing. Its sessions are lost, not gone.

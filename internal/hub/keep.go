@@ -30,13 +30,16 @@ func (h *Hub) OwnPolicy(f group.Filter) (own, inherited store.Policy) { return h
 const purgesAtOnce = 64
 
 // Purge evicts all held messages of the groups that f matches. It purges group by group, so that it
-// holds no lock for long. It may skip a group that is created in the meantime.
+// holds no lock for long. It may skip a group that is created in the meantime, but none that any hub has created before.
 func (h *Hub) Purge(ctx context.Context, f group.Filter) error {
 	if err := readable(f); err != nil {
 		return err
 	}
 	if !f.Wild() {
 		return closedError(h.log.Purge(f.String()))
+	}
+	if err := h.cluster.catchUp(ctx); err != nil {
+		return closedError(err)
 	}
 	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: purgesAtOnce}); ; {
 		infos, next := h.log.Groups(q)

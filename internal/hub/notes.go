@@ -25,7 +25,8 @@ const (
 
 	clientNotes = "client/" // notes of clients that PublishEach stores, by uid
 
-	revocationNotes = "revoked/" // by kind, jti or sub, and value
+	revocationNotes    = "revoked/" // by kind, jti or sub, and value
+	subjectRevocations = revocationNotes + "sub/"
 )
 
 // note returns the answer as a note. It replaces the note of the previous answer in the slot. The seq

@@ -216,7 +216,7 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	}
 	l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
 	if slices.Contains(gone[:], true) {
-		if err := l.markAt(ctx, goneKey, mark{Missing: was.At, Written: time.Now()}); err != nil {
+		if _, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}}); err != nil {
 			return err
 		}
 	}
@@ -231,7 +231,7 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 				return err
 			}
 		}
-		if err := l.mark(ctx, m); err != nil {
+		if _, err := l.mark(ctx, []keyedMark{groupMark(m)}); err != nil {
 			return err
 		}
 	}

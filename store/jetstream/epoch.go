@@ -114,11 +114,7 @@ func (l *Log) findEpoch(ctx context.Context, info *jetstream.StreamInfo) (f foun
 // purgedAtStart writes what a stream has lost that was purged while no hub was running. A server that led the stream before may still
 // answer, and not know of the purge. One that has stored a note of this hub has done everything that was asked before.
 func (l *Log) purgedAtStart(ctx context.Context) error {
-	nothing, err := l.lostNote(0)
-	if err != nil {
-		return err
-	}
-	note, err := l.AppendNoted(ctx, nil, nothing)
+	note, err := l.mark(ctx, []keyedMark{lostMark(0)})
 	if err != nil {
 		return err
 	}
@@ -144,19 +140,14 @@ func (l *Log) purgedAtStart(ctx context.Context) error {
 // renewEpoch writes the note of the epoch again, which was removed from the stream by somebody else with all messages before it.
 // What says that they are lost is stored with it: a hub that finds the note does not look for them.
 func (l *Log) renewEpoch(ctx context.Context, lost store.Seq) error {
-	gap, err := l.lostNote(lost)
-	if err == nil {
-		_, err = l.AppendNoted(ctx, nil, store.Note{Key: epochKey, Value: []byte(l.epoch())}, gap)
-	}
+	_, err := l.mark(ctx, []keyedMark{lostMark(lost)}, store.Note{Key: epochKey, Value: []byte(l.epoch())})
 	return err
 }
 
-// lostNote returns the mark that says that any group may have lost messages up to a position.
-func (l *Log) lostNote(through store.Seq) (store.Note, error) {
+// lostMark returns the mark that says that any group may have lost messages up to a position.
+func lostMark(through store.Seq) keyedMark {
 	now := time.Now()
-	return l.notes.markNote(evictKeys+everyGroup, mark{
-		Eviction: memory.Eviction{Group: everyGroup, Through: through, Time: now, Unknown: true}, Written: now,
-	})
+	return groupMark(mark{Eviction: memory.Eviction{Group: everyGroup, Through: through, Time: now, Unknown: true}, Written: now})
 }
 
 // nextEpoch returns the epoch of a stream that is not the one that the log knows.

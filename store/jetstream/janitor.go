@@ -124,39 +124,30 @@ func (j *janitor) turn(ctx context.Context) error {
 }
 
 // forget forgets the marks of the oldest losses, up to a few hundred in a turn, if there are more than most. What they
-// say was removed from the stream before.
+// say was removed from the stream before. If another hub writes one of them meanwhile, they stay until a later turn.
 func (j *janitor) forget(ctx context.Context, most int) error {
 	marks := j.l.notes.marks()
 	if len(marks) <= most {
 		return nil
 	}
 	slices.SortFunc(marks, func(a, b mark) int { return cmp.Compare(a.Through, b.Through) })
-	var old mark
-	list := make([]store.Note, 1)
+	old := keyedMark{key: lostKey}
+	var list []store.Note
 	for _, m := range marks[:min(len(marks)-most, maxBatch/2)] {
 		if m.Group == everyGroup || j.cleaned[m.Group].done < m.end() {
 			continue
 		}
 		old.Through = max(old.Through, m.Through, m.Missing)
-		list = append(list, store.Note{Key: evictKeys + m.Group})
+		list = append(list, store.Note{Key: evictKeys + m.Group, Guarded: true, At: m.at})
 		delete(j.cleaned, m.Group)
 	}
-	if len(list) == 1 {
+	if len(list) == 0 {
 		return nil
 	}
-	if v, ok := j.l.notes.get(lostKey); ok {
-		var before mark
-		if err := json.Unmarshal(v.value, &before); err == nil {
-			old.Through = max(old.Through, before.Through)
-		}
-	}
-	value, err := json.Marshal(old)
-	if err != nil {
+	if _, err := j.l.markOnce(ctx, []keyedMark{old}, list...); !errors.Is(err, store.ErrConflict) {
 		return err
 	}
-	list[0] = store.Note{Key: lostKey, Value: value}
-	_, err = j.l.AppendNoted(ctx, nil, list...)
-	return err
+	return nil
 }
 
 // watch looks whether somebody else has removed messages from the front of the stream. The note of the epoch lies
@@ -181,7 +172,8 @@ func (j *janitor) watch(ctx context.Context) error {
 	if purged {
 		return j.l.renewEpoch(ctx, gone)
 	}
-	return j.l.mark(ctx, mark{Eviction: memory.Eviction{Group: everyGroup, Through: gone, Time: time.Now(), Unknown: true}, Written: time.Now()})
+	_, err = j.l.mark(ctx, []keyedMark{lostMark(gone)})
+	return err
 }
 
 // told returns the position up to which the mark of all groups says that the stream has nothing.
@@ -212,7 +204,11 @@ func (j *janitor) markExcesses(ctx context.Context) error {
 			continue
 		}
 		j.told[x.Group] = now
-		if err := j.l.mark(ctx, mark{Eviction: e, Written: now}); err != nil {
+		_, err := j.l.markOnce(ctx, []keyedMark{groupMark(mark{Eviction: e, Written: now})})
+		switch {
+		case errors.Is(err, store.ErrConflict): // its counts are wrong now: the next turn has those that are right
+			delete(j.told, x.Group)
+		case err != nil:
 			return err
 		}
 		if n++; n == maxMarks {
@@ -395,7 +391,7 @@ func (t *noteTable) marks() (list []mark) {
 		if !ok || v.removed || json.Unmarshal(v.value, &m) != nil {
 			continue
 		}
-		m.Group = name
+		m.Group, m.at = name, v.at
 		list = append(list, m)
 	}
 	return list

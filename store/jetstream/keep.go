@@ -14,6 +14,11 @@ import (
 
 // SetPolicy implements store.Keeper. The policy is a note, which all hubs apply at the same position.
 func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
+	ctx, cancel := l.changing()
+	defer cancel()
+	if err := l.CatchUp(ctx); err != nil { // another hub may have set or removed it
+		return err
+	}
 	n := store.Note{Key: policyKeys + f.String()}
 	if p != (store.Policy{}) {
 		if !l.notes.hasRoomForPolicy(n.Key) {
@@ -27,8 +32,13 @@ func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
 	if v, ok := l.notes.get(n.Key); ok == (n.Value != nil) && bytes.Equal(v.value, n.Value) {
 		return nil // it is so: each hub sets the policies of its configuration when it starts
 	}
-	_, err := l.AppendNoted(context.Background(), nil, n)
+	_, err := l.AppendNoted(ctx, nil, n)
 	return err
+}
+
+// changing returns the context of a change that a client waits for. It ends as early as that of an append.
+func (l *Log) changing() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.Background(), l.opts.Times.Patience, errLate)
 }
 
 func (t *noteTable) hasRoomForPolicy(key string) bool {
@@ -60,17 +70,20 @@ func (l *Log) OwnPolicy(f group.Filter) (own, inherited store.Policy) { return l
 
 // Purge implements store.Keeper. It is a note, which all hubs apply at the same position.
 func (l *Log) Purge(name string) error {
-	if l.closed.Load() {
-		return store.ErrClosed
+	ctx, cancel := l.changing()
+	defer cancel()
+	if err := l.CatchUp(ctx); err != nil { // other hubs may have answered messages that this one has not read
+		return err
 	}
 	g := l.group(name)
 	if g.Messages == 0 && !g.Retained {
 		return nil
 	}
 	now := time.Now()
-	return l.mark(context.Background(), mark{
+	_, err := l.mark(ctx, []keyedMark{groupMark(mark{
 		Eviction: memory.Eviction{Group: name, Through: g.Newest, Time: now}, Retained: l.tail.position(), Written: now,
-	})
+	})})
+	return err
 }
 
 // group describes a group.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +24,8 @@ type mark struct {
 	Missing  store.Seq `json:",omitempty"` // messages up to here may be missing, though they are not evicted
 	Reread   store.Seq `json:",omitempty"` // messages up to here are read from the stream again: it does not have all of them
 	Written  time.Time
+
+	at store.Seq // of the note that it was read from
 }
 
 // markedGroup returns the group of a mark's key.
@@ -37,29 +41,65 @@ func (r *record) mark() (m mark, ok bool) {
 	return m, true
 }
 
-// mark writes the mark of a group.
-func (l *Log) mark(ctx context.Context, m mark) error { return l.markAt(ctx, evictKeys+m.Group, m) }
-
-// markAt writes a mark with a key.
-func (l *Log) markAt(ctx context.Context, key string, m mark) error {
-	n, err := l.notes.markNote(key, m)
-	if err == nil {
-		_, err = l.AppendNoted(ctx, nil, n)
+// include makes m say what an older mark of the same key says, too.
+func (m *mark) include(old *mark) {
+	if old.Through > m.Through {
+		m.Through, m.Time, m.Next, m.Unknown = old.Through, old.Time, old.Next, m.Unknown || old.Unknown
 	}
-	return err
+	m.Retained, m.Missing, m.Reread = max(m.Retained, old.Retained), max(m.Missing, old.Missing), max(m.Reread, old.Reread)
 }
 
-// markNote returns the note of a mark that includes what the one before it has said.
-func (t *noteTable) markNote(key string, m mark) (n store.Note, err error) {
-	if v, ok := t.get(key); ok {
-		var old mark
-		if err := json.Unmarshal(v.value, &old); err == nil {
-			m.Through, m.Retained = max(m.Through, old.Through), max(m.Retained, old.Retained)
-			m.Missing, m.Reread = max(m.Missing, old.Missing), max(m.Reread, old.Reread)
+// keyedMark is a mark to write with a key.
+type keyedMark struct {
+	key string
+	mark
+}
+
+// groupMark returns the mark of a group with its key.
+func groupMark(m mark) keyedMark { return keyedMark{evictKeys + m.Group, m} }
+
+// maxMerges is how often marks are merged with those that other hubs write at the same time. Each time one of the hubs is done.
+const maxMerges = 100
+
+// mark writes marks behind other notes, in one step. Another hub may have written marks that this one has not read: a hub that starts
+// reads only the newest mark of a key, so that it must include them.
+func (l *Log) mark(ctx context.Context, marks []keyedMark, others ...store.Note) (id store.ID, err error) {
+	epoch := l.epoch()
+	for range maxMerges {
+		if id, err = l.markOnce(ctx, marks, others...); !errors.Is(err, store.ErrConflict) {
+			return id, err
+		}
+		if l.epoch() != epoch { // the positions are those of another stream
+			break
 		}
 	}
-	n = store.Note{Key: key}
-	n.Value, err = json.Marshal(m)
+	return id, fmt.Errorf("%w: other hubs write the same notes", store.ErrAway)
+}
+
+// markOnce is mark for marks that say nothing any more if another hub has written one. It returns store.ErrConflict then.
+func (l *Log) markOnce(ctx context.Context, marks []keyedMark, others ...store.Note) (store.ID, error) {
+	list := slices.Clone(others)
+	for i := range marks {
+		n, err := l.notes.markNote(&marks[i])
+		if err != nil {
+			return store.ID{}, err
+		}
+		list = append(list, n)
+	}
+	return l.AppendNoted(ctx, nil, list...)
+}
+
+// markNote returns the note of a mark. It makes the mark include the one that the note replaces.
+func (t *noteTable) markNote(m *keyedMark) (n store.Note, err error) {
+	n = store.Note{Key: m.key, Guarded: true}
+	if v, ok := t.get(m.key); ok {
+		n.At = v.at
+		var old mark
+		if json.Unmarshal(v.value, &old) == nil {
+			m.include(&old)
+		}
+	}
+	n.Value, err = json.Marshal(&m.mark)
 	return n, err
 }
 

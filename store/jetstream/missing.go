@@ -48,7 +48,7 @@ func (j *janitor) markPurge(ctx context.Context, p purged) (lost map[string]bool
 	if err != nil {
 		return nil, err
 	}
-	var list []store.Note
+	var list []keyedMark
 	for name := range p.newest {
 		m, err := j.missing(ctx, &p, name, left)
 		if err != nil {
@@ -58,17 +58,13 @@ func (j *janitor) markPurge(ctx context.Context, p purged) (lost map[string]bool
 			continue
 		}
 		lost[name] = true
-		n, err := j.l.notes.markNote(evictKeys+name, *m)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, n)
+		list = append(list, groupMark(*m))
 	}
 	if len(list) > 0 {
 		j.l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "filter", p.Filter, "groups", len(list))
 	}
 	for part := range slices.Chunk(list, maxBatch/2) {
-		if _, err := j.l.AppendNoted(ctx, nil, part...); err != nil {
+		if _, err := j.l.mark(ctx, part); err != nil {
 			return nil, err
 		}
 	}

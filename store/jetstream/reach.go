@@ -47,13 +47,29 @@ func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 
 // CatchUp implements store.Shared.
 func (l *Log) CatchUp(ctx context.Context) error {
-	if l.offline.Load() { // the client of NATS would not return when ctx ends
-		return store.ErrAway
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.blocked, cancel)()
-	return l.readToEnd(ctx)
+	for ctx.Err() == nil {
+		i := l.askEnd.askNext(ctx, l, l.leaderEnd)
+		if i.err == nil && l.tail.waitFor(ctx, i.answer) == nil {
+			return nil
+		}
+		pause(ctx, repeatRefused)
+	}
+	if l.blocked.Err() != nil {
+		return store.ErrClosed
+	}
+	return store.ErrAway
+}
+
+// leaderEnd returns where the stream ends, as its leader says.
+func (l *Log) leaderEnd(ctx context.Context) (store.Seq, error) {
+	info, err := l.streamInfo(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return store.Seq(info.State.LastSeq), nil
 }
 
 // leaderHas reports whether the stream has an id, as its leader says that was asked at a time. If the stream has an epoch that this hub
@@ -66,24 +82,19 @@ func (l *Log) leaderHas(ctx context.Context, id store.ID) (has bool, asked time.
 		})
 		return i.err == nil && i.answer == id.Epoch, i.asked, i.err
 	}
-	i := l.askEnd.ask(ctx, l, func(ctx context.Context) (store.Seq, error) {
-		info, err := l.streamInfo(ctx)
-		if err != nil {
-			return 0, err
-		}
-		return store.Seq(info.State.LastSeq), nil
-	})
+	i := l.askEnd.ask(ctx, l, l.leaderEnd)
 	return i.err == nil && i.answer >= id.Seq, i.asked, i.err
 }
 
 // question is one that many ask the leader at once: when a hub dies, all its clients come to the others, with positions that those may
 // not have. They share the answers.
 type question[T any] struct {
-	mu   sync.Mutex
-	last *inquiry[T]
+	mu      sync.Mutex
+	last    *inquiry[T]
+	waiting *inquiry[T] // is sent when last is answered; nil: nobody needs it
 }
 
-// answerAge is how old an answer may be that is shared.
+// answerAge is how old an answer may be that ask shares.
 const answerAge = 100 * time.Millisecond
 
 // inquiry is a request to the leader.
@@ -94,10 +105,18 @@ type inquiry[T any] struct {
 	err    error
 }
 
-// ask returns the answer to the last request, which is sent if there is none or it is too old. The request has its own goroutine: while the
-// client of NATS waits for a server to accept a connection, its methods do not return when their context ends.
+// ask returns the answer to the last request, which is sent if there is none or it is too old.
 func (q *question[T]) ask(ctx context.Context, l *Log, request func(context.Context) (T, error)) inquiry[T] {
-	i := q.current(l, request)
+	return q.current(l, request).wait(ctx)
+}
+
+// askNext returns the answer to a request that is sent after the call began. All who call while a request is on its way share the
+// next one, so that there is never more than one at a time.
+func (q *question[T]) askNext(ctx context.Context, l *Log, request func(context.Context) (T, error)) inquiry[T] {
+	return q.next(l, request).wait(ctx)
+}
+
+func (i *inquiry[T]) wait(ctx context.Context) inquiry[T] {
 	select {
 	case <-i.done:
 		return *i
@@ -106,27 +125,59 @@ func (q *question[T]) ask(ctx context.Context, l *Log, request func(context.Cont
 	}
 }
 
+// answered reports whether the inquiry is not on its way any more.
+func (i *inquiry[T]) answered() bool {
+	select {
+	case <-i.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // current returns the inquiry that is on its way or was answered just now.
 func (q *question[T]) current(l *Log, request func(context.Context) (T, error)) *inquiry[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if i := q.last; i != nil {
-		select {
-		case <-i.done:
-			if time.Since(i.asked) < answerAge {
-				return i
-			}
-		default:
-			return i
-		}
+	if i := q.last; i != nil && (!i.answered() || time.Since(i.asked) < answerAge) {
+		return i
 	}
-	i := &inquiry[T]{asked: time.Now(), done: make(chan struct{})}
-	q.last = i
+	return q.begin(l, request)
+}
+
+// next returns the inquiry that is sent next: at once, unless one is on its way.
+func (q *question[T]) next(l *Log, request func(context.Context) (T, error)) *inquiry[T] {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.waiting != nil:
+		return q.waiting
+	case q.last != nil && !q.last.answered():
+		q.waiting = &inquiry[T]{done: make(chan struct{})}
+		return q.waiting
+	}
+	return q.begin(l, request)
+}
+
+// begin sends the inquiry that waits, or a new one. q.mu is held. The request has its own goroutine: while the client of NATS waits for a
+// server to accept a connection, its methods do not return when their context ends.
+func (q *question[T]) begin(l *Log, request func(context.Context) (T, error)) *inquiry[T] {
+	i := q.waiting
+	if i == nil {
+		i = &inquiry[T]{done: make(chan struct{})}
+	}
+	i.asked = time.Now()
+	q.last, q.waiting = i, nil
 	l.running.Go(func() {
 		ctx, cancel := context.WithTimeout(l.blocked, answerTimeout)
 		defer cancel()
-		defer close(i.done)
 		i.answer, i.err = request(ctx)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		close(i.done)
+		if q.waiting != nil {
+			q.begin(l, request)
+		}
 	})
 	return i
 }

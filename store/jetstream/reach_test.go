@@ -71,3 +71,76 @@ func TestReachEndsInTimeThoughTheClientOfNATSDoesNot(t *testing.T) {
 		}
 	})
 }
+
+// TestCallersOfCatchUpShareTheNextAnswer has a thousand callers in a second. Each of them needs an answer to a question that was asked after
+// its call began: an earlier one may not tell of a message that another hub has answered before the call.
+func TestCallersOfCatchUpShareTheNextAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers, within, takes = 1000, time.Second, 5 * time.Millisecond
+		var asked atomic.Int64
+		began := time.Now()
+		l := asks(t, func(passed time.Duration) (store.Seq, error) {
+			asked.Add(1)
+			time.Sleep(takes)
+			return store.Seq(passed), nil // what was stored when the leader was asked
+		})
+		defer l.running.Wait()
+		defer l.unblock()
+		l.tail.reached = store.Seq(time.Hour)
+		var all sync.WaitGroup
+		for i := range callers {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * within / callers)
+				stored := store.Seq(time.Since(began))
+				if i%2 == 0 {
+					if err := l.CatchUp(t.Context()); err != nil {
+						t.Error(err)
+					}
+				} else if i := l.askEnd.askNext(t.Context(), l, l.leaderEnd); i.err != nil || i.answer < stored {
+					t.Errorf("the answer tells of messages up to %d, %d were stored before: %v", i.answer, stored, i.err)
+				}
+				if took := time.Since(began) - time.Duration(stored); took > 2*takes {
+					t.Errorf("it took %v", took)
+				}
+			})
+		}
+		all.Wait()
+		if n, most := asked.Load(), int64(time.Since(began)/takes)+1; n > most {
+			t.Errorf("the leader was asked %d times, want at most %d", n, most)
+		}
+	})
+}
+
+// TestCatchUpWaitsUntilTheLeaderAnswers has servers that elect a leader for a while, or for longer than the caller waits.
+func TestCatchUpWaitsUntilTheLeaderAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		election time.Duration
+		want     error
+	}{
+		"soon":  {2 * time.Second, nil},
+		"late":  {time.Minute, store.ErrAway},
+		"close": {time.Minute, store.ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := asks(t, func(passed time.Duration) (store.Seq, error) {
+					if passed < c.election {
+						return 0, errNoLeader
+					}
+					return 10, nil
+				})
+				defer l.running.Wait()
+				defer l.unblock()
+				l.tail.reached = 10
+				if c.want == store.ErrClosed {
+					time.AfterFunc(time.Second, l.unblock)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				if err := l.CatchUp(ctx); err != c.want {
+					t.Errorf("%v, want %v", err, c.want)
+				}
+			})
+		})
+	}
+}
