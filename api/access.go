@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -60,7 +61,16 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request, n need, do call
 // signOfLife records a sign of life of a session, if there is one. It returns an error if it belongs to another
 // subject.
 func (a *api) signOfLife(uid string, g *access.Grant) error {
-	err := a.hub.SignOfLife(uid, g)
+	return ofOwner(a.hub.SignOfLife(uid, g), g)
+}
+
+// ownRequest is signOfLife for a request about the session itself, which may have begun at another hub just now.
+func (a *api) ownRequest(ctx context.Context, uid string, g *access.Grant) error {
+	return ofOwner(a.hub.OwnRequest(ctx, uid, g), g)
+}
+
+// ofOwner returns the error for a request with a session's secret.
+func ofOwner(err error, g *access.Grant) error {
 	switch {
 	case errors.Is(err, session.ErrUnknown):
 		return nil

@@ -46,7 +46,7 @@ func (a *api) ownSession(r *http.Request, g *access.Grant) (string, error) {
 		return "", &problem{status: http.StatusForbidden, code: "session-mismatch", parameter: sessionHeader,
 			detail: "this is the secret of another session"}
 	}
-	if err := a.signOfLife(uid, g); err != nil { // authorized reads the secret only from the header
+	if err := a.ownRequest(r.Context(), uid, g); err != nil { // authorized reads the secret only from the header
 		return "", err
 	}
 	return uid, nil
@@ -199,8 +199,8 @@ func (a *api) session(w http.ResponseWriter, r *http.Request, g *access.Grant) e
 	if err == nil {
 		return writeValue(w, a.sessionToJSON(&s))
 	}
-	away, err := a.hub.AwaySession(uid)
-	if err != nil {
+	away, unknown := a.hub.AwaySession(uid)
+	if unknown != nil {
 		return err
 	}
 	return writeValue(w, awayToJSON(&away))
@@ -222,7 +222,7 @@ func (a *api) endSession(w http.ResponseWriter, r *http.Request, g *access.Grant
 	}
 	why := session.Kicked
 	if secret != "" && session.UID(secret) == uid {
-		why, err = session.Ended, a.signOfLife(uid, g)
+		why, err = session.Ended, a.ownRequest(r.Context(), uid, g)
 	} else {
 		err = g.CheckAdmin()
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/watchbox-go/watchbox/api"
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/hub"
+	sessions "github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/internal/sharedtest"
 	"github.com/watchbox-go/watchbox/store"
 )
@@ -36,6 +37,14 @@ func (l *unreachable) Reach(ctx context.Context, id store.ID) (bool, error) {
 		return false, *err
 	}
 	return l.Log.Reach(ctx, id)
+}
+
+// CatchUp appends nothing, so its outcome cannot be unknown.
+func (l *unreachable) CatchUp(ctx context.Context) error {
+	if err := l.err.Load(); err != nil && *err != store.ErrUnknownOutcome {
+		return *err
+	}
+	return l.Log.CatchUp(ctx)
 }
 
 func (l *unreachable) Err() error {
@@ -81,6 +90,8 @@ func TestErrorsOfASharedLogAreDocumentedForEachCall(t *testing.T) {
 	here := s.listen("/v1/groups/foo")
 	session := "/v1/sessions/" + here.uid
 	s.wants(204, "", "PUT "+session+"/groups/bar", "", here.proof()...)
+	const secret = "the-secret-of-no-session"
+	nobody := "/v1/sessions/" + sessions.UID(secret)
 	for _, c := range []struct {
 		err  error
 		code string
@@ -92,6 +103,12 @@ func TestErrorsOfASharedLogAreDocumentedForEachCall(t *testing.T) {
 		s.wants(503, c.code, "PUT "+session+"/groups/new-"+c.code, "", here.proof()...)
 		s.wants(503, c.code, "DELETE "+session+"/groups/bar", "", here.proof()...)
 		s.wants(503, c.code, "DELETE "+session, "", here.proof()...)
+		if c.err == store.ErrUnknownOutcome {
+			continue
+		}
+		s.wants(503, c.code, "PUT "+session+"/token", "", here.proof()...)
+		s.wants(503, c.code, "GET "+nobody, "") // it may have begun at another hub
+		s.wants(503, c.code, "POST "+nobody+"/heartbeat", "", "Watchbox-Session", secret)
 	}
 	log.err.Store(nil)
 

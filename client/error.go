@@ -35,6 +35,9 @@ func refusal(status int, header http.Header, body []byte) *Error {
 // sessionEnded is the code of the hub's answer to a client that was kicked while it polled.
 const sessionEnded = "session-ended"
 
+// sessionUnknown is the code of the hub's answer if there is no such session.
+const sessionUnknown = "session-unknown"
+
 // ended returns the error of a client whose session the hub has ended, with the reason of its last event.
 func ended(reason string) *Error { return &Error{Code: reason, Detail: "the hub ended the session"} }
 

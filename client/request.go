@@ -85,6 +85,27 @@ func (c *Client) call(ctx context.Context, r *request) error {
 	}
 }
 
+// mostUnknown is how often callOwn repeats a call: for about two seconds.
+const mostUnknown = 6
+
+// callOwn is call for the session's own resources. Of several hubs, one may not have heard yet of a stream that has just opened at
+// another: while the stream is open, a call is repeated that is answered with sessionUnknown.
+func (c *Client) callOwn(ctx context.Context, r *request) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.lifetime, func() { cancel(context.Cause(c.lifetime)) })()
+	for failures := 0; ; failures++ {
+		err := c.call(ctx, r)
+		e, refused := errors.AsType[*Error](err)
+		if !refused || e.Code != sessionUnknown || failures == mostUnknown || c.State() != StateOpen {
+			return err
+		}
+		if err := c.pause(ctx, err, c.delay(failures)); err != nil {
+			return err
+		}
+	}
+}
+
 // unsent reports whether an attempt failed before there was a connection.
 func unsent(err error) bool {
 	e, ok := errors.AsType[*net.OpError](err)

@@ -81,7 +81,7 @@ func (s *Subscription) Leave(ctx context.Context) error {
 
 // leaveFilter removes a filter from the stream at the hub.
 func (c *Client) leaveFilter(ctx context.Context, filter string) error {
-	err := c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/groups/" + escape(filter))})
+	err := c.callOwn(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/groups/" + escape(filter))})
 	if e, ok := errors.AsType[*Error](err); ok && (e.Status == http.StatusNotFound || e.Status == http.StatusConflict) {
 		return nil // the hub has no such filter or no stream; the stream resumes without the filter
 	}

@@ -57,11 +57,11 @@ func (c *Client) sendWill(ctx context.Context) error {
 	w := c.will
 	c.mu.Unlock()
 	if w == nil {
-		return c.call(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/will")})
+		return c.callOwn(ctx, &request{method: http.MethodDelete, path: c.sessionPath("/will")})
 	}
 	body, err := toJSON(w)
 	if err == nil {
-		err = c.call(ctx, &request{
+		err = c.callOwn(ctx, &request{
 			method: http.MethodPut, path: c.sessionPath("/will"), mediaType: "application/json", body: body,
 		})
 	}

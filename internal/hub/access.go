@@ -21,6 +21,16 @@ func (h *Hub) recheck() { h.sessions.Recheck(h.opts.Access.Current) }
 // Renew replaces the grant of all streams of a session. They leave filters that it does not cover.
 func (h *Hub) Renew(uid string, g *access.Grant) error {
 	g = g.For(uid)
+	late := h.cluster.catchUp(context.Background(), catchUpTimeout)
+	err := h.renewAll(uid, g)
+	if late != nil { // a stream of which this hub has not read may still have the old grant
+		return late
+	}
+	return err
+}
+
+// renewAll is Renew for the streams of which this hub has read.
+func (h *Hub) renewAll(uid string, g *access.Grant) error {
 	err := h.renewHere(uid, g)
 	if len(h.cluster.elsewhere(uid)) == 0 || err != nil && !errors.Is(err, session.ErrNoStream) {
 		return err

@@ -125,7 +125,9 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 		}
 		out.Body = (*f)(ctx, in.Body)
 	case doEnd:
-		err = h.endHere(in.UIDs[0], in.Why)
+		if err = c.catchUp(ctx, catchUpTimeout); err == nil { // the session may have begun elsewhere just now
+			err = h.endHere(in.UIDs[0], in.Why)
+		}
 	case doJoin:
 		err = h.sessions.Join(in.UIDs[0], f, h.opts.MaxFilters)
 	case doLeave:
@@ -241,18 +243,29 @@ func (c *cluster) beat(uid string) {
 	}
 }
 
-// askFirst asks one of the hubs where a session has other streams.
-func (c *cluster) askFirst(uid string, in request) error {
+// joinNewest adds a filter to the newest stream of a session. A hub where that has closed meanwhile passes the turn to the one with the
+// next newest.
+func (c *cluster) joinNewest(uid string, f group.Filter) error {
 	ctx, cancel := context.WithTimeout(c.closed, callTimeout)
 	defer cancel()
-	in.UIDs = []string{uid}
-	err := session.ErrNoStream
-	for _, hub := range c.elsewhere(uid) {
-		if _, err = c.call(ctx, hub, &in); err == nil || !errors.Is(err, session.ErrNoStream) && !errors.Is(err, session.ErrUnknown) {
+	here := func() error { return c.hub.sessions.Join(uid, f, c.hub.opts.MaxFilters) }
+	list := c.hub.sessions.ByNewest(uid)
+	if len(list) == 0 {
+		return here() // which says why not
+	}
+	self := c.hubs.Self()
+	var err error
+	for _, hub := range list {
+		if hub == self {
+			err = here()
+		} else {
+			_, err = c.call(ctx, hub, &request{Do: doJoin, UIDs: []string{uid}, Filter: f.String()})
+		}
+		if err == nil || !errors.Is(err, session.ErrNoStream) && !errors.Is(err, session.ErrUnknown) {
 			return err
 		}
 	}
-	return err
+	return session.ErrNoStream
 }
 
 // gather asks several hubs at once, and passes the replies of those that answer to take, one at a time. One that does not answer

@@ -290,21 +290,11 @@ func (c *cluster) revoke(ctx context.Context, v access.Revocation) error {
 		if _, err = c.log.AppendNoted(ctx, nil, n); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
-		if err := c.catchUp(ctx); err != nil {
+		if err := c.catchUp(ctx, callTimeout); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("%w: other hubs write the same note", store.ErrAway)
-}
-
-// catchUp waits until this hub knows what any hub has answered before. A hub that is alone does.
-func (c *cluster) catchUp(ctx context.Context) error {
-	if c == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return c.log.CatchUp(ctx)
 }
 
 // leave tells the other hubs that this one is closing. Its sessions are lost, not gone.

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"context"
+
 	"github.com/watchbox-go/watchbox/internal/group"
 	"github.com/watchbox-go/watchbox/internal/session"
 	"github.com/watchbox-go/watchbox/store"
@@ -17,9 +19,13 @@ type Session struct {
 // Amount is a number of messages and their total size.
 type Amount struct{ Messages, Bytes uint64 }
 
-// Session returns the session uid, or session.ErrUnknown.
+// Session returns the session uid, or session.ErrUnknown, or store.ErrAway if it is not certain that there is none.
 func (h *Hub) Session(uid string) (Session, error) {
-	i, err := h.sessions.Get(uid)
+	var i session.Info
+	err := h.ifKnown(context.Background(), func() (err error) {
+		i, err = h.sessions.Get(uid)
+		return err
+	})
 	if err != nil {
 		return Session{}, err
 	}

@@ -259,7 +259,7 @@ func TestSessionsAreSortedByTheirStreamsAtAllHubs(t *testing.T) {
 func TestADirectMessageReachesASessionAtAnotherHub(t *testing.T) {
 	inRig(t, 2, func(r *rig) {
 		send := func(n *node, text string) error {
-			_, err := n.Send(t.Context(), session.UID(ann), &Publication{Grant: access.Everything, Kind: JSON, Body: []byte(`"` + text + `"`)})
+			_, err := n.Send(r.Context(), session.UID(ann), &Publication{Grant: access.Everything, Kind: JSON, Body: []byte(`"` + text + `"`)})
 			return err
 		}
 		a := r.hubs[0].listen(ann, "x")

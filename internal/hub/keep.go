@@ -38,7 +38,7 @@ func (h *Hub) Purge(ctx context.Context, f group.Filter) error {
 	if !f.Wild() {
 		return closedError(h.log.Purge(f.String()))
 	}
-	if err := h.cluster.catchUp(ctx); err != nil {
+	if err := h.cluster.catchUp(ctx, callTimeout); err != nil {
 		return closedError(err)
 	}
 	for q := (store.GroupQuery{Prefix: f.Prefix(), Limit: purgesAtOnce}); ; {

@@ -201,7 +201,7 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 		return Receipt{}, err
 	}
 	return h.publish(ctx, p, func(do func() error) error {
-		return h.sessions.Do(uid, do) // the message must not outlive the session
+		return h.ifKnown(ctx, func() error { return h.sessions.Do(uid, do) }) // the message must not outlive the session
 	})
 }
 
@@ -251,37 +251,43 @@ func (h *Hub) SignOfLife(uid string, g *access.Grant) error {
 	return nil
 }
 
+// OwnRequest is SignOfLife for a request about the session itself. It also knows a session that has begun at another hub just
+// now. It returns store.ErrAway if it is not certain that there is none.
+func (h *Hub) OwnRequest(ctx context.Context, uid string, g *access.Grant) error {
+	return h.ifKnown(ctx, func() error { return h.SignOfLife(uid, g) })
+}
+
 // JoinGroup adds a filter to the session's newest stream, which stays open. Both the caller's grant and the
 // stream's must cover it.
 func (h *Hub) JoinGroup(g *access.Grant, uid string, f group.Filter) error {
 	if err := checkRead(g.For(uid), f); err != nil {
 		return err
 	}
-	err := h.sessions.Join(uid, f, h.opts.MaxFilters)
-	if errors.Is(err, session.ErrNoStream) && len(h.cluster.elsewhere(uid)) > 0 {
-		err = h.cluster.askFirst(uid, request{Do: doJoin, Filter: f.String()})
+	if h.cluster == nil {
+		return h.sessions.Join(uid, f, h.opts.MaxFilters)
 	}
-	return err
+	if err := h.cluster.catchUp(context.Background(), catchUpTimeout); err != nil { // the newest stream may be one of which this hub has not read
+		return err
+	}
+	return h.cluster.joinNewest(uid, f)
 }
 
 // LeaveGroup removes a filter from all streams of the session.
 func (h *Hub) LeaveGroup(uid string, f group.Filter) error {
+	late := h.cluster.catchUp(context.Background(), catchUpTimeout)
 	if _, err := h.cluster.ask(uid, request{Do: doLeave, Filter: f.String()}); err != nil {
 		return err
 	}
-	return h.leaveHere(context.Background(), uid, f)
+	err := h.sessions.Leave(uid, f)
+	if late != nil { // a stream of which this hub has not read may still have the filter
+		return late
+	}
+	return err
 }
-
-// catchUpTimeout is how long a leave waits for messages that other hubs have answered.
-const catchUpTimeout = time.Second
 
 // leaveHere removes a filter from the session's streams at this hub. They still get the messages that any hub has answered before.
 func (h *Hub) leaveHere(ctx context.Context, uid string, f group.Filter) error {
-	if h.cluster != nil {
-		ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-		defer cancel()
-		_ = h.cluster.log.CatchUp(ctx) // an error: the session leaves where this hub is
-	}
+	_ = h.cluster.catchUp(ctx, catchUpTimeout) // an error: the session leaves where this hub is
 	return h.sessions.Leave(uid, f)
 }
 
@@ -393,6 +399,9 @@ func willSize(w *session.Will) int64 {
 // session that is away has nothing but a position. When EndSession returns nil, the session does not come back at any
 // hub, also after a restart.
 func (h *Hub) EndSession(uid string, why session.Reason) error {
+	if err := h.cluster.catchUp(context.Background(), catchUpTimeout); err != nil { // its position may be at a hub of which this one has not read
+		return err
+	}
 	if at := h.cursors.Elsewhere(SessionPositions + uid); at != "" {
 		if err := h.cluster.end(at, uid, why); !errors.Is(err, store.ErrNoHub) && !errors.Is(err, session.ErrUnknown) {
 			return err

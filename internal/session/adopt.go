@@ -115,9 +115,9 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 		lost = now.add(lateness()) // the other hub acts first
 	}
 	s.date(d, lost)
-	h.version, h.here, h.streams, h.beat, h.polls = version, nil, false, 0, false
+	h.version, h.here, h.streams, h.newest, h.beat, h.polls = version, nil, false, 0, 0, false
 	if i := slices.IndexFunc(nodes, func(n node) bool { return n.hub == self }); i >= 0 {
-		h.here, h.beat, h.polls, h.streams = nodes[i].filters, nodes[i].beat, nodes[i].polls, true
+		h.here, h.newest, h.beat, h.polls, h.streams = nodes[i].filters, nodes[i].newest, nodes[i].beat, nodes[i].polls, true
 		nodes = slices.Delete(nodes, i, i+1)
 	}
 	h.prove(s, in.Change)

@@ -35,6 +35,7 @@ type Change struct {
 	beat    time.Duration  // the shortest heartbeat that they have promised; 0: none
 	streams bool           // streams are open here
 	polls   bool           // one of them is a poll
+	newest  uint32         // the highest number of them
 	nodes   []node         // streams that are open at other hubs
 	next    uint64         // the version that the document has with the change, once it is committed
 	self    string         // the id of this hub

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -61,7 +62,7 @@ func (s *Session) partitioned() {
 	s.streams = nil
 	h := s.shared
 	if h.streams {
-		h.here, h.streams, h.beat, h.polls = nil, false, 0, false
+		h.here, h.streams, h.newest, h.beat, h.polls = nil, false, 0, 0, false
 		s.becomeStale(Partitioned, false)
 	}
 }
@@ -120,6 +121,30 @@ func (r *Registry) Elsewhere(uid string) (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.shared.nodes {
+		ids = append(ids, n.hub)
+	}
+	return ids
+}
+
+// ByNewest returns all hubs where a session has streams, this one too, beginning with the one that has the newest.
+func (r *Registry) ByNewest(uid string) (ids []string) {
+	s := r.find(uid)
+	if s == nil {
+		return nil
+	}
+	var list []node
+	s.mu.Lock()
+	if len(s.streams) > 0 {
+		here := node{hub: *r.self.Load()}
+		for _, a := range s.streams {
+			here.newest = max(here.newest, a.no)
+		}
+		list = append(list, here)
+	}
+	list = append(list, s.shared.nodes...)
+	s.mu.Unlock()
+	slices.SortStableFunc(list, func(a, b node) int { return cmp.Compare(b.newest, a.newest) })
+	for _, n := range list {
 		ids = append(ids, n.hub)
 	}
 	return ids

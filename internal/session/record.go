@@ -36,6 +36,7 @@ type nodeRecord struct {
 	Filters []string `json:"filters,omitempty"`
 	Beat    int64    `json:"beat,omitempty"` // nanoseconds
 	Polls   bool     `json:"polls,omitempty"`
+	Newest  uint32   `json:"newest,omitempty"` // see node
 }
 
 type memberRecord struct {
@@ -66,10 +67,10 @@ func (x *Change) Document() []byte {
 			out.Members = append(out.Members, memberRecord{m.filter.String(), m.lostAt, m.why})
 		}
 		for _, n := range x.nodes {
-			out.Nodes[n.hub] = nodeRecord{group.Set(n.filters).Strings(), int64(n.beat), n.polls}
+			out.Nodes[n.hub] = nodeRecord{group.Set(n.filters).Strings(), int64(n.beat), n.polls, n.newest}
 		}
 		if x.streams {
-			out.Nodes[x.self] = nodeRecord{group.Set(x.here).Strings(), int64(x.beat), x.polls}
+			out.Nodes[x.self] = nodeRecord{group.Set(x.here).Strings(), int64(x.beat), x.polls, x.newest}
 		}
 	}
 	b, err := json.Marshal(&out)
@@ -102,7 +103,7 @@ func (in *record) document() (*document, []node, error) {
 			}
 			list[i] = f
 		}
-		nodes = append(nodes, node{hub, list, time.Duration(n.Beat), n.Polls})
+		nodes = append(nodes, node{hub, list, time.Duration(n.Beat), n.Polls, n.Newest})
 	}
 	slices.SortFunc(nodes, func(a, b node) int { return strings.Compare(a.hub, b.hub) })
 	return d, nodes, nil

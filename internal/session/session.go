@@ -101,6 +101,7 @@ type Attachment struct {
 	farewell  bool                // see Farewell
 	keep      seconds             // see Keep
 	returned  bool                // whether the session was lost before this stream
+	no        uint32              // see node.newest
 	reached   Position            // if so, of the stream that had closed last
 }
 

@@ -19,6 +19,7 @@ type shared struct {
 	nodes   []node         // streams at other hubs
 	here    []group.Filter // filters of this hub's streams, as in the newest document
 	streams bool           // whether that document says that this hub has streams
+	newest  uint32         // and the number of the newest one
 	beat    time.Duration  // and the shortest heartbeat that they have promised; 0: none
 	polls   bool           // and that one of them is a poll
 
@@ -44,6 +45,10 @@ type node struct {
 	filters []group.Filter
 	beat    time.Duration // the shortest heartbeat that they have promised; 0: none
 	polls   bool          // one of them is a poll
+
+	// newest is the highest number of them. A stream that opens while other hubs have streams gets a higher number than those, so
+	// the session's newest stream is at the hub with the highest one, whatever the clocks of the hubs say. Polls have no numbers: nothing joins them.
+	newest uint32
 }
 
 // Sharing makes a registry one of several that share a log.
@@ -97,9 +102,17 @@ func (h *shared) base(x *Change) {
 			x.beat = a.heartbeat
 		}
 		x.polls = x.polls || a.polls
+		x.newest = max(x.newest, a.no)
 	}
+	if a := x.cause.opened; a != nil && !a.polls {
+		for _, n := range h.nodes {
+			x.newest = max(x.newest, n.newest+1)
+		}
+		a.no = x.newest
+	}
+	moved := x.streams && x.newest != h.newest && len(h.nodes) > 0 // otherwise nobody asks which hub has the newest stream
 	shorter := x.beat > 0 && (h.beat == 0 || x.beat < h.beat)
-	x.rewrite = h.stale != "" || h.version == 0 && x.streams || x.streams != h.streams || x.polls != h.polls || shorter || !slices.Equal(x.here, h.here)
+	x.rewrite = h.stale != "" || h.version == 0 && x.streams || x.streams != h.streams || x.polls != h.polls || moved || shorter || !slices.Equal(x.here, h.here)
 }
 
 // use records that Do was called.
@@ -160,10 +173,10 @@ func (h *shared) apply(s *Session, x *Change) bool {
 	case h.version >= x.next:
 		return false
 	}
-	h.version, h.here, h.streams, h.beat, h.polls, h.unproved = x.next, x.here, x.streams, x.beat, x.polls, nil
+	h.version, h.here, h.streams, h.newest, h.beat, h.polls, h.unproved = x.next, x.here, x.streams, x.newest, x.beat, x.polls, nil
 	h.nodes, h.stale = s.registry.up(x.nodes)
 	if x.self != *s.registry.self.Load() { // the others have given up this hub meanwhile
-		h.here, h.streams, h.beat, h.polls, h.stale = nil, false, 0, false, Partitioned
+		h.here, h.streams, h.newest, h.beat, h.polls, h.stale = nil, false, 0, 0, false, Partitioned
 	}
 	h.arm(s)
 	return true

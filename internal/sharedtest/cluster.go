@@ -178,6 +178,9 @@ func (c *Cluster) Notes() (keys []string) {
 	return keys
 }
 
+// Steps returns how often the log was changed.
+func (c *Cluster) Steps() int { return c.length() }
+
 // pause waits for up to Delay.
 func (c *Cluster) pause() {
 	if c.Delay > 0 {

@@ -1,0 +1,49 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// A hub answers from what it has read of the log. That may be some milliseconds behind what other hubs have answered already: a
+// client that has just opened a stream at one of them calls this one. The calls for which that matters catch up first, or when
+// there seems to be no such session.
+
+// catchUpTimeout is how long a call about a session waits for what other hubs have answered. One that changes what is kept waits for callTimeout.
+const catchUpTimeout = time.Second
+
+// catchUp waits until this hub has read what any hub has answered before. It returns store.ErrAway if that is not certain in time. A hub that
+// is alone knows it.
+func (c *cluster) catchUp(ctx context.Context, most time.Duration) error {
+	if c == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	err := c.log.CatchUp(ctx)
+	switch {
+	case err == nil, errors.Is(err, store.ErrAway):
+		return err
+	case errors.Is(err, store.ErrClosed):
+		return ErrClosed
+	}
+	return fmt.Errorf("%w: %w", store.ErrAway, err)
+}
+
+// ifKnown calls f, which needs a session. If there is none, it may have begun at another hub just now: f is called again when this hub
+// has caught up. If that fails, nobody can say that there is no such session: the error is store.ErrAway.
+func (h *Hub) ifKnown(ctx context.Context, f func() error) error {
+	err := f()
+	if h.cluster == nil || !errors.Is(err, session.ErrUnknown) {
+		return err
+	}
+	if err := h.cluster.catchUp(ctx, catchUpTimeout); err != nil {
+		return err
+	}
+	return f()
+}
