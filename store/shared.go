@@ -36,6 +36,10 @@ type Shared interface {
 	// ctx ends, or if the log cannot be reached.
 	CatchUp(ctx context.Context) error
 
+	// PurgeThrough evicts the messages of a group up to a position, including the retained one, and keeps later ones. It waits until this
+	// hub has read the log up to there.
+	PurgeThrough(name string, through Seq) error
+
 	// Hubs returns the hubs that share the log.
 	Hubs() Hubs
 }

@@ -200,9 +200,13 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 	if err := p.Grant.CheckPublish(p.Group); err != nil {
 		return Receipt{}, err
 	}
-	return h.publish(ctx, p, func(do func() error) error {
+	r, err := h.publish(ctx, p, func(do func() error) error {
 		return h.sessions.Do(uid, do) // the message must not outlive the session
 	})
+	if err == nil && h.cluster != nil && !h.sessions.Exists(uid) { // another hub has ended it before the message was stored
+		h.cluster.forget(uid, uint64(r.ID.Seq))
+	}
+	return r, err
 }
 
 // SendToServer passes a message to the embedding program only. The receipt sets only Replayed.

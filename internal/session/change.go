@@ -127,7 +127,7 @@ func (s *Session) prepare(x *Change) (needed bool, err error) {
 	now := monotonicNow()
 	s.plan(x, now)
 	if s.shared != nil {
-		s.shared.ending, s.shared.number, s.shared.stored = x.gone, x.number, false
+		s.shared.ending, s.shared.number, s.shared.stored = x.gone, x.number, 0
 	}
 	if len(x.Events) > 0 || x.cause.newWill || x.rewrite {
 		return true, nil

@@ -40,7 +40,7 @@ type Registry struct {
 	// With several hubs; see Sharing.
 	self        atomic.Pointer[string]
 	committed   func(*Change)
-	wasEnded    func(uid string)
+	wasEnded    func(uid string, version uint64)
 	willChanged func(old, new *Will)
 
 	mu     sync.RWMutex // guards what follows
@@ -237,6 +237,12 @@ func (r *Registry) do(uid string, f func(*Session) error) error {
 		return ErrUnknown
 	}
 	return f(s)
+}
+
+// Exists reports whether there is a session uid.
+func (r *Registry) Exists(uid string) bool {
+	s := r.find(uid)
+	return s != nil && s.exists()
 }
 
 func (s *Session) exists() bool {

@@ -1,0 +1,133 @@
+package hub
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/watchbox-go/watchbox/internal/access"
+	"github.com/watchbox-go/watchbox/internal/delivery"
+	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
+)
+
+// send sends a JSON value to the session of a secret.
+func (n *node) send(secret, value string) {
+	n.rig.Helper()
+	_, err := n.Send(n.rig.Context(), session.UID(secret), &Publication{Grant: access.Everything, Kind: JSON, Body: []byte(value)})
+	n.rig.must(err)
+}
+
+// watching is the option of hubs whose callbacks about sessions also call f.
+func watching(f func(session.Event)) func(*Options) {
+	return func(o *Options) { o.Observer = &alsoCalling{o.Observer, f} }
+}
+
+type alsoCalling struct {
+	Observer
+	f func(session.Event)
+}
+
+func (a *alsoCalling) Session(e session.Event) {
+	a.Observer.Session(e)
+	a.f(e)
+}
+
+// nextSession begins the next session of ann at a hub. It is lost, and gets a message.
+func (r *rig) nextSession(at *node) {
+	r.Helper()
+	at.listen(ann, "x").leave()
+	synctest.Wait()
+	at.send(ann, `"new"`)
+}
+
+// wantMissed returns ann to a hub, where she gets the message that she missed, and nothing that was sent before.
+func (r *rig) wantMissed(at *node) {
+	r.Helper()
+	synctest.Wait()
+	if got := at.listen(ann, "x").text(); !strings.Contains(got, `"new"`) || strings.Contains(got, `"old"`) {
+		r.Errorf("the next session got %s", got)
+	}
+}
+
+// TestAHubThatIsLateKeepsTheMessagesToTheNextSession: it took a message to the session before, and another hub has ended that one.
+func TestAHubThatIsLateKeepsTheMessagesToTheNextSession(t *testing.T) {
+	for _, why := range []session.Reason{session.Kicked, session.Ended} {
+		inRig(t, 3, func(r *rig) {
+			r.hubs[0].listen(ann, "x")
+			synctest.Wait()
+			r.hubs[1].send(ann, `"old"`)
+			r.hubs[1].log.Pause()
+			r.must(r.hubs[0].EndSession(session.UID(ann), why))
+			r.nextSession(r.hubs[2])
+			r.hubs[1].log.Resume()
+			r.wantMissed(r.hubs[2])
+		})
+	}
+}
+
+// TestAHubThatIsLateWhenItEndsASessionKeepsTheMessagesToTheNextOne stops the hub behind the callback, as it removes the messages.
+func TestAHubThatIsLateWhenItEndsASessionKeepsTheMessagesToTheNextOne(t *testing.T) {
+	ended := func() {}
+	inRig(t, 2, func(r *rig) {
+		r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		r.hubs[1].send(ann, `"old"`)
+		ended = r.hubs[0].log.Pause
+		done := make(chan error)
+		go func() { done <- r.hubs[0].EndSession(session.UID(ann), session.Kicked) }()
+		synctest.Wait()
+		r.nextSession(r.hubs[1])
+		r.hubs[0].log.Resume()
+		r.must(<-done)
+		r.wantMissed(r.hubs[1])
+	}, watching(func(e session.Event) {
+		if e.Kind == session.Disconnect {
+			ended()
+		}
+	}))
+}
+
+// TestAMessageThatAHubTakesForASessionThatHasEndedIsRemoved: the hub does not know yet that the session has ended.
+func TestAMessageThatAHubTakesForASessionThatHasEndedIsRemoved(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		r.hubs[1].log.Pause()
+		r.must(r.hubs[0].EndSession(session.UID(ann), session.Kicked))
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			r.hubs[1].send(ann, `"old"`)
+		}()
+		synctest.Wait()
+		r.hubs[1].log.Resume()
+		<-sent
+		synctest.Wait()
+		for g := range store.EachGroup(r.hubs[0].log, delivery.SessionPrefix) {
+			t.Errorf("left is %+v", g)
+		}
+	})
+}
+
+// TestTheProgramIsToldOfAnEndBeforeMessagesAreRemoved: a hub that is killed as it waits for the removal has told its program.
+func TestTheProgramIsToldOfAnEndBeforeMessagesAreRemoved(t *testing.T) {
+	var r *rig
+	left := 0
+	inRig(t, 2, func(in *rig) {
+		r = in
+		r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		r.hubs[0].send(ann, `"old"`)
+		r.hubs[0].kick()
+		if left != 1 {
+			t.Errorf("when the program is told, %d messages are left", left)
+		}
+	}, watching(func(e session.Event) {
+		if e.Kind == session.Disconnect {
+			for g := range store.EachGroup(r.hubs[0].log, delivery.SessionPrefix) {
+				left += int(g.Messages)
+			}
+		}
+	}))
+}
