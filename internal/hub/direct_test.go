@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
 	"github.com/watchbox-go/watchbox/internal/delivery"
@@ -130,4 +131,52 @@ func TestTheProgramIsToldOfAnEndBeforeMessagesAreRemoved(t *testing.T) {
 			}
 		}
 	}))
+}
+
+// TestNoMessageIsMissedBeforeADeathIsNoticed has a client whose hub has died, or is paused, return to another one before the others know. It has
+// no id.
+func TestNoMessageIsMissedBeforeADeathIsNoticed(t *testing.T) {
+	for _, after := range []time.Duration{0, time.Millisecond, time.Second, 5 * time.Second, 5900 * time.Millisecond} {
+		for _, pauses := range []bool{false, true} {
+			inRig(t, 3, func(r *rig) {
+				r.hubs[0].listen(ann, "x")
+				time.Sleep(time.Minute) // synctest's clock
+				if pauses {
+					r.hubs[0].log.Pause()
+				} else {
+					r.hubs[0].log.Kill()
+				}
+				r.hubs[2].send(ann, `"new"`)
+				time.Sleep(after)
+				synctest.Wait()
+				c := r.hubs[1].listen(ann, "x")
+				r.hubs[2].send(ann, `"newer"`)
+				if got := c.text(); strings.Count(got, `"new"`) != 1 || strings.Count(got, `"newer"`) != 1 {
+					t.Errorf("after %v, the client got %s", after, got)
+				}
+				time.Sleep(time.Minute)
+				if got := c.text(); strings.Count(got, `"new"`) != 1 {
+					t.Errorf("a minute later, the client had got %s", got)
+				}
+				r.hubs[0].log.Resume()
+			})
+		}
+	}
+}
+
+// TestAStreamBesideOneAtAnotherHubGetsNothingAgain: the session has not missed anything.
+func TestAStreamBesideOneAtAnotherHubGetsNothingAgain(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		first := r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		r.hubs[1].send(ann, `"one"`)
+		second := r.hubs[1].listen(ann, "x")
+		r.hubs[1].send(ann, `"two"`)
+		if got := first.text(); strings.Count(got, `"one"`) != 1 || strings.Count(got, `"two"`) != 1 {
+			t.Errorf("the first stream got %s", got)
+		}
+		if got := second.text(); strings.Contains(got, `"one"`) || strings.Count(got, `"two"`) != 1 {
+			t.Errorf("the second stream got %s", got)
+		}
+	})
 }

@@ -169,8 +169,8 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 		return err
 	}
 	l.closed = h.clientLeft(s, h.closed(s, uid))
-	if reached, ok := l.attachment.Missed(); ok && s.From.Resume == "" && s.From.After == nil {
-		stream.DeliverMissed(seqIn(stream.Epoch(), store.ID{Epoch: reached.Epoch, Seq: store.Seq(reached.Seq)}))
+	if s.From.Resume == "" && s.From.After == nil {
+		h.deliverMissed(uid, l)
 	}
 	if h.opts.Access != nil { // the token may have been revoked meanwhile
 		if _, err := h.opts.Access.Current(s.Grant); err != nil {
@@ -178,6 +178,14 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 		}
 	}
 	return nil
+}
+
+// deliverMissed delivers the messages to a session that it missed before a stream without an id.
+func (h *Hub) deliverMissed(uid string, l *Listener) {
+	reached, others, ok := l.attachment.Missed()
+	if ok && (len(others) == 0 || !h.cluster.open(uid, others)) {
+		l.stream.DeliverMissed(seqIn(l.stream.Epoch(), store.ID{Epoch: reached.Epoch, Seq: store.Seq(reached.Seq)}))
+	}
 }
 
 // done is called when the stream has ended.

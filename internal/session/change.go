@@ -153,7 +153,7 @@ func (x *Change) Apply() {
 	}
 	x.applied = true
 	if a := x.cause.opened; a != nil && x.reconnects() {
-		a.returned, a.reached = true, x.doc.reached
+		a.missed = &missed{reached: x.doc.reached}
 	}
 	if !s.shared.apply(s, x) {
 		return // a newer document was adopted already

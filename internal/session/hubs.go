@@ -119,10 +119,7 @@ func (r *Registry) Elsewhere(uid string) (ids []string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, n := range s.shared.nodes {
-		ids = append(ids, n.hub)
-	}
-	return ids
+	return s.shared.hubs()
 }
 
 // Beat records a sign of life that another hub has passed on.

@@ -134,6 +134,17 @@ func (s *Session) openHere() (list []group.Filter) {
 // elsewhere reports whether the session has streams at other hubs.
 func (h *shared) elsewhere() bool { return h != nil && len(h.nodes) > 0 }
 
+// hubs returns the other hubs where the session has streams.
+func (h *shared) hubs() (ids []string) {
+	if h == nil {
+		return nil
+	}
+	for _, n := range h.nodes {
+		ids = append(ids, n.hub)
+	}
+	return ids
+}
+
 // others returns the filters of the streams at other hubs.
 func (h *shared) others() (list []group.Filter) {
 	if h == nil {
@@ -297,9 +308,7 @@ func (s *Session) hubs() (ids []string) {
 	if len(s.streams) > 0 {
 		ids = append(ids, *s.registry.self.Load())
 	}
-	for _, n := range s.shared.nodes {
-		ids = append(ids, n.hub)
-	}
+	ids = append(ids, s.shared.hubs()...)
 	slices.Sort(ids)
 	return ids
 }
