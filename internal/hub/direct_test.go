@@ -1,7 +1,10 @@
 package hub
 
 import (
+	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,4 +182,48 @@ func TestAStreamBesideOneAtAnotherHubGetsNothingAgain(t *testing.T) {
 			t.Errorf("the second stream got %s", got)
 		}
 	})
+}
+
+// program is a program that takes all messages of its hub.
+type program struct {
+	Observer
+	taken *atomic.Int64
+}
+
+func (p program) Listens() bool { return true }
+
+func (p program) Messages(list []Message) bool {
+	p.taken.Add(int64(len(list)))
+	return true
+}
+
+// TestARepeatOfAMessageToTheProgramIsAnsweredAtAnyHub: one program gets it.
+func TestARepeatOfAMessageToTheProgramIsAnsweredAtAnyHub(t *testing.T) {
+	var taken atomic.Int64
+	inRig(t, 3, func(r *rig) {
+		for round := range 3 {
+			for i, n := range append(r.hubs[round:], r.hubs[:round]...) {
+				p := &Publication{Grant: access.Everything, Kind: JSON, Body: []byte("1"), Key: fmt.Sprint("key", round)}
+				got, err := n.SendToServer(t.Context(), p)
+				if err != nil || got.Replayed != (i > 0) {
+					t.Errorf("request %d: %+v, %v", i, got, err)
+				}
+				synctest.Wait()
+				if p.Body = []byte("2"); i > 0 {
+					if _, err = n.SendToServer(t.Context(), p); !errors.Is(err, ErrMismatch) {
+						t.Errorf("another request with the key: %v", err)
+					}
+				}
+			}
+		}
+		if n := taken.Load(); n != 3 {
+			t.Errorf("the programs got %d messages of 3", n)
+		}
+		late := r.begin(3)
+		got, err := late.SendToServer(t.Context(), &Publication{Grant: access.Everything, Kind: JSON, Body: []byte("1"), Key: "key0"})
+		if err != nil || !got.Replayed {
+			t.Errorf("at a hub that begins later: %+v, %v", got, err)
+		}
+		r.must(late.Close())
+	}, func(o *Options) { o.Observer = program{o.Observer, &taken} })
 }
