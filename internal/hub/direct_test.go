@@ -92,6 +92,30 @@ func TestAHubThatIsLateWhenItEndsASessionKeepsTheMessagesToTheNextOne(t *testing
 	}))
 }
 
+// TestTheNextSessionDoesNotGetMessagesThatAKilledHubHasLeft kills the hub that has ended a session before it removes the messages, and then the
+// hub of the next session.
+func TestTheNextSessionDoesNotGetMessagesThatAKilledHubHasLeft(t *testing.T) {
+	ended := func() {}
+	inRig(t, 3, func(r *rig) {
+		r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		r.hubs[0].send(ann, `"old"`)
+		ended = r.hubs[0].log.Kill
+		r.must(r.hubs[0].EndSession(session.UID(ann), session.Kicked))
+		synctest.Wait()
+		r.hubs[1].listen(ann, "x")
+		synctest.Wait()
+		r.hubs[1].log.Kill()
+		r.hubs[2].send(ann, `"new"`)
+		time.Sleep(15 * time.Second) // the others notice
+		r.wantMissed(r.hubs[2])
+	}, watching(func(e session.Event) {
+		if e.Kind == session.Disconnect {
+			ended()
+		}
+	}))
+}
+
 // TestAMessageThatAHubTakesForASessionThatHasEndedIsRemoved: the hub does not know yet that the session has ended.
 func TestAMessageThatAHubTakesForASessionThatHasEndedIsRemoved(t *testing.T) {
 	inRig(t, 2, func(r *rig) {

@@ -156,7 +156,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	client := s.describe()
 	l.attachment, err = h.sessions.Attach(uid, &session.Opening{
 		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
-		Regranted: s.Regranted,
+		Regranted: s.Regranted, End: h.end(),
 	})
 	switch {
 	case errors.Is(err, session.ErrKicked): // between two polls: this stream tells the client
@@ -178,6 +178,12 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 		}
 	}
 	return nil
+}
+
+// end returns the end of the log as a session's position.
+func (h *Hub) end() session.Position {
+	_, newest := h.log.Bounds()
+	return session.Position{Epoch: newest.Epoch, Seq: uint64(newest.Seq)}
 }
 
 // deliverMissed delivers the messages to a session that it missed before a stream without an id.

@@ -108,6 +108,7 @@ type Opening struct {
 	Filters   []group.Filter
 	Heartbeat time.Duration // 0: the client has promised none
 	Stream    Stream
+	End       Position            // of the log, as this hub knows it: if the session begins, the messages sent to it alone come later
 	Polls     bool                // it is one of several that follow each other, with gaps between them
 	Regranted func(*access.Grant) // is called when the grant is replaced, and must not block; nil: nobody needs to know
 }
