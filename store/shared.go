@@ -36,6 +36,10 @@ type Shared interface {
 	// ctx ends, and ErrClosed when the log is closed or unblocked. Many calls at once cost little more than one.
 	CatchUp(ctx context.Context) error
 
+	// PurgeThrough evicts the messages of a group up to a position, including the retained one, and keeps later ones. It waits until this
+	// hub has read the log up to there.
+	PurgeThrough(name string, through Seq) error
+
 	// Hubs returns the hubs that share the log.
 	Hubs() Hubs
 }

@@ -228,6 +228,11 @@ type sharedTap struct {
 // Follow implements store.Shared.
 func (t *sharedTap) Follow(f func(store.Note)) error { return t.shared.Follow(f) }
 
+// PurgeThrough implements store.Shared.
+func (t *sharedTap) PurgeThrough(name string, through store.Seq) error {
+	return t.shared.PurgeThrough(name, through)
+}
+
 // Reach implements store.Shared.
 func (t *sharedTap) Reach(ctx context.Context, id store.ID) (bool, error) {
 	return t.shared.Reach(ctx, id)

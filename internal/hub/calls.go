@@ -369,6 +369,16 @@ func (c *cluster) addTraits(list []*Session) {
 	}
 }
 
+// open reports whether one of the other hubs says that it has a stream of a session.
+func (c *cluster) open(uid string, hubs []string) (open bool) {
+	requests := map[string]*request{}
+	for _, hub := range hubs {
+		requests[hub] = &request{Do: doShow, UIDs: []string{uid}}
+	}
+	c.gather(requests, func(_ string, r *reply) { open = open || r.Streams[uid].Open > 0 })
+	return open
+}
+
 func (s *Session) add(t traits) {
 	s.Open += t.Open
 	s.Sent.Messages += t.Sent.Messages

@@ -116,19 +116,30 @@ func (c *cluster) committed(x *session.Change) {
 	for _, e := range x.Events {
 		switch e.Kind {
 		case session.Disconnect:
-			c.hub.forget(e.UID)
-			c.hub.notifyObserver(e)
+			c.hub.notifyObserver(e) // first, since the hub may be killed while it waits for the purge
+			c.forget(e.UID, x.Next())
 		case session.Connect, session.Reconnect, session.Join, session.Leave:
 			c.hub.notifyObserver(e)
 		}
 	}
 }
 
+// forget purges the messages that were sent to a session that is gone, up to the version of its end. A new session with the uid may have
+// begun behind that, and may have got messages: this hub may be late.
+func (c *cluster) forget(uid string, end uint64) {
+	c.hub.logForget(uid, c.log.PurgeThrough(delivery.SessionPrefix+uid, store.Seq(end)))
+}
+
 // forget purges the messages that were sent to a session that is gone. It does not retry, because a new
 // session with the uid may begin. If it fails, the next start restores the session, lets it end, and
 // purges again.
 func (h *Hub) forget(uid string) {
-	if err := h.log.Purge(delivery.SessionPrefix + uid); err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
+	h.logForget(uid, h.log.Purge(delivery.SessionPrefix+uid))
+}
+
+// logForget logs that messages to a session could not be purged.
+func (h *Hub) logForget(uid string, err error) {
+	if err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
 		h.opts.Logger.Error("purging the messages to a session that is gone failed", "uid", uid, "error", err)
 	}
 }

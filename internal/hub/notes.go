@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/watchbox-go/watchbox/internal/cursor"
 	"github.com/watchbox-go/watchbox/internal/delivery"
@@ -38,6 +39,13 @@ func (a *answer) note(slot int) store.Note {
 	b = binary.AppendUvarint(b, uint64(a.time))
 	b = binary.AppendUvarint(b, uint64(a.count))
 	return store.Note{Key: answerNotes + strconv.Itoa(slot), Value: append(b, a.movedTo...)}
+}
+
+// sharedNote returns the answer as a note for all hubs: the first one with an answer for the key wins.
+func (a *answer) sharedNote() store.Note {
+	n := a.note(0)
+	n.Key, n.Guarded, n.Brief = answerNotes+hex.EncodeToString(a.key[:]), true, true
+	return n
 }
 
 var errAnswerNote = errors.New("the stored note of an idempotency key is corrupt")
@@ -89,11 +97,23 @@ func (h *Hub) answerNotes(p *Publication, c *claim, e *encoder) []store.Note {
 	}
 	first := &e.entries[0]
 	a := c.answer(p, &Receipt{Group: first.Group, Time: first.Time, Count: len(e.entries)})
-	n := a.note(c.slot)
-	if h.cluster != nil { // the first hub with an answer for the key wins
-		n.Key, n.Guarded, n.Brief = answerNotes+hex.EncodeToString(a.key[:]), true, true
+	if h.cluster != nil {
+		return []store.Note{a.sharedNote()}
 	}
-	return []store.Note{n}
+	return []store.Note{a.note(c.slot)}
+}
+
+// tellAnswer tells the other hubs the answer to a message to the embedding program, which has it already. It returns store.ErrConflict if
+// another hub had the same request at the same time. If the log is away, only this hub knows the answer.
+func (c *cluster) tellAnswer(ctx context.Context, p *Publication, to *claim) error {
+	m := store.Message{Group: answersGroup, Time: time.Now(), Event: "answer", Msg: []byte("null")}
+	a := to.answer(p, &Receipt{Time: m.Time})
+	_, err := c.hub.appendNoted(ctx, []store.Entry{m.Entry(nil)}, []store.Note{a.sharedNote()})
+	if errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	c.hub.logLost(m, err)
+	return nil
 }
 
 // learn keeps the answer that some hub has given to a request with a key.

@@ -129,7 +129,7 @@ func (p *Poll) attach() (err error) {
 		return nil
 	}
 	client := s.describe()
-	p.polling.attachment, err = h.sessions.Attach(p.uid, &session.Opening{Client: client, Grant: s.Grant, Filters: s.Filters, Stream: &p.polling, Polls: true})
+	p.polling.attachment, err = h.sessions.Attach(p.uid, &session.Opening{Client: client, Grant: s.Grant, Filters: s.Filters, Stream: &p.polling, Polls: true, End: h.end()})
 	switch {
 	case errors.Is(err, session.ErrClosed):
 		return ErrClosed

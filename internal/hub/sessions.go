@@ -21,6 +21,7 @@ import (
 const (
 	presencePrefix = "$presence/" // followed by a filter: its presence messages
 	statsGroup     = "$sys/stats"
+	answersGroup   = delivery.SessionPrefix + "$server" // of messages that carry answers; nobody can read it, since no session has this uid
 )
 
 // ServerGroup is the group that a grant must allow for messages to the embedding program.
@@ -33,6 +34,7 @@ var systemPolicies = map[string]store.Policy{
 	"$sys/#":             {MaxMessages: 60, Store: store.Memory},
 	statsGroup + "/+":    {MaxMessages: statsMessages, MaxBytes: statsBytes, MaxAge: statsAge, Store: store.Memory},
 	statsGroup:           {MaxMessages: statsMessages, MaxBytes: statsBytes, MaxAge: statsAge, Store: store.Memory},
+	answersGroup:         {MaxMessages: 1000, MaxAge: 10 * time.Minute, Store: store.Memory},
 }
 
 // Errors of calls about sessions.
@@ -200,9 +202,13 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 	if err := p.Grant.CheckPublish(p.Group); err != nil {
 		return Receipt{}, err
 	}
-	return h.publish(ctx, p, func(do func() error) error {
+	r, err := h.publish(ctx, p, func(do func() error) error {
 		return h.ifKnown(ctx, func() error { return h.sessions.Do(uid, do) }) // the message must not outlive the session
 	})
+	if err == nil && h.cluster != nil && !h.sessions.Exists(uid) { // another hub has ended it before the message was stored
+		h.cluster.forget(uid, uint64(r.ID.Seq))
+	}
+	return r, err
 }
 
 // SendToServer passes a message to the embedding program only. The receipt sets only Replayed.
@@ -216,7 +222,13 @@ func (h *Hub) SendToServer(ctx context.Context, p *Publication) (Receipt, error)
 	if o := h.opts.Observer; o == nil || !o.Listens() {
 		return Receipt{}, ErrNobodyListens
 	}
-	return h.keys.once(ctx, p, func(*claim) (Receipt, error) { return Receipt{}, h.encodeAndPass(ctx, p) })
+	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) {
+		err := h.encodeAndPass(ctx, p)
+		if err == nil && c != nil && h.cluster != nil {
+			err = h.cluster.tellAnswer(ctx, p, c)
+		}
+		return Receipt{}, err
+	})
 }
 
 // encodeAndPass passes the messages of a publication to the embedding program.

@@ -156,7 +156,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	client := s.describe()
 	l.attachment, err = h.sessions.Attach(uid, &session.Opening{
 		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
-		Regranted: s.Regranted,
+		Regranted: s.Regranted, End: h.end(),
 	})
 	switch {
 	case errors.Is(err, session.ErrKicked): // between two polls: this stream tells the client
@@ -169,8 +169,8 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 		return err
 	}
 	l.closed = h.clientLeft(s, h.closed(s, uid))
-	if reached, ok := l.attachment.Missed(); ok && s.From.Resume == "" && s.From.After == nil {
-		stream.DeliverMissed(seqIn(stream.Epoch(), store.ID{Epoch: reached.Epoch, Seq: store.Seq(reached.Seq)}))
+	if s.From.Resume == "" && s.From.After == nil {
+		h.deliverMissed(uid, l)
 	}
 	if h.opts.Access != nil { // the token may have been revoked meanwhile
 		if _, err := h.opts.Access.Current(s.Grant); err != nil {
@@ -178,6 +178,20 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 		}
 	}
 	return nil
+}
+
+// end returns the end of the log as a session's position.
+func (h *Hub) end() session.Position {
+	_, newest := h.log.Bounds()
+	return session.Position{Epoch: newest.Epoch, Seq: uint64(newest.Seq)}
+}
+
+// deliverMissed delivers the messages to a session that it missed before a stream without an id.
+func (h *Hub) deliverMissed(uid string, l *Listener) {
+	reached, others, ok := l.attachment.Missed()
+	if ok && (len(others) == 0 || !h.cluster.open(uid, others)) {
+		l.stream.DeliverMissed(seqIn(l.stream.Epoch(), store.ID{Epoch: reached.Epoch, Seq: store.Seq(reached.Seq)}))
+	}
 }
 
 // done is called when the stream has ended.

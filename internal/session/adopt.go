@@ -76,9 +76,9 @@ func (r *Registry) adoptEnd(uid string, in *record, version uint64, removed bool
 	case ended:
 		why := in.Gone
 		if removed {
-			why = cmp.Or(s.shared.proveEnd(s), why)
+			why = cmp.Or(s.shared.proveEnd(s, version), why)
 		} else {
-			s.shared.prove(s, in.Change)
+			s.shared.prove(s, in.Change, version)
 		}
 		if s.shared.ending != "" { // it is this hub's own change, which is not applied yet
 			why = s.shared.ending
@@ -92,7 +92,7 @@ func (r *Registry) adoptEnd(uid string, in *record, version uint64, removed bool
 		r.forget(s)
 	}
 	if used {
-		r.spawn(func() { r.wasEnded(uid) })
+		r.spawn(func() { r.wasEnded(uid, version) })
 	}
 }
 
@@ -120,7 +120,7 @@ func (s *Session) adopt(in *record, d *document, nodes []node, version uint64) b
 		h.here, h.newest, h.beat, h.polls, h.streams = nodes[i].filters, nodes[i].newest, nodes[i].beat, nodes[i].polls, true
 		nodes = slices.Delete(nodes, i, i+1)
 	}
-	h.prove(s, in.Change)
+	h.prove(s, in.Change, version)
 	h.nodes, h.stale = s.registry.up(nodes)
 	h.arm(s)
 	if h.pending != nil && !d.client.same(&s.client) {

@@ -128,7 +128,7 @@ func (s *Session) prepare(x *Change) (needed bool, err error) {
 	now := monotonicNow()
 	s.plan(x, now)
 	if s.shared != nil {
-		s.shared.ending, s.shared.number, s.shared.stored = x.gone, x.number, false
+		s.shared.ending, s.shared.number, s.shared.stored = x.gone, x.number, 0
 	}
 	if len(x.Events) > 0 || x.cause.newWill || x.rewrite {
 		return true, nil
@@ -154,7 +154,7 @@ func (x *Change) Apply() {
 	}
 	x.applied = true
 	if a := x.cause.opened; a != nil && x.reconnects() {
-		a.returned, a.reached = true, x.doc.reached
+		a.missed = &missed{reached: x.doc.reached}
 	}
 	if !s.shared.apply(s, x) {
 		return // a newer document was adopted already

@@ -20,7 +20,7 @@ type document struct {
 	lost    moment   // when its last stream closed; zero while it is connected
 	lostAt  int64    // the same as wall-clock time, in Unix nanoseconds
 	why     Reason   // why it was lost
-	reached Position // of the stream that closed last
+	reached Position // of the stream that closed last, or of the log when it began
 	will    *Will
 }
 
@@ -94,6 +94,9 @@ func (s *Session) plan(x *Change, now moment) {
 	switch {
 	case here && !d.begun:
 		d.begun = true
+		if c.by != nil {
+			d.reached = c.by.End
+		}
 		x.record(Connect, group.Filter{}, "")
 	case here && d.lost != 0:
 		x.record(Reconnect, group.Filter{}, d.why)
@@ -123,7 +126,10 @@ func (x *Change) loseSession(now moment) {
 		return
 	}
 	x.rewrite = x.rewrite || again
-	d.lost, d.lostAt, d.why, d.reached, d.keep = now, time.Now().UnixNano(), x.whyLost(), c.reached, c.keep
+	d.lost, d.lostAt, d.why, d.keep = now, time.Now().UnixNano(), x.whyLost(), c.keep
+	if c.reached != (Position{}) { // otherwise its hub is down, and the position before is the newest that is known
+		d.reached = c.reached
+	}
 	if d.will != nil && d.will.Delay != nil && *d.will.Delay == 0 { // now, since the client may return at once
 		x.sendWill()
 	}

@@ -53,7 +53,7 @@ func newFlapping(t *testing.T, ids ...string) *flapping {
 	for _, id := range ids {
 		h := &flappingHub{world: newWorld(t), log: l}
 		l.hubs = append(l.hubs, h)
-		h.Share(Sharing{Self: id, Commit: h.commit, Committed: h.committed, Ended: func(string) {}})
+		h.Share(Sharing{Self: id, Commit: h.commit, Committed: h.committed, Ended: func(string, uint64) {}})
 	}
 	return l
 }

@@ -120,10 +120,7 @@ func (r *Registry) Elsewhere(uid string) (ids []string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, n := range s.shared.nodes {
-		ids = append(ids, n.hub)
-	}
-	return ids
+	return s.shared.hubs()
 }
 
 // ByNewest returns all hubs where a session has streams, this one too, beginning with the one that has the newest.

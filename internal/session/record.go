@@ -48,6 +48,9 @@ type memberRecord struct {
 // Version returns the version of the document that the change is based on, 0 if there is none.
 func (x *Change) Version() uint64 { return x.version }
 
+// Next returns the version that the document has with the change, or at which it was removed, once the change has happened.
+func (x *Change) Next() uint64 { return x.next }
+
 // Document returns the document to store, or nil if it is to be removed.
 func (x *Change) Document() []byte {
 	out := record{Hub: x.self, Change: x.number}

@@ -40,7 +40,7 @@ type Registry struct {
 	// With several hubs; see Sharing.
 	self        atomic.Pointer[string]
 	committed   func(*Change)
-	wasEnded    func(uid string)
+	wasEnded    func(uid string, version uint64)
 	willChanged func(old, new *Will)
 
 	mu     sync.RWMutex // guards what follows
@@ -108,6 +108,7 @@ type Opening struct {
 	Filters   []group.Filter
 	Heartbeat time.Duration // 0: the client has promised none
 	Stream    Stream
+	End       Position            // of the log, as this hub knows it: if the session begins, the messages sent to it alone come later
 	Polls     bool                // it is one of several that follow each other, with gaps between them
 	Regranted func(*access.Grant) // is called when the grant is replaced, and must not block; nil: nobody needs to know
 }
@@ -237,6 +238,12 @@ func (r *Registry) do(uid string, f func(*Session) error) error {
 		return ErrUnknown
 	}
 	return f(s)
+}
+
+// Exists reports whether there is a session uid.
+func (r *Registry) Exists(uid string) bool {
+	s := r.find(uid)
+	return s != nil && s.exists()
 }
 
 func (s *Session) exists() bool {

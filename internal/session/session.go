@@ -100,14 +100,25 @@ type Attachment struct {
 	polls     bool                // see Opening
 	farewell  bool                // see Farewell
 	keep      seconds             // see Keep
-	returned  bool                // whether the session was lost before this stream
 	no        uint32              // see node.newest
-	reached   Position            // if so, of the stream that had closed last
+	missed    *missed             // what the session may have missed before this stream; nil: nothing
+}
+
+// missed is what a session may have missed before a stream.
+type missed struct {
+	others  []string // other hubs where the session had streams, if their documents are right; none: it was lost
+	reached Position // of the stream that had closed last
 }
 
 // Missed reports whether the session was lost before this stream opened. If so, reached is up to where the session had
-// received the messages sent to it alone.
-func (a *Attachment) Missed() (reached Position, ok bool) { return a.reached, a.returned }
+// received the messages sent to it alone. If others are returned, it was lost unless one of these hubs has a stream of it: one that has
+// died may not be known to be down yet.
+func (a *Attachment) Missed() (reached Position, others []string, ok bool) {
+	if a.missed == nil {
+		return Position{}, nil, false
+	}
+	return a.missed.reached, a.missed.others, true
+}
 
 // belongsTo reports whether the session may be used by a subject.
 func (s *Session) belongsTo(subject string) bool {
@@ -158,8 +169,8 @@ func (s *Session) add(a *Attachment, o *Opening) bool {
 		return false
 	}
 	s.subject.CompareAndSwap(nil, &o.Grant.Subject)
-	if s.begun && len(s.streams) == 0 && !s.shared.elsewhere() {
-		a.returned, a.reached = true, s.shared.reached(s)
+	if s.begun && len(s.streams) == 0 {
+		a.missed = &missed{s.shared.hubs(), s.shared.reached(s)}
 	}
 	if !s.begun && len(s.streams) == 0 {
 		s.since = time.Now().UnixNano()

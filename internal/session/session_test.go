@@ -192,17 +192,17 @@ func TestASessionThatReturnsInTimeReconnects(t *testing.T) {
 func TestAReturningStreamKnowsThePositionThatTheSessionReached(t *testing.T) {
 	inABubble(t, func(w *world) {
 		a := w.open("u", "x", 0)
-		if _, ok := a.Missed(); ok {
+		if _, _, ok := a.Missed(); ok {
 			t.Error("a new session missed something")
 		}
 		b := w.open("u", "x", 0)
 		a.Detach(Closed, Position{"e", 100})
 		b.Detach(Closed, Position{"e", 7})
 		c := w.open("u", "x", 0)
-		if reached, ok := c.Missed(); !ok || reached != (Position{"e", 7}) {
+		if reached, _, ok := c.Missed(); !ok || reached != (Position{"e", 7}) {
 			t.Errorf("Missed returns %+v, %v; want 7, the position of the stream that closed last", reached, ok)
 		}
-		if _, ok := w.open("u", "x", 0).Missed(); ok {
+		if _, _, ok := w.open("u", "x", 0).Missed(); ok {
 			t.Error("a second stream missed something")
 		}
 		w.Close()

@@ -28,7 +28,7 @@ type shared struct {
 	pending  *cause        // of a change that was postponed
 	retry    moment        // when it is tried again; zero: none was postponed
 	number   uint64        // of this hub's newest change,
-	stored   bool          // which was read in the log, though its commit may not have returned yet
+	stored   uint64        // the version with which it was read in the log, though its commit may not have returned yet; 0: it was not
 	newer    chan struct{} // closed when a document is adopted, or is gone; nil: nobody waits
 	news     uint32        // how often that has happened
 	used     bool          // Do was called
@@ -62,8 +62,8 @@ type Sharing struct {
 	// Committed is called after a change of this hub has happened. It may call the registry.
 	Committed func(*Change)
 
-	// Ended is called if another hub has ended a session for which Do was called here. It may call the registry.
-	Ended func(uid string)
+	// Ended is called with the version of its end if another hub has ended a session for which Do was called here. It may call the registry.
+	Ended func(uid string, version uint64)
 
 	// WillChanged is called when the last will of any session has been replaced. It must not call the registry.
 	WillChanged func(old, new *Will)
@@ -147,6 +147,17 @@ func (s *Session) openHere() (list []group.Filter) {
 // elsewhere reports whether the session has streams at other hubs.
 func (h *shared) elsewhere() bool { return h != nil && len(h.nodes) > 0 }
 
+// hubs returns the other hubs where the session has streams.
+func (h *shared) hubs() (ids []string) {
+	if h == nil {
+		return nil
+	}
+	for _, n := range h.nodes {
+		ids = append(ids, n.hub)
+	}
+	return ids
+}
+
 // others returns the filters of the streams at other hubs.
 func (h *shared) others() (list []group.Filter) {
 	if h == nil {
@@ -207,11 +218,12 @@ func (h *shared) happened(s *Session, x *Change) bool {
 		return false
 	}
 	s.mu.Lock()
-	if !h.stored {
+	if h.stored == 0 {
 		h.doubt(x)
 		s.mu.Unlock()
 		return false
 	}
+	x.next = h.stored
 	s.mu.Unlock()
 	s.registry.committed(x)
 	return true
@@ -234,30 +246,33 @@ func (h *shared) doubtful(now moment, since time.Duration) bool {
 	return h != nil && len(h.unproved) > 0 && now < h.doubted.add(since)
 }
 
-// prove is called when a document is read in the log, with the number of its change. It reports a change that has happened though
+// prove is called when a document is read in the log, with the number of its change and its version. It reports a change that has happened though
 // its commit failed. The others have not, since only one of those that are based on the same document can happen.
-func (h *shared) prove(s *Session, number uint64) {
-	h.stored = h.stored || number == h.number
+func (h *shared) prove(s *Session, number, version uint64) {
+	if number == h.number {
+		h.stored = version
+	}
 	list := h.unproved
 	h.unproved = nil
 	if i := slices.IndexFunc(list, func(x *Change) bool { return x.number == number }); i >= 0 {
-		r := s.registry
-		r.spawn(func() { r.committed(list[i]) })
+		x, r := list[i], s.registry
+		x.next = version
+		r.spawn(func() { r.committed(x) })
 	}
 }
 
 // proveEnd is called when the log says that this hub has removed the document. It was a change whose commit failed, which is reported, or
 // the one in progress, if that ends the session, too. It returns why the session has ended.
-func (h *shared) proveEnd(s *Session) Reason {
+func (h *shared) proveEnd(s *Session, version uint64) Reason {
 	if h.ending != "" { // its commit tells which one it was
-		h.stored = true
+		h.stored = version
 		return h.ending
 	}
 	x := h.unprovedEnd()
 	if x == nil {
 		return ""
 	}
-	h.unproved = nil
+	h.unproved, x.next = nil, version
 	r := s.registry
 	r.spawn(func() { r.committed(x) })
 	return x.gone
@@ -278,9 +293,11 @@ func (h *shared) unprovedEnd() *Change {
 func (h *shared) ended(s *Session) bool {
 	s.mu.Lock()
 	x := h.unprovedEnd()
-	ended := s.gone && h.stored && x != nil
+	ended := s.gone && h.stored != 0 && x != nil
+	version := h.stored
 	s.mu.Unlock()
 	if ended {
+		x.next = version
 		s.registry.committed(x)
 	}
 	return ended
@@ -304,9 +321,7 @@ func (s *Session) hubs() (ids []string) {
 	if len(s.streams) > 0 {
 		ids = append(ids, *s.registry.self.Load())
 	}
-	for _, n := range s.shared.nodes {
-		ids = append(ids, n.hub)
-	}
+	ids = append(ids, s.shared.hubs()...)
 	slices.Sort(ids)
 	return ids
 }

@@ -36,7 +36,7 @@ var errAway = errors.New("the log is away")
 func inALedger(t *testing.T, test func(l *ledger)) {
 	inABubble(t, func(w *world) {
 		l := &ledger{world: w}
-		l.Share(Sharing{Self: here, Commit: l.commit, Committed: l.committed, Ended: func(string) {}})
+		l.Share(Sharing{Self: here, Commit: l.commit, Committed: l.committed, Ended: func(string, uint64) {}})
 		test(l)
 		l.Close()
 	})

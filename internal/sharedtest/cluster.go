@@ -44,6 +44,7 @@ type step struct {
 	notes   []store.Note
 	policy  *policy
 	purge   string
+	through store.Seq // of the purge; 0: all
 }
 
 type policy struct {

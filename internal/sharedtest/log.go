@@ -193,7 +193,7 @@ func (l *Log) applyStep(s step) {
 	case s.policy != nil:
 		_ = l.Log.SetPolicy(s.policy.filter, s.policy.policy)
 	case s.purge != "":
-		_ = l.Log.Purge(s.purge)
+		l.purge(s.purge, s.through)
 	}
 }
 
@@ -207,6 +207,38 @@ func (l *Log) SetPolicy(f group.Filter, p store.Policy) error {
 func (l *Log) Purge(name string) error {
 	_, err := l.do(step{purge: name})
 	return err
+}
+
+// PurgeThrough implements store.Shared.
+func (l *Log) PurgeThrough(name string, through store.Seq) error {
+	_, err := l.do(step{purge: name, through: through})
+	return err
+}
+
+// purge evicts the messages of a group up to a position; 0: all.
+func (l *Log) purge(name string, through store.Seq) {
+	for g := range store.EachGroup(l.Log, name) {
+		switch {
+		case g.Group != name:
+		case through == 0 || g.Newest <= through && l.retained(name) <= through:
+			_ = l.Log.Purge(name)
+		default:
+			_ = l.Evict(memory.Eviction{Group: name, Through: through, Time: time.Now()})
+			if l.retained(name) <= through {
+				l.Forget(name)
+			}
+		}
+	}
+}
+
+// retained returns the seq of a group's retained message, or 0.
+func (l *Log) retained(name string) store.Seq {
+	b := &store.Batch{}
+	err := l.Log.Read(store.Query{Select: group.Set{group.Exact(name)}, Retained: true}, b)
+	if err != nil || len(b.Frames) == 0 {
+		return 0
+	}
+	return b.Frames[0].Seq
 }
 
 // Notes implements store.Noter.

@@ -225,7 +225,7 @@ func (l *Log) evictOnce(e *Eviction, first bool) (more bool, err error) {
 		r = l.addRing(e.Group, now)
 	}
 	s := r.spill
-	if first {
+	if first && s != nil {
 		s.marked = max(s.marked, e.Through)
 		l.evictBehind(r, e)
 	}
@@ -240,7 +240,9 @@ func (l *Log) evictOnce(e *Eviction, first bool) (more bool, err error) {
 	if left <= 0 {
 		return true, nil
 	}
-	s.tell(e)
+	if s != nil {
+		s.tell(e)
+	}
 	return false, nil
 }
 

@@ -16,6 +16,8 @@ var peerTests = []sharedTest{
 	{"a hub can read what it appended when Append returns", ownAppends},
 	{"a hub that opens the log later has all messages, retained ones, notes and policies", laterHub},
 	{"policies and purges of one hub hold for all, with the same gaps", samePolicies},
+	{"PurgeThrough evicts the messages of a group up to a position at all hubs, and keeps later ones", purgeThrough},
+	{"PurgeThrough waits until its hub has read the log up to there", purgeAhead},
 	{"Reach waits for the id of a message that another hub has appended", reachAtPeers},
 	{"CatchUp waits for what other hubs have appended, 100 times", catchesUp},
 	{"Reach says that the log does not have an id of another epoch, or behind its end", reachNothing},
@@ -35,6 +37,47 @@ func catchesUp(c *cluster) {
 		if _, newest := b.Bounds(); newest.Seq < id.Seq {
 			c.Fatalf("the hub has caught up to %d, %d was appended before, after %d times", newest.Seq, id.Seq, i)
 		}
+	}
+}
+
+func purgeThrough(c *cluster) {
+	a, b := c.two()
+	a.put([]*store.Message{text("a", "1"), retain("a", "2"), text("b", "3")})
+	id := a.put([]*store.Message{text("a", "4")})
+	a.put([]*store.Message{text("a", "5"), text("a/b", "6")})
+	b.meets(a)
+	for range 2 {
+		if err := b.PurgeThrough("a", id.Seq); err != nil {
+			c.Fatal(err)
+		}
+		a.meets(b)
+		for _, p := range []*peer{a, b, c.hub()} {
+			p.want("a a/b b", "3 5 6")
+			wantTexts(c.env, p.retained("#"), "")
+		}
+		c.sameFrames("#", a, b)
+	}
+	last := b.put([]*store.Message{retain("a", "7"), text("a", "8")})
+	if err := b.PurgeThrough("a", last.Seq-1); err != nil {
+		c.Fatal(err)
+	}
+	b.want("a", "7 8")
+	wantTexts(c.env, b.retained("#"), "7")
+	if err := b.PurgeThrough("a", last.Seq+1); err != nil {
+		c.Fatal(err)
+	}
+	b.want("#", "3 6")
+	wantTexts(c.env, b.retained("#"), "")
+}
+
+func purgeAhead(c *cluster) {
+	a, b := c.two()
+	for i := range 100 {
+		id := a.put([]*store.Message{text("g", fmt.Sprint(i))})
+		if err := b.PurgeThrough("g", id.Seq); err != nil {
+			c.Fatal(err)
+		}
+		b.want("g", "")
 	}
 }
 

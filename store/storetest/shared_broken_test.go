@@ -21,6 +21,7 @@ type brokenPeer struct {
 	down   func(f func(string)) func(string)
 	purge  func(p storetest.Peer, name string) error
 	hasty  bool // CatchUp does not wait
+	whole  bool // PurgeThrough purges everything
 }
 
 func (b *brokenPeer) CatchUp(ctx context.Context) error {
@@ -49,6 +50,13 @@ func (b *brokenPeer) Purge(name string) error {
 		return b.purge(b.Peer, name)
 	}
 	return b.Peer.Purge(name)
+}
+
+func (b *brokenPeer) PurgeThrough(name string, through store.Seq) error {
+	if b.whole {
+		return b.Peer.Purge(name)
+	}
+	return b.Peer.PurgeThrough(name, through)
 }
 
 func (b *brokenPeer) Hubs() store.Hubs { return &brokenHubs{b.Peer.Hubs(), b} }
@@ -184,6 +192,7 @@ var sharedBugs = []struct {
 	{"purges only its own copy", "policies and purges", brokenPeer{
 		purge: func(p storetest.Peer, name string) error { return p.(*sharedtest.Log).Log.Purge(name) },
 	}},
+	{"purges whole groups", "PurgeThrough evicts", brokenPeer{whole: true}},
 	{"calls itself", "a call is answered", brokenPeer{
 		call: func(h store.Hubs, _ string, request []byte) ([]byte, error) {
 			return h.Call(context.Background(), h.Self(), request)
