@@ -107,3 +107,28 @@ func TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile(t *testing.T) {
 		t.Errorf("all messages were purged: %v", h)
 	}
 }
+
+// TestALogThatIsOpenedKnowsThePurgesThatAnotherHasNotMarkedYet purges a group while the log whose work it is to write the mark is paused. Another
+// one has heard of the purge, and takes long to write it in its place.
+func TestALogThatIsOpenedKnowsThePurgesThatAnotherHasNotMarkedYet(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
+	o.Times.Janitor, o.Times.Silent = time.Hour, time.Hour
+	a := open(t, o)
+	must(t, admin.nc.Publish("wb."+o.Stream+".hub", []byte(`{"ID":"0","Name":"paused"}`)))
+	eventually(t, "the log takes another one for the first", func() bool { return a.Hubs().List()[0].ID == "0" })
+	before := add(t, a, text("x", "before"))
+	lost := add(t, a, text("x", "lost"))
+	add(t, a, text("y", "behind"))
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x")))
+	b := open(t, o)
+	if h := read(t, b, "x", before); h.gap < lost || h.n > 0 {
+		t.Errorf("a message was purged: %v", h)
+	}
+	if h := read(t, b, "y", before); h.gap > 0 || h.n != 1 {
+		t.Errorf("y has lost nothing: %v", h)
+	}
+}
