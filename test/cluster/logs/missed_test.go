@@ -132,3 +132,44 @@ func TestALogThatIsOpenedKnowsThePurgesThatAnotherHasNotMarkedYet(t *testing.T) 
 		t.Errorf("y has lost nothing: %v", h)
 	}
 }
+
+// TestLogsThatAreCutOffMissNothingThatHubsRemove cuts logs off again and again, both or one of them, while messages are evicted, expire and are
+// purged by a hub, and are removed from the stream.
+func TestLogsThatAreCutOffMissNothingThatHubsRemove(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, log := connect(t, url), &logText{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Server: store.Policy{MaxMessages: 20}, Logger: log.logger(), Times: quick}
+	o.Times.Grace = time.Second // a log that is back has read a mark before others remove what it says
+	var valves [2]valve
+	var logs [2]*jetstream.Log
+	for i := range logs {
+		o.Dialer = &valves[i]
+		logs[i] = open(t, o)
+	}
+	for round := range 3 {
+		for i := range 100 {
+			list := []store.Entry{text(fmt.Sprint("g/", i%20), "x"), text("busy", "y")}
+			list[0].Retain = i%3 == 0
+			if i%4 == 0 {
+				list[1].Expires = time.Now().Add(time.Second)
+			}
+			add(t, logs[i%2], list...)
+		}
+		must(t, logs[0].Purge(fmt.Sprint("g/", round)))
+		for i := range valves {
+			if round%3 == i {
+				continue
+			}
+			valves[i].set(true)
+			eventually(t, "the log is away", func() bool { return logs[i].Err() != nil })
+		}
+		for i := range valves {
+			valves[i].set(false)
+			eventually(t, "the log is back", func() bool { return logs[i].Err() == nil })
+		}
+		counted(t, admin, o.Stream, add(t, logs[0], text("last", "z"))) // it knows again what is missing
+	}
+	if log.has("were purged") || log.has("were removed") {
+		t.Errorf("the hubs miss what they have removed themselves: %s", log)
+	}
+}
