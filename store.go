@@ -119,7 +119,7 @@ func (c *config) store() (store.Store, error) {
 		return nil, err
 	}
 	for _, fp := range c.policies {
-		if err := log.SetPolicy(fp.filter, fp.policy); err != nil {
+		if err := store.SetAtStart(log, fp.filter, fp.policy); err != nil {
 			return nil, errors.Join(err, log.Close())
 		}
 	}

@@ -143,7 +143,7 @@ func start(log store.Store, o Options, poller *sse.Poller) (*Hub, error) {
 	for filter, p := range systemPolicies {
 		f, err := group.ParseFilter(filter)
 		if err == nil {
-			err = log.SetPolicy(f, p)
+			err = store.SetAtStart(log, f, p)
 		}
 		if err != nil {
 			return nil, errors.Join(err, h.Close())

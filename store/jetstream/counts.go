@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/fnv"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"time"
@@ -16,7 +17,7 @@ import (
 )
 
 // Somebody may purge messages while no hub is running. So the janitor counts the messages of the stream, those that stay
-// until they are purged, and keeps their number in the bucket. A hub that starts compares it with what is there. The
+// until they are purged, and keeps their number in the bucket. A hub that starts compares it with what is there, and so does one that was cut off from the servers, see missed.go. The
 // number is kept for each of 256 parts of the groups, so that few groups are suspected.
 //
 // If messages are missing but all subjects are there, the first ones of some groups were purged: groups of the part may
@@ -67,46 +68,92 @@ func partOf(group string) int {
 	return int(h.Sum32() % parts)
 }
 
-// register has the seqs of the messages behind a position, by subject.
+// register notes the messages behind a position, in order, so that those behind the last counts can be left out. Each hub keeps one:
+// it may have to compare at any time.
 type register struct {
+	seed  maphash.Seed
 	after store.Seq
-	seqs  map[string][]store.Seq
-	n     int
+	list  []notedMessage
 }
 
-// maxNoted bounds how many are noted.
+type notedMessage struct {
+	seq     store.Seq
+	subject uint64 // its hash
+}
+
+// maxNoted bounds how many are noted. If there are more, only later counts can be compared.
 const maxNoted = 1 << 20
 
-// beginNoting begins to note messages behind a position.
-func (t *tail) beginNoting(after store.Seq) {
+// noteAfter begins to note messages behind a position.
+func (t *tail) noteAfter(after store.Seq) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.noted = &register{after: after, seqs: map[string][]store.Seq{}}
+	t.noted.begin(after)
 }
+
+func (n *register) begin(after store.Seq) { n.after, n.list = after, nil }
 
 func (n *register) add(subject string, seq store.Seq) {
-	if n == nil || seq <= n.after || n.n > maxNoted {
+	if seq <= n.after {
 		return
 	}
-	n.n++
-	n.seqs[subject] = append(n.seqs[subject], seq)
+	if len(n.list) == maxNoted {
+		n.begin(n.list[maxNoted-1].seq)
+	}
+	n.list = append(n.list, notedMessage{seq, n.hash(subject)})
 }
 
-// takeNoted ends noting, and returns how many messages of each subject are noted from behind a position up to another. It
-// returns false if there were too many, or another stream has begun.
-func (t *tail) takeNoted(after, through store.Seq) (by map[string]int, ok bool) {
+func (n *register) hash(subject string) uint64 { return maphash.String(n.seed, subject) }
+
+// notedIn returns how many messages of each subject, by its hash, are noted from behind a position up to another. It returns false if
+// not all of them are, since there were too many.
+func (t *tail) notedIn(after, through store.Seq) (by map[uint64]int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.noted
-	t.noted = nil
-	if n == nil || n.n > maxNoted {
+	if after < t.noted.after {
 		return nil, false
 	}
-	by = map[string]int{}
-	for subject, seqs := range n.seqs {
-		by[subject] = len(slices.DeleteFunc(seqs, func(s store.Seq) bool { return s <= after || s > through }))
+	by = map[uint64]int{}
+	for _, m := range t.noted.list {
+		if m.seq > after && m.seq <= through {
+			by[m.subject]++
+		}
 	}
 	return by, true
+}
+
+// forgetNoted forgets the messages up to a position, which are counted.
+func (t *tail) forgetNoted(through store.Seq) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := &t.noted; through > n.after {
+		kept := slices.IndexFunc(n.list, func(m notedMessage) bool { return m.seq > through })
+		if kept < 0 {
+			kept = len(n.list)
+		}
+		n.after, n.list = through, slices.Clone(n.list[kept:])
+	}
+}
+
+// manyNoted is how many messages a hub notes before it asks up to where they are counted by another one.
+const manyNoted = maxNoted / 16
+
+// trimNoted forgets messages that another hub has counted.
+func (j *janitor) trimNoted(ctx context.Context) error {
+	if j.l.tail.noting() < manyNoted {
+		return nil
+	}
+	c, err := j.l.recallCounts(ctx)
+	if err == nil {
+		j.l.tail.forgetNoted(c.of(j.l.epoch()).At)
+	}
+	return err
+}
+
+func (t *tail) noting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.noted.list)
 }
 
 // totals returns how many messages that stay the stream has, by subject. They include all up to last, and maybe later
@@ -129,10 +176,10 @@ func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64,
 }
 
 // add adds the messages of totals, except those that are noted.
-func (c *counts) add(l *Log, totals map[string]uint64, noted map[string]int) {
+func (c *counts) add(l *Log, totals map[string]uint64, noted map[uint64]int) {
 	for subject, total := range totals {
 		escaped, ok := l.subjects.group(subject)
-		if n := int(total) - noted[subject]; ok && n > 0 {
+		if n := int(total) - noted[l.tail.noted.hash(subject)]; ok && n > 0 {
 			c.Messages[partOf(escaped)] += n
 			c.Subjects[partOf(escaped)]++
 		}
@@ -180,40 +227,60 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 	return err
 }
 
-// checkCounts writes marks if messages are missing that were there when they were last counted.
-func (l *Log) checkCounts(ctx context.Context, was *counts) error {
+// difference says in which parts messages are missing.
+type difference struct {
+	missing [parts]bool
+	gone    [parts]bool // also in missing; all messages of a subject are
+}
+
+// compare returns where messages are missing that were there when they were last counted; nil: nowhere. It returns errRecounted if another
+// hub counts meanwhile.
+func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 	if was.At == 0 {
-		return nil
+		return nil, nil
 	}
 	last, totals, err := l.totals(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.tail.waitFor(ctx, last); err != nil {
-		return err
+		return nil, err
 	}
-	noted, ok := l.tail.takeNoted(was.At, last)
+	noted, ok := l.tail.notedIn(was.At, last)
 	is, err := l.recallCounts(ctx)
 	switch {
 	case err != nil || !ok:
-		return err
-	case is.revision != was.revision: // another hub is running, and has written the marks
-		return l.readToEnd(ctx)
+		return nil, err
+	case is.revision != was.revision:
+		return nil, errRecounted
 	}
-	now := counts{}
+	now, d := counts{}, difference{}
 	now.add(l, totals, noted)
-	var missing, gone [parts]bool
 	unsure := was.unsure()
 	for i := range parts {
 		if unsure[i] {
 			continue
 		}
-		gone[i] = now.Subjects[i] < was.Subjects[i]
-		missing[i] = gone[i] || now.Messages[i] < was.Messages[i]
+		d.gone[i] = now.Subjects[i] < was.Subjects[i]
+		d.missing[i] = d.gone[i] || now.Messages[i] < was.Messages[i]
 	}
-	if !slices.Contains(missing[:], true) {
-		return nil
+	if !slices.Contains(d.missing[:], true) {
+		return nil, nil
 	}
+	return &d, nil
+}
+
+// checkCounts writes marks if messages are missing that were there when they were last counted. The log has just read the stream, and
+// does not know what was there before.
+func (l *Log) checkCounts(ctx context.Context, was *counts) error {
+	d, err := l.compare(ctx, was)
+	switch {
+	case errors.Is(err, errRecounted): // another hub is running, and has written the marks
+		return l.readToEnd(ctx)
+	case err != nil || d == nil:
+		return err
+	}
+	missing, gone := &d.missing, &d.gone
 	l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
 	if slices.Contains(gone[:], true) {
 		if _, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}}); err != nil {
@@ -319,6 +386,10 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 	if !now && (same || began.Before(j.counted.next)) {
 		return nil
 	}
+	missed, known := l.unheard.state()
+	if !known {
+		return nil // what is missing must be told before it is not counted any more
+	}
 	before, err := l.recallCounts(ctx)
 	if err != nil {
 		return err
@@ -332,7 +403,6 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 			return err
 		}
 	}
-	l.tail.beginNoting(l.tail.position())
 	from, totals, err := l.totals(ctx)
 	if err != nil {
 		return err
@@ -345,9 +415,9 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 	if err := l.tail.waitFor(ctx, store.Seq(info.State.LastSeq)); err != nil {
 		return err
 	}
-	behind, ok := l.tail.takeNoted(from, store.Seq(info.State.LastSeq))
+	behind, ok := l.tail.notedIn(from, store.Seq(info.State.LastSeq))
 	j.counted.next = time.Now().Add(maxCounting * time.Since(began))
-	if !ok || !info.Created.Equal(l.tail.streamCreated()) {
+	if now, _ := l.unheard.state(); !ok || now != missed || !info.Created.Equal(l.tail.streamCreated()) {
 		return nil
 	}
 	c := &counts{Epoch: before.Epoch, At: from, Removals: before.Removals, revision: before.revision}
@@ -359,7 +429,11 @@ func (j *janitor) count(ctx context.Context, now bool) error {
 		return began.After(until)
 	})
 	c.add(l, totals, behind)
-	return j.write(ctx, c)
+	if err := j.write(ctx, c); err != nil {
+		return err
+	}
+	l.tail.forgetNoted(c.At)
+	return nil
 }
 
 // write writes counts into the bucket, after what is remembered: a stream that has less than what is counted is another one.

@@ -250,7 +250,7 @@ func (c *counted) missesNothing() {
 	j.l.opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 	was, err := j.l.recallCounts(c.Context())
 	c.must(err)
-	j.l.tail.beginNoting(was.At)
+	j.l.tail.noteAfter(was.At)
 	if err := j.l.checkCounts(c.Context(), was); err != nil || logged.Len() > 0 {
 		c.Errorf("it misses a message: %v, %s", err, &logged)
 	}
@@ -269,7 +269,7 @@ func TestAHubThatStartsMissesNothingThatAnotherRemovesMeanwhile(t *testing.T) {
 	if was.At != end {
 		t.Fatalf("counted up to %d", was.At)
 	}
-	b.l.tail.beginNoting(was.At)
+	b.l.tail.noteAfter(was.At)
 	c.removes(a)
 	c.count(a)
 	if err := b.l.checkCounts(t.Context(), was); err != nil || logged.Len() > 0 {
@@ -287,7 +287,7 @@ func TestAHubThatStartsReadsWhatAnotherHubHasMarkedMeanwhile(t *testing.T) {
 		was, err := b.l.recallCounts(t.Context())
 		c.must(err)
 		b.l.ctx = t.Context()
-		b.l.tail.beginNoting(was.At)
+		b.l.tail.noteAfter(was.At)
 		const marks = end + 2
 		c.asked = func() {
 			a.l.tail.reached, c.end = marks, marks

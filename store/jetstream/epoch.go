@@ -210,7 +210,8 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.created, t.replaced = info.Created, false
 	t.at, t.reached, t.folding = 0, 0, store.Seq(info.State.LastSeq)
 	t.flow.seq, t.woken.seq = 0, 0
-	t.unfinished, t.placing, t.holes, t.purged, t.noted = nil, placing{}, holes{}, nil, nil
+	t.unfinished, t.placing, t.holes, t.purged = nil, placing{}, holes{}, nil
+	t.noted.begin(0)
 	t.l.mem.Reset(epoch, 0)
 	t.l.notes.reset(epoch)
 	t.l.room.reset()

@@ -77,6 +77,9 @@ func (h *hubs) start() error {
 	if _, err := h.l.nc.Subscribe(h.signs, h.hear); err != nil {
 		return err
 	}
+	if _, err := h.l.nc.Subscribe(h.purges(), h.l.tellPurges); err != nil {
+		return err
+	}
 	h.give(false)
 	h.l.running.Go(h.run)
 	return nil

@@ -58,6 +58,7 @@ func (l *Log) runJanitor() {
 		case now := <-sweep.C:
 			l.notes.sweep(now)
 			continue
+		case <-l.unheard.wake:
 		case <-l.purges.wake:
 			work = j.markPurges
 		case <-l.notes.wake:
@@ -67,6 +68,9 @@ func (l *Log) runJanitor() {
 			l.settleRoom(l.tidying)
 		}
 		if l.offline.Load() || !l.tail.following() {
+			continue
+		}
+		if j.try(j.learn); !l.unheard.knows() {
 			continue
 		}
 		first := l.hubs.first()
@@ -79,6 +83,7 @@ func (l *Log) runJanitor() {
 		} else {
 			j.try(j.markLate)
 			j.try(j.storeLost)
+			j.try(j.trimNoted)
 		}
 	}
 }

@@ -44,6 +44,7 @@ type Log struct {
 	askEpoch    question[string]    // which epoch it has
 	askMajority question[bool]      // whether its leader can store messages
 	purges      purges              // by others
+	unheard     unheard             // whether there may be more of them
 	batches     chan struct{}       // a token for each batch in flight
 
 	ctx      context.Context // ends with Close
@@ -77,6 +78,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	l.notes.init()
 	l.room.wake = make(chan struct{}, 1)
 	l.pending.init()
+	l.unheard.init()
 	l.tail = newTail(l)
 	l.hubs = newHubs(l)
 	ctx, fail := context.WithCancelCause(ctx)
@@ -119,9 +121,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return err
 	}
 	l.mem, l.tail.past, l.tail.created = l.newMemory(found.epoch), found.past, found.created
-	if found.counts.At > 0 {
-		l.tail.beginNoting(found.counts.At)
-	}
+	l.tail.noteAfter(found.counts.At)
 	if err = l.tail.watchDeletion(); err != nil {
 		return err
 	}
@@ -133,13 +133,13 @@ func (l *Log) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err = l.checkCounts(ctx, found.counts); err != nil {
+	if err = l.watchPurges(); err != nil {
+		return err
+	}
+	if err = l.learnPurges(ctx, func(ctx context.Context) error { return l.checkCounts(ctx, found.counts) }); err != nil {
 		return err
 	}
 	if err = l.remember(ctx); err != nil && !isFull(err) {
-		return err
-	}
-	if err = l.watchPurges(); err != nil {
 		return err
 	}
 	l.cleaning.Go(l.runJanitor)

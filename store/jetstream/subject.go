@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/watchbox-go/watchbox/internal/group"
@@ -59,6 +60,12 @@ func (s subjects) group(subject string) (escaped string, ok bool) {
 		return "", false
 	}
 	return rest[len(messages):], true
+}
+
+// lasts reports whether a subject is one of messages that stay until they are purged.
+func (s subjects) lasts(subject string) bool {
+	rest, ok := strings.CutPrefix(subject, s.prefix)
+	return ok && slices.ContainsFunc(messageKinds[:lastingKinds], func(kind string) bool { return strings.HasPrefix(rest, kind) })
 }
 
 // matching returns subjects with wildcards that have all messages of the groups that filters select, and maybe others.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,8 +49,8 @@ type tail struct {
 	holes      holes
 	current    time.Time    // when everything in the stream was read last
 	purged     []purgedNote // the newest ones
-	noted      *register    // nil: the subjects of messages are not noted
-	unfinished []record     // of an append that is not complete
+	noted      register
+	unfinished []record // of an append that is not complete
 	placing    placing
 	names      map[string]string // groups
 }
@@ -61,7 +62,7 @@ type arrival struct {
 }
 
 func newTail(l *Log) *tail {
-	return &tail{l: l, again: make(chan struct{}, 1), names: map[string]string{}}
+	return &tail{l: l, again: make(chan struct{}, 1), names: map[string]string{}, noted: register{seed: maphash.MakeSeed()}}
 }
 
 // start reads the stream up to its end, and then follows it until the log is closed.
@@ -103,6 +104,7 @@ func (t *tail) run() {
 			}
 			continue
 		}
+		t.l.unheard.begin()
 		t.detach()
 		if _, err := t.attach(t.l.ctx, attachTimeout(failures)); err != nil {
 			t.failed(err)
@@ -111,6 +113,7 @@ func (t *tail) run() {
 		}
 		attached, failures = true, 0
 		t.l.back()
+		t.l.unheard.look()
 	}
 }
 
@@ -276,7 +279,9 @@ func (t *tail) message(m *nats.Msg) error {
 // read reads the message behind the last one that was received. It returns false if it is damaged.
 func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 	t.at = seq
-	t.noted.add(m.Subject, seq)
+	if t.l.subjects.lasts(m.Subject) {
+		t.noted.add(m.Subject, seq)
+	}
 	p := t.passed(m, seq)
 	if err := r.decode(m.Data); err != nil && !t.reread(&r, seq) {
 		t.l.opts.Logger.Error("a message of the stream is damaged, or was not written by a hub", "subject", m.Subject, "seq", seq)

@@ -75,6 +75,9 @@ func (w *window) explain(ctx context.Context, l *Log) error {
 	case m != nil && store.Seq(m.Seq) == w.missing:
 		return errRemoving
 	}
+	if err := l.unheard.wait(ctx); err != nil {
+		return err
+	}
 	return l.hearPurges(ctx)
 }
 

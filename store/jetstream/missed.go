@@ -1,0 +1,244 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/memory"
+)
+
+// A hub hears of the purges by somebody else when they are carried out, see watchPurges. It has to find out what it has not heard, since
+// it was not running or was cut off from the servers. A hub that has heard everything marks the purges that it knows when it
+// is asked to. If there is none, the counts in the bucket tell what is missing. Until then a hub that starts is not ready. One that
+// runs does not know why the stream lacks a message: it reads from memory only, and counts nothing.
+
+// unheard says whether somebody may have purged messages without this hub having heard of it. The zero value says no.
+type unheard struct {
+	wake chan struct{} // the janitor has to find out
+
+	mu    sync.Mutex    // guards the fields below
+	times uint64        // how often it has begun
+	known chan struct{} // closed when this hub knows all purges; nil: it does
+}
+
+// init begins for a hub that starts.
+func (u *unheard) init() {
+	u.wake = make(chan struct{}, 1)
+	u.begin()
+}
+
+// begin records that purges may be missed from now on.
+func (u *unheard) begin() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.times++
+	if u.known == nil {
+		u.known = make(chan struct{})
+	}
+}
+
+// end records that all purges are known that were carried out before it began so many times.
+func (u *unheard) end(times uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.times == times && u.known != nil {
+		close(u.known)
+		u.known = nil
+	}
+}
+
+// state returns how often it has begun, and whether all purges are known.
+func (u *unheard) state() (times uint64, known bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.times, u.known == nil
+}
+
+func (u *unheard) knows() bool {
+	_, known := u.state()
+	return known
+}
+
+// look makes the janitor find out.
+func (u *unheard) look() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until all purges are known.
+func (u *unheard) wait(ctx context.Context) error {
+	u.mu.Lock()
+	known := u.known
+	u.mu.Unlock()
+	if known == nil {
+		return nil
+	}
+	select {
+	case <-known:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// learnPurges returns when the tail has read marks of all purges that this hub has not heard. If no other hub knows them, it calls check,
+// which writes the marks of what is missing.
+func (l *Log) learnPurges(ctx context.Context, check func(context.Context) error) error {
+	for {
+		times, known := l.unheard.state()
+		if known {
+			return nil
+		}
+		err := patiently(ctx, l.hearPurges) // it hears of all later ones
+		told := false
+		if err == nil {
+			told, err = l.askToMark(ctx)
+		}
+		switch {
+		case err != nil:
+			return err
+		case told:
+			err = patiently(ctx, l.readToEnd)
+		default:
+			err = check(ctx)
+		}
+		switch {
+		case err == nil:
+			l.unheard.end(times)
+		case !errors.Is(err, errRecounted): // otherwise another hub has found out meanwhile
+			return err
+		}
+	}
+}
+
+// What a hub answers that is asked to mark the purges that it knows: first that it does so, and then that they are marked.
+const (
+	answerMarking = "marking"
+	answerMarked  = "marked"
+)
+
+// purges returns the subject with which the others are asked.
+func (h *hubs) purges() string { return h.signs + ".purges" }
+
+// askToMark asks the other hubs to mark the purges that they know. It reports whether one has done so that knows all. Hubs
+// that are paused do not answer, and those that do not know all purges themselves do not either.
+func (l *Log) askToMark(ctx context.Context) (told bool, err error) {
+	inbox := nats.NewInbox()
+	sub, err := l.nc.SubscribeSync(inbox)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // it fails if the connection is closed
+	if err := l.nc.PublishRequest(l.hubs.purges(), inbox, nil); err != nil {
+		return false, err
+	}
+	for patience := answerTimeout; ; patience = startPatience {
+		switch answer, err := nextAnswer(ctx, sub, patience); {
+		case err != nil || answer == "":
+			return false, err
+		case answer == answerMarked:
+			return true, nil
+		}
+	}
+}
+
+// nextAnswer returns what another hub answers; "": none does.
+func nextAnswer(ctx context.Context, sub *nats.Subscription, timeout time.Duration) (string, error) {
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	m, err := sub.NextMsgWithContext(waiting)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return "", nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return "", ctx.Err()
+	case err != nil:
+		return "", err
+	}
+	return string(m.Data), nil
+}
+
+// tellPurges answers a hub that asks for the purges that this one knows.
+func (l *Log) tellPurges(m *nats.Msg) {
+	times, known := l.unheard.state()
+	if !known || l.leaving.Load() {
+		return
+	}
+	_ = m.Respond([]byte(answerMarking)) // without a connection the other one does not wait
+	l.running.Go(func() {
+		err := patiently(l.ctx, func(ctx context.Context) error {
+			if err := l.hearPurges(ctx); err != nil { // it may have been told of a purge that this hub has not
+				return err
+			}
+			return (&janitor{l: l}).markOlder(ctx, 0) // of a janitor this needs only the log
+		})
+		if now, known := l.unheard.state(); err == nil && known && now == times {
+			_ = m.Respond([]byte(answerMarked))
+		}
+	})
+}
+
+// learn finds out which purges this hub has missed while it was cut off.
+func (j *janitor) learn(ctx context.Context) error { return j.l.learnPurges(ctx, j.checkRead) }
+
+// checkRead writes marks if messages are missing that were there when they were last counted. It compares what this hub has read of the
+// groups that may have lost some.
+func (j *janitor) checkRead(ctx context.Context) error {
+	l := j.l
+	if err := j.watch(ctx); err != nil { // the limits of the stream may be the reason
+		return err
+	}
+	was, err := l.recallCounts(ctx)
+	if err != nil {
+		return err
+	}
+	was = was.of(l.epoch())
+	d, err := l.compare(ctx, was)
+	if err != nil || d == nil {
+		return err
+	}
+	p := purged{at: time.Now()}
+	l.purgedGroups(&p)
+	maps.DeleteFunc(p.newest, func(name string, _ store.Seq) bool { return !d.missing[partOf(escape(name))] })
+	if len(p.newest) > maxMarks {
+		if *l.tail.bounds.Load() != (bounds{}) { // most of them are what watch tells
+			return nil
+		}
+		l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", p.pos)
+		_, err := l.mark(ctx, []keyedMark{{lostKey, mark{Eviction: memory.Eviction{Through: p.pos}, Written: time.Now()}}})
+		return err
+	}
+	if _, err := j.markPurge(ctx, p); err != nil {
+		return err
+	}
+	told := l.notes.lossesAfter(was.At) // also those that another hub has found just now
+	for part, gone := range d.gone {
+		if gone && !told[part] { // it is a group that this hub does not know
+			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}})
+			return err
+		}
+	}
+	return nil
+}
+
+// lossesAfter returns the parts of groups that have lost messages by a purge of somebody else, as a mark behind a position says.
+func (t *noteTable) lossesAfter(pos store.Seq) (list [parts]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, v := range t.notes {
+		var m mark
+		if name, ok := markedGroup(key); ok && v.at > pos && json.Unmarshal(v.value, &m) == nil && (m.Unknown || m.Missing > 0) {
+			list[partOf(escape(name))] = true
+		}
+	}
+	return list
+}

@@ -1,0 +1,175 @@
+//go:build !windows
+
+package logs
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	js "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
+	"github.com/watchbox-go/watchbox/store/jetstream"
+	"github.com/watchbox-go/watchbox/test/cluster/servers"
+)
+
+// TestAPurgeWhileNoHubIsConnectedIsAGap purges messages by hand while all logs are cut off from the servers. They agree on what is
+// left when they are back, and so does one that is opened later. Groups that have lost nothing have no gap.
+func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	for name, test := range map[string]struct {
+		options []js.StreamPurgeOpt
+		filler  int // size of the messages: all of them fit into memory, or only a few
+		left    int
+	}{
+		"of a group":                           {nil, 1, 0},
+		"of the beginning of a group":          {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 1, 5},
+		"of messages that are not in memory":   {nil, 40_000, 0},
+		"of some messages, most not in memory": {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, o := &valve{}, jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
+			o.Times.Grace = time.Hour
+			o.Dialer = v
+			logs := []*jetstream.Log{open(t, o), open(t, o)}
+			filler := strings.Repeat("x", test.filler)
+			for range 40 {
+				add(t, logs[0], text("purged", filler), text("kept", filler))
+			}
+			_, last := end(logs[0])
+			counted(t, admin, o.Stream, last)
+			eventually(t, "both have all", func() bool { _, n := end(logs[1]); return n >= last })
+			stream, err := admin.Stream(t.Context(), o.Stream)
+			must(t, err)
+
+			v.set(true)
+			for _, l := range logs {
+				eventually(t, "the log is away", func() bool { return l.Err() != nil })
+			}
+			must(t, stream.Purge(t.Context(), append(test.options, js.WithPurgeSubject("wb."+o.Stream+".m.purged"))...))
+			v.set(false)
+			for _, l := range logs {
+				eventually(t, "the log is back", func() bool { return l.Err() == nil })
+			}
+			late := add(t, logs[0], text("purged", "after"))
+			counted(t, admin, o.Stream, late)
+			for i, l := range append(logs, open(t, o)) {
+				eventually(t, fmt.Sprint("log ", i, " tells the purge"), func() bool {
+					h := read(t, l, "purged", 0)
+					return h.gap > 0 && h.n == test.left+1
+				})
+				if h := read(t, l, "kept", 0); h.n != 40 || h.gap > 0 {
+					t.Errorf("log %d: kept has lost nothing: %v", i, h)
+				}
+			}
+		})
+	}
+}
+
+// TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile purges messages that are not in memory while one of two logs is cut off. Its
+// first read when it is back has a gap, or waits for the mark.
+func TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
+	o.Times.Janitor = time.Hour // nobody counts
+	a := open(t, o)
+	v := &valve{}
+	o.Dialer = v
+	b := open(t, o)
+	filler := strings.Repeat("x", 40_000)
+	for range 40 {
+		add(t, a, text("purged", filler))
+	}
+	for range 40 {
+		add(t, a, text("other", filler))
+	}
+	_, last := end(a)
+	eventually(t, "both have all", func() bool { _, n := end(b); return n >= last })
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return b.Err() != nil })
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
+	v.set(false)
+	eventually(t, "the log reads the stream again", func() bool {
+		batch := &store.Batch{Buf: make([]byte, 0, 1<<20)}
+		err := b.Read(store.Query{Select: filters("purged")}, batch)
+		if err == nil && len(batch.Frames) < 20 && len(batch.Gaps) == 0 {
+			t.Fatalf("%d messages up to %d and no gap", len(batch.Frames), batch.Next)
+		}
+		return err == nil
+	})
+	if h := read(t, b, "purged", 0); h.n > 0 || h.gap == 0 {
+		t.Errorf("all messages were purged: %v", h)
+	}
+}
+
+// TestALogThatIsOpenedKnowsThePurgesThatAnotherHasNotMarkedYet purges a group while the log whose work it is to write the mark is paused. Another
+// one has heard of the purge, and takes long to write it in its place.
+func TestALogThatIsOpenedKnowsThePurgesThatAnotherHasNotMarkedYet(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
+	o.Times.Janitor, o.Times.Silent = time.Hour, time.Hour
+	a := open(t, o)
+	must(t, admin.nc.Publish("wb."+o.Stream+".hub", []byte(`{"ID":"0","Name":"paused"}`)))
+	eventually(t, "the log takes another one for the first", func() bool { return a.Hubs().List()[0].ID == "0" })
+	before := add(t, a, text("x", "before"))
+	lost := add(t, a, text("x", "lost"))
+	add(t, a, text("y", "behind"))
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x")))
+	b := open(t, o)
+	if h := read(t, b, "x", before); h.gap < lost || h.n > 0 {
+		t.Errorf("a message was purged: %v", h)
+	}
+	if h := read(t, b, "y", before); h.gap > 0 || h.n != 1 {
+		t.Errorf("y has lost nothing: %v", h)
+	}
+}
+
+// TestLogsThatAreCutOffMissNothingThatHubsRemove cuts logs off again and again, both or one of them, while messages are evicted, expire and are
+// purged by a hub, and are removed from the stream.
+func TestLogsThatAreCutOffMissNothingThatHubsRemove(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, log := connect(t, url), &logText{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Server: store.Policy{MaxMessages: 20}, Logger: log.logger(), Times: quick}
+	o.Times.Grace = time.Second // a log that is back has read a mark before others remove what it says
+	var valves [2]valve
+	var logs [2]*jetstream.Log
+	for i := range logs {
+		o.Dialer = &valves[i]
+		logs[i] = open(t, o)
+	}
+	for round := range 3 {
+		for i := range 100 {
+			list := []store.Entry{text(fmt.Sprint("g/", i%20), "x"), text("busy", "y")}
+			list[0].Retain = i%3 == 0
+			if i%4 == 0 {
+				list[1].Expires = time.Now().Add(time.Second)
+			}
+			add(t, logs[i%2], list...)
+		}
+		must(t, logs[0].Purge(fmt.Sprint("g/", round)))
+		for i := range valves {
+			if round%3 == i {
+				continue
+			}
+			valves[i].set(true)
+			eventually(t, "the log is away", func() bool { return logs[i].Err() != nil })
+		}
+		for i := range valves {
+			valves[i].set(false)
+			eventually(t, "the log is back", func() bool { return logs[i].Err() == nil })
+		}
+		counted(t, admin, o.Stream, add(t, logs[0], text("last", "z"))) // it knows again what is missing
+	}
+	if log.has("were purged") || log.has("were removed") {
+		t.Errorf("the hubs miss what they have removed themselves: %s", log)
+	}
+}
