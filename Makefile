@@ -10,20 +10,21 @@ VARIANTS = test-api-disk test-api-sparse test-api-nats test-api-tls test-api-h2
 API_TEST = go test -count=1 -timeout 60m ./api
 MODULES  = test/cluster test/browser test/interop test/mqtt test/acme test/middleware examples/cluster
 
-.PHONY: all test lint fuzz bench bench-cluster bench-mqtt needs web-tools build traefik snapshot test-packages $(VARIANTS)
+.PHONY: all test lint fuzz bench bench-cluster bench-mqtt needs web-tools build traefik snapshot test-packages test-hub $(VARIANTS)
 
 all: lint test
 
 build: ## the binary, in bin/
 	go build -o bin/watchbox ./cmd/watchbox
 
-# These tests mostly wait, so four suites at once take little longer than one, on two cores: the longest begin first.
+# Those of a cluster mostly wait, and take longest: they begin first, beside those that take the processors. The others follow.
 test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes the random and crash tests of store/disk longer
 	@test -x bin/traefik || echo 'test/proxies: Traefik is not tested ("make traefik" builds it)'
-	$(GO_TEST) -p 4 ./store/... ./cmd/... ./...
-	@$(MAKE) --no-print-directory -j4 --output-sync=target $(MODULES:%=test-module/%) $(VARIANTS)
+	@$(MAKE) --no-print-directory -j4 --output-sync=target test-module/test/cluster test-hub $(MODULES:%=test-module/%) $(VARIANTS)
 	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
 
+test-hub:
+	$(GO_TEST) -p 2 ./store/... ./cmd/... ./...
 test-api-disk:
 	WATCHBOX_TEST_STORE=disk $(API_TEST)
 test-api-sparse:
