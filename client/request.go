@@ -85,11 +85,11 @@ func (c *Client) call(ctx context.Context, r *request) error {
 	}
 }
 
-// mostUnknown is how often callOwn repeats a call: for about two seconds.
+// mostUnknown is how often callOwn repeats a call: for about three seconds.
 const mostUnknown = 6
 
-// callOwn is call for the session's own resources. Of several hubs, one may not have heard yet of a stream that has just opened at
-// another: while the stream is open, a call is repeated that is answered with sessionUnknown.
+// callOwn is call for the session's own resources. Several hubs may not know yet of a stream that one of them has opened
+// while it could not be stored: while the stream is open, a call is repeated that is answered with sessionUnknown.
 func (c *Client) callOwn(ctx context.Context, r *request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -37,8 +37,8 @@ type Shared interface {
 	CatchUp(ctx context.Context) error
 
 	// PurgeThrough evicts the messages of a group up to a position, including the retained one, and keeps later ones. It waits until this
-	// hub has read the log up to there.
-	PurgeThrough(name string, through Seq) error
+	// hub has read the log up to there, and returns ErrAway if that takes too long. A position of another epoch has nothing to evict.
+	PurgeThrough(name string, through ID) error
 
 	// Hubs returns the hubs that share the log.
 	Hubs() Hubs

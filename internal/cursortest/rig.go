@@ -229,7 +229,7 @@ type sharedTap struct {
 func (t *sharedTap) Follow(f func(store.Note)) error { return t.shared.Follow(f) }
 
 // PurgeThrough implements store.Shared.
-func (t *sharedTap) PurgeThrough(name string, through store.Seq) error {
+func (t *sharedTap) PurgeThrough(name string, through store.ID) error {
 	return t.shared.PurgeThrough(name, through)
 }
 

@@ -21,7 +21,7 @@ func (h *Hub) recheck() { h.sessions.Recheck(h.opts.Access.Current) }
 // Renew replaces the grant of all streams of a session. They leave filters that it does not cover.
 func (h *Hub) Renew(uid string, g *access.Grant) error {
 	g = g.For(uid)
-	late := h.cluster.catchUp(context.Background(), catchUpTimeout)
+	late := h.cluster.catchUp(context.Background(), callTimeout)
 	err := h.renewAll(uid, g)
 	if late != nil { // a stream of which this hub has not read may still have the old grant
 		return late

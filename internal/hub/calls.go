@@ -125,7 +125,7 @@ func (c *cluster) answer(ctx context.Context, in *request) (out reply, err error
 		}
 		out.Body = (*f)(ctx, in.Body)
 	case doEnd:
-		if err = c.catchUp(ctx, catchUpTimeout); err == nil { // the session may have begun elsewhere just now
+		if err = c.catchUp(ctx, callTimeout); err == nil { // the session may have begun elsewhere just now
 			err = h.endHere(in.UIDs[0], in.Why)
 		}
 	case doJoin:

@@ -14,7 +14,8 @@ import (
 // client that has just opened a stream at one of them calls this one. The calls for which that matters catch up first, or when
 // there seems to be no such session.
 
-// catchUpTimeout is how long a call about a session waits for what other hubs have answered. One that changes what is kept waits for callTimeout.
+// catchUpTimeout is how long a call waits for what other hubs have answered if it can do without. One that cannot waits for callTimeout, in
+// which the servers have mostly elected another leader.
 const catchUpTimeout = time.Second
 
 // catchUp waits until this hub has read what any hub has answered before. It returns store.ErrAway if that is not certain in time. A hub that
@@ -22,6 +23,9 @@ const catchUpTimeout = time.Second
 func (c *cluster) catchUp(ctx context.Context, most time.Duration) error {
 	if c == nil {
 		return nil
+	}
+	if f, ok := c.log.(store.Failing); ok && f.Err() != nil { // it would wait in vain
+		return store.ErrAway
 	}
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -42,7 +46,7 @@ func (h *Hub) ifKnown(ctx context.Context, f func() error) error {
 	if h.cluster == nil || !errors.Is(err, session.ErrUnknown) {
 		return err
 	}
-	if err := h.cluster.catchUp(ctx, catchUpTimeout); err != nil {
+	if err := h.cluster.catchUp(ctx, callTimeout); err != nil {
 		return err
 	}
 	return f()

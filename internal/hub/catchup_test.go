@@ -62,7 +62,7 @@ func TestACallRightAfterAStreamHasOpenedElsewhereKnowsIt(t *testing.T) {
 					synctest.Wait()
 					r.hubs[1].log.Pause()
 					a := r.hubs[0].listen(ann, "x y", func(s *Subscription) { s.Grant = r.grantOf("#", time.Hour) })
-					time.AfterFunc(catchUpTimeout/2, r.hubs[1].log.Resume)
+					time.AfterFunc(callTimeout/2, r.hubs[1].log.Resume)
 					r.must(c.call(r.hubs[1], session.UID(ann)))
 					for name, want := range c.gets {
 						if _, err := r.hubs[2].publish(name, "", `"to `+name+`"`); err != nil {
@@ -93,7 +93,7 @@ func TestWhileAHubLagsItSaysOfNoSessionThatThereIsNone(t *testing.T) {
 					over := lag(r.hubs[1])
 					began := time.Now()
 					err := c.call(r.hubs[1], session.UID(ann))
-					if !errors.Is(err, store.ErrAway) || time.Since(began) > 2*catchUpTimeout {
+					if !errors.Is(err, store.ErrAway) || time.Since(began) > 2*callTimeout {
 						t.Errorf("after %v: %v", time.Since(began), err)
 					}
 					over()
@@ -139,7 +139,7 @@ func TestAFilterIsAddedToTheNewestStreamWhicheverHubIsAsked(t *testing.T) {
 					synctest.Wait()
 					if lags && newest != 1 {
 						r.hubs[1].log.Pause()
-						time.AfterFunc(catchUpTimeout/2, r.hubs[1].log.Resume)
+						time.AfterFunc(callTimeout/2, r.hubs[1].log.Resume)
 					}
 					streams["newest"] = r.hubs[newest].listen(ann, "x")
 					for _, at := range []int{1, 0, 2} {

@@ -127,7 +127,7 @@ func (c *cluster) committed(x *session.Change) {
 // forget purges the messages that were sent to a session that is gone, up to the version of its end. A new session with the uid may have
 // begun behind that, and may have got messages: this hub may be late.
 func (c *cluster) forget(uid string, end uint64) {
-	c.hub.logForget(uid, c.log.PurgeThrough(delivery.SessionPrefix+uid, store.Seq(end)))
+	c.hub.logForget(uid, c.log.PurgeThrough(delivery.SessionPrefix+uid, store.ID{Epoch: c.hub.Epoch(), Seq: store.Seq(end)}))
 }
 
 // forget purges the messages that were sent to a session that is gone. It does not retry, because a new

@@ -106,6 +106,8 @@ func (h *Hub) answerNotes(p *Publication, c *claim, e *encoder) []store.Note {
 // tellAnswer tells the other hubs the answer to a message to the embedding program, which has it already. It returns store.ErrConflict if
 // another hub had the same request at the same time. If the log is away, only this hub knows the answer.
 func (c *cluster) tellAnswer(ctx context.Context, p *Publication, to *claim) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), catchUpTimeout) // the program has the message
+	defer cancel()
 	m := store.Message{Group: answersGroup, Time: time.Now(), Event: "answer", Msg: []byte("null")}
 	a := to.answer(p, &Receipt{Time: m.Time})
 	_, err := c.hub.appendNoted(ctx, []store.Entry{m.Entry(nil)}, []store.Note{a.sharedNote()})

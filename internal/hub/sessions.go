@@ -21,7 +21,7 @@ import (
 const (
 	presencePrefix = "$presence/" // followed by a filter: its presence messages
 	statsGroup     = "$sys/stats"
-	answersGroup   = delivery.SessionPrefix + "$server" // of messages that carry answers; nobody can read it, since no session has this uid
+	answersGroup   = delivery.SessionPrefix + "$server" // of messages that carry answers; nobody can read it: streams get only what is for their own uid
 )
 
 // ServerGroup is the group that a grant must allow for messages to the embedding program.
@@ -278,7 +278,7 @@ func (h *Hub) JoinGroup(g *access.Grant, uid string, f group.Filter) error {
 	if h.cluster == nil {
 		return h.sessions.Join(uid, f, h.opts.MaxFilters)
 	}
-	if err := h.cluster.catchUp(context.Background(), catchUpTimeout); err != nil { // the newest stream may be one of which this hub has not read
+	if err := h.cluster.catchUp(context.Background(), callTimeout); err != nil { // the newest stream may be one of which this hub has not read
 		return err
 	}
 	return h.cluster.joinNewest(uid, f)
@@ -286,7 +286,7 @@ func (h *Hub) JoinGroup(g *access.Grant, uid string, f group.Filter) error {
 
 // LeaveGroup removes a filter from all streams of the session.
 func (h *Hub) LeaveGroup(uid string, f group.Filter) error {
-	late := h.cluster.catchUp(context.Background(), catchUpTimeout)
+	late := h.cluster.catchUp(context.Background(), callTimeout)
 	if _, err := h.cluster.ask(uid, request{Do: doLeave, Filter: f.String()}); err != nil {
 		return err
 	}
@@ -411,7 +411,7 @@ func willSize(w *session.Will) int64 {
 // session that is away has nothing but a position. When EndSession returns nil, the session does not come back at any
 // hub, also after a restart.
 func (h *Hub) EndSession(uid string, why session.Reason) error {
-	if err := h.cluster.catchUp(context.Background(), catchUpTimeout); err != nil { // its position may be at a hub of which this one has not read
+	if err := h.cluster.catchUp(context.Background(), callTimeout); err != nil { // its position may be at a hub of which this one has not read
 		return err
 	}
 	if at := h.cursors.Elsewhere(SessionPositions + uid); at != "" {

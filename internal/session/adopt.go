@@ -76,7 +76,9 @@ func (r *Registry) adoptEnd(uid string, in *record, version uint64, removed bool
 	case ended:
 		why := in.Gone
 		if removed {
-			why = cmp.Or(s.shared.proveEnd(s, version), why)
+			proved := s.shared.proveEnd(s, version)
+			used = used && proved == "" // otherwise it is reported as a change of this hub
+			why = cmp.Or(proved, why)
 		} else {
 			s.shared.prove(s, in.Change, version)
 		}

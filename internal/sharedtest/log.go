@@ -210,8 +210,8 @@ func (l *Log) Purge(name string) error {
 }
 
 // PurgeThrough implements store.Shared.
-func (l *Log) PurgeThrough(name string, through store.Seq) error {
-	_, err := l.do(step{purge: name, through: through})
+func (l *Log) PurgeThrough(name string, through store.ID) error {
+	_, err := l.do(step{purge: name, through: through.Seq})
 	return err
 }
 

@@ -210,6 +210,11 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.created, t.replaced = info.Created, false
 	t.at, t.reached, t.folding = 0, 0, store.Seq(info.State.LastSeq)
 	t.flow.seq, t.woken.seq = 0, 0
+	for _, a := range t.waiting {
+		a.err = errRenewed
+		close(a.done)
+	}
+	t.waiting = nil
 	t.unfinished, t.placing, t.holes, t.purged = nil, placing{}, holes{}, nil
 	t.noted.begin(0)
 	t.l.mem.Reset(epoch, 0)

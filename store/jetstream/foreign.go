@@ -219,8 +219,11 @@ func (p *purges) lost(s store.Selector, after, through store.Seq, floor func(gro
 
 // clientName is the name of a hub's connection, by which the others know its purges: its signs of life tell the number at its end.
 func (l *Log) clientName() string {
-	return fmt.Sprintf("watchbox %s %s %016x", l.opts.Stream, l.opts.Name, l.self)
+	return fmt.Sprintf("%s%s %016x", l.namePrefix(), l.opts.Name, l.self)
 }
+
+// namePrefix is what the names of all hubs' connections begin with.
+func (l *Log) namePrefix() string { return "watchbox " + l.opts.Stream + " " }
 
 // ownsClient reports whether a connection with a name belongs to a hub.
 func (h *hubs) ownsClient(name string) bool {
@@ -272,8 +275,11 @@ func (l *Log) watchPurges() error {
 			l.purges.refused(call.Request, call.Response)
 			return
 		}
-		if l.hubs.ownsClient(call.Client.Name) || strings.Contains(call.Response, `"purged":0}`) {
+		switch name := call.Client.Name; {
+		case l.hubs.ownsClient(name), strings.Contains(call.Response, `"purged":0}`):
 			return // a hub that is not known yet has removed nothing
+		case !l.unheard.knows() && strings.HasPrefix(name, l.namePrefix()):
+			return // this hub starts or was cut off, and does not know the others
 		}
 		if call.Request == "" {
 			l.purges.happened()

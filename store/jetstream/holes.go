@@ -191,7 +191,7 @@ func (t *tail) loseMissing() {
 // was written. Hubs remove what a mark says after the grace, which this hub has not missed if it had read everything since.
 func (t *tail) reach(m *mark) store.Seq {
 	times := &t.l.opts.Times
-	if m.Unknown || m.Group == everyGroup || time.Since(t.current) >= min(times.Grace, 2*times.Silent) {
+	if m.foreign() || m.Group == everyGroup || time.Since(t.current) >= min(times.Grace, 2*times.Silent) {
 		return max(m.Through, m.Missing)
 	}
 	return m.Missing

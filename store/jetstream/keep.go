@@ -72,6 +72,7 @@ func (l *Log) OwnPolicy(f group.Filter) (own, inherited store.Policy) { return l
 func (l *Log) Purge(name string) error {
 	ctx, cancel := l.changing()
 	defer cancel()
+	epoch := l.epoch()
 	if err := l.CatchUp(ctx); err != nil { // other hubs may have answered messages that this one has not read
 		return err
 	}
@@ -80,7 +81,7 @@ func (l *Log) Purge(name string) error {
 		return nil
 	}
 	now := time.Now()
-	_, err := l.mark(ctx, []keyedMark{groupMark(mark{
+	_, err := l.markIn(ctx, epoch, []keyedMark{groupMark(mark{
 		Eviction: memory.Eviction{Group: name, Through: g.Newest, Time: now}, Retained: l.tail.position(), Written: now,
 	})})
 	return err

@@ -23,6 +23,7 @@ type mark struct {
 	Retained store.Seq `json:",omitempty"` // a retained message up to here is dropped
 	Missing  store.Seq `json:",omitempty"` // messages up to here may be missing, though they are not evicted
 	Reread   store.Seq `json:",omitempty"` // messages up to here are read from the stream again: it does not have all of them
+	Cleared  bool      `json:",omitempty"` // hubs have removed them, as a session's messages; Eviction.Unknown says only that nobody has counted them
 	Written  time.Time
 
 	at store.Seq // of the note that it was read from
@@ -43,10 +44,12 @@ func (r *record) mark() (m mark, ok bool) {
 
 // include makes m say what an older mark of the same key says, too.
 func (m *mark) include(old *mark) {
+	foreign := m.foreign() || old.foreign()
 	if old.Through > m.Through {
 		m.Through, m.Time, m.Next, m.Unknown = old.Through, old.Time, old.Next, m.Unknown || old.Unknown
 	}
 	m.Retained, m.Missing, m.Reread = max(m.Retained, old.Retained), max(m.Missing, old.Missing), max(m.Reread, old.Reread)
+	m.Cleared = m.Unknown && !foreign
 }
 
 // keyedMark is a mark to write with a key.
@@ -54,6 +57,9 @@ type keyedMark struct {
 	key string
 	mark
 }
+
+// foreign reports whether a mark tells of messages that somebody else has removed.
+func (m *mark) foreign() bool { return m.Unknown && !m.Cleared }
 
 // groupMark returns the mark of a group with its key.
 func groupMark(m mark) keyedMark { return keyedMark{evictKeys + m.Group, m} }
@@ -63,14 +69,18 @@ const maxMerges = 100
 
 // mark writes marks behind other notes, in one step. Another hub may have written marks that this one has not read: a hub that starts
 // reads only the newest mark of a key, so that it must include them.
-func (l *Log) mark(ctx context.Context, marks []keyedMark, others ...store.Note) (id store.ID, err error) {
-	epoch := l.epoch()
+func (l *Log) mark(ctx context.Context, marks []keyedMark, others ...store.Note) (store.ID, error) {
+	return l.markIn(ctx, l.epoch(), marks, others...)
+}
+
+// markIn is mark for positions of an epoch. It returns an error if another one has begun.
+func (l *Log) markIn(ctx context.Context, epoch string, marks []keyedMark, others ...store.Note) (id store.ID, err error) {
 	for range maxMerges {
+		if l.epoch() != epoch {
+			return id, errRenewed
+		}
 		if id, err = l.markOnce(ctx, marks, others...); !errors.Is(err, store.ErrConflict) {
 			return id, err
-		}
-		if l.epoch() != epoch { // the positions are those of another stream
-			break
 		}
 	}
 	return id, fmt.Errorf("%w: other hubs write the same notes", store.ErrAway)

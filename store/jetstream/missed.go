@@ -188,7 +188,16 @@ func (l *Log) tellPurges(m *nats.Msg) {
 }
 
 // learn finds out which purges this hub has missed while it was cut off.
-func (j *janitor) learn(ctx context.Context) error { return j.l.learnPurges(ctx, j.checkRead) }
+func (j *janitor) learn(ctx context.Context) error {
+	return j.l.learnPurges(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, learnTimeout) // an answer may be lost while the servers elect a leader; the next turn tries again
+		defer cancel()
+		return j.checkRead(ctx)
+	})
+}
+
+// learnTimeout is how long a comparison may take of a hub that was cut off. Readers may wait for it.
+const learnTimeout = 15 * time.Second
 
 // checkRead writes marks if messages are missing that were there when they were last counted. It compares what this hub has read of the
 // groups that may have lost some.
@@ -236,7 +245,7 @@ func (t *noteTable) lossesAfter(pos store.Seq) (list [parts]bool) {
 	defer t.mu.Unlock()
 	for key, v := range t.notes {
 		var m mark
-		if name, ok := markedGroup(key); ok && v.at > pos && json.Unmarshal(v.value, &m) == nil && (m.Unknown || m.Missing > 0) {
+		if name, ok := markedGroup(key); ok && v.at > pos && json.Unmarshal(v.value, &m) == nil && (m.foreign() || m.Missing > 0) {
 			list[partOf(escape(name))] = true
 		}
 	}

@@ -166,7 +166,7 @@ func (j *janitor) removedOf(p *purged, name string, floor store.Seq, first *[len
 func (j *janitor) removedUnseen(p *purged, name string, first *[len(messageKinds)]store.Seq) (lost store.Seq) {
 	l := j.l
 	if v, ok := l.notes.get(evictKeys + name); ok && v.at > p.pos {
-		if m, ok := (&record{key: evictKeys + name, value: v.value}).mark(); ok && (m.Missing > 0 || m.Unknown) {
+		if m, ok := (&record{key: evictKeys + name, value: v.value}).mark(); ok && (m.Missing > 0 || m.foreign()) {
 			return 0 // another hub has told
 		}
 	}

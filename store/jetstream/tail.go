@@ -43,7 +43,7 @@ type tail struct {
 	reached  store.Seq // everything up to here is placed
 	flow     place     // the last message that was received
 	woken    place     // the one with which the janitor was woken to look at notes
-	waiting  []arrival
+	waiting  []*arrival
 
 	folding    store.Seq // the stream's end when the tail began to read it from the first message; 0: it has reached that
 	holes      holes
@@ -59,6 +59,7 @@ type tail struct {
 type arrival struct {
 	at   store.Seq
 	done chan struct{}
+	err  error // if the tail will not; set before done is closed
 }
 
 func newTail(l *Log) *tail {
@@ -386,28 +387,41 @@ func (l *Log) arrived(t *tail) {
 
 // waitFor waits until the tail has reached a position.
 func (t *tail) waitFor(ctx context.Context, at store.Seq) error {
-	done := t.arrival(at)
-	if done == nil {
+	a := t.arrival(at)
+	if a == nil {
 		return nil
 	}
 	select {
-	case <-done:
-		return nil
+	case <-a.done:
+		return a.err
 	case <-ctx.Done():
+		t.forgo(a)
 		return ctx.Err()
 	case <-t.l.ctx.Done():
 		return store.ErrClosed
 	}
 }
 
-// arrival returns a channel that is closed when the tail has reached a position, or nil if it has.
-func (t *tail) arrival(at store.Seq) <-chan struct{} {
+// arrival returns what tells that the tail has reached a position, or nil if it has.
+func (t *tail) arrival(at store.Seq) *arrival {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.reached >= at {
 		return nil
 	}
-	a := arrival{at, make(chan struct{})}
+	a := &arrival{at: at, done: make(chan struct{})}
 	t.waiting = append(t.waiting, a)
-	return a.done
+	return a
 }
+
+// forgo forgets an arrival that nobody waits for any more.
+func (t *tail) forgo(a *arrival) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.Index(t.waiting, a); i >= 0 {
+		t.waiting = slices.Delete(t.waiting, i, i+1)
+	}
+}
+
+// errRenewed is returned to those who wait for a position of an epoch that has ended.
+var errRenewed = fmt.Errorf("%w: the stream is another one", store.ErrAway)

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -9,16 +10,33 @@ import (
 )
 
 // PurgeThrough implements store.Shared.
-func (l *Log) PurgeThrough(name string, through store.Seq) error {
-	if err := l.tail.waitFor(l.blocked, through); err != nil {
-		return store.ErrClosed
+func (l *Log) PurgeThrough(name string, through store.ID) error {
+	ctx, cancel := l.changing()
+	defer cancel()
+	defer context.AfterFunc(l.blocked, cancel)()
+	if through.Epoch != l.epoch() {
+		return nil
 	}
-	if g := l.group(name); (g.Oldest == 0 || g.Oldest > through) && !g.Retained {
+	if err := l.tail.waitFor(ctx, through.Seq); err != nil {
+		return l.notReached(err)
+	}
+	if g := l.group(name); through.Epoch != l.epoch() || (g.Oldest == 0 || g.Oldest > through.Seq) && !g.Retained {
 		return nil
 	}
 	now := time.Now()
-	_, err := l.mark(context.Background(), []keyedMark{groupMark(mark{
-		Eviction: memory.Eviction{Group: name, Through: through, Time: now, Unknown: true}, Retained: through, Written: now,
+	_, err := l.markIn(ctx, through.Epoch, []keyedMark{groupMark(mark{
+		Eviction: memory.Eviction{Group: name, Through: through.Seq, Time: now, Unknown: true}, Retained: through.Seq, Cleared: true, Written: now,
 	})})
 	return err
+}
+
+// notReached returns the error of a change that waits for a position in vain; nil if the stream is another one, which has nothing to change.
+func (l *Log) notReached(err error) error {
+	switch {
+	case l.blocked.Err() != nil:
+		return store.ErrClosed
+	case errors.Is(err, errRenewed):
+		return nil
+	}
+	return store.ErrAway
 }

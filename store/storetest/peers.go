@@ -47,7 +47,7 @@ func purgeThrough(c *cluster) {
 	a.put([]*store.Message{text("a", "5"), text("a/b", "6")})
 	b.meets(a)
 	for range 2 {
-		if err := b.PurgeThrough("a", id.Seq); err != nil {
+		if err := b.PurgeThrough("a", id); err != nil {
 			c.Fatal(err)
 		}
 		a.meets(b)
@@ -58,12 +58,12 @@ func purgeThrough(c *cluster) {
 		c.sameFrames("#", a, b)
 	}
 	last := b.put([]*store.Message{retain("a", "7"), text("a", "8")})
-	if err := b.PurgeThrough("a", last.Seq-1); err != nil {
+	if err := b.PurgeThrough("a", store.ID{Epoch: last.Epoch, Seq: last.Seq - 1}); err != nil {
 		c.Fatal(err)
 	}
 	b.want("a", "7 8")
 	wantTexts(c.env, b.retained("#"), "7")
-	if err := b.PurgeThrough("a", last.Seq+1); err != nil {
+	if err := b.PurgeThrough("a", store.ID{Epoch: last.Epoch, Seq: last.Seq + 1}); err != nil {
 		c.Fatal(err)
 	}
 	b.want("#", "3 6")
@@ -74,7 +74,7 @@ func purgeAhead(c *cluster) {
 	a, b := c.two()
 	for i := range 100 {
 		id := a.put([]*store.Message{text("g", fmt.Sprint(i))})
-		if err := b.PurgeThrough("g", id.Seq); err != nil {
+		if err := b.PurgeThrough("g", id); err != nil {
 			c.Fatal(err)
 		}
 		b.want("g", "")

@@ -52,7 +52,7 @@ func (b *brokenPeer) Purge(name string) error {
 	return b.Peer.Purge(name)
 }
 
-func (b *brokenPeer) PurgeThrough(name string, through store.Seq) error {
+func (b *brokenPeer) PurgeThrough(name string, through store.ID) error {
 	if b.whole {
 		return b.Peer.Purge(name)
 	}
