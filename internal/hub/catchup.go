@@ -24,7 +24,7 @@ func (c *cluster) catchUp(ctx context.Context, most time.Duration) error {
 	if c == nil {
 		return nil
 	}
-	if f, ok := c.log.(store.Failing); ok && f.Err() != nil { // it would wait in vain
+	if f, ok := c.log.(store.Failing); ok && errors.Is(f.Err(), store.ErrAway) { // it would wait in vain
 		return store.ErrAway
 	}
 	ctx, cancel := context.WithTimeout(ctx, most)
