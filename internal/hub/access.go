@@ -23,13 +23,13 @@ func (h *Hub) Renew(uid string, g *access.Grant) error {
 	g = g.For(uid)
 	late := h.cluster.catchUp(context.Background(), callTimeout)
 	err := h.renewAll(uid, g)
-	if late != nil { // a stream of which this hub has not read may still have the old grant
+	if late != nil { // a stream that this hub does not know yet may still have the old grant
 		return late
 	}
 	return err
 }
 
-// renewAll is Renew for the streams of which this hub has read.
+// renewAll is Renew for the streams that this hub knows.
 func (h *Hub) renewAll(uid string, g *access.Grant) error {
 	err := h.renewHere(uid, g)
 	if len(h.cluster.elsewhere(uid)) == 0 || err != nil && !errors.Is(err, session.ErrNoStream) {

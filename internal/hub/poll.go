@@ -129,7 +129,7 @@ func (p *Poll) attach() (err error) {
 		return nil
 	}
 	client := s.describe()
-	p.polling.attachment, err = h.sessions.Attach(p.uid, &session.Opening{Client: client, Grant: s.Grant, Filters: s.Filters, Stream: &p.polling, Polls: true, End: h.end()})
+	p.polling.attachment, err = h.sessions.Attach(p.uid, &session.Opening{Client: client, Grant: s.Grant, Filters: s.Filters, Stream: &p.polling, Polls: true, End: sessionPosition(h.End())})
 	switch {
 	case errors.Is(err, session.ErrClosed):
 		return ErrClosed
@@ -233,13 +233,8 @@ func (p *Poll) Close() {
 	p.hub.polls.keep(p, p.hub.opts.SessionTimeout)
 }
 
-// position is p.reached for the session.
-func (p *Poll) position() session.Position {
-	return session.Position{Epoch: p.reached.Epoch, Seq: uint64(p.reached.Seq)}
-}
-
 // replaced removes the poll from its session, because another one continues it.
-func (p *Poll) replaced() { p.polling.attachment.Replaced(p.position()) }
+func (p *Poll) replaced() { p.polling.attachment.Replaced(sessionPosition(p.reached)) }
 
 // leave ends the session's presence if no other poll followed. Its slot is free then.
 func (p *Poll) leave() {
@@ -250,7 +245,7 @@ func (p *Poll) leave() {
 
 // detach takes the poll away from its session.
 func (p *Poll) detach() {
-	p.polling.attachment.Detach(session.Timeout, p.position())
+	p.polling.attachment.Detach(session.Timeout, sessionPosition(p.reached))
 	p.hub.giveSlot(p.client)
 }
 

@@ -278,7 +278,7 @@ func (h *Hub) JoinGroup(g *access.Grant, uid string, f group.Filter) error {
 	if h.cluster == nil {
 		return h.sessions.Join(uid, f, h.opts.MaxFilters)
 	}
-	if err := h.cluster.catchUp(context.Background(), callTimeout); err != nil { // the newest stream may be one of which this hub has not read
+	if err := h.cluster.catchUp(context.Background(), callTimeout); err != nil { // the newest stream may be one that this hub does not know yet
 		return err
 	}
 	return h.cluster.joinNewest(uid, f)
@@ -291,7 +291,7 @@ func (h *Hub) LeaveGroup(uid string, f group.Filter) error {
 		return err
 	}
 	err := h.sessions.Leave(uid, f)
-	if late != nil { // a stream of which this hub has not read may still have the filter
+	if late != nil { // a stream that this hub does not know yet may still have the filter
 		return late
 	}
 	return err
@@ -411,7 +411,7 @@ func willSize(w *session.Will) int64 {
 // session that is away has nothing but a position. When EndSession returns nil, the session does not come back at any
 // hub, also after a restart.
 func (h *Hub) EndSession(uid string, why session.Reason) error {
-	if err := h.cluster.catchUp(context.Background(), callTimeout); err != nil { // its position may be at a hub of which this one has not read
+	if err := h.cluster.catchUp(context.Background(), callTimeout); err != nil { // another hub may have taken over its position
 		return err
 	}
 	if at := h.cursors.Elsewhere(SessionPositions + uid); at != "" {

@@ -156,7 +156,7 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	client := s.describe()
 	l.attachment, err = h.sessions.Attach(uid, &session.Opening{
 		Client: client, Grant: s.Grant, Filters: s.Filters, Heartbeat: s.Heartbeat, Stream: sessionStream{stream},
-		Regranted: s.Regranted, End: h.end(),
+		Regranted: s.Regranted, End: sessionPosition(h.End()),
 	})
 	switch {
 	case errors.Is(err, session.ErrKicked): // between two polls: this stream tells the client
@@ -180,10 +180,9 @@ func (h *Hub) attach(l *Listener, s *Subscription, uid string, start delivery.St
 	return nil
 }
 
-// end returns the end of the log as a session's position.
-func (h *Hub) end() session.Position {
-	_, newest := h.log.Bounds()
-	return session.Position{Epoch: newest.Epoch, Seq: uint64(newest.Seq)}
+// sessionPosition returns a position in the log for a session.
+func sessionPosition(id store.ID) session.Position {
+	return session.Position{Epoch: id.Epoch, Seq: uint64(id.Seq)}
 }
 
 // deliverMissed delivers the messages to a session that it missed before a stream without an id.
@@ -197,7 +196,7 @@ func (h *Hub) deliverMissed(uid string, l *Listener) {
 // done is called when the stream has ended.
 func (l *Listener) done(why delivery.Reason) {
 	if l.attachment != nil {
-		l.attachment.Detach(session.Reason(why), session.Position{Epoch: l.stream.Epoch(), Seq: uint64(l.stream.Position())})
+		l.attachment.Detach(session.Reason(why), sessionPosition(l.Position()))
 		l.hub.count(why)
 	}
 	if l.closed != nil {

@@ -69,7 +69,8 @@ type reasons map[group.Filter]Reason
 type times map[group.Filter]int64
 
 // plan computes the document that follows from the newest document, the open streams, the cause and the
-// time, with the events that this means. It changes nothing but x, and the number of a stream that has opened. The session's mu must be held.
+// time, with the events that this means. It changes only x
+// and the number of a stream that has opened. The session's mu must be held.
 func (s *Session) plan(x *Change, now moment) {
 	x.begin(s)
 	s.shared.base(x)

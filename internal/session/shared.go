@@ -205,7 +205,7 @@ func (h *shared) failed(s *Session) bool {
 
 // reached returns the position of the stream that closed last.
 func (h *shared) reached(s *Session) Position {
-	if h != nil && h.pending != nil && h.pending.why != "" {
+	if h != nil && h.pending != nil && h.pending.why != "" && h.pending.reached != (Position{}) {
 		return h.pending.reached
 	}
 	return s.document.reached

@@ -44,7 +44,7 @@ func (u *unheard) begin() {
 	}
 }
 
-// end records that all purges are known that were carried out before it began so many times.
+// end records that all purges are known, unless it has begun again since state returned times.
 func (u *unheard) end(times uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
