@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	cdppage "github.com/chromedp/cdproto/page"
@@ -128,6 +129,29 @@ func (s *server) publishAll(drafts ...watchbox.Draft) {
 		}
 		drafts = drafts[n:]
 	}
+}
+
+// publishAlways publishes to a group many times a second until the test ends.
+func (s *server) publishAlways(group string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, _, err := s.hub.PublishBatch(ctx, numbered(group, 0, 10)); err != nil && ctx.Err() == nil {
+				s.t.Error(err)
+				return
+			}
+		}
+	}()
+	s.t.Cleanup(func() { cancel(); <-ended })
 }
 
 // numbered returns n messages to a group with the payloads {"n":0}, {"n":1}, ….
