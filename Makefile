@@ -4,9 +4,9 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.1
 GO_TEST     = go test -race -timeout 60m
 
-# The API's tests run again with each of these. They have run with the race detector before, and so have the stores: it makes them five times
-# slower. go test does not notice that their variables differ, hence -count=1.
-VARIANTS = test-api-disk test-api-sparse test-api-nats test-api-tls test-api-h2
+# The API's tests run again with each other store and each other wire. They have run with the race detector before, and so have the stores: it
+# makes them five times slower. go test does not notice that their variables differ, hence -count=1.
+VARIANTS = test-api-disk-tls test-api-sparse-h2 test-api-nats
 API_TEST = go test -count=1 -timeout 60m ./api
 MODULES  = test/cluster test/browser test/interop test/mqtt test/acme test/middleware examples/cluster
 
@@ -25,16 +25,12 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 
 test-hub:
 	$(GO_TEST) -p 3 ./store/... ./cmd/... ./...
-test-api-disk:
-	WATCHBOX_TEST_STORE=disk $(API_TEST)
-test-api-sparse:
-	WATCHBOX_TEST_STORE=sparse $(API_TEST)
+test-api-disk-tls:
+	WATCHBOX_TEST_STORE=disk WATCHBOX_TEST_WIRE=tls $(API_TEST)
+test-api-sparse-h2:
+	WATCHBOX_TEST_STORE=sparse WATCHBOX_TEST_WIRE=h2 $(API_TEST)
 test-api-nats:
 	WATCHBOX_TEST_STORE=nats test/cluster/with-nats $(API_TEST)
-test-api-tls:
-	WATCHBOX_TEST_WIRE=tls $(API_TEST)
-test-api-h2:
-	WATCHBOX_TEST_WIRE=h2 $(API_TEST)
 
 test-module/%:
 	cd $* && $(GO_TEST) ./...
