@@ -279,7 +279,7 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 			m, err = l.lastMessage(ctx, l.subjects.note(r.key))
 		}
 		switch {
-		case errors.Is(err, errShort), errors.Is(err, errNoLeader):
+		case errors.Is(err, errShort), isUncertain(err):
 			pause(ctx, repeatRefused) // the append is tried again
 		case err != nil:
 			return l.expired(ctx, p)

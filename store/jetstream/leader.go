@@ -109,14 +109,24 @@ func (l *Log) firstReached(ctx context.Context, pos store.Seq) (first store.Seq,
 var errNoLeader = errors.New("the NATS servers have not agreed on a leader of the stream")
 
 // streamInfo returns what the leader says of the stream. If there is none, one of the other servers answers, which may lack messages that the
-// stream has, and that is an error.
+// stream has, and that is an error. So is the answer of a leader that has not heard the others for peerTimeout: they may have elected another
+// one, which has stored messages since. They do so after 4 s without a heartbeat at the earliest, so that a leader that has heard
+// them is the only one. A leader that was elected just now answers when it has stored what the one before had.
 func (l *Log) streamInfo(ctx context.Context, o ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	info, err := l.stream.Info(ctx, o...)
-	if err == nil && leaderless(info) {
+	switch {
+	case err != nil:
+		return nil, err
+	case leaderless(info):
 		return nil, errNoLeader
+	case !hasMajority(info.Cluster):
+		return nil, errMinority
 	}
-	return info, err
+	return info, nil
 }
+
+// isUncertain reports whether an answer was not believed since the servers may have another leader, or have none.
+func isUncertain(err error) bool { return errors.Is(err, errNoLeader) || errors.Is(err, errMinority) }
 
 func leaderless(info *jetstream.StreamInfo) bool {
 	return info.Cluster != nil && info.Cluster.Leader == ""

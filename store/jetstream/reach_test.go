@@ -111,21 +111,24 @@ func TestCallersOfCatchUpShareTheNextAnswer(t *testing.T) {
 	})
 }
 
-// TestCatchUpWaitsUntilTheLeaderAnswers has servers that elect a leader for a while, or for longer than the caller waits.
+// TestCatchUpWaitsUntilTheLeaderAnswers has servers that elect a leader for a while, or for longer than the caller waits. Meanwhile one answers that
+// does not lead, or does not know that it no longer does.
 func TestCatchUpWaitsUntilTheLeaderAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		election time.Duration
+		answer   error // meanwhile
 		want     error
 	}{
-		"soon":  {2 * time.Second, nil},
-		"late":  {time.Minute, store.ErrAway},
-		"close": {time.Minute, store.ErrClosed},
+		"soon":    {2 * time.Second, errNoLeader, nil},
+		"late":    {time.Minute, errNoLeader, store.ErrAway},
+		"close":   {time.Minute, errNoLeader, store.ErrClosed},
+		"cut off": {time.Minute, errMinority, store.ErrAway},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := asks(t, func(passed time.Duration) (store.Seq, error) {
 					if passed < c.election {
-						return 0, errNoLeader
+						return 0, c.answer
 					}
 					return 10, nil
 				})
