@@ -222,10 +222,10 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, repeatUnanswered)
-		info, err := l.streamInfo(attempt)
+		end, err := l.leaderEnd(attempt)
 		cancel()
 		if err == nil {
-			err = l.catchUp(ctx, p, &changedError{seq: store.Seq(info.State.LastSeq)})
+			err = l.catchUp(ctx, p, &changedError{seq: end.Seq})
 			if err == nil && !p.stored {
 				err = store.ErrConflict
 			}
@@ -279,7 +279,7 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 			m, err = l.lastMessage(ctx, l.subjects.note(r.key))
 		}
 		switch {
-		case errors.Is(err, errShort), isUncertain(err):
+		case isUncertain(err):
 			pause(ctx, repeatRefused) // the append is tried again
 		case err != nil:
 			return l.expired(ctx, p)

@@ -95,15 +95,31 @@ func (l *Log) leaderReached(ctx context.Context, pos store.Seq) error {
 func (l *Log) firstReached(ctx context.Context, pos store.Seq) (first store.Seq, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	info, err := l.streamInfo(ctx)
-	switch {
-	case err != nil:
+	info, err := l.infoReached(ctx, pos)
+	if err != nil {
 		return 0, err
-	case store.Seq(info.State.LastSeq) < pos:
-		return 0, errShort
 	}
 	return store.Seq(info.State.FirstSeq), nil
 }
+
+// infoReached returns what the leader says of the stream that this hub reads, in which this hub has seen a position. It returns errReplaced
+// if the stream is another one, and errShort if the leader has not stored the position yet.
+func (l *Log) infoReached(ctx context.Context, pos store.Seq) (*jetstream.StreamInfo, error) {
+	created := l.tail.streamCreated()
+	info, err := l.streamInfo(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Created.Equal(created):
+		return nil, errReplaced
+	case store.Seq(info.State.LastSeq) < pos:
+		return nil, errShort
+	}
+	return info, nil
+}
+
+// errReplaced is returned while this hub finds out which epoch a stream has that was made anew. What it knows of positions does not hold there.
+var errReplaced = errors.New("the stream is another one")
 
 // errNoLeader is returned while the stream has no leader.
 var errNoLeader = errors.New("the NATS servers have not agreed on a leader of the stream")
@@ -125,8 +141,10 @@ func (l *Log) streamInfo(ctx context.Context, o ...jetstream.StreamInfoOpt) (*je
 	return info, nil
 }
 
-// isUncertain reports whether an answer was not believed since the servers may have another leader, or have none.
-func isUncertain(err error) bool { return errors.Is(err, errNoLeader) || errors.Is(err, errMinority) }
+// isUncertain reports whether an answer of a server is not believed, and another one will be before long.
+func isUncertain(err error) bool {
+	return errors.Is(err, errNoLeader) || errors.Is(err, errMinority) || errors.Is(err, errShort) || errors.Is(err, errReplaced)
+}
 
 func leaderless(info *jetstream.StreamInfo) bool {
 	return info.Cluster != nil && info.Cluster.Leader == ""

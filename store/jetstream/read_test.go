@@ -19,12 +19,13 @@ type leader struct {
 	jetstream.Stream
 	end func(passed time.Duration) (store.Seq, error)
 
-	began time.Time
+	began   time.Time
+	created time.Time
 }
 
 func (s *leader) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	end, err := s.end(time.Since(s.began))
-	info := &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: uint64(end)}}
+	info := &jetstream.StreamInfo{Created: s.created, State: jetstream.StreamState{LastSeq: uint64(end)}}
 	others := func(heard time.Duration) []*jetstream.PeerInfo {
 		return []*jetstream.PeerInfo{{Name: "a", Active: heard}, {Name: "b", Active: heard}}
 	}

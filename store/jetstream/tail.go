@@ -159,6 +159,13 @@ func (t *tail) position() store.Seq {
 	return t.reached
 }
 
+// received returns the last position that was received.
+func (t *tail) received() store.ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return store.ID{Epoch: t.l.epoch(), Seq: t.at}
+}
+
 // has reports whether everything up to an id is placed. An id without an epoch is one of the log's.
 func (t *tail) has(id store.ID) bool {
 	t.mu.Lock()
@@ -387,9 +394,14 @@ func (l *Log) arrived(t *tail) {
 
 // waitFor waits until the tail has reached a position.
 func (t *tail) waitFor(ctx context.Context, at store.Seq) error {
-	a := t.arrival(at)
+	return t.waitForID(ctx, store.ID{Seq: at})
+}
+
+// waitForID is waitFor for a position of an epoch. It returns errRenewed if the log has another one.
+func (t *tail) waitForID(ctx context.Context, id store.ID) error {
+	a, err := t.arrival(id)
 	if a == nil {
-		return nil
+		return err
 	}
 	select {
 	case <-a.done:
@@ -402,16 +414,19 @@ func (t *tail) waitFor(ctx context.Context, at store.Seq) error {
 	}
 }
 
-// arrival returns what tells that the tail has reached a position, or nil if it has.
-func (t *tail) arrival(at store.Seq) *arrival {
+// arrival returns what tells that the tail has reached an id, or nil if it has, or never will.
+func (t *tail) arrival(id store.ID) (*arrival, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.reached >= at {
-		return nil
+	switch {
+	case id.Epoch != "" && id.Epoch != t.l.epoch():
+		return nil, errRenewed
+	case t.reached >= id.Seq:
+		return nil, nil
 	}
-	a := &arrival{at: at, done: make(chan struct{})}
+	a := &arrival{at: id.Seq, done: make(chan struct{})}
 	t.waiting = append(t.waiting, a)
-	return a
+	return a, nil
 }
 
 // forgo forgets an arrival that nobody waits for any more.
