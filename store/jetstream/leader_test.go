@@ -32,3 +32,14 @@ func TestWhatAServerSaysThatDoesNotLeadIsNoAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestAnotherStreamDoesNotSayWhatIsMissing: a stream that was made anew lacks most notes. That they were removed would be a wrong conclusion: the
+// hubs store them again.
+func TestAnotherStreamDoesNotSayWhatIsMissing(t *testing.T) {
+	l := asks(t, func(time.Duration) (store.Seq, error) { return 10, nil })
+	defer l.unblock()
+	l.stream.(*leader).created = time.Now()
+	if _, err := l.firstReached(t.Context(), 5); !errors.Is(err, errReplaced) || !passing(err) {
+		t.Errorf("%v", err)
+	}
+}
