@@ -300,6 +300,9 @@ func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 	}
 	r.seq = seq
 	if r.is(isNote) {
+		if r.foretells() {
+			r.value = []byte("{}")
+		}
 		r.place = p
 		r.place.time = timeOf(m.Reply)
 	}

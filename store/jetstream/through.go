@@ -27,6 +27,9 @@ func (l *Log) PurgeThrough(name string, through store.ID) error {
 	_, err := l.markIn(ctx, through.Epoch, []keyedMark{groupMark(mark{
 		Eviction: memory.Eviction{Group: name, Through: through.Seq, Time: now, Unknown: true}, Retained: through.Seq, Cleared: true, Written: now,
 	})})
+	if errors.Is(err, errRenewed) {
+		return nil
+	}
 	return err
 }
 

@@ -3,6 +3,7 @@
 package logs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -218,5 +219,56 @@ func TestAMessageOfANewStreamIsNotTakenForTheNextOfTheOldOne(t *testing.T) {
 	must(t, err)
 	if now, _ := end(a); id.Epoch == before || id.Epoch != now {
 		t.Errorf("the epoch was %s and is %s; the message has %s", before, now, id)
+	}
+}
+
+// anew deletes the stream of logs and makes it again, and returns before they know that.
+func anew(t *testing.T, admin client, name string) {
+	t.Helper()
+	s, err := admin.Stream(t.Context(), name)
+	must(t, err)
+	must(t, admin.DeleteStream(t.Context(), name))
+	_, err = admin.CreateStream(t.Context(), s.CachedInfo().Config)
+	must(t, err)
+}
+
+// TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne has a hub purge messages in the moment in which the stream is replaced by another one. The new one
+// has no mark of the group, and takes the one with positions that it reaches only later.
+func TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	for name, purge := range map[string]func(l *jetstream.Log, through store.ID) error{
+		"of a group":       func(l *jetstream.Log, _ store.ID) error { return l.Purge("x") },
+		"up to a position": func(l *jetstream.Log, through store.ID) error { return l.PurgeThrough("x", through) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := jetstream.Options{URL: url, Stream: newStream()}
+			a, b := open(t, o), open(t, o)
+			for i := range 100 {
+				add(t, a, text("x", fmt.Sprint(i)))
+			}
+			before, last := end(a)
+			eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
+			anew(t, admin, o.Stream)
+			if err := purge(a, store.ID{Epoch: before, Seq: last}); err != nil && !errors.Is(err, store.ErrAway) {
+				t.Error(err)
+			}
+			for _, l := range []*jetstream.Log{a, b} {
+				eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+			}
+			const n = 20
+			for i := range n {
+				eventually(t, "messages are taken again", func() bool {
+					_, err := b.Append(t.Context(), []store.Entry{text("x", fmt.Sprint("new ", i))})
+					return err == nil
+				})
+			}
+			for _, l := range []*jetstream.Log{a, b, open(t, o)} {
+				eventually(t, "the new messages are there", func() bool {
+					h := read(t, l, "x", 0)
+					return len(h.texts()) == n && h.gap == 0
+				})
+			}
+		})
 	}
 }
