@@ -3,11 +3,13 @@
 package logs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,8 +69,14 @@ func (b *backup) start() {
 // restore gives the server the files of the backup, but keeps those of the bucket of a stream; "": of none.
 func (b *backup) restore(stream string) {
 	b.Helper()
+	must(b, b.servers[0].Stop())
+	b.replace(stream)
+}
+
+// replace is restore of a server that was stopped.
+func (b *backup) replace(stream string) {
+	b.Helper()
 	s := b.servers[0]
-	must(b, s.Stop())
 	if stream != "" {
 		bucket := filepath.Join("$G", "streams", "KV_"+stream+"_hubs")
 		must(b, os.RemoveAll(filepath.Join(b.dir, bucket)))
@@ -112,6 +120,41 @@ func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 	if now, _ := end(a); slices.Contains(epochs, now) {
 		t.Errorf("after the epochs %v, there is %s again", epochs, now)
 	}
+}
+
+// TestAnOlderBackupIsNoticedThoughItGrowsAtOnce has publishers that wait for the server, and then make the stream longer than the hubs know it
+// before they can be certain that it is another one.
+func TestAnOlderBackupIsNoticedThoughItGrowsAtOnce(t *testing.T) {
+	s := servers.ForTest(t, 1)
+	o := jetstream.Options{URL: s.URL(), Stream: newStream(), Times: quick}
+	o.Times.Patience = patience
+	a, b := open(t, o), open(t, o)
+	add(t, a, text("x", "first"))
+	old := newBackup(t, s)
+	const lost, waiting = 5, 50
+	for range lost {
+		add(t, a, text("x", "lost"))
+	}
+	before, last := end(a)
+	eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
+	var publishers sync.WaitGroup
+	defer publishers.Wait()
+	must(t, s[0].Stop())
+	for range waiting {
+		publishers.Go(func() {
+			_, err := b.Append(context.Background(), []store.Entry{text("x", "waiting")})
+			must(t, err)
+		})
+	}
+	old.replace("")
+	for _, l := range []*jetstream.Log{a, b} {
+		eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+	}
+	publishers.Wait()
+	eventually(t, "both have what the stream has", func() bool {
+		ha, hb := read(t, a, "x", 0), read(t, b, "x", 0)
+		return ha == hb && ha.texts()["waiting"] >= waiting && ha.texts()["lost"] == 0 && ha.texts()["first"] == 1
+	})
 }
 
 // TestALongerBackupOfAnEndedEpochIsNoticed restores a backup that is too old, and then a newer one, which has more messages than
