@@ -104,9 +104,9 @@ func (l *Log) firstReached(ctx context.Context, pos store.Seq) (first store.Seq,
 
 // infoReached returns what the leader says of the stream that this hub reads, in which this hub has seen a position. It returns errReplaced
 // if the stream is another one, and errShort if the leader has not stored the position yet.
-func (l *Log) infoReached(ctx context.Context, pos store.Seq) (*jetstream.StreamInfo, error) {
+func (l *Log) infoReached(ctx context.Context, pos store.Seq, o ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	created := l.tail.streamCreated()
-	info, err := l.streamInfo(ctx)
+	info, err := l.streamInfo(ctx, o...)
 	switch {
 	case err != nil:
 		return nil, err

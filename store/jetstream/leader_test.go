@@ -40,6 +40,9 @@ func TestAnotherStreamDoesNotSayWhatIsMissing(t *testing.T) {
 	defer l.unblock()
 	l.stream.(*leader).created = time.Now()
 	if _, err := l.firstReached(t.Context(), 5); !errors.Is(err, errReplaced) || !passing(err) {
-		t.Errorf("%v", err)
+		t.Errorf("a note: %v", err)
+	}
+	if _, err := (&janitor{l: l}).left(t.Context(), ""); !errors.Is(err, errReplaced) {
+		t.Errorf("messages: %v", err)
 	}
 }
