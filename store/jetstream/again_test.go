@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -85,5 +86,23 @@ func TestANoteIsNearTheFront(t *testing.T) {
 		if b := boundsOf(&c); b.near(note, place{seq: 1000, bytes: 10_000, time: at + 1e9}) {
 			t.Errorf("nothing is removed with %+v", b)
 		}
+	}
+}
+
+// TestANoteOfAnotherStreamIsANewOne has a hub store a note again that does not know yet that the stream is another one.
+func TestANoteOfAnotherStreamIsANewOne(t *testing.T) {
+	var n noteTable
+	n.init()
+	var told []store.Seq
+	n.follow = func(n store.Note) { told = append(told, n.At) }
+	for _, r := range []record{
+		{flags: isNote | isAgain, key: "k", value: []byte("old"), was: 1000, version: 1, seq: 3},
+		{flags: isNote, key: "k", value: []byte("new"), version: 2, seq: 4},
+	} {
+		r.place.seq = r.seq
+		n.set(&r, r.seq, false)
+	}
+	if !slices.Equal(told, []store.Seq{3, 4}) {
+		t.Errorf("the hub is told of versions at %v", told)
 	}
 }

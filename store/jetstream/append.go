@@ -39,7 +39,7 @@ type publication struct {
 	single  atomic.Pointer[nats.Msg] // if it is one message of a group; it has been encoded
 	sent    int                      // attempts that no server has refused
 	stored  bool
-	first   store.Seq // if stored
+	first   store.ID // if stored
 }
 
 // Append implements store.Log.
@@ -84,7 +84,7 @@ func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []sto
 		var full *fullError
 		switch {
 		case err == nil:
-			return store.ID{Epoch: l.epoch(), Seq: p.first}, nil
+			return p.first, nil
 		case errors.As(err, &full) && !isRoom(p.records[0].key):
 			spent := l.spendReserve(ctx, full, len(p.bodies))
 			if refusals++; len(entries) > 0 || refusals > maxRefusals || refusals > 1 && !l.spendShare(ctx, list) {
@@ -102,7 +102,7 @@ func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []sto
 			return store.ID{}, err
 		}
 		if p.stored {
-			return store.ID{Epoch: l.epoch(), Seq: p.first}, nil
+			return p.first, nil
 		}
 	}
 }
@@ -222,10 +222,10 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, repeatUnanswered)
-		info, err := l.streamInfo(attempt)
+		end, err := l.leaderEnd(attempt)
 		cancel()
 		if err == nil {
-			err = l.catchUp(ctx, p, &changedError{seq: store.Seq(info.State.LastSeq)})
+			err = l.catchUp(ctx, p, &changedError{seq: end.Seq})
 			if err == nil && !p.stored {
 				err = store.ErrConflict
 			}
@@ -279,7 +279,7 @@ func (l *Log) forgetLost(ctx context.Context, p *publication) error {
 			m, err = l.lastMessage(ctx, l.subjects.note(r.key))
 		}
 		switch {
-		case errors.Is(err, errShort), errors.Is(err, errNoLeader):
+		case isUncertain(err):
 			pause(ctx, repeatRefused) // the append is tried again
 		case err != nil:
 			return l.expired(ctx, p)

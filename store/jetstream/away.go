@@ -131,6 +131,7 @@ func (l *Log) runQuestions() {
 const peerTimeout = 3 * time.Second
 
 // hasMajority reports whether the leader has heard enough servers lately to store messages. One that has lost them leads for some seconds more.
+// A server that has said nothing to this leader yet, which counts as active, does not speak for it; it may be one that is being added.
 func hasMajority(c *jetstream.ClusterInfo) bool {
 	switch {
 	case c == nil: // there is one server
@@ -138,11 +139,15 @@ func hasMajority(c *jetstream.ClusterInfo) bool {
 	case c.Leader == "": // another server answers if there is none
 		return false
 	}
-	heard := 1
+	heard, all := 1, 1
 	for _, p := range c.Replicas {
-		if !p.Offline && p.Active < peerTimeout {
+		switch {
+		case !p.Offline && p.Active == 0:
+			continue
+		case !p.Offline && p.Active < peerTimeout:
 			heard++
 		}
+		all++
 	}
-	return 2*heard > len(c.Replicas)+1
+	return 2*heard > all
 }

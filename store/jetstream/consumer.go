@@ -34,7 +34,11 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 	if err != nil {
 		return nil, err
 	}
-	switch known, err := t.knows(info, stored == "" || stored == t.l.epoch()); {
+	proved, err := t.proves(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch known, err := t.knows(info, proved && (stored == "" || stored == t.l.epoch())); {
 	case err != nil:
 		return nil, err
 	case !known:
@@ -112,14 +116,38 @@ func (t *tail) streamCreated() time.Time {
 }
 
 // knows reports whether the stream is the one that the log knows, and has everything that the tail has read. A backup may be longer
-// than that, but has another epoch. It returns errShort while the answer is not certain.
-func (t *tail) knows(info *jetstream.StreamInfo, sameEpoch bool) (bool, error) {
+// than that, but has another epoch, or other messages. It returns errShort while the answer is not certain.
+func (t *tail) knows(info *jetstream.StreamInfo, same bool) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.replaced {
 		return false, nil
 	}
-	return t.doubt.settle(info, sameEpoch && info.Created.Equal(t.created), t.at)
+	return t.doubt.settle(info, same && info.Created.Equal(t.created), t.at)
+}
+
+// proof is the last record that the tail has read. Another stream has another one there: a backup may be as long as the stream was before the
+// hubs look, since messages are stored in it that have waited for the servers.
+type proof struct {
+	seq   store.Seq
+	by    appendID
+	index int
+}
+
+// proves reports whether the stream has the last record that the tail has read. One that was removed or is damaged says nothing.
+func (t *tail) proves(ctx context.Context) (bool, error) {
+	t.mu.Lock()
+	want := t.proof
+	t.mu.Unlock()
+	if want.seq == 0 {
+		return true, nil
+	}
+	m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: want.seq})
+	var r record
+	if err != nil || m == nil || r.decode(m.Data) != nil {
+		return true, err
+	}
+	return proof{want.seq, r.by, r.index} == want, nil
 }
 
 // subscribe begins a new life, when the stream ends at a position.

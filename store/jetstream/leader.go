@@ -95,27 +95,55 @@ func (l *Log) leaderReached(ctx context.Context, pos store.Seq) error {
 func (l *Log) firstReached(ctx context.Context, pos store.Seq) (first store.Seq, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	info, err := l.streamInfo(ctx)
-	switch {
-	case err != nil:
+	info, err := l.infoReached(ctx, pos)
+	if err != nil {
 		return 0, err
-	case store.Seq(info.State.LastSeq) < pos:
-		return 0, errShort
 	}
 	return store.Seq(info.State.FirstSeq), nil
 }
+
+// infoReached returns what the leader says of the stream that this hub reads, in which this hub has seen a position. It returns errReplaced
+// if the stream is another one, and errShort if the leader has not stored the position yet.
+func (l *Log) infoReached(ctx context.Context, pos store.Seq, o ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	created := l.tail.streamCreated()
+	info, err := l.streamInfo(ctx, o...)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Created.Equal(created):
+		return nil, errReplaced
+	case store.Seq(info.State.LastSeq) < pos:
+		return nil, errShort
+	}
+	return info, nil
+}
+
+// errReplaced is returned while this hub finds out which epoch a stream has that was made anew. What it knows of positions does not hold there.
+var errReplaced = errors.New("the stream is another one")
 
 // errNoLeader is returned while the stream has no leader.
 var errNoLeader = errors.New("the NATS servers have not agreed on a leader of the stream")
 
 // streamInfo returns what the leader says of the stream. If there is none, one of the other servers answers, which may lack messages that the
-// stream has, and that is an error.
+// stream has, and that is an error. So is the answer of a leader that has not heard the others for peerTimeout: they may have elected another
+// one, which has stored messages since. They do so after 4 s without a heartbeat at the earliest, so that a leader that has heard
+// them is the only one. A leader that was elected just now answers when it has stored what the one before had.
 func (l *Log) streamInfo(ctx context.Context, o ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	info, err := l.stream.Info(ctx, o...)
-	if err == nil && leaderless(info) {
+	switch {
+	case err != nil:
+		return nil, err
+	case leaderless(info):
 		return nil, errNoLeader
+	case !hasMajority(info.Cluster):
+		return nil, errMinority
 	}
-	return info, err
+	return info, nil
+}
+
+// isUncertain reports whether an answer of a server is not believed, and another one will be before long.
+func isUncertain(err error) bool {
+	return errors.Is(err, errNoLeader) || errors.Is(err, errMinority) || errors.Is(err, errShort) || errors.Is(err, errReplaced)
 }
 
 func leaderless(info *jetstream.StreamInfo) bool {

@@ -40,12 +40,12 @@ type Log struct {
 	pending     pending
 	room        room
 	away        away
-	askEnd      question[store.Seq] // where the stream ends
-	askEpoch    question[string]    // which epoch it has
-	askMajority question[bool]      // whether its leader can store messages
-	purges      purges              // by others
-	unheard     unheard             // whether there may be more of them
-	batches     chan struct{}       // a token for each batch in flight
+	askEnd      question[store.ID] // where the stream ends
+	askEpoch    question[string]   // which epoch it has
+	askMajority question[bool]     // whether its leader can store messages
+	purges      purges             // by others
+	unheard     unheard            // whether there may be more of them
+	batches     chan struct{}      // a token for each batch in flight
 
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc

@@ -42,6 +42,17 @@ func (r *record) mark() (m mark, ok bool) {
 	return m, true
 }
 
+// foretells reports whether a record is a mark of positions behind itself. A hub has written it that did not know yet that the stream is another
+// one: the positions are those of the old one, and messages that are stored here later would be lost.
+func (r *record) foretells() bool {
+	var m mark
+	_, isMark := markedGroup(r.key)
+	if !isMark && r.key != lostKey && r.key != goneKey || json.Unmarshal(r.value, &m) != nil {
+		return false
+	}
+	return max(m.Through, m.Retained, m.Missing, m.Reread) >= r.seq
+}
+
 // include makes m say what an older mark of the same key says, too.
 func (m *mark) include(old *mark) {
 	foreign := m.foreign() || old.foreign()
@@ -79,7 +90,11 @@ func (l *Log) markIn(ctx context.Context, epoch string, marks []keyedMark, other
 		if l.epoch() != epoch {
 			return id, errRenewed
 		}
-		if id, err = l.markOnce(ctx, marks, others...); !errors.Is(err, store.ErrConflict) {
+		id, err = l.markOnce(ctx, marks, others...)
+		switch {
+		case err == nil && id.Epoch != epoch: // the stream was another one already, in which the marks say nothing
+			return id, errRenewed
+		case !errors.Is(err, store.ErrConflict):
 			return id, err
 		}
 	}

@@ -85,12 +85,9 @@ func (j *janitor) left(ctx context.Context, filter string) (by map[string]uint64
 	}
 	by = map[string]uint64{}
 	for _, s := range subjects {
-		info, err := l.streamInfo(ctx, jetstream.WithSubjectFilter(s))
-		switch {
-		case err != nil:
+		info, err := l.infoReached(ctx, at, jetstream.WithSubjectFilter(s))
+		if err != nil {
 			return nil, err
-		case store.Seq(info.State.LastSeq) < at:
-			return nil, errShort
 		}
 		for subject, n := range info.State.Subjects {
 			by[subject] = n

@@ -73,12 +73,13 @@ type version struct {
 func (t *noteTable) init() { t.notes, t.wake = map[string]version{}, make(chan struct{}, 1) }
 
 // set records the newest version of a note. own says that this log has appended it. It returns false if the version was known
-// before and is only stored again.
+// before and is only stored again. A hub that does not know yet that the stream is another one may store a note again with its position
+// in the old one. Later versions would be taken for older ones, so that this one counts as a new one if that position is not in the stream.
 func (t *noteTable) set(r *record, first store.Seq, own bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key, at := strings.Clone(r.key), r.seq
-	if r.is(isAgain) {
+	if r.is(isAgain) && r.was < r.seq {
 		if t.moved(r) {
 			return false
 		}

@@ -115,8 +115,9 @@ func (l *Log) Pace(hold func(context.Context)) { l.hold.Store(&hold) }
 // flush places everything that is complete, and tells those that wait for it.
 func (t *tail) flush() {
 	t.place()
+	epoch := t.l.epoch()
 	for _, d := range t.placing.done {
-		t.l.pending.placed(d.number, d.first)
+		t.l.pending.placed(d.number, store.ID{Epoch: epoch, Seq: d.first})
 	}
 	t.placing.done = t.placing.done[:0]
 	if len(t.unfinished)+len(t.holes.held) > 0 {

@@ -156,8 +156,8 @@ type pending struct {
 // answer is what a publication learns of itself. Without an error and placed, a server has acknowledged it.
 type answer struct {
 	placed    bool
-	first     store.Seq // if placed
-	duplicate bool      // an append with this id was stored before
+	first     store.ID // if placed
+	duplicate bool     // an append with this id was stored before
 	err       error
 }
 
@@ -205,7 +205,7 @@ func (t *pending) get(number uint64) *publication {
 }
 
 // placed tells a publication that it can be read.
-func (t *pending) placed(number uint64, first store.Seq) {
+func (t *pending) placed(number uint64, first store.ID) {
 	if p := t.get(number); p != nil {
 		p.tell(answer{placed: true, first: first})
 	}

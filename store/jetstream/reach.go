@@ -27,12 +27,14 @@ func (l *Log) Reach(ctx context.Context, id store.ID) (bool, error) {
 	wait := answerAge // the first answer may be older than the message
 	for late := time.Now().Add(leaderLate); !l.tail.has(id); wait = leaderLate / 4 {
 		exists, asked, err := l.leaderHas(ctx, id)
-		if exists && l.tail.waitFor(ctx, id.Seq) == nil && l.tail.has(id) {
+		if exists && l.tail.waitForID(ctx, id) == nil {
 			return true, nil
 		}
 		switch {
 		case l.blocked.Err() != nil:
 			return false, store.ErrClosed
+		case l.tail.ended(id.Epoch):
+			return false, nil
 		case ctx.Err() != nil:
 			return false, store.ErrAway
 		case err != nil: // the leader that answers next may be another one, or have been stopped
@@ -52,7 +54,7 @@ func (l *Log) CatchUp(ctx context.Context) error {
 	defer context.AfterFunc(l.blocked, cancel)()
 	for ctx.Err() == nil {
 		i := l.askEnd.askNext(ctx, l, l.leaderEnd)
-		if i.err == nil && l.tail.waitFor(ctx, i.answer) == nil {
+		if i.err == nil && l.tail.waitForID(ctx, i.answer) == nil {
 			return nil
 		}
 		pause(ctx, repeatRefused)
@@ -63,13 +65,15 @@ func (l *Log) CatchUp(ctx context.Context) error {
 	return store.ErrAway
 }
 
-// leaderEnd returns where the stream ends, as its leader says.
-func (l *Log) leaderEnd(ctx context.Context) (store.Seq, error) {
-	info, err := l.streamInfo(ctx)
+// leaderEnd returns where the stream ends, as its leader says. An answer is not believed that lacks what this hub had received before it
+// asked: the leader is late, or the stream is another one of which the hub does not know yet.
+func (l *Log) leaderEnd(ctx context.Context) (store.ID, error) {
+	at := l.tail.received()
+	info, err := l.infoReached(ctx, at.Seq)
 	if err != nil {
-		return 0, err
+		return store.ID{}, err
 	}
-	return store.Seq(info.State.LastSeq), nil
+	return store.ID{Epoch: at.Epoch, Seq: store.Seq(info.State.LastSeq)}, nil
 }
 
 // leaderHas reports whether the stream has an id, as its leader says that was asked at a time. If the stream has an epoch that this hub
@@ -83,7 +87,7 @@ func (l *Log) leaderHas(ctx context.Context, id store.ID) (has bool, asked time.
 		return i.err == nil && i.answer == id.Epoch, i.asked, i.err
 	}
 	i := l.askEnd.ask(ctx, l, l.leaderEnd)
-	return i.err == nil && i.answer >= id.Seq, i.asked, i.err
+	return i.err == nil && i.answer.Seq >= id.Seq, i.asked, i.err
 }
 
 // question is one that many ask the leader at once: when a hub dies, all its clients come to the others, with positions that those may

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/memory"
 )
@@ -96,8 +98,8 @@ func TestCallersOfCatchUpShareTheNextAnswer(t *testing.T) {
 					if err := l.CatchUp(t.Context()); err != nil {
 						t.Error(err)
 					}
-				} else if i := l.askEnd.askNext(t.Context(), l, l.leaderEnd); i.err != nil || i.answer < stored {
-					t.Errorf("the answer tells of messages up to %d, %d were stored before: %v", i.answer, stored, i.err)
+				} else if i := l.askEnd.askNext(t.Context(), l, l.leaderEnd); i.err != nil || i.answer.Seq < stored {
+					t.Errorf("the answer tells of messages up to %d, %d were stored before: %v", i.answer.Seq, stored, i.err)
 				}
 				if took := time.Since(began) - time.Duration(stored); took > 2*takes {
 					t.Errorf("it took %v", took)
@@ -111,21 +113,24 @@ func TestCallersOfCatchUpShareTheNextAnswer(t *testing.T) {
 	})
 }
 
-// TestCatchUpWaitsUntilTheLeaderAnswers has servers that elect a leader for a while, or for longer than the caller waits.
+// TestCatchUpWaitsUntilTheLeaderAnswers has servers that elect a leader for a while, or for longer than the caller waits. Meanwhile one answers that
+// does not lead, or does not know that it no longer does.
 func TestCatchUpWaitsUntilTheLeaderAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		election time.Duration
+		answer   error // meanwhile
 		want     error
 	}{
-		"soon":  {2 * time.Second, nil},
-		"late":  {time.Minute, store.ErrAway},
-		"close": {time.Minute, store.ErrClosed},
+		"soon":    {2 * time.Second, errNoLeader, nil},
+		"late":    {time.Minute, errNoLeader, store.ErrAway},
+		"close":   {time.Minute, errNoLeader, store.ErrClosed},
+		"cut off": {time.Minute, errMinority, store.ErrAway},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := asks(t, func(passed time.Duration) (store.Seq, error) {
 					if passed < c.election {
-						return 0, errNoLeader
+						return 0, c.answer
 					}
 					return 10, nil
 				})
@@ -143,4 +148,71 @@ func TestCatchUpWaitsUntilTheLeaderAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCatchUpDoesNotBelieveWhoLacksWhatTheHubHasRead has a leader that is late, and one of another stream. A call that believed it would answer
+// from what the hub had read before other hubs answered theirs, or use positions in a stream in which they do not hold.
+func TestCatchUpDoesNotBelieveWhoLacksWhatTheHubHasRead(t *testing.T) {
+	const after = 2 * time.Second
+	for name, c := range map[string]struct {
+		end   store.Seq // before a stream or leader is as the hub knows it
+		other bool      // it is another stream, which the hub finds out
+	}{
+		"a leader that is late":                  {end: 9},
+		"another stream, which is shorter":       {end: 3, other: true},
+		"another stream, which is not shorter":   {end: 10, other: true},
+		"another stream, which is longer by far": {end: 100, other: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := asks(t, func(passed time.Duration) (store.Seq, error) {
+					if passed < after || c.other {
+						return c.end, nil
+					}
+					return 10, nil
+				})
+				defer l.running.Wait()
+				defer l.unblock()
+				l.opts = Options{}.withDefaults()
+				l.notes.init()
+				l.tail.at, l.tail.reached = 10, 10
+				if c.other {
+					l.stream.(*leader).created = time.Now()
+					time.AfterFunc(after, func() {
+						l.tail.renew("next", &jetstream.StreamInfo{Created: l.stream.(*leader).created})
+						l.tail.mu.Lock()
+						defer l.tail.mu.Unlock()
+						l.tail.at, l.tail.reached = c.end, c.end
+					})
+				}
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				if err := l.CatchUp(ctx); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took < after {
+					t.Errorf("after %v it takes the hub for caught up", took)
+				}
+			})
+		})
+	}
+}
+
+// TestReachEndsWhenAnEpochDoes has a position of an epoch that ends while it is not certain whether the stream has it.
+func TestReachEndsWhenAnEpochDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := asks(t, func(time.Duration) (store.Seq, error) { return 3, nil })
+		defer l.running.Wait()
+		defer l.unblock()
+		l.opts = Options{}.withDefaults()
+		l.notes.init()
+		l.tail.at, l.tail.reached = 10, 10
+		time.AfterFunc(3*time.Second, func() { l.tail.renew("next", &jetstream.StreamInfo{}) })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if got, err := l.Reach(ctx, store.ID{Epoch: "now", Seq: 11}); got || err != nil {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
 }

@@ -19,14 +19,21 @@ type leader struct {
 	jetstream.Stream
 	end func(passed time.Duration) (store.Seq, error)
 
-	began time.Time
+	began   time.Time
+	created time.Time
 }
 
 func (s *leader) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	end, err := s.end(time.Since(s.began))
-	info := &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: uint64(end)}}
-	if errors.Is(err, errNoLeader) { // one of the other servers answers
-		info.Cluster, err = &jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{{Name: "a"}, {Name: "b"}}}, nil
+	info := &jetstream.StreamInfo{Created: s.created, State: jetstream.StreamState{LastSeq: uint64(end)}}
+	others := func(heard time.Duration) []*jetstream.PeerInfo {
+		return []*jetstream.PeerInfo{{Name: "a", Active: heard}, {Name: "b", Active: heard}}
+	}
+	switch {
+	case errors.Is(err, errNoLeader): // one of the other servers answers
+		info.Cluster, err = &jetstream.ClusterInfo{Replicas: others(0)}, nil
+	case errors.Is(err, errMinority): // a leader answers that is cut off from the others, and may have been replaced
+		info.Cluster, err = &jetstream.ClusterInfo{Leader: "c", Replicas: others(4 * time.Second)}, nil
 	}
 	return info, err
 }
@@ -37,6 +44,7 @@ func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
 	has := func(time.Duration) (store.Seq, error) { return pos, nil }
 	away := func(time.Duration) (store.Seq, error) { return 0, nats.ErrNoResponders }
 	others := func(time.Duration) (store.Seq, error) { return pos - 1, errNoLeader }
+	replaced := func(time.Duration) (store.Seq, error) { return pos - 1, errMinority }
 	ends := func(time.Duration) (store.Seq, error) { return pos - 1, nil }
 	for name, c := range map[string]struct {
 		end     func(passed time.Duration) (store.Seq, error)
@@ -52,6 +60,7 @@ func TestReachSaysNoOnlyIfTheLeaderIsCertain(t *testing.T) {
 		}, 3 * time.Second, never, true, nil},
 		"there is none":                        {away, never, never, false, store.ErrAway},
 		"there is none, and others answer":     {others, never, never, false, store.ErrAway},
+		"it may not lead any more":             {replaced, never, never, false, store.ErrAway},
 		"there is none, and this hub reads on": {away, 3 * time.Second, never, true, nil},
 		"it is the end":                        {ends, never, never, false, nil},
 		"one is elected": {func(passed time.Duration) (store.Seq, error) {

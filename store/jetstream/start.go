@@ -115,7 +115,7 @@ func passing(err error) bool {
 		}
 		return false
 	}
-	return errors.Is(err, errShort) || errors.Is(err, errNoLeader) || errors.Is(err, errNotSent) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
+	return isUncertain(err) || errors.Is(err, errNotSent) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, context.DeadlineExceeded)
 }

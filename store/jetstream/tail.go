@@ -40,6 +40,7 @@ type tail struct {
 	replaced bool      // the stream has another epoch
 	last     uint64    // the consumer's number of the last message
 	at       store.Seq // the last message that was received
+	proof    proof     // that it was read from this stream
 	reached  store.Seq // everything up to here is placed
 	flow     place     // the last message that was received
 	woken    place     // the one with which the janitor was woken to look at notes
@@ -157,6 +158,13 @@ func (t *tail) position() store.Seq {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.reached
+}
+
+// received returns the last position that was received.
+func (t *tail) received() store.ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return store.ID{Epoch: t.l.epoch(), Seq: t.at}
 }
 
 // has reports whether everything up to an id is placed. An id without an epoch is one of the log's.
@@ -292,7 +300,11 @@ func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 		return r, false
 	}
 	r.seq = seq
+	t.proof = proof{seq, r.by, r.index}
 	if r.is(isNote) {
+		if r.foretells() {
+			r.value = []byte("{}")
+		}
 		r.place = p
 		r.place.time = timeOf(m.Reply)
 	}
@@ -387,9 +399,14 @@ func (l *Log) arrived(t *tail) {
 
 // waitFor waits until the tail has reached a position.
 func (t *tail) waitFor(ctx context.Context, at store.Seq) error {
-	a := t.arrival(at)
+	return t.waitForID(ctx, store.ID{Seq: at})
+}
+
+// waitForID is waitFor for a position of an epoch. It returns errRenewed if the log has another one.
+func (t *tail) waitForID(ctx context.Context, id store.ID) error {
+	a, err := t.arrival(id)
 	if a == nil {
-		return nil
+		return err
 	}
 	select {
 	case <-a.done:
@@ -402,16 +419,19 @@ func (t *tail) waitFor(ctx context.Context, at store.Seq) error {
 	}
 }
 
-// arrival returns what tells that the tail has reached a position, or nil if it has.
-func (t *tail) arrival(at store.Seq) *arrival {
+// arrival returns what tells that the tail has reached an id, or nil if it has, or never will.
+func (t *tail) arrival(id store.ID) (*arrival, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.reached >= at {
-		return nil
+	switch {
+	case id.Epoch != "" && id.Epoch != t.l.epoch():
+		return nil, errRenewed
+	case t.reached >= id.Seq:
+		return nil, nil
 	}
-	a := &arrival{at: at, done: make(chan struct{})}
+	a := &arrival{at: id.Seq, done: make(chan struct{})}
 	t.waiting = append(t.waiting, a)
-	return a
+	return a, nil
 }
 
 // forgo forgets an arrival that nobody waits for any more.

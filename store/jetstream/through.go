@@ -17,7 +17,7 @@ func (l *Log) PurgeThrough(name string, through store.ID) error {
 	if through.Epoch != l.epoch() {
 		return nil
 	}
-	if err := l.tail.waitFor(ctx, through.Seq); err != nil {
+	if err := l.tail.waitForID(ctx, through); err != nil {
 		return l.notReached(err)
 	}
 	if g := l.group(name); through.Epoch != l.epoch() || (g.Oldest == 0 || g.Oldest > through.Seq) && !g.Retained {
@@ -27,6 +27,9 @@ func (l *Log) PurgeThrough(name string, through store.ID) error {
 	_, err := l.markIn(ctx, through.Epoch, []keyedMark{groupMark(mark{
 		Eviction: memory.Eviction{Group: name, Through: through.Seq, Time: now, Unknown: true}, Retained: through.Seq, Cleared: true, Written: now,
 	})})
+	if errors.Is(err, errRenewed) {
+		return nil
+	}
 	return err
 }
 

@@ -3,10 +3,13 @@
 package logs
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,8 +69,14 @@ func (b *backup) start() {
 // restore gives the server the files of the backup, but keeps those of the bucket of a stream; "": of none.
 func (b *backup) restore(stream string) {
 	b.Helper()
+	must(b, b.servers[0].Stop())
+	b.replace(stream)
+}
+
+// replace is restore of a server that was stopped.
+func (b *backup) replace(stream string) {
+	b.Helper()
 	s := b.servers[0]
-	must(b, s.Stop())
 	if stream != "" {
 		bucket := filepath.Join("$G", "streams", "KV_"+stream+"_hubs")
 		must(b, os.RemoveAll(filepath.Join(b.dir, bucket)))
@@ -111,6 +120,41 @@ func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 	if now, _ := end(a); slices.Contains(epochs, now) {
 		t.Errorf("after the epochs %v, there is %s again", epochs, now)
 	}
+}
+
+// TestAnOlderBackupIsNoticedThoughItGrowsAtOnce has publishers that wait for the server, and then make the stream longer than the hubs know it
+// before they can be certain that it is another one.
+func TestAnOlderBackupIsNoticedThoughItGrowsAtOnce(t *testing.T) {
+	s := servers.ForTest(t, 1)
+	o := jetstream.Options{URL: s.URL(), Stream: newStream(), Times: quick}
+	o.Times.Patience = patience
+	a, b := open(t, o), open(t, o)
+	add(t, a, text("x", "first"))
+	old := newBackup(t, s)
+	const lost, waiting = 5, 50
+	for range lost {
+		add(t, a, text("x", "lost"))
+	}
+	before, last := end(a)
+	eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
+	var publishers sync.WaitGroup
+	defer publishers.Wait()
+	must(t, s[0].Stop())
+	for range waiting {
+		publishers.Go(func() {
+			_, err := b.Append(context.Background(), []store.Entry{text("x", "waiting")})
+			must(t, err)
+		})
+	}
+	old.replace("")
+	for _, l := range []*jetstream.Log{a, b} {
+		eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+	}
+	publishers.Wait()
+	eventually(t, "both have what the stream has", func() bool {
+		ha, hb := read(t, a, "x", 0), read(t, b, "x", 0)
+		return ha == hb && ha.texts()["waiting"] >= waiting && ha.texts()["lost"] == 0 && ha.texts()["first"] == 1
+	})
 }
 
 // TestALongerBackupOfAnEndedEpochIsNoticed restores a backup that is too old, and then a newer one, which has more messages than
@@ -218,5 +262,56 @@ func TestAMessageOfANewStreamIsNotTakenForTheNextOfTheOldOne(t *testing.T) {
 	must(t, err)
 	if now, _ := end(a); id.Epoch == before || id.Epoch != now {
 		t.Errorf("the epoch was %s and is %s; the message has %s", before, now, id)
+	}
+}
+
+// anew deletes the stream of logs and makes it again, and returns before they know that.
+func anew(t *testing.T, admin client, name string) {
+	t.Helper()
+	s, err := admin.Stream(t.Context(), name)
+	must(t, err)
+	must(t, admin.DeleteStream(t.Context(), name))
+	_, err = admin.CreateStream(t.Context(), s.CachedInfo().Config)
+	must(t, err)
+}
+
+// TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne has a hub purge messages in the moment in which the stream is replaced by another one. The new one
+// has no mark of the group, and takes the one with positions that it reaches only later.
+func TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	for name, purge := range map[string]func(l *jetstream.Log, through store.ID) error{
+		"of a group":       func(l *jetstream.Log, _ store.ID) error { return l.Purge("x") },
+		"up to a position": func(l *jetstream.Log, through store.ID) error { return l.PurgeThrough("x", through) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := jetstream.Options{URL: url, Stream: newStream()}
+			a, b := open(t, o), open(t, o)
+			for i := range 100 {
+				add(t, a, text("x", fmt.Sprint(i)))
+			}
+			before, last := end(a)
+			eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
+			anew(t, admin, o.Stream)
+			if err := purge(a, store.ID{Epoch: before, Seq: last}); err != nil && !errors.Is(err, store.ErrAway) {
+				t.Error(err)
+			}
+			for _, l := range []*jetstream.Log{a, b} {
+				eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+			}
+			const n = 20
+			for i := range n {
+				eventually(t, "messages are taken again", func() bool {
+					_, err := b.Append(t.Context(), []store.Entry{text("x", fmt.Sprint("new ", i))})
+					return err == nil
+				})
+			}
+			for _, l := range []*jetstream.Log{a, b, open(t, o)} {
+				eventually(t, "the new messages are there", func() bool {
+					h := read(t, l, "x", 0)
+					return len(h.texts()) == n && h.gap == 0
+				})
+			}
+		})
 	}
 }
