@@ -229,8 +229,19 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 
 // difference says in which parts messages are missing.
 type difference struct {
-	missing [parts]bool
+	missing [parts]int  // how many
 	gone    [parts]bool // also in missing; all messages of a subject are
+
+	left  map[string]uint64 // how many messages the stream had, by subject
+	asked store.Seq         // when it had all messages up to here, and maybe later ones
+}
+
+// has returns how many messages that stay the stream had of a group.
+func (d *difference) has(l *Log, group string) (n int64) {
+	for _, kind := range messageKinds[:lastingKinds] {
+		n += int64(d.left[l.subjects.message(group, kind)])
+	}
+	return n
 }
 
 // compare returns where messages are missing that were there when they were last counted; nil: nowhere. It returns errRecounted if another
@@ -254,17 +265,21 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 	case is.revision != was.revision:
 		return nil, errRecounted
 	}
-	now, d := counts{}, difference{}
+	now, d := counts{}, difference{left: totals, asked: last}
 	now.add(l, totals, noted)
-	unsure := was.unsure()
+	unsure, found := was.unsure(), false
 	for i := range parts {
 		if unsure[i] {
 			continue
 		}
 		d.gone[i] = now.Subjects[i] < was.Subjects[i]
-		d.missing[i] = d.gone[i] || now.Messages[i] < was.Messages[i]
+		d.missing[i] = max(was.Messages[i]-now.Messages[i], 0)
+		if d.gone[i] {
+			d.missing[i] = max(d.missing[i], 1)
+		}
+		found = found || d.missing[i] > 0
 	}
-	if !slices.Contains(d.missing[:], true) {
+	if !found {
 		return nil, nil
 	}
 	return &d, nil
@@ -280,7 +295,7 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	case err != nil || d == nil:
 		return err
 	}
-	missing, gone := &d.missing, &d.gone
+	gone := &d.gone
 	l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
 	if slices.Contains(gone[:], true) {
 		if _, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}}); err != nil {
@@ -289,7 +304,7 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	}
 	for g := range store.EachGroup(l.mem, "") {
 		part := partOf(escape(g.Group))
-		if !missing[part] {
+		if d.missing[part] == 0 {
 			continue
 		}
 		m := mark{Eviction: memory.Eviction{Group: g.Group}, Missing: was.At, Written: time.Now()}

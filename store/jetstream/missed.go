@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"sync"
 	"time"
 
@@ -203,9 +202,6 @@ const learnTimeout = 15 * time.Second
 // groups that may have lost some.
 func (j *janitor) checkRead(ctx context.Context) error {
 	l := j.l
-	if err := j.watch(ctx); err != nil { // the limits of the stream may be the reason
-		return err
-	}
 	was, err := l.recallCounts(ctx)
 	if err != nil {
 		return err
@@ -215,13 +211,15 @@ func (j *janitor) checkRead(ctx context.Context) error {
 	if err != nil || d == nil {
 		return err
 	}
-	p := purged{at: time.Now()}
-	l.purgedGroups(&p)
-	maps.DeleteFunc(p.newest, func(name string, _ store.Seq) bool { return !d.missing[partOf(escape(name))] })
+	if err := j.watch(ctx); err != nil { // it tells what the limits of the stream have removed
+		return err
+	}
+	told := l.notes.lossesAfter(was.At) // also those that another hub has found just now
+	p, err := l.suspects(d, told)
+	if err != nil {
+		return err
+	}
 	if len(p.newest) > maxMarks {
-		if *l.tail.bounds.Load() != (bounds{}) { // most of them are what watch tells
-			return nil
-		}
 		l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", p.pos)
 		_, err := l.mark(ctx, []keyedMark{{lostKey, mark{Eviction: memory.Eviction{Through: p.pos}, Written: time.Now()}}})
 		return err
@@ -229,7 +227,7 @@ func (j *janitor) checkRead(ctx context.Context) error {
 	if _, err := j.markPurge(ctx, p); err != nil {
 		return err
 	}
-	told := l.notes.lossesAfter(was.At) // also those that another hub has found just now
+	told = l.notes.lossesAfter(was.At)
 	for part, gone := range d.gone {
 		if gone && !told[part] { // it is a group that this hub does not know
 			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}})
@@ -237,6 +235,75 @@ func (j *janitor) checkRead(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages
+// are certain. If that is all that is missing in their part, or another hub has told what is, the others of the part have lost
+// nothing. They may have otherwise, since the stream may have evicted messages in place of those that it lacks. But where a stream
+// has limits, they remove evicted messages all the time.
+func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
+	p = purged{at: time.Now(), counts: d}
+	l.purgedGroups(&p)
+	limited := *l.tail.bounds.Load() != (bounds{})
+	lacking, missing := map[string]bool{}, d.missing
+	for name := range p.newest {
+		part := partOf(escape(name))
+		if d.missing[part] == 0 {
+			delete(p.newest, name)
+			continue
+		}
+		n, sure, err := l.lacking(name, d)
+		if err != nil {
+			return p, err
+		}
+		missing[part] -= n
+		lacking[name] = n > 0 || !sure
+	}
+	for name, newest := range p.newest {
+		part := partOf(escape(name))
+		if lacking[name] || missing[part] > 0 && !told[part] && !limited {
+			p.newest[name] = min(newest, d.asked)
+		} else {
+			delete(p.newest, name)
+		}
+	}
+	return p, nil
+}
+
+// lacking returns how many messages that stay of a group this hub knows and the stream had not when it was asked. sure is false if this
+// hub does not know how many there were.
+func (l *Log) lacking(name string, d *difference) (n int, sure bool, err error) {
+	had, g := d.has(l, name), l.group(name)
+	spilled, sure := l.mem.Spilled(name)
+	if g.Retained && d.gone[partOf(escape(name))] && d.left[l.subjects.message(name, retained)] == 0 {
+		sure = false // it may be one of those that were evicted, but stay since they are retained
+	}
+	if !sure || had >= g.Messages { // which may include some that expire
+		return 0, sure, nil
+	}
+	q := store.Query{Select: exactly(name), After: l.mem.Floor(name), Through: d.asked}
+	if q.After = max(q.After, l.mem.Horizon(q.Select, q.After)); q.After > q.Through {
+		return 0, false, nil // the spilled ones may include later ones
+	}
+	lasting := spilled
+	for b := (&store.Batch{Buf: make([]byte, 0, 64<<10)}); q.After < q.Through; q.After = b.Next {
+		err := l.mem.Read(q, b)
+		if errors.As(err, new(*memory.SpilledError)) {
+			return 0, false, nil
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		for _, f := range b.Frames {
+			if f.Flags&store.HasExpiry == 0 {
+				lasting++
+			}
+		}
+		if b.Next <= q.After {
+			break
+		}
+	}
+	return int(max(lasting-had, 0)), true, nil
 }
 
 // lossesAfter returns the parts of groups that have lost messages by a purge of somebody else, as a mark behind a position says.

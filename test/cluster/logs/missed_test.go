@@ -4,6 +4,7 @@ package logs
 
 import (
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,27 @@ import (
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
 )
 
+// neighbour returns a group whose messages the hubs count together with those of another one.
+func neighbour(of string) string {
+	part := func(name string) uint32 {
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(name)) // never fails
+		return h.Sum32() % 256
+	}
+	for i := 0; ; i++ {
+		if name := fmt.Sprint("kept", i); part(name) == part(of) {
+			return name
+		}
+	}
+}
+
 // TestAPurgeWhileNoHubIsConnectedIsAGap purges messages by hand while all logs are cut off from the servers. They agree on what is
-// left when they are back, and so does one that is opened later. Groups that have lost nothing have no gap.
+// left when they are back, and so does one that is opened later. Groups that have lost nothing have no gap, also those that are counted
+// together with the one that was purged.
 func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	admin := connect(t, url)
+	kept := neighbour("purged")
 	for name, test := range map[string]struct {
 		options []js.StreamPurgeOpt
 		filler  int // size of the messages: all of them fit into memory, or only a few
@@ -37,7 +54,7 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 			logs := []*jetstream.Log{open(t, o), open(t, o)}
 			filler := strings.Repeat("x", test.filler)
 			for range 40 {
-				add(t, logs[0], text("purged", filler), text("kept", filler))
+				add(t, logs[0], text("purged", filler), text(kept, filler))
 			}
 			_, last := end(logs[0])
 			counted(t, admin, o.Stream, last)
@@ -61,12 +78,79 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 					h := read(t, l, "purged", 0)
 					return h.gap > 0 && h.n == test.left+1
 				})
-				if h := read(t, l, "kept", 0); h.n != 40 || h.gap > 0 {
-					t.Errorf("log %d: kept has lost nothing: %v", i, h)
+				if h := read(t, l, kept, 0); h.n != 40 || h.gap > 0 {
+					t.Errorf("log %d: %s has lost nothing: %v", i, kept, h)
 				}
 			}
 		})
 	}
+}
+
+// TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps purges more groups than the hubs tell one by one, in a stream that has limits.
+func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &valve{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
+	last := addToMany(t, a)
+	counted(t, admin, o.Stream, last)
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+	v.set(false)
+	for _, name := range []string{"many/0", fmt.Sprint("many/", many-1)} {
+		eventually(t, "the purge is told", func() bool { return read(t, a, name, 0).gap > 0 })
+	}
+	if h := read(t, a, "#", last); h.gap > 0 {
+		t.Errorf("a gap behind all messages: %v", h)
+	}
+}
+
+// TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind lowers a limit of the stream, so that it removes messages of more groups than
+// the hubs tell one by one.
+func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &valve{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
+	addToMany(t, a)
+	left := addToMany(t, a) - many
+	counted(t, admin, o.Stream, add(t, a, text("kept", "1")))
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = many })
+	v.set(false)
+	eventually(t, "the log is back", func() bool { return a.Err() == nil })
+	counted(t, admin, o.Stream, add(t, a, text("kept", "2"))) // the log knows what is missing
+	if h := read(t, a, "many/1", 0); h.gap == 0 || h.n > 1 {
+		t.Errorf("a message was removed: %v", h)
+	}
+	for _, name := range []string{"kept", fmt.Sprint("many/", many-1)} {
+		if h := read(t, a, name, left+many/2); h.gap > 0 || h.n == 0 {
+			t.Errorf("%s has lost nothing behind what the limit has removed: %v", name, h)
+		}
+	}
+}
+
+// many is how many groups addToMany has: more than the hubs tell one by one.
+const many = 1100
+
+// addToMany adds a message to each of many groups. It returns the seq of the last one.
+func addToMany(t *testing.T, l *jetstream.Log) (last store.Seq) {
+	t.Helper()
+	const batch = 100
+	for i := 0; i < many; i += batch {
+		var list []store.Entry
+		for n := range batch {
+			list = append(list, text(fmt.Sprint("many/", i+n), "x"))
+		}
+		last = add(t, l, list...) + batch - 1
+	}
+	return last
 }
 
 // TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile purges messages that are not in memory while one of two logs is cut off. Its
