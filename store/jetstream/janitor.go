@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -313,8 +314,10 @@ func (j *janitor) remove(ctx context.Context) error {
 	if epoch := j.l.epoch(); epoch != j.epoch {
 		j.epoch, j.cleaned = epoch, map[string]cleaning{}
 	}
+	marks := j.l.notes.marks()
+	j.forgetCleaned(marks)
 	var due []mark
-	for _, m := range j.l.notes.marks() {
+	for _, m := range marks {
 		c := j.cleaned[m.Group]
 		if m.Group == everyGroup || m.end() <= c.done {
 			continue
@@ -343,6 +346,19 @@ func (j *janitor) remove(ctx context.Context) error {
 	}
 	j.counted.removing = unended
 	return nil
+}
+
+// forgetCleaned forgets the groups that have no mark any more, once there are more groups than marks: another hub may have forgotten their
+// marks.
+func (j *janitor) forgetCleaned(marks []mark) {
+	if len(j.cleaned) <= len(marks) {
+		return
+	}
+	marked := map[string]bool{}
+	for _, m := range marks {
+		marked[m.Group] = true
+	}
+	maps.DeleteFunc(j.cleaned, func(name string, _ cleaning) bool { return !marked[name] })
 }
 
 // removeMarked removes what a mark says, but never the retained message of the group.
