@@ -157,13 +157,16 @@ func (t *tail) noting() int {
 }
 
 // totals returns how many messages that stay the stream has, by subject. They include all up to last, and maybe later
-// ones.
+// ones. If the stream is another one than the tail reads, it returns errShort: its positions mean nothing until the tail knows.
 func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64, err error) {
 	by = map[string]uint64{}
 	for i, kind := range messageKinds[:lastingKinds] {
 		info, err := l.streamInfo(ctx, jetstream.WithSubjectFilter(l.subjects.prefix+kind+">"))
-		if err != nil {
+		switch {
+		case err != nil:
 			return 0, nil, err
+		case !info.Created.Equal(l.tail.streamCreated()):
+			return 0, nil, errShort
 		}
 		if i == 0 {
 			last = store.Seq(info.State.LastSeq)
@@ -260,10 +263,16 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 	noted, ok := l.tail.notedIn(was.At, last)
 	is, err := l.recallCounts(ctx)
 	switch {
-	case err != nil || !ok:
+	case err != nil:
 		return nil, err
 	case is.revision != was.revision:
 		return nil, errRecounted
+	case was.Epoch != l.epoch(): // nothing is counted of the stream that the log has now
+		return nil, nil
+	case !ok:
+		l.opts.Logger.Warn("too many messages were stored since they were last counted: listeners may not be told of those that somebody purged meanwhile",
+			"counted up to", was.At)
+		return nil, nil
 	}
 	now, d := counts{}, difference{left: totals, asked: last}
 	now.add(l, totals, noted)
