@@ -24,6 +24,7 @@ type janitor struct {
 	epoch   string               // of cleaned
 	crowded bool                 // there are too many notes to store them again
 	counted counter
+	found   *finding // what is missing and not told yet; nil: nothing, or not known
 }
 
 // cleaning is how far a group's evicted messages are removed from the stream.
@@ -71,10 +72,14 @@ func (l *Log) runJanitor() {
 		if l.offline.Load() || !l.tail.following() {
 			continue
 		}
+		first := l.hubs.first()
 		if j.try(j.learn); !l.unheard.knows() {
+			if first {
+				j.try(j.turnUnheard)
+			}
+			j.try(j.storeLost)
 			continue
 		}
-		first := l.hubs.first()
 		if l.tail.folded() {
 			j.try(func(ctx context.Context) error { return l.carry(ctx, first) })
 		}
@@ -111,7 +116,7 @@ func (l *Log) turnTime() time.Duration { return 10 * l.opts.Times.Patience }
 func (h *hubs) first() bool { return h.List()[0].ID == h.Self() }
 
 func (j *janitor) turn(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{
+	return j.do(ctx,
 		j.watch,
 		j.storeNear,
 		j.markPurges, // those that another hub had to mark
@@ -121,7 +126,22 @@ func (j *janitor) turn(ctx context.Context) error {
 		j.remove,
 		func(ctx context.Context) error { return j.forget(ctx, j.l.opts.MaxMarks) },
 		func(ctx context.Context) error { return j.count(ctx, false) },
-	} {
+	)
+}
+
+// turnUnheard is the turn of a hub that may have missed purges. It does not know how many messages a group has, so that it leaves the
+// policies alone. It removes what is evicted once it has compared the counts, which do not tell afterwards what somebody else
+// has removed: there may be no room for the marks before.
+func (j *janitor) turnUnheard(ctx context.Context) error {
+	steps := []func(context.Context) error{j.watch, j.storeNear, j.markPurges, j.l.remember, j.reserve}
+	if j.found != nil {
+		steps = append(steps, j.remove)
+	}
+	return j.do(ctx, steps...)
+}
+
+func (j *janitor) do(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
 		if err := step(ctx); err != nil && !isFull(err) { // without room, a later step may make some
 			return err
 		}

@@ -188,34 +188,71 @@ func (l *Log) tellPurges(m *nats.Msg) {
 
 // learn finds out which purges this hub has missed while it was cut off.
 func (j *janitor) learn(ctx context.Context) error {
-	return j.l.learnPurges(ctx, func(ctx context.Context) error {
+	err := j.l.learnPurges(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, learnTimeout) // an answer may be lost while the servers elect a leader; the next turn tries again
 		defer cancel()
 		return j.checkRead(ctx)
 	})
+	if err == nil {
+		j.found = nil // another hub may have told it
+	}
+	return err
 }
 
 // learnTimeout is how long a comparison may take of a hub that was cut off. Readers may wait for it.
 const learnTimeout = 15 * time.Second
 
+// finding is what a comparison has found. It is kept until the marks are written, since the hubs may remove messages meanwhile.
+type finding struct {
+	difference
+	times uint64 // how often purges may have been missed then
+	epoch string
+	at    store.Seq // of the counts
+}
+
 // checkRead writes marks if messages are missing that were there when they were last counted. It compares what this hub has read of the
 // groups that may have lost some.
 func (j *janitor) checkRead(ctx context.Context) error {
-	l := j.l
-	was, err := l.recallCounts(ctx)
+	times, _ := j.l.unheard.state()
+	for {
+		if j.found == nil || j.found.epoch != j.l.epoch() {
+			if err := j.find(ctx, times); err != nil || j.found == nil {
+				return err
+			}
+		}
+		if err := j.tell(ctx, j.found); err != nil {
+			return err
+		}
+		since := j.found.times
+		if j.found = nil; since == times {
+			return nil
+		}
+	}
+}
+
+// find compares the counts.
+func (j *janitor) find(ctx context.Context, times uint64) error {
+	j.found = nil
+	was, err := j.l.recallCounts(ctx)
 	if err != nil {
 		return err
 	}
-	was = was.of(l.epoch())
-	d, err := l.compare(ctx, was)
-	if err != nil || d == nil {
-		return err
+	was = was.of(j.l.epoch())
+	d, err := j.l.compare(ctx, was)
+	if err == nil && d != nil {
+		j.found = &finding{difference: *d, times: times, epoch: was.Epoch, at: was.At}
 	}
+	return err
+}
+
+// tell writes the marks of what is missing.
+func (j *janitor) tell(ctx context.Context, f *finding) error {
+	l := j.l
 	if err := j.watch(ctx); err != nil { // it tells what the limits of the stream have removed
 		return err
 	}
-	told := l.notes.lossesAfter(was.At) // also those that another hub has found just now
-	p, err := l.suspects(d, told)
+	told := l.notes.lossesAfter(f.at) // also those that another hub has found just now
+	p, err := l.suspects(&f.difference, told)
 	if err != nil {
 		return err
 	}
@@ -227,10 +264,10 @@ func (j *janitor) checkRead(ctx context.Context) error {
 	if _, err := j.markPurge(ctx, p); err != nil {
 		return err
 	}
-	told = l.notes.lossesAfter(was.At)
-	for part, gone := range d.gone {
+	told = l.notes.lossesAfter(f.at)
+	for part, gone := range f.gone {
 		if gone && !told[part] { // it is a group that this hub does not know
-			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}})
+			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: f.at, Written: time.Now()}}})
 			return err
 		}
 	}

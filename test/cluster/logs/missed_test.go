@@ -5,6 +5,8 @@ package logs
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +136,36 @@ func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
 			t.Errorf("%s has lost nothing behind what the limit has removed: %v", name, h)
 		}
 	}
+}
+
+// TestALogWithoutRoomToTellWhatIsMissingMakesRoom purges a group while a log is cut off, and leaves the stream no room for the mark. Evicted
+// messages wait to be removed.
+func TestALogWithoutRoomToTellWhatIsMissingMakesRoom(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &valve{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	o.Times.Grace = time.Hour
+	a := open(t, o)
+	for range 200 {
+		add(t, a, text("evicted", strings.Repeat("x", 10_000)), text("purged", "x"))
+	}
+	must(t, a.SetPolicy(filters("evicted")[0], store.Policy{MaxMessages: 1}))
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	eventually(t, "the eviction is written", func() bool {
+		info, err := stream.Info(t.Context(), js.WithSubjectFilter("wb."+o.Stream+".n.>"))
+		return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(info.State.Subjects)), func(s string) bool { return strings.Contains(s, "evict") })
+	})
+	counted(t, admin, o.Stream, add(t, a, text("last", "x")))
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
+	info, err := stream.Info(t.Context())
+	must(t, err)
+	const over = 1 << 20 // more than the reserve of the hubs, and less than the evicted messages
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxBytes, c.Discard = int64(info.State.Bytes)-over, js.DiscardNew })
+	v.set(false)
+	eventually(t, "the purge is told", func() bool { h := read(t, a, "purged", 0); return h.gap > 0 && h.n == 0 })
 }
 
 // many is how many groups addToMany has: more than the hubs tell one by one.
