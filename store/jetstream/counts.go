@@ -297,36 +297,74 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 // checkCounts writes marks if messages are missing that were there when they were last counted. The log has just read the stream, and
 // does not know what was there before.
 func (l *Log) checkCounts(ctx context.Context, was *counts) error {
-	d, err := l.compare(ctx, was)
+	var d *difference
+	err := patiently(ctx, func(ctx context.Context) (err error) { d, err = l.compare(ctx, was); return err })
 	switch {
 	case errors.Is(err, errRecounted): // another hub is running, and has written the marks
-		return l.readToEnd(ctx)
+		return patiently(ctx, l.readToEnd)
 	case err != nil || d == nil:
 		return err
 	}
-	gone := &d.gone
 	l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
-	if slices.Contains(gone[:], true) {
-		if _, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}}); err != nil {
-			return err
+	err = l.markMissing(ctx, was, d)
+	if errors.Is(err, errRenewed) { // of which nothing was counted
+		return nil
+	}
+	return err
+}
+
+// marksAtStart is how many groups are told at once when a log is opened: so few that even slow servers answer all questions about them
+// in time.
+const marksAtStart = 100
+
+// markMissing writes the marks of groups of which messages may be missing.
+func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error {
+	var groups []string
+	for g := range store.EachGroup(l.mem, "") {
+		if d.missing[partOf(escape(g.Group))] > 0 {
+			groups = append(groups, g.Group)
 		}
 	}
-	for g := range store.EachGroup(l.mem, "") {
-		part := partOf(escape(g.Group))
-		if d.missing[part] == 0 {
-			continue
+	write := func(marks func(context.Context) ([]keyedMark, error)) error {
+		return patiently(ctx, func(ctx context.Context) error {
+			list, err := marks(ctx)
+			if err == nil && len(list) > 0 {
+				_, err = l.markIn(ctx, was.Epoch, list)
+			}
+			return err
+		})
+	}
+	all := []keyedMark{}
+	if slices.Contains(d.gone[:], true) {
+		all = append(all, keyedMark{goneKey, mark{Missing: was.At, Written: time.Now()}})
+	}
+	if len(groups) > l.opts.MaxMarks { // they would be forgotten, which tells all groups, too
+		groups = nil
+		all = append(all, keyedMark{lostKey, mark{Eviction: memory.Eviction{Through: was.At}, Written: time.Now()}})
+	}
+	err := write(func(context.Context) ([]keyedMark, error) { return all, nil })
+	for some := range slices.Chunk(groups, marksAtStart) {
+		if err == nil {
+			err = write(func(ctx context.Context) ([]keyedMark, error) { return l.missingOf(ctx, some, was, d) })
 		}
-		m := mark{Eviction: memory.Eviction{Group: g.Group}, Missing: was.At, Written: time.Now()}
-		if !gone[part] {
-			if m.Missing, err = l.before(ctx, g.Group); err != nil {
-				return err
+	}
+	return err
+}
+
+// missingOf returns the marks of groups of which messages may be missing.
+func (l *Log) missingOf(ctx context.Context, groups []string, was *counts, d *difference) (list []keyedMark, err error) {
+	for _, name := range groups {
+		m := mark{Eviction: memory.Eviction{Group: name}, Missing: was.At, Written: time.Now()}
+		if !d.gone[partOf(escape(name))] {
+			if m.Missing, err = l.before(ctx, name, d); err != nil {
+				return nil, err
 			}
 		}
-		if _, err := l.mark(ctx, []keyedMark{groupMark(m)}); err != nil {
-			return err
+		if m.Missing > 0 {
+			list = append(list, groupMark(m))
 		}
 	}
-	return nil
+	return list, nil
 }
 
 // readToEnd waits until the tail has read what the stream has now.
@@ -339,9 +377,13 @@ func (l *Log) readToEnd(ctx context.Context) error {
 }
 
 // before returns the position before the first message of a group for each of whose kinds there is one.
-func (l *Log) before(ctx context.Context, group string) (pos store.Seq, err error) {
+func (l *Log) before(ctx context.Context, group string, d *difference) (pos store.Seq, err error) {
 	for _, kind := range messageKinds[:lastingKinds] {
-		m, err := l.firstMessage(ctx, l.subjects.message(group, kind))
+		subject := l.subjects.message(group, kind)
+		if d.left[subject] == 0 {
+			continue
+		}
+		m, err := l.firstMessage(ctx, subject)
 		if err != nil {
 			return 0, err
 		}

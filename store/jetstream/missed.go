@@ -16,7 +16,7 @@ import (
 // A hub hears of the purges by somebody else when they are carried out, see watchPurges. It has to find out what it has not heard, since
 // it was not running or was cut off from the servers. A hub that has heard everything marks the purges that it knows when it
 // is asked to. If there is none, the counts in the bucket tell what is missing. Until then a hub that starts is not ready. One that
-// runs does not know why the stream lacks a message: it reads from memory only, and counts nothing.
+// runs does not know why the stream lacks a message: it reads from memory only, counts nothing, and leaves what policies do not keep.
 
 // unheard says whether somebody may have purged messages without this hub having heard of it. The zero value says no.
 type unheard struct {
