@@ -232,8 +232,8 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 
 // difference says in which parts messages are missing.
 type difference struct {
-	missing [parts]int  // how many
-	gone    [parts]bool // also in missing; all messages of a subject are
+	missing [parts]int // how many
+	gone    [parts]int // of how many subjects all are, at least
 
 	left  map[string]uint64 // how many messages the stream had, by subject
 	asked store.Seq         // when it had all messages up to here, and maybe later ones
@@ -281,11 +281,8 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 		if unsure[i] {
 			continue
 		}
-		d.gone[i] = now.Subjects[i] < was.Subjects[i]
-		d.missing[i] = max(was.Messages[i]-now.Messages[i], 0)
-		if d.gone[i] {
-			d.missing[i] = max(d.missing[i], 1)
-		}
+		d.gone[i] = max(was.Subjects[i]-now.Subjects[i], 0)
+		d.missing[i] = max(was.Messages[i]-now.Messages[i], d.gone[i])
 		found = found || d.missing[i] > 0
 	}
 	if !found {
@@ -335,7 +332,7 @@ func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error
 		})
 	}
 	all := []keyedMark{}
-	if slices.Contains(d.gone[:], true) {
+	if slices.Max(d.gone[:]) > 0 {
 		all = append(all, keyedMark{goneKey, mark{Missing: was.At, Written: time.Now()}})
 	}
 	if len(groups) > l.opts.MaxMarks { // they would be forgotten, which tells all groups, too
@@ -355,7 +352,7 @@ func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error
 func (l *Log) missingOf(ctx context.Context, groups []string, was *counts, d *difference) (list []keyedMark, err error) {
 	for _, name := range groups {
 		m := mark{Eviction: memory.Eviction{Group: name}, Missing: was.At, Written: time.Now()}
-		if !d.gone[partOf(escape(name))] {
+		if d.gone[partOf(escape(name))] == 0 {
 			if m.Missing, err = l.before(ctx, name, d); err != nil {
 				return nil, err
 			}

@@ -266,7 +266,7 @@ func (j *janitor) tell(ctx context.Context, f *finding) error {
 	}
 	told = l.notes.lossesAfter(f.at)
 	for part, gone := range f.gone {
-		if gone && !told[part] { // it is a group that this hub does not know
+		if gone > 0 && !told[part] { // it is a group that this hub does not know
 			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: f.at, Written: time.Now()}}})
 			return err
 		}
@@ -276,13 +276,14 @@ func (j *janitor) tell(ctx context.Context, f *finding) error {
 
 // suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages
 // are certain. If that is all that is missing in their part, or another hub has told what is, the others of the part have lost
-// nothing. They may have otherwise, since the stream may have evicted messages in place of those that it lacks. But where a stream
-// has limits, they remove evicted messages all the time.
+// nothing. Otherwise those may have of which messages were evicted, since the stream may have some of these in place of the ones that
+// it lacks. But the limits of a stream remove evicted messages all the time.
 func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
-	p = purged{at: time.Now(), counts: d}
+	rest := *d
+	p = purged{at: time.Now(), counts: &rest}
 	l.purgedGroups(&p)
 	limited := *l.tail.bounds.Load() != (bounds{})
-	lacking, missing := map[string]bool{}, d.missing
+	lacking := map[string]bool{}
 	for name := range p.newest {
 		part := partOf(escape(name))
 		if d.missing[part] == 0 {
@@ -293,12 +294,15 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 		if err != nil {
 			return p, err
 		}
-		missing[part] -= n
+		rest.missing[part] -= n
+		if n > 0 && d.has(l, name) == 0 {
+			rest.gone[part]--
+		}
 		lacking[name] = n > 0 || !sure
 	}
 	for name, newest := range p.newest {
 		part := partOf(escape(name))
-		if lacking[name] || missing[part] > 0 && !told[part] && !limited {
+		if lacking[name] || rest.missing[part] > 0 && !told[part] && !limited && l.mem.Floor(name) > 0 {
 			p.newest[name] = min(newest, d.asked)
 		} else {
 			delete(p.newest, name)
@@ -312,7 +316,7 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 func (l *Log) lacking(name string, d *difference) (n int, sure bool, err error) {
 	had, g := d.has(l, name), l.group(name)
 	spilled, sure := l.mem.Spilled(name)
-	if g.Retained && d.gone[partOf(escape(name))] && d.left[l.subjects.message(name, retained)] == 0 {
+	if g.Retained && d.gone[partOf(escape(name))] > 0 && d.left[l.subjects.message(name, retained)] == 0 {
 		sure = false // it may be one of those that were evicted, but stay since they are retained
 	}
 	if !sure || had >= g.Messages { // which may include some that expire

@@ -175,7 +175,7 @@ func (j *janitor) removedUnseen(p *purged, name string, first *[len(messageKinds
 		case p.counts != nil && i >= lastingKinds: // they are not counted
 		case first[i] < math.MaxInt64:
 			lost = max(lost, min(first[i]-1, newest))
-		case p.counts != nil && !p.counts.gone[partOf(escape(name))]: // there were none of the kind
+		case p.counts != nil && p.counts.gone[partOf(escape(name))] <= 0 && p.counts.has(l, name) > 0: // there were none of the kind
 		case p.Keep == 0:
 			lost = newest
 		}

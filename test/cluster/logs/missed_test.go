@@ -33,8 +33,8 @@ func neighbour(of string) string {
 }
 
 // TestAPurgeWhileNoHubIsConnectedIsAGap purges messages by hand while all logs are cut off from the servers. They agree on what is
-// left when they are back, and so does one that is opened later. Groups that have lost nothing have no gap, also those that are counted
-// together with the one that was purged.
+// left when they are back, and so does one that is opened later. A group with messages of all kinds that has lost nothing has no gap, though it is
+// counted together with the one that was purged.
 func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	admin := connect(t, url)
@@ -42,12 +42,14 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	for name, test := range map[string]struct {
 		options []js.StreamPurgeOpt
 		filler  int // size of the messages: all of them fit into memory, or only a few
+		policy  int // how many messages the group keeps that is purged; 0: all
 		left    int
 	}{
-		"of a group":                           {nil, 1, 0},
-		"of the beginning of a group":          {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 1, 5},
-		"of messages that are not in memory":   {nil, 40_000, 0},
-		"of some messages, most not in memory": {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 5},
+		"of a group":                           {nil, 1, 0, 0},
+		"of the beginning of a group":          {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 1, 0, 5},
+		"of messages that are not in memory":   {nil, 40_000, 0, 0},
+		"of some messages, most not in memory": {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 0, 5},
+		"of evicted messages, too":             {nil, 40_000, 35, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v, o := &valve{}, jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
@@ -55,10 +57,18 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 			o.Dialer = v
 			logs := []*jetstream.Log{open(t, o), open(t, o)}
 			filler := strings.Repeat("x", test.filler)
-			for range 40 {
-				add(t, logs[0], text("purged", filler), text(kept, filler))
+			for i := range 40 {
+				m := store.Message{Group: kept, Time: time.Now(), Retain: i%3 == 0, Msg: store.AppendQuote(nil, filler)}
+				if i%4 == 0 {
+					m.Expires = time.Now().Add(time.Hour)
+				}
+				add(t, logs[0], text("purged", filler), m.Entry(nil))
 			}
-			_, last := end(logs[0])
+			must(t, logs[0].SetPolicy(filters("purged")[0], store.Policy{MaxMessages: int64(test.policy)}))
+			if test.policy > 0 {
+				eventually(t, "messages are evicted", func() bool { return read(t, logs[0], "purged", 0).n == test.policy })
+			}
+			last := add(t, logs[0], text("last", "x"))
 			counted(t, admin, o.Stream, last)
 			eventually(t, "both have all", func() bool { _, n := end(logs[1]); return n >= last })
 			stream, err := admin.Stream(t.Context(), o.Stream)
