@@ -233,7 +233,7 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 // difference says in which parts messages are missing.
 type difference struct {
 	missing [parts]int // how many
-	gone    [parts]int // of how many subjects all are, at least
+	gone    [parts]int // how many subjects have lost all their messages, at least
 
 	left  map[string]uint64 // how many messages the stream had, by subject
 	asked store.Seq         // when it had all messages up to here, and maybe later ones
@@ -310,8 +310,8 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	return err
 }
 
-// marksAtStart is how many groups are told at once when a log is opened: so few that even slow servers answer all questions about them
-// in time.
+// marksAtStart is how many groups are told at once when a log is opened. Even slow servers can answer the questions about so few within
+// startAttempt.
 const marksAtStart = 100
 
 // markMissing writes the marks of groups of which messages may be missing.
@@ -331,7 +331,7 @@ func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error
 			return err
 		})
 	}
-	all := []keyedMark{}
+	var all []keyedMark
 	if slices.Max(d.gone[:]) > 0 {
 		all = append(all, keyedMark{goneKey, mark{Missing: was.At, Written: time.Now()}})
 	}

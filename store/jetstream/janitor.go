@@ -130,8 +130,8 @@ func (j *janitor) turn(ctx context.Context) error {
 }
 
 // turnUnheard is the turn of a hub that may have missed purges. It does not know how many messages a group has, so that it leaves the
-// policies alone. It removes what is evicted once it has compared the counts, which do not tell afterwards what somebody else
-// has removed: there may be no room for the marks before.
+// policies alone. It removes evicted messages only after it has compared the counts: a comparison leaves out what hubs remove. There may be no
+// room for the marks of what it has found until then.
 func (j *janitor) turnUnheard(ctx context.Context) error {
 	steps := []func(context.Context) error{j.watch, j.storeNear, j.markPurges, j.l.remember, j.reserve}
 	if j.found != nil {
@@ -140,6 +140,7 @@ func (j *janitor) turnUnheard(ctx context.Context) error {
 	return j.do(ctx, steps...)
 }
 
+// do does one step after the other until one fails.
 func (j *janitor) do(ctx context.Context, steps ...func(context.Context) error) error {
 	for _, step := range steps {
 		if err := step(ctx); err != nil && !isFull(err) { // without room, a later step may make some
