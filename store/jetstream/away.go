@@ -91,7 +91,8 @@ const (
 	mostUnanswered = 3 // with denials; each takes up to answerTimeout
 )
 
-// runQuestions asks the leader from time to time whether messages can be stored.
+// runQuestions asks the leader from time to time whether messages can be stored. While it cannot say so, the server of this hub may be
+// cut off from the others, which carry out purges that this hub does not hear of, though its connection and its consumer go on.
 func (l *Log) runQuestions() {
 	tick := time.NewTicker(askAfter * l.opts.Times.Beat)
 	defer tick.Stop()
@@ -116,10 +117,16 @@ func (l *Log) runQuestions() {
 			failed++
 			denied++
 		default:
+			if failed > 0 {
+				l.unheard.look()
+			}
 			failed, denied = 0, 0
 			if l.silent() != "" {
 				l.back()
 			}
+		}
+		if failed > 0 {
+			l.unheard.begin()
 		}
 		if failed > mostUnanswered || denied > mostDenials {
 			l.unanswered(errMinority)

@@ -73,6 +73,10 @@ func (l *Log) failed(err error) {
 			return
 		}
 	}
+	if errors.Is(err, nats.ErrSlowConsumer) { // what the client has dropped may have told of a purge
+		l.unheard.begin()
+		l.unheard.look()
+	}
 	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.EOF) {
 		return // the connection is lost, or another one cannot be made, which is told once
 	}

@@ -157,11 +157,11 @@ func (t *tail) noting() int {
 }
 
 // totals returns how many messages that stay the stream has, by subject. They include all up to last, and maybe later
-// ones.
+// ones. If the stream is another one than the tail reads, it returns errReplaced: its positions mean nothing until the tail knows.
 func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64, err error) {
 	by = map[string]uint64{}
 	for i, kind := range messageKinds[:lastingKinds] {
-		info, err := l.streamInfo(ctx, jetstream.WithSubjectFilter(l.subjects.prefix+kind+">"))
+		info, err := l.infoReached(ctx, 0, jetstream.WithSubjectFilter(l.subjects.prefix+kind+">"))
 		if err != nil {
 			return 0, nil, err
 		}
@@ -229,8 +229,19 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 
 // difference says in which parts messages are missing.
 type difference struct {
-	missing [parts]bool
-	gone    [parts]bool // also in missing; all messages of a subject are
+	missing [parts]int // how many
+	gone    [parts]int // how many subjects have lost all their messages, at least
+
+	left  map[string]uint64 // how many messages the stream had, by subject
+	asked store.Seq         // when it had all messages up to here, and maybe later ones
+}
+
+// has returns how many messages that stay the stream had of a group.
+func (d *difference) has(l *Log, group string) (n int64) {
+	for _, kind := range messageKinds[:lastingKinds] {
+		n += int64(d.left[l.subjects.message(group, kind)])
+	}
+	return n
 }
 
 // compare returns where messages are missing that were there when they were last counted; nil: nowhere. It returns errRecounted if another
@@ -249,22 +260,29 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 	noted, ok := l.tail.notedIn(was.At, last)
 	is, err := l.recallCounts(ctx)
 	switch {
-	case err != nil || !ok:
+	case err != nil:
 		return nil, err
 	case is.revision != was.revision:
 		return nil, errRecounted
+	case was.Epoch != l.epoch(): // nothing is counted of the stream that the log has now
+		return nil, nil
+	case !ok:
+		l.opts.Logger.Warn("too many messages were stored since they were last counted: listeners may not be told of those that somebody purged meanwhile",
+			"counted up to", was.At)
+		return nil, nil
 	}
-	now, d := counts{}, difference{}
+	now, d := counts{}, difference{left: totals, asked: last}
 	now.add(l, totals, noted)
-	unsure := was.unsure()
+	unsure, found := was.unsure(), false
 	for i := range parts {
 		if unsure[i] {
 			continue
 		}
-		d.gone[i] = now.Subjects[i] < was.Subjects[i]
-		d.missing[i] = d.gone[i] || now.Messages[i] < was.Messages[i]
+		d.gone[i] = max(was.Subjects[i]-now.Subjects[i], 0)
+		d.missing[i] = max(was.Messages[i]-now.Messages[i], d.gone[i])
+		found = found || d.missing[i] > 0
 	}
-	if !slices.Contains(d.missing[:], true) {
+	if !found {
 		return nil, nil
 	}
 	return &d, nil
@@ -273,36 +291,74 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 // checkCounts writes marks if messages are missing that were there when they were last counted. The log has just read the stream, and
 // does not know what was there before.
 func (l *Log) checkCounts(ctx context.Context, was *counts) error {
-	d, err := l.compare(ctx, was)
+	var d *difference
+	err := patiently(ctx, func(ctx context.Context) (err error) { d, err = l.compare(ctx, was); return err })
 	switch {
 	case errors.Is(err, errRecounted): // another hub is running, and has written the marks
-		return l.readToEnd(ctx)
+		return patiently(ctx, l.readToEnd)
 	case err != nil || d == nil:
 		return err
 	}
-	missing, gone := &d.missing, &d.gone
 	l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
-	if slices.Contains(gone[:], true) {
-		if _, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}}); err != nil {
-			return err
+	err = l.markMissing(ctx, was, d)
+	if errors.Is(err, errRenewed) { // of which nothing was counted
+		return nil
+	}
+	return err
+}
+
+// marksAtStart is how many groups are told at once when a log is opened. Even slow servers can answer the questions about so few within
+// startAttempt.
+const marksAtStart = 100
+
+// markMissing writes the marks of groups of which messages may be missing.
+func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error {
+	var groups []string
+	for g := range store.EachGroup(l.mem, "") {
+		if d.missing[partOf(escape(g.Group))] > 0 {
+			groups = append(groups, g.Group)
 		}
 	}
-	for g := range store.EachGroup(l.mem, "") {
-		part := partOf(escape(g.Group))
-		if !missing[part] {
-			continue
+	write := func(marks func(context.Context) ([]keyedMark, error)) error {
+		return patiently(ctx, func(ctx context.Context) error {
+			list, err := marks(ctx)
+			if err == nil && len(list) > 0 {
+				_, err = l.markIn(ctx, was.Epoch, list)
+			}
+			return err
+		})
+	}
+	var all []keyedMark
+	if slices.Max(d.gone[:]) > 0 {
+		all = append(all, keyedMark{goneKey, mark{Missing: was.At, Written: time.Now()}})
+	}
+	if len(groups) > l.opts.MaxMarks { // they would be forgotten, which tells all groups, too
+		groups = nil
+		all = append(all, keyedMark{lostKey, mark{Eviction: memory.Eviction{Through: was.At}, Written: time.Now()}})
+	}
+	err := write(func(context.Context) ([]keyedMark, error) { return all, nil })
+	for some := range slices.Chunk(groups, marksAtStart) {
+		if err == nil {
+			err = write(func(ctx context.Context) ([]keyedMark, error) { return l.missingOf(ctx, some, was, d) })
 		}
-		m := mark{Eviction: memory.Eviction{Group: g.Group}, Missing: was.At, Written: time.Now()}
-		if !gone[part] {
-			if m.Missing, err = l.before(ctx, g.Group); err != nil {
-				return err
+	}
+	return err
+}
+
+// missingOf returns the marks of groups of which messages may be missing.
+func (l *Log) missingOf(ctx context.Context, groups []string, was *counts, d *difference) (list []keyedMark, err error) {
+	for _, name := range groups {
+		m := mark{Eviction: memory.Eviction{Group: name}, Missing: was.At, Written: time.Now()}
+		if d.gone[partOf(escape(name))] == 0 {
+			if m.Missing, err = l.before(ctx, name, d); err != nil {
+				return nil, err
 			}
 		}
-		if _, err := l.mark(ctx, []keyedMark{groupMark(m)}); err != nil {
-			return err
+		if m.Missing > 0 {
+			list = append(list, groupMark(m))
 		}
 	}
-	return nil
+	return list, nil
 }
 
 // readToEnd waits until the tail has read what the stream has now.
@@ -315,9 +371,13 @@ func (l *Log) readToEnd(ctx context.Context) error {
 }
 
 // before returns the position before the first message of a group for each of whose kinds there is one.
-func (l *Log) before(ctx context.Context, group string) (pos store.Seq, err error) {
+func (l *Log) before(ctx context.Context, group string, d *difference) (pos store.Seq, err error) {
 	for _, kind := range messageKinds[:lastingKinds] {
-		m, err := l.firstMessage(ctx, l.subjects.message(group, kind))
+		subject := l.subjects.message(group, kind)
+		if d.left[subject] == 0 {
+			continue
+		}
+		m, err := l.firstMessage(ctx, subject)
 		if err != nil {
 			return 0, err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,7 @@ type countedStream struct {
 	jetstream.Stream
 	end      uint64
 	messages uint64
+	created  time.Time
 	asked    func() // called once, when the stream has been asked
 }
 
@@ -44,7 +46,7 @@ func newCounted(t *testing.T) *counted {
 const end = 10
 
 func (s *countedStream) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	info := &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: s.end, Subjects: map[string]uint64{"wb.S.m.g": s.messages}}}
+	info := &jetstream.StreamInfo{Created: s.created, State: jetstream.StreamState{LastSeq: s.end, Subjects: map[string]uint64{"wb.S.m.g": s.messages}}}
 	if asked := s.asked; asked != nil {
 		s.asked = nil
 		asked()
@@ -274,6 +276,51 @@ func TestAHubThatStartsMissesNothingThatAnotherRemovesMeanwhile(t *testing.T) {
 	c.count(a)
 	if err := b.l.checkCounts(t.Context(), was); err != nil || logged.Len() > 0 {
 		t.Errorf("it misses a message: %v, %s", err, &logged)
+	}
+}
+
+// TestTheCountsOfAStreamAreNotComparedWithAnother holds that nothing is told as missing while the stream has been replaced by another
+// one, and that the comparison ends when the hub knows.
+func TestTheCountsOfAStreamAreNotComparedWithAnother(t *testing.T) {
+	c := newCounted(t)
+	c.count(c.janitor())
+	l := c.janitor().l
+	was, err := l.recallCounts(t.Context())
+	c.must(err)
+	l.tail.noteAfter(was.At)
+	c.created, c.messages = time.Unix(1, 0), 0
+	if d, err := l.compare(t.Context(), was); !errors.Is(err, errReplaced) || !passing(err) || d != nil {
+		t.Errorf("another stream is compared: %v", err)
+	}
+	l.tail.created = c.created
+	l.mem.Reset("another", end)
+	if d, err := l.compare(t.Context(), was); err != nil || d != nil {
+		t.Errorf("another stream is compared: %v", err)
+	}
+}
+
+// TestMoreMessagesThanCanBeComparedAreLogged has a hub that has forgotten some messages which it would have to leave out.
+func TestMoreMessagesThanCanBeComparedAreLogged(t *testing.T) {
+	c := newCounted(t)
+	c.count(c.janitor())
+	j := c.janitor()
+	var logged bytes.Buffer
+	j.l.opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	was, err := j.l.recallCounts(t.Context())
+	c.must(err)
+	j.l.tail.noteAfter(was.At + 1)
+	c.must(j.l.checkCounts(t.Context(), was))
+	if n := strings.Count(logged.String(), "too many messages"); n != 1 {
+		t.Errorf("told %d times: %s", n, &logged)
+	}
+}
+
+// TestAJanitorForgetsWhatItHasRemovedWithTheMark holds that what a janitor knows of groups is bounded by the marks that there are.
+func TestAJanitorForgetsWhatItHasRemovedWithTheMark(t *testing.T) {
+	j := newCounted(t).janitor()
+	j.epoch, j.cleaned = j.l.epoch(), map[string]cleaning{"g": {done: end}}
+	if err := j.remove(t.Context()); err != nil || len(j.cleaned) > 0 {
+		t.Errorf("without a mark: %v, %v", j.cleaned, err)
 	}
 }
 

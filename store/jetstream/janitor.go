@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ type janitor struct {
 	epoch   string               // of cleaned
 	crowded bool                 // there are too many notes to store them again
 	counted counter
+	found   *finding // what is missing and not told yet; nil: nothing, or not known
 }
 
 // cleaning is how far a group's evicted messages are removed from the stream.
@@ -70,10 +72,14 @@ func (l *Log) runJanitor() {
 		if l.offline.Load() || !l.tail.following() {
 			continue
 		}
+		first := l.hubs.first()
 		if j.try(j.learn); !l.unheard.knows() {
+			if first {
+				j.try(j.turnUnheard)
+			}
+			j.try(j.storeLost)
 			continue
 		}
-		first := l.hubs.first()
 		if l.tail.folded() {
 			j.try(func(ctx context.Context) error { return l.carry(ctx, first) })
 		}
@@ -96,7 +102,7 @@ func (j *janitor) try(work func(context.Context) error) {
 	case err == nil || j.l.tidying.Err() != nil:
 	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
 	case isFull(err): // so does it once there is room
-	case errors.Is(err, store.ErrAway), errors.Is(err, store.ErrUnknownOutcome), passing(err):
+	case errors.Is(err, store.ErrAway), passing(err):
 		j.l.unanswered(err)
 	default:
 		j.l.opts.Logger.Warn("the stream is not cleaned up now", "error", err)
@@ -110,7 +116,7 @@ func (l *Log) turnTime() time.Duration { return 10 * l.opts.Times.Patience }
 func (h *hubs) first() bool { return h.List()[0].ID == h.Self() }
 
 func (j *janitor) turn(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{
+	return j.do(ctx,
 		j.watch,
 		j.storeNear,
 		j.markPurges, // those that another hub had to mark
@@ -120,7 +126,23 @@ func (j *janitor) turn(ctx context.Context) error {
 		j.remove,
 		func(ctx context.Context) error { return j.forget(ctx, j.l.opts.MaxMarks) },
 		func(ctx context.Context) error { return j.count(ctx, false) },
-	} {
+	)
+}
+
+// turnUnheard is the turn of a hub that may have missed purges. It does not know how many messages a group has, so that it leaves the
+// policies alone. It removes evicted messages only after it has compared the counts: a comparison leaves out what hubs remove. There may be no
+// room for the marks of what it has found until then.
+func (j *janitor) turnUnheard(ctx context.Context) error {
+	steps := []func(context.Context) error{j.watch, j.storeNear, j.markPurges, j.l.remember, j.reserve}
+	if j.found != nil {
+		steps = append(steps, j.remove)
+	}
+	return j.do(ctx, steps...)
+}
+
+// do does one step after the other until one fails.
+func (j *janitor) do(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
 		if err := step(ctx); err != nil && !isFull(err) { // without room, a later step may make some
 			return err
 		}
@@ -313,8 +335,10 @@ func (j *janitor) remove(ctx context.Context) error {
 	if epoch := j.l.epoch(); epoch != j.epoch {
 		j.epoch, j.cleaned = epoch, map[string]cleaning{}
 	}
+	marks := j.l.notes.marks()
+	j.forgetCleaned(marks)
 	var due []mark
-	for _, m := range j.l.notes.marks() {
+	for _, m := range marks {
 		c := j.cleaned[m.Group]
 		if m.Group == everyGroup || m.end() <= c.done {
 			continue
@@ -343,6 +367,19 @@ func (j *janitor) remove(ctx context.Context) error {
 	}
 	j.counted.removing = unended
 	return nil
+}
+
+// forgetCleaned forgets the groups that have no mark any more, once there are more groups than marks: another hub may have forgotten their
+// marks.
+func (j *janitor) forgetCleaned(marks []mark) {
+	if len(j.cleaned) <= len(marks) {
+		return
+	}
+	marked := map[string]bool{}
+	for _, m := range marks {
+		marked[m.Group] = true
+	}
+	maps.DeleteFunc(j.cleaned, func(name string, _ cleaning) bool { return !marked[name] })
 }
 
 // removeMarked removes what a mark says, but never the retained message of the group.
@@ -378,7 +415,12 @@ func (j *janitor) purge(ctx context.Context, subject string, below store.Seq) er
 	return j.l.purgeSubject(ctx, subject, jetstream.WithPurgeSequence(uint64(below)))
 }
 
+// purgeSubject removes messages of a subject. It returns errReplaced while the tail does not read the stream, which may be another one by
+// then: the seqs of its messages are not those that this hub knows.
 func (l *Log) purgeSubject(ctx context.Context, subject string, o ...jetstream.StreamPurgeOpt) error {
+	if !l.tail.following() {
+		return errReplaced
+	}
 	err := l.stream.Purge(ctx, append(o, jetstream.WithPurgeSubject(subject))...)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil // the tail notices

@@ -118,8 +118,9 @@ func (l *Log) infoReached(ctx context.Context, pos store.Seq, o ...jetstream.Str
 	return info, nil
 }
 
-// errReplaced is returned while this hub finds out which epoch a stream has that was made anew. What it knows of positions does not hold there.
-var errReplaced = errors.New("the stream is another one")
+// errReplaced is returned while this hub finds out which epoch the stream has, because it was made anew or may have been. What the hub knows
+// of positions does not hold there.
+var errReplaced = errors.New("the stream may be another one")
 
 // errNoLeader is returned while the stream has no leader.
 var errNoLeader = errors.New("the NATS servers have not agreed on a leader of the stream")

@@ -136,9 +136,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err = l.watchPurges(); err != nil {
 		return err
 	}
-	if err = l.learnPurges(ctx, func(ctx context.Context) error {
-		return patiently(ctx, func(ctx context.Context) error { return l.checkCounts(ctx, found.counts) })
-	}); err != nil {
+	if err = l.learnPurges(ctx, func(ctx context.Context) error { return l.checkCounts(ctx, found.counts) }); err != nil {
 		return err
 	}
 	if err = l.remember(ctx); err != nil && !isFull(err) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"sync"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 // A hub hears of the purges by somebody else when they are carried out, see watchPurges. It has to find out what it has not heard, since
 // it was not running or was cut off from the servers. A hub that has heard everything marks the purges that it knows when it
 // is asked to. If there is none, the counts in the bucket tell what is missing. Until then a hub that starts is not ready. One that
-// runs does not know why the stream lacks a message: it reads from memory only, and counts nothing.
+// runs does not know why the stream lacks a message: it reads from memory only, counts nothing, and leaves what policies do not keep.
 
 // unheard says whether somebody may have purged messages without this hub having heard of it. The zero value says no.
 type unheard struct {
@@ -189,39 +188,75 @@ func (l *Log) tellPurges(m *nats.Msg) {
 
 // learn finds out which purges this hub has missed while it was cut off.
 func (j *janitor) learn(ctx context.Context) error {
-	return j.l.learnPurges(ctx, func(ctx context.Context) error {
+	err := j.l.learnPurges(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, learnTimeout) // an answer may be lost while the servers elect a leader; the next turn tries again
 		defer cancel()
 		return j.checkRead(ctx)
 	})
+	if err == nil {
+		j.found = nil // another hub may have told it
+	}
+	return err
 }
 
 // learnTimeout is how long a comparison may take of a hub that was cut off. Readers may wait for it.
 const learnTimeout = 15 * time.Second
 
+// finding is what a comparison has found. It is kept until the marks are written, since the hubs may remove messages meanwhile.
+type finding struct {
+	difference
+	times uint64 // how often purges may have been missed then
+	epoch string
+	at    store.Seq // of the counts
+}
+
 // checkRead writes marks if messages are missing that were there when they were last counted. It compares what this hub has read of the
 // groups that may have lost some.
 func (j *janitor) checkRead(ctx context.Context) error {
-	l := j.l
-	if err := j.watch(ctx); err != nil { // the limits of the stream may be the reason
-		return err
+	times, _ := j.l.unheard.state()
+	for {
+		if j.found == nil || j.found.epoch != j.l.epoch() {
+			if err := j.find(ctx, times); err != nil || j.found == nil {
+				return err
+			}
+		}
+		if err := j.tell(ctx, j.found); err != nil {
+			return err
+		}
+		since := j.found.times
+		if j.found = nil; since == times {
+			return nil
+		}
 	}
-	was, err := l.recallCounts(ctx)
+}
+
+// find compares the counts.
+func (j *janitor) find(ctx context.Context, times uint64) error {
+	j.found = nil
+	was, err := j.l.recallCounts(ctx)
 	if err != nil {
 		return err
 	}
-	was = was.of(l.epoch())
-	d, err := l.compare(ctx, was)
-	if err != nil || d == nil {
+	was = was.of(j.l.epoch())
+	d, err := j.l.compare(ctx, was)
+	if err == nil && d != nil {
+		j.found = &finding{difference: *d, times: times, epoch: was.Epoch, at: was.At}
+	}
+	return err
+}
+
+// tell writes the marks of what is missing.
+func (j *janitor) tell(ctx context.Context, f *finding) error {
+	l := j.l
+	if err := j.watch(ctx); err != nil { // it tells what the limits of the stream have removed
 		return err
 	}
-	p := purged{at: time.Now()}
-	l.purgedGroups(&p)
-	maps.DeleteFunc(p.newest, func(name string, _ store.Seq) bool { return !d.missing[partOf(escape(name))] })
+	told := l.notes.lossesAfter(f.at) // also those that another hub has found just now
+	p, err := l.suspects(&f.difference, told)
+	if err != nil {
+		return err
+	}
 	if len(p.newest) > maxMarks {
-		if *l.tail.bounds.Load() != (bounds{}) { // most of them are what watch tells
-			return nil
-		}
 		l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", p.pos)
 		_, err := l.mark(ctx, []keyedMark{{lostKey, mark{Eviction: memory.Eviction{Through: p.pos}, Written: time.Now()}}})
 		return err
@@ -229,14 +264,87 @@ func (j *janitor) checkRead(ctx context.Context) error {
 	if _, err := j.markPurge(ctx, p); err != nil {
 		return err
 	}
-	told := l.notes.lossesAfter(was.At) // also those that another hub has found just now
-	for part, gone := range d.gone {
-		if gone && !told[part] { // it is a group that this hub does not know
-			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: was.At, Written: time.Now()}}})
+	told = l.notes.lossesAfter(f.at)
+	for part, gone := range f.gone {
+		if gone > 0 && !told[part] { // it is a group that this hub does not know
+			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: f.at, Written: time.Now()}}})
 			return err
 		}
 	}
 	return nil
+}
+
+// suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages
+// are certain. If that is all that is missing in their part, or another hub has told what is, the others of the part have lost
+// nothing. Otherwise those may have of which messages were evicted, since the stream may have some of these in place of the ones that
+// it lacks. But the limits of a stream remove evicted messages all the time.
+func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
+	rest := *d
+	p = purged{at: time.Now(), counts: &rest}
+	l.purgedGroups(&p)
+	limited := *l.tail.bounds.Load() != (bounds{})
+	lacking := map[string]bool{}
+	for name := range p.newest {
+		part := partOf(escape(name))
+		if d.missing[part] == 0 {
+			delete(p.newest, name)
+			continue
+		}
+		n, sure, err := l.lacking(name, d)
+		if err != nil {
+			return p, err
+		}
+		rest.missing[part] -= n
+		if n > 0 && d.has(l, name) == 0 {
+			rest.gone[part]--
+		}
+		lacking[name] = n > 0 || !sure
+	}
+	for name, newest := range p.newest {
+		part := partOf(escape(name))
+		if lacking[name] || rest.missing[part] > 0 && !told[part] && !limited && l.mem.Floor(name) > 0 {
+			p.newest[name] = min(newest, d.asked)
+		} else {
+			delete(p.newest, name)
+		}
+	}
+	return p, nil
+}
+
+// lacking returns how many messages that stay of a group this hub knows and the stream had not when it was asked. sure is false if this
+// hub does not know how many there were.
+func (l *Log) lacking(name string, d *difference) (n int, sure bool, err error) {
+	had, g := d.has(l, name), l.group(name)
+	spilled, sure := l.mem.Spilled(name)
+	if g.Retained && d.gone[partOf(escape(name))] > 0 && d.left[l.subjects.message(name, retained)] == 0 {
+		sure = false // it may be one of those that were evicted, but stay since they are retained
+	}
+	if !sure || had >= g.Messages { // which may include some that expire
+		return 0, sure, nil
+	}
+	q := store.Query{Select: exactly(name), After: l.mem.Floor(name), Through: d.asked}
+	if q.After = max(q.After, l.mem.Horizon(q.Select, q.After)); q.After > q.Through {
+		return 0, false, nil // the spilled ones may include later ones
+	}
+	lasting := spilled
+	for b := (&store.Batch{Buf: make([]byte, 0, 64<<10)}); q.After < q.Through; q.After = b.Next {
+		err := l.mem.Read(q, b)
+		if errors.As(err, new(*memory.SpilledError)) {
+			return 0, false, nil
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		for _, f := range b.Frames {
+			if f.Flags&store.HasExpiry == 0 {
+				lasting++
+			}
+		}
+		if b.Next <= q.After {
+			break
+		}
+	}
+	return int(max(lasting-had, 0)), true, nil
 }
 
 // lossesAfter returns the parts of groups that have lost messages by a purge of somebody else, as a mark behind a position says.

@@ -162,11 +162,6 @@ func (j *janitor) removedOf(p *purged, name string, floor store.Seq, first *[len
 // removedUnseen is removedOf for a group that is not in memory.
 func (j *janitor) removedUnseen(p *purged, name string, first *[len(messageKinds)]store.Seq) (lost store.Seq) {
 	l := j.l
-	if v, ok := l.notes.get(evictKeys + name); ok && v.at > p.pos {
-		if m, ok := (&record{key: evictKeys + name, value: v.value}).mark(); ok && (m.Missing > 0 || m.foreign()) {
-			return 0 // another hub has told
-		}
-	}
 	newest := p.newest[name]
 	if p.Seq > 0 {
 		newest = min(newest, p.Seq-1)
@@ -174,14 +169,21 @@ func (j *janitor) removedUnseen(p *purged, name string, first *[len(messageKinds
 	for i, kind := range messageKinds {
 		switch {
 		case !subjectMatches(p.Filter, l.subjects.message(name, kind)):
+		case p.counts != nil && i >= lastingKinds: // they are not counted
 		case first[i] < math.MaxInt64:
 			lost = max(lost, min(first[i]-1, newest))
+		case p.counts != nil && p.counts.gone[partOf(escape(name))] <= 0 && p.counts.has(l, name) > 0: // there were none of the kind
 		case p.Keep == 0:
 			lost = newest
 		}
 	}
 	if lost <= l.mem.Floor(name) {
 		return 0
+	}
+	if v, ok := l.notes.get(evictKeys + name); ok && v.at > p.pos {
+		if m, ok := (&record{key: evictKeys + name, value: v.value}).mark(); ok && m.Missing >= lost {
+			return 0 // another hub has told
+		}
 	}
 	return lost
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/watchbox-go/watchbox/store"
 )
 
 const (
@@ -108,14 +110,18 @@ func advised(err error, stream string) error {
 // passing reports whether an error passes when the servers have agreed on a leader.
 func passing(err error) bool {
 	var refused *jetstream.APIError
-	if errors.As(err, &refused) {
+	switch {
+	case errors.Is(err, errRenewed):
+		return false
+	case errors.As(err, &refused):
 		switch refused.ErrorCode {
 		case 10005, 10008: // no suitable peers, temporarily unavailable
 			return true
 		}
 		return false
 	}
-	return isUncertain(err) || errors.Is(err, errNotSent) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
+return isUncertain(err) || errors.Is(err, store.ErrAway) || errors.Is(err, store.ErrUnknownOutcome) ||
+		errors.Is(err, errNotSent) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, context.DeadlineExceeded)
 }

@@ -425,6 +425,17 @@ func (r *ring) over(now int64) (x Excess, ok bool) {
 	return x, true
 }
 
+// Spilled returns how many messages of a group are spilled, except those that expire. sure is false if there may be more or fewer.
+func (l *Log) Spilled(name string) (messages int64, sure bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	r := l.rings[name]
+	if r == nil || r.spill.unsure || l.unnamed.horizon > r.spill.floor {
+		return 0, false
+	}
+	return r.spill.messages, true
+}
+
 // Correct subtracts messages and bytes that Excesses counted as spilled in a group and that are not there. If the group
 // has lost others meanwhile, it does nothing, and Excesses yields the group as before.
 func (l *Log) Correct(x *Excess, messages, bytes int64) {

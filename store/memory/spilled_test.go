@@ -53,6 +53,28 @@ func groupOf(t testing.TB, l *memory.Log, name string) store.GroupInfo {
 	return store.GroupInfo{}
 }
 
+// TestSpilledMessagesAreCounted holds that those that expire are not, and that nobody relies on a count that may be wrong.
+func TestSpilledMessagesAreCounted(t *testing.T) {
+	l := openTiny()
+	defer l.Close()
+	expiring := tooLarge("a")
+	expiring.Expires = time.Now().Add(time.Hour)
+	put(t, l, store.Message{Group: "a"}, tooLarge("a"), expiring, store.Message{Group: "a"}, store.Message{Group: "b"})
+	for name, want := range map[string]int64{"a": 2, "b": 0} {
+		if n, sure := l.Spilled(name); n != want || !sure {
+			t.Errorf("%d messages of %s are spilled, sure: %v", n, name, sure)
+		}
+	}
+	if err := l.Evict(memory.Eviction{Group: "a", Through: 1, Unknown: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "unknown"} {
+		if n, sure := l.Spilled(name); sure {
+			t.Errorf("%d messages of %s are spilled, which nobody knows", n, name)
+		}
+	}
+}
+
 func TestAReadSaysHowFarMessagesAreSpilled(t *testing.T) {
 	l := openTiny()
 	defer l.Close()

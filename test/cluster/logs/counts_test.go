@@ -117,6 +117,39 @@ func TestWhatIsPurgedWhileNoHubIsRunningIsAGap(t *testing.T) {
 	}
 }
 
+// TestALogStartsAfterManyGroupsHaveLostMessages purges messages of so many groups while no log is open that the marks cannot be written in
+// one attempt.
+func TestALogStartsAfterManyGroupsHaveLostMessages(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
+	a := open(t, o)
+	const groups, batch = 5000, 500
+	for range 2 {
+		for i := 0; i < groups; i += batch {
+			var list []store.Entry
+			for n := range batch {
+				list = append(list, text(fmt.Sprint("many/", i+n), "x"))
+			}
+			add(t, a, list...)
+		}
+	}
+	kept := add(t, a, text("kept", "x"))
+	must(t, a.Close())
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context(), js.WithPurgeSequence(groups)))
+	b := open(t, o)
+	for _, name := range []string{"many/0", fmt.Sprint("many/", groups/2)} {
+		if h := read(t, b, name, 0); h.gap == 0 || h.n != 1 {
+			t.Errorf("%s has lost its first message: %v", name, h)
+		}
+	}
+	if h := read(t, b, "kept", kept-1); h.gap > 0 || h.n != 1 {
+		t.Errorf("kept has lost nothing: %v", h)
+	}
+}
+
 // counted waits until the messages up to a seq are counted.
 func counted(t *testing.T, admin client, stream string, seq store.Seq) {
 	t.Helper()

@@ -4,6 +4,9 @@ package logs
 
 import (
 	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,20 +18,38 @@ import (
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
 )
 
+// neighbour returns a group whose messages the hubs count together with those of another one.
+func neighbour(of string) string {
+	part := func(name string) uint32 {
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(name)) // never fails
+		return h.Sum32() % 256
+	}
+	for i := 0; ; i++ {
+		if name := fmt.Sprint("kept", i); part(name) == part(of) {
+			return name
+		}
+	}
+}
+
 // TestAPurgeWhileNoHubIsConnectedIsAGap purges messages by hand while all logs are cut off from the servers. They agree on what is
-// left when they are back, and so does one that is opened later. Groups that have lost nothing have no gap.
+// left when they are back, and so does one that is opened later. A group with messages of all kinds that has lost nothing has no gap, though it is
+// counted together with the one that was purged.
 func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	admin := connect(t, url)
+	kept := neighbour("purged")
 	for name, test := range map[string]struct {
 		options []js.StreamPurgeOpt
 		filler  int // size of the messages: all of them fit into memory, or only a few
+		policy  int // how many messages the group keeps that is purged; 0: all
 		left    int
 	}{
-		"of a group":                           {nil, 1, 0},
-		"of the beginning of a group":          {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 1, 5},
-		"of messages that are not in memory":   {nil, 40_000, 0},
-		"of some messages, most not in memory": {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 5},
+		"of a group":                           {nil, 1, 0, 0},
+		"of the beginning of a group":          {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 1, 0, 5},
+		"of messages that are not in memory":   {nil, 40_000, 0, 0},
+		"of some messages, most not in memory": {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 0, 5},
+		"of evicted messages, too":             {nil, 40_000, 35, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v, o := &valve{}, jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
@@ -36,10 +57,18 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 			o.Dialer = v
 			logs := []*jetstream.Log{open(t, o), open(t, o)}
 			filler := strings.Repeat("x", test.filler)
-			for range 40 {
-				add(t, logs[0], text("purged", filler), text("kept", filler))
+			for i := range 40 {
+				m := store.Message{Group: kept, Time: time.Now(), Retain: i%3 == 0, Msg: store.AppendQuote(nil, filler)}
+				if i%4 == 0 {
+					m.Expires = time.Now().Add(time.Hour)
+				}
+				add(t, logs[0], text("purged", filler), m.Entry(nil))
 			}
-			_, last := end(logs[0])
+			must(t, logs[0].SetPolicy(filters("purged")[0], store.Policy{MaxMessages: int64(test.policy)}))
+			if test.policy > 0 {
+				eventually(t, "messages are evicted", func() bool { return read(t, logs[0], "purged", 0).n == test.policy })
+			}
+			last := add(t, logs[0], text("last", "x"))
 			counted(t, admin, o.Stream, last)
 			eventually(t, "both have all", func() bool { _, n := end(logs[1]); return n >= last })
 			stream, err := admin.Stream(t.Context(), o.Stream)
@@ -61,12 +90,109 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 					h := read(t, l, "purged", 0)
 					return h.gap > 0 && h.n == test.left+1
 				})
-				if h := read(t, l, "kept", 0); h.n != 40 || h.gap > 0 {
-					t.Errorf("log %d: kept has lost nothing: %v", i, h)
+				if h := read(t, l, kept, 0); h.n != 40 || h.gap > 0 {
+					t.Errorf("log %d: %s has lost nothing: %v", i, kept, h)
 				}
 			}
 		})
 	}
+}
+
+// TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps purges more groups than the hubs tell one by one, in a stream that has limits.
+func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &valve{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
+	last := addToMany(t, a)
+	counted(t, admin, o.Stream, last)
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+	v.set(false)
+	for _, name := range []string{"many/0", fmt.Sprint("many/", many-1)} {
+		eventually(t, "the purge is told", func() bool { return read(t, a, name, 0).gap > 0 })
+	}
+	if h := read(t, a, "#", last); h.gap > 0 {
+		t.Errorf("a gap behind all messages: %v", h)
+	}
+}
+
+// TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind lowers a limit of the stream, so that it removes messages of more groups than
+// the hubs tell one by one.
+func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &valve{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
+	addToMany(t, a)
+	left := addToMany(t, a) - many
+	counted(t, admin, o.Stream, add(t, a, text("kept", "1")))
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = many })
+	v.set(false)
+	eventually(t, "the log is back", func() bool { return a.Err() == nil })
+	counted(t, admin, o.Stream, add(t, a, text("kept", "2"))) // the log knows what is missing
+	if h := read(t, a, "many/1", 0); h.gap == 0 || h.n > 1 {
+		t.Errorf("a message was removed: %v", h)
+	}
+	for _, name := range []string{"kept", fmt.Sprint("many/", many-1)} {
+		if h := read(t, a, name, left+many/2); h.gap > 0 || h.n == 0 {
+			t.Errorf("%s has lost nothing behind what the limit has removed: %v", name, h)
+		}
+	}
+}
+
+// TestALogWithoutRoomToTellWhatIsMissingMakesRoom purges a group while a log is cut off, and leaves the stream no room for the mark. Evicted
+// messages wait to be removed.
+func TestALogWithoutRoomToTellWhatIsMissingMakesRoom(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &valve{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	o.Times.Grace = time.Hour
+	a := open(t, o)
+	for range 200 {
+		add(t, a, text("evicted", strings.Repeat("x", 10_000)), text("purged", "x"))
+	}
+	must(t, a.SetPolicy(filters("evicted")[0], store.Policy{MaxMessages: 1}))
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	eventually(t, "the eviction is written", func() bool {
+		info, err := stream.Info(t.Context(), js.WithSubjectFilter("wb."+o.Stream+".n.>"))
+		return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(info.State.Subjects)), func(s string) bool { return strings.Contains(s, "evict") })
+	})
+	counted(t, admin, o.Stream, add(t, a, text("last", "x")))
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
+	info, err := stream.Info(t.Context())
+	must(t, err)
+	const over = 1 << 20 // more than the reserve of the hubs, and less than the evicted messages
+	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxBytes, c.Discard = int64(info.State.Bytes)-over, js.DiscardNew })
+	v.set(false)
+	eventually(t, "the purge is told", func() bool { h := read(t, a, "purged", 0); return h.gap > 0 && h.n == 0 })
+}
+
+// many is how many groups addToMany has: more than the hubs tell one by one.
+const many = 1100
+
+// addToMany adds a message to each of many groups. It returns the seq of the last one.
+func addToMany(t *testing.T, l *jetstream.Log) (last store.Seq) {
+	t.Helper()
+	const batch = 100
+	for i := 0; i < many; i += batch {
+		var list []store.Entry
+		for n := range batch {
+			list = append(list, text(fmt.Sprint("many/", i+n), "x"))
+		}
+		last = add(t, l, list...) + batch - 1
+	}
+	return last
 }
 
 // TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile purges messages that are not in memory while one of two logs is cut off. Its
