@@ -1,10 +1,12 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +55,24 @@ func TestANoteOfAClientIsRemovedThoughTheHubDoesNotKnowItYet(t *testing.T) {
 		for _, n := range r.hubs {
 			if note := n.ClientNote("u"); note != nil {
 				t.Errorf("hub %d has the note %q", n.at, note)
+			}
+		}
+	})
+}
+
+// TestHubsAgreeOnANoteThatTwoOfThemStoreAtOnce: the last one in the log holds, also at the hub that has stored the one before.
+func TestHubsAgreeOnANoteThatTwoOfThemStoreAtOnce(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		for range 1000 {
+			var stored sync.WaitGroup
+			for _, n := range r.hubs {
+				stored.Go(func() { r.must(n.SetClientNote(r.Context(), "u", []byte{byte(n.at)})) })
+			}
+			stored.Wait()
+			synctest.Wait()
+			if a, b := r.hubs[0].ClientNote("u"), r.hubs[1].ClientNote("u"); !bytes.Equal(a, b) {
+				t.Errorf("the hubs have the notes %v and %v", a, b)
+				return
 			}
 		}
 	})
