@@ -145,7 +145,7 @@ func (s *Session) attach(o *Opening) (*Attachment, error) {
 	if !s.add(a, o) {
 		return nil, nil
 	}
-	err := s.change(cause{opened: a, by: o, client: &o.Client})
+	err := s.change(cause{opened: a, by: o, from: o.End, client: &o.Client})
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return nil, nil // another hub has ended it
