@@ -58,7 +58,7 @@ func (h *Hub) describe(i session.Info) Session {
 
 // traits returns the figures of a session's streams at this hub.
 func (h *Hub) traits(i session.Info) traits {
-	s := traits{Open: len(i.Streams)}
+	s := traits{Open: len(i.Streams), Left: i.Left}
 	for _, st := range i.Streams {
 		stream := st.(progress)
 		messages, bytes := stream.Sent()

@@ -214,6 +214,32 @@ func TestAStreamBesideOneAtAnotherHubGetsNothingAgain(t *testing.T) {
 	})
 }
 
+// TestAClientThatMovesGetsWhatItMissedAndNothingAgain has a stream open at another hub, half of the time before the old hub has stored that its
+// stream has closed.
+func TestAClientThatMovesGetsWhatItMissedAndNothingAgain(t *testing.T) {
+	inRig(t, 3, func(r *rig) {
+		r.log.Delay = time.Second
+		c := r.hubs[0].listen(ann, "x")
+		r.hubs[0].send(ann, `"0"`)
+		for i := range 30 {
+			c.leave()
+			synctest.Wait()
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				r.hubs[i%2].send(ann, fmt.Sprintf(`"%d"`, i+1))
+			}()
+			c = r.hubs[(i+1)%3].listen(ann, "x")
+			<-sent
+			again, missed := fmt.Sprintf(`"msg":"%d"`, i), fmt.Sprintf(`"msg":"%d"`, i+1)
+			if got := c.text(); strings.Contains(got, again) || strings.Count(got, missed) != 1 {
+				t.Errorf("move %d: the client got %s", i, got)
+			}
+			time.Sleep(10 * time.Second) // synctest's clock: until all hubs agree where the stream is
+		}
+	})
+}
+
 // program is a program that takes all messages of its hub.
 type program struct {
 	Observer

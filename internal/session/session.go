@@ -225,6 +225,7 @@ func (a *Attachment) detach(why Reason, reached Position, ending bool) {
 	c := cause{why: why, reached: reached, keep: a.keep}
 	was := s.remove(a)
 	if was && s.shared != nil {
+		s.shared.left = reached
 		for _, f := range a.filters {
 			c.lost = c.lost.with(f, why)
 		}
