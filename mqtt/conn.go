@@ -75,6 +75,12 @@ func (c *conn) unclogged() { c.server.running.Go(c.session.resumeShares) }
 // finish ends the session, if there is one, after the connection has ended.
 func (c *conn) finish(err error) {
 	defer c.done.reach()
+	if c.session != nil { // first, since a stream that only begins ends as soon as the connection is closed
+		if c.graceful && c.hasWill {
+			c.session.listener.Farewell()
+		}
+		c.session.keep() // the DISCONNECT may have changed it
+	}
 	_ = c.writer.Close()
 	c.drop()
 	c.part, c.ahead = nil, nil // deadlines may know the connection for some seconds
@@ -82,10 +88,6 @@ func (c *conn) finish(err error) {
 	if c.session == nil {
 		return
 	}
-	if c.graceful && c.hasWill {
-		c.session.listener.Farewell()
-	}
-	c.session.keep() // the DISCONNECT may have changed it
 	if gone := c.gone.Load(); gone != nil {
 		(*gone)(err)
 	}

@@ -162,7 +162,8 @@ func namespace(g *access.Grant) string {
 	return "mqtt"
 }
 
-// restoreReceived restores which messages of QoS 2 were received and not released, if the session goes on.
+// restoreReceived restores which messages of QoS 2 were received and not released, if the session goes on. The hub has read what
+// earlier connections at any hub have stored: it has claimed the session's position, which is behind that in the log.
 func (c *conn) restoreReceived(present bool) error {
 	if !present {
 		return c.server.hub.SetClientNote(c.server.ctx, c.uid(), nil)

@@ -3,7 +3,9 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -167,4 +169,25 @@ func TestACleanStartWaitsForTheEndOfTheOldSession(t *testing.T) {
 			t.Errorf("%d wills were sent, and the session is present: %v", n, c.present)
 		}
 	})
+}
+
+// TestAGoodbyeHoldsThoughTheStreamHasNotBegun has the stream end by itself as soon as the connection is closed. Its session must not send the
+// will then.
+func TestAGoodbyeHoldsThoughTheStreamHasNotBegun(t *testing.T) {
+	r := newRig(t)
+	p := newPipe()
+	c := &client{rig: r, pipe: p, conn: newConn(r.server, p, "127.0.0.1:1")}
+	c.conn.turns.Store(true) // the test does what a turn does
+	c.conn.key, c.conn.grant, c.conn.limits = sessionPrefix+sessions.ClientUID("mqtt", "", "a"), access.Everything, limits{receive: 10}
+	x, _, err := r.server.open(c.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.hasWill(0)
+	c.conn.session, c.conn.graceful, x.started = x, true, true
+	p.closing = sync.OnceFunc(x.listener.Cancel)
+	c.conn.finish(io.EOF)
+	if n := r.hub.End().Seq; n != 0 {
+		t.Errorf("%d messages were sent", n)
+	}
 }

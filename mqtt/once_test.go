@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/watchbox-go/watchbox/internal/sharedtest"
 )
 
 // TestAClientThatHasLostItsStateLosesNoMessage has a client return to its session with packet ids that the server knows, and
@@ -32,6 +35,36 @@ func TestAClientThatHasLostItsStateLosesNoMessage(t *testing.T) {
 	c.publish("a", "first 3", 2, 3, func(pk *packets.Packet) { pk.FixedHeader.Dup = true })
 	c.expectAck(packets.Pubrec, 3, 0)
 	r.expectMessages("a", "first 1", "first 2", "first 3", "second", "third")
+}
+
+// TestAMessageOfQoS2IsPublishedOnceByAClientThatMoves between hubs. The hub to which it moves lags.
+func TestAMessageOfQoS2IsPublishedOnceByAClientThatMoves(t *testing.T) {
+	shared := sharedtest.New()
+	logs := []*sharedtest.Log{shared.Open(), shared.Open()}
+	hubs := []*wired{serveOn(t, logs[0], nil), serveOn(t, logs[1], nil)}
+	kept := func(pk *packets.Packet) {
+		pk.Connect.Clean = false
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 1000, true
+	}
+	again := func(pk *packets.Packet) { pk.FixedHeader.Dup = true }
+	const id = 1
+	var want []string
+	c := hubs[0].admitted("a", kept)
+	for i := range 2 {
+		text, next := fmt.Sprint(i), (i+1)%2
+		logs[next].Pause()
+		c.publish("a", text, 2, id, nil)
+		c.expectAck(packets.Pubrec, id, 0)
+		want = append(want, text)
+		_ = c.Close()
+		time.AfterFunc(10*time.Millisecond, logs[next].Resume)
+		c = hubs[next].admitted("a", kept)
+		c.publish("a", text, 2, id, again)
+		c.expectAck(packets.Pubrec, id, 0)
+		hubs[next].expectMessages("a", want...)
+		c.send(packets.Pubrel, &packets.Packet{PacketID: id})
+		c.expectAck(packets.Pubcomp, id, 0)
+	}
 }
 
 // TestAnIDIsReleasedInTheSegmentOfItsMessage sends a message and its release together, and then another message with the id.

@@ -79,6 +79,8 @@ type pipe struct {
 	room int // bytes that it takes; <0: everything
 	over bool
 	news chan struct{} // closed at the next change
+
+	closing func() // called before it is closed; nil: nothing happens
 }
 
 func newPipe() *pipe { return &pipe{room: -1, news: make(chan struct{})} }
@@ -142,6 +144,9 @@ func (p *pipe) Watch(func(error)) {}
 func (p *pipe) Serve()            {}
 
 func (p *pipe) Close() error {
+	if p.closing != nil {
+		p.closing()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true

@@ -68,6 +68,12 @@ const SESSION_ENDED = "session-ended";
 /** The most messages in the answer to a poll. */
 const POLL_MESSAGES = 1000;
 
+/** How often a call about the own session is repeated while the hub does not know the session: for about three seconds. */
+const MOST_UNKNOWN = 6;
+
+/** Upper bound of the delay before the first of these repeats, in ms. */
+const UNKNOWN_DELAY = 100;
+
 // ---- ids, groups and errors
 
 /**
@@ -1739,13 +1745,13 @@ export class Watchbox extends EventTarget {
   async setWill(group, value, options = {}) {
     this.#will = { group, value, options };
     await this.#waitUntilOpen();
-    await this.#putWill();
+    await this.#sendWill();
   }
 
   async clearWill() {
     this.#will = undefined;
     await this.#waitUntilOpen();
-    await this.#callSession("DELETE", "will");
+    await this.#sendWill();
   }
 
   async close() {
@@ -1901,7 +1907,7 @@ export class Watchbox extends EventTarget {
     if (state !== "open" || !changed) return;
     this.#requests.reachedHub = true; // also if another tab has the stream
     this.#rejoinTimer ??= setTimeout(() => [...this.#unclaimed.keys()].forEach((filter) => this.#forgetFilter(filter)), REJOIN_TIME);
-    if (this.#will) this.#putWill().catch(() => {}); // a restarted hub has forgotten it; setWill has reported errors
+    if (this.#will) this.#sendWill().catch(() => {}); // a restarted hub has forgotten it; setWill has reported errors
     if (this.#lost) this.#emit("reconnect", { uid: this.#uid });
     else if (!this.#wasOpen) this.#emit("open", { uid: this.#uid });
     this.#wasOpen = true;
@@ -2006,9 +2012,25 @@ export class Watchbox extends EventTarget {
     return link instanceof SharedLink ? link.secret : this.#secret;
   }
 
-  async #putWill() {
-    if (!this.#will) return;
-    const { group, value, options: { delay, ttl, event, retain, meta } } = this.#will;
+  /**
+   * Sends the current will to the hub, or that there is none. Several hubs may not know yet of a stream that one of them has opened
+   * while it could not be stored: while the stream is open, the call is repeated. A repeat sends the will that is current then.
+   */
+  async #sendWill() {
+    for (let failures = 0; ; failures++) {
+      try {
+        return await (this.#will ? this.#putWill(this.#will) : this.#callSession("DELETE", "will"));
+      } catch (error) {
+        const unknown = error instanceof WatchboxError && error.code === "session-unknown";
+        if (!unknown || failures === MOST_UNKNOWN || this.#state !== "open") throw error;
+      }
+      await pause(0, backoff(failures, UNKNOWN_DELAY, this.#requests.maxDelay), this.#closed.signal);
+      if (this.#closed.signal.aborted) throw abortReason(this.#closed.signal);
+    }
+  }
+
+  /** @param {{group: string, value: unknown, options: import("./watchbox.d.ts").WillOptions}} will */
+  async #putWill({ group, value, options: { delay, ttl, event, retain, meta } }) {
     const will = { ...await encodeMessage({ group, msg: value, event, retain, ttl, meta }), delay: formatDuration(delay) };
     await this.#callSession("PUT", "will", { body: JSON.stringify(will), headers: { "Content-Type": "application/json" } });
   }

@@ -31,6 +31,7 @@ type Away struct {
 // AwaySessions yields the sessions that are away, in the order of their uids, after a uid. It stops at the first error of yield
 // and returns it. If there are more than the limit (0: none), it returns the last uid.
 func (h *Hub) AwaySessions(after string, limit int, yield func(*Away) error) (next string, err error) {
+	h.cluster.catchUpToShow()
 	n := 0
 	for p := range h.cursors.Each(SessionPositions) {
 		uid := p.Key[len(SessionPositions):]
@@ -53,7 +54,8 @@ func (h *Hub) AwaySessions(after string, limit int, yield func(*Away) error) (ne
 	return "", nil
 }
 
-// AwaySession returns a session that is away, or session.ErrUnknown.
+// AwaySession returns a session that is away, or session.ErrUnknown. It is called when Session has returned an error, which has
+// caught up with the other hubs if it could.
 func (h *Hub) AwaySession(uid string) (Away, error) {
 	p, ok := h.cursors.Get(SessionPositions + uid)
 	if !ok || p.Away.IsZero() {

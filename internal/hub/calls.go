@@ -70,6 +70,7 @@ type reply struct {
 type traits struct {
 	Open      int
 	Lag, Sent Amount
+	Left      session.Position // that the stream which closed last had reached
 }
 
 // callErrors are the errors that a hub may answer with, by the names they have in replies.
@@ -369,14 +370,18 @@ func (c *cluster) addTraits(list []*Session) {
 	}
 }
 
-// open reports whether one of the other hubs says that it has a stream of a session.
-func (c *cluster) open(uid string, hubs []string) (open bool) {
+// open reports whether one of the other hubs says that it has a stream of a session. If not, left is the position that a stream which closed
+// there just now had reached, in an epoch.
+func (c *cluster) open(uid string, hubs []string, epoch string) (open bool, left store.Seq) {
 	requests := map[string]*request{}
 	for _, hub := range hubs {
 		requests[hub] = &request{Do: doShow, UIDs: []string{uid}}
 	}
-	c.gather(requests, func(_ string, r *reply) { open = open || r.Streams[uid].Open > 0 })
-	return open
+	c.gather(requests, func(_ string, r *reply) {
+		t := r.Streams[uid]
+		open, left = open || t.Open > 0, max(left, reachedIn(epoch, t.Left))
+	})
+	return open, left
 }
 
 func (s *Session) add(t traits) {

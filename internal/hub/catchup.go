@@ -12,7 +12,7 @@ import (
 
 // A hub answers from what it has read of the log. That may be some milliseconds behind what other hubs have answered already: a
 // client that has just opened a stream at one of them calls this one. The calls for which that matters catch up first, or when
-// there seems to be no such session.
+// there seems to be no such session. A call that has written to the log for itself has caught up by that.
 
 // catchUpTimeout is how long a call waits for what other hubs have answered if it can do without. One that cannot waits for callTimeout, in
 // which the servers have mostly elected another leader.
@@ -37,6 +37,11 @@ func (c *cluster) catchUp(ctx context.Context, most time.Duration) error {
 		return ErrClosed
 	}
 	return fmt.Errorf("%w: %w", store.ErrAway, err)
+}
+
+// catchUpToShow is catchUp for a call that shows what this hub knows. If it cannot catch up soon, it shows what it has.
+func (c *cluster) catchUpToShow() {
+	_ = c.catchUp(context.Background(), catchUpTimeout)
 }
 
 // ifKnown calls f, which needs a session. If there is none, it may have begun at another hub just now: f is called again when this hub

@@ -58,6 +58,13 @@ func (h *Hub) SetClientNote(ctx context.Context, uid string, value []byte) error
 			return closedError(err)
 		}
 	}
-	h.clients.set(uid, value)
+	h.noteStored(uid, value)
 	return nil
+}
+
+// noteStored keeps a note that the log has. If hubs share the log, follow has kept it already, or a newer one of another hub.
+func (h *Hub) noteStored(uid string, value []byte) {
+	if h.cluster == nil {
+		h.clients.set(uid, value)
+	}
 }

@@ -21,6 +21,7 @@ type Amount struct{ Messages, Bytes uint64 }
 
 // Session returns the session uid, or session.ErrUnknown, or store.ErrAway if it is not certain that there is none.
 func (h *Hub) Session(uid string) (Session, error) {
+	h.cluster.catchUpToShow() // another hub may have ended it
 	var i session.Info
 	err := h.ifKnown(context.Background(), func() (err error) {
 		i, err = h.sessions.Get(uid)
@@ -38,6 +39,7 @@ func (h *Hub) Session(uid string) (Session, error) {
 // group that f matches. They come in the order in which they began. Presence stops at the first error
 // of yield and returns it.
 func (h *Hub) Presence(f group.Filter, yield func(*session.Info) error) error {
+	h.cluster.catchUpToShow()
 	return h.sessions.List(f.Overlaps, yield)
 }
 
@@ -56,7 +58,7 @@ func (h *Hub) describe(i session.Info) Session {
 
 // traits returns the figures of a session's streams at this hub.
 func (h *Hub) traits(i session.Info) traits {
-	s := traits{Open: len(i.Streams)}
+	s := traits{Open: len(i.Streams), Left: i.Left}
 	for _, st := range i.Streams {
 		stream := st.(progress)
 		messages, bytes := stream.Sent()

@@ -93,27 +93,33 @@ func TestAHubThatIsLateWhenItEndsASessionKeepsTheMessagesToTheNextOne(t *testing
 }
 
 // TestTheNextSessionDoesNotGetMessagesThatAKilledHubHasLeft kills the hub that has ended a session before it removes the messages, and then the
-// hub of the next session.
+// hub of the next session. The log may be away when that begins.
 func TestTheNextSessionDoesNotGetMessagesThatAKilledHubHasLeft(t *testing.T) {
-	ended := func() {}
-	inRig(t, 3, func(r *rig) {
-		r.hubs[0].listen(ann, "x")
-		synctest.Wait()
-		r.hubs[0].send(ann, `"old"`)
-		ended = r.hubs[0].log.Kill
-		r.must(r.hubs[0].EndSession(session.UID(ann), session.Kicked))
-		synctest.Wait()
-		r.hubs[1].listen(ann, "x")
-		synctest.Wait()
-		r.hubs[1].log.Kill()
-		r.hubs[2].send(ann, `"new"`)
-		time.Sleep(15 * time.Second) // the others notice
-		r.wantMissed(r.hubs[2])
-	}, watching(func(e session.Event) {
-		if e.Kind == session.Disconnect {
-			ended()
-		}
-	}))
+	for _, away := range []bool{false, true} {
+		ended := func() {}
+		inRig(t, 3, func(r *rig) {
+			r.hubs[0].listen(ann, "x")
+			synctest.Wait()
+			r.hubs[0].send(ann, `"old"`)
+			ended = r.hubs[0].log.Kill
+			r.must(r.hubs[0].EndSession(session.UID(ann), session.Kicked))
+			synctest.Wait()
+			if away {
+				r.hubs[1].log.Cut()
+			}
+			r.hubs[1].listen(ann, "x")
+			r.hubs[1].log.Heal()
+			time.Sleep(3 * time.Second) // synctest's clock
+			r.hubs[1].log.Kill()
+			r.hubs[2].send(ann, `"new"`)
+			time.Sleep(10 * time.Second) // the others notice, and the session is not gone yet
+			r.wantMissed(r.hubs[2])
+		}, watching(func(e session.Event) {
+			if e.Kind == session.Disconnect {
+				ended()
+			}
+		}))
+	}
 }
 
 // TestAMessageThatAHubTakesForASessionThatHasEndedIsRemoved: the hub does not know yet that the session has ended.
@@ -204,6 +210,32 @@ func TestAStreamBesideOneAtAnotherHubGetsNothingAgain(t *testing.T) {
 		}
 		if got := second.text(); strings.Contains(got, `"one"`) || strings.Count(got, `"two"`) != 1 {
 			t.Errorf("the second stream got %s", got)
+		}
+	})
+}
+
+// TestAClientThatMovesGetsWhatItMissedAndNothingAgain has a stream open at another hub, half of the time before the old hub has stored that its
+// stream has closed.
+func TestAClientThatMovesGetsWhatItMissedAndNothingAgain(t *testing.T) {
+	inRig(t, 3, func(r *rig) {
+		r.log.Delay = time.Second
+		c := r.hubs[0].listen(ann, "x")
+		r.hubs[0].send(ann, `"0"`)
+		for i := range 30 {
+			c.leave()
+			synctest.Wait()
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				r.hubs[i%2].send(ann, fmt.Sprintf(`"%d"`, i+1))
+			}()
+			c = r.hubs[(i+1)%3].listen(ann, "x")
+			<-sent
+			again, missed := fmt.Sprintf(`"msg":"%d"`, i), fmt.Sprintf(`"msg":"%d"`, i+1)
+			if got := c.text(); strings.Contains(got, again) || strings.Count(got, missed) != 1 {
+				t.Errorf("move %d: the client got %s", i, got)
+			}
+			time.Sleep(10 * time.Second) // synctest's clock: until all hubs agree where the stream is
 		}
 	})
 }

@@ -155,7 +155,7 @@ func (a *each) appendSome(ctx context.Context, from, to int) error {
 		return err
 	}
 	if a.note != nil {
-		a.hub.clients.set(a.uid, notes[0].Value)
+		a.hub.noteStored(a.uid, notes[0].Value)
 	}
 	for i := range e.copies {
 		e.copies[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()

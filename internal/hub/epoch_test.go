@@ -139,6 +139,42 @@ func TestHistoriesAreToldOfAnotherEpoch(t *testing.T) {
 	}
 }
 
+// TestAHistoryThatBeginsLateDoesSoInAnotherEpoch has the log begin another epoch while the newest messages are read, or those since a
+// time. A restored backup brings messages from before that time.
+func TestAHistoryThatBeginsLateDoesSoInAnotherEpoch(t *testing.T) {
+	large := strings.Repeat("x", 60_000) // one message at a time is read
+	for _, last := range []store.Seq{0, 1, 3, 100} {
+		for at, want := range map[int][2]string{
+			1: {"gap:epoch b c ", "gap:epoch b c "}, 2: {"2 gap:epoch c ", "1 gap:epoch b c "}, 3: {"2 3 ", "1 2 gap:epoch b c "},
+		} {
+			for i, want := range want {
+				inResettable(t, func(t *testing.T, h *Hub, log *renewable) {
+					for _, text := range []string{"1", "2", "3"} {
+						sayTo(t, h, "foo", text+large, false)
+					}
+					two, begin := 2, time.Now()
+					from := []From{{Last: &two}, {Since: begin}}[i]
+					log.reads, log.at = 0, at
+					log.renew = func() {
+						log.Reset("another", last)
+						old := store.Message{Group: "foo", Msg: []byte(`"a"`), Time: begin.Add(-time.Hour)}
+						if _, err := log.Append(t.Context(), []store.Entry{old.Entry(nil)}); err != nil {
+							t.Error(err)
+						}
+						sayTo(t, h, "bar", "x", false)
+						sayTo(t, h, "foo", "b", false)
+						sayTo(t, h, "foo", "c", false)
+					}
+					got, to := answered()
+					if _, err := h.Replay(t.Context(), &History{Filters: inFoo, From: from}, to); err != nil || got.String() != want {
+						t.Errorf("from %+v, before read %d, behind %d: %q, %v, want %q", from, at, last, got, err, want)
+					}
+				})
+			}
+		}
+	}
+}
+
 // TestRetainedMessagesOfAnotherEpochAreAllRead: the log begins it while an answer is read.
 func TestRetainedMessagesOfAnotherEpochAreAllRead(t *testing.T) {
 	large := strings.Repeat("x", 60_000)

@@ -59,7 +59,9 @@ func (h *Hub) replay(ctx context.Context, q *History, start delivery.Start, to A
 				return r.next, end, err
 			}
 		}
-		r.renew(end.Epoch)
+		if err := r.renew(h.log, end.Epoch); err != nil {
+			return r.next, end, closedError(err)
+		}
 	}
 }
 
@@ -84,10 +86,15 @@ func (r *replay) through(ctx context.Context, b *reader, end store.Seq) (renewed
 	return false, nil
 }
 
-// renew starts again at the beginning of another epoch, after a gap, as an open stream does.
-func (r *replay) renew(epoch string) {
+// renew starts again in another epoch, after a gap: at its beginning, as an open stream does, or where the time or the number of
+// newest messages that the request asks for begins there.
+func (r *replay) renew(log store.Log, epoch string) (err error) {
 	unknown := store.ID{Epoch: r.start.Epoch, Seq: r.start.After}.String()
 	r.start = delivery.Start{Epoch: epoch, Held: true, Unknown: cmp.Or(r.start.Unknown, unknown)}
+	if r.newest > 0 || !r.From.Since.IsZero() {
+		r.start.After, err = log.Find(r.Filters, store.Start{Since: r.From.Since, Last: max(r.newest, 0)})
+	}
+	return err
 }
 
 // selected returns the filters of all messages that may be part of the answer.

@@ -174,6 +174,7 @@ func (h *Hub) Sessions(q *SessionListing, yield func(*Session) error) (next stri
 		limit = math.MaxInt
 	}
 	best := top[sessionRow]{limit: limit, less: (*sessionRow).compare}
+	h.cluster.catchUpToShow()
 	elsewhere := h.cluster.values(q.Sort)
 	for e := range h.entries(0) {
 		row := h.row(e, q.Sort.add(q.Sort.value(e), elsewhere[e.UID()]))

@@ -188,9 +188,24 @@ func sessionPosition(id store.ID) session.Position {
 // deliverMissed delivers the messages to a session that it missed before a stream without an id.
 func (h *Hub) deliverMissed(uid string, l *Listener) {
 	reached, others, ok := l.attachment.Missed()
-	if ok && (len(others) == 0 || !h.cluster.open(uid, others)) {
-		l.stream.DeliverMissed(seqIn(l.stream.Epoch(), store.ID{Epoch: reached.Epoch, Seq: store.Seq(reached.Seq)}))
+	if !ok {
+		return
 	}
+	epoch := l.stream.Epoch()
+	from := reachedIn(epoch, reached)
+	if len(others) > 0 {
+		open, left := h.cluster.open(uid, others, epoch)
+		if open {
+			return
+		}
+		from = max(from, left)
+	}
+	l.stream.DeliverMissed(from)
+}
+
+// reachedIn returns what a position of a session is in an epoch.
+func reachedIn(epoch string, p session.Position) store.Seq {
+	return seqIn(epoch, store.ID{Epoch: p.Epoch, Seq: store.Seq(p.Seq)})
 }
 
 // done is called when the stream has ended.

@@ -263,7 +263,7 @@ func (s *Session) postpone(c *cause, err error) {
 // rest returns what a cause that could not be committed leaves to be said. mu must be held.
 func (s *Session) rest(c *cause) *cause {
 	p := &cause{
-		why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, client: c.client,
+		why: c.why, reached: c.reached, keep: c.keep, bye: c.bye, client: c.client, from: c.from,
 		left: s.stillLeft(c), lost: s.stillLost(c), back: s.stillBack(c), again: c.again, upTo: c.upTo,
 	}
 	if len(s.streams) > 0 {
@@ -332,7 +332,7 @@ func (s *Session) resume(c *cause) {
 	if c.why == "" {
 		c.why, c.reached, c.keep = old.why, old.reached, old.keep
 	}
-	c.bye, c.client = append(slices.Clip(old.bye), c.bye...), cmp.Or(c.client, old.client)
+	c.bye, c.client, c.from = append(slices.Clip(old.bye), c.bye...), cmp.Or(c.client, old.client), cmp.Or(old.from, c.from)
 	for f, why := range c.left {
 		old.left = old.left.with(f, why)
 	}

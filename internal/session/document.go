@@ -54,6 +54,7 @@ type cause struct {
 	will    *Will       // with newWill
 	opened  *Attachment // a stream that has opened,
 	by      *Opening    // with this
+	from    Position    // the end of the log when the first one opened: the session has missed nothing before, if it begins
 	client  *Client     // that opened the newest stream; nil: the same as before
 
 	// What was open here when a change was postponed.
@@ -94,10 +95,7 @@ func (s *Session) plan(x *Change, now moment) {
 	here := len(s.streams) > 0 || s.shared.elsewhere()
 	switch {
 	case here && !d.begun:
-		d.begun = true
-		if c.by != nil {
-			d.reached = c.by.End
-		}
+		d.begun, d.reached = true, c.from
 		x.record(Connect, group.Filter{}, "")
 	case here && d.lost != 0:
 		x.record(Reconnect, group.Filter{}, d.why)

@@ -17,6 +17,7 @@ type Info struct {
 	Streams []Stream // open at this hub
 	Endings []Ending // of the last streams that ended at this hub, the newest first
 	Hubs    []string // ids of the hubs where streams are open, if several hubs share the log
+	Left    Position // that the stream which closed last at this hub had reached, if several hubs share the log
 }
 
 // List yields the sessions that have a wanted filter, with only their wanted filters. If wanted is nil,
@@ -72,5 +73,8 @@ func (s *Session) describe(wanted func(group.Filter) bool) Info {
 	}
 	i.Endings = s.endings.list()
 	i.Hubs = s.hubs()
+	if s.shared != nil {
+		i.Left = s.shared.left
+	}
 	return i
 }

@@ -145,7 +145,7 @@ func (s *Session) attach(o *Opening) (*Attachment, error) {
 	if !s.add(a, o) {
 		return nil, nil
 	}
-	err := s.change(cause{opened: a, by: o, client: &o.Client})
+	err := s.change(cause{opened: a, by: o, from: o.End, client: &o.Client})
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return nil, nil // another hub has ended it
@@ -225,6 +225,7 @@ func (a *Attachment) detach(why Reason, reached Position, ending bool) {
 	c := cause{why: why, reached: reached, keep: a.keep}
 	was := s.remove(a)
 	if was && s.shared != nil {
+		s.shared.left = reached
 		for _, f := range a.filters {
 			c.lost = c.lost.with(f, why)
 		}

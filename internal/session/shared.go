@@ -22,6 +22,7 @@ type shared struct {
 	newest  uint32         // and the number of the newest one
 	beat    time.Duration  // and the shortest heartbeat that they have promised; 0: none
 	polls   bool           // and that one of them is a poll
+	left    Position       // that the stream which closed last here had reached, though no document may say so yet
 
 	stale    Reason        // why the document names a hub that is down; "": it does not
 	repair   moment        // when this hub takes that hub out of the document

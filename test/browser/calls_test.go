@@ -1,7 +1,9 @@
 package browser_test
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -155,6 +157,74 @@ func TestAWillIsSentUnlessTheClientCloses(t *testing.T) {
 			s.publish("wills", "end")
 			other.receivedMessages(c.want...)
 		})
+	}
+}
+
+// TestAWillIsSentAgainWhileAHubDoesNotKnowTheSession: one of several hubs may not know it yet. A repeat sends the newest will.
+func TestAWillIsSentAgainWhileAHubDoesNotKnowTheSession(t *testing.T) {
+	t.Parallel()
+	var lags atomic.Bool
+	refused, calls := make(chan string, 100), make(chan string, 100)
+	s := serve(t, &server{wrap: intercept(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if !strings.HasSuffix(r.URL.Path, "/will") {
+			return false
+		}
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		call := r.Method + " " + string(body)
+		if !lags.Load() {
+			calls <- call
+			return false
+		}
+		refused <- call
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"status":404,"code":"session-unknown","detail":"there is no such session"}`)
+		return true
+	})})
+	network := newProxy(t, s.addr)
+	p := openTestPage(t, network.url(), "/")
+	expect := func(from chan string, want string) {
+		t.Helper()
+		if got := receive(t, from); got != want {
+			t.Errorf("the hub got %s, want %s", got, want)
+		}
+	}
+	const old, current, cleared = `PUT {"group":"wills","msg":"old"}`, `PUT {"group":"wills","msg":"new"}`, "DELETE "
+	p.do(`window.wb = t.watchbox(); await wb.join("a", t.receive)`)
+
+	lags.Store(true)
+	p.do(`window.first = wb.setWill("wills", "old")`)
+	expect(refused, old)
+	p.do(`window.second = wb.setWill("wills", "new")`)
+	lags.Store(false)
+	p.do(`await Promise.all([first, second])`)
+	expect(calls, current)
+	expect(calls, current)
+
+	lags.Store(true)
+	drain(refused)
+	network.cut()
+	expect(refused, current)
+	lags.Store(false)
+	expect(calls, current)
+
+	lags.Store(true)
+	drain(refused)
+	p.do(`window.cleared = wb.clearWill()`)
+	expect(refused, cleared)
+	lags.Store(false)
+	p.do(`await cleared`)
+	expect(calls, cleared)
+
+	lags.Store(true)
+	p.do(`const e = await wb.setWill("wills", "old").catch((e) => e); if (e.code !== "session-unknown") throw e`)
+	p.console = nil // the browser writes a line for each status 404
+}
+
+func drain(c chan string) {
+	for len(c) > 0 {
+		<-c
 	}
 }
 
