@@ -120,7 +120,7 @@ func passing(err error) bool {
 		}
 		return false
 	}
-return isUncertain(err) || errors.Is(err, store.ErrAway) || errors.Is(err, store.ErrUnknownOutcome) ||
+	return isUncertain(err) || errors.Is(err, store.ErrAway) || errors.Is(err, store.ErrUnknownOutcome) ||
 		errors.Is(err, errNotSent) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, context.DeadlineExceeded)
