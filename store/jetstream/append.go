@@ -23,7 +23,7 @@ const (
 )
 
 // errLate is the cause of a context that ends because the servers have not stored an append in time.
-var errLate = errors.New("the servers do not store messages")
+var errLate = errors.New("the NATS servers have not stored a message in time")
 
 // maxRefusals is how often a note is tried again for which there is no room.
 const maxRefusals = 3

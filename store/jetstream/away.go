@@ -16,7 +16,7 @@ import (
 type away struct {
 	mu     sync.Mutex // guards the fields below
 	since  time.Time  // zero: the log is not away
-	silent string     // why the servers are taken not to store messages, though they deliver the stream; "": they are not
+	silent string     // why the servers are taken not to store messages, though they deliver the stream; "": they do
 }
 
 // lost records that the servers cannot be reached, or do not do their work.
@@ -29,15 +29,12 @@ func (l *Log) lost(why error) {
 	}
 }
 
-// unanswered records that the servers have not stored a message in time, or cannot.
+// unanswered records that the servers do not store messages.
 func (l *Log) unanswered(why error) {
 	l.lost(why)
 	l.away.mu.Lock()
 	defer l.away.mu.Unlock()
-	l.away.silent = "the NATS servers have not stored a message in time"
-	if errors.Is(why, errMinority) {
-		l.away.silent = errMinority.Error()
-	}
+	l.away.silent = why.Error()
 }
 
 // silent returns why the servers are taken not to store messages, if they have not answered since; "": they do.

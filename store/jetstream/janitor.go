@@ -102,9 +102,7 @@ func (j *janitor) try(work func(context.Context) error) {
 	case err == nil || j.l.tidying.Err() != nil:
 	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
 	case isFull(err): // so does it once there is room
-	case isUncertain(err): // and when the servers agree; runQuestions says it if they do not
-	case errors.Is(err, store.ErrAway), passing(err):
-		j.l.unanswered(err)
+	case errors.Is(err, store.ErrAway), passing(err): // and when the servers agree; runQuestions says it if they do not
 	default:
 		j.l.opts.Logger.Warn("the stream is not cleaned up now", "error", err)
 	}

@@ -59,8 +59,10 @@ func connect(t testing.TB, url string, o ...nats.Option) client {
 	return client{j, nc}
 }
 
-// quick are times for tests.
-var quick = jetstream.Times{Beat: 200 * time.Millisecond, Sign: 50 * time.Millisecond, Silent: time.Second, Janitor: 50 * time.Millisecond, Grace: time.Millisecond}
+// quick are times for tests. But an append waits as long as a test does: on a slow machine, the servers answer late.
+var quick = jetstream.Times{
+	Beat: 200 * time.Millisecond, Sign: 50 * time.Millisecond, Silent: time.Second, Janitor: 50 * time.Millisecond, Grace: time.Millisecond, Patience: patience,
+}
 
 // open opens a log of a stream, and closes it after the test.
 func open(t testing.TB, o jetstream.Options) *jetstream.Log {
