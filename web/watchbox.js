@@ -2014,7 +2014,7 @@ export class Watchbox extends EventTarget {
 
   /**
    * Sends the current will to the hub, or that there is none. Several hubs may not know yet of a stream that one of them has opened
-   * while it could not be stored: while the stream is open, the call is repeated. A repeat sends the will that is current then.
+   * while it could not be stored: the call is repeated. A repeat sends the will that is current then.
    */
   async #sendWill() {
     for (let failures = 0; ; failures++) {
@@ -2022,10 +2022,10 @@ export class Watchbox extends EventTarget {
         return await (this.#will ? this.#putWill(this.#will) : this.#callSession("DELETE", "will"));
       } catch (error) {
         const unknown = error instanceof WatchboxError && error.code === "session-unknown";
-        if (!unknown || failures === MOST_UNKNOWN || this.#state !== "open") throw error;
+        if (!unknown || failures === MOST_UNKNOWN) throw error;
       }
       await pause(0, backoff(failures, UNKNOWN_DELAY, this.#requests.maxDelay), this.#closed.signal);
-      if (this.#closed.signal.aborted) throw abortReason(this.#closed.signal);
+      await this.#waitUntilOpen();
     }
   }
 

@@ -39,9 +39,10 @@ func (c *cluster) catchUp(ctx context.Context, most time.Duration) error {
 	return fmt.Errorf("%w: %w", store.ErrAway, err)
 }
 
-// catchUpToShow is catchUp for a call that shows what this hub knows. If it cannot catch up soon, it shows what it has.
-func (c *cluster) catchUpToShow() {
-	_ = c.catchUp(context.Background(), catchUpTimeout)
+// catchUpToShow is catchUp for a call that shows what this hub knows. If it cannot catch up soon, it shows what it has. It reports whether it
+// has caught up.
+func (c *cluster) catchUpToShow() bool {
+	return c.catchUp(context.Background(), catchUpTimeout) == nil
 }
 
 // ifKnown calls f, which needs a session. If there is none, it may have begun at another hub just now: f is called again when this hub

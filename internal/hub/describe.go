@@ -21,12 +21,14 @@ type Amount struct{ Messages, Bytes uint64 }
 
 // Session returns the session uid, or session.ErrUnknown, or store.ErrAway if it is not certain that there is none.
 func (h *Hub) Session(uid string) (Session, error) {
-	h.cluster.catchUpToShow() // another hub may have ended it
-	var i session.Info
-	err := h.ifKnown(context.Background(), func() (err error) {
-		i, err = h.sessions.Get(uid)
-		return err
-	})
+	caughtUp := h.cluster.catchUpToShow() // another hub may have ended it
+	i, err := h.sessions.Get(uid)
+	if err != nil && !caughtUp {
+		err = h.ifKnown(context.Background(), func() (err error) {
+			i, err = h.sessions.Get(uid)
+			return err
+		})
+	}
 	if err != nil {
 		return Session{}, err
 	}

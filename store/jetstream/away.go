@@ -135,7 +135,7 @@ func (l *Log) runQuestions() {
 const peerTimeout = 3 * time.Second
 
 // hasMajority reports whether the leader has heard enough servers lately to store messages. One that has lost them leads for some seconds more.
-// A server that has said nothing to this leader yet, which counts as active, does not speak for it; it may be one that is being added.
+// Servers that have said nothing to this leader yet, which count as active, are being added if all others are there.
 func hasMajority(c *jetstream.ClusterInfo) bool {
 	switch {
 	case c == nil: // there is one server
@@ -143,15 +143,18 @@ func hasMajority(c *jetstream.ClusterInfo) bool {
 	case c.Leader == "": // another server answers if there is none
 		return false
 	}
-	heard, all := 1, 1
+	heard, mute, all := 1, 0, 1+len(c.Replicas)
 	for _, p := range c.Replicas {
 		switch {
-		case !p.Offline && p.Active == 0:
-			continue
-		case !p.Offline && p.Active < peerTimeout:
+		case p.Offline:
+		case p.Active == 0:
+			mute++
+		case p.Active < peerTimeout:
 			heard++
 		}
-		all++
+	}
+	if heard+mute == all {
+		all = heard
 	}
 	return 2*heard > all
 }

@@ -21,6 +21,7 @@ func TestALeaderThatHasLostTheOthersIsNotBack(t *testing.T) {
 		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{offline, silent}}, false},
 		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{here, mute}}, true},
 		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{silent, mute}}, false},
+		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{here, silent, mute, mute}}, false},
 		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{mute, mute}}, true}, // they are being added
 		{&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{here, here}}, false},             // a server answers that does not lead
 		{&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{here, silent, silent, offline}}, false},

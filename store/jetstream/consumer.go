@@ -126,7 +126,7 @@ func (t *tail) knows(info *jetstream.StreamInfo, same bool) (bool, error) {
 	return t.doubt.settle(info, same && info.Created.Equal(t.created), t.at)
 }
 
-// proof is the last record that the tail has read. Another stream has another one there: a backup may be as long as the stream was before the
+// proof is a record that the tail has read. Another stream has another one there: a backup may be as long as the stream was before the
 // hubs look, since messages are stored in it that have waited for the servers.
 type proof struct {
 	seq   store.Seq
@@ -134,20 +134,35 @@ type proof struct {
 	index int
 }
 
-// proves reports whether the stream has the last record that the tail has read. One that was removed or is damaged says nothing.
+// proofs are the last record, and the last message: the last record may be a note that is soon replaced.
+type proofs [2]proof
+
+func (p *proofs) add(r *record) {
+	p[0] = proof{r.seq, r.by, r.index}
+	if !r.is(isNote) {
+		p[1] = p[0]
+	}
+}
+
+// proves reports whether the stream has what the tail has read last. What was removed or is damaged says nothing.
 func (t *tail) proves(ctx context.Context) (bool, error) {
 	t.mu.Lock()
-	want := t.proof
+	proofs := t.proofs
 	t.mu.Unlock()
-	if want.seq == 0 {
-		return true, nil
+	for i, want := range proofs {
+		if want.seq == 0 || i > 0 && want == proofs[0] {
+			continue
+		}
+		m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: want.seq})
+		if err != nil {
+			return false, err
+		}
+		var r record
+		if m != nil && r.decode(m.Data) == nil && (proof{want.seq, r.by, r.index}) != want {
+			return false, nil
+		}
 	}
-	m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: want.seq})
-	var r record
-	if err != nil || m == nil || r.decode(m.Data) != nil {
-		return true, err
-	}
-	return proof{want.seq, r.by, r.index} == want, nil
+	return true, nil
 }
 
 // subscribe begins a new life, when the stream ends at a position.

@@ -73,15 +73,15 @@ func (l *Log) runJanitor() {
 			continue
 		}
 		first := l.hubs.first()
+		if l.tail.folded() { // first: without revocations, another hub that starts would accept revoked tokens
+			j.try(func(ctx context.Context) error { return l.carry(ctx, first) })
+		}
 		if j.try(j.learn); !l.unheard.knows() {
 			if first {
 				j.try(j.turnUnheard)
 			}
 			j.try(j.storeLost)
 			continue
-		}
-		if l.tail.folded() {
-			j.try(func(ctx context.Context) error { return l.carry(ctx, first) })
 		}
 		j.try(j.countUnsure)
 		if first {

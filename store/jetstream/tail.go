@@ -40,7 +40,7 @@ type tail struct {
 	replaced bool      // the stream has another epoch
 	last     uint64    // the consumer's number of the last message
 	at       store.Seq // the last message that was received
-	proof    proof     // that it was read from this stream
+	proofs   proofs    // that this stream was read
 	reached  store.Seq // everything up to here is placed
 	flow     place     // the last message that was received
 	woken    place     // the one with which the janitor was woken to look at notes
@@ -300,7 +300,7 @@ func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 		return r, false
 	}
 	r.seq = seq
-	t.proof = proof{seq, r.by, r.index}
+	t.proofs.add(&r)
 	if r.is(isNote) {
 		if r.foretells() {
 			r.value = []byte("{}")

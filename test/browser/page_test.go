@@ -175,7 +175,7 @@ func (p *page) until(format string, args ...any) {
 	p.do(`const end = Date.now() + %d;
 		while (!(%s)) {
 			if (Date.now() > end) throw new Error("timed out: " + %q);
-			await new Promise((r) => setTimeout(r, 10));
+			await new Promise((r) => setTimeout(r, 50));
 		}`, (patience - time.Second).Milliseconds(), expression, expression)
 }
 
