@@ -73,8 +73,9 @@ type version struct {
 func (t *noteTable) init() { t.notes, t.wake = map[string]version{}, make(chan struct{}, 1) }
 
 // set records the newest version of a note. own says that this log has appended it. It returns false if the version was known
-// before and is only stored again. A hub that does not know yet that the stream is another one may store a note again with its position
-// in the old one. Later versions would be taken for older ones, so that this one counts as a new one if that position is not in the stream.
+// before and is only stored again. A hub that does not know yet that the stream was replaced may store a note again with its position in
+// the old stream. If the new stream has not reached that position, the version counts as a new one. Otherwise later versions would be
+// taken for older ones.
 func (t *noteTable) set(r *record, first store.Seq, own bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
