@@ -234,6 +234,9 @@ type difference struct {
 
 	left  map[string]uint64 // how many messages the stream had, by subject
 	asked store.Seq         // when it had all messages up to here, and maybe later ones
+
+	counted store.Seq      // what is missing was there up to here
+	noted   map[uint64]int // how many messages were stored from there up to asked, by the hash of their subject
 }
 
 // has returns how many messages that stay the stream had of a group.
@@ -271,7 +274,7 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 			"counted up to", was.At)
 		return nil, nil
 	}
-	now, d := counts{}, difference{left: totals, asked: last}
+	now, d := counts{}, difference{left: totals, asked: last, counted: was.At, noted: noted}
 	now.add(l, totals, noted)
 	unsure, found := was.unsure(), false
 	for i := range parts {

@@ -207,7 +207,6 @@ type finding struct {
 	difference
 	times uint64 // how often purges may have been missed then
 	epoch string
-	at    store.Seq // of the counts
 }
 
 // checkRead writes marks if messages are missing that were there when they were last counted. It compares what this hub has read of the
@@ -240,7 +239,7 @@ func (j *janitor) find(ctx context.Context, times uint64) error {
 	was = was.of(j.l.epoch())
 	d, err := j.l.compare(ctx, was)
 	if err == nil && d != nil {
-		j.found = &finding{difference: *d, times: times, epoch: was.Epoch, at: was.At}
+		j.found = &finding{difference: *d, times: times, epoch: was.Epoch}
 	}
 	return err
 }
@@ -251,7 +250,7 @@ func (j *janitor) tell(ctx context.Context, f *finding) error {
 	if err := j.watch(ctx); err != nil { // it tells what the limits of the stream have removed
 		return err
 	}
-	told := l.notes.lossesAfter(f.at) // also those that another hub has found just now
+	told := l.notes.lossesAfter(f.counted) // also those that another hub has found just now
 	p, err := l.suspects(&f.difference, told)
 	if err != nil {
 		return err
@@ -264,20 +263,20 @@ func (j *janitor) tell(ctx context.Context, f *finding) error {
 	if _, err := j.markPurge(ctx, p); err != nil {
 		return err
 	}
-	told = l.notes.lossesAfter(f.at)
+	told = l.notes.lossesAfter(f.counted)
 	for part, gone := range f.gone {
 		if gone > 0 && !told[part] { // it is a group that this hub does not know
-			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: f.at, Written: time.Now()}}})
+			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: f.counted, Written: time.Now()}}})
 			return err
 		}
 	}
 	return nil
 }
 
-// suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages
-// are certain. If that is all that is missing in their part, or another hub has told what is, the others of the part have lost
-// nothing. Otherwise those may have of which messages were evicted, since the stream may have some of these in place of the ones that
-// it lacks. But the limits of a stream remove evicted messages all the time.
+// suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages are certain.
+// If that explains all that is missing in their part, or another hub has told what is, the others of the part have lost nothing. Otherwise a
+// group of which messages were evicted may have lost some, too: the stream may still have evicted ones in their place. That does not hold in a
+// stream with limits, which remove evicted messages all the time.
 func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 	rest := *d
 	p = purged{at: time.Now(), counts: &rest}
@@ -290,15 +289,15 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 			delete(p.newest, name)
 			continue
 		}
-		n, sure, err := l.lacking(name, d)
+		n, err := l.lacking(name, d)
 		if err != nil {
 			return p, err
 		}
-		rest.missing[part] -= n
-		if n > 0 && d.has(l, name) == 0 {
-			rest.gone[part]--
+		rest.missing[part] -= n.counted
+		if d.has(l, name) == 0 {
+			rest.gone[part] -= n.gone
 		}
-		lacking[name] = n > 0 || !sure
+		lacking[name] = n.messages > 0 || !n.sure
 	}
 	for name, newest := range p.newest {
 		part := partOf(escape(name))
@@ -311,40 +310,77 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 	return p, nil
 }
 
-// lacking returns how many messages that stay of a group this hub knows and the stream had not when it was asked. sure is false if this
-// hub does not know how many there were.
-func (l *Log) lacking(name string, d *difference) (n int, sure bool, err error) {
-	had, g := d.has(l, name), l.group(name)
+// lack is what the stream had not of a group when it was asked, and this hub has. It is about messages that stay.
+type lack struct {
+	messages int
+	counted  int  // of them; at least so many are missing since they were counted. Those that were stored later are not
+	gone     int  // how many of its subjects have lost all that was counted, at least
+	sure     bool // this hub knows that no others are lost
+}
+
+// add takes into account of how many messages the stream has how many. later is how many of them, at most, are not counted, and kept how many
+// of the counted ones the stream has.
+func (n *lack) add(had, has, later, kept int) {
+	n.messages += max(had-has, 0)
+	lost := max(had-later-kept, 0)
+	n.counted += lost
+	if lost > 0 && kept == 0 {
+		n.gone++
+	}
+}
+
+// lacking compares what this hub has of a group with what the stream had. A purge removes the oldest messages of a subject. So messages
+// that were evicted, but are still in the stream, can stand in for lost ones only if they are of another kind.
+func (l *Log) lacking(name string, d *difference) (n lack, err error) {
+	had, g, floor := d.has(l, name), l.group(name), l.mem.Floor(name)
 	spilled, sure := l.mem.Spilled(name)
 	if g.Retained && d.gone[partOf(escape(name))] > 0 && d.left[l.subjects.message(name, retained)] == 0 {
 		sure = false // it may be one of those that were evicted, but stay since they are retained
 	}
-	if !sure || had >= g.Messages { // which may include some that expire
-		return 0, sure, nil
+	if !sure || floor == 0 && had >= g.Messages { // these are not fewer than those that stay
+		n.sure = sure
+		return n, nil
 	}
-	q := store.Query{Select: exactly(name), After: l.mem.Floor(name), Through: d.asked}
+	q := store.Query{Select: exactly(name), After: floor, Through: d.asked}
 	if q.After = max(q.After, l.mem.Horizon(q.Select, q.After)); q.After > q.Through {
-		return 0, false, nil // the spilled ones may include later ones
+		return n, nil // messages may be spilled that were stored after the stream was asked
 	}
-	lasting := spilled
+	var lasting [lastingKinds]int
 	for b := (&store.Batch{Buf: make([]byte, 0, 64<<10)}); q.After < q.Through; q.After = b.Next {
 		err := l.mem.Read(q, b)
 		if errors.As(err, new(*memory.SpilledError)) {
-			return 0, false, nil
+			return n, nil
 		}
 		if err != nil {
-			return 0, false, err
+			return n, err
 		}
 		for _, f := range b.Frames {
-			if f.Flags&store.HasExpiry == 0 {
-				lasting++
+			if kind := kindIndex(f.Flags); kind < lastingKinds {
+				lasting[kind]++
 			}
 		}
 		if b.Next <= q.After {
 			break
 		}
 	}
-	return int(max(lasting-had, 0)), true, nil
+	all, later, kept := int(spilled), 0, 0
+	for i, kind := range messageKinds[:lastingKinds] {
+		subject := l.subjects.message(name, kind)
+		left, fresh := int(d.left[subject]), d.noted[l.tail.noted.hash(subject)]
+		counted := max(left-fresh, 0)
+		if spilled == 0 {
+			n.add(lasting[i], left, fresh, counted)
+		}
+		all, later, kept = all+lasting[i], later+fresh, kept+counted
+	}
+	if spilled == 0 {
+		n.sure = true
+		return n, nil
+	}
+	// Nobody knows the kinds of spilled messages. Together they tell something only if none is evicted that the stream may still have.
+	n.add(all, int(had), later, kept)
+	n.sure = floor == 0
+	return n, nil
 }
 
 // lossesAfter returns the parts of groups that have lost messages by a purge of somebody else, as a mark behind a position says.

@@ -79,3 +79,28 @@ func TestAHubWhoseClientDropsMessagesFindsOutWhatWasPurged(t *testing.T) {
 		t.Error("the hub believes that it has heard of all purges")
 	}
 }
+
+// TestWhatWasStoredAfterTheCountIsNotMissing holds that a group explains only what was counted: others may have lost the rest.
+func TestWhatWasStoredAfterTheCountIsNotMissing(t *testing.T) {
+	for name, test := range map[string]struct {
+		had, has, later int
+		want            lack
+	}{
+		"nothing is lost":                   {10, 10, 3, lack{}},
+		"evicted messages are there, too":   {10, 12, 0, lack{}},
+		"all was counted":                   {10, 4, 0, lack{messages: 6, counted: 6}},
+		"all was counted, and nothing left": {10, 0, 0, lack{messages: 10, counted: 10, gone: 1}},
+		"some was stored later":             {10, 5, 3, lack{messages: 5, counted: 5}},
+		"only what was stored later stays":  {10, 2, 3, lack{messages: 8, counted: 7, gone: 1}},
+		"all was stored later":              {10, 4, 10, lack{messages: 6}},
+		"all was stored later, and is lost": {10, 0, 10, lack{messages: 10}},
+		"evicted ones were stored later":    {10, 0, 30, lack{messages: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var n lack
+			if n.add(test.had, test.has, test.later, max(test.has-test.later, 0)); n != test.want {
+				t.Errorf("%+v, want %+v", n, test.want)
+			}
+		})
+	}
+}

@@ -98,6 +98,124 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	}
 }
 
+// TestAPurgeOfRetainedMessagesWhileNoHubIsConnectedIsAGap purges all but one of the retained messages of a group while the log is cut off. The
+// stream still has evicted messages of the group, more than it lacks. It has limits or none. A neighbour was counted before or, as it is new, not: all
+// its messages are purged, too.
+func TestAPurgeOfRetainedMessagesWhileNoHubIsConnectedIsAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	const plain, retains, keeps = 60, 10, 20
+	for name, test := range map[string]struct{ limited, neighbour bool }{
+		"in a stream with limits":             {limited: true},
+		"in a stream without limits":          {},
+		"and of messages that nobody counted": {neighbour: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := jetstream.Options{URL: url, Stream: newStream(), Server: store.Policy{MaxMessages: keeps}, Times: quick}
+			o.Times.Grace = time.Hour // what is evicted stays in the stream
+			a := open(t, o)
+			if test.limited {
+				limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
+			}
+			for i := range plain {
+				add(t, a, text("g", fmt.Sprint(i)))
+			}
+			var last store.Seq
+			for i := range retains {
+				last = add(t, a, retain("g", fmt.Sprint("r", i)))
+			}
+			counted(t, admin, o.Stream, last)
+			must(t, a.Close())
+
+			v := &valve{}
+			o.Dialer, o.Times.Janitor = v, time.Hour // it does not count what is stored now
+			a = open(t, o)
+			uncounted := neighbour("g")
+			if test.neighbour {
+				for range keeps {
+					add(t, a, text(uncounted, "x"))
+				}
+			}
+			stream, err := admin.Stream(t.Context(), o.Stream)
+			must(t, err)
+			v.set(true)
+			eventually(t, "the log is away", func() bool { return a.Err() != nil })
+			prefix := "wb." + o.Stream + "."
+			must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"r.g"), js.WithPurgeKeep(1)))
+			if test.neighbour {
+				must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"m."+uncounted)))
+			}
+			v.set(false)
+			lost := last - 1
+			told := func(l *jetstream.Log) {
+				t.Helper()
+				var h history
+				defer func() {
+					if t.Failed() {
+						t.Logf("%v, want a gap up to %d", h, lost)
+					}
+				}()
+				eventually(t, "the purge is told", func() bool {
+					h = read(t, l, "g", lost-1)
+					return h.gap >= lost && h.n == 1
+				})
+			}
+			told(a)
+			told(open(t, o))
+			if test.neighbour {
+				eventually(t, "the purge of the neighbour is told", func() bool {
+					h := read(t, a, uncounted, last)
+					return h.gap > last && h.n == 0
+				})
+			}
+		})
+	}
+}
+
+// TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap purges the retained messages of a group, most of which are not in memory, and a neighbour that nobody
+// has counted. The neighbour does not explain that a subject is gone.
+func TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
+	a := open(t, o)
+	filler := strings.Repeat("x", 40_000)
+	var last store.Seq
+	for range 20 {
+		add(t, a, text("g", filler))
+	}
+	for range 20 {
+		last = add(t, a, retain("g", filler))
+	}
+	for range 40 {
+		last = add(t, a, text("other", filler))
+	}
+	counted(t, admin, o.Stream, last)
+	must(t, a.Close())
+
+	v := &valve{}
+	o.Dialer, o.Times.Janitor = v, time.Hour // it does not count what is stored now
+	a = open(t, o)
+	uncounted := neighbour("g")
+	add(t, a, text(uncounted, "x"))
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	for _, subject := range []string{"r.g", "m." + uncounted} {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+"."+subject)))
+	}
+	v.set(false)
+	var h history
+	defer func() {
+		if t.Failed() {
+			t.Log(h)
+		}
+	}()
+	const kept = 20
+	eventually(t, "the purge is told", func() bool { h = read(t, a, "g", kept); return h.gap > kept && h.n < 20 })
+}
+
 // TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps purges more groups than the hubs tell one by one, in a stream that has limits.
 func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
