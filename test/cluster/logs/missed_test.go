@@ -3,11 +3,14 @@
 package logs
 
 import (
+	"bytes"
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +240,69 @@ func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	if h := read(t, a, "#", last); h.gap > 0 {
 		t.Errorf("a gap behind all messages: %v", h)
 	}
+}
+
+// TestManyGroupsAreToldThoughTheServersAreSlow purges messages of so many groups that slow servers cannot answer the questions about all of them
+// within learnTimeout.
+func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for a slow server")
+	}
+	url := servers.ForTest(t, 1).URL()
+	admin, s := connect(t, url), &slow{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: s, Times: quick}
+	a := open(t, o)
+	const groups, batch = 900, 100
+	var last store.Seq
+	for range 2 {
+		for i := 0; i < groups; i += batch {
+			var list []store.Entry
+			for n := range batch {
+				list = append(list, text(fmt.Sprint("many/", i+n), "x"))
+			}
+			last = add(t, a, list...) + batch - 1
+		}
+	}
+	counted(t, admin, o.Stream, last)
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	s.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(last-groups+1)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+	s.answer.Store(int64(20 * time.Millisecond)) // in all, more than learnTimeout
+	s.set(false)
+	for i := range groups {
+		name := fmt.Sprint("many/", i)
+		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
+	}
+}
+
+// slow is a valve whose connections delay the questions about single messages.
+type slow struct {
+	valve
+	answer atomic.Int64 // by how long
+}
+
+// Dial implements jetstream.Dialer.
+func (s *slow) Dial(network, address string) (net.Conn, error) {
+	c, err := s.valve.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &slowConn{c, s}, nil
+}
+
+type slowConn struct {
+	net.Conn
+	*slow
+}
+
+// Write implements net.Conn.
+func (c *slowConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(".STREAM.MSG.GET.")) {
+		time.Sleep(time.Duration(c.answer.Load()))
+	}
+	return c.Conn.Write(b)
 }
 
 // TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind lowers a limit of the stream, so that it removes messages of more groups than
