@@ -249,7 +249,7 @@ type finding struct {
 	times uint64 // how often purges may have been missed then
 	epoch string
 	left  *purged // the groups that may have lost messages and are not told yet; nil: not known yet
-	lost  int     // how many are told
+	lost  int     // how many are told, but not logged
 }
 
 // groups returns how many groups are not told yet, as far as that is known.
@@ -319,6 +319,7 @@ func (j *janitor) tell(ctx context.Context, f *finding) error {
 	}
 	if f.lost > 0 {
 		l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "groups", f.lost)
+		f.lost = 0 // it is said once, though what follows may fail
 	}
 	told := l.notes.lossesAfter(f.heard(l))
 	for part, gone := range f.gone {
@@ -370,7 +371,7 @@ func (j *janitor) tellEach(ctx context.Context, f *finding) error {
 	return err
 }
 
-// tellSome writes the marks of some groups: those for which the servers answer in time what they have. It fails if that are none.
+// tellSome writes the marks of some groups: those about which the servers answer in time. It fails if there are none.
 func (j *janitor) tellSome(ctx context.Context, f *finding, left map[string]uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
 	defer cancel()
@@ -454,8 +455,8 @@ type lack struct {
 	sure     bool // this hub knows that no others are lost
 }
 
-// add takes into account of how many messages the stream has how many. later is how many of them, at most, are not counted, and kept how many
-// of the counted ones the stream has.
+// add compares messages that this hub has with those that the stream has. At most later of those of the hub are not counted. kept is how
+// many counted ones the stream has.
 func (n *lack) add(had, has, later, kept int) {
 	n.messages += max(had-has, 0)
 	lost := max(had-later-kept, 0)

@@ -1,7 +1,10 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -102,5 +105,51 @@ func TestWhatWasStoredAfterTheCountIsNotMissing(t *testing.T) {
 				t.Errorf("%+v, want %+v", n, test.want)
 			}
 		})
+	}
+}
+
+// TestAHubThatCannotFindOutWhatWasPurgedSaysSoOnce holds that it does so after a few turns, and again when it is cut off once more.
+func TestAHubThatCannotFindOutWhatWasPurgedSaysSoOnce(t *testing.T) {
+	l := newHoled(t).l
+	l.tidying = t.Context()
+	var logged bytes.Buffer
+	l.opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	j := &janitor{l: l}
+	for times := range 2 {
+		l.unheard.begin()
+		for turn := range 3 * fewTurns {
+			if err := j.learn(t.Context()); err == nil { // there is no connection
+				t.Fatal("the hub has found out")
+			}
+			want := times
+			if turn+1 >= fewTurns {
+				want++
+			}
+			if n := strings.Count(logged.String(), "several times"); n != want {
+				t.Fatalf("it has said so %d times after %d turns: %s", n, turn+1, &logged)
+			}
+		}
+		now, _ := l.unheard.state()
+		l.unheard.end(now)
+	}
+}
+
+// TestMarksOfPurgesThatWereHeardDoNotTellWhatIsMissing holds that a mark which a hub has read before it was cut off explains nothing.
+func TestMarksOfPurgesThatWereHeardDoNotTellWhatIsMissing(t *testing.T) {
+	h := newHoled(t)
+	l := h.l
+	l.unheard.follow(l.tail.position)
+	h.feed(1, message(1, 0))
+	h.feed(2, marked(t, 1, "g", 1))
+	l.unheard.begin()
+	f := &finding{}
+	f.counted = 1
+	if told := l.notes.lossesAfter(f.heard(l)); told[partOf("g")] {
+		t.Error("the mark was written before the hub was cut off")
+	}
+	h.feed(3, marked(t, 2, "g", 1))
+	l.unheard.begin() // it does not begin anew
+	if told := l.notes.lossesAfter(f.heard(l)); !told[partOf("g")] {
+		t.Error("another hub has told what is missing")
 	}
 }
