@@ -234,6 +234,9 @@ type difference struct {
 
 	left  map[string]uint64 // how many messages the stream had, by subject
 	asked store.Seq         // when it had all messages up to here, and maybe later ones
+
+	counted store.Seq      // what is missing was there up to here
+	noted   map[uint64]int // how many messages were stored from there up to asked, by the hash of their subject
 }
 
 // has returns how many messages that stay the stream had of a group.
@@ -271,7 +274,7 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 			"counted up to", was.At)
 		return nil, nil
 	}
-	now, d := counts{}, difference{left: totals, asked: last}
+	now, d := counts{}, difference{left: totals, asked: last, counted: was.At, noted: noted}
 	now.add(l, totals, noted)
 	unsure, found := was.unsure(), false
 	for i := range parts {
@@ -289,26 +292,25 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 }
 
 // checkCounts writes marks if messages are missing that were there when they were last counted. The log has just read the stream, and
-// does not know what was there before.
+// does not know what was there before. If the stream is replaced meanwhile, nothing was counted of the one that the log has then.
 func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	var d *difference
 	err := patiently(ctx, func(ctx context.Context) (err error) { d, err = l.compare(ctx, was); return err })
 	switch {
 	case errors.Is(err, errRecounted): // another hub is running, and has written the marks
-		return patiently(ctx, l.readToEnd)
-	case err != nil || d == nil:
-		return err
+		err = patiently(ctx, l.readToEnd)
+	case err == nil && d != nil:
+		l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
+		err = l.markMissing(ctx, was, d)
 	}
-	l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
-	err = l.markMissing(ctx, was, d)
-	if errors.Is(err, errRenewed) { // of which nothing was counted
+	if errors.Is(err, errRenewed) {
 		return nil
 	}
 	return err
 }
 
-// marksAtStart is how many groups are told at once when a log is opened. Even slow servers can answer the questions about so few within
-// startAttempt.
+// marksAtStart is how many groups are told at once, when a log is opened or is back. Even slow servers can answer the questions about so few
+// within startAttempt.
 const marksAtStart = 100
 
 // markMissing writes the marks of groups of which messages may be missing.

@@ -356,3 +356,35 @@ func TestAHubThatStartsReadsWhatAnotherHubHasMarkedMeanwhile(t *testing.T) {
 		c.must(<-checked)
 	})
 }
+
+// TestALogOpensThoughItsStreamIsReplacedWhileItCompares holds that nothing is missing then, whatever the hub waits for: the end of the stream
+// that was counted, or the marks of another hub.
+func TestALogOpensThoughItsStreamIsReplacedWhileItCompares(t *testing.T) {
+	for name, recounted := range map[string]bool{"compares": false, "reads what another hub has marked": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCounted(t)
+				a, l := c.janitor(), c.janitor().l
+				c.count(a)
+				was, err := l.recallCounts(t.Context())
+				c.must(err)
+				l.ctx = t.Context()
+				l.tail.noteAfter(was.At)
+				const more = end + 2
+				if recounted {
+					c.asked = func() {
+						a.l.tail.reached, c.end = more, more
+						c.count(a)
+					}
+				} else {
+					c.end = more
+				}
+				checked := make(chan error, 1)
+				go func() { checked <- l.checkCounts(t.Context(), was) }()
+				synctest.Wait()
+				l.tail.renew("another", &jetstream.StreamInfo{})
+				c.must(<-checked)
+			})
+		})
+	}
+}

@@ -1,9 +1,12 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +28,10 @@ type unheard struct {
 	mu    sync.Mutex    // guards the fields below
 	times uint64        // how often it has begun
 	known chan struct{} // closed when this hub knows all purges; nil: it does
+	turns int           // how often it has tried in vain to find out
+
+	position func() store.Seq // which position this hub has read; nil: none yet
+	since    store.Seq        // that position when it began: what is before was heard
 }
 
 // init begins for a hub that starts.
@@ -38,9 +45,35 @@ func (u *unheard) begin() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.times++
-	if u.known == nil {
-		u.known = make(chan struct{})
+	if u.known != nil {
+		return
 	}
+	u.known = make(chan struct{})
+	if u.position != nil {
+		u.since = u.position()
+	}
+}
+
+// follow lets begin note how far this hub has read.
+func (u *unheard) follow(position func() store.Seq) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.position = position
+}
+
+// heard returns a position before which this hub has heard all purges, if it does not know all of them.
+func (u *unheard) heard() store.Seq {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.since
+}
+
+// failed records that this hub has tried in vain to find out, and returns how often it has.
+func (u *unheard) failed() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.turns++
+	return u.turns
 }
 
 // end records that all purges are known, unless it has begun again since state returned times.
@@ -49,7 +82,7 @@ func (u *unheard) end(times uint64) {
 	defer u.mu.Unlock()
 	if u.times == times && u.known != nil {
 		close(u.known)
-		u.known = nil
+		u.known, u.turns = nil, 0
 	}
 }
 
@@ -92,6 +125,7 @@ func (u *unheard) wait(ctx context.Context) error {
 // learnPurges returns when the tail has read marks of all purges that this hub has not heard. If no other hub knows them, it calls check,
 // which writes the marks of what is missing.
 func (l *Log) learnPurges(ctx context.Context, check func(context.Context) error) error {
+	l.unheard.follow(l.tail.position)
 	for {
 		times, known := l.unheard.state()
 		if known {
@@ -113,7 +147,9 @@ func (l *Log) learnPurges(ctx context.Context, check func(context.Context) error
 		switch {
 		case err == nil:
 			l.unheard.end(times)
-		case !errors.Is(err, errRecounted): // otherwise another hub has found out meanwhile
+		case errors.Is(err, errRecounted): // another hub has found out meanwhile
+		case errors.Is(err, errRenewed): // what was counted says nothing of the stream that the log has now
+		default:
 			return err
 		}
 	}
@@ -188,26 +224,40 @@ func (l *Log) tellPurges(m *nats.Msg) {
 
 // learn finds out which purges this hub has missed while it was cut off.
 func (j *janitor) learn(ctx context.Context) error {
-	err := j.l.learnPurges(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, learnTimeout) // an answer may be lost while the servers elect a leader; the next turn tries again
-		defer cancel()
-		return j.checkRead(ctx)
-	})
-	if err == nil {
+	err := j.l.learnPurges(ctx, j.checkRead)
+	switch {
+	case err == nil:
 		j.found = nil // another hub may have told it
+	case j.l.unheard.failed() == fewTurns && j.l.tidying.Err() == nil:
+		j.l.opts.Logger.Warn("this hub has tried several times to find out what was purged while it was cut off, and goes on: readers of messages that are not in memory wait",
+			"groups left", j.found.groups(), "error", err)
 	}
 	return err
 }
 
-// learnTimeout is how long a comparison may take of a hub that was cut off. Readers may wait for it.
-const learnTimeout = 15 * time.Second
+const (
+	// learnTimeout is how long a comparison may take of a hub that was cut off, and the marks of some groups. Readers may wait for them. An
+	// answer may be lost while the servers elect a leader: the next turn goes on.
+	learnTimeout = 15 * time.Second
+
+	fewTurns = 5 // after so many in vain this hub says that it takes long
+)
 
 // finding is what a comparison has found. It is kept until the marks are written, since the hubs may remove messages meanwhile.
 type finding struct {
 	difference
 	times uint64 // how often purges may have been missed then
 	epoch string
-	at    store.Seq // of the counts
+	left  *purged // the groups that may have lost messages and are not told yet; nil: not known yet
+	lost  int     // how many are told, but not logged
+}
+
+// groups returns how many groups are not told yet, as far as that is known.
+func (f *finding) groups() int {
+	if f == nil || f.left == nil {
+		return 0
+	}
+	return len(f.left.newest)
 }
 
 // checkRead writes marks if messages are missing that were there when they were last counted. It compares what this hub has read of the
@@ -232,6 +282,8 @@ func (j *janitor) checkRead(ctx context.Context) error {
 
 // find compares the counts.
 func (j *janitor) find(ctx context.Context, times uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
 	j.found = nil
 	was, err := j.l.recallCounts(ctx)
 	if err != nil {
@@ -240,44 +292,128 @@ func (j *janitor) find(ctx context.Context, times uint64) error {
 	was = was.of(j.l.epoch())
 	d, err := j.l.compare(ctx, was)
 	if err == nil && d != nil {
-		j.found = &finding{difference: *d, times: times, epoch: was.Epoch, at: was.At}
+		j.found = &finding{difference: *d, times: times, epoch: was.Epoch}
 	}
 	return err
 }
 
-// tell writes the marks of what is missing.
+// tell writes the marks of what is missing, of some groups at a time. If that fails, the next turn goes on with those that are left. Which
+// groups they are is found out once: the first marks would look like those of another hub.
 func (j *janitor) tell(ctx context.Context, f *finding) error {
 	l := j.l
 	if err := j.watch(ctx); err != nil { // it tells what the limits of the stream have removed
 		return err
 	}
-	told := l.notes.lossesAfter(f.at) // also those that another hub has found just now
-	p, err := l.suspects(&f.difference, told)
-	if err != nil {
+	if f.left == nil {
+		p, err := l.suspects(&f.difference, l.notes.lossesAfter(f.heard(l))) // also those that another hub has found just now
+		if err != nil {
+			return err
+		}
+		f.left = &p
+	}
+	if len(f.left.newest) > maxMarks {
+		return l.tellAll(ctx, f)
+	}
+	if err := j.tellEach(ctx, f); err != nil {
 		return err
 	}
-	if len(p.newest) > maxMarks {
-		l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", p.pos)
-		_, err := l.mark(ctx, []keyedMark{{lostKey, mark{Eviction: memory.Eviction{Through: p.pos}, Written: time.Now()}}})
-		return err
+	if f.lost > 0 {
+		l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "groups", f.lost)
+		f.lost = 0 // it is said once, though what follows may fail
 	}
-	if _, err := j.markPurge(ctx, p); err != nil {
-		return err
-	}
-	told = l.notes.lossesAfter(f.at)
+	told := l.notes.lossesAfter(f.heard(l))
 	for part, gone := range f.gone {
 		if gone > 0 && !told[part] { // it is a group that this hub does not know
-			_, err := l.mark(ctx, []keyedMark{{goneKey, mark{Missing: f.at, Written: time.Now()}}})
+			_, err := l.markIn(ctx, f.epoch, []keyedMark{f.goneMark()})
 			return err
 		}
 	}
 	return nil
 }
 
-// suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages
-// are certain. If that is all that is missing in their part, or another hub has told what is, the others of the part have lost
-// nothing. Otherwise those may have of which messages were evicted, since the stream may have some of these in place of the ones that
-// it lacks. But the limits of a stream remove evicted messages all the time.
+// heard returns a position after which marks may tell what is missing. Those before tell of purges that this hub has heard.
+func (f *finding) heard(l *Log) store.Seq { return max(f.counted, l.unheard.heard()) }
+
+// goneMark returns the mark that says that groups may have lost messages of which nothing is left.
+func (f *finding) goneMark() keyedMark {
+	return keyedMark{goneKey, mark{Missing: f.counted, Written: time.Now()}}
+}
+
+// tellAll writes a mark of all groups, since there are too many to tell them one by one. It says nothing of what is behind them: readers
+// that have all of it get no gap.
+func (l *Log) tellAll(ctx context.Context, f *finding) error {
+	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
+	var newest store.Seq
+	for _, seq := range f.left.newest {
+		newest = max(newest, seq)
+	}
+	list := []keyedMark{{lostKey, mark{Eviction: memory.Eviction{Through: newest}, Written: time.Now()}}}
+	if slices.Max(f.left.counts.gone[:]) > 0 { // groups that this hub does not know may have lost later ones
+		list = append(list, f.goneMark())
+	}
+	l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", newest)
+	_, err := l.markIn(ctx, f.epoch, list)
+	return err
+}
+
+// tellEach writes the marks of the groups that are not told yet.
+func (j *janitor) tellEach(ctx context.Context, f *finding) error {
+	if len(f.left.newest) == 0 {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
+	left, err := j.left(asking, "")
+	for err == nil && len(f.left.newest) > 0 {
+		err = j.tellSome(ctx, f, left)
+	}
+	return err
+}
+
+// tellSome writes the marks of some groups: those about which the servers answer in time. It fails if there are none.
+func (j *janitor) tellSome(ctx context.Context, f *finding, left map[string]uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
+	began, p := time.Now(), f.left
+	var asked []string
+	var list []keyedMark
+	for _, name := range slices.SortedFunc(maps.Keys(p.newest), byPart) {
+		m, err := j.missing(ctx, p, name, left)
+		if err != nil && len(asked) == 0 {
+			return err
+		}
+		if err != nil {
+			break
+		}
+		if m != nil {
+			list = append(list, groupMark(*m))
+		}
+		if asked = append(asked, name); len(asked) == marksAtStart || time.Since(began) > learnTimeout/2 {
+			break
+		}
+	}
+	if len(list) > 0 {
+		if _, err := j.l.markIn(ctx, f.epoch, list); err != nil {
+			return err
+		}
+	}
+	for _, name := range asked {
+		delete(p.newest, name)
+	}
+	f.lost += len(list)
+	return nil
+}
+
+// byPart orders groups by their parts: if the marks are written in several steps, most parts are told in one.
+func byPart(a, b string) int {
+	return cmp.Or(cmp.Compare(partOf(escape(a)), partOf(escape(b))), cmp.Compare(a, b))
+}
+
+// suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages are certain.
+// If that explains all that is missing in their part, or another hub has told what is, the others of the part have lost nothing. Otherwise a
+// group of which messages were evicted may have lost some, too: the stream may still have evicted ones in their place. That does not hold in a
+// stream with limits, which remove evicted messages all the time.
 func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 	rest := *d
 	p = purged{at: time.Now(), counts: &rest}
@@ -290,15 +426,15 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 			delete(p.newest, name)
 			continue
 		}
-		n, sure, err := l.lacking(name, d)
+		n, err := l.lacking(name, d)
 		if err != nil {
 			return p, err
 		}
-		rest.missing[part] -= n
-		if n > 0 && d.has(l, name) == 0 {
-			rest.gone[part]--
+		rest.missing[part] -= n.counted
+		if d.has(l, name) == 0 {
+			rest.gone[part] -= n.gone
 		}
-		lacking[name] = n > 0 || !sure
+		lacking[name] = n.messages > 0 || !n.sure
 	}
 	for name, newest := range p.newest {
 		part := partOf(escape(name))
@@ -311,40 +447,77 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 	return p, nil
 }
 
-// lacking returns how many messages that stay of a group this hub knows and the stream had not when it was asked. sure is false if this
-// hub does not know how many there were.
-func (l *Log) lacking(name string, d *difference) (n int, sure bool, err error) {
-	had, g := d.has(l, name), l.group(name)
+// lack is what the stream had not of a group when it was asked, and this hub has. It is about messages that stay.
+type lack struct {
+	messages int
+	counted  int  // of them; at least so many are missing since they were counted. Those that were stored later are not
+	gone     int  // how many of its subjects have lost all that was counted, at least
+	sure     bool // this hub knows that no others are lost
+}
+
+// add compares messages that this hub has with those that the stream has. At most later of those of the hub are not counted. kept is how
+// many counted ones the stream has.
+func (n *lack) add(had, has, later, kept int) {
+	n.messages += max(had-has, 0)
+	lost := max(had-later-kept, 0)
+	n.counted += lost
+	if lost > 0 && kept == 0 {
+		n.gone++
+	}
+}
+
+// lacking compares what this hub has of a group with what the stream had. A purge removes the oldest messages of a subject. So messages
+// that were evicted, but are still in the stream, can stand in for lost ones only if they are of another kind.
+func (l *Log) lacking(name string, d *difference) (n lack, err error) {
+	had, g, floor := d.has(l, name), l.group(name), l.mem.Floor(name)
 	spilled, sure := l.mem.Spilled(name)
 	if g.Retained && d.gone[partOf(escape(name))] > 0 && d.left[l.subjects.message(name, retained)] == 0 {
 		sure = false // it may be one of those that were evicted, but stay since they are retained
 	}
-	if !sure || had >= g.Messages { // which may include some that expire
-		return 0, sure, nil
+	if !sure || floor == 0 && had >= g.Messages { // these are not fewer than those that stay
+		n.sure = sure
+		return n, nil
 	}
-	q := store.Query{Select: exactly(name), After: l.mem.Floor(name), Through: d.asked}
+	q := store.Query{Select: exactly(name), After: floor, Through: d.asked}
 	if q.After = max(q.After, l.mem.Horizon(q.Select, q.After)); q.After > q.Through {
-		return 0, false, nil // the spilled ones may include later ones
+		return n, nil // messages may be spilled that were stored after the stream was asked
 	}
-	lasting := spilled
+	var lasting [lastingKinds]int
 	for b := (&store.Batch{Buf: make([]byte, 0, 64<<10)}); q.After < q.Through; q.After = b.Next {
 		err := l.mem.Read(q, b)
 		if errors.As(err, new(*memory.SpilledError)) {
-			return 0, false, nil
+			return n, nil
 		}
 		if err != nil {
-			return 0, false, err
+			return n, err
 		}
 		for _, f := range b.Frames {
-			if f.Flags&store.HasExpiry == 0 {
-				lasting++
+			if kind := kindIndex(f.Flags); kind < lastingKinds {
+				lasting[kind]++
 			}
 		}
 		if b.Next <= q.After {
 			break
 		}
 	}
-	return int(max(lasting-had, 0)), true, nil
+	all, later, kept := int(spilled), 0, 0
+	for i, kind := range messageKinds[:lastingKinds] {
+		subject := l.subjects.message(name, kind)
+		left, fresh := int(d.left[subject]), d.noted[l.tail.noted.hash(subject)]
+		counted := max(left-fresh, 0)
+		if spilled == 0 {
+			n.add(lasting[i], left, fresh, counted)
+		}
+		all, later, kept = all+lasting[i], later+fresh, kept+counted
+	}
+	if spilled == 0 {
+		n.sure = true
+		return n, nil
+	}
+	// Nobody knows the kinds of spilled messages. Together they tell something only if none is evicted that the stream may still have.
+	n.add(all, int(had), later, kept)
+	n.sure = floor == 0
+	return n, nil
 }
 
 // lossesAfter returns the parts of groups that have lost messages by a purge of somebody else, as a mark behind a position says.

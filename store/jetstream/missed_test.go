@@ -1,7 +1,10 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -77,5 +80,76 @@ func TestAHubWhoseClientDropsMessagesFindsOutWhatWasPurged(t *testing.T) {
 	l.failed(nats.ErrSlowConsumer)
 	if l.unheard.knows() || len(l.unheard.wake) == 0 {
 		t.Error("the hub believes that it has heard of all purges")
+	}
+}
+
+// TestWhatWasStoredAfterTheCountIsNotMissing holds that a group explains only what was counted: others may have lost the rest.
+func TestWhatWasStoredAfterTheCountIsNotMissing(t *testing.T) {
+	for name, test := range map[string]struct {
+		had, has, later int
+		want            lack
+	}{
+		"nothing is lost":                   {10, 10, 3, lack{}},
+		"evicted messages are there, too":   {10, 12, 0, lack{}},
+		"all was counted":                   {10, 4, 0, lack{messages: 6, counted: 6}},
+		"all was counted, and nothing left": {10, 0, 0, lack{messages: 10, counted: 10, gone: 1}},
+		"some was stored later":             {10, 5, 3, lack{messages: 5, counted: 5}},
+		"only what was stored later stays":  {10, 2, 3, lack{messages: 8, counted: 7, gone: 1}},
+		"all was stored later":              {10, 4, 10, lack{messages: 6}},
+		"all was stored later, and is lost": {10, 0, 10, lack{messages: 10}},
+		"evicted ones were stored later":    {10, 0, 30, lack{messages: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var n lack
+			if n.add(test.had, test.has, test.later, max(test.has-test.later, 0)); n != test.want {
+				t.Errorf("%+v, want %+v", n, test.want)
+			}
+		})
+	}
+}
+
+// TestAHubThatCannotFindOutWhatWasPurgedSaysSoOnce holds that it does so after a few turns, and again when it is cut off once more.
+func TestAHubThatCannotFindOutWhatWasPurgedSaysSoOnce(t *testing.T) {
+	l := newHoled(t).l
+	l.tidying = t.Context()
+	var logged bytes.Buffer
+	l.opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	j := &janitor{l: l}
+	for times := range 2 {
+		l.unheard.begin()
+		for turn := range 3 * fewTurns {
+			if err := j.learn(t.Context()); err == nil { // there is no connection
+				t.Fatal("the hub has found out")
+			}
+			want := times
+			if turn+1 >= fewTurns {
+				want++
+			}
+			if n := strings.Count(logged.String(), "several times"); n != want {
+				t.Fatalf("it has said so %d times after %d turns: %s", n, turn+1, &logged)
+			}
+		}
+		now, _ := l.unheard.state()
+		l.unheard.end(now)
+	}
+}
+
+// TestMarksOfPurgesThatWereHeardDoNotTellWhatIsMissing holds that a mark which a hub has read before it was cut off explains nothing.
+func TestMarksOfPurgesThatWereHeardDoNotTellWhatIsMissing(t *testing.T) {
+	h := newHoled(t)
+	l := h.l
+	l.unheard.follow(l.tail.position)
+	h.feed(1, message(1, 0))
+	h.feed(2, marked(t, 1, "g", 1))
+	l.unheard.begin()
+	f := &finding{}
+	f.counted = 1
+	if told := l.notes.lossesAfter(f.heard(l)); told[partOf("g")] {
+		t.Error("the mark was written before the hub was cut off")
+	}
+	h.feed(3, marked(t, 2, "g", 1))
+	l.unheard.begin() // it does not begin anew
+	if told := l.notes.lossesAfter(f.heard(l)); !told[partOf("g")] {
+		t.Error("another hub has told what is missing")
 	}
 }

@@ -3,11 +3,14 @@
 package logs
 
 import (
+	"bytes"
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +101,124 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	}
 }
 
+// TestAPurgeOfRetainedMessagesWhileNoHubIsConnectedIsAGap purges all but one of the retained messages of a group while the log is cut off. The
+// stream still has evicted messages of the group, more than it lacks. It has limits or none. A neighbour was counted before or, as it is new, not: all
+// its messages are purged, too.
+func TestAPurgeOfRetainedMessagesWhileNoHubIsConnectedIsAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	const plain, retains, keeps = 60, 10, 20
+	for name, test := range map[string]struct{ limited, neighbour bool }{
+		"in a stream with limits":             {limited: true},
+		"in a stream without limits":          {},
+		"and of messages that nobody counted": {neighbour: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := jetstream.Options{URL: url, Stream: newStream(), Server: store.Policy{MaxMessages: keeps}, Times: quick}
+			o.Times.Grace = time.Hour // what is evicted stays in the stream
+			a := open(t, o)
+			if test.limited {
+				limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
+			}
+			for i := range plain {
+				add(t, a, text("g", fmt.Sprint(i)))
+			}
+			var last store.Seq
+			for i := range retains {
+				last = add(t, a, retain("g", fmt.Sprint("r", i)))
+			}
+			counted(t, admin, o.Stream, last)
+			must(t, a.Close())
+
+			v := &valve{}
+			o.Dialer, o.Times.Janitor = v, time.Hour // it does not count what is stored now
+			a = open(t, o)
+			uncounted := neighbour("g")
+			if test.neighbour {
+				for range keeps {
+					add(t, a, text(uncounted, "x"))
+				}
+			}
+			stream, err := admin.Stream(t.Context(), o.Stream)
+			must(t, err)
+			v.set(true)
+			eventually(t, "the log is away", func() bool { return a.Err() != nil })
+			prefix := "wb." + o.Stream + "."
+			must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"r.g"), js.WithPurgeKeep(1)))
+			if test.neighbour {
+				must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"m."+uncounted)))
+			}
+			v.set(false)
+			lost := last - 1
+			told := func(l *jetstream.Log) {
+				t.Helper()
+				var h history
+				defer func() {
+					if t.Failed() {
+						t.Logf("%v, want a gap up to %d", h, lost)
+					}
+				}()
+				eventually(t, "the purge is told", func() bool {
+					h = read(t, l, "g", lost-1)
+					return h.gap >= lost && h.n == 1
+				})
+			}
+			told(a)
+			told(open(t, o))
+			if test.neighbour {
+				eventually(t, "the purge of the neighbour is told", func() bool {
+					h := read(t, a, uncounted, last)
+					return h.gap > last && h.n == 0
+				})
+			}
+		})
+	}
+}
+
+// TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap purges the retained messages of a group, most of which are not in memory, and a neighbour that nobody
+// has counted. The neighbour does not explain that a subject is gone.
+func TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
+	a := open(t, o)
+	filler := strings.Repeat("x", 40_000)
+	var last store.Seq
+	for range 20 {
+		add(t, a, text("g", filler))
+	}
+	for range 20 {
+		last = add(t, a, retain("g", filler))
+	}
+	for range 40 {
+		last = add(t, a, text("other", filler))
+	}
+	counted(t, admin, o.Stream, last)
+	must(t, a.Close())
+
+	v := &valve{}
+	o.Dialer, o.Times.Janitor = v, time.Hour // it does not count what is stored now
+	a = open(t, o)
+	uncounted := neighbour("g")
+	add(t, a, text(uncounted, "x"))
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	for _, subject := range []string{"r.g", "m." + uncounted} {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+"."+subject)))
+	}
+	v.set(false)
+	var h history
+	defer func() {
+		if t.Failed() {
+			t.Log(h)
+		}
+	}()
+	const kept = 20
+	eventually(t, "the purge is told", func() bool { h = read(t, a, "g", kept); return h.gap > kept && h.n < 20 })
+}
+
 // TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps purges more groups than the hubs tell one by one, in a stream that has limits.
 func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
@@ -119,6 +240,72 @@ func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	if h := read(t, a, "#", last); h.gap > 0 {
 		t.Errorf("a gap behind all messages: %v", h)
 	}
+}
+
+// TestManyGroupsAreToldThoughTheServersAreSlow purges messages of so many groups that slow servers cannot answer the questions about all of them
+// within learnTimeout.
+func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for a slow server")
+	}
+	url := servers.ForTest(t, 1).URL()
+	admin, s := connect(t, url), &slow{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: s, Times: quick}
+	a := open(t, o)
+	const groups, batch = 900, 100
+	var last, second store.Seq
+	for round := range 2 {
+		for i := 0; i < groups; i += batch {
+			var list []store.Entry
+			for n := range batch {
+				list = append(list, text(fmt.Sprint("many/", i+n), "x"))
+			}
+			first := add(t, a, list...)
+			if last = first + batch - 1; round == 1 && i == 0 {
+				second = first
+			}
+		}
+	}
+	counted(t, admin, o.Stream, last)
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	s.set(true)
+	eventually(t, "the log is away", func() bool { return a.Err() != nil })
+	must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+	s.answer.Store(int64(20 * time.Millisecond)) // in all, more than learnTimeout
+	s.set(false)
+	for i := range groups {
+		name := fmt.Sprint("many/", i)
+		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
+	}
+}
+
+// slow is a valve whose connections delay the questions about single messages.
+type slow struct {
+	valve
+	answer atomic.Int64 // by how long
+}
+
+// Dial implements jetstream.Dialer.
+func (s *slow) Dial(network, address string) (net.Conn, error) {
+	c, err := s.valve.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &slowConn{c, s}, nil
+}
+
+type slowConn struct {
+	net.Conn
+	*slow
+}
+
+// Write implements net.Conn.
+func (c *slowConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(".STREAM.MSG.GET.")) {
+		time.Sleep(time.Duration(c.answer.Load()))
+	}
+	return c.Conn.Write(b)
 }
 
 // TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind lowers a limit of the stream, so that it removes messages of more groups than
