@@ -34,7 +34,7 @@ type purged struct {
 	pos    store.Seq            // what it had read then
 	newest map[string]store.Seq // of the groups that match, the newest message then
 	marked bool                 // by this hub
-	counts *difference          // which tells it, if this hub was not told; then Filter, Seq and Keep say nothing
+	counts *difference          // what the counts say is missing, if this hub was not told of the purge: Filter, Seq and Keep are not known then
 }
 
 // purges are those of the last minute. Until their marks arrive, readers of the stream need them to know that
