@@ -25,7 +25,7 @@ test: needs ## all tests, with the race detector; WATCHBOX_TEST_SCALE=10 makes t
 	@test -z "$(WATCHBOX_TEST_PACKAGES)" || $(MAKE) test-packages
 
 test-hub:
-	$(GO_TEST) -p 3 ./store/... ./cmd/... ./...
+	$(GO_TEST) ./store/... ./cmd/... ./...
 test-api-disk-tls:
 	WATCHBOX_TEST_STORE=disk WATCHBOX_TEST_WIRE=tls $(API_TEST)
 test-api-sparse-h2:
