@@ -147,10 +147,10 @@ func (p *proofs) add(r *record) {
 // proves reports whether the stream has what the tail has read last. What was removed or is damaged says nothing.
 func (t *tail) proves(ctx context.Context) (bool, error) {
 	t.mu.Lock()
-	proofs := t.proofs
+	list := t.proofs
 	t.mu.Unlock()
-	for i, want := range proofs {
-		if want.seq == 0 || i > 0 && want == proofs[0] {
+	for i, want := range list {
+		if want.seq == 0 || i > 0 && want == list[0] {
 			continue
 		}
 		m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: want.seq})

@@ -309,11 +309,11 @@ func (l *Log) checkCounts(ctx context.Context, was *counts) error {
 	return err
 }
 
-// marksAtStart is how many groups are told at once, when a log is opened or is back. Even slow servers can answer the questions about so few
+// marksAtOnce is how many groups are told at once, when a log is opened or is back. Even slow servers can answer the questions about so few
 // within startAttempt.
-const marksAtStart = 100
+const marksAtOnce = 100
 
-// markMissing writes the marks of groups of which messages may be missing.
+// markMissing writes marks of the groups that may lack messages.
 func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error {
 	var groups []string
 	for g := range store.EachGroup(l.mem, "") {
@@ -334,12 +334,12 @@ func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error
 	if slices.Max(d.gone[:]) > 0 {
 		all = append(all, keyedMark{goneKey, mark{Missing: was.At, Written: time.Now()}})
 	}
-	if len(groups) > l.opts.MaxMarks { // they would be forgotten, which tells all groups, too
+	if len(groups) > l.opts.MaxMarks { // the janitor would forget some of their marks, and then tell all groups
 		groups = nil
 		all = append(all, keyedMark{lostKey, mark{Eviction: memory.Eviction{Through: was.At}, Written: time.Now()}})
 	}
 	err := write(func(context.Context) ([]keyedMark, error) { return all, nil })
-	for some := range slices.Chunk(groups, marksAtStart) {
+	for some := range slices.Chunk(groups, marksAtOnce) {
 		if err == nil {
 			err = write(func(ctx context.Context) ([]keyedMark, error) { return l.missingOf(ctx, some, was, d) })
 		}
@@ -347,7 +347,7 @@ func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error
 	return err
 }
 
-// missingOf returns the marks of groups of which messages may be missing.
+// missingOf returns the marks of some groups that may lack messages.
 func (l *Log) missingOf(ctx context.Context, groups []string, was *counts, d *difference) (list []keyedMark, err error) {
 	for _, name := range groups {
 		m := mark{Eviction: memory.Eviction{Group: name}, Missing: was.At, Written: time.Now()}

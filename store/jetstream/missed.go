@@ -240,7 +240,7 @@ const (
 	// answer may be lost while the servers elect a leader: the next turn goes on.
 	learnTimeout = 15 * time.Second
 
-	fewTurns = 5 // after so many in vain this hub says that it takes long
+	fewTurns = 5 // after which this hub logs that it has not succeeded yet
 )
 
 // finding is what a comparison has found. It is kept until the marks are written, since the hubs may remove messages meanwhile.
@@ -334,7 +334,7 @@ func (j *janitor) tell(ctx context.Context, f *finding) error {
 // heard returns a position after which marks may tell what is missing. Those before tell of purges that this hub has heard.
 func (f *finding) heard(l *Log) store.Seq { return max(f.counted, l.unheard.heard()) }
 
-// goneMark returns the mark that says that groups may have lost messages of which nothing is left.
+// goneMark returns the mark of groups of which nothing is left: any group may be one.
 func (f *finding) goneMark() keyedMark {
 	return keyedMark{goneKey, mark{Missing: f.counted, Written: time.Now()}}
 }
@@ -389,7 +389,7 @@ func (j *janitor) tellSome(ctx context.Context, f *finding, left map[string]uint
 		if m != nil {
 			list = append(list, groupMark(*m))
 		}
-		if asked = append(asked, name); len(asked) == marksAtStart || time.Since(began) > learnTimeout/2 {
+		if asked = append(asked, name); len(asked) == marksAtOnce || time.Since(began) > learnTimeout/2 {
 			break
 		}
 	}
@@ -410,10 +410,10 @@ func byPart(a, b string) int {
 	return cmp.Or(cmp.Compare(partOf(escape(a)), partOf(escape(b))), cmp.Compare(a, b))
 }
 
-// suspects returns, as a purge, the groups that may have lost messages which are missing. Those of which the stream lacks messages are certain.
-// If that explains all that is missing in their part, or another hub has told what is, the others of the part have lost nothing. Otherwise a
-// group of which messages were evicted may have lost some, too: the stream may still have evicted ones in their place. That does not hold in a
-// stream with limits, which remove evicted messages all the time.
+// suspects returns, as a purge, the groups that may have lost messages. A group is certain if this hub has messages of it that the stream lacks.
+// If the certain groups, or what another hub has told, explain all that is missing in a part, its other groups have lost nothing. Otherwise
+// those with evicted messages may have lost some, too: evicted ones that the stream still has may stand in for them. In a stream with
+// limits, which remove evicted messages all the time, only certain groups count.
 func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 	rest := *d
 	p = purged{at: time.Now(), counts: &rest}
@@ -450,7 +450,7 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 // lack is what the stream had not of a group when it was asked, and this hub has. It is about messages that stay.
 type lack struct {
 	messages int
-	counted  int  // of them; at least so many are missing since they were counted. Those that were stored later are not
+	counted  int  // how many of them had been counted, at least
 	gone     int  // how many of its subjects have lost all that was counted, at least
 	sure     bool // this hub knows that no others are lost
 }

@@ -66,7 +66,7 @@ func (l *Log) CatchUp(ctx context.Context) error {
 }
 
 // leaderEnd returns where the stream ends, as its leader says. An answer is not believed that lacks what this hub had received before it
-// asked: the leader is late, or the stream is another one of which the hub does not know yet.
+// asked: the leader is late, or the stream was replaced and the hub does not know it yet.
 func (l *Log) leaderEnd(ctx context.Context) (store.ID, error) {
 	at := l.tail.received()
 	info, err := l.infoReached(ctx, at.Seq)

@@ -141,14 +141,13 @@ func TestAPurgeOfRetainedMessagesWhileNoHubIsConnectedIsAGap(t *testing.T) {
 			}
 			stream, err := admin.Stream(t.Context(), o.Stream)
 			must(t, err)
-			v.set(true)
-			eventually(t, "the log is away", func() bool { return a.Err() != nil })
-			prefix := "wb." + o.Stream + "."
-			must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"r.g"), js.WithPurgeKeep(1)))
-			if test.neighbour {
-				must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"m."+uncounted)))
-			}
-			v.set(false)
+			whileAway(t, a, v, func() {
+				prefix := "wb." + o.Stream + "."
+				must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"r.g"), js.WithPurgeKeep(1)))
+				if test.neighbour {
+					must(t, stream.Purge(t.Context(), js.WithPurgeSubject(prefix+"m."+uncounted)))
+				}
+			})
 			lost := last - 1
 			told := func(l *jetstream.Log) {
 				t.Helper()
@@ -173,6 +172,15 @@ func TestAPurgeOfRetainedMessagesWhileNoHubIsConnectedIsAGap(t *testing.T) {
 			}
 		})
 	}
+}
+
+// whileAway cuts a log off from the servers, calls f, and connects the log again.
+func whileAway(t *testing.T, l *jetstream.Log, v *valve, f func()) {
+	t.Helper()
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return l.Err() != nil })
+	f()
+	v.set(false)
 }
 
 // TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap purges the retained messages of a group, most of which are not in memory, and a neighbour that nobody
@@ -203,12 +211,11 @@ func TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	add(t, a, text(uncounted, "x"))
 	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return a.Err() != nil })
-	for _, subject := range []string{"r.g", "m." + uncounted} {
-		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+"."+subject)))
-	}
-	v.set(false)
+	whileAway(t, a, v, func() {
+		for _, subject := range []string{"r.g", "m." + uncounted} {
+			must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+"."+subject)))
+		}
+	})
 	var h history
 	defer func() {
 		if t.Failed() {
@@ -230,10 +237,9 @@ func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	counted(t, admin, o.Stream, last)
 	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return a.Err() != nil })
-	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
-	v.set(false)
+	whileAway(t, a, v, func() {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+	})
 	for _, name := range []string{"many/0", fmt.Sprint("many/", many-1)} {
 		eventually(t, "the purge is told", func() bool { return read(t, a, name, 0).gap > 0 })
 	}
@@ -319,10 +325,9 @@ func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
 	addToMany(t, a)
 	left := addToMany(t, a) - many
 	counted(t, admin, o.Stream, add(t, a, text("kept", "1")))
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return a.Err() != nil })
-	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = many })
-	v.set(false)
+	whileAway(t, a, v, func() {
+		limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = many })
+	})
 	eventually(t, "the log is back", func() bool { return a.Err() == nil })
 	counted(t, admin, o.Stream, add(t, a, text("kept", "2"))) // the log knows what is missing
 	if h := read(t, a, "many/1", 0); h.gap == 0 || h.n > 1 {
@@ -404,10 +409,9 @@ func TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile(t *testing.T) {
 	eventually(t, "both have all", func() bool { _, n := end(b); return n >= last })
 	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return b.Err() != nil })
-	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
-	v.set(false)
+	whileAway(t, b, v, func() {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
+	})
 	eventually(t, "the log reads the stream again", func() bool {
 		batch := &store.Batch{Buf: make([]byte, 0, 1<<20)}
 		err := b.Read(store.Query{Select: filters("purged")}, batch)
