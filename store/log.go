@@ -162,6 +162,9 @@ type Note struct {
 	// passes to its callers; other logs leave it 0.
 	At Seq
 
+	// Why is a word about the removal of the note. A Shared log passes it on to Follow; others ignore it.
+	Why string
+
 	// Own says that this log has appended this version. A Shared log sets it in the notes that it passes to Follow.
 	Own bool
 

@@ -17,9 +17,9 @@ type Shared interface {
 
 	// Follow calls f with each note that exists, and then with each note that a hub stores or removes,
 	// this one too, in the order of the log. A version that another one replaces before this hub has read
-	// it may be skipped, even if this hub has stored it. A removed note has no Value, and At is the position of its
-	// removal; 0: no hub has removed it, but the log has lost it. f is called with a note before messages that were stored with
-	// it, or after it, can be read. Follow returns when f has been called with all notes that existed. It is called at most
+	// it may be skipped, even if this hub has stored it. A removed note has no Value, Why is what the hub said that removed
+	// it, and At is the position of its removal; 0: no hub has removed it, but the log has lost it. f is called with a note before messages
+	// that were stored with it, or after it, can be read. Follow returns when f has been called with all notes that existed. It is called at most
 	// once. f must not block and must not call the log. It may keep a note's Value, and must not change it.
 	//
 	// If the log begins a new epoch, all notes are lost. f is told by a note with the key EpochNote. The log stores those again

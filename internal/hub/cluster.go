@@ -88,7 +88,7 @@ func (c *cluster) follow(n store.Note) {
 	kind, rest, _ := strings.Cut(n.Key, "/")
 	switch kind + "/" {
 	case sessionNotes:
-		if err := c.hub.sessions.Adopt(rest, n.Value, uint64(n.At), n.Own); err != nil {
+		if err := c.hub.sessions.Adopt(rest, n.Value, session.Reason(n.Why), uint64(n.At), n.Own); err != nil {
 			c.hub.opts.Logger.Error("a note of the shared log cannot be read", "error", err)
 		}
 	case cursor.Prefix:

@@ -22,7 +22,7 @@ func (c *cluster) commit(x *session.Change) (version uint64, err error) {
 		return 0, session.ErrClosed
 	}
 	entries, rest, wills := changeMessages(x)
-	note := store.Note{Key: sessionNotes + x.UID, Value: x.Document(), Guarded: true, At: store.Seq(x.Version())}
+	note := store.Note{Key: sessionNotes + x.UID, Value: x.Document(), Why: string(x.Gone()), Guarded: true, At: store.Seq(x.Version())}
 	id, err := c.hub.appendNoted(context.Background(), entries, []store.Note{note})
 	var lost []refusal
 	for len(entries) > 0 && refused(err, wills > 0) { // first the last will remains, then nothing

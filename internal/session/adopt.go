@@ -9,15 +9,16 @@ import (
 
 // Adopt takes over the document of a session that some hub has stored, this one too, with its version. A
 // nil document was removed or, if the version is 0, lost: the log does not have it any more, though no hub has removed it. Documents
-// must be adopted in the order of the log. own says that a change of this registry has stored or removed it.
-func (r *Registry) Adopt(uid string, doc []byte, version uint64, own bool) error {
+// must be adopted in the order of the log. why is what Change.Gone says of the change that removed it. own says that a change of this
+// registry has stored or removed it.
+func (r *Registry) Adopt(uid string, doc []byte, why Reason, version uint64, own bool) error {
 	if doc == nil {
 		r.noteUntold(uid, nil)
 		if s := r.find(uid); s != nil && version == 0 {
 			s.renewed()
 			return nil
 		}
-		r.adoptEnd(uid, &record{Gone: Kicked}, version, own)
+		r.adoptEnd(uid, &record{Gone: why}, version, own)
 		return nil
 	}
 	var in record
@@ -25,7 +26,7 @@ func (r *Registry) Adopt(uid string, doc []byte, version uint64, own bool) error
 		return fmt.Errorf("the document of session %s: %w", uid, err)
 	}
 	if in.Gone != "" {
-		e := r.noteUntold(uid, &untold{version: version, hub: in.Hub, tell: in.Tell})
+		e := r.noteUntold(uid, &untold{version: version, hub: in.Hub, why: in.Gone, tell: in.Tell})
 		r.adoptEnd(uid, &in, version, false)
 		switch {
 		case in.Hub == *r.self.Load():

@@ -123,7 +123,7 @@ func (l *flapping) events() []string {
 func (l *flapping) deliver() {
 	for _, h := range l.hubs {
 		for ; !h.line.deaf && h.read < len(l.docs); h.read++ {
-			h.must(h.Adopt("u", l.docs[h.read], uint64(h.read+1), l.by[h.read] == h))
+			h.must(h.Adopt("u", l.docs[h.read], Ended, uint64(h.read+1), l.by[h.read] == h))
 		}
 	}
 }

@@ -51,6 +51,9 @@ func (x *Change) Version() uint64 { return x.version }
 // Next returns the version that the document has with the change, or at which it was removed, once the change has happened.
 func (x *Change) Next() uint64 { return x.next }
 
+// Gone returns why the session ends, or "".
+func (x *Change) Gone() Reason { return x.gone }
+
 // Document returns the document to store, or nil if it is to be removed.
 func (x *Change) Document() []byte {
 	out := record{Hub: x.self, Change: x.number}

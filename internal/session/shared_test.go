@@ -101,7 +101,7 @@ func (l *ledger) append(doc string, own bool) uint64 {
 	if doc != "" {
 		b = []byte(doc)
 	}
-	l.must(l.Adopt("u", b, l.last, own))
+	l.must(l.Adopt("u", b, Ended, l.last, own))
 	return l.last
 }
 
@@ -167,7 +167,7 @@ func TestADocumentThatTheLogHasLostIsStoredAgain(t *testing.T) {
 		lose := func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.doc, l.before = "", func() { l.must(l.Adopt("u", nil, 0, false)) }
+			l.doc, l.before = "", func() { l.must(l.Adopt("u", nil, "", 0, false)) }
 		}
 		lose()
 		l.must(l.SetWill("u", &Will{Group: "w"}))

@@ -16,6 +16,7 @@ var ErrKicked = errors.New("the session was kicked")
 type untold struct {
 	version uint64
 	hub     string // that wrote it
+	why     Reason // the session has ended
 	tell    bool   // the client has to be told
 }
 
@@ -51,7 +52,7 @@ func (s *Session) polling() bool {
 
 // kicked keeps the end of a session whose client has to be told. It does so before the session is forgotten.
 func (r *Registry) kicked(x *Change) {
-	e := r.noteUntold(x.UID, &untold{version: x.next, hub: x.self, tell: true})
+	e := r.noteUntold(x.UID, &untold{version: x.next, hub: x.self, why: x.gone, tell: true})
 	if !r.sharing() { // otherwise Adopt does the same
 		r.clearLater(x.UID, e, 0)
 	}
@@ -84,7 +85,7 @@ func (r *Registry) forgetUntold() {
 func (r *Registry) clear(uid string, e *untold) error {
 	if r.sharing() {
 		s := &Session{uid: uid, registry: r, gone: true}
-		return r.commit(&Change{UID: uid, session: s, version: e.version, gone: Ended})
+		return r.commit(&Change{UID: uid, session: s, version: e.version, gone: e.why})
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

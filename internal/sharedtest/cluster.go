@@ -3,6 +3,7 @@ package sharedtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,12 +29,13 @@ type Cluster struct {
 	epoch string
 	count atomic.Int64 // of steps
 
-	mu    sync.Mutex // guards what follows
-	steps []step
-	last  store.Seq
-	notes map[string]store.Seq // versions, by key
-	hubs  map[string]*Log      // by id
-	began int                  // hubs, and renewals
+	mu     sync.Mutex // guards what follows
+	steps  []step
+	last   store.Seq
+	notes  map[string]store.Seq // versions, by key
+	newest map[string]store.Seq // the same, with those of removals
+	hubs   map[string]*Log      // by id
+	began  int                  // hubs, and renewals
 }
 
 // step is one change of the log, which each hub applies in order.
@@ -54,7 +56,7 @@ type policy struct {
 
 // New returns an empty log.
 func New() *Cluster {
-	return &Cluster{epoch: store.NewEpoch(), notes: map[string]store.Seq{}, hubs: map[string]*Log{}}
+	return &Cluster{epoch: store.NewEpoch(), notes: map[string]store.Seq{}, newest: map[string]store.Seq{}, hubs: map[string]*Log{}}
 }
 
 // Open opens the log for one more hub, and returns when it has read what there is.
@@ -113,7 +115,7 @@ func (c *Cluster) add(s step) (first store.Seq, n int, err error) {
 			c.last++
 		}
 		note.At, note.Seq = c.last, first
-		c.notes[note.Key] = note.At
+		c.notes[note.Key], c.newest[note.Key] = note.At, note.At
 		if note.Value == nil {
 			delete(c.notes, note.Key)
 		}
@@ -129,14 +131,16 @@ func (c *Cluster) add(s step) (first store.Seq, n int, err error) {
 // hasNext reports whether there is a step n. Logs call it with their own lock held, so it must not take mu.
 func (c *Cluster) hasNext(n int) bool { return int64(n) < c.count.Load() }
 
-// next returns step n, if there is one.
+// next returns step n, if there is one, without versions of notes that were replaced meanwhile.
 func (c *Cluster) next(n int) (s step, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n >= len(c.steps) {
 		return s, false
 	}
-	return c.steps[n], true
+	s = c.steps[n]
+	s.notes = slices.DeleteFunc(slices.Clone(s.notes), func(n store.Note) bool { return !n.Brief && n.At < c.newest[n.Key] })
+	return s, true
 }
 
 // length returns the number of steps.

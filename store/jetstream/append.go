@@ -133,6 +133,7 @@ func (l *Log) recordsOf(entries []store.Entry, list []store.Note) (records []rec
 		r := record{flags: isNote, key: n.Key, value: n.Value}
 		if n.Value == nil {
 			r.flags |= isRemoval
+			r.value = []byte(n.Why)
 		}
 		records = append(records, r)
 		noted = append(noted, n)

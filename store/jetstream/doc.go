@@ -30,7 +30,7 @@
 //
 //	version (1) | flags (1) | log (8) | number of the append (8) | index in the append (2)
 //	  message:  time, ms (v) | expiry, ms or 0 (v) | group | event | uid | notes (v) | key, value, … | offset of msg (v) | tail
-//	  note:     seq of the version that it replaces (v), or of itself if it is stored again | number of the version (v) | key | value
+//	  note:     seq of the version that it replaces (v), or of itself if it is stored again | number of the version (v) | key | value, or why it is removed
 //	CRC-32C (4)
 //
 // The entries of an append are adjacent, and its notes follow. All records but the last of an append have the flag

@@ -59,7 +59,7 @@ func (t *noteTable) reset(epoch string) {
 
 // version is the newest version of a note.
 type version struct {
-	value   []byte
+	value   []byte    // if removed: store.Note.Why
 	first   store.Seq // of the append
 	at      store.Seq
 	place   place  // where the stream has it now
@@ -112,7 +112,9 @@ func (t *noteTable) set(r *record, first store.Seq, own bool) bool {
 
 func (v version) note(key string) store.Note {
 	n := store.Note{Key: key, Seq: v.first, At: v.at}
-	if !v.removed {
+	if v.removed {
+		n.Why = string(v.value)
+	} else {
 		n.Value = v.value
 	}
 	return n

@@ -42,8 +42,8 @@ type record struct {
 	entry store.Entry  // of a message
 	brief []store.Note // notes that are kept with a message; Key and Value are set
 
-	key     string // of a note
-	value   []byte
+	key     string    // of a note
+	value   []byte    // if isRemoval: store.Note.Why
 	prev    store.Seq // the version of the note that this one replaces, or 0
 	was     store.Seq // if isAgain: where the version was at first, which is written in place of prev
 	version uint64    // how many versions of the note there were, with this one

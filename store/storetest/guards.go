@@ -26,7 +26,7 @@ func guarded(key, value string, at store.Seq) store.Note {
 }
 
 func removal(key string, at store.Seq) store.Note {
-	return store.Note{Key: key, At: at, Guarded: true}
+	return store.Note{Key: key, Why: "over", At: at, Guarded: true}
 }
 
 func firstWins(c *cluster) {
@@ -136,7 +136,7 @@ func removedOnce(c *cluster) {
 		if n := list[0]; n.Key != "k" || string(n.Value) != fmt.Sprint(round) || n.At != at {
 			c.Errorf("round %d: %+v was stored at %d", round, n, at)
 		}
-		if n := list[1]; n.Key != "k" || n.Value != nil || n.At != gone {
+		if n := list[1]; n.Key != "k" || n.Value != nil || n.Why != "over" || n.At != gone {
 			c.Errorf("round %d: %+v was removed at %d", round, n, gone)
 		}
 		a.meets(b)

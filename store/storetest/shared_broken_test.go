@@ -168,6 +168,14 @@ var sharedBugs = []struct {
 			})
 		},
 	}},
+	{"does not say why notes are removed", "a guarded note is removed", brokenPeer{
+		follow: func(p storetest.Peer, f func(store.Note)) error {
+			return p.Follow(func(n store.Note) {
+				n.Why = ""
+				f(n)
+			})
+		},
+	}},
 	{"does not catch up", "CatchUp waits", brokenPeer{hasty: true}},
 	{"takes all notes for its own", "Follow says which notes", brokenPeer{
 		follow: func(p storetest.Peer, f func(store.Note)) error {
