@@ -102,11 +102,11 @@ func TestErrorsOfASharedLogAreDocumentedForEachCall(t *testing.T) {
 		}
 		s.wants(503, c.code, "PUT "+session+"/groups/new-"+c.code, "", here.proof()...)
 		s.wants(503, c.code, "DELETE "+session+"/groups/bar", "", here.proof()...)
+		s.wants(503, c.code, "PUT "+session+"/token", "", here.proof()...)
 		s.wants(503, c.code, "DELETE "+session, "", here.proof()...)
 		if c.err == store.ErrUnknownOutcome {
 			continue
 		}
-		s.wants(503, c.code, "PUT "+session+"/token", "", here.proof()...)
 		s.wants(503, c.code, "GET "+nobody, "") // it may have begun at another hub
 		s.wants(503, c.code, "POST "+nobody+"/heartbeat", "", "Watchbox-Session", secret)
 	}
