@@ -55,7 +55,7 @@ func (h *Hub) join(log store.Shared) error {
 	c.closed, c.close = context.WithCancel(context.Background())
 	h.cluster = c
 	h.sessions.Share(session.Sharing{
-		Self: c.hubs.Self(), Commit: c.commit, Committed: c.committed, Ended: c.forget,
+		Self: c.hubs.Self(), Commit: c.commit, Committed: c.committed, Ended: c.purgeDirectThrough,
 		WillChanged: func(old, new *session.Will) { h.wills.Add(willSize(new) - willSize(old)) },
 	})
 	c.running.Go(c.run)

@@ -117,28 +117,28 @@ func (c *cluster) committed(x *session.Change) {
 		switch e.Kind {
 		case session.Disconnect:
 			c.hub.notifyObserver(e) // first, since the hub may be killed while it waits for the purge
-			c.forget(e.UID, x.Next())
+			c.purgeDirectThrough(e.UID, x.Next())
 		case session.Connect, session.Reconnect, session.Join, session.Leave:
 			c.hub.notifyObserver(e)
 		}
 	}
 }
 
-// forget purges the messages that were sent to a session that is gone, up to the version of its end. A new session with the uid may have
+// purgeDirectThrough purges the messages that were sent to a session that is gone, up to the version of its end. A new session with the uid may have
 // begun behind that, and may have got messages: this hub may be late.
-func (c *cluster) forget(uid string, end uint64) {
-	c.hub.logForget(uid, c.log.PurgeThrough(delivery.SessionPrefix+uid, store.ID{Epoch: c.hub.Epoch(), Seq: store.Seq(end)}))
+func (c *cluster) purgeDirectThrough(uid string, end uint64) {
+	c.hub.logPurge(uid, c.log.PurgeThrough(delivery.SessionPrefix+uid, store.ID{Epoch: c.hub.Epoch(), Seq: store.Seq(end)}))
 }
 
-// forget purges the messages that were sent to a session that is gone. It does not retry, because a new
+// purgeDirect purges the messages that were sent to a session that is gone. It does not retry, because a new
 // session with the uid may begin. If it fails, the next start restores the session, lets it end, and
 // purges again.
-func (h *Hub) forget(uid string) {
-	h.logForget(uid, h.log.Purge(delivery.SessionPrefix+uid))
+func (h *Hub) purgeDirect(uid string) {
+	h.logPurge(uid, h.log.Purge(delivery.SessionPrefix+uid))
 }
 
-// logForget logs that messages to a session could not be purged.
-func (h *Hub) logForget(uid string, err error) {
+// logPurge logs that messages to a session could not be purged.
+func (h *Hub) logPurge(uid string, err error) {
 	if err != nil && !errors.Is(err, store.ErrClosed) && !errors.Is(err, store.ErrFull) {
 		h.opts.Logger.Error("purging the messages to a session that is gone failed", "uid", uid, "error", err)
 	}

@@ -100,7 +100,7 @@ func (h *Hub) onEvent(e session.Event) {
 		h.forgetWill(e.UID)
 	case session.Disconnect:
 		if e.Reason != session.Shutdown { // after a restart the session may return for its messages
-			h.forget(e.UID)
+			h.purgeDirect(e.UID)
 		}
 		h.notifyObserver(e)
 	case session.Connect, session.Reconnect, session.Join, session.Leave:
@@ -206,7 +206,7 @@ func (h *Hub) Send(ctx context.Context, uid string, p *Publication) (Receipt, er
 		return h.ifKnown(ctx, func() error { return h.sessions.Do(uid, do) }) // the message must not outlive the session
 	})
 	if err == nil && h.cluster != nil && !h.sessions.Exists(uid) { // another hub has ended it before the message was stored
-		h.cluster.forget(uid, uint64(r.ID.Seq))
+		h.cluster.purgeDirectThrough(uid, uint64(r.ID.Seq))
 	}
 	return r, err
 }
