@@ -48,6 +48,15 @@ func (v *valve) set(closed bool) {
 	}
 }
 
+// whileAway cuts a log off from the servers, calls f, and connects the log again.
+func whileAway(t *testing.T, l *jetstream.Log, v *valve, f func()) {
+	t.Helper()
+	v.set(true)
+	eventually(t, "the log is away", func() bool { return l.Err() != nil })
+	f()
+	v.set(false)
+}
+
 func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
@@ -56,17 +65,16 @@ func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {
 	v := &valve{}
 	o.Dialer = v
 	b := open(t, o)
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return b.Err() != nil })
 	var last store.Seq
-	for i := range 20 {
-		add(t, a, text("x", fmt.Sprint(i)))
-		id, err := a.AppendNoted(t.Context(), []store.Entry{text("x", "noted")}, store.Note{Key: "note", Value: []byte{byte(i)}})
-		must(t, err)
-		last = id.Seq
-	}
-	must(t, a.SetPolicy(filters("x")[0], store.Policy{MaxMessages: 30}))
-	v.set(false)
+	whileAway(t, b, v, func() {
+		for i := range 20 {
+			add(t, a, text("x", fmt.Sprint(i)))
+			id, err := a.AppendNoted(t.Context(), []store.Entry{text("x", "noted")}, store.Note{Key: "note", Value: []byte{byte(i)}})
+			must(t, err)
+			last = id.Seq
+		}
+		must(t, a.SetPolicy(filters("x")[0], store.Policy{MaxMessages: 30}))
+	})
 	eventually(t, "the log is back", func() bool { _, n := end(b); return b.Err() == nil && n >= last })
 	eventually(t, "the policy is applied", func() bool { return read(t, b, "x", 0).n == 30 })
 	if ha, hb := read(t, a, "#", last-10), read(t, b, "#", last-10); ha != hb || ha.gap != 0 {
@@ -85,17 +93,15 @@ func TestWhatIsPurgedWhileALogIsCutOffIsAGapThere(t *testing.T) {
 	add(t, a, text("x", "before"))
 	_, before := end(a)
 	eventually(t, "both have it", func() bool { _, n := end(b); return n == before })
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return b.Err() != nil })
-	add(t, a, text("x", "purged"))
-	last := add(t, a, text("y", "stays"))
-	s, err := connect(t, url).Stream(t.Context(), o.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	must(t, a.Close())
-	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x")))
-	v.set(false)
+	stream, err := connect(t, url).Stream(t.Context(), o.Stream)
+	must(t, err)
+	var last store.Seq
+	whileAway(t, b, v, func() {
+		add(t, a, text("x", "purged"))
+		last = add(t, a, text("y", "stays"))
+		must(t, a.Close())
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x")))
+	})
 	eventually(t, "the log is back", func() bool { _, n := end(b); return n >= last })
 	if h := read(t, b, "x", before); h.gap == 0 {
 		t.Errorf("a message was purged that this log had not read: %v", h)

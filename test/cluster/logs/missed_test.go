@@ -174,15 +174,6 @@ func TestAPurgeOfRetainedMessagesWhileNoHubIsConnectedIsAGap(t *testing.T) {
 	}
 }
 
-// whileAway cuts a log off from the servers, calls f, and connects the log again.
-func whileAway(t *testing.T, l *jetstream.Log, v *valve, f func()) {
-	t.Helper()
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return l.Err() != nil })
-	f()
-	v.set(false)
-}
-
 // TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap purges the retained messages of a group, most of which are not in memory, and a neighbour that nobody
 // has counted. The neighbour does not explain that a subject is gone.
 func TestAPurgeOfOneKindWhileNoHubIsConnectedIsAGap(t *testing.T) {
@@ -275,11 +266,10 @@ func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
 	counted(t, admin, o.Stream, last)
 	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
-	s.set(true)
-	eventually(t, "the log is away", func() bool { return a.Err() != nil })
-	must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
-	s.answer.Store(int64(20 * time.Millisecond)) // in all, more than learnTimeout
-	s.set(false)
+	whileAway(t, a, &s.valve, func() {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+		s.answer.Store(int64(20 * time.Millisecond)) // in all, more than learnTimeout
+	})
 	for i := range groups {
 		name := fmt.Sprint("many/", i)
 		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
@@ -359,14 +349,13 @@ func TestALogWithoutRoomToTellWhatIsMissingMakesRoom(t *testing.T) {
 		return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(info.State.Subjects)), func(s string) bool { return strings.Contains(s, "evict") })
 	})
 	counted(t, admin, o.Stream, add(t, a, text("last", "x")))
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return a.Err() != nil })
-	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
-	info, err := stream.Info(t.Context())
-	must(t, err)
-	const over = 1 << 20 // more than the reserve of the hubs, and less than the evicted messages
-	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxBytes, c.Discard = int64(info.State.Bytes)-over, js.DiscardNew })
-	v.set(false)
+	whileAway(t, a, v, func() {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
+		info, err := stream.Info(t.Context())
+		must(t, err)
+		const over = 1 << 20 // more than the reserve of the hubs, and less than the evicted messages
+		limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxBytes, c.Discard = int64(info.State.Bytes)-over, js.DiscardNew })
+	})
 	eventually(t, "the purge is told", func() bool { h := read(t, a, "purged", 0); return h.gap > 0 && h.n == 0 })
 }
 

@@ -61,10 +61,8 @@ func TestALogWaitsForAPositionOfAnother(t *testing.T) {
 	v := &valve{}
 	o.Dialer = v
 	b := open(t, o)
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return b.Err() != nil })
-	pos := add(t, a, text("x", "1"))
-	v.set(false)
+	var pos store.Seq
+	whileAway(t, b, v, func() { pos = add(t, a, text("x", "1")) })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	eventually(t, "the log is back", func() bool { return b.Err() == nil })
@@ -96,22 +94,22 @@ func TestALogThatIsAwayDoesNotKnowWhatTheStreamHas(t *testing.T) {
 	}
 	const short = 3 * time.Second // more than it takes to be certain
 	before, _ := end(a)
-	v.set(true)
-	eventually(t, "the log is away", func() bool { return b.Err() != nil })
-	id := store.ID{Epoch: before, Seq: add(t, a, text("x", "1"))}
-	if got, err := reach(id, short); got || err != store.ErrAway {
-		t.Errorf("a message of another hub: %v, %v", got, err)
-	}
-	must(t, admin.DeleteStream(t.Context(), o.Stream))
-	eventually(t, "messages are taken again", func() bool {
-		next, err := a.Append(t.Context(), []store.Entry{text("x", "new")})
-		id = next
-		return err == nil && id.Epoch != before
+	var id store.ID
+	whileAway(t, b, v, func() {
+		id = store.ID{Epoch: before, Seq: add(t, a, text("x", "1"))}
+		if got, err := reach(id, short); got || err != store.ErrAway {
+			t.Errorf("a message of another hub: %v, %v", got, err)
+		}
+		must(t, admin.DeleteStream(t.Context(), o.Stream))
+		eventually(t, "messages are taken again", func() bool {
+			next, err := a.Append(t.Context(), []store.Entry{text("x", "new")})
+			id = next
+			return err == nil && id.Epoch != before
+		})
+		if got, err := reach(id, short); got || err != store.ErrAway {
+			t.Errorf("a message of a new epoch: %v, %v", got, err)
+		}
 	})
-	if got, err := reach(id, short); got || err != store.ErrAway {
-		t.Errorf("a message of a new epoch: %v, %v", got, err)
-	}
-	v.set(false)
 	eventually(t, "the log is back", func() bool { got, err := reach(id, patience); return got && err == nil })
 	if epoch, n := end(b); epoch != id.Epoch || n < id.Seq {
 		t.Errorf("the log ends at %s-%d, and is said to have %v", epoch, n, id)
