@@ -182,7 +182,8 @@ func TestCatchUpDoesNotBelieveWhoLacksWhatTheHubHasRead(t *testing.T) {
 						l.tail.renew("next", &jetstream.StreamInfo{Created: l.stream.(*leader).created})
 						l.tail.mu.Lock()
 						defer l.tail.mu.Unlock()
-						l.tail.at, l.tail.reached = c.end, c.end
+						l.tail.at = c.end
+						l.tail.flush()
 					})
 				}
 				began := time.Now()
