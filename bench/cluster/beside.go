@@ -17,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
@@ -156,19 +155,14 @@ const bareSubject = "bare.g0"
 
 // bareStream makes a stream that stores bareSubject, unless there is one.
 func bareStream(ctx context.Context, s servers.Servers) (js jetstream.JetStream, end func(), err error) {
-	nc, err := nats.Connect(s.URL())
-	if err != nil {
+	if js, end, err = s.Connect(); err != nil {
 		return nil, nil, err
 	}
-	js, err = jetstream.New(nc)
-	if err == nil {
-		_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{bareSubject}})
-	}
-	if err != nil {
-		nc.Close()
+	if _, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{bareSubject}}); err != nil {
+		end()
 		return nil, nil, err
 	}
-	return js, nc.Close, nil
+	return js, end, nil
 }
 
 // publishingHandler runs the load on an HTTP server that publishes the body of each request with nats.go, and does

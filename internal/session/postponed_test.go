@@ -73,10 +73,7 @@ func TestWhatTheLogMissedIsToldAsItWas(t *testing.T) {
 		},
 		"memberships are over, and then the session is lost": {
 			func(l *ledger, a, b *stream) {
-				l.setAway(false)
-				a.close(Timeout)
-				l.wantEvents("u", "lost x timeout, lost y timeout")
-				l.setAway(true)
+				loseAtOnce(l, a)
 				time.Sleep(timeout + time.Second)
 				b.close(Slow)
 			},
@@ -84,10 +81,7 @@ func TestWhatTheLogMissedIsToldAsItWas(t *testing.T) {
 		},
 		"memberships are not over yet when the session is lost": {
 			func(l *ledger, a, b *stream) {
-				l.setAway(false)
-				a.close(Timeout)
-				l.wantEvents("u", "lost x timeout, lost y timeout")
-				l.setAway(true)
+				loseAtOnce(l, a)
 				time.Sleep(timeout - time.Second)
 				b.close(Slow)
 				time.Sleep(2 * time.Second)
@@ -96,10 +90,7 @@ func TestWhatTheLogMissedIsToldAsItWas(t *testing.T) {
 		},
 		"a membership comes back after it is over, and then the session is lost": {
 			func(l *ledger, a, b *stream) {
-				l.setAway(false)
-				a.close(Timeout)
-				l.wantEvents("u", "lost x timeout, lost y timeout")
-				l.setAway(true)
+				loseAtOnce(l, a)
 				time.Sleep(timeout + time.Second)
 				l.open("u", "x", 0).close(Slow)
 				b.close(Slow)
@@ -356,6 +347,15 @@ func leave(l *ledger, s *stream, f group.Filter) {
 	if err := s.Attachment.Leave(f); err != errAway {
 		l.t.Errorf("leaving %v: %v", f, err)
 	}
+}
+
+// loseAtOnce closes a stream with the filters x and y while the log is not away.
+func loseAtOnce(l *ledger, s *stream) {
+	l.t.Helper()
+	l.setAway(false)
+	s.close(Timeout)
+	l.wantEvents("u", "lost x timeout, lost y timeout")
+	l.setAway(true)
 }
 
 // join joins a filter while the log is away. There is no error if the document has it already.

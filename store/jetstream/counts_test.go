@@ -197,26 +197,10 @@ func TestARemovalThatThereIsNoRoomToAnnounceIsNotMissed(t *testing.T) {
 			c.full, c.used = true, true
 			c.removes(a)
 		},
-		"while another hub counts": func(c *counted, a, b *janitor) {
-			c.asked = func() {
-				c.full, c.used = true, true
-				c.removes(b)
-				c.full = false
-			}
-			if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
-				c.Errorf("the older count is written: %v", err)
-			}
-		},
+		"while another hub counts": (*counted).removesMeanwhile,
 		"while another hub counts for the first time": func(c *counted, a, b *janitor) {
 			c.value, c.revision = nil, 0
-			c.asked = func() {
-				c.full, c.used = true, true
-				c.removes(b)
-				c.full = false
-			}
-			if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
-				c.Errorf("the older count is written: %v", err)
-			}
+			c.removesMeanwhile(a, b)
 		},
 		"and that did not end": func(c *counted, a, _ *janitor) {
 			c.full, c.used = true, true
@@ -241,6 +225,19 @@ func TestARemovalThatThereIsNoRoomToAnnounceIsNotMissed(t *testing.T) {
 				c.holds(true)
 			})
 		})
+	}
+}
+
+// removesMeanwhile has hub b remove messages while hub a counts.
+func (c *counted) removesMeanwhile(a, b *janitor) {
+	c.Helper()
+	c.asked = func() {
+		c.full, c.used = true, true
+		c.removes(b)
+		c.full = false
+	}
+	if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
+		c.Errorf("the older count is written: %v", err)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/test/cluster/hubs"
@@ -118,15 +117,11 @@ func (b *brokers) kill(hub int) (restart func()) {
 // stream calls f with the hubs' stream.
 func (b *brokers) stream(f func(s jetstream.Stream)) {
 	b.Helper()
-	nc, err := nats.Connect(b.servers.URL())
+	js, done, err := b.servers.Connect()
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		b.Fatal(err)
-	}
+	defer done()
 	stream, err := js.Stream(b.Context(), "WATCHBOX")
 	if err != nil {
 		b.Fatal(err)

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/test/cluster/hubs"
@@ -123,15 +122,11 @@ func (s *system) leader() (*servers.Server, error) {
 
 // purge removes a group's messages without the hubs.
 func (s *system) purge(group string) error {
-	nc, err := nats.Connect(s.servers.URL())
+	js, done, err := s.servers.Connect()
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+	defer done()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	stream, err := js.Stream(ctx, "WATCHBOX")

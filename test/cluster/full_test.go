@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/watchbox-go/watchbox/test/cluster/hubs"
@@ -22,15 +21,11 @@ import (
 // jetStream returns access to the streams of servers.
 func jetStream(t *testing.T, s servers.Servers) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect(s.URL())
+	js, done, err := s.Connect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(done)
 	return js
 }
 

@@ -182,17 +182,26 @@ func (all Servers) Ready() error {
 	return nil
 }
 
+// Connect returns access to the streams until done is called.
+func (all Servers) Connect(o ...nats.Option) (js jetstream.JetStream, done func(), err error) {
+	nc, err := nats.Connect(all.URL(), o...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if js, err = jetstream.New(nc); err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return js, nc.Close, nil
+}
+
 // Leader returns the server that leads a stream, once one does.
 func (all Servers) Leader(ctx context.Context, stream string) (*Server, error) {
-	nc, err := nats.Connect(all.URL())
+	js, done, err := all.Connect()
 	if err != nil {
 		return nil, err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, err
-	}
+	defer done()
 	for {
 		leader, err := all.leader(ctx, js, stream)
 		if leader != nil || err != nil {

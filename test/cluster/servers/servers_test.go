@@ -24,16 +24,12 @@ const patience = time.Minute
 // stream connects to servers and creates the stream S with the subject s.
 func stream(t *testing.T, all servers.Servers) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect(all.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+	js, done, err := all.Connect(nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(done)
 	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: len(all)})
 	if err != nil {
 		t.Fatal(err)
