@@ -208,25 +208,19 @@ func (t *pending) get(number uint64) *publication {
 	return t.list[number]
 }
 
-// placed tells a publication that it can be read. If its append has returned, it tells those who want to know that later.
+// placed tells a publication that it can be read, or its caller, if the append has returned without knowing that.
 func (t *pending) placed(number uint64, first store.ID) {
-	if stored := t.place(number, first); stored != nil {
+	t.mu.Lock()
+	stored := t.unsettled.take(number)
+	if p := t.list[number]; p != nil {
+		p.first = first
+		p.placed.Store(true)
+		p.tell(answer{})
+	}
+	t.mu.Unlock()
+	if stored != nil {
 		stored(first)
 	}
-}
-
-// place is placed, but returns whom to tell later.
-func (t *pending) place(number uint64, first store.ID) (stored func(store.ID)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p := t.list[number]
-	if p == nil {
-		return t.unsettled.take(number)
-	}
-	p.first = first
-	p.placed.Store(true)
-	p.tell(answer{})
-	return nil
 }
 
 // sweep forgets appends whose outcome has been unknown for too long.
