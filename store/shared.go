@@ -59,7 +59,7 @@ type Paced interface {
 type Settling interface {
 	// AppendSettling is AppendNoted with at least one entry. If it returns ErrUnknownOutcome and the log reads later that it holds the entries, it
 	// calls stored once, with the id of the first. It does so before any append with a higher id returns. stored must not block and
-	// must not call the log. The log may forget to call it if there are many such appends, or after a long time, and if a
+	// must not call the log. The log may fail to do so if there are many such appends, after a long time, and when a
 	// new epoch begins.
 	AppendSettling(ctx context.Context, entries []Entry, stored func(first ID), notes ...Note) (ID, error)
 }

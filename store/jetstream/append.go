@@ -38,7 +38,7 @@ type publication struct {
 	acked   atomic.Bool              // a server has acknowledged it
 	single  atomic.Pointer[nats.Msg] // if it is one message of a group; it has been encoded
 	sent    int                      // attempts that no server has refused
-	later   func(store.ID)           // see store.Settling; may be nil
+	stored  func(store.ID)           // see store.Settling; may be nil
 	placed  atomic.Bool              // it can be read, with first
 	first   store.ID
 }
@@ -58,8 +58,8 @@ func (l *Log) AppendSettling(ctx context.Context, entries []store.Entry, stored 
 	return l.appendNoted(ctx, entries, list, 0, stored)
 }
 
-// appendNoted is AppendSettling of notes whose records have more flags. later may be nil.
-func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, flags byte, later func(store.ID)) (first store.ID, err error) {
+// appendNoted is AppendSettling of notes whose records have more flags. stored may be nil.
+func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, flags byte, stored func(store.ID)) (first store.ID, err error) {
 	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
@@ -79,7 +79,7 @@ func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []sto
 	for i := len(records) - len(noted); i < len(records); i++ {
 		records[i].flags |= flags
 	}
-	p := l.pending.add(records, later)
+	p := l.pending.add(records, stored)
 	defer func() {
 		if l.pending.end(p, err) {
 			first, err = p.first, nil

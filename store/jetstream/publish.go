@@ -181,8 +181,8 @@ func (t *pending) init() {
 	t.inbox = nats.NewInbox() + "."
 }
 
-func (t *pending) add(records []record, later func(store.ID)) *publication {
-	p := &publication{records: records, answers: make(chan answer, 4), later: later}
+func (t *pending) add(records []record, stored func(store.ID)) *publication {
+	p := &publication{records: records, answers: make(chan answer, 4), stored: stored}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next++
@@ -196,8 +196,8 @@ func (t *pending) end(p *publication, err error) (placed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.list, p.number)
-	if placed = p.placed.Load(); !placed && p.later != nil && errors.Is(err, store.ErrUnknownOutcome) {
-		t.unsettled.add(later{p.number, len(p.bodies), time.Now(), p.later})
+	if placed = p.placed.Load(); !placed && p.stored != nil && errors.Is(err, store.ErrUnknownOutcome) {
+		t.unsettled.add(later{p.number, len(p.bodies), time.Now(), p.stored})
 	}
 	return placed
 }
@@ -208,7 +208,7 @@ func (t *pending) get(number uint64) *publication {
 	return t.list[number]
 }
 
-// placed tells a publication that it can be read, or its caller, if the append has returned without knowing that.
+// placed tells a publication that it can be read. If its append has returned and did not know that, it tells its caller.
 func (t *pending) placed(number uint64, first store.ID) {
 	t.mu.Lock()
 	stored := t.unsettled.take(number)

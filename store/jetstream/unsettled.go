@@ -8,8 +8,8 @@ import (
 	"github.com/watchbox-go/watchbox/store"
 )
 
-// Bounds of the appends whose outcome is unknown. A server that was paused, or that had to wait for others, stores what it has received as soon as
-// it goes on. Only memory limits how long that may be awaited. The oldest appends are the least likely to be stored.
+// Bounds of the appends whose outcome is unknown. A server that was paused stores what it has received when it goes on, however late
+// that is. So only memory bounds how long an append is remembered. The oldest one is the least likely to be stored.
 const (
 	maxUnsettled      = 10_000
 	maxUnsettledBytes = 32 << 20 // of their records; what their callers keep is about as large

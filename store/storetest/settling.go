@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/watchbox-go/watchbox/store"
@@ -18,7 +19,7 @@ var settlingTests = []sharedTest{
 type settled struct {
 	mu       sync.Mutex // guards what follows
 	unknown  map[string]bool
-	told     map[string][]store.ID
+	told     map[string]store.ID
 	returned store.Seq // the highest one
 	wrong    []string
 }
@@ -28,7 +29,10 @@ func (x *settled) append(s store.Settling, name string) {
 	id, err := s.AppendSettling(context.Background(), entries(text("a", name), text("b", name)), func(first store.ID) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.told[name] = append(x.told[name], first)
+		if _, again := x.told[name]; again {
+			x.wrong = append(x.wrong, name+" is told twice")
+		}
+		x.told[name] = first
 		if first.Seq < x.returned {
 			x.wrong = append(x.wrong, fmt.Sprintf("%s, which has the id %v, is told after an append with the seq %d has returned", name, first, x.returned))
 		}
@@ -49,13 +53,13 @@ func (x *settled) append(s store.Settling, name string) {
 func (x *settled) agrees(b *store.Batch) (n int, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	want := map[string][]store.ID{}
+	want := map[string]store.ID{}
 	for i, name := range texts(b) {
 		if x.unknown[name] {
-			want[name] = append(want[name], store.ID{Epoch: b.Epoch, Seq: b.Frames[i].Seq})
+			want[name] = store.ID{Epoch: b.Epoch, Seq: b.Frames[i].Seq}
 		}
 	}
-	return len(want), fmt.Sprint(want) == fmt.Sprint(x.told)
+	return len(want), maps.Equal(want, x.told)
 }
 
 func settles(c *cluster) {
@@ -64,7 +68,7 @@ func settles(c *cluster) {
 	if !ok {
 		c.Skip("the log is not store.Settling")
 	}
-	x := &settled{unknown: map[string]bool{}, told: map[string][]store.ID{}}
+	x := &settled{unknown: map[string]bool{}, told: map[string]store.ID{}}
 	writers(4, 25, func(w, r int) { x.append(s, fmt.Sprintf("%d/%d", w, r)) })
 	stop()
 	stored := 0
@@ -72,6 +76,8 @@ func settles(c *cluster) {
 		stored, ok = x.agrees(a.all("a"))
 		return ok
 	})
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for _, w := range x.wrong {
 		c.Error(w)
 	}
