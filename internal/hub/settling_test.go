@@ -39,8 +39,8 @@ func (n *node) stored() (list []string) {
 	return list
 }
 
-// TestTheProgramGetsAllMessagesThatAreStored publishes in each way, on a log that says of many messages not what has become of them. Messages
-// with a key are sent again to another hub. Each one that is stored is passed to the program of the hub that has stored it, once and in order.
+// TestTheProgramGetsAllMessagesThatAreStored publishes in each way, on a log that often does not say whether it has stored a message. Messages
+// with a key are sent again, to both hubs. Each message that is stored is passed to the program of the hub that has stored it, once and in order.
 func TestTheProgramGetsAllMessagesThatAreStored(t *testing.T) {
 	var programs []*[]Message
 	inRig(t, 2, func(r *rig) {

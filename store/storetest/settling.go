@@ -49,7 +49,7 @@ func (x *settled) append(s store.Settling, name string) {
 	}
 }
 
-// agrees reports whether those of the appends with an unknown outcome were told that are stored, and n, how many these are.
+// agrees reports whether exactly those appends were told that are stored and had an unknown outcome. n is how many there are.
 func (x *settled) agrees(b *store.Batch) (n int, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
