@@ -55,6 +55,15 @@ type Paced interface {
 	Pace(hold func(context.Context))
 }
 
+// Settling is a log that may find out what has become of an append after the append has returned ErrUnknownOutcome.
+type Settling interface {
+	// AppendSettling is AppendNoted with at least one entry. If it returns ErrUnknownOutcome and the log reads later that it holds the entries, it
+	// calls stored once, with the id of the first. It does so before any append with a higher id returns. stored must not block and
+	// must not call the log. The log may fail to do so if there are many such appends, after a long time, and when a
+	// new epoch begins.
+	AppendSettling(ctx context.Context, entries []Entry, stored func(first ID), notes ...Note) (ID, error)
+}
+
 // Hubs are the hubs that share a log. Its methods may be called concurrently.
 type Hubs interface {
 	// Self returns the id of this hub. Each start of a hub has an id of its own, and so has a hub after

@@ -157,9 +157,6 @@ func (a *each) appendSome(ctx context.Context, from, to int) error {
 	if a.note != nil {
 		a.hub.noteStored(a.uid, notes[0].Value)
 	}
-	for i := range e.copies {
-		e.copies[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
-	}
-	a.hub.passMessages(e.copies)
+	a.hub.passMessages(r.First, e.copies)
 	return nil
 }

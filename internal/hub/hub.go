@@ -64,8 +64,9 @@ var (
 type Hub struct {
 	opts        Options
 	log         store.Store
-	notes       store.Noter // the log, if it is persistent; else nil
-	cluster     *cluster    // the hubs that share the log; nil: this one is alone
+	notes       store.Noter    // the log, if it is persistent; else nil
+	settling    store.Settling // the log, if an append may turn out later to be stored; else nil
+	cluster     *cluster       // the hubs that share the log; nil: this one is alone
 	set         *delivery.Set
 	poller      *sse.Poller
 	keys        *keys
@@ -124,8 +125,9 @@ func New(log store.Store, o Options) (*Hub, error) {
 func start(log store.Store, o Options, poller *sse.Poller) (*Hub, error) {
 	var err error
 	notes, persistent := log.(store.Noter)
+	settling, _ := log.(store.Settling)
 	h := &Hub{
-		opts: o, log: log, notes: notes, poller: poller,
+		opts: o, log: log, notes: notes, settling: settling, poller: poller,
 		stats: newTicker(), began: time.Now(), keys: newKeys(o.IdempotencyKeys), budget: newBudget(o.MaxRequests),
 	}
 	h.cursors = h.newCursors()

@@ -73,17 +73,25 @@ func readAnswer(n store.Note, epoch string) (a answer, err error) {
 // appendNoted appends entries to the log, with notes if the log keeps notes. If there are too many
 // groups, it purges old presence groups to make room, and tries once more.
 func (h *Hub) appendNoted(ctx context.Context, entries []store.Entry, notes []store.Note) (store.ID, error) {
-	id, err := h.tryAppend(ctx, entries, notes)
+	return h.appendSettling(ctx, entries, nil, notes)
+}
+
+// appendSettling is appendNoted with a function for store.Settling, if it is not nil.
+func (h *Hub) appendSettling(ctx context.Context, entries []store.Entry, stored func(store.ID), notes []store.Note) (store.ID, error) {
+	id, err := h.tryAppend(ctx, entries, stored, notes)
 	if errors.Is(err, store.ErrTooManyGroups) && h.makeRoom() {
-		return h.tryAppend(ctx, entries, notes)
+		return h.tryAppend(ctx, entries, stored, notes)
 	}
 	return id, err
 }
 
-func (h *Hub) tryAppend(ctx context.Context, entries []store.Entry, notes []store.Note) (id store.ID, err error) {
-	if h.notes == nil || len(notes) == 0 {
+func (h *Hub) tryAppend(ctx context.Context, entries []store.Entry, stored func(store.ID), notes []store.Note) (id store.ID, err error) {
+	switch {
+	case stored != nil:
+		id, err = h.settling.AppendSettling(ctx, entries, stored, notes...)
+	case h.notes == nil || len(notes) == 0:
 		id, err = h.log.Append(ctx, entries)
-	} else {
+	default:
 		id, err = h.notes.AppendNoted(ctx, entries, notes...)
 	}
 	h.full.appended(err)

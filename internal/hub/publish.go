@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/access"
@@ -114,16 +115,16 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wra
 		return Receipt{}, err
 	}
 	h.set.Hold(ctx)
-	for i := range e.copies {
-		e.copies[i].ID = store.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + store.Seq(i)}.String()
-	}
-	h.passMessages(e.copies)
+	h.passMessages(r.First, e.copies)
 	return r, nil
 }
 
-// passMessages passes published messages to the embedding program. Messages without a session are ordered
-// by group, so it passes consecutive ones of the same group together.
-func (h *Hub) passMessages(list []Message) {
+// passMessages passes published messages to the embedding program; first is the id of the first one. Messages without a
+// session are ordered by group, so it passes consecutive ones of the same group together.
+func (h *Hub) passMessages(first store.ID, list []Message) {
+	for i := range list {
+		list[i].ID = store.ID{Epoch: first.Epoch, Seq: first.Seq + store.Seq(i)}.String()
+	}
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && (list[n].UID != "" || list[n].Group == list[0].Group) {
@@ -145,7 +146,7 @@ func (h *Hub) appendWrapped(ctx context.Context, e *encoder, notes []store.Note,
 
 // append appends the encoded messages and their notes.
 func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Receipt, error) {
-	first, err := h.appendNoted(ctx, e.entries, notes)
+	first, err := h.appendSettling(ctx, e.entries, h.passLater(e), notes)
 	if err != nil {
 		return Receipt{}, closedError(err)
 	}
@@ -159,6 +160,16 @@ func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Recei
 	last := first
 	last.Seq += store.Seq(len(e.entries)) - 1
 	return Receipt{First: first, ID: last, Group: e.entries[0].Group, Time: e.entries[0].Time, Count: len(e.entries)}, nil
+}
+
+// passLater returns the function that passes the encoded messages to the embedding program if they turn out to be stored after the
+// request was answered. It is nil if the program wants none of them, or if the outcome of an append is always known.
+func (h *Hub) passLater(e *encoder) func(first store.ID) {
+	if h.settling == nil || len(e.copies) == 0 {
+		return nil
+	}
+	list := slices.Clone(e.copies) // the encoder is used again
+	return func(first store.ID) { h.passMessages(first, list) }
 }
 
 // closedError turns store.ErrClosed into ErrClosed: the store closes only with the hub.

@@ -44,6 +44,7 @@ type step struct {
 	entries []store.Entry
 	seqs    []store.Seq
 	notes   []store.Note
+	stored  func(store.ID) // for by, if it does not know that the step was stored
 	policy  *policy
 	purge   string
 	through store.Seq // of the purge; 0: all

@@ -39,9 +39,10 @@ type Log struct {
 }
 
 var (
-	_ store.Store  = (*Log)(nil)
-	_ store.Shared = (*Log)(nil)
-	_ store.Hubs   = (*hubs)(nil)
+	_ store.Store    = (*Log)(nil)
+	_ store.Shared   = (*Log)(nil)
+	_ store.Settling = (*Log)(nil)
+	_ store.Hubs     = (*hubs)(nil)
 )
 
 // Kill makes the hub silent for good: it can read what it has, and appends nothing.
@@ -118,8 +119,13 @@ func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, erro
 }
 
 // AppendNoted implements store.Noter.
-func (l *Log) AppendNoted(_ context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
-	s := step{by: l, entries: slices.Clone(entries), notes: slices.Clone(notes)}
+func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, notes ...store.Note) (store.ID, error) {
+	return l.AppendSettling(ctx, entries, nil, notes...)
+}
+
+// AppendSettling implements store.Settling.
+func (l *Log) AppendSettling(_ context.Context, entries []store.Entry, stored func(store.ID), notes ...store.Note) (store.ID, error) {
+	s := step{by: l, entries: slices.Clone(entries), notes: slices.Clone(notes), stored: stored}
 	for i := range s.entries {
 		s.entries[i].Tail = slices.Clone(s.entries[i].Tail)
 	}
@@ -138,6 +144,9 @@ func (l *Log) do(s step) (store.ID, error) {
 	unknown := l.cluster.Unknown > 0 && len(s.entries)+len(s.notes) > 0 && rand.IntN(1000) < l.cluster.Unknown
 	if unknown && rand.IntN(2) == 0 {
 		return store.ID{}, store.ErrUnknownOutcome
+	}
+	if !unknown {
+		s.stored = nil
 	}
 	first, n, err := l.cluster.add(s)
 	if err != nil {
@@ -194,6 +203,9 @@ func (l *Log) applyStep(s step) {
 		_ = l.Log.SetPolicy(s.policy.filter, s.policy.policy)
 	case s.purge != "":
 		l.purge(s.purge, s.through)
+	}
+	if s.by == l && s.stored != nil {
+		s.stored(store.ID{Epoch: l.cluster.epoch, Seq: s.seqs[0]})
 	}
 }
 

@@ -220,7 +220,7 @@ func (j *janitor) storeAgain(ctx context.Context, near func(place) bool) error {
 func (l *Log) store(ctx context.Context, list []store.Note, flags byte) error {
 	for len(list) > 0 {
 		n := min(len(list), maxBatch/4)
-		_, err := l.appendNoted(ctx, nil, list[:n], flags)
+		_, err := l.appendNoted(ctx, nil, list[:n], flags, nil)
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrTooLarge) {
 			err = l.storeEach(ctx, list[:n], flags)
 		}
@@ -234,7 +234,7 @@ func (l *Log) store(ctx context.Context, list []store.Note, flags byte) error {
 
 func (l *Log) storeEach(ctx context.Context, list []store.Note, flags byte) error {
 	for i, n := range list {
-		switch _, err := l.appendNoted(ctx, nil, list[i:i+1], flags); {
+		switch _, err := l.appendNoted(ctx, nil, list[i:i+1], flags, nil); {
 		case errors.Is(err, store.ErrTooLarge):
 			l.opts.Logger.Error("a note is too large for the stream now: it is not stored again", "note", n.Key, "error", err)
 			l.notes.abandon(n.Key)

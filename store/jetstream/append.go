@@ -38,8 +38,9 @@ type publication struct {
 	acked   atomic.Bool              // a server has acknowledged it
 	single  atomic.Pointer[nats.Msg] // if it is one message of a group; it has been encoded
 	sent    int                      // attempts that no server has refused
-	stored  bool
-	first   store.ID // if stored
+	stored  func(store.ID)           // see store.Settling; may be nil
+	placed  atomic.Bool              // it can be read, with first
+	first   store.ID
 }
 
 // Append implements store.Log.
@@ -49,11 +50,16 @@ func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, erro
 
 // AppendNoted implements store.Noter.
 func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...store.Note) (store.ID, error) {
-	return l.appendNoted(ctx, entries, list, 0)
+	return l.appendNoted(ctx, entries, list, 0, nil)
 }
 
-// appendNoted is AppendNoted of notes whose records have more flags.
-func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, flags byte) (store.ID, error) {
+// AppendSettling implements store.Settling.
+func (l *Log) AppendSettling(ctx context.Context, entries []store.Entry, stored func(store.ID), list ...store.Note) (store.ID, error) {
+	return l.appendNoted(ctx, entries, list, 0, stored)
+}
+
+// appendNoted is AppendSettling of notes whose records have more flags. stored may be nil.
+func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, flags byte, stored func(store.ID)) (first store.ID, err error) {
 	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
@@ -73,8 +79,12 @@ func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []sto
 	for i := len(records) - len(noted); i < len(records); i++ {
 		records[i].flags |= flags
 	}
-	p := l.pending.add(records)
-	defer l.pending.remove(p)
+	p := l.pending.add(records, stored)
+	defer func() {
+		if l.pending.end(p, err) {
+			first, err = p.first, nil
+		}
+	}()
 	for refusals := 0; ; {
 		if err := l.notes.guard(noted, p.records[len(p.records)-len(noted):]); err != nil {
 			return store.ID{}, err
@@ -101,7 +111,7 @@ func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []sto
 		if err := l.catchUp(ctx, p, changed); err != nil {
 			return store.ID{}, err
 		}
-		if p.stored {
+		if p.placed.Load() {
 			return p.first, nil
 		}
 	}
@@ -174,8 +184,7 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 			select {
 			case a := <-p.answers:
 				switch {
-				case a.placed:
-					p.stored, p.first = true, a.first
+				case p.placed.Load():
 					return nil
 				case a.err == nil && a.duplicate && p.onceKey() != "":
 					return l.awaitFirst(ctx, p)
@@ -227,7 +236,7 @@ func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
 		cancel()
 		if err == nil {
 			err = l.catchUp(ctx, p, &changedError{seq: end.Seq})
-			if err == nil && !p.stored {
+			if err == nil && !p.placed.Load() {
 				err = store.ErrConflict
 			}
 			return err
@@ -252,10 +261,7 @@ func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError
 	}
 	for {
 		select {
-		case a := <-p.answers:
-			if a.placed {
-				p.stored, p.first = true, a.first
-			}
+		case <-p.answers:
 			continue
 		default:
 		}

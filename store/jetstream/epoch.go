@@ -219,6 +219,7 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.noted.begin(0)
 	t.l.mem.Reset(epoch, 0)
 	t.l.notes.reset(epoch)
+	t.l.pending.renew()
 	t.l.room.reset()
 }
 

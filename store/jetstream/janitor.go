@@ -42,7 +42,7 @@ const (
 	maxRemovals = 500
 )
 
-// sweepEvery is how often each hub forgets removals.
+// sweepEvery is how often each hub forgets removals, and appends whose outcome stays unknown.
 const sweepEvery = 10 * time.Minute
 
 func (l *Log) runJanitor() {
@@ -59,6 +59,7 @@ func (l *Log) runJanitor() {
 			return
 		case now := <-sweep.C:
 			l.notes.sweep(now)
+			l.pending.sweep(now)
 			continue
 		case <-l.unheard.wake:
 		case <-l.purges.wake:

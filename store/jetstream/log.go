@@ -61,10 +61,11 @@ type Log struct {
 }
 
 var (
-	_ store.Store   = (*Log)(nil)
-	_ store.Failing = (*Log)(nil)
-	_ store.Shared  = (*Log)(nil)
-	_ store.Paced   = (*Log)(nil)
+	_ store.Store    = (*Log)(nil)
+	_ store.Failing  = (*Log)(nil)
+	_ store.Shared   = (*Log)(nil)
+	_ store.Paced    = (*Log)(nil)
+	_ store.Settling = (*Log)(nil)
 )
 
 // Open opens the log, and creates its stream if it does not exist. It returns once everything that the stream

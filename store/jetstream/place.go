@@ -65,7 +65,7 @@ func (t *tail) finish() {
 		}
 	}
 	if first.by.log == t.l.self {
-		p.done = append(p.done, placed{first.by.number, first.seq})
+		p.done = append(p.done, placed{first.by.number, first.seq - store.Seq(first.index)}) // those before it may have been removed
 	}
 	clear(t.unfinished)
 	t.unfinished = t.unfinished[:0]

@@ -148,16 +148,15 @@ func (l *Log) checkSizes(p *publication) error {
 type pending struct {
 	inbox string // prefix of the subjects for answers
 
-	mu   sync.Mutex // guards the fields below
-	list map[uint64]*publication
-	next uint64
+	mu        sync.Mutex // guards the fields below
+	list      map[uint64]*publication
+	next      uint64
+	unsettled unsettled
 }
 
-// answer is what a publication learns of itself. Without an error and placed, a server has acknowledged it.
+// answer is what a publication learns of itself. Without an error, it is placed or a server has acknowledged it.
 type answer struct {
-	placed    bool
-	first     store.ID // if placed
-	duplicate bool     // an append with this id was stored before
+	duplicate bool // an append with this id was stored before
 	err       error
 }
 
@@ -182,8 +181,8 @@ func (t *pending) init() {
 	t.inbox = nats.NewInbox() + "."
 }
 
-func (t *pending) add(records []record) *publication {
-	p := &publication{records: records, answers: make(chan answer, 4)}
+func (t *pending) add(records []record, stored func(store.ID)) *publication {
+	p := &publication{records: records, answers: make(chan answer, 4), stored: stored}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next++
@@ -192,10 +191,15 @@ func (t *pending) add(records []record) *publication {
 	return p
 }
 
-func (t *pending) remove(p *publication) {
+// end is called when an append returns, with its error. It reports whether the append is placed in spite of it.
+func (t *pending) end(p *publication, err error) (placed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.list, p.number)
+	if placed = p.placed.Load(); !placed && p.stored != nil && errors.Is(err, store.ErrUnknownOutcome) {
+		t.unsettled.add(later{p.number, len(p.bodies), time.Now(), p.stored})
+	}
+	return placed
 }
 
 func (t *pending) get(number uint64) *publication {
@@ -204,11 +208,33 @@ func (t *pending) get(number uint64) *publication {
 	return t.list[number]
 }
 
-// placed tells a publication that it can be read.
+// placed tells a publication that it can be read. If its append has returned and did not know that, it tells its caller.
 func (t *pending) placed(number uint64, first store.ID) {
-	if p := t.get(number); p != nil {
-		p.tell(answer{placed: true, first: first})
+	t.mu.Lock()
+	stored := t.unsettled.take(number)
+	if p := t.list[number]; p != nil {
+		p.first = first
+		p.placed.Store(true)
+		p.tell(answer{})
 	}
+	t.mu.Unlock()
+	if stored != nil {
+		stored(first)
+	}
+}
+
+// sweep forgets appends whose outcome has been unknown for too long.
+func (t *pending) sweep(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsettled.sweep(now)
+}
+
+// renew forgets all appends whose outcome is unknown: the stream is another one.
+func (t *pending) renew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsettled = unsettled{}
 }
 
 // tell passes an answer on. If there are unread ones, the oldest gives way.

@@ -40,7 +40,7 @@ type sharedTest struct {
 
 // RunShared tests the logs that newLog returns, each with several hubs. Each hub's log has to pass Run, too.
 func RunShared(t *testing.T, newLog func(t *testing.T) SharedLog) {
-	for _, c := range slices.Concat(guardTests, noteTests, peerTests, hubTests) {
+	for _, c := range slices.Concat(guardTests, noteTests, peerTests, settlingTests, hubTests) {
 		t.Run(c.name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
 			t.Cleanup(func() {

@@ -19,6 +19,7 @@ type brokenPeer struct {
 	follow func(p storetest.Peer, f func(store.Note)) error
 	call   func(h store.Hubs, hub string, request []byte) ([]byte, error)
 	down   func(f func(string)) func(string)
+	stored func(f func(store.ID)) func(store.ID)
 	purge  func(p storetest.Peer, name string) error
 	hasty  bool // CatchUp does not wait
 	whole  bool // PurgeThrough purges everything
@@ -36,6 +37,13 @@ func (b *brokenPeer) AppendNoted(ctx context.Context, entries []store.Entry, not
 		return b.append(b.Peer, entries, notes)
 	}
 	return b.Peer.AppendNoted(ctx, entries, notes...)
+}
+
+func (b *brokenPeer) AppendSettling(ctx context.Context, entries []store.Entry, stored func(store.ID), notes ...store.Note) (store.ID, error) {
+	if b.stored != nil {
+		stored = b.stored(stored)
+	}
+	return b.Peer.(store.Settling).AppendSettling(ctx, entries, stored, notes...)
 }
 
 func (b *brokenPeer) Follow(f func(store.Note)) error {
@@ -205,6 +213,9 @@ var sharedBugs = []struct {
 		call: func(h store.Hubs, _ string, request []byte) ([]byte, error) {
 			return h.Call(context.Background(), h.Self(), request)
 		},
+	}},
+	{"tells twice that an append is stored", "of appends with an unknown outcome", brokenPeer{
+		stored: func(f func(store.ID)) func(store.ID) { return func(id store.ID) { f(id); f(id) } },
 	}},
 	{"tells twice that a hub is down", "a hub that closed the log is down", brokenPeer{
 		down: func(f func(string)) func(string) { return func(id string) { f(id); f(id) } },
