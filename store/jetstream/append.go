@@ -35,6 +35,7 @@ type publication struct {
 	msgs    []*nats.Msg
 	bodies  []byte
 	answers chan answer
+	epoch   string                   // of the positions that it tells; "": it tells none
 	acked   atomic.Bool              // a server has acknowledged it
 	single  atomic.Pointer[nats.Msg] // if it is one message of a group; it has been encoded
 	sent    int                      // attempts that no server has refused
@@ -49,11 +50,17 @@ func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, erro
 
 // AppendNoted implements store.Noter.
 func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...store.Note) (store.ID, error) {
-	return l.appendNoted(ctx, entries, list, 0)
+	return l.appendNoted(ctx, entries, list, noteOptions{})
 }
 
-// appendNoted is AppendNoted of notes whose records have more flags.
-func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, flags byte) (store.ID, error) {
+// noteOptions say how notes are appended.
+type noteOptions struct {
+	flags byte   // which their records have, too
+	epoch string // of the positions that they tell: they are not sent to a stream with another one; "": they tell none
+}
+
+// appendNoted is AppendNoted with options.
+func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, o noteOptions) (store.ID, error) {
 	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
@@ -71,9 +78,9 @@ func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []sto
 		return store.ID{}, fmt.Errorf("%w; it takes %d messages in the stream, and JetStream stores at most %d at once", store.ErrTooLarge, len(records), maxBatch)
 	}
 	for i := len(records) - len(noted); i < len(records); i++ {
-		records[i].flags |= flags
+		records[i].flags |= o.flags
 	}
-	p := l.pending.add(records)
+	p := l.pending.add(records, o.epoch)
 	defer l.pending.remove(p)
 	for refusals := 0; ; {
 		if err := l.notes.guard(noted, p.records[len(p.records)-len(noted):]); err != nil {
