@@ -123,8 +123,8 @@ func (t *tail) knows(info *jetstream.StreamInfo, same bool) (bool, error) {
 	return t.doubt.settle(info, same && info.Created.Equal(t.created), t.at)
 }
 
-// proof tells the stream that the tail has read from a backup of it that is older, but as long: others may store messages in it before the
-// hubs look. What is there at the positions that they have read is another record then, and was stored later.
+// proof distinguishes the stream that the tail has read from an older backup that has become as long before the hubs look. At the positions
+// that they have read, such a backup has other records, which were stored later.
 type proof struct {
 	seq   store.Seq // of the last record
 	by    appendID
@@ -142,8 +142,8 @@ func (p *proof) delivered(through store.Seq, stored time.Time) {
 	}
 }
 
-// proves reports whether the stream has what the tail has read last, and nothing there that was stored later. The last record may have been
-// removed, or replaced if it is a note; then the clock of the servers tells.
+// proves reports whether the stream has the last record that the tail has read, unless that was removed or replaced since, and up to there
+// nothing that was stored later than all that it has read.
 func (t *tail) proves(ctx context.Context) (bool, error) {
 	t.mu.Lock()
 	p := t.proof

@@ -42,8 +42,8 @@ func (r *record) mark() (m mark, ok bool) {
 	return m, true
 }
 
-// foretells reports whether a record is a mark of positions behind itself. A hub has written it that did not know yet that the stream is another
-// one: the positions are those of the old one, and messages that are stored here later would be lost.
+// foretells reports whether a record is a mark of positions behind itself. The stream was replaced by another one just when a hub sent it: the
+// positions are those of the old one, and messages that are stored here later would be lost.
 func (r *record) foretells() bool {
 	var m mark
 	_, isMark := markedGroup(r.key)
