@@ -203,6 +203,7 @@ func (j *janitor) storeLost(ctx context.Context) error {
 }
 
 func (j *janitor) storeAgain(ctx context.Context, near func(place) bool) error {
+	epoch := j.l.epoch()
 	list, n, bytes := j.l.notes.again(near)
 	b := j.l.tail.bounds.Load()
 	crowded := !b.holds(n, bytes)
@@ -213,16 +214,16 @@ func (j *janitor) storeAgain(ctx context.Context, near func(place) bool) error {
 	if j.crowded = crowded; crowded {
 		return nil // they would remove each other for ever
 	}
-	return j.l.store(ctx, list, isAgain)
+	return j.l.store(ctx, list, appendOptions{flags: isAgain, epoch: epoch})
 }
 
 // store stores notes in parts. Notes that have changed meanwhile are left out, and so are those for which a limit is too low now.
-func (l *Log) store(ctx context.Context, list []store.Note, flags byte) error {
+func (l *Log) store(ctx context.Context, list []store.Note, o appendOptions) error {
 	for len(list) > 0 {
 		n := min(len(list), maxBatch/4)
-		_, err := l.appendNoted(ctx, nil, list[:n], flags, nil)
+		_, err := l.append(ctx, nil, list[:n], o)
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrTooLarge) {
-			err = l.storeEach(ctx, list[:n], flags)
+			err = l.storeEach(ctx, list[:n], o)
 		}
 		if err != nil {
 			return err
@@ -232,9 +233,9 @@ func (l *Log) store(ctx context.Context, list []store.Note, flags byte) error {
 	return nil
 }
 
-func (l *Log) storeEach(ctx context.Context, list []store.Note, flags byte) error {
+func (l *Log) storeEach(ctx context.Context, list []store.Note, o appendOptions) error {
 	for i, n := range list {
-		switch _, err := l.appendNoted(ctx, nil, list[i:i+1], flags, nil); {
+		switch _, err := l.append(ctx, nil, list[i:i+1], o); {
 		case errors.Is(err, store.ErrTooLarge):
 			l.opts.Logger.Error("a note is too large for the stream now: it is not stored again", "note", n.Key, "error", err)
 			l.notes.abandon(n.Key)

@@ -35,6 +35,7 @@ type publication struct {
 	msgs    []*nats.Msg
 	bodies  []byte
 	answers chan answer
+	epoch   string                   // of the positions that it tells; "": it tells none
 	acked   atomic.Bool              // a server has acknowledged it
 	single  atomic.Pointer[nats.Msg] // if it is one message of a group; it has been encoded
 	sent    int                      // attempts that no server has refused
@@ -50,16 +51,23 @@ func (l *Log) Append(ctx context.Context, entries []store.Entry) (store.ID, erro
 
 // AppendNoted implements store.Noter.
 func (l *Log) AppendNoted(ctx context.Context, entries []store.Entry, list ...store.Note) (store.ID, error) {
-	return l.appendNoted(ctx, entries, list, 0, nil)
+	return l.append(ctx, entries, list, appendOptions{})
 }
 
 // AppendSettling implements store.Settling.
 func (l *Log) AppendSettling(ctx context.Context, entries []store.Entry, stored func(store.ID), list ...store.Note) (store.ID, error) {
-	return l.appendNoted(ctx, entries, list, 0, stored)
+	return l.append(ctx, entries, list, appendOptions{stored: stored})
 }
 
-// appendNoted is AppendSettling of notes whose records have more flags. stored may be nil.
-func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []store.Note, flags byte, stored func(store.ID)) (first store.ID, err error) {
+// appendOptions say how something is appended.
+type appendOptions struct {
+	flags  byte           // which the records of the notes have, too
+	epoch  string         // of the positions that the notes tell: they are not sent to a stream with another one; "": they tell none
+	stored func(store.ID) // see store.Settling; may be nil
+}
+
+// append is AppendNoted with options.
+func (l *Log) append(ctx context.Context, entries []store.Entry, list []store.Note, o appendOptions) (first store.ID, err error) {
 	if err := l.admit(entries); err != nil {
 		return store.ID{}, err
 	}
@@ -77,9 +85,9 @@ func (l *Log) appendNoted(ctx context.Context, entries []store.Entry, list []sto
 		return store.ID{}, fmt.Errorf("%w; it takes %d messages in the stream, and JetStream stores at most %d at once", store.ErrTooLarge, len(records), maxBatch)
 	}
 	for i := len(records) - len(noted); i < len(records); i++ {
-		records[i].flags |= flags
+		records[i].flags |= o.flags
 	}
-	p := l.pending.add(records, stored)
+	p := l.pending.add(records, o)
 	defer func() {
 		if l.pending.end(p, err) {
 			first, err = p.first, nil

@@ -57,5 +57,5 @@ func (l *Log) carry(ctx context.Context, first bool) error {
 	if len(list) > 0 {
 		l.opts.Logger.Info("policies, revocations and sessions are stored again in the new stream", "notes", len(list))
 	}
-	return l.store(ctx, list, 0)
+	return l.store(ctx, list, appendOptions{})
 }

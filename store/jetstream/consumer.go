@@ -14,7 +14,7 @@ import (
 
 // How the tail gets a consumer that delivers the stream to it, and gives it up again.
 
-// attach makes a consumer that continues after the last message received.
+// attach makes a consumer that continues after the last message delivered.
 func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -96,10 +96,7 @@ func (t *tail) recreate(ctx context.Context, missing error) error {
 // done so, it takes no message as received because a server has acknowledged it: another stream may have stored it.
 func (t *tail) watchDeletion() error {
 	_, err := t.l.nc.Subscribe(deletions+t.l.opts.Stream, func(*nats.Msg) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.life++
-		t.heard.Store(0)
+		t.unfollow()
 		t.restart()
 	})
 	return err
@@ -126,43 +123,48 @@ func (t *tail) knows(info *jetstream.StreamInfo, same bool) (bool, error) {
 	return t.doubt.settle(info, same && info.Created.Equal(t.created), t.at)
 }
 
-// proof is a record that the tail has read. Another stream has another one there: a backup may be as long as the stream was before the
-// hubs look, since messages are stored in it that have waited for the servers.
+// proof distinguishes the stream that the tail has read from an older backup that has become as long before the hubs look. At the positions
+// that they have read, such a backup has other records, which were stored later.
 type proof struct {
-	seq   store.Seq
+	seq   store.Seq // of the last record
 	by    appendID
 	index int
+
+	through store.Seq // the consumer has delivered everything up to here,
+	latest  time.Time // and nothing that was stored later than this
 }
 
-// proofs are the last record, and the last message: the last record may be a note that is soon replaced.
-type proofs [2]proof
-
-func (p *proofs) add(r *record) {
-	p[0] = proof{r.seq, r.by, r.index}
-	if !r.is(isNote) {
-		p[1] = p[0]
+// delivered records up to where the consumer has delivered the stream, and when a message was stored that it has delivered.
+func (p *proof) delivered(through store.Seq, stored time.Time) {
+	p.through = max(p.through, through)
+	if stored.After(p.latest) { // the clocks of the servers may differ
+		p.latest = stored
 	}
 }
 
-// proves reports whether the stream has what the tail has read last. What was removed or is damaged says nothing.
+// proves reports whether the stream has the last record that the tail has read, unless that was removed or replaced since, and up to there
+// nothing that was stored later than all that it has read.
 func (t *tail) proves(ctx context.Context) (bool, error) {
 	t.mu.Lock()
-	list := t.proofs
+	p := t.proof
 	t.mu.Unlock()
-	for i, want := range list {
-		if want.seq == 0 || i > 0 && want == list[0] {
-			continue
-		}
-		m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: want.seq})
-		if err != nil {
-			return false, err
-		}
-		var r record
-		if m != nil && r.decode(m.Data) == nil && (proof{want.seq, r.by, r.index}) != want {
-			return false, nil
-		}
+	if p.seq == 0 {
+		return true, nil
 	}
-	return true, nil
+	m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: p.seq})
+	if err != nil {
+		return false, err
+	}
+	var r record
+	if m != nil && r.decode(m.Data) == nil && (r.by != p.by || r.index != p.index) {
+		return false, nil
+	}
+	later := p.latest.Add(1)
+	m, err = t.l.askLeader(ctx, t.l.opts.Stream, request{Since: &later, Next: anySubject})
+	if err != nil {
+		return false, err
+	}
+	return m == nil || store.Seq(m.Seq) > p.through || m.Time.Before(later), nil
 }
 
 // subscribe begins a new life, when the stream ends at a position.
@@ -181,7 +183,7 @@ func (t *tail) subscribe(inbox string, end store.Seq) (sub *nats.Subscription, f
 		return nil, 0, err
 	}
 	t.sub = sub
-	return sub, t.at + 1, sub.SetPendingLimits(-1, -1) // flow control bounds it
+	return sub, t.proof.through + 1, sub.SetPendingLimits(-1, -1) // flow control bounds it
 }
 
 // detach ends the current life.
@@ -191,7 +193,7 @@ func (t *tail) detach() {
 	if t.sub == nil {
 		return
 	}
-	t.life++
+	t.endLife()
 	_ = t.sub.Unsubscribe() // fails if the connection is closed
 	// Without an answer: the servers remove a consumer without listener anyway, but later.
 	_ = t.l.nc.Publish("$JS.API.CONSUMER.DELETE."+t.l.opts.Stream+"."+t.consumer, nil)

@@ -21,7 +21,8 @@
 // An append publishes one message, or an atomic batch. It returns when its own tail has placed it: it is stored
 // then, since a consumer delivers only what is, and this hub's readers can see it. The consumer is about 70 µs later than
 // the acknowledgement of the server, so the tail takes a single message as received when it is acknowledged, if it
-// has everything before it. Otherwise acknowledgements are needed only for errors.
+// has everything before it. Otherwise acknowledgements are needed only for errors. A hub sends nothing while its tail has no
+// consumer: it makes one only after it has found out whether the stream is still the one that it has read.
 //
 // # A record
 //

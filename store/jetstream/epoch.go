@@ -208,7 +208,7 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 	t.life++
 	t.past = ended(t.past, t.l.epoch())
 	t.created, t.replaced = info.Created, false
-	t.at, t.proofs, t.reached, t.folding = 0, proofs{}, 0, store.Seq(info.State.LastSeq)
+	t.at, t.proof, t.reached, t.folding = 0, proof{}, 0, store.Seq(info.State.LastSeq)
 	t.flow.seq, t.woken.seq = 0, 0
 	for _, a := range t.waiting {
 		a.err = errRenewed
@@ -227,7 +227,7 @@ func (t *tail) renew(epoch string, info *jetstream.StreamInfo) {
 func (t *tail) adopt(epoch string) {
 	if epoch != t.l.epoch() && !slices.Contains(t.past, epoch) {
 		t.replaced = true
-		t.life++
+		t.endLife()
 		t.restart()
 	}
 }

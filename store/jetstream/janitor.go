@@ -153,7 +153,7 @@ func (j *janitor) do(ctx context.Context, steps ...func(context.Context) error) 
 // forget forgets the marks of the oldest losses, up to a few hundred in a turn, if there are more than most. What they
 // say was removed from the stream before. If another hub writes one of them meanwhile, they stay until a later turn.
 func (j *janitor) forget(ctx context.Context, most int) error {
-	marks := j.l.notes.marks()
+	epoch, marks := j.l.epoch(), j.l.notes.marks()
 	if len(marks) <= most {
 		return nil
 	}
@@ -171,7 +171,7 @@ func (j *janitor) forget(ctx context.Context, most int) error {
 	if len(list) == 0 {
 		return nil
 	}
-	if _, err := j.l.markOnce(ctx, []keyedMark{old}, list...); !errors.Is(err, store.ErrConflict) {
+	if _, err := j.l.markOnce(ctx, epoch, []keyedMark{old}, list...); !errors.Is(err, store.ErrConflict) {
 		return err
 	}
 	return nil
@@ -217,7 +217,7 @@ func limited(c *jetstream.StreamConfig) bool { return c.MaxBytes > 0 || c.MaxMsg
 
 // markExcesses writes the marks of groups that have lost messages, or have to.
 func (j *janitor) markExcesses(ctx context.Context) error {
-	now := time.Now()
+	epoch, now := j.l.epoch(), time.Now()
 	n := 0
 	for x := range j.l.mem.Excesses() {
 		e := x.Told
@@ -231,7 +231,7 @@ func (j *janitor) markExcesses(ctx context.Context) error {
 			continue
 		}
 		j.told[x.Group] = now
-		_, err := j.l.markOnce(ctx, []keyedMark{groupMark(mark{Eviction: e, Written: now})})
+		_, err := j.l.markOnce(ctx, epoch, []keyedMark{groupMark(mark{Eviction: e, Written: now})})
 		switch {
 		case errors.Is(err, store.ErrConflict): // its counts are wrong now: the next turn has those that are right
 			delete(j.told, x.Group)

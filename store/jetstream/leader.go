@@ -21,6 +21,7 @@ const answerTimeout = 2 * time.Second
 type rawMessage struct {
 	Subject string
 	Seq     uint64
+	Time    time.Time // when it was stored
 	Data    []byte
 }
 

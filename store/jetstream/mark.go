@@ -42,8 +42,8 @@ func (r *record) mark() (m mark, ok bool) {
 	return m, true
 }
 
-// foretells reports whether a record is a mark of positions behind itself. A hub has written it that did not know yet that the stream is another
-// one: the positions are those of the old one, and messages that are stored here later would be lost.
+// foretells reports whether a record is a mark of positions behind itself. The stream was replaced by another one just when a hub sent it: the
+// positions are those of the old one, and messages that are stored here later would be lost.
 func (r *record) foretells() bool {
 	var m mark
 	_, isMark := markedGroup(r.key)
@@ -84,15 +84,12 @@ func (l *Log) mark(ctx context.Context, marks []keyedMark, others ...store.Note)
 	return l.markIn(ctx, l.epoch(), marks, others...)
 }
 
-// markIn is mark for positions of an epoch. It returns an error if another one has begun.
+// markIn is mark for positions of an epoch. It returns errRenewed if another one has begun.
 func (l *Log) markIn(ctx context.Context, epoch string, marks []keyedMark, others ...store.Note) (id store.ID, err error) {
 	for range maxMerges {
-		if l.epoch() != epoch {
-			return id, errRenewed
-		}
-		id, err = l.markOnce(ctx, marks, others...)
+		id, err = l.markOnce(ctx, epoch, marks, others...)
 		switch {
-		case err == nil && id.Epoch != epoch: // the stream was another one already, in which the marks say nothing
+		case err == nil && id.Epoch != epoch: // the stream was replaced just when they were sent, and they say nothing there
 			return id, errRenewed
 		case !errors.Is(err, store.ErrConflict):
 			return id, err
@@ -101,8 +98,8 @@ func (l *Log) markIn(ctx context.Context, epoch string, marks []keyedMark, other
 	return id, fmt.Errorf("%w: other hubs write the same notes", store.ErrAway)
 }
 
-// markOnce is mark for marks that say nothing any more if another hub has written one. It returns store.ErrConflict then.
-func (l *Log) markOnce(ctx context.Context, marks []keyedMark, others ...store.Note) (store.ID, error) {
+// markOnce is markIn for marks that say nothing any more if another hub has written one. It returns store.ErrConflict then.
+func (l *Log) markOnce(ctx context.Context, epoch string, marks []keyedMark, others ...store.Note) (store.ID, error) {
 	list := slices.Clone(others)
 	for i := range marks {
 		n, err := l.notes.markNote(&marks[i])
@@ -111,7 +108,7 @@ func (l *Log) markOnce(ctx context.Context, marks []keyedMark, others ...store.N
 		}
 		list = append(list, n)
 	}
-	return l.AppendNoted(ctx, nil, list...)
+	return l.append(ctx, nil, list, appendOptions{epoch: epoch})
 }
 
 // markNote returns the note of a mark. It makes the mark include the one that the note replaces.

@@ -89,12 +89,16 @@ func seconds(d time.Duration) string {
 }
 
 // errNotSent is returned by send if no byte was sent.
-var errNotSent = errors.New("there is no connection to NATS")
+var errNotSent = errors.New("there is no connection to NATS, or not known yet which stream it has")
 
-// send publishes the messages once.
+// send publishes the messages once. A stream that the tail does not follow may be another one, such as an older backup. Nothing is sent to
+// it: it would become as long as the stream was, and notes would tell positions that mean something else there.
 func (l *Log) send(p *publication, attempt int) error {
-	if l.offline.Load() {
+	switch {
+	case l.offline.Load(), !l.tail.following():
 		return errNotSent
+	case p.epoch != "" && p.epoch != l.epoch():
+		return errRenewed
 	}
 	last := len(p.msgs) - 1
 	reply := l.pending.inbox + strconv.FormatUint(p.number, 36)
@@ -181,8 +185,8 @@ func (t *pending) init() {
 	t.inbox = nats.NewInbox() + "."
 }
 
-func (t *pending) add(records []record, stored func(store.ID)) *publication {
-	p := &publication{records: records, answers: make(chan answer, 4), stored: stored}
+func (t *pending) add(records []record, o appendOptions) *publication {
+	p := &publication{records: records, epoch: o.epoch, stored: o.stored, answers: make(chan answer, 4)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next++

@@ -89,18 +89,19 @@ func TestADamagedRecordIsRefused(t *testing.T) {
 	})
 }
 
-func TestThePositionOfAMessageIsReadFromItsReplySubject(t *testing.T) {
+func TestADeliveryIsReadFromItsReplySubject(t *testing.T) {
 	for _, reply := range []string{
 		"$JS.ACK.WATCHBOX.hub-1.1.42.7.1795867323923147641.3",
 		"$JS.ACK._.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.3.x",
 		"$JS.ACK.hub.ACCHASH.WATCHBOX.hub-1.1.42.7.1795867323923147641.3",
 	} {
-		if seq, number, pending, err := positionOf(reply); seq != 42 || number != 7 || pending != 3 || err != nil {
-			t.Errorf("%s: %d, %d, %d, %v", reply, seq, number, pending, err)
+		want := delivery{seq: 42, number: 7, stored: time.Unix(1795867323, 923147641), pending: 3}
+		if d, err := deliveryOf(reply); d != want || err != nil {
+			t.Errorf("%s: %+v, %v", reply, d, err)
 		}
 	}
 	for _, reply := range []string{"", "$JS.ACK.", "$JS.ACK.a.b.c.d.e.f.g"} {
-		if _, _, _, err := positionOf(reply); err == nil {
+		if _, err := deliveryOf(reply); err == nil {
 			t.Errorf("%q is taken for a position", reply)
 		}
 	}

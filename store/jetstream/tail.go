@@ -26,7 +26,7 @@ type tail struct {
 	absent time.Time     // since when there is no stream; only run uses it
 	doubt  doubt         // about the stream; only Open and run use it
 	fresh  atomic.Bool   // messages were placed since the last wait for delivery
-	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms
+	heard  atomic.Int64  // when the consumer last gave a sign of life, Unix ms; 0: there is none, or the stream may be another one
 
 	maxMsgSize, maxBytes atomic.Int64 // of the stream's configuration; 0 or less: none
 	bounds               atomic.Pointer[bounds]
@@ -40,7 +40,7 @@ type tail struct {
 	replaced bool      // the stream has another epoch
 	last     uint64    // the consumer's number of the last message
 	at       store.Seq // the last message that was received
-	proofs   proofs    // that this stream was read
+	proof    proof     // that this stream was read
 	reached  store.Seq // everything up to here is placed
 	flow     place     // the last message that was received
 	woken    place     // the one with which the janitor was woken to look at notes
@@ -98,7 +98,7 @@ func (t *tail) run() {
 		case <-t.again:
 			attached = false
 		case <-tick.C:
-			attached = attached && t.alive()
+			attached = attached && t.following()
 		}
 		if attached {
 			if t.l.silent() != "" {
@@ -134,16 +134,22 @@ func (t *tail) failed(err error) {
 	}
 }
 
-// alive reports whether the consumer has given a sign of life lately.
-func (t *tail) alive() bool {
+// following reports whether the tail has a consumer that has given a sign of life lately.
+func (t *tail) following() bool {
 	return time.Now().UnixMilli()-t.heard.Load() < t.l.opts.Times.Beat.Milliseconds()*5/2
 }
 
-// following reports whether the tail has a consumer.
-func (t *tail) following() bool {
+// unfollow makes the tail follow nothing until it has a consumer again, since the stream may be another one by then.
+func (t *tail) unfollow() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.sub != nil && t.alive()
+	t.endLife()
+}
+
+// endLife is unfollow while t.mu is held.
+func (t *tail) endLife() {
+	t.life++
+	t.heard.Store(0)
 }
 
 // folded reports whether the tail has read what was in the stream when it began.
@@ -244,6 +250,7 @@ func (t *tail) idle(m *nats.Msg) {
 	if last := store.Seq(n); err == nil && last > t.at { // so was the end of the stream
 		t.missed(span{t.at + 1, last}, 0, 0)
 		t.at = last
+		t.proof.delivered(last, time.Time{})
 		t.release()
 	}
 	t.current = time.Now()
@@ -253,30 +260,32 @@ var errSkipped = errors.New("the consumer skipped a message")
 
 // message takes a message of the stream.
 func (t *tail) message(m *nats.Msg) error {
-	seq, number, pending, err := positionOf(m.Reply)
+	d, err := deliveryOf(m.Reply)
 	if err != nil {
 		return err
 	}
-	if number != t.last+1 {
+	if d.number != t.last+1 {
 		return errSkipped
 	}
-	t.last = number
-	if number == 1 {
-		t.holes.renumber(pending)
+	t.last = d.number
+	if d.number == 1 {
+		t.holes.renumber(d.pending)
 	}
-	if seq <= t.at {
+	t.proof.delivered(d.seq, d.stored)
+	if d.seq <= t.at {
 		return nil
 	}
-	t.missed(span{t.at + 1, seq - 1}, number, pending)
-	if r, ok := t.read(m, seq); ok {
+	t.missed(span{t.at + 1, d.seq - 1}, d.number, d.pending)
+	if r, ok := t.read(m, d.seq); ok {
+		r.place.time = d.stored.UnixMilli()
 		switch {
 		case len(t.holes.missing) == 0:
 			t.take(&r)
-		case t.hold(&r, number):
+		case t.hold(&r, d.number):
 			t.release()
 		}
 	}
-	if pending == 0 && len(t.holes.missing) == 0 {
+	if d.pending == 0 && len(t.holes.missing) == 0 {
 		t.current = time.Now()
 	}
 	if t.placing.full() {
@@ -300,13 +309,12 @@ func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 		return r, false
 	}
 	r.seq = seq
-	t.proofs.add(&r)
+	t.proof.seq, t.proof.by, t.proof.index = seq, r.by, r.index
 	if r.is(isNote) {
 		if r.foretells() {
 			r.value = []byte("{}")
 		}
 		r.place = p
-		r.place.time = timeOf(m.Reply)
 	}
 	return r, true
 }
@@ -317,7 +325,7 @@ func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 func (t *tail) acknowledged(m *nats.Msg, seq store.Seq, more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.sub == nil || !t.alive() || t.replaced || t.l.closed.Load() { // it may be another stream that has stored it
+	if !t.following() || t.l.closed.Load() { // it may be another stream that has stored it
 		return
 	}
 	if m != nil && seq == t.at+1 && t.folding == 0 && len(t.unfinished)+len(t.holes.missing) == 0 {
@@ -336,12 +344,18 @@ func (t *tail) reread(r *record, seq store.Seq) bool {
 	return err == nil && m != nil && r.decode(m.Data) == nil
 }
 
-// positionOf parses the reply subject of a message of a consumer:
+// delivery is what the reply subject of a message of a consumer says.
+type delivery struct {
+	seq     store.Seq
+	number  uint64    // of the consumer
+	stored  time.Time // when the servers stored the message
+	pending uint64    // how many messages follow
+}
+
+// deliveryOf parses the reply subject of a message of a consumer:
 //
 //	$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time>.<pending>[.<random>]
-//
-// pending is how many messages follow.
-func positionOf(reply string) (seq store.Seq, number, pending uint64, err error) {
+func deliveryOf(reply string) (d delivery, err error) {
 	const (
 		short = 9 // tokens without a domain
 		at    = 5 // token of the stream seq
@@ -359,25 +373,10 @@ func positionOf(reply string) (seq store.Seq, number, pending uint64, err error)
 		var token string
 		token, rest, _ = strings.Cut(rest, ".")
 		if numbers[i], err = strconv.ParseUint(token, 10, 64); err != nil {
-			return 0, 0, 0, fmt.Errorf("%q is no position of a consumer", reply)
+			return d, fmt.Errorf("%q is no position of a consumer", reply)
 		}
 	}
-	return store.Seq(numbers[0]), numbers[1], numbers[3], nil
-}
-
-// timeOf returns when the servers stored a message of a consumer, Unix ms, by its reply subject.
-func timeOf(reply string) int64 {
-	const short, at = 9, 7 // see positionOf
-	tokens := strings.Split(reply, ".")
-	i := at
-	if len(tokens) > short {
-		i += 2
-	}
-	if len(tokens) <= i {
-		return time.Now().UnixMilli()
-	}
-	ns, _ := strconv.ParseInt(tokens[i], 10, 64) // 0: the note is stored again, which does no harm
-	return ns / int64(time.Millisecond)
+	return delivery{store.Seq(numbers[0]), numbers[1], time.Unix(0, int64(numbers[2])), numbers[3]}, nil
 }
 
 // arrived tells those who wait for a position that the tail has reached.

@@ -28,7 +28,7 @@ func newSettling(t *testing.T) *settling {
 // begin begins the next append.
 func (s *settling) begin() *publication {
 	var p *publication
-	p = s.l.pending.add(nil, func(first store.ID) { s.told = append(s.told, fmt.Sprint(p.number, " as ", first)) })
+	p = s.l.pending.add(nil, appendOptions{stored: func(first store.ID) { s.told = append(s.told, fmt.Sprint(p.number, " as ", first)) }})
 	return p
 }
 

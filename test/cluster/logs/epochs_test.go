@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	js "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/watchbox-go/watchbox/store"
 	"github.com/watchbox-go/watchbox/store/jetstream"
 	"github.com/watchbox-go/watchbox/test/cluster/servers"
@@ -122,39 +125,70 @@ func TestAStreamOfAnOlderBackupBeginsANewEpoch(t *testing.T) {
 	}
 }
 
-// TestAnOlderBackupIsNoticedThoughItGrowsAtOnce has publishers that wait for the server, and then make the stream longer than the hubs know it
-// before they can be certain that it is another one.
-func TestAnOlderBackupIsNoticedThoughItGrowsAtOnce(t *testing.T) {
-	s := servers.ForTest(t, 1)
-	o := jetstream.Options{URL: s.URL(), Stream: newStream(), Times: quick}
-	o.Times.Patience = patience
-	a, b := open(t, o), open(t, o)
-	add(t, a, text("x", "first"))
-	old := newBackup(t, s)
-	const lost, waiting = 5, 50
-	for range lost {
-		add(t, a, text("x", "lost"))
+// storeAgain stores the newest message with a subject again, n times, as somebody may who does not know which stream it is.
+func storeAgain(t *testing.T, admin client, stream, subject string, n int, header nats.Header) {
+	t.Helper()
+	var m *js.RawStreamMsg
+	eventually(t, "the server answers", func() bool {
+		s, err := admin.Stream(t.Context(), stream)
+		if err == nil {
+			m, err = s.GetLastMsgForSubject(t.Context(), subject)
+		}
+		return err == nil
+	})
+	for range n {
+		_, err := admin.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Data: m.Data, Header: header})
+		must(t, err)
 	}
-	before, last := end(a)
-	eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
-	var publishers sync.WaitGroup
-	defer publishers.Wait()
-	must(t, s[0].Stop())
-	for range waiting {
-		publishers.Go(func() {
-			_, err := b.Append(context.Background(), []store.Entry{text("x", "waiting")})
+}
+
+// TestAnOlderBackupIsNoticedThoughItGrowsAtOnce makes the stream longer than the hubs know it before they can be certain that it is another one.
+// Publishers wait for the server meanwhile.
+func TestAnOlderBackupIsNoticedThoughItGrowsAtOnce(t *testing.T) {
+	for name, header := range map[string]nats.Header{
+		"where the last record was, there is another one": nil,
+		"where the last record was, there is nothing":     {"Nats-Rollup": {"sub"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := servers.ForTest(t, 1)
+			admin := connect(t, s.URL())
+			o := jetstream.Options{URL: s.URL(), Stream: newStream()}
+			a, b := open(t, o), open(t, o)
+			add(t, a, text("x", "first"), text("y", "first"))
+			_, err := a.AppendNoted(t.Context(), nil, store.Note{Key: "y", Value: []byte("1")})
 			must(t, err)
+			old := newBackup(t, s)
+			const lost, waiting = 5, 50
+			for range lost {
+				eventually(t, "messages are taken again", func() bool {
+					_, err := a.Append(t.Context(), []store.Entry{text("x", "lost")})
+					return err == nil
+				})
+			}
+			before, last := end(a)
+			eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
+			var publishers sync.WaitGroup
+			defer publishers.Wait()
+			must(t, s[0].Stop())
+			for range waiting {
+				publishers.Go(func() {
+					_, err := b.Append(context.Background(), []store.Entry{text("x", "waiting")})
+					must(t, err)
+				})
+			}
+			old.replace("")
+			storeAgain(t, admin, o.Stream, "wb."+o.Stream+".m.y", 1, nil)
+			storeAgain(t, admin, o.Stream, "wb."+o.Stream+".n.y", int(last), header)
+			for _, l := range []*jetstream.Log{a, b} {
+				eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+			}
+			publishers.Wait()
+			eventually(t, "both have what the stream has", func() bool {
+				ha, hb := read(t, a, "x", 0), read(t, b, "x", 0)
+				return ha == hb && ha.texts()["waiting"] >= waiting && ha.texts()["lost"] == 0 && ha.texts()["first"] == 1
+			})
 		})
 	}
-	old.replace("")
-	for _, l := range []*jetstream.Log{a, b} {
-		eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
-	}
-	publishers.Wait()
-	eventually(t, "both have what the stream has", func() bool {
-		ha, hb := read(t, a, "x", 0), read(t, b, "x", 0)
-		return ha == hb && ha.texts()["waiting"] >= waiting && ha.texts()["lost"] == 0 && ha.texts()["first"] == 1
-	})
 }
 
 // TestALongerBackupOfAnEndedEpochIsNoticed restores a backup that is too old, and then a newer one, which has more messages than
@@ -275,7 +309,7 @@ func anew(t *testing.T, admin client, name string) {
 	must(t, err)
 }
 
-// TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne has a hub purge messages in the moment in which the stream is replaced by another one. The new one
+// TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne replaces the stream by another one just when a hub sends the mark of a purge. The new one
 // has no mark of the group, and takes the one with positions that it reaches only later.
 func TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
@@ -286,13 +320,17 @@ func TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := jetstream.Options{URL: url, Stream: newStream()}
-			a, b := open(t, o), open(t, o)
+			b := open(t, o)
+			dialer := &overtaken{}
+			o.Dialer = dialer
+			a := open(t, o)
+			o.Dialer = nil
 			for i := range 100 {
 				add(t, a, text("x", fmt.Sprint(i)))
 			}
 			before, last := end(a)
 			eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
-			anew(t, admin, o.Stream)
+			dialer.by.Store(&rival{".n.evict.x", func() { anew(t, admin, o.Stream) }})
 			if err := purge(a, store.ID{Epoch: before, Seq: last}); err != nil && !errors.Is(err, store.ErrAway) {
 				t.Error(err)
 			}
@@ -310,6 +348,50 @@ func TestAPurgeOfTheOldStreamLosesNothingOfTheNewOne(t *testing.T) {
 				eventually(t, "the new messages are there", func() bool {
 					h := read(t, l, "x", 0)
 					return len(h.texts()) == n && h.gap == 0
+				})
+			}
+		})
+	}
+}
+
+// TestAPurgeOfTheOldStreamIsNotWrittenIntoABackup has a hub purge messages before it knows that the servers have an older backup.
+func TestAPurgeOfTheOldStreamIsNotWrittenIntoABackup(t *testing.T) {
+	for name, grown := range map[string]int{
+		"in place of the group's own mark":          0,
+		"behind messages that others store at once": 50,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := servers.ForTest(t, 1)
+			admin := connect(t, s.URL())
+			o := jetstream.Options{URL: s.URL(), Stream: newStream(), Times: quick}
+			o.Times.Grace = time.Hour
+			a, b := open(t, o), open(t, o)
+			const evicted, kept = 10, 10
+			for i := range evicted + kept {
+				if i == evicted {
+					must(t, a.Purge("x"))
+				}
+				add(t, a, text("x", fmt.Sprint(i)))
+			}
+			gap := read(t, a, "x", 0).gap
+			old := newBackup(t, s)
+			for i := range 10 {
+				eventually(t, "messages are taken again", func() bool {
+					_, err := a.Append(t.Context(), []store.Entry{text("x", fmt.Sprint("lost ", i))})
+					return err == nil
+				})
+			}
+			before, last := end(a)
+			old.restore("")
+			storeAgain(t, admin, o.Stream, "wb."+o.Stream+".m.x", grown, nil)
+			must(t, a.PurgeThrough("x", store.ID{Epoch: before, Seq: last}))
+			for _, l := range []*jetstream.Log{a, b} {
+				eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+			}
+			for _, l := range []*jetstream.Log{a, b, open(t, o)} {
+				eventually(t, "what was evicted is away, and the rest is there", func() bool {
+					h := read(t, l, "x", 0)
+					return h.n == kept+grown && h.gap == gap
 				})
 			}
 		})
