@@ -36,4 +36,17 @@
 //
 // The entries of an append are adjacent, and its notes follow. All records but the last of an append have the flag
 // hasMore; readers see them together.
+//
+// # Files
+//
+//	to open the log         start.go, connect.go, permissions.go, stream.go, bucket.go
+//	to append               append.go, publish.go, unsettled.go, record.go, subject.go
+//	the tail                tail.go, consumer.go, place.go; notes.go, keep.go and mark.go apply what it reads
+//	to read old messages    read.go, window.go, cursor.go, find.go
+//	to ask the leader       leader.go, reach.go, away.go
+//	what hubs remove        janitor.go, through.go
+//	what others remove      holes.go, foreign.go, missing.go; while no hub hears of it: missed.go, counts.go
+//	another stream          epoch.go, carry.go
+//	limits of the stream    room.go, share.go, again.go
+//	the other hubs          hubs.go
 package jetstream
