@@ -24,7 +24,7 @@ type janitor struct {
 	epoch   string               // of cleaned
 	crowded bool                 // there are too many notes to store them again
 	counted counter
-	found   *finding // what is missing and not told yet; nil: nothing, or not known
+	found   *telling // what is missing and not told yet; nil: nothing, or not known
 }
 
 // cleaning is how far a group's evicted messages are removed from the stream.
