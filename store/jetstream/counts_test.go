@@ -266,7 +266,7 @@ func (c *counted) noteCounted(l *Log) {
 
 // check has a hub that starts compare the counts. It does so again as learnPurges does.
 func (c *counted) check(l *Log) (err error) {
-	for again := true; again; again = errors.Is(err, errRecounted) || errors.Is(err, errRenewed) {
+	for again := true; again; again = outdated(err) {
 		err = l.checkAtStart(c.Context(), false)
 	}
 	return err
@@ -364,6 +364,23 @@ func TestAHubThatStartsReadsWhatAnotherHubHasMarkedMeanwhile(t *testing.T) {
 		b.l.tail.mu.Unlock()
 		c.must(<-checked)
 	})
+}
+
+// TestAHubThatStartsComparesAgainThoughAnotherRemovesMessages holds that a hub which is about to remove messages is not taken for one that has told
+// what is missing: it may not know yet.
+func TestAHubThatStartsComparesAgainThoughAnotherRemovesMessages(t *testing.T) {
+	c := newCounted(t)
+	a, l := c.janitor(), c.janitor().l
+	c.count(a)
+	c.noteCounted(l)
+	c.messages = 0 // they are purged
+	c.asked = func() { c.must(a.disturb(t.Context(), []mark{{Eviction: memory.Eviction{Group: "other"}}})) }
+	if err := l.checkAtStart(t.Context(), false); !outdated(err) {
+		t.Errorf("the hub does not compare again: %v", err)
+	}
+	if found, err := l.findAtStart(t.Context()); err != nil || found == nil {
+		t.Errorf("the purge is not found: %v", err)
+	}
 }
 
 // TestALogOpensThoughItsStreamIsReplacedWhileItCompares holds that nothing is missing then, whatever the hub waits for: the end of the stream

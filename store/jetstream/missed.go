@@ -144,13 +144,15 @@ func (l *Log) learnPurges(ctx context.Context, check func(ctx context.Context, t
 		switch {
 		case err == nil:
 			l.unheard.end(times)
-		case errors.Is(err, errRecounted): // another hub has counted, or is about to remove messages
-		case errors.Is(err, errRenewed): // what was counted says nothing of the stream that the log has now
-		default:
+		case !outdated(err):
 			return err
 		}
 	}
 }
+
+// outdated reports whether the counts that were compared say nothing any more: another hub has counted or is about to remove messages, or the log
+// has another stream.
+func outdated(err error) bool { return errors.Is(err, errRecounted) || errors.Is(err, errRenewed) }
 
 // What a hub answers that is asked to mark the purges that it knows: first that it does so, and then that they are marked.
 const (

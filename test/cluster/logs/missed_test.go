@@ -233,7 +233,7 @@ func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
 	a := open(t, o)
 	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
-	last := addToMany(t, a)
+	_, last := addToMany(t, a, many)
 	counted(t, admin, o.Stream, last)
 	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
@@ -255,61 +255,93 @@ func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
 		t.Skip("it waits for a slow server")
 	}
 	url := servers.ForTest(t, 1).URL()
-	admin, s := connect(t, url), &slow{}
-	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: s, Times: quick}
+	admin, v := connect(t, url), &tapped{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
 	a := open(t, o)
-	const groups, batch = 900, 100
-	var last, second store.Seq
-	for round := range 2 {
-		for i := 0; i < groups; i += batch {
-			var list []store.Entry
-			for n := range batch {
-				list = append(list, text(fmt.Sprint("many/", i+n), "x"))
-			}
-			first := add(t, a, list...)
-			if last = first + batch - 1; round == 1 && i == 0 {
-				second = first
-			}
-		}
-	}
+	const groups = 900
+	addToMany(t, a, groups)
+	second, last := addToMany(t, a, groups)
 	counted(t, admin, o.Stream, last)
 	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
-	s.set(true)
-	eventually(t, "the log is away", func() bool { return a.Err() != nil })
-	must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
-	s.answer.Store(int64(20 * time.Millisecond)) // in all, more than learnTimeout
-	s.set(false)
+	whileAway(t, a, &v.valve, func() {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+		v.tap(func(b []byte) bool {
+			if asksForMessage(b) {
+				time.Sleep(20 * time.Millisecond) // in all, more than learnTimeout
+			}
+			return true
+		})
+	})
 	for i := range groups {
 		name := fmt.Sprint("many/", i)
 		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
 	}
 }
 
-// slow is a valve whose connections delay the questions about single messages.
-type slow struct {
-	valve
-	answer atomic.Int64 // by how long
+// TestATellingThatTheServersInterruptGoesOn purges messages of many groups while a log is cut off. When it has told some of them, the servers do
+// not answer for some turns.
+func TestATellingThatTheServersInterruptGoesOn(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &tapped{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	const groups, answers, losses = 200, 150, 3
+	addToMany(t, a, groups)
+	second, last := addToMany(t, a, groups)
+	counted(t, admin, o.Stream, last)
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	var asked atomic.Int64
+	whileAway(t, a, &v.valve, func() {
+		must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
+		v.tap(func(b []byte) bool {
+			if !asksForMessage(b) {
+				return true
+			}
+			n := asked.Add(1)
+			return n <= answers || n > answers+losses
+		})
+	})
+	for i := range groups {
+		name := fmt.Sprint("many/", i)
+		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
+	}
+	if n := asked.Load(); n <= answers+losses || n > 2*groups {
+		t.Errorf("the servers were asked %d times about %d groups", n, groups)
+	}
 }
 
+// tapped is a valve whose connections ask a test before they send something.
+type tapped struct {
+	valve
+	sends atomic.Pointer[func([]byte) bool] // false: it is lost
+}
+
+// tap sets what is asked.
+func (v *tapped) tap(sends func([]byte) bool) { v.sends.Store(&sends) }
+
+// asksForMessage reports whether a hub sends a question about a single message.
+func asksForMessage(b []byte) bool { return bytes.Contains(b, []byte(".STREAM.MSG.GET.TEST")) }
+
 // Dial implements jetstream.Dialer.
-func (s *slow) Dial(network, address string) (net.Conn, error) {
-	c, err := s.valve.Dial(network, address)
+func (v *tapped) Dial(network, address string) (net.Conn, error) {
+	c, err := v.valve.Dial(network, address)
 	if err != nil {
 		return nil, err
 	}
-	return &slowConn{c, s}, nil
+	return &tappedConn{c, v}, nil
 }
 
-type slowConn struct {
+type tappedConn struct {
 	net.Conn
-	*slow
+	*tapped
 }
 
 // Write implements net.Conn.
-func (c *slowConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(".STREAM.MSG.GET.")) {
-		time.Sleep(time.Duration(c.answer.Load()))
+func (c *tappedConn) Write(b []byte) (int, error) {
+	if sends := c.sends.Load(); sends != nil && !(*sends)(b) {
+		return len(b), nil
 	}
 	return c.Conn.Write(b)
 }
@@ -322,8 +354,8 @@ func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
 	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
 	a := open(t, o)
 	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
-	addToMany(t, a)
-	left := addToMany(t, a) - many
+	addToMany(t, a, many)
+	left, _ := addToMany(t, a, many)
 	counted(t, admin, o.Stream, add(t, a, text("kept", "1")))
 	whileAway(t, a, v, func() {
 		limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = many })
@@ -370,21 +402,25 @@ func TestALogWithoutRoomToTellWhatIsMissingMakesRoom(t *testing.T) {
 	eventually(t, "the purge is told", func() bool { h := read(t, a, "purged", 0); return h.gap > 0 && h.n == 0 })
 }
 
-// many is how many groups addToMany has: more than the hubs tell one by one.
+// many are more groups than the hubs tell one by one.
 const many = 1100
 
-// addToMany adds a message to each of many groups. It returns the seq of the last one.
-func addToMany(t *testing.T, l *jetstream.Log) (last store.Seq) {
+// addToMany adds a message to each of many groups. It returns the seqs of the first and the last one.
+func addToMany(t *testing.T, l *jetstream.Log, groups int) (first, last store.Seq) {
 	t.Helper()
 	const batch = 100
-	for i := 0; i < many; i += batch {
+	for i := 0; i < groups; i += batch {
 		var list []store.Entry
 		for n := range batch {
 			list = append(list, text(fmt.Sprint("many/", i+n), "x"))
 		}
-		last = add(t, l, list...) + batch - 1
+		seq := add(t, l, list...)
+		if i == 0 {
+			first = seq
+		}
+		last = seq + batch - 1
 	}
-	return last
+	return first, last
 }
 
 // TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile purges messages that are not in memory while one of two logs is cut off. Its
