@@ -156,8 +156,9 @@ func (t *tail) noting() int {
 	return len(t.noted.list)
 }
 
-// totals returns how many messages that stay the stream has, by subject. They include all up to last, and maybe later
-// ones. If the stream is another one than the tail reads, it returns errReplaced: its positions mean nothing until the tail knows.
+// totals returns how many messages that stay the stream has up to a position, by subject. Messages that are stored while the servers answer may be
+// included. The tail has read everything up to that position then. If the stream is another one than the tail reads, totals returns errReplaced: its
+// positions mean nothing until the tail knows.
 func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64, err error) {
 	by = map[string]uint64{}
 	for i, kind := range messageKinds[:lastingKinds] {
@@ -165,11 +166,16 @@ func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64,
 		if err != nil {
 			return 0, nil, err
 		}
+		end := store.Seq(info.State.LastSeq)
 		if i == 0 {
-			last = store.Seq(info.State.LastSeq)
+			last = end
 		}
+		if err := l.tail.waitFor(ctx, end); err != nil {
+			return 0, nil, err
+		}
+		late, _ := l.tail.notedIn(last, end) // they would hide that others are missing
 		for subject, n := range info.State.Subjects {
-			by[subject] = n
+			by[subject] = n - min(n, uint64(late[l.tail.noted.hash(subject)]))
 		}
 	}
 	return last, by, nil
@@ -256,9 +262,6 @@ func (d *difference) found() bool { return slices.Max(d.missing[:]) > 0 }
 func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 	last, totals, err := l.totals(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := l.tail.waitFor(ctx, last); err != nil {
 		return nil, err
 	}
 	d := &difference{epoch: was.Epoch, left: totals, asked: last, counted: was.At}
