@@ -98,8 +98,9 @@ func (l *Log) runJanitor() {
 func (j *janitor) try(work func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(j.l.tidying, j.l.turnTime())
 	defer cancel()
+	j.l.unheard.ends(cancel)
 	switch err := work(ctx); {
-	case err == nil || j.l.tidying.Err() != nil:
+	case err == nil || ctx.Err() != nil:
 	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
 	case isFull(err): // so does it once there is room
 	case errors.Is(err, store.ErrAway), passing(err): // and when the servers agree; runQuestions says it if they do not

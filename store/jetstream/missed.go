@@ -28,6 +28,7 @@ type unheard struct {
 	times uint64        // how often it has begun
 	known chan struct{} // closed when this hub knows all purges; nil: it does
 	turns int           // how often it has tried in vain to find out
+	work  func()        // ends what the janitor does when it begins: the servers may not have received a request, and would not answer
 
 	position func() store.Seq // which position this hub has read; nil: none yet
 	since    store.Seq        // that position when it began: what is before was heard
@@ -51,6 +52,16 @@ func (u *unheard) begin() {
 	if u.position != nil {
 		u.since = u.position()
 	}
+	if u.work != nil {
+		u.work()
+	}
+}
+
+// ends sets what ends the work of the janitor when it begins.
+func (u *unheard) ends(work func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.work = work
 }
 
 // follow lets begin note how far this hub has read.

@@ -3,6 +3,7 @@
 package logs
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"sync"
@@ -100,4 +101,24 @@ func TestWhatIsPurgedWhileALogIsCutOffIsAGapThere(t *testing.T) {
 	if h := read(t, b, "x", before); h.gap == 0 {
 		t.Errorf("a message was purged that this log had not read: %v", h)
 	}
+}
+
+// TestALogThatIsCutOffWhileItCleansUpIsBackSoon cuts a log off when it asks the servers something. It does not wait for the answer when it is back.
+func TestALogThatIsCutOffWhileItCleansUpIsBackSoon(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &tapped{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	var once sync.Once
+	asked := make(chan struct{})
+	v.tap(func(b []byte) (sent bool) {
+		if sent = !bytes.Contains(b, []byte("subjects_filter")); !sent {
+			once.Do(func() { close(asked) })
+		}
+		return sent
+	})
+	add(t, a, text("x", "1"))
+	<-asked
+	whileAway(t, a, &v.valve, func() { v.tap(func([]byte) bool { return true }) })
+	counted(t, admin, o.Stream, add(t, a, text("x", "2")))
 }
