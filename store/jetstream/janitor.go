@@ -100,7 +100,7 @@ func (j *janitor) try(work func(context.Context) error) {
 	defer cancel()
 	j.l.unheard.ends(cancel)
 	switch err := work(ctx); {
-	case err == nil || ctx.Err() != nil:
+	case err == nil || ctx.Err() != nil: // without time, or cut off, the next turn goes on
 	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
 	case isFull(err): // so does it once there is room
 	case errors.Is(err, store.ErrAway), passing(err): // and when the servers agree; runQuestions says it if they do not

@@ -289,13 +289,13 @@ func (j *janitor) find(ctx context.Context, told bool) error {
 		}
 		was = c.of(was.Epoch)
 	}
-	another := l.notes.finished() > l.unheard.heard()
-	if was.At == 0 && !another {
+	another := func() bool { return l.notes.finished() > l.unheard.heard() }
+	if was.At == 0 && !another() {
 		return nil
 	}
 	d, err := l.compare(ctx, was)
-	if err == nil && (another || d.found()) {
-		j.found = &telling{difference: *d, everywhere: another}
+	if err == nil && (another() || d.found()) {
+		j.found = &telling{difference: *d, everywhere: another()}
 	}
 	return err
 }
@@ -340,7 +340,6 @@ func (j *janitor) suspect(ctx context.Context, t *telling) error {
 	for _, seq := range p.newest {
 		newest = max(newest, seq)
 	}
-	t.explains = true
 	if t.limit(maxMarks, newest) {
 		t.gone = p.counts.gone
 		l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", newest)
@@ -359,6 +358,7 @@ func (j *janitor) suspect(ctx context.Context, t *telling) error {
 func (l *Log) suspects(t *telling, told [parts]bool) (p purged, err error) {
 	d, rest := &t.difference, t.difference
 	p = purged{at: time.Now(), counts: &rest}
+	t.explains = map[string]int{}
 	l.purgedGroups(&p)
 	for name, newest := range p.newest {
 		part := partOf(escape(name))
@@ -375,6 +375,9 @@ func (l *Log) suspects(t *telling, told [parts]bool) (p purged, err error) {
 		}
 		if n.some || !n.sure && (d.missing[part] > 0 || told[part]) {
 			p.newest[name] = min(newest, d.asked)
+			if t.explains[name] = n.gone; n.gone == 0 && d.has(l, name) == 0 { // there was one of its kinds, at least
+				t.explains[name] = 1
+			}
 		} else {
 			delete(p.newest, name)
 		}

@@ -21,7 +21,7 @@ type telling struct {
 	groups     []string                                               // that may have lost messages and are not told yet
 	markOf     func(ctx context.Context, group string) (*mark, error) // returns what a group has lost; nil: nothing. It is nil until the groups are known
 	everywhere bool                                                   // another hub has told which does not know what this one has: any group may lack messages
-	explains   bool                                                   // a group that has lost messages is the reason for what is gone in its part
+	explains   map[string]int                                         // by group: of how many subjects that are gone it is the reason if it has lost messages
 	last       []keyedMark                                            // written with the last marks
 	told       int                                                    // how many groups have lost messages
 }
@@ -82,9 +82,7 @@ func (l *Log) tellSome(ctx context.Context, t *telling) (done bool, err error) {
 	}
 	gone := t.gone
 	for _, m := range list {
-		if t.explains {
-			gone[partOf(escape(m.Group))] = 0
-		}
+		gone[partOf(escape(m.Group))] -= t.explains[m.Group]
 	}
 	n := len(list)
 	if done = asked == len(t.groups); done {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,37 @@ func (v *valve) set(closed bool) {
 		}
 		v.conns = nil
 	}
+}
+
+// tapped is a valve whose connections ask a test before they send something.
+type tapped struct {
+	valve
+	sends atomic.Pointer[func([]byte) bool] // false: it is lost
+}
+
+// tap sets what is asked.
+func (v *tapped) tap(sends func([]byte) bool) { v.sends.Store(&sends) }
+
+// Dial implements jetstream.Dialer.
+func (v *tapped) Dial(network, address string) (net.Conn, error) {
+	c, err := v.valve.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &tappedConn{c, v}, nil
+}
+
+type tappedConn struct {
+	net.Conn
+	*tapped
+}
+
+// Write implements net.Conn.
+func (c *tappedConn) Write(b []byte) (int, error) {
+	if sends := c.sends.Load(); sends != nil && !(*sends)(b) {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }
 
 func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {

@@ -3,14 +3,11 @@
 package logs
 
 import (
-	"bytes"
 	"fmt"
 	"hash/fnv"
 	"maps"
-	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,104 +243,6 @@ func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	if h := read(t, a, "#", last); h.gap > 0 {
 		t.Errorf("a gap behind all messages: %v", h)
 	}
-}
-
-// TestManyGroupsAreToldThoughTheServersAreSlow purges messages of so many groups that slow servers cannot answer the questions about all of them
-// within learnTimeout.
-func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it waits for a slow server")
-	}
-	url := servers.ForTest(t, 1).URL()
-	admin, v := connect(t, url), &tapped{}
-	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
-	a := open(t, o)
-	const groups = 900
-	addToMany(t, a, groups)
-	second, last := addToMany(t, a, groups)
-	counted(t, admin, o.Stream, last)
-	stream, err := admin.Stream(t.Context(), o.Stream)
-	must(t, err)
-	whileAway(t, a, &v.valve, func() {
-		must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
-		v.tap(func(b []byte) bool {
-			if asksForMessage(b) {
-				time.Sleep(20 * time.Millisecond) // in all, more than learnTimeout
-			}
-			return true
-		})
-	})
-	for i := range groups {
-		name := fmt.Sprint("many/", i)
-		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
-	}
-}
-
-// TestATellingThatTheServersInterruptGoesOn purges messages of many groups while a log is cut off. When it has told some of them, the servers do
-// not answer for some turns.
-func TestATellingThatTheServersInterruptGoesOn(t *testing.T) {
-	url := servers.ForTest(t, 1).URL()
-	admin, v := connect(t, url), &tapped{}
-	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
-	a := open(t, o)
-	const groups, answers, losses = 200, 150, 3
-	addToMany(t, a, groups)
-	second, last := addToMany(t, a, groups)
-	counted(t, admin, o.Stream, last)
-	stream, err := admin.Stream(t.Context(), o.Stream)
-	must(t, err)
-	var asked atomic.Int64
-	whileAway(t, a, &v.valve, func() {
-		must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
-		v.tap(func(b []byte) bool {
-			if !asksForMessage(b) {
-				return true
-			}
-			n := asked.Add(1)
-			return n <= answers || n > answers+losses
-		})
-	})
-	for i := range groups {
-		name := fmt.Sprint("many/", i)
-		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
-	}
-	if n := asked.Load(); n <= answers+losses || n > 2*groups {
-		t.Errorf("the servers were asked %d times about %d groups", n, groups)
-	}
-}
-
-// tapped is a valve whose connections ask a test before they send something.
-type tapped struct {
-	valve
-	sends atomic.Pointer[func([]byte) bool] // false: it is lost
-}
-
-// tap sets what is asked.
-func (v *tapped) tap(sends func([]byte) bool) { v.sends.Store(&sends) }
-
-// asksForMessage reports whether a hub sends a question about a single message.
-func asksForMessage(b []byte) bool { return bytes.Contains(b, []byte(".STREAM.MSG.GET.TEST")) }
-
-// Dial implements jetstream.Dialer.
-func (v *tapped) Dial(network, address string) (net.Conn, error) {
-	c, err := v.valve.Dial(network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &tappedConn{c, v}, nil
-}
-
-type tappedConn struct {
-	net.Conn
-	*tapped
-}
-
-// Write implements net.Conn.
-func (c *tappedConn) Write(b []byte) (int, error) {
-	if sends := c.sends.Load(); sends != nil && !(*sends)(b) {
-		return len(b), nil
-	}
-	return c.Conn.Write(b)
 }
 
 // TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind lowers a limit of the stream, so that it removes messages of more groups than
