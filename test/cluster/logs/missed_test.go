@@ -19,17 +19,21 @@ import (
 )
 
 // neighbour returns a group whose messages the hubs count together with those of another one.
-func neighbour(of string) string {
+func neighbour(of string) string { return neighbours(of, "kept", 1)[0] }
+
+// neighbours returns groups whose names begin with a prefix and whose messages the hubs count together with those of another one.
+func neighbours(of, prefix string, n int) (list []string) {
 	part := func(name string) uint32 {
 		h := fnv.New32a()
-		_, _ = h.Write([]byte(name)) // never fails
+		_, _ = h.Write([]byte(strings.ReplaceAll(name, "/", "."))) // never fails
 		return h.Sum32() % 256
 	}
-	for i := 0; ; i++ {
-		if name := fmt.Sprint("kept", i); part(name) == part(of) {
-			return name
+	for i := 0; len(list) < n; i++ {
+		if name := fmt.Sprint(prefix, i); part(name) == part(of) {
+			list = append(list, name)
 		}
 	}
+	return list
 }
 
 // TestAPurgeWhileNoHubIsConnectedIsAGap purges messages by hand while all logs are cut off from the servers. They agree on what is

@@ -100,6 +100,56 @@ func TestALogTellsWhatGroupsHaveLostThatItHasNoRoomToKnow(t *testing.T) {
 	}
 }
 
+// TestALogTellsTheRestIfAnotherDiesWhileItTells purges messages of groups that are counted together while two logs are cut off. The first one that is
+// back dies when it has told some of them. None of the logs knows the name of one of the groups.
+func TestALogTellsTheRestIfAnotherDiesWhileItTells(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v, w := connect(t, url), &tapped{}, &valve{}
+	o := jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
+	o.Dialer = w
+	b := open(t, o)
+	o.Dialer = v
+	a := open(t, o)
+	const unknown, groups, answers = "unknown", 5000, 120
+	before := add(t, a, text("first", "x"))
+	add(t, a, text(unknown, "x"))
+	addToMany(t, a, groups)
+	names := neighbours(unknown, "purged/", 150)
+	var second store.Seq
+	for range 2 {
+		var list []store.Entry
+		for _, name := range names {
+			list = append(list, text(name, "x"))
+		}
+		second = add(t, a, list...)
+	}
+	_, last := end(a)
+	counted(t, admin, o.Stream, last)
+	eventually(t, "both have all", func() bool { _, n := end(b); return n >= last })
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	whileAway(t, b, w, func() {
+		died := make(chan struct{})
+		whileAway(t, a, &v.valve, func() {
+			must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m."+unknown)))
+			must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.purged.>")))
+			var asked atomic.Int64
+			v.tap(func(b []byte) bool {
+				if asksForMessage(b) && asked.Add(1) == answers {
+					close(died)
+				}
+				return asked.Load() < answers
+			})
+		})
+		<-died
+		v.set(true)
+	})
+	for _, name := range names {
+		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, b, name, before); return h.gap > 0 && h.n == 1 })
+	}
+	eventually(t, "the purge of the unknown group is told", func() bool { h := read(t, b, unknown, before); return h.gap > 0 && h.n == 0 })
+}
+
 // TestManyGroupsAreToldThoughTheServersAreSlow purges messages of so many groups that slow servers cannot answer the questions about all of them
 // within learnTimeout.
 func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
