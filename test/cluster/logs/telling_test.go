@@ -144,7 +144,7 @@ func TestALogTellsTheRestIfAnotherDiesWhileItTells(t *testing.T) {
 		<-died
 		v.set(true)
 	})
-	for _, name := range names {
+	for _, name := range []string{names[0], names[len(names)-1]} {
 		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, b, name, before); return h.gap > 0 && h.n == 1 })
 	}
 	eventually(t, "the purge of the unknown group is told", func() bool { h := read(t, b, unknown, before); return h.gap > 0 && h.n == 0 })
