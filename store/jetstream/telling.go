@@ -14,13 +14,13 @@ import (
 // between two steps. So a note is written with the last marks: only marks before it say what another hub has told.
 
 // telling is what a comparison has found. It is kept until it is told, since the hubs may remove messages meanwhile. Which groups it is about
-// is found out once: the first marks would look like those of another hub.
+// is found out once: the first marks evict what would show it.
 type telling struct {
 	difference
 	times      uint64                                                 // how often purges may have been missed when it was found
 	groups     []string                                               // that may have lost messages and are not told yet
 	markOf     func(ctx context.Context, group string) (*mark, error) // returns what a group has lost; nil: nothing. It is nil until the groups are known
-	everywhere bool                                                   // another hub has told which does not know what this one has: any group may lack messages
+	everywhere bool                                                   // another hub has told, which does not know what this one has in memory: any group may lack messages
 	explains   map[string]int                                         // by group: of how many subjects that are gone it is the reason if it has lost messages
 	last       []keyedMark                                            // written with the last marks
 	told       int                                                    // how many groups have lost messages
