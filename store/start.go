@@ -9,16 +9,16 @@ import (
 	"github.com/watchbox-go/watchbox/internal/group"
 )
 
-// startPatience is how long a hub that starts waits for a shared log that is away.
-const startPatience = 30 * time.Second
+// policyPatience is how long a hub that starts tries to set a policy while the shared log is away.
+const policyPatience = 30 * time.Second
 
-// startPause is the time between two attempts.
-const startPause = time.Second
+// policyPause is the time between two attempts.
+const policyPause = time.Second
 
 // SetAtStart sets a policy of the configuration of a hub that starts. The servers of a shared log may be electing a leader: it tries
 // again for half a minute. Its error is for the operator, who cannot repeat a request as a client can.
 func SetAtStart(s Store, f group.Filter, p Policy) error {
-	for late := time.Now().Add(startPatience); ; time.Sleep(startPause) {
+	for late := time.Now().Add(policyPatience); ; time.Sleep(policyPause) {
 		err := s.SetPolicy(f, p)
 		switch {
 		case !errors.Is(err, ErrUnknownOutcome) && !errors.Is(err, ErrAway) && !errors.Is(err, context.DeadlineExceeded):

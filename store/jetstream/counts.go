@@ -156,8 +156,9 @@ func (t *tail) noting() int {
 	return len(t.noted.list)
 }
 
-// totals returns how many messages that stay the stream has, by subject. They include all up to last, and maybe later
-// ones. If the stream is another one than the tail reads, it returns errReplaced: its positions mean nothing until the tail knows.
+// totals returns how many messages that stay the stream has up to a position, by subject. Messages that are stored while the servers answer may be
+// included. The tail has read everything up to that position then. If the stream is another one than the tail reads, totals returns errReplaced: its
+// positions mean nothing until the tail knows.
 func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64, err error) {
 	by = map[string]uint64{}
 	for i, kind := range messageKinds[:lastingKinds] {
@@ -165,11 +166,16 @@ func (l *Log) totals(ctx context.Context) (last store.Seq, by map[string]uint64,
 		if err != nil {
 			return 0, nil, err
 		}
+		end := store.Seq(info.State.LastSeq)
 		if i == 0 {
-			last = store.Seq(info.State.LastSeq)
+			last = end
 		}
+		if err := l.tail.waitFor(ctx, end); err != nil {
+			return 0, nil, err
+		}
+		late, _ := l.tail.notedIn(last, end) // they would hide that others are missing
 		for subject, n := range info.State.Subjects {
-			by[subject] = n
+			by[subject] = n - min(n, uint64(late[l.tail.noted.hash(subject)]))
 		}
 	}
 	return last, by, nil
@@ -229,13 +235,14 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 
 // difference says in which parts messages are missing.
 type difference struct {
+	epoch   string
 	missing [parts]int // how many
 	gone    [parts]int // how many subjects have lost all their messages, at least
 
 	left  map[string]uint64 // how many messages the stream had, by subject
 	asked store.Seq         // when it had all messages up to here, and maybe later ones
 
-	counted store.Seq      // what is missing was there up to here
+	counted store.Seq      // what is missing was there up to here; 0: the counts say nothing
 	noted   map[uint64]int // how many messages were stored from there up to asked, by the hash of their subject
 }
 
@@ -247,18 +254,19 @@ func (d *difference) has(l *Log, group string) (n int64) {
 	return n
 }
 
-// compare returns where messages are missing that were there when they were last counted; nil: nowhere. It returns errRecounted if another
-// hub counts meanwhile.
+// found reports whether messages are missing.
+func (d *difference) found() bool { return slices.Max(d.missing[:]) > 0 }
+
+// compare returns where messages are missing that were there when they were last counted. It returns errRecounted if another hub writes the
+// counts meanwhile: it may have told what was missing.
 func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
-	if was.At == 0 {
-		return nil, nil
-	}
 	last, totals, err := l.totals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.tail.waitFor(ctx, last); err != nil {
-		return nil, err
+	d := &difference{epoch: was.Epoch, left: totals, asked: last, counted: was.At}
+	if was.At == 0 {
+		return d, nil
 	}
 	noted, ok := l.tail.notedIn(was.At, last)
 	is, err := l.recallCounts(ctx)
@@ -268,99 +276,63 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 	case is.revision != was.revision:
 		return nil, errRecounted
 	case was.Epoch != l.epoch(): // nothing is counted of the stream that the log has now
-		return nil, nil
+		return nil, errRenewed
 	case !ok:
 		l.opts.Logger.Warn("too many messages were stored since they were last counted: listeners may not be told of those that somebody purged meanwhile",
 			"counted up to", was.At)
-		return nil, nil
+		return d, nil
 	}
-	now, d := counts{}, difference{left: totals, asked: last, counted: was.At, noted: noted}
+	d.noted = noted
+	var now counts
 	now.add(l, totals, noted)
-	unsure, found := was.unsure(), false
+	unsure := was.unsure()
 	for i := range parts {
 		if unsure[i] {
 			continue
 		}
 		d.gone[i] = max(was.Subjects[i]-now.Subjects[i], 0)
 		d.missing[i] = max(was.Messages[i]-now.Messages[i], d.gone[i])
-		found = found || d.missing[i] > 0
 	}
-	if !found {
-		return nil, nil
-	}
-	return &d, nil
+	return d, nil
 }
 
-// checkCounts writes marks if messages are missing that were there when they were last counted. The log has just read the stream, and
-// does not know what was there before. If the stream is replaced meanwhile, nothing was counted of the one that the log has then.
-func (l *Log) checkCounts(ctx context.Context, was *counts) error {
-	var d *difference
-	err := patiently(ctx, func(ctx context.Context) (err error) { d, err = l.compare(ctx, was); return err })
-	switch {
-	case errors.Is(err, errRecounted): // another hub is running, and has written the marks
-		err = patiently(ctx, l.readToEnd)
-	case err == nil && d != nil:
-		l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", was.At)
-		err = l.markMissing(ctx, was, d)
-	}
-	if errors.Is(err, errRenewed) {
+// checkAtStart writes marks if messages are missing that were there when they were last counted, unless another hub has told. The log has just read
+// the stream, and does not know what was there before.
+func (l *Log) checkAtStart(ctx context.Context, told bool) error {
+	if told {
 		return nil
 	}
-	return err
+	var t *telling
+	err := patiently(ctx, func(ctx context.Context) (err error) { t, err = l.findAtStart(ctx); return err })
+	if err != nil || t == nil {
+		return err
+	}
+	l.opts.Logger.Warn("messages were removed from the stream while no hub was running", "up to", t.counted)
+	return l.tellEach(ctx, t, patiently)
 }
 
-// marksAtOnce is how many groups are told at once, when a log is opened or is back. Even slow servers can answer the questions about so few
-// within startAttempt.
-const marksAtOnce = 100
-
-// markMissing writes marks of the groups that may lack messages.
-func (l *Log) markMissing(ctx context.Context, was *counts, d *difference) error {
-	var groups []string
+// findAtStart compares the counts, and returns what is missing; nil: nothing.
+func (l *Log) findAtStart(ctx context.Context) (*telling, error) {
+	was, err := l.recallCounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if was = was.of(l.epoch()); was.At == 0 {
+		return nil, nil
+	}
+	d, err := l.compare(ctx, was)
+	if err != nil || !d.found() {
+		return nil, err
+	}
+	t := &telling{difference: *d}
 	for g := range store.EachGroup(l.mem, "") {
 		if d.missing[partOf(escape(g.Group))] > 0 {
-			groups = append(groups, g.Group)
+			t.groups = append(t.groups, g.Group)
 		}
 	}
-	write := func(marks func(context.Context) ([]keyedMark, error)) error {
-		return patiently(ctx, func(ctx context.Context) error {
-			list, err := marks(ctx)
-			if err == nil && len(list) > 0 {
-				_, err = l.markIn(ctx, was.Epoch, list)
-			}
-			return err
-		})
-	}
-	var all []keyedMark
-	if slices.Max(d.gone[:]) > 0 {
-		all = append(all, keyedMark{goneKey, mark{Missing: was.At, Written: time.Now()}})
-	}
-	if len(groups) > l.opts.MaxMarks { // the janitor would forget some of their marks, and then tell all groups
-		groups = nil
-		all = append(all, keyedMark{lostKey, mark{Eviction: memory.Eviction{Through: was.At}, Written: time.Now()}})
-	}
-	err := write(func(context.Context) ([]keyedMark, error) { return all, nil })
-	for some := range slices.Chunk(groups, marksAtOnce) {
-		if err == nil {
-			err = write(func(ctx context.Context) ([]keyedMark, error) { return l.missingOf(ctx, some, was, d) })
-		}
-	}
-	return err
-}
-
-// missingOf returns the marks of some groups that may lack messages.
-func (l *Log) missingOf(ctx context.Context, groups []string, was *counts, d *difference) (list []keyedMark, err error) {
-	for _, name := range groups {
-		m := mark{Eviction: memory.Eviction{Group: name}, Missing: was.At, Written: time.Now()}
-		if d.gone[partOf(escape(name))] == 0 {
-			if m.Missing, err = l.before(ctx, name, d); err != nil {
-				return nil, err
-			}
-		}
-		if m.Missing > 0 {
-			list = append(list, groupMark(m))
-		}
-	}
-	return list, nil
+	t.limit(l.opts.MaxMarks, was.At) // the janitor would forget some of their marks, and then tell all groups
+	t.markOf = func(ctx context.Context, name string) (*mark, error) { return l.before(ctx, name, d) }
+	return t, nil
 }
 
 // readToEnd waits until the tail has read what the stream has now.
@@ -372,22 +344,31 @@ func (l *Log) readToEnd(ctx context.Context) error {
 	return l.tail.waitFor(ctx, store.Seq(info.State.LastSeq))
 }
 
-// before returns the position before the first message of a group for each of whose kinds there is one.
-func (l *Log) before(ctx context.Context, group string, d *difference) (pos store.Seq, err error) {
+// before returns the mark of a group that may lack messages: what is before its first message, if there is one for each of its kinds, or
+// anything that was counted.
+func (l *Log) before(ctx context.Context, group string, d *difference) (*mark, error) {
+	m := &mark{Eviction: memory.Eviction{Group: group}, Missing: d.counted, Written: time.Now()}
+	if d.gone[partOf(escape(group))] > 0 {
+		return m, nil
+	}
+	m.Missing = 0
 	for _, kind := range messageKinds[:lastingKinds] {
 		subject := l.subjects.message(group, kind)
 		if d.left[subject] == 0 {
 			continue
 		}
-		m, err := l.firstMessage(ctx, subject)
+		first, err := l.firstMessage(ctx, subject)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		if m != nil { // the kinds may have lost different numbers of messages
-			pos = max(pos, store.Seq(m.Seq)-1)
+		if first != nil { // the kinds may have lost different numbers of messages
+			m.Missing = max(m.Missing, store.Seq(first.Seq)-1)
 		}
 	}
-	return pos, nil
+	if m.Missing == 0 {
+		return nil, nil
+	}
+	return m, nil
 }
 
 // counter is what a janitor knows of the counts in the bucket.

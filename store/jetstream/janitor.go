@@ -24,7 +24,7 @@ type janitor struct {
 	epoch   string               // of cleaned
 	crowded bool                 // there are too many notes to store them again
 	counted counter
-	found   *finding // what is missing and not told yet; nil: nothing, or not known
+	found   *telling // what is missing and not told yet; nil: nothing, or not known
 }
 
 // cleaning is how far a group's evicted messages are removed from the stream.
@@ -99,8 +99,9 @@ func (l *Log) runJanitor() {
 func (j *janitor) try(work func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(j.l.tidying, j.l.turnTime())
 	defer cancel()
+	j.l.unheard.ends(cancel)
 	switch err := work(ctx); {
-	case err == nil || j.l.tidying.Err() != nil:
+	case err == nil || ctx.Err() != nil: // without time, or cut off, the next turn goes on
 	case errors.Is(err, errRecounted): // the next turn tries again, if this hub is still the first
 	case isFull(err): // so does it once there is room
 	case errors.Is(err, store.ErrAway), passing(err): // and when the servers agree; runQuestions says it if they do not

@@ -122,7 +122,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return err
 	}
 	l.mem, l.tail.past, l.tail.created = l.newMemory(found.epoch), found.past, found.created
-	l.tail.noteAfter(found.counts.At)
+	l.tail.noteAfter(found.counted)
 	if err = l.tail.watchDeletion(); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err = l.watchPurges(); err != nil {
 		return err
 	}
-	if err = l.learnPurges(ctx, func(ctx context.Context) error { return l.checkCounts(ctx, found.counts) }); err != nil {
+	if err = l.learnPurges(ctx, l.checkAtStart); err != nil {
 		return err
 	}
 	if err = l.remember(ctx); err != nil && !isFull(err) {

@@ -190,9 +190,15 @@ func (l *Log) evictAll(m *mark) (err error) {
 
 // retainedSeq returns the seq of a group's retained message, or 0.
 func (l *Log) retainedSeq(name string) store.Seq {
+	seq, _ := l.retainedOf(name)
+	return seq
+}
+
+// retainedOf returns the seq of a group's retained message, or 0, and the index of its kind in messageKinds.
+func (l *Log) retainedOf(name string) (seq store.Seq, kind int) {
 	b := &store.Batch{}
 	if err := l.mem.Read(store.Query{Select: exactly(name), Retained: true}, b); err != nil || len(b.Frames) == 0 {
-		return 0
+		return 0, 0
 	}
-	return b.Frames[0].Seq
+	return b.Frames[0].Seq, kindIndex(b.Frames[0].Flags)
 }

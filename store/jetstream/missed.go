@@ -1,7 +1,6 @@
 package jetstream
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +28,7 @@ type unheard struct {
 	times uint64        // how often it has begun
 	known chan struct{} // closed when this hub knows all purges; nil: it does
 	turns int           // how often it has tried in vain to find out
+	work  func()        // ends what the janitor does when it begins: the servers may not have received a request, and would not answer
 
 	position func() store.Seq // which position this hub has read; nil: none yet
 	since    store.Seq        // that position when it began: what is before was heard
@@ -52,6 +52,16 @@ func (u *unheard) begin() {
 	if u.position != nil {
 		u.since = u.position()
 	}
+	if u.work != nil {
+		u.work()
+	}
+}
+
+// ends sets what ends the work of the janitor when it begins.
+func (u *unheard) ends(work func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.work = work
 }
 
 // follow lets begin note how far this hub has read.
@@ -122,9 +132,9 @@ func (u *unheard) wait(ctx context.Context) error {
 	}
 }
 
-// learnPurges returns when the tail has read marks of all purges that this hub has not heard. If no other hub knows them, it calls check,
-// which writes the marks of what is missing.
-func (l *Log) learnPurges(ctx context.Context, check func(context.Context) error) error {
+// learnPurges returns when the tail has read marks of all purges that this hub has not heard. It calls check, which writes the marks of what
+// is missing, unless another hub knows them and has told.
+func (l *Log) learnPurges(ctx context.Context, check func(ctx context.Context, told bool) error) error {
 	l.unheard.follow(l.tail.position)
 	for {
 		times, known := l.unheard.state()
@@ -136,24 +146,24 @@ func (l *Log) learnPurges(ctx context.Context, check func(context.Context) error
 		if err == nil {
 			told, err = l.askToMark(ctx)
 		}
-		switch {
-		case err != nil:
-			return err
-		case told:
+		if err == nil && told {
 			err = patiently(ctx, l.readToEnd)
-		default:
-			err = check(ctx)
+		}
+		if err == nil {
+			err = check(ctx, told)
 		}
 		switch {
 		case err == nil:
 			l.unheard.end(times)
-		case errors.Is(err, errRecounted): // another hub has found out meanwhile
-		case errors.Is(err, errRenewed): // what was counted says nothing of the stream that the log has now
-		default:
+		case !outdated(err):
 			return err
 		}
 	}
 }
+
+// outdated reports whether the counts that were compared say nothing any more: another hub has counted or is about to remove messages, or the log
+// has another stream.
+func outdated(err error) bool { return errors.Is(err, errRecounted) || errors.Is(err, errRenewed) }
 
 // What a hub answers that is asked to mark the purges that it knows: first that it does so, and then that they are marked.
 const (
@@ -230,7 +240,7 @@ func (j *janitor) learn(ctx context.Context) error {
 		j.found = nil // another hub may have told it
 	case j.l.unheard.failed() == fewTurns && j.l.tidying.Err() == nil:
 		j.l.opts.Logger.Warn("this hub has tried several times to find out what was purged while it was cut off, and goes on: readers of messages that are not in memory wait",
-			"groups left", j.found.groups(), "error", err)
+			"groups left", j.found.left(), "error", err)
 	}
 	return err
 }
@@ -243,32 +253,16 @@ const (
 	fewTurns = 5 // after which this hub logs that it has not succeeded yet
 )
 
-// finding is what a comparison has found. It is kept until the marks are written, since the hubs may remove messages meanwhile.
-type finding struct {
-	difference
-	times uint64 // how often purges may have been missed then
-	epoch string
-	left  *purged // the groups that may have lost messages and are not told yet; nil: not known yet
-	lost  int     // how many are told, but not logged
-}
-
-// groups returns how many groups are not told yet, as far as that is known.
-func (f *finding) groups() int {
-	if f == nil || f.left == nil {
-		return 0
-	}
-	return len(f.left.newest)
-}
-
-// checkRead writes marks if messages are missing that were there when they were last counted. It compares what this hub has read of the
-// groups that may have lost some.
-func (j *janitor) checkRead(ctx context.Context) error {
+// checkRead writes marks if messages are missing that were there when they were last counted, unless another hub has told. It compares what
+// this hub has read with the stream, of the groups that may have lost some.
+func (j *janitor) checkRead(ctx context.Context, told bool) error {
 	times, _ := j.l.unheard.state()
 	for {
 		if j.found == nil || j.found.epoch != j.l.epoch() {
-			if err := j.find(ctx, times); err != nil || j.found == nil {
+			if err := j.find(ctx, told); err != nil || j.found == nil {
 				return err
 			}
+			j.found.times = times
 		}
 		if err := j.tell(ctx, j.found); err != nil {
 			return err
@@ -280,149 +274,95 @@ func (j *janitor) checkRead(ctx context.Context) error {
 	}
 }
 
-// find compares the counts.
-func (j *janitor) find(ctx context.Context, times uint64) error {
+// find compares the counts, unless another hub has told what is missing. One that starts does not know which messages those were: then this
+// hub compares what it has.
+func (j *janitor) find(ctx context.Context, told bool) error {
 	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
 	defer cancel()
 	j.found = nil
-	was, err := j.l.recallCounts(ctx)
-	if err != nil {
-		return err
+	l := j.l
+	was := &counts{Epoch: l.epoch()}
+	if !told {
+		c, err := l.recallCounts(ctx)
+		if err != nil {
+			return err
+		}
+		was = c.of(was.Epoch)
 	}
-	was = was.of(j.l.epoch())
-	d, err := j.l.compare(ctx, was)
-	if err == nil && d != nil {
-		j.found = &finding{difference: *d, times: times, epoch: was.Epoch}
+	another := func() bool { return l.notes.finished() > l.unheard.heard() }
+	if was.At == 0 && !another() {
+		return nil
+	}
+	d, err := l.compare(ctx, was)
+	if err == nil && (another() || d.found()) {
+		j.found = &telling{difference: *d, everywhere: another()}
 	}
 	return err
 }
 
-// tell writes the marks of what is missing, of some groups at a time. If that fails, the next turn goes on with those that are left. Which
-// groups they are is found out once: the first marks would look like those of another hub.
-func (j *janitor) tell(ctx context.Context, f *finding) error {
+// tell writes the marks of what is missing. If that fails, the next turn goes on with the groups that are left.
+func (j *janitor) tell(ctx context.Context, t *telling) error {
+	if t.markOf == nil {
+		if err := j.suspect(ctx, t); err != nil {
+			return err
+		}
+	}
+	err := j.l.tellEach(ctx, t, func(ctx context.Context, step func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, learnTimeout)
+		defer cancel()
+		return step(ctx)
+	})
+	if err == nil && t.told > 0 {
+		j.l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "groups", t.told)
+	}
+	return err
+}
+
+// suspect finds out which groups a telling is about.
+func (j *janitor) suspect(ctx context.Context, t *telling) error {
+	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
 	l := j.l
 	if err := j.watch(ctx); err != nil { // it tells what the limits of the stream have removed
 		return err
 	}
-	if f.left == nil {
-		p, err := l.suspects(&f.difference, l.notes.lossesAfter(f.heard(l))) // also those that another hub has found just now
-		if err != nil {
-			return err
-		}
-		f.left = &p
-	}
-	if len(f.left.newest) > maxMarks {
-		return l.tellAll(ctx, f)
-	}
-	if err := j.tellEach(ctx, f); err != nil {
+	told := l.notes.lossesAfter(max(t.counted, l.unheard.heard())) // also those that another hub has told just now
+	p, err := l.suspects(t, told)
+	if err != nil {
 		return err
 	}
-	if f.lost > 0 {
-		l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "groups", f.lost)
-		f.lost = 0 // it is said once, though what follows may fail
+	left, err := j.left(ctx, "")
+	if err != nil {
+		return err
 	}
-	told := l.notes.lossesAfter(f.heard(l))
-	for part, gone := range f.gone {
-		if gone > 0 && !told[part] { // it is a group that this hub does not know
-			_, err := l.markIn(ctx, f.epoch, []keyedMark{f.goneMark()})
-			return err
-		}
-	}
-	return nil
-}
-
-// heard returns a position after which marks may tell what is missing. Those before tell of purges that this hub has heard.
-func (f *finding) heard(l *Log) store.Seq { return max(f.counted, l.unheard.heard()) }
-
-// goneMark returns the mark of groups of which nothing is left: any group may be one.
-func (f *finding) goneMark() keyedMark {
-	return keyedMark{goneKey, mark{Missing: f.counted, Written: time.Now()}}
-}
-
-// tellAll writes a mark of all groups, since there are too many to tell them one by one. It says nothing of what is behind them: readers
-// that have all of it get no gap.
-func (l *Log) tellAll(ctx context.Context, f *finding) error {
-	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
-	defer cancel()
+	t.groups = slices.SortedFunc(maps.Keys(p.newest), byPart)
 	var newest store.Seq
-	for _, seq := range f.left.newest {
+	for _, seq := range p.newest {
 		newest = max(newest, seq)
 	}
-	list := []keyedMark{{lostKey, mark{Eviction: memory.Eviction{Through: newest}, Written: time.Now()}}}
-	if slices.Max(f.left.counts.gone[:]) > 0 { // groups that this hub does not know may have lost later ones
-		list = append(list, f.goneMark())
+	if t.limit(maxMarks, newest) {
+		t.gone = p.counts.gone
+		l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", newest)
 	}
-	l.opts.Logger.Warn("messages of many groups were removed from the stream while no hub was connected", "up to", newest)
-	_, err := l.markIn(ctx, f.epoch, list)
-	return err
-}
-
-// tellEach writes the marks of the groups that are not told yet.
-func (j *janitor) tellEach(ctx context.Context, f *finding) error {
-	if len(f.left.newest) == 0 {
-		return nil
-	}
-	asking, cancel := context.WithTimeout(ctx, learnTimeout)
-	defer cancel()
-	left, err := j.left(asking, "")
-	for err == nil && len(f.left.newest) > 0 {
-		err = j.tellSome(ctx, f, left)
-	}
-	return err
-}
-
-// tellSome writes the marks of some groups: those about which the servers answer in time. It fails if there are none.
-func (j *janitor) tellSome(ctx context.Context, f *finding, left map[string]uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
-	defer cancel()
-	began, p := time.Now(), f.left
-	var asked []string
-	var list []keyedMark
-	for _, name := range slices.SortedFunc(maps.Keys(p.newest), byPart) {
-		m, err := j.missing(ctx, p, name, left)
-		if err != nil && len(asked) == 0 {
-			return err
-		}
-		if err != nil {
-			break
-		}
-		if m != nil {
-			list = append(list, groupMark(*m))
-		}
-		if asked = append(asked, name); len(asked) == marksAtOnce || time.Since(began) > learnTimeout/2 {
-			break
+	for part, ok := range told {
+		if ok {
+			t.gone[part] = 0
 		}
 	}
-	if len(list) > 0 {
-		if _, err := j.l.markIn(ctx, f.epoch, list); err != nil {
-			return err
-		}
-	}
-	for _, name := range asked {
-		delete(p.newest, name)
-	}
-	f.lost += len(list)
+	t.markOf = func(ctx context.Context, name string) (*mark, error) { return j.missing(ctx, &p, name, left) }
 	return nil
 }
 
-// byPart orders groups by their parts: if the marks are written in several steps, most parts are told in one.
-func byPart(a, b string) int {
-	return cmp.Or(cmp.Compare(partOf(escape(a)), partOf(escape(b))), cmp.Compare(a, b))
-}
-
-// suspects returns, as a purge, the groups that may have lost messages. A group is certain if this hub has messages of it that the stream lacks.
-// If the certain groups, or what another hub has told, explain all that is missing in a part, its other groups have lost nothing. Otherwise
-// those with evicted messages may have lost some, too: evicted ones that the stream still has may stand in for them. In a stream with
-// limits, which remove evicted messages all the time, only certain groups count.
-func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
-	rest := *d
+// suspects returns, as a purge, the groups that may have lost messages: those of which this hub has messages that the stream lacks, and, in the
+// parts that have lost some, those of which it does not know.
+func (l *Log) suspects(t *telling, told [parts]bool) (p purged, err error) {
+	d, rest := &t.difference, t.difference
 	p = purged{at: time.Now(), counts: &rest}
+	t.explains = map[string]int{}
 	l.purgedGroups(&p)
-	limited := *l.tail.bounds.Load() != (bounds{})
-	lacking := map[string]bool{}
-	for name := range p.newest {
+	for name, newest := range p.newest {
 		part := partOf(escape(name))
-		if d.missing[part] == 0 {
+		if d.missing[part] == 0 && !t.everywhere {
 			delete(p.newest, name)
 			continue
 		}
@@ -430,16 +370,14 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 		if err != nil {
 			return p, err
 		}
-		rest.missing[part] -= n.counted
 		if d.has(l, name) == 0 {
 			rest.gone[part] -= n.gone
 		}
-		lacking[name] = n.messages > 0 || !n.sure
-	}
-	for name, newest := range p.newest {
-		part := partOf(escape(name))
-		if lacking[name] || rest.missing[part] > 0 && !told[part] && !limited && l.mem.Floor(name) > 0 {
+		if n.some || !n.sure && (d.missing[part] > 0 || told[part]) {
 			p.newest[name] = min(newest, d.asked)
+			if t.explains[name] = n.gone; n.gone == 0 && d.has(l, name) == 0 { // there was one of its kinds, at least
+				t.explains[name] = 1
+			}
 		} else {
 			delete(p.newest, name)
 		}
@@ -449,19 +387,16 @@ func (l *Log) suspects(d *difference, told [parts]bool) (p purged, err error) {
 
 // lack is what the stream had not of a group when it was asked, and this hub has. It is about messages that stay.
 type lack struct {
-	messages int
-	counted  int  // how many of them had been counted, at least
-	gone     int  // how many of its subjects have lost all that was counted, at least
-	sure     bool // this hub knows that no others are lost
+	some bool // it lacks messages
+	gone int  // how many of its subjects have lost all that was counted, at least
+	sure bool // this hub knows that no others are lost
 }
 
 // add compares messages that this hub has with those that the stream has. At most later of those of the hub are not counted. kept is how
 // many counted ones the stream has.
 func (n *lack) add(had, has, later, kept int) {
-	n.messages += max(had-has, 0)
-	lost := max(had-later-kept, 0)
-	n.counted += lost
-	if lost > 0 && kept == 0 {
+	n.some = n.some || had > has
+	if had > later && kept == 0 {
 		n.gone++
 	}
 }
@@ -471,8 +406,9 @@ func (n *lack) add(had, has, later, kept int) {
 func (l *Log) lacking(name string, d *difference) (n lack, err error) {
 	had, g, floor := d.has(l, name), l.group(name), l.mem.Floor(name)
 	spilled, sure := l.mem.Spilled(name)
-	if g.Retained && d.gone[partOf(escape(name))] > 0 && d.left[l.subjects.message(name, retained)] == 0 {
-		sure = false // it may be one of those that were evicted, but stay since they are retained
+	if g.Retained && d.left[l.subjects.message(name, retained)] == 0 {
+		_, kind := l.retainedOf(name)
+		n.some = messageKinds[kind] == retained // it may be one of those that were evicted, but stay since they are retained
 	}
 	if !sure || floor == 0 && had >= g.Messages { // these are not fewer than those that stay
 		n.sure = sure
@@ -520,13 +456,21 @@ func (l *Log) lacking(name string, d *difference) (n lack, err error) {
 	return n, nil
 }
 
-// lossesAfter returns the parts of groups that have lost messages by a purge of somebody else, as a mark behind a position says.
+// finished returns the position up to which other hubs have told all that they had found missing.
+func (t *noteTable) finished() store.Seq {
+	v, _ := t.get(toldKey)
+	return v.at
+}
+
+// lossesAfter returns the parts of groups that have lost messages by a purge of somebody else, as a mark behind a position says. It leaves out
+// the marks of hubs that may not have told everything.
 func (t *noteTable) lossesAfter(pos store.Seq) (list [parts]bool) {
+	end := t.finished()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key, v := range t.notes {
 		var m mark
-		if name, ok := markedGroup(key); ok && v.at > pos && json.Unmarshal(v.value, &m) == nil && (m.foreign() || m.Missing > 0) {
+		if name, ok := markedGroup(key); ok && v.at > pos && v.at <= end && json.Unmarshal(v.value, &m) == nil && (m.foreign() || m.Missing > 0) {
 			list[partOf(escape(name))] = true
 		}
 	}

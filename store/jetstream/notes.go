@@ -17,11 +17,12 @@ const (
 	evictKeys  = "evict/"  // by group
 	lostKey    = "lost"    // what was lost according to marks that are forgotten
 	goneKey    = "gone"    // what groups may have lost of which nothing is left
+	toldKey    = "told"    // behind all marks of what a comparison has found
 )
 
 // isOwn reports whether a note is the log's own, and not the hub's.
 func isOwn(key string) bool {
-	return key == epochKey || key == lostKey || key == goneKey || isRoom(key) || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
+	return key == epochKey || key == lostKey || key == goneKey || key == toldKey || isRoom(key) || strings.HasPrefix(key, policyKeys) || strings.HasPrefix(key, evictKeys)
 }
 
 // maxBrief is how many notes that may be forgotten are kept. A hub that starts reads the newest of them.

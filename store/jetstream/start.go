@@ -27,7 +27,7 @@ type found struct {
 	past    []string // the epochs before it
 	purged  bool     // somebody else has removed the note of the epoch, while no hub was running
 	created time.Time
-	counts  *counts // what has to be there
+	counted store.Seq // the messages up to here are counted
 }
 
 // patiently calls attempt until it succeeds, or fails for a reason that will not pass.
@@ -68,7 +68,7 @@ func (l *Log) findStream(ctx context.Context) (f found, err error) {
 	if f, err = l.findEpoch(ctx, info); err != nil {
 		return f, fmt.Errorf("the epoch of the stream %s: %w", l.opts.Stream, err)
 	}
-	f.created, f.counts = info.Created, c.of(f.epoch)
+	f.created, f.counted = info.Created, c.of(f.epoch).At
 	return f, nil
 }
 

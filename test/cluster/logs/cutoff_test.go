@@ -3,9 +3,11 @@
 package logs
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +59,37 @@ func whileAway(t *testing.T, l *jetstream.Log, v *valve, f func()) {
 	v.set(false)
 }
 
+// tapped is a valve whose connections ask a test before they send something.
+type tapped struct {
+	valve
+	sends atomic.Pointer[func([]byte) bool] // false: it is lost
+}
+
+// tap sets what is asked.
+func (v *tapped) tap(sends func([]byte) bool) { v.sends.Store(&sends) }
+
+// Dial implements jetstream.Dialer.
+func (v *tapped) Dial(network, address string) (net.Conn, error) {
+	c, err := v.valve.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &tappedConn{c, v}, nil
+}
+
+type tappedConn struct {
+	net.Conn
+	*tapped
+}
+
+// Write implements net.Conn.
+func (c *tappedConn) Write(b []byte) (int, error) {
+	if sends := c.sends.Load(); sends != nil && !(*sends)(b) {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
 func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	o := jetstream.Options{URL: url, Stream: newStream(), Times: quick}
@@ -106,4 +139,24 @@ func TestWhatIsPurgedWhileALogIsCutOffIsAGapThere(t *testing.T) {
 	if h := read(t, b, "x", before); h.gap == 0 {
 		t.Errorf("a message was purged that this log had not read: %v", h)
 	}
+}
+
+// TestALogThatIsCutOffWhileItCleansUpIsBackSoon cuts a log off when it asks the servers something. It does not wait for the answer when it is back.
+func TestALogThatIsCutOffWhileItCleansUpIsBackSoon(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &tapped{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	var once sync.Once
+	asked := make(chan struct{})
+	v.tap(func(b []byte) (sent bool) {
+		if sent = !bytes.Contains(b, []byte("subjects_filter")); !sent {
+			once.Do(func() { close(asked) })
+		}
+		return sent
+	})
+	add(t, a, text("x", "1"))
+	<-asked
+	whileAway(t, a, &v.valve, func() { v.tap(func([]byte) bool { return true }) })
+	counted(t, admin, o.Stream, add(t, a, text("x", "2")))
 }

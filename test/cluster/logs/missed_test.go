@@ -3,14 +3,11 @@
 package logs
 
 import (
-	"bytes"
 	"fmt"
 	"hash/fnv"
 	"maps"
-	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,17 +19,21 @@ import (
 )
 
 // neighbour returns a group whose messages the hubs count together with those of another one.
-func neighbour(of string) string {
+func neighbour(of string) string { return neighbours(of, "kept", 1)[0] }
+
+// neighbours returns groups whose names begin with a prefix and whose messages the hubs count together with those of another one.
+func neighbours(of, prefix string, n int) (list []string) {
 	part := func(name string) uint32 {
 		h := fnv.New32a()
-		_, _ = h.Write([]byte(name)) // never fails
+		_, _ = h.Write([]byte(strings.ReplaceAll(name, "/", "."))) // never fails
 		return h.Sum32() % 256
 	}
-	for i := 0; ; i++ {
-		if name := fmt.Sprint("kept", i); part(name) == part(of) {
-			return name
+	for i := 0; len(list) < n; i++ {
+		if name := fmt.Sprint(prefix, i); part(name) == part(of) {
+			list = append(list, name)
 		}
 	}
+	return list
 }
 
 // TestAPurgeWhileNoHubIsConnectedIsAGap purges messages by hand while all logs are cut off from the servers. They agree on what is
@@ -224,7 +225,7 @@ func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
 	a := open(t, o)
 	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
-	last := addToMany(t, a)
+	_, last := addToMany(t, a, many)
 	counted(t, admin, o.Stream, last)
 	stream, err := admin.Stream(t.Context(), o.Stream)
 	must(t, err)
@@ -239,71 +240,6 @@ func TestPurgesOfManyGroupsWhileNoHubIsConnectedAreGaps(t *testing.T) {
 	}
 }
 
-// TestManyGroupsAreToldThoughTheServersAreSlow purges messages of so many groups that slow servers cannot answer the questions about all of them
-// within learnTimeout.
-func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it waits for a slow server")
-	}
-	url := servers.ForTest(t, 1).URL()
-	admin, s := connect(t, url), &slow{}
-	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: s, Times: quick}
-	a := open(t, o)
-	const groups, batch = 900, 100
-	var last, second store.Seq
-	for round := range 2 {
-		for i := 0; i < groups; i += batch {
-			var list []store.Entry
-			for n := range batch {
-				list = append(list, text(fmt.Sprint("many/", i+n), "x"))
-			}
-			first := add(t, a, list...)
-			if last = first + batch - 1; round == 1 && i == 0 {
-				second = first
-			}
-		}
-	}
-	counted(t, admin, o.Stream, last)
-	stream, err := admin.Stream(t.Context(), o.Stream)
-	must(t, err)
-	whileAway(t, a, &s.valve, func() {
-		must(t, stream.Purge(t.Context(), js.WithPurgeSequence(uint64(second)), js.WithPurgeSubject("wb."+o.Stream+".m.many.>")))
-		s.answer.Store(int64(20 * time.Millisecond)) // in all, more than learnTimeout
-	})
-	for i := range groups {
-		name := fmt.Sprint("many/", i)
-		eventually(t, "the purge of "+name+" is told", func() bool { h := read(t, a, name, 0); return h.gap > 0 && h.n == 1 })
-	}
-}
-
-// slow is a valve whose connections delay the questions about single messages.
-type slow struct {
-	valve
-	answer atomic.Int64 // by how long
-}
-
-// Dial implements jetstream.Dialer.
-func (s *slow) Dial(network, address string) (net.Conn, error) {
-	c, err := s.valve.Dial(network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &slowConn{c, s}, nil
-}
-
-type slowConn struct {
-	net.Conn
-	*slow
-}
-
-// Write implements net.Conn.
-func (c *slowConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(".STREAM.MSG.GET.")) {
-		time.Sleep(time.Duration(c.answer.Load()))
-	}
-	return c.Conn.Write(b)
-}
-
 // TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind lowers a limit of the stream, so that it removes messages of more groups than
 // the hubs tell one by one.
 func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
@@ -312,8 +248,8 @@ func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
 	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
 	a := open(t, o)
 	limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = 1_000_000 })
-	addToMany(t, a)
-	left := addToMany(t, a) - many
+	addToMany(t, a, many)
+	left, _ := addToMany(t, a, many)
 	counted(t, admin, o.Stream, add(t, a, text("kept", "1")))
 	whileAway(t, a, v, func() {
 		limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxMsgs = many })
@@ -359,21 +295,25 @@ func TestALogWithoutRoomToTellWhatIsMissingMakesRoom(t *testing.T) {
 	eventually(t, "the purge is told", func() bool { h := read(t, a, "purged", 0); return h.gap > 0 && h.n == 0 })
 }
 
-// many is how many groups addToMany has: more than the hubs tell one by one.
+// many are more groups than the hubs tell one by one.
 const many = 1100
 
-// addToMany adds a message to each of many groups. It returns the seq of the last one.
-func addToMany(t *testing.T, l *jetstream.Log) (last store.Seq) {
+// addToMany adds a message to each of many groups. It returns the seqs of the first and the last one.
+func addToMany(t *testing.T, l *jetstream.Log, groups int) (first, last store.Seq) {
 	t.Helper()
 	const batch = 100
-	for i := 0; i < many; i += batch {
+	for i := 0; i < groups; i += batch {
 		var list []store.Entry
 		for n := range batch {
 			list = append(list, text(fmt.Sprint("many/", i+n), "x"))
 		}
-		last = add(t, l, list...) + batch - 1
+		seq := add(t, l, list...)
+		if i == 0 {
+			first = seq
+		}
+		last = seq + batch - 1
 	}
-	return last
+	return first, last
 }
 
 // TestALogThatWasCutOffDoesNotSkipWhatWasPurgedMeanwhile purges messages that are not in memory while one of two logs is cut off. Its
