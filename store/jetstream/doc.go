@@ -45,7 +45,7 @@
 //	to read old messages    read.go, window.go, cursor.go, find.go
 //	to ask the leader       leader.go, reach.go, away.go
 //	what hubs remove        janitor.go, through.go
-//	what others remove      holes.go, foreign.go, missing.go; while no hub hears of it: missed.go, counts.go
+//	what others remove      holes.go, foreign.go, missing.go; while no hub hears of it: missed.go, telling.go, counts.go
 //	another stream          epoch.go, carry.go
 //	limits of the stream    room.go, share.go, again.go
 //	the other hubs          hubs.go
