@@ -25,7 +25,7 @@ func (l *Log) connect() error {
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			l.offline.Store(true)
-			l.tail.unfollow()
+			l.tail.cut()
 			l.unheard.begin()
 			if err != nil {
 				l.lost(err)

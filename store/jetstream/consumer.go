@@ -47,6 +47,7 @@ func (t *tail) attach(ctx context.Context, timeout time.Duration) (*jetstream.St
 			return nil, err
 		}
 		t.renew(epoch, info)
+		t.l.purges.forget()
 	}
 	inbox := nats.NewInbox()
 	sub, from, err := t.subscribe(inbox, store.Seq(info.State.LastSeq))
@@ -96,7 +97,9 @@ func (t *tail) recreate(ctx context.Context, missing error) error {
 // done so, it takes no message as received because a server has acknowledged it: another stream may have stored it.
 func (t *tail) watchDeletion() error {
 	_, err := t.l.nc.Subscribe(deletions+t.l.opts.Stream, func(*nats.Msg) {
-		t.unfollow()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.endLife()
 		t.restart()
 	})
 	return err
@@ -126,12 +129,24 @@ func (t *tail) knows(info *jetstream.StreamInfo, same bool) (bool, error) {
 // proof distinguishes the stream that the tail has read from an older backup that has become as long before the hubs look. At the positions
 // that they have read, such a backup has other records, which were stored later.
 type proof struct {
-	seq   store.Seq // of the last record
+	last    [2]recordID // of the last record, and of the last message: the last record may be a note that is soon replaced
+	through store.Seq   // the consumer has delivered everything up to here,
+	latest  time.Time   // and nothing that was stored later than this
+}
+
+// recordID identifies a record of the stream. The zero value is none.
+type recordID struct {
+	seq   store.Seq
 	by    appendID
 	index int
+}
 
-	through store.Seq // the consumer has delivered everything up to here,
-	latest  time.Time // and nothing that was stored later than this
+// read records what was read last.
+func (p *proof) read(r *record) {
+	p.last[0] = recordID{r.seq, r.by, r.index}
+	if !r.is(isNote) {
+		p.last[1] = p.last[0]
+	}
 }
 
 // delivered records up to where the consumer has delivered the stream, and when a message was stored that it has delivered.
@@ -142,25 +157,30 @@ func (p *proof) delivered(through store.Seq, stored time.Time) {
 	}
 }
 
-// proves reports whether the stream has the last record that the tail has read, unless that was removed or replaced since, and up to there
-// nothing that was stored later than all that it has read.
+// proves reports whether the stream has what the tail has read last, unless that was removed or replaced since, and up to there nothing that
+// was stored later than all that it has read.
 func (t *tail) proves(ctx context.Context) (bool, error) {
 	t.mu.Lock()
 	p := t.proof
 	t.mu.Unlock()
-	if p.seq == 0 {
+	for i, want := range p.last {
+		if want.seq == 0 || i > 0 && want == p.last[0] {
+			continue
+		}
+		m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: want.seq})
+		if err != nil {
+			return false, err
+		}
+		var r record
+		if m != nil && r.decode(m.Data) == nil && (recordID{want.seq, r.by, r.index}) != want {
+			return false, nil
+		}
+	}
+	if p.latest.IsZero() {
 		return true, nil
 	}
-	m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Seq: p.seq})
-	if err != nil {
-		return false, err
-	}
-	var r record
-	if m != nil && r.decode(m.Data) == nil && (r.by != p.by || r.index != p.index) {
-		return false, nil
-	}
 	later := p.latest.Add(1)
-	m, err = t.l.askLeader(ctx, t.l.opts.Stream, request{Since: &later, Next: anySubject})
+	m, err := t.l.askLeader(ctx, t.l.opts.Stream, request{Since: &later, Next: anySubject})
 	if err != nil {
 		return false, err
 	}
@@ -172,7 +192,7 @@ func (t *tail) subscribe(inbox string, end store.Seq) (sub *nats.Subscription, f
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.life++
-	t.last = 0
+	t.last, t.isCut = 0, false
 	if t.at == 0 {
 		t.folding = end
 	}

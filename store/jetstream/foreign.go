@@ -203,6 +203,13 @@ func (p *purges) done(x purged, lost map[string]bool) {
 	}
 }
 
+// forget forgets the purges of a stream that was replaced.
+func (p *purges) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list, p.asked, p.owed = nil, nil, false
+}
+
 // lost returns the newest message after a position, up to another one, that a purge may have removed from a group that s
 // selects and of which no mark tells yet; 0: none.
 func (p *purges) lost(s store.Selector, after, through store.Seq, floor func(group string) store.Seq) (lost store.Seq) {

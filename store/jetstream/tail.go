@@ -35,6 +35,7 @@ type tail struct {
 	sub      *nats.Subscription
 	consumer string
 	life     int       // of the consumer: what an earlier one delivers is ignored
+	isCut    bool      // the connection was lost since the consumer was made: what it has sent is no sign of life
 	created  time.Time // of the stream
 	past     []string  // the epochs that have ended
 	replaced bool      // the stream has another epoch
@@ -139,14 +140,16 @@ func (t *tail) following() bool {
 	return time.Now().UnixMilli()-t.heard.Load() < t.l.opts.Times.Beat.Milliseconds()*5/2
 }
 
-// unfollow makes the tail follow nothing until it has a consumer again, since the stream may be another one by then.
-func (t *tail) unfollow() {
+// cut makes the tail follow nothing until it has another consumer, since the stream may be another one by then. What the consumer
+// had sent before is still taken.
+func (t *tail) cut() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.endLife()
+	t.isCut = true
+	t.heard.Store(0)
 }
 
-// endLife is unfollow while t.mu is held.
+// endLife is cut, and ignores what the consumer had sent. t.mu is held.
 func (t *tail) endLife() {
 	t.life++
 	t.heard.Store(0)
@@ -205,7 +208,9 @@ func (t *tail) receive(life int, m *nats.Msg) {
 	if life != t.life || t.l.closed.Load() {
 		return
 	}
-	t.heard.Store(time.Now().UnixMilli())
+	if !t.isCut {
+		t.heard.Store(time.Now().UnixMilli())
+	}
 	if !strings.HasPrefix(m.Reply, "$JS.ACK.") {
 		t.control(m)
 	} else if err := t.message(m); err != nil {
@@ -309,7 +314,7 @@ func (t *tail) read(m *nats.Msg, seq store.Seq) (r record, ok bool) {
 		return r, false
 	}
 	r.seq = seq
-	t.proof.seq, t.proof.by, t.proof.index = seq, r.by, r.index
+	t.proof.read(&r)
 	if r.is(isNote) {
 		if r.foretells() {
 			r.value = []byte("{}")

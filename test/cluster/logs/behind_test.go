@@ -22,6 +22,12 @@ func stalled(t *testing.T, first func(a *jetstream.Log)) (a, b *jetstream.Log, r
 	a, b = open(t, o), open(t, o)
 	first(a)
 	must(t, b.CatchUp(t.Context()))
+	return a, b, stall(t, a, b)
+}
+
+// stall makes b wait, as for the delivery of what it has placed, and returns when it does. a appends messages to the group filler.
+func stall(t *testing.T, a, b *jetstream.Log) (release func()) {
+	t.Helper()
 	stalls, released := make(chan struct{}), make(chan struct{})
 	var stall, end sync.Once
 	b.Pace(func(context.Context) {
@@ -39,7 +45,7 @@ func stalled(t *testing.T, first func(a *jetstream.Log)) (a, b *jetstream.Log, r
 			return false
 		}
 	})
-	return a, b, release
+	return release
 }
 
 // soon calls release when a log that does not wait for it would have been done for long.

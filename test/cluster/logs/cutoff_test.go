@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -113,6 +114,55 @@ func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {
 	if ha, hb := read(t, a, "#", last-10), read(t, b, "#", last-10); ha != hb || ha.gap != 0 {
 		t.Errorf("%v and %v", ha, hb)
 	}
+}
+
+// TestALogThatIsCutOffReadsWhatItHasReceived cuts a log off that waits for the delivery of earlier messages.
+func TestALogThatIsCutOffReadsWhatItHasReceived(t *testing.T) {
+	o := jetstream.Options{URL: servers.ForTest(t, 1).URL(), Stream: newStream(), Times: quick}
+	a := open(t, o)
+	d := &receiving{text: []byte("the last one")}
+	o.Dialer = d
+	b := open(t, o)
+	release := stall(t, a, b)
+	for range 20 {
+		add(t, a, text("x", "one of many"))
+	}
+	add(t, a, text("x", string(d.text)))
+	eventually(t, "the log has received all messages", d.received.Load)
+	d.set(true)
+	eventually(t, "the log is away", func() bool { return b.Err() != nil })
+	release()
+	eventually(t, "the messages can be read while NATS is away", func() bool { return read(t, b, "x", 0).n == 21 })
+}
+
+// receiving is a valve that tells whether a text was received.
+type receiving struct {
+	valve
+	text     []byte
+	received atomic.Bool
+}
+
+// Dial implements jetstream.Dialer.
+func (v *receiving) Dial(network, address string) (net.Conn, error) {
+	c, err := v.valve.Dial(network, address)
+	return &receivingConn{Conn: c, to: v}, err
+}
+
+type receivingConn struct {
+	net.Conn
+	to  *receiving
+	end []byte // of what was received
+}
+
+// Read implements net.Conn.
+func (c *receivingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.end = append(c.end, b[:n]...)
+	if bytes.Contains(c.end, c.to.text) {
+		c.to.received.Store(true)
+	}
+	c.end = slices.Clone(c.end[max(len(c.end)-len(c.to.text), 0):])
+	return n, err
 }
 
 func TestWhatIsPurgedWhileALogIsCutOffIsAGapThere(t *testing.T) {
