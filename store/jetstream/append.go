@@ -207,7 +207,7 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 				}
 			case <-repeat.C:
 				repeat.Reset(repeatUnanswered)
-				if again = !p.acked.Load(); !again {
+				if again = !p.acked.Load(); !again && !l.tail.holding() {
 					l.tail.restart() // it is stored, and the consumer does not deliver it
 				}
 			case <-ctx.Done():

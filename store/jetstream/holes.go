@@ -107,6 +107,13 @@ func (t *tail) hold(r *record, number uint64) (over bool) {
 	return !r.is(hasMore) && (t.replacedAll(0) || late || len(h.held) >= maxHeld)
 }
 
+// holding reports whether records are held back. They are soon released, unless another consumer takes the place of this one.
+func (t *tail) holding() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.holes.held) > 0
+}
+
 // count returns how many seqs behind a position are missing.
 func (h *holes) count(after store.Seq) (n uint64) {
 	for _, m := range h.missing {

@@ -116,6 +116,41 @@ func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {
 	}
 }
 
+// TestALogThatMissedAPurgeGoesOnThoughItAppends appends to a log that has to find out why messages are missing. Its consumer sends heartbeats more
+// seldom than an append is looked after.
+func TestALogThatMissedAPurgeGoesOnThoughItAppends(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	o := jetstream.Options{URL: url, Stream: newStream(), Times: jetstream.Times{Beat: 4 * time.Second, Patience: patience}}
+	a, v := open(t, o), &valve{}
+	o.Dialer = v
+	b := open(t, o)
+	stream, err := connect(t, url).Stream(t.Context(), o.Stream)
+	must(t, err)
+	whileAway(t, b, v, func() {
+		for range 10 {
+			add(t, a, text("x", "purged"), text("y", "kept"))
+		}
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x")))
+	})
+	eventually(t, "the log is back", func() bool { return b.Err() == nil })
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Append(t.Context(), []store.Entry{text("y", "of b")})
+		done <- err
+	}()
+	var appended bool
+	eventually(t, "the append is answered", func() bool {
+		add(t, a, text("y", "of a"))
+		select {
+		case err := <-done:
+			must(t, err)
+			appended = true
+		default:
+		}
+		return appended
+	})
+}
+
 // TestALogThatIsCutOffReadsWhatItHasReceived cuts a log off that waits for the delivery of earlier messages.
 func TestALogThatIsCutOffReadsWhatItHasReceived(t *testing.T) {
 	o := jetstream.Options{URL: servers.ForTest(t, 1).URL(), Stream: newStream(), Times: quick}
