@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/watchbox-go/watchbox/internal/session"
+	"github.com/watchbox-go/watchbox/store"
 )
 
 // TestAHubThatWasCutOffSaysWhyASessionHasEnded has another hub end the session, or lose it, while the hub with its stream is cut off. What
@@ -32,4 +33,17 @@ func TestAHubThatWasCutOffSaysWhyASessionHasEnded(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestASessionThatAHubOfAnEarlierVersionHasEndedIsKicked has a hub remove the session's note that does not say why.
+func TestASessionThatAHubOfAnEarlierVersionHasEndedIsKicked(t *testing.T) {
+	inRig(t, 2, func(r *rig) {
+		a := r.hubs[0].listen(ann, "x")
+		synctest.Wait()
+		_, err := r.hubs[1].log.AppendNoted(t.Context(), nil, store.Note{Key: sessionNotes + session.UID(ann)})
+		r.must(err)
+		if got := a.bye(); got != string(session.Kicked) {
+			t.Errorf("the stream says %q", got)
+		}
+	})
 }

@@ -9,7 +9,8 @@ import (
 
 // Adopt takes over the document of a session that some hub has stored, this one too, with its version. A
 // nil document was removed or, if the version is 0, lost: the log does not have it any more, though no hub has removed it. Documents
-// must be adopted in the order of the log. why is what Change.Gone says of the change that removed it. own says that a change of this
+// must be adopted in the order of the log. why is what Change.Gone says of the change that removed it; a hub of an
+// earlier version does not say it. own says that a change of this
 // registry has stored or removed it.
 func (r *Registry) Adopt(uid string, doc []byte, why Reason, version uint64, own bool) error {
 	if doc == nil {
@@ -18,7 +19,7 @@ func (r *Registry) Adopt(uid string, doc []byte, why Reason, version uint64, own
 			s.renewed()
 			return nil
 		}
-		r.adoptEnd(uid, &record{Gone: why}, version, own)
+		r.adoptEnd(uid, &record{Gone: cmp.Or(why, Kicked)}, version, own)
 		return nil
 	}
 	var in record
