@@ -48,7 +48,7 @@ type counts struct {
 // removal is the announcement that a hub removes messages.
 type removal struct {
 	Parts []int     // sorted
-	Until time.Time // by its clock; it ends much earlier if the clocks agree. Zero: it has ended, and a later count is right
+	Until time.Time // by its clock; it ends much earlier if the clocks agree. Zero: it has ended
 }
 
 // unsure returns the parts from which messages may be removed.
@@ -420,8 +420,8 @@ func (j *janitor) announce(ctx context.Context, c *counts) error {
 	return err
 }
 
-// withdraw says that a removal which this hub has announced has ended. The next count, by the first hub, drops the announcement: the counts
-// before it have what was removed.
+// withdraw writes that a removal which this hub has announced has ended. It leaves the announcement there, since the counts may include
+// what was removed: the next count, by the first hub, drops it.
 func (j *janitor) withdraw(ctx context.Context) error {
 	if was := j.counted.wrote; was == nil || was.Removals[j.l.self].Until.IsZero() || time.Now().Before(j.counted.removing) {
 		return nil
