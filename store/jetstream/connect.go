@@ -26,7 +26,7 @@ func (l *Log) connect() error {
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			l.offline.Store(true)
 			l.tail.cut()
-			l.unheard.begin()
+			l.unheard.cut()
 			if err != nil {
 				l.lost(err)
 			}

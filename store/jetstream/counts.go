@@ -48,7 +48,7 @@ type counts struct {
 // removal is the announcement that a hub removes messages.
 type removal struct {
 	Parts []int     // sorted
-	Until time.Time // by its clock; it ends much earlier if the clocks agree
+	Until time.Time // by its clock; it ends much earlier if the clocks agree. Zero: it has ended
 }
 
 // unsure returns the parts from which messages may be removed.
@@ -420,6 +420,27 @@ func (j *janitor) announce(ctx context.Context, c *counts) error {
 	return err
 }
 
+// withdraw writes that a removal which this hub has announced has ended. It leaves the announcement there, since the counts may include
+// what was removed: the next count, by the first hub, drops it.
+func (j *janitor) withdraw(ctx context.Context) error {
+	if was := j.counted.wrote; was == nil || was.Removals[j.l.self].Until.IsZero() || time.Now().Before(j.counted.removing) {
+		return nil
+	}
+	c, err := j.l.recallCounts(ctx)
+	if err != nil {
+		return err
+	}
+	c = c.of(j.l.epoch())
+	r, ok := c.Removals[j.l.self]
+	if !ok {
+		j.counted.wrote = nil
+		return nil
+	}
+	r.Until = time.Time{}
+	c.Removals[j.l.self] = r
+	return j.write(ctx, c)
+}
+
 // count counts the messages, and writes the result into the bucket. With now, it does so though the tail has received nothing since
 // the last time: messages of other hubs may be on their way.
 func (j *janitor) count(ctx context.Context, now bool) error {
@@ -496,10 +517,14 @@ func (l *Log) removesUntil() time.Time { return time.Now().Add(2 * l.turnTime())
 
 // leave counts the messages once more before the log is closed, since others may be removed before a hub starts again.
 func (j *janitor) leave() {
-	if j.l.offline.Load() || !j.l.tail.following() || !j.l.hubs.first() {
+	if j.l.offline.Load() || !j.l.tail.following() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
+	if !j.l.hubs.first() {
+		_ = j.withdraw(ctx) // the announcement ends by itself, later
+		return
+	}
 	_ = errors.Join(j.l.remember(ctx), j.count(ctx, true)) // the last ones are still right
 }

@@ -156,6 +156,36 @@ func TestACountNeverForgetsARemoval(t *testing.T) {
 			c.count(a)
 			c.holds(true)
 		},
+		"of another hub, which says that it has ended": func(c *counted, a, b *janitor) {
+			c.removes(b)
+			c.count(a)
+			c.must(b.withdraw(c.Context()))
+			c.holds(false) // they have not been counted since
+			c.count(a)
+			c.holds(true)
+		},
+		"of another hub, which says that it has ended while they are counted": func(c *counted, a, b *janitor) {
+			c.asked = func() {
+				c.removes(b)
+				c.must(b.withdraw(c.Context()))
+			}
+			if err := a.count(c.Context(), true); !errors.Is(err, errRecounted) {
+				c.Errorf("the older count is written: %v", err)
+			}
+			c.count(a)
+			c.holds(true)
+		},
+		"of another hub that did not end": func(c *counted, a, b *janitor) {
+			c.removes(b)
+			b.counted.removing = b.l.removesUntil()
+			c.must(b.withdraw(c.Context()))
+			c.count(a)
+			c.holds(false)
+			time.Sleep(time.Until(b.counted.removing) + 1)
+			c.must(b.withdraw(c.Context()))
+			c.count(a)
+			c.holds(true)
+		},
 		"of its own that did not end": func(c *counted, a, _ *janitor) {
 			c.removes(a)
 			a.counted.removing = a.l.removesUntil()

@@ -91,6 +91,7 @@ func (l *Log) runJanitor() {
 			j.try(j.markLate)
 			j.try(j.storeLost)
 			j.try(j.trimNoted)
+			j.try(j.withdraw)
 		}
 	}
 }

@@ -28,7 +28,7 @@ type unheard struct {
 	times uint64        // how often it has begun
 	known chan struct{} // closed when this hub knows all purges; nil: it does
 	turns int           // how often it has tried in vain to find out
-	work  func()        // ends what the janitor does when it begins: the servers may not have received a request, and would not answer
+	work  func()        // ends what the janitor does: the servers may not have received a request, and would not answer
 
 	position func() store.Seq // which position this hub has read; nil: none yet
 	since    store.Seq        // that position when it began: what is before was heard
@@ -57,7 +57,18 @@ func (u *unheard) begin() {
 	}
 }
 
-// ends sets what ends the work of the janitor when it begins.
+// cut is begin for a hub that has lost its connection. It ends the work of the janitor also if it has begun before, so that the
+// janitor does not wait for answers to what it has asked to find out.
+func (u *unheard) cut() {
+	u.begin()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.work != nil {
+		u.work()
+	}
+}
+
+// ends sets what ends the work of the janitor.
 func (u *unheard) ends(work func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -134,6 +134,28 @@ func TestAHubThatCannotFindOutWhatWasPurgedSaysSoOnce(t *testing.T) {
 	}
 }
 
+// TestTheJanitorDoesNotGoOnWhenTheConnectionIsLost holds that also if it is lost again while the janitor finds out what was purged. A leader
+// that still does not answer ends no work.
+func TestTheJanitorDoesNotGoOnWhenTheConnectionIsLost(t *testing.T) {
+	l := newHoled(t).l
+	l.tidying = t.Context()
+	j := &janitor{l: l}
+	for n := range 3 {
+		j.try(func(ctx context.Context) error {
+			if n > 0 {
+				l.unheard.begin()
+			}
+			if ctx.Err() != nil {
+				t.Errorf("cut %d: the work has ended before", n)
+			}
+			if l.unheard.cut(); ctx.Err() == nil {
+				t.Errorf("cut %d: the work goes on", n)
+			}
+			return ctx.Err()
+		})
+	}
+}
+
 // TestOnlyMarksOfAFinishedTellingSayWhatAnotherHubHasTold holds that a mark which a hub has read before it was cut off tells nothing, and
 // neither does one of a hub that may have died before it had told everything.
 func TestOnlyMarksOfAFinishedTellingSayWhatAnotherHubHasTold(t *testing.T) {

@@ -3,11 +3,13 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -295,4 +297,45 @@ func TestARemovalThatThereWasNoRoomToAnnounceIsNotMissed(t *testing.T) {
 	if h := read(t, open(t, o), "y", 0); h.gap == 0 {
 		t.Errorf("y has lost all messages: %v", h)
 	}
+}
+
+// TestALogThatIsNotTheFirstAnyMoreSaysThatItsRemovalHasEnded has a log remove an evicted message. Before it has counted again, another one takes its
+// place. Without a word from it, no purge by hand of a group that is counted together with the evicted message would be told for minutes.
+func TestALogThatIsNotTheFirstAnyMoreSaysThatItsRemovalHasEnded(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &tapped{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	o.Times.Silent = time.Hour
+	a := open(t, o)
+	var removes atomic.Bool
+	asked := v.lose(func(b []byte) bool {
+		if bytes.Contains(b, []byte("STREAM.PURGE."+o.Stream)) {
+			removes.Store(true)
+		}
+		return removes.Load() && asksForCounts(b)
+	})
+	add(t, a, text("x", "evicted"), text("x", "kept"))
+	must(t, a.SetPolicy(filters("x")[0], store.Policy{MaxMessages: 1}))
+	<-asked
+	bucket, err := admin.KeyValue(t.Context(), o.Stream+"_hubs")
+	must(t, err)
+	goesOn := func() (announced, goesOn bool) {
+		var c struct {
+			Removals map[uint64]struct{ Until time.Time }
+		}
+		e, err := bucket.Get(t.Context(), "counts")
+		must(t, err)
+		must(t, json.Unmarshal(e.Value(), &c))
+		for _, r := range c.Removals {
+			announced, goesOn = true, goesOn || !r.Until.IsZero()
+		}
+		return announced, goesOn
+	}
+	if _, yes := goesOn(); !yes {
+		t.Error("the removal is not announced")
+	}
+	must(t, admin.nc.Publish("wb."+o.Stream+".hub", []byte(`{"ID":"0","Name":"another"}`)))
+	eventually(t, "the log takes another one for the first", func() bool { return a.Hubs().List()[0].ID == "0" })
+	whileAway(t, a, &v.valve, v.loseNothing)
+	eventually(t, "the removal has ended", func() bool { announced, yes := goesOn(); return announced && !yes })
 }

@@ -69,6 +69,25 @@ type tapped struct {
 // tap sets what is asked.
 func (v *tapped) tap(sends func([]byte) bool) { v.sends.Store(&sends) }
 
+// lose loses what matches. lost is closed when something does.
+func (v *tapped) lose(matches func([]byte) bool) (lost <-chan struct{}) {
+	var once sync.Once
+	first := make(chan struct{})
+	v.tap(func(b []byte) (sent bool) {
+		if sent = !matches(b); !sent {
+			once.Do(func() { close(first) })
+		}
+		return sent
+	})
+	return first
+}
+
+// loseNothing ends lose.
+func (v *tapped) loseNothing() { v.sends.Store(nil) }
+
+// asksForCounts reports whether a hub asks how many messages the stream has.
+func asksForCounts(b []byte) bool { return bytes.Contains(b, []byte("subjects_filter")) }
+
 // Dial implements jetstream.Dialer.
 func (v *tapped) Dial(network, address string) (net.Conn, error) {
 	c, err := v.valve.Dial(network, address)
@@ -232,16 +251,9 @@ func TestALogThatIsCutOffWhileItCleansUpIsBackSoon(t *testing.T) {
 	admin, v := connect(t, url), &tapped{}
 	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
 	a := open(t, o)
-	var once sync.Once
-	asked := make(chan struct{})
-	v.tap(func(b []byte) (sent bool) {
-		if sent = !bytes.Contains(b, []byte("subjects_filter")); !sent {
-			once.Do(func() { close(asked) })
-		}
-		return sent
-	})
+	asked := v.lose(asksForCounts)
 	add(t, a, text("x", "1"))
 	<-asked
-	whileAway(t, a, &v.valve, func() { v.tap(func([]byte) bool { return true }) })
+	whileAway(t, a, &v.valve, v.loseNothing)
 	counted(t, admin, o.Stream, add(t, a, text("x", "2")))
 }

@@ -3,6 +3,7 @@
 package logs
 
 import (
+	"bytes"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -267,32 +268,45 @@ func TestWhatLimitsRemoveWhileNoHubIsConnectedIsNoGapBehind(t *testing.T) {
 }
 
 // TestALogWithoutRoomToTellWhatIsMissingMakesRoom purges a group while a log is cut off, and leaves the stream no room for the mark. Evicted
-// messages wait to be removed.
+// messages wait to be removed. The log may be cut off once more when it is about to do so: it does not wait for an answer then.
 func TestALogWithoutRoomToTellWhatIsMissingMakesRoom(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
-	admin, v := connect(t, url), &valve{}
-	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
-	o.Times.Grace = time.Hour
-	a := open(t, o)
-	for range 200 {
-		add(t, a, text("evicted", strings.Repeat("x", 10_000)), text("purged", "x"))
+	admin := connect(t, url)
+	for name, again := range map[string]bool{"cut off once": false, "cut off again while it does": true} {
+		t.Run(name, func(t *testing.T) {
+			v := &tapped{}
+			o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+			o.Times.Grace = time.Hour
+			a := open(t, o)
+			for range 200 {
+				add(t, a, text("evicted", strings.Repeat("x", 10_000)), text("purged", "x"))
+			}
+			must(t, a.SetPolicy(filters("evicted")[0], store.Policy{MaxMessages: 1}))
+			stream, err := admin.Stream(t.Context(), o.Stream)
+			must(t, err)
+			eventually(t, "the eviction is written", func() bool {
+				info, err := stream.Info(t.Context(), js.WithSubjectFilter("wb."+o.Stream+".n.>"))
+				return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(info.State.Subjects)), func(s string) bool { return strings.Contains(s, "evict") })
+			})
+			counted(t, admin, o.Stream, add(t, a, text("last", "x")))
+			var announced <-chan struct{}
+			whileAway(t, a, &v.valve, func() {
+				must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
+				info, err := stream.Info(t.Context())
+				must(t, err)
+				const over = 1 << 20 // more than the reserve of the hubs, and less than the evicted messages
+				limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxBytes, c.Discard = int64(info.State.Bytes)-over, js.DiscardNew })
+				if again {
+					announced = v.lose(func(b []byte) bool { return bytes.Contains(b, []byte("PUB $KV.")) })
+				}
+			})
+			if again {
+				<-announced
+				whileAway(t, a, &v.valve, v.loseNothing)
+			}
+			eventually(t, "the purge is told", func() bool { h := read(t, a, "purged", 0); return h.gap > 0 && h.n == 0 })
+		})
 	}
-	must(t, a.SetPolicy(filters("evicted")[0], store.Policy{MaxMessages: 1}))
-	stream, err := admin.Stream(t.Context(), o.Stream)
-	must(t, err)
-	eventually(t, "the eviction is written", func() bool {
-		info, err := stream.Info(t.Context(), js.WithSubjectFilter("wb."+o.Stream+".n.>"))
-		return err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(info.State.Subjects)), func(s string) bool { return strings.Contains(s, "evict") })
-	})
-	counted(t, admin, o.Stream, add(t, a, text("last", "x")))
-	whileAway(t, a, v, func() {
-		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.purged")))
-		info, err := stream.Info(t.Context())
-		must(t, err)
-		const over = 1 << 20 // more than the reserve of the hubs, and less than the evicted messages
-		limit(t, admin, o.Stream, func(c *js.StreamConfig) { c.MaxBytes, c.Discard = int64(info.State.Bytes)-over, js.DiscardNew })
-	})
-	eventually(t, "the purge is told", func() bool { h := read(t, a, "purged", 0); return h.gap > 0 && h.n == 0 })
 }
 
 // many are more groups than the hubs tell one by one.
