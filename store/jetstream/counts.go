@@ -438,7 +438,10 @@ func (j *janitor) withdraw(ctx context.Context) error {
 	}
 	r.Until = time.Time{}
 	c.Removals[j.l.self] = r
-	return j.write(ctx, c)
+	if err = j.l.writeCounts(ctx, c); err == nil { // what is remembered of the stream belongs to the count, which stays
+		j.counted.wrote = c
+	}
+	return err
 }
 
 // count counts the messages, and writes the result into the bucket. With now, it does so though the tail has received nothing since

@@ -32,6 +32,7 @@ type purged struct {
 
 	at     time.Time            // when this hub was told
 	pos    store.Seq            // what it had read then
+	epoch  string               // of the positions
 	newest map[string]store.Seq // of the groups that match, the newest message then
 	marked bool                 // by this hub
 	counts *difference          // what the counts say is missing, if this hub was not told of the purge: Filter, Seq and Keep are not known then
@@ -309,7 +310,7 @@ func parsePurge(request []byte) (p purged, ok bool) {
 
 // purgedGroups finds out what a purge may have removed that was not evicted, as far as this hub has read the stream.
 func (l *Log) purgedGroups(p *purged) {
-	p.newest, p.pos = map[string]store.Seq{}, l.tail.position()
+	p.newest, p.pos, p.epoch = map[string]store.Seq{}, l.tail.position(), l.epoch()
 	for g := range l.purgeable(p.Filter) {
 		through := g.Newest
 		if p.Seq > 0 {

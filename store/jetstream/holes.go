@@ -94,20 +94,23 @@ func (h *holes) renumber(pending uint64) {
 // hold holds a record back. It reports whether the records can be released: not in the middle of an append, whose
 // last records are the notes that may explain the holes. A consumer may not count yet the message that has just
 // replaced another, so what explains a hole may also come a moment after until.
-func (t *tail) hold(r *record, number uint64) (over bool) {
+func (t *tail) hold(r *record, d delivery) (over bool) {
 	h := &t.holes
+	if d.pending == 0 { // some that followed the hole were removed meanwhile
+		h.until = min(h.until, d.number)
+	}
 	h.held = append(h.held, *r)
 	if r.is(isNote) {
 		h.explain(r, t.l.notes.versionOf)
 	}
-	if number >= h.until && h.reached.IsZero() {
+	if d.number >= h.until && h.reached.IsZero() {
 		h.reached = time.Now()
 	}
-	late := number >= h.until && time.Since(h.reached) >= t.l.opts.Times.Beat/2
+	late := d.number >= h.until && time.Since(h.reached) >= t.l.opts.Times.Beat/2
 	return !r.is(hasMore) && (t.replacedAll(0) || late || len(h.held) >= maxHeld)
 }
 
-// holding reports whether records are held back. They are soon released, unless another consumer takes the place of this one.
+// holding reports whether records are held back. Another consumer would deliver the same again, and hold them back for longer.
 func (t *tail) holding() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

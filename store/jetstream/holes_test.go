@@ -102,6 +102,21 @@ func TestHolesThatAreReadLateAreExplained(t *testing.T) {
 	})
 }
 
+// TestAHoleIsToldThoughWhatFollowsItIsRemoved has most messages removed that the tail wants to read before it tells what is missing.
+func TestAHoleIsToldThoughWhatFollowsItIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHoled(t)
+		h.feed(1, noted(1, 0))
+		h.feedFollowed(3, message(1, 0), 1000)
+		h.feed(1000, message(2, 0))
+		<-time.After(h.l.opts.Times.Beat)
+		h.feed(1001, message(3, 0))
+		if gaps, read := h.gaps(); gaps != 1 || read != "3 1000 1001" {
+			t.Errorf("%d gaps, read %q", gaps, read)
+		}
+	})
+}
+
 // TestHolesThatAHubHasPurged holds that a note about room that a hub has purged is no loss, even if the note that replaces it comes later,
 // and that it explains nothing else.
 func TestHolesThatAHubHasPurged(t *testing.T) {

@@ -24,11 +24,11 @@ import (
 type unheard struct {
 	wake chan struct{} // the janitor has to find out
 
-	mu    sync.Mutex    // guards the fields below
-	times uint64        // how often it has begun
-	known chan struct{} // closed when this hub knows all purges; nil: it does
-	turns int           // how often it has tried in vain to find out
-	work  func()        // ends what the janitor does: the servers may not have received a request, and would not answer
+	mu      sync.Mutex    // guards the fields below
+	times   uint64        // how often it has begun
+	known   chan struct{} // closed when this hub knows all purges; nil: it does
+	turns   int           // how often it has tried in vain to find out
+	endWork func()        // ends what the janitor does: the servers may not have received a request, and would not answer
 
 	position func() store.Seq // which position this hub has read; nil: none yet
 	since    store.Seq        // that position when it began: what is before was heard
@@ -52,8 +52,8 @@ func (u *unheard) begin() {
 	if u.position != nil {
 		u.since = u.position()
 	}
-	if u.work != nil {
-		u.work()
+	if u.endWork != nil {
+		u.endWork()
 	}
 }
 
@@ -63,16 +63,16 @@ func (u *unheard) cut() {
 	u.begin()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.work != nil {
-		u.work()
+	if u.endWork != nil {
+		u.endWork()
 	}
 }
 
 // ends sets what ends the work of the janitor.
-func (u *unheard) ends(work func()) {
+func (u *unheard) ends(endWork func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.work = work
+	u.endWork = endWork
 }
 
 // follow lets begin note how far this hub has read.

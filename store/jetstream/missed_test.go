@@ -134,7 +134,7 @@ func TestAHubThatCannotFindOutWhatWasPurgedSaysSoOnce(t *testing.T) {
 	}
 }
 
-// TestTheJanitorDoesNotGoOnWhenTheConnectionIsLost holds that also if it is lost again while the janitor finds out what was purged. A leader
+// TestTheJanitorDoesNotGoOnWhenTheConnectionIsLost loses it, and loses it again while the janitor finds out what was purged. A leader
 // that still does not answer ends no work.
 func TestTheJanitorDoesNotGoOnWhenTheConnectionIsLost(t *testing.T) {
 	l := newHoled(t).l

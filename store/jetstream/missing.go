@@ -40,7 +40,7 @@ func (j *janitor) markOlder(ctx context.Context, age time.Duration) error {
 // markPurge compares the groups that a purge may concern with the stream, and writes the marks of those that have lost messages. It
 // returns these. The marks are written together, so that a hub that reads one of them has the others, too.
 func (j *janitor) markPurge(ctx context.Context, p purged) (lost map[string]bool, err error) {
-	lost, epoch := map[string]bool{}, j.l.epoch()
+	lost = map[string]bool{}
 	if len(p.newest) == 0 {
 		return lost, nil
 	}
@@ -64,7 +64,7 @@ func (j *janitor) markPurge(ctx context.Context, p purged) (lost map[string]bool
 		j.l.opts.Logger.Warn("messages were purged from the stream, not by a hub", "filter", p.Filter, "groups", len(list))
 	}
 	for part := range slices.Chunk(list, maxBatch/2) {
-		if _, err := j.l.markIn(ctx, epoch, part); err != nil {
+		if _, err := j.l.markIn(ctx, p.epoch, part); err != nil {
 			return nil, err
 		}
 	}

@@ -107,6 +107,10 @@ func (t *tail) run() {
 			}
 			continue
 		}
+		if t.l.offline.Load() { // what the consumer had sent is still taken
+			t.failed(nats.ErrDisconnected)
+			continue
+		}
 		t.l.unheard.begin()
 		t.detach()
 		if _, err := t.attach(t.l.ctx, attachTimeout(failures)); err != nil {
@@ -149,7 +153,7 @@ func (t *tail) cut() {
 	t.heard.Store(0)
 }
 
-// endLife is cut, and ignores what the consumer had sent. t.mu is held.
+// endLife makes the tail follow nothing, and ignore what the consumer had sent. t.mu is held.
 func (t *tail) endLife() {
 	t.life++
 	t.heard.Store(0)
@@ -286,7 +290,7 @@ func (t *tail) message(m *nats.Msg) error {
 		switch {
 		case len(t.holes.missing) == 0:
 			t.take(&r)
-		case t.hold(&r, d.number):
+		case t.hold(&r, d):
 			t.release()
 		}
 	}
