@@ -65,6 +65,12 @@ const POLL_TIME = 25;
 /** The code of the hub's answer to a client that was kicked while it polled. It ends the client as the last event of a stream does. */
 const SESSION_ENDED = "session-ended";
 
+/**
+ * How long a tab keeps others from leading whose session has ended, in ms. It has told them by then: a message between tabs has no
+ * order with the lock.
+ */
+const END_KNOWN = 5000;
+
 /** The most messages in the answer to a poll. */
 const POLL_MESSAGES = 1000;
 
@@ -502,8 +508,12 @@ function parser(onBlock, onRetry) {
  * @returns {ConnectionEnd}
  */
 function endByHub(reason) {
-  const final = reason === "kicked" || reason === "ended"; // the session was ended on purpose
-  return { error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final };
+  return { error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final: isFinal(reason) };
+}
+
+/** @param {string} [reason] @returns {boolean} whether the session was ended on purpose */
+function isFinal(reason) {
+  return reason === "kicked" || reason === "ended";
 }
 
 /**
@@ -1458,10 +1468,19 @@ class SharedLink {
     for (const f of this.#filters.values()) settle(f);
   }
 
+  /** The name of a lock that is held while the end of the session may not have reached all tabs. */
+  get #endName() {
+    return `${this.#channel.name} ended ${this.#secret}`;
+  }
+
   /** @returns {Promise<void>} resolved when this tab no longer leads */
-  #lead() {
+  async #lead() {
+    await navigator.locks.request(this.#endName, { signal: this.#resign.signal }, () => {});
     this.#link = this.open(this.#secret, (event) => {
       if (this.#resign.signal.aborted) return; // this tab has resigned, and another leads
+      if (event.kind === "state" && isFinal(event.error?.code)) {
+        navigator.locks.request(this.#endName, { mode: "shared" }, () => new Promise((resolve) => setTimeout(resolve, END_KNOWN))).catch(() => {});
+      }
       this.#send({ event: "error" in event && event.error ? { ...event, error: serializeError(event.error) } : event });
       this.#forward(event);
     });

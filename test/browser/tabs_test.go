@@ -149,6 +149,34 @@ func TestAKickClosesAllTabsThatShareAStream(t *testing.T) {
 	}
 }
 
+// Messages between the tabs arrive late: after the lock that the leading tab has released.
+func TestAKickClosesTabsThatHearOfItLate(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	tabs := []*page{openTestPage(t, s.url(), "/")}
+	for range 2 {
+		tabs = append(tabs, tabs[0].openTab(s.url()+testPage+"/").ready())
+	}
+	for _, p := range tabs {
+		p.do(`const channel = BroadcastChannel;
+			window.BroadcastChannel = class extends channel {
+				set onmessage(f) { super.onmessage = f && ((event) => setTimeout(f, 500, event)); }
+			};
+			window.wb = t.watchbox({ shared: true }); await wb.join("a", t.receive)`)
+	}
+	tabs[1].do(`await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
+	for _, p := range tabs {
+		p.receivedEvents("closed", "kicked")
+		var opened int
+		if p.eval(&opened, `return t.count("open") + t.count("reconnect")`); opened != 1 {
+			t.Errorf("the client has opened %d times", opened)
+		}
+	}
+	if got := s.sessions(); len(got) != 0 {
+		t.Errorf("there are sessions: %v", got)
+	}
+}
+
 // The leading tab is closed while messages arrive, and then the next leader.
 func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
