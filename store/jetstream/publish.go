@@ -91,11 +91,11 @@ func seconds(d time.Duration) string {
 // errNotSent is returned by send if no byte was sent.
 var errNotSent = errors.New("there is no connection to NATS, or not known yet which stream it has")
 
-// send publishes the messages once. A stream that the tail does not follow may be another one, such as an older backup. Nothing is sent to
-// it: it would become as long as the stream was, and notes would tell positions that mean something else there.
+// send publishes the messages once. Notes that tell positions are not sent to a stream that the tail does not follow: it may be another one,
+// such as an older backup, where the positions mean something else.
 func (l *Log) send(p *publication, attempt int) error {
 	switch {
-	case l.offline.Load(), !l.tail.following():
+	case l.offline.Load(), p.epoch != "" && !l.tail.following():
 		return errNotSent
 	case p.epoch != "" && p.epoch != l.epoch():
 		return errRenewed
