@@ -16,12 +16,12 @@
 // Each hub reads the whole stream with one consumer, in order (tail.go), into a log in memory (store/memory) with
 // the ids of the stream. Everything that clients read comes from there, so all hubs show one order. Policies, purges
 // and evictions are notes, which all hubs apply at the same position. A message for which memory has no room is
-// read from the stream (replay.go).
+// read from the stream (read.go).
 //
 // An append publishes one message, or an atomic batch. It returns when its own tail has placed it: it is stored
 // then, since a consumer delivers only what is, and this hub's readers can see it. The consumer is about 70 µs later than
 // the acknowledgement of the server, so the tail takes a single message as received when it is acknowledged, if it
-// has everything before it. Otherwise acknowledgements are needed only for errors. A hub sends nothing while its tail has no
+// has everything before it. Otherwise acknowledgements are needed only for errors. A hub sends no marks while its tail has no
 // consumer: it makes one only after it has found out whether the stream is still the one that it has read.
 //
 // # A record
