@@ -364,8 +364,8 @@ func (j *janitor) suspect(ctx context.Context, t *telling) error {
 	return nil
 }
 
-// suspects returns, as a purge, the groups that may have lost messages: those of which this hub has messages that the stream lacks, and, in the
-// parts that have lost some, those of which it does not know.
+// suspects returns, as a purge, the groups that may have lost messages. The stream lacks messages of them that this hub has. Or their part has lost
+// some, and this hub does not know whether they are of these groups.
 func (l *Log) suspects(t *telling, told [parts]bool) (p purged, err error) {
 	d, rest := &t.difference, t.difference
 	p = purged{at: time.Now(), counts: &rest}

@@ -89,7 +89,7 @@ func seconds(d time.Duration) string {
 }
 
 // errNotSent is returned by send if no byte was sent.
-var errNotSent = errors.New("there is no connection to NATS, or not known yet which stream it has")
+var errNotSent = errors.New("there is no connection to NATS, or it is not known yet which stream the servers have")
 
 // send publishes the messages once. Notes that tell positions are not sent to a stream that the tail does not follow: it may be another one,
 // such as an older backup, where the positions mean something else.

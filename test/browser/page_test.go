@@ -83,6 +83,16 @@ func openTestPage(t *testing.T, base, mount string) *page {
 	return open(t, base+testPage+mount).ready()
 }
 
+// openTestTabs opens the test page in several tabs of a window, for a hub that serves it at the root.
+func openTestTabs(t *testing.T, base string, n int) []*page {
+	t.Helper()
+	tabs := []*page{openTestPage(t, base, "/")}
+	for range n - 1 {
+		tabs = append(tabs, tabs[0].openTab(base+testPage+"/").ready())
+	}
+	return tabs
+}
+
 // testPage is the URL of the test page without the hub's mount at its end.
 const testPage = "/test/page.html?hub="
 

@@ -40,8 +40,8 @@ func TestTwoTabsHaveTheirOwnStreamsAndReceiveTheSame(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, &server{})
-			one := openTestPage(t, s.url(), "/")
-			two := one.openTab(s.url() + testPage + "/").ready()
+			tabs := openTestTabs(t, s.url(), 2)
+			one, two := tabs[0], tabs[1]
 			one.do("%s", clientKinds[kind])
 			two.do("%s", clientKinds[kind])
 			s.publish("a", 1)
@@ -86,9 +86,8 @@ func TestTabsThatShareHaveOneStream(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
 	share := `window.wb = t.watchbox({ shared: true }); await wb.join(%q, t.receive)`
-	one := openTestPage(t, s.url(), "/")
-	two := one.openTab(s.url() + testPage + "/").ready()
-	three := one.openTab(s.url() + testPage + "/").ready()
+	tabs := openTestTabs(t, s.url(), 3)
+	one, two, three := tabs[0], tabs[1], tabs[2]
 	one.do(share, "a")
 	two.do(share, "b")
 	three.do(share, "a")
@@ -129,10 +128,7 @@ func TestAKickClosesAllTabsThatShareAStream(t *testing.T) {
 			proxy := &holding{all: all}
 			proxy.off.Store(!all)
 			s := serve(t, &server{wrap: func(hub http.Handler) http.Handler { proxy.to = hub; return proxy }})
-			tabs := []*page{openTestPage(t, s.url(), "/")}
-			for range 3 {
-				tabs = append(tabs, tabs[0].openTab(s.url()+testPage+"/").ready())
-			}
+			tabs := openTestTabs(t, s.url(), 4)
 			for i, p := range tabs {
 				p.do(`window.wb = t.watchbox({ shared: true }); await wb.join("a", t.receive); await wb.join("own/%d", t.receive)`, i)
 			}
@@ -153,10 +149,7 @@ func TestAKickClosesAllTabsThatShareAStream(t *testing.T) {
 func TestAKickClosesTabsThatHearOfItLate(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	tabs := []*page{openTestPage(t, s.url(), "/")}
-	for range 2 {
-		tabs = append(tabs, tabs[0].openTab(s.url()+testPage+"/").ready())
-	}
+	tabs := openTestTabs(t, s.url(), 3)
 	for _, p := range tabs {
 		p.do(`const channel = BroadcastChannel;
 			window.BroadcastChannel = class extends channel {
@@ -181,10 +174,7 @@ func TestAKickClosesTabsThatHearOfItLate(t *testing.T) {
 func TestClosingTheLeadingTabLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	tabs := []*page{openTestPage(t, s.url(), "/")}
-	for range 2 {
-		tabs = append(tabs, tabs[0].openTab(s.url()+testPage+"/").ready())
-	}
+	tabs := openTestTabs(t, s.url(), 3)
 	for _, p := range tabs {
 		p.do(`window.wb = t.watchbox({ shared: true }); await wb.join("a", t.receive)`)
 	}
@@ -222,8 +212,8 @@ func TestAReloadedSharingTabResumes(t *testing.T) {
 			t.Parallel()
 			s := serve(t, &server{})
 			listen := `window.wb = t.watchbox({ shared: true }); await Promise.all([wb.join("a", t.receive), wb.join("b", t.receive)])`
-			leaves := openTestPage(t, s.url(), "/")
-			stays := leaves.openTab(s.url() + testPage + "/").ready()
+			tabs := openTestTabs(t, s.url(), 2)
+			leaves, stays := tabs[0], tabs[1]
 			if first {
 				leaves.do("%s", listen)
 				stays.do("%s", listen)

@@ -72,8 +72,8 @@ func TestALogThatWasCutOffDropsWhatAnotherThatStartsHasTold(t *testing.T) {
 	}
 }
 
-// TestALogTellsWhatGroupsHaveLostThatItHasNoRoomToKnow purges two groups that are counted together while a log is cut off. It knows only one of them: there
-// are so many that it has forgotten the name of the other.
+// TestALogTellsWhatGroupsHaveLostThatItHasNoRoomToKnow purges two groups that are counted together while a log is cut off. The log has
+// room for few names, and has forgotten that of one of the two.
 func TestALogTellsWhatGroupsHaveLostThatItHasNoRoomToKnow(t *testing.T) {
 	url := servers.ForTest(t, 1).URL()
 	admin, v := connect(t, url), &valve{}
@@ -150,8 +150,8 @@ func TestALogTellsTheRestIfAnotherDiesWhileItTells(t *testing.T) {
 	eventually(t, "the purge of the unknown group is told", func() bool { h := read(t, b, unknown, before); return h.gap > 0 && h.n == 0 })
 }
 
-// TestManyGroupsAreToldThoughTheServersAreSlow purges messages of so many groups that slow servers cannot answer the questions about all of them
-// within learnTimeout.
+// TestManyGroupsAreToldThoughTheServersAreSlow purges messages of many groups. The servers are so slow that they cannot answer the questions
+// about all groups within learnTimeout.
 func TestManyGroupsAreToldThoughTheServersAreSlow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits for a slow server")
