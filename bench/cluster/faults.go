@@ -7,40 +7,53 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/watchbox-go/watchbox/sse"
+	"github.com/watchbox-go/watchbox/test/cluster/servers"
 )
 
 // fault is a figure of a cluster in which something is killed.
 type fault struct {
 	name, what, reach string
-	do                func(context.Context, *cluster) (seconds float64, also string, err error)
+	do                func(context.Context, *cluster) (outcome, error)
+}
+
+// outcome is what a fault did.
+type outcome struct {
+	took     time.Duration
+	election time.Duration // how long the servers had no leader; 0: they had one
+	also     string
 }
 
 // measure runs the fault on a new cluster in each round and prints the worst.
 func (f *fault) measure(dir string, rounds int) error {
-	worst, text := 0.0, ""
+	var worst outcome
 	for range rounds {
 		c, err := startCluster(dir)
 		if err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-		s, also, err := f.do(ctx, c)
+		o, err := f.do(ctx, c)
 		cancel()
 		c.kill()
 		if err != nil {
 			return err
 		}
-		if s >= worst {
-			worst, text = s, also
+		if o.took >= worst.took {
+			worst = o
 		}
 	}
-	fmt.Printf("| %s: %s | %.3g | | | %s | %s |\n", f.name, f.what, worst, f.reach, text)
+	beside, ratio := "", ""
+	if worst.election > 0 {
+		beside, ratio = fmt.Sprintf("election by the servers %.3g", worst.election.Seconds()), fmt.Sprintf("%.2f", float64(worst.took)/float64(worst.election))
+	}
+	fmt.Printf("| %s: %s | %.3g | %s | %s | %s | %s |\n", f.name, f.what, worst.took.Seconds(), beside, ratio, f.reach, worst.also)
 	return nil
 }
 
@@ -130,7 +143,7 @@ func post(ctx context.Context, c *cluster, every time.Duration) (seen posts) {
 
 // killHub kills the hub of n sessions while messages are published, and returns how long it takes until each of them
 // has a stream at another hub.
-func killHub(ctx context.Context, c *cluster, n int) (float64, string, error) {
+func killHub(ctx context.Context, c *cluster, n int) (outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	list := make([]listener, n)
 	var running sync.WaitGroup
@@ -141,7 +154,7 @@ func killHub(ctx context.Context, c *cluster, n int) (float64, string, error) {
 		running.Go(func() { list[i].run(ctx, c, 0) })
 	}
 	if err := until(ctx, "every session is open", func() bool { return every(list, func(l *listener) bool { return l.opened.Load() > 0 }) }); err != nil {
-		return 0, "", err
+		return outcome{}, err
 	}
 	posting, stop := context.WithCancel(ctx)
 	defer stop()
@@ -152,7 +165,7 @@ func killHub(ctx context.Context, c *cluster, n int) (float64, string, error) {
 		close(posted)
 	}()
 	if err := until(ctx, "every session gets messages", func() bool { return every(list, func(l *listener) bool { return l.got.Load() > 0 }) }); err != nil {
-		return 0, "", err
+		return outcome{}, err
 	}
 	killed := time.Now()
 	c.hubs[0].Kill()
@@ -160,21 +173,21 @@ func killHub(ctx context.Context, c *cluster, n int) (float64, string, error) {
 		select {
 		case <-list[i].back:
 		case <-ctx.Done():
-			return 0, "", fmt.Errorf("session %d is not back: %w", i, ctx.Err())
+			return outcome{}, fmt.Errorf("session %d is not back: %w", i, ctx.Err())
 		}
 	}
 	took := time.Since(killed)
 	stop()
 	<-posted
 	if err := until(ctx, "every session has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= seen.sent }) }); err != nil {
-		return 0, "", err
+		return outcome{}, err
 	}
-	return took.Seconds(), lost(list, seen.sent), nil
+	return outcome{took: took, also: lost(list, seen.sent)}, nil
 }
 
 // killLeader kills the leader of the stream while messages are published one after the other, and returns the
-// longest time between two answers.
-func killLeader(ctx context.Context, c *cluster) (float64, string, error) {
+// longest time between two acknowledgements, beside that of the election.
+func killLeader(ctx context.Context, c *cluster) (o outcome, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	list := make([]listener, len(c.hubs))
 	var running sync.WaitGroup
@@ -184,7 +197,7 @@ func killLeader(ctx context.Context, c *cluster) (float64, string, error) {
 		running.Go(func() { list[i].run(ctx, c, i) })
 	}
 	if err := until(ctx, "every listener is open", func() bool { return every(list, func(l *listener) bool { return l.opened.Load() > 0 }) }); err != nil {
-		return 0, "", err
+		return o, err
 	}
 	posting, stop := context.WithCancel(ctx)
 	defer stop()
@@ -198,13 +211,10 @@ func killLeader(ctx context.Context, c *cluster) (float64, string, error) {
 		from := list[0].got.Load()
 		return until(ctx, "messages arrive", func() bool { return list[0].got.Load() >= from+by })
 	}
-	err := moves(500)
+	if err = moves(500); err == nil {
+		o.election, err = elect(ctx, c.servers)
+	}
 	if err == nil {
-		leader, e := c.servers.Leader(ctx, "WATCHBOX")
-		if e != nil {
-			return 0, "", e
-		}
-		leader.Kill()
 		err = moves(500)
 	}
 	stop()
@@ -212,7 +222,33 @@ func killLeader(ctx context.Context, c *cluster) (float64, string, error) {
 	if err == nil {
 		err = until(ctx, "every listener has the last message", func() bool { return every(list, func(l *listener) bool { return l.last.Load() >= seen.sent }) })
 	}
-	return seen.gap.Seconds(), fmt.Sprintf("%s, each POST answered within %.3g s", lost(list, seen.sent), seen.call.Seconds()), err
+	o.took, o.also = seen.gap, fmt.Sprintf("%s, each POST answered within %.3g s", lost(list, seen.sent), seen.call.Seconds())
+	return o, err
+}
+
+// elect kills the leader of the stream, and returns how long it takes until another server says that it leads.
+func elect(ctx context.Context, all servers.Servers) (time.Duration, error) {
+	leader, err := all.Leader(ctx, "WATCHBOX")
+	if err != nil {
+		return 0, err
+	}
+	others := slices.DeleteFunc(slices.Clone(all), func(s *servers.Server) bool { return s == leader })
+	js, done, err := others.Connect()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	elected, err := js.Conn().SubscribeSync("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.WATCHBOX")
+	if err == nil {
+		err = js.Conn().FlushWithContext(ctx)
+	}
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	leader.Kill()
+	_, err = elected.NextMsgWithContext(ctx)
+	return time.Since(began), err
 }
 
 // lost describes what was lost or repeated.

@@ -64,7 +64,7 @@ func run(dir string, dur time.Duration, rounds, sessions int, wanted func(string
 		}
 	}
 	for _, f := range []fault{
-		{"hub", fmt.Sprintf("a hub with %d sessions is killed: until the last one is back elsewhere, s", sessions), "≤ 5 s, 0 lost", func(ctx context.Context, c *cluster) (float64, string, error) {
+		{"hub", fmt.Sprintf("a hub with %d sessions is killed: until the last one is back elsewhere, s", sessions), "≤ 5 s, 0 lost", func(ctx context.Context, c *cluster) (outcome, error) {
 			return killHub(ctx, c, sessions)
 		}},
 		{"leader", "the leader of the stream is killed: the longest time without an acknowledged POST, s", "≤ 5 s, 0 lost", killLeader},
