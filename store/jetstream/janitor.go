@@ -306,26 +306,29 @@ func (j *janitor) countUnsure(ctx context.Context) error {
 
 // recount counts the spilled messages of a group, of which somebody else may have removed some.
 func (j *janitor) recount(ctx context.Context, x *memory.Excess) error {
-	if err := j.l.leaderReached(ctx, x.Horizon); err != nil {
-		return err
+	n, bytes, err := j.measure(ctx, x.Group, x.Floor, x.Horizon)
+	if err == nil {
+		j.l.mem.Correct(x, x.Spilled-n, x.SpilledBytes-bytes)
 	}
-	n, bytes := x.Spilled, x.SpilledBytes
-	c := cursor{l: j.l, group: x.Group, after: x.Floor, end: x.Horizon, exact: true}
+	return err
+}
+
+// measure counts the messages of a group in the stream after a position, up to another one, except those that expire.
+func (j *janitor) measure(ctx context.Context, group string, after, through store.Seq) (n, bytes int64, err error) {
+	if err := j.l.leaderReached(ctx, through); err != nil {
+		return 0, 0, err
+	}
+	c := cursor{l: j.l, group: group, after: after, end: through, exact: true}
 	for {
 		m, err := c.next(ctx)
-		if err != nil {
-			return err
-		}
-		if m == nil {
-			break
+		if err != nil || m == nil {
+			return n, bytes, err
 		}
 		if size, counts := j.size(m); counts {
-			n--
-			bytes -= size
+			n++
+			bytes += size
 		}
 	}
-	j.l.mem.Correct(x, n, bytes)
-	return nil
 }
 
 // remove removes from the stream what was marked long enough ago.

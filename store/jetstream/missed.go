@@ -416,7 +416,7 @@ func (n *lack) add(had, has, later, kept int) {
 // that were evicted, but are still in the stream, can stand in for lost ones only if they are of another kind.
 func (l *Log) lacking(name string, d *difference) (n lack, err error) {
 	had, g, floor := d.has(l, name), l.group(name), l.mem.Floor(name)
-	spilled, sure := l.mem.Spilled(name)
+	spilled, _, _, sure := l.mem.Spilled(name)
 	if g.Retained && d.left[l.subjects.message(name, retained)] == 0 {
 		_, kind := l.retainedOf(name)
 		n.some = messageKinds[kind] == retained // it may be one of those that were evicted, but stay since they are retained

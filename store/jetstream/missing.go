@@ -117,7 +117,7 @@ func (j *janitor) missing(ctx context.Context, p *purged, name string, left map[
 			all = min(all, first[i]-1)
 		}
 	}
-	lost, err := j.removedOf(p, name, floor, &first)
+	lost, err := j.removedOf(ctx, p, name, floor, &first)
 	if err != nil {
 		return nil, err
 	}
@@ -133,12 +133,15 @@ func (j *janitor) missing(ctx context.Context, p *purged, name string, left map[
 }
 
 // removedOf returns the newest message of a group in memory that was before the first one of its kind in the stream; 0: none. If not all of
-// the group are in memory, it may have been any up to the newest when the purge was told, if no mark tells.
-func (j *janitor) removedOf(p *purged, name string, floor store.Seq, first *[len(messageKinds)]store.Seq) (lost store.Seq, err error) {
+// the group are in memory, and it is not known that the stream has the others, it may have been any up to the newest when the purge was told, if no
+// mark tells.
+func (j *janitor) removedOf(ctx context.Context, p *purged, name string, floor store.Seq, first *[len(messageKinds)]store.Seq) (lost store.Seq, err error) {
 	l := j.l
-	q := store.Query{Select: exactly(name), After: floor, Through: p.newest[name]}
-	b := &store.Batch{Buf: make([]byte, 0, 64<<10)}
-	for {
+	q := store.Query{Select: exactly(name), Through: p.newest[name]}
+	if q.After, err = j.intact(ctx, p, name, floor); err != nil {
+		return 0, err
+	}
+	for b := (&store.Batch{Buf: make([]byte, 0, 64<<10)}); q.After < q.Through; q.After = b.Next {
 		err := l.mem.Read(q, b)
 		if errors.As(err, new(*memory.SpilledError)) {
 			return j.removedUnseen(p, name, first), nil
@@ -152,11 +155,28 @@ func (j *janitor) removedOf(p *purged, name string, floor store.Seq, first *[len
 				lost = max(lost, f.Seq)
 			}
 		}
-		if b.Next <= q.After || b.Next >= q.Through {
-			return lost, nil
+		if b.Next <= q.After {
+			break
 		}
-		q.After = b.Next
 	}
+	return lost, nil
+}
+
+// maxMeasured is how many messages of a group are read at most to find out whether the stream has all of them.
+const maxMeasured = 10_000
+
+// intact returns a position up to which the stream has all messages of a group that stay until they are purged. It is floor if nothing else is
+// known. A comparison suspects groups in which only others of their part have lost messages.
+func (j *janitor) intact(ctx context.Context, p *purged, name string, floor store.Seq) (store.Seq, error) {
+	spilled, after, horizon, sure := j.l.mem.Spilled(name)
+	if p.counts == nil || !sure || horizon == 0 || spilled > maxMeasured {
+		return floor, nil
+	}
+	n, _, err := j.measure(ctx, name, after, horizon)
+	if err != nil || n != spilled {
+		return floor, err
+	}
+	return max(floor, horizon), nil
 }
 
 // removedUnseen is removedOf for a group that is not in memory.

@@ -61,7 +61,7 @@ func TestSpilledMessagesAreCounted(t *testing.T) {
 	expiring.Expires = time.Now().Add(time.Hour)
 	put(t, l, store.Message{Group: "a"}, tooLarge("a"), expiring, store.Message{Group: "a"}, store.Message{Group: "b"})
 	for name, want := range map[string]int64{"a": 2, "b": 0} {
-		if n, sure := l.Spilled(name); n != want || !sure {
+		if n, _, _, sure := l.Spilled(name); n != want || !sure {
 			t.Errorf("%d messages of %s are spilled, sure: %v", n, name, sure)
 		}
 	}
@@ -69,7 +69,7 @@ func TestSpilledMessagesAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"a", "unknown"} {
-		if n, sure := l.Spilled(name); sure {
+		if n, _, _, sure := l.Spilled(name); sure {
 			t.Errorf("%d messages of %s are spilled, which nobody knows", n, name)
 		}
 	}

@@ -166,6 +166,15 @@ func read(t testing.TB, l *jetstream.Log, filter string, after store.Seq) (h his
 	return h
 }
 
+// lasting returns how many messages a log has of a group, without those that expire.
+func lasting(l *jetstream.Log, name string) int {
+	page, _ := l.Groups(store.GroupQuery{Prefix: name, Limit: 1})
+	if len(page) == 0 || page[0].Group != name {
+		return 0
+	}
+	return int(page[0].Messages)
+}
+
 // texts returns how often each text is there.
 func (h history) texts() map[string]int {
 	seen := map[string]int{}

@@ -49,12 +49,15 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 		filler  int // size of the messages: all of them fit into memory, or only a few
 		policy  int // how many messages the group keeps that is purged; 0: all
 		left    int
+		keeps   int // how many messages its neighbour keeps; 0: all
 	}{
-		"of a group":                           {nil, 1, 0, 0},
-		"of the beginning of a group":          {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 1, 0, 5},
-		"of messages that are not in memory":   {nil, 40_000, 0, 0},
-		"of some messages, most not in memory": {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 0, 5},
-		"of evicted messages, too":             {nil, 40_000, 35, 0},
+		"of a group":                           {nil, 1, 0, 0, 0},
+		"of the beginning of a group":          {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 1, 0, 5, 0},
+		"of messages that are not in memory":   {nil, 40_000, 0, 0, 0},
+		"of some messages, most not in memory": {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 0, 5, 0},
+		"of evicted messages, too":             {nil, 40_000, 35, 0, 0},
+		"of evicted messages, but some":        {[]js.StreamPurgeOpt{js.WithPurgeKeep(5)}, 40_000, 35, 5, 0},
+		"beside a group with evicted messages": {nil, 40_000, 0, 0, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v, o := &valve{}, jetstream.Options{URL: url, Stream: newStream(), MaxMemory: 1 << 20, Times: quick}
@@ -69,10 +72,13 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 				}
 				add(t, logs[0], text("purged", filler), m.Entry(nil))
 			}
-			must(t, logs[0].SetPolicy(filters("purged")[0], store.Policy{MaxMessages: int64(test.policy)}))
-			if test.policy > 0 {
-				eventually(t, "messages are evicted", func() bool { return read(t, logs[0], "purged", 0).n == test.policy })
+			for name, most := range map[string]int{"purged": test.policy, kept: test.keeps} {
+				must(t, logs[0].SetPolicy(filters(name)[0], store.Policy{MaxMessages: int64(most)}))
+				for _, l := range logs {
+					eventually(t, "messages are evicted", func() bool { return most == 0 || lasting(l, name) == most })
+				}
 			}
+			before := read(t, logs[0], kept, 0)
 			last := add(t, logs[0], text("last", "x"))
 			counted(t, admin, o.Stream, last)
 			eventually(t, "both have all", func() bool { _, n := end(logs[1]); return n >= last })
@@ -95,8 +101,8 @@ func TestAPurgeWhileNoHubIsConnectedIsAGap(t *testing.T) {
 					h := read(t, l, "purged", 0)
 					return h.gap > 0 && h.n == test.left+1
 				})
-				if h := read(t, l, kept, 0); h.n != 40 || h.gap > 0 {
-					t.Errorf("log %d: %s has lost nothing: %v", i, kept, h)
+				if h := read(t, l, kept, before.gap); h.n != before.n || h.gap > 0 {
+					t.Errorf("log %d: %s has lost nothing, of %v: %v", i, kept, before, h)
 				}
 			}
 		})
