@@ -236,8 +236,9 @@ func (l *Log) writeCounts(ctx context.Context, c *counts) error {
 // difference says in which parts messages are missing.
 type difference struct {
 	epoch   string
-	missing [parts]int // how many
-	gone    [parts]int // how many subjects have lost all their messages, at least
+	missing [parts]int  // how many
+	gone    [parts]int  // how many subjects have lost all their messages, at least
+	unsure  [parts]bool // hubs may have removed messages: nobody knows how many are missing
 
 	left  map[string]uint64 // how many messages the stream had, by subject
 	asked store.Seq         // when it had all messages up to here, and maybe later ones
@@ -256,6 +257,9 @@ func (d *difference) has(l *Log, group string) (n int64) {
 
 // found reports whether messages are missing.
 func (d *difference) found() bool { return slices.Max(d.missing[:]) > 0 }
+
+// doubtful reports whether messages may be missing.
+func (d *difference) doubtful() bool { return d.found() || slices.Contains(d.unsure[:], true) }
 
 // compare returns where messages are missing that were there when they were last counted. It returns errRecounted if another hub writes the
 // counts meanwhile: it may have told what was missing.
@@ -285,9 +289,9 @@ func (l *Log) compare(ctx context.Context, was *counts) (*difference, error) {
 	d.noted = noted
 	var now counts
 	now.add(l, totals, noted)
-	unsure := was.unsure()
+	d.unsure = was.unsure()
 	for i := range parts {
-		if unsure[i] {
+		if d.unsure[i] {
 			continue
 		}
 		d.gone[i] = max(was.Subjects[i]-now.Subjects[i], 0)

@@ -305,7 +305,7 @@ func (j *janitor) find(ctx context.Context, told bool) error {
 		return nil
 	}
 	d, err := l.compare(ctx, was)
-	if err == nil && (another() || d.found()) {
+	if err == nil && (another() || d.doubtful()) {
 		j.found = &telling{difference: *d, everywhere: another()}
 	}
 	return err
@@ -373,7 +373,7 @@ func (l *Log) suspects(t *telling, told [parts]bool) (p purged, err error) {
 	l.purgedGroups(&p)
 	for name, newest := range p.newest {
 		part := partOf(escape(name))
-		if d.missing[part] == 0 && !t.everywhere {
+		if d.missing[part] == 0 && !d.unsure[part] && !t.everywhere {
 			delete(p.newest, name)
 			continue
 		}

@@ -90,7 +90,7 @@ func (l *Log) tellSome(ctx context.Context, t *telling) (done bool, err error) {
 		if slices.Max(gone[:]) > 0 { // in groups that this hub does not know
 			list = append(list, keyedMark{goneKey, mark{Missing: t.counted, Written: time.Now()}})
 		}
-		if t.found() {
+		if t.found() || t.told+n > 0 {
 			list = append(list, keyedMark{toldKey, mark{Written: time.Now()}})
 		}
 	}

@@ -339,3 +339,33 @@ func TestALogThatIsNotTheFirstAnyMoreSaysThatItsRemovalHasEnded(t *testing.T) {
 	whileAway(t, a, &v.valve, v.loseNothing)
 	eventually(t, "the removal has ended", func() bool { announced, yes := goesOn(); return announced && !yes })
 }
+
+// TestALogThatIsCutOffWhileItRemovesMessagesTellsWhatIsPurged cuts a log off when it removes an evicted message. Meanwhile somebody purges a group that
+// is counted together with the evicted message. How many messages are missing is not known then, but the log still has them.
+func TestALogThatIsCutOffWhileItRemovesMessagesTellsWhatIsPurged(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin, v := connect(t, url), &tapped{}
+	o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	kept, purged := neighbours("x", "kept", 2)[0], neighbours("x", "kept", 2)[1]
+	add(t, a, text("x", "evicted"), text("x", "kept"), text(kept, "1"), text(purged, "1"), text(purged, "2"))
+	_, last := end(a)
+	counted(t, admin, o.Stream, last)
+	removes := v.lose(func(b []byte) bool { return bytes.Contains(b, []byte("STREAM.PURGE."+o.Stream)) })
+	must(t, a.SetPolicy(filters("x")[0], store.Policy{MaxMessages: 1}))
+	<-removes
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	whileAway(t, a, &v.valve, func() {
+		v.loseNothing()
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m."+purged)))
+	})
+	eventually(t, "the log tells the purge", func() bool { h := read(t, a, purged, 0); return h.gap > 0 && h.n == 0 })
+	h := read(t, a, "x", 0)
+	if got := read(t, a, "x", h.gap); got.n != 1 || got.gap > 0 {
+		t.Errorf("x has lost only the evicted message: %v", got)
+	}
+	if got := read(t, a, kept, 0); got.n != 1 || got.gap > 0 {
+		t.Errorf("%s has lost nothing: %v", kept, got)
+	}
+}
