@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -431,5 +432,70 @@ func TestLogsThatAreCutOffMissNothingThatHubsRemove(t *testing.T) {
 	}
 	if log.has("were purged") || log.has("were removed") {
 		t.Errorf("the hubs miss what they have removed themselves: %s", log)
+	}
+}
+
+// TestALogThatIsCutOffAgainComparesAgain has a log that starts, or is back, and is about to tell that a group was purged. It loses its connection just then,
+// and another group is purged.
+func TestALogThatIsCutOffAgainComparesAgain(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	for name, starts := range map[string]bool{"when it starts": true, "when it is back": false} {
+		t.Run(name, func(t *testing.T) {
+			v := &tapped{}
+			o := jetstream.Options{URL: url, Stream: newStream(), Dialer: v}
+			a := open(t, o)
+			const n = 4
+			counted(t, admin, o.Stream, add(t, a, text("first", "1"), text("second", "1"), text("first", "2"), text("second", "2"))+n-1)
+			stream, err := admin.Stream(t.Context(), o.Stream)
+			must(t, err)
+			purge := func(group string) {
+				must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m."+group), js.WithPurgeKeep(1)))
+			}
+			var again sync.Once
+			purgeTwice := func() {
+				purge("first")
+				v.tap(func(b []byte) bool {
+					if bytes.Contains(b, []byte(".n.evict.first")) {
+						again.Do(func() {
+							v.set(true)
+							purge("second")
+							v.set(false)
+						})
+					}
+					return true
+				})
+			}
+			if starts {
+				must(t, a.Close())
+				purgeTwice()
+				a = open(t, o)
+			} else {
+				whileAway(t, a, &v.valve, purgeTwice)
+			}
+			for _, group := range []string{"first", "second"} {
+				eventually(t, "the purge of the "+group+" group is told", func() bool { return read(t, a, group, 0).gap > 0 })
+			}
+		})
+	}
+}
+
+// TestALogStartsThoughItsStreamIsReplacedWhenItTells has a log that starts and is about to tell that a group was purged.
+func TestALogStartsThoughItsStreamIsReplacedWhenItTells(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	o := jetstream.Options{URL: url, Stream: newStream()}
+	a := open(t, o)
+	add(t, a, text("x", "1"), text("x", "2"))
+	before, _ := end(a)
+	must(t, a.Close()) // it counts the messages
+	stream, err := admin.Stream(t.Context(), o.Stream)
+	must(t, err)
+	must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m.x"), js.WithPurgeKeep(1)))
+	dialer := &overtaken{}
+	dialer.by.Store(&rival{".n.evict.x", func() { anew(t, admin, o.Stream) }})
+	o.Dialer = dialer
+	if epoch, _ := end(open(t, o)); epoch == before {
+		t.Error("the log has the epoch of the old stream")
 	}
 }
