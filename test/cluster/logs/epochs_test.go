@@ -214,7 +214,7 @@ func TestAnOlderBackupIsNoticedByTheLastMessage(t *testing.T) {
 		_, err := a.Append(t.Context(), []store.Entry{text("y", "lost")})
 		return err == nil
 	})
-	must(t, note("2"))
+	eventually(t, "so are notes", func() bool { return note("2") == nil })
 	before, last := end(a)
 	must(t, s[0].Stop())
 	old.replace("")
