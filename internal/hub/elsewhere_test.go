@@ -423,6 +423,27 @@ func TestARepeatAfterAnUnknownOutcomeAppendsOnce(t *testing.T) {
 	})
 }
 
+// TestAMessageThatTurnsOutToBeStoredIsCounted has a log that does not know of most messages whether it has stored them.
+func TestAMessageThatTurnsOutToBeStoredIsCounted(t *testing.T) {
+	inRig(t, 1, func(r *rig) {
+		n := r.hubs[0]
+		if _, err := n.publish("g", "", "1"); err != nil {
+			t.Fatal(err)
+		}
+		each := n.Stats().PublishedBytes
+		r.log.Unknown = 900
+		for range 100 {
+			if _, err := n.publish("g", "", "1"); err != nil && !errors.Is(err, store.ErrUnknownOutcome) {
+				t.Fatal(err)
+			}
+		}
+		stored := uint64(r.count("g"))
+		if s := n.Stats(); s.Published != stored || s.PublishedBytes != stored*each {
+			t.Errorf("%d messages and %d bytes are counted, want %d and %d", s.Published, s.PublishedBytes, stored, stored*each)
+		}
+	})
+}
+
 func TestEachHubHasItsOwnStats(t *testing.T) {
 	inRig(t, 2, func(r *rig) {
 		time.Sleep(10 * statsInterval)

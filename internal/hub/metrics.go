@@ -25,7 +25,7 @@ func gauge(name, help string, value func(*Stats) int64) Metric {
 var Metrics = []Metric{
 	counter("messages_published_total", "Messages appended to the log by clients and the program.", func(s *Stats) uint64 { return s.Published }),
 	counter("published_bytes_total", "Bytes of the messages published, as they are stored.", func(s *Stats) uint64 { return s.PublishedBytes }),
-	counter("mqtt_messages_published_total", "Those of them that MQTT clients published.", func(s *Stats) uint64 { return s.MQTT.Published }),
+	counter("mqtt_messages_published_total", "Those of them that MQTT clients published, except messages that turned out to be stored later.", func(s *Stats) uint64 { return s.MQTT.Published }),
 	counter("mqtt_messages_refused_total", "Messages of MQTT clients that were refused.", func(s *Stats) uint64 { return s.MQTT.Refused }),
 	counter("mqtt_messages_dropped_total", "Those of them whose senders were not told.", func(s *Stats) uint64 { return s.MQTT.Dropped }),
 	counter("mqtt_takeovers_total", "MQTT clients that were disconnected by another one with the same client id.", func(s *Stats) uint64 { return s.MQTT.Takeovers }),

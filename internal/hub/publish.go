@@ -146,30 +146,41 @@ func (h *Hub) appendWrapped(ctx context.Context, e *encoder, notes []store.Note,
 
 // append appends the encoded messages and their notes.
 func (h *Hub) append(ctx context.Context, e *encoder, notes []store.Note) (Receipt, error) {
-	first, err := h.appendSettling(ctx, e.entries, h.passLater(e), notes)
+	first, err := h.appendSettling(ctx, e.entries, h.storedLater(e), notes)
 	if err != nil {
 		return Receipt{}, closedError(err)
 	}
 	h.set.Appended(first.Seq, e.entries, delivery.Few)
-	h.posts.Add(uint64(len(e.entries)))
-	bytes := 0
-	for i := range e.entries {
-		bytes += len(e.entries[i].Tail)
-	}
-	h.postBytes.Add(uint64(bytes))
+	h.countPosts(len(e.entries), tailBytes(e.entries))
 	last := first
 	last.Seq += store.Seq(len(e.entries)) - 1
 	return Receipt{First: first, ID: last, Group: e.entries[0].Group, Time: e.entries[0].Time, Count: len(e.entries)}, nil
 }
 
-// passLater returns the function that passes the encoded messages to the embedding program if they turn out to be stored after the
-// request was answered. It is nil if the program wants none of them, or if the outcome of an append is always known.
-func (h *Hub) passLater(e *encoder) func(first store.ID) {
-	if h.settling == nil || len(e.copies) == 0 {
+// countPosts counts published messages and their bytes.
+func (h *Hub) countPosts(messages, bytes int) {
+	h.posts.Add(uint64(messages))
+	h.postBytes.Add(uint64(bytes))
+}
+
+func tailBytes(entries []store.Entry) (n int) {
+	for i := range entries {
+		n += len(entries[i].Tail)
+	}
+	return n
+}
+
+// storedLater returns the function that counts the encoded messages and passes them to the embedding program if they turn out to be stored
+// after the request was answered. It is nil if the outcome of an append is always known.
+func (h *Hub) storedLater(e *encoder) func(first store.ID) {
+	if h.settling == nil {
 		return nil
 	}
-	list := slices.Clone(e.copies) // the encoder is used again
-	return func(first store.ID) { h.passMessages(first, list) }
+	messages, bytes, list := len(e.entries), tailBytes(e.entries), slices.Clone(e.copies) // the encoder is used again
+	return func(first store.ID) {
+		h.countPosts(messages, bytes)
+		h.passMessages(first, list)
+	}
 }
 
 // closedError turns store.ErrClosed into ErrClosed: the store closes only with the hub.

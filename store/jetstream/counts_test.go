@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -213,6 +214,39 @@ func TestACountNeverForgetsARemoval(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTheEndOfARemovalChangesNothingElseInTheCounts has two hubs that have announced removals. One of them says that its own has ended, and says so
+// again when a count has dropped the announcement.
+func TestTheEndOfARemovalChangesNothingElseInTheCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounted(t)
+		a, b := c.janitor(), c.janitor()
+		c.count(a)
+		c.removes(a)
+		c.removes(b)
+		want, err := b.l.recallCounts(t.Context())
+		c.must(err)
+		r := want.Removals[b.l.self]
+		r.Until = time.Time{}
+		want.Removals[b.l.self] = r
+		want.revision++
+		withdraws := func() {
+			t.Helper()
+			c.must(b.withdraw(t.Context()))
+			if is, err := b.l.recallCounts(t.Context()); err != nil || !reflect.DeepEqual(is, want) {
+				t.Errorf("the counts up to %d are revision %d, announced are %v; want %d, %d, %v: %v", is.At, is.revision, is.Removals, want.At, want.revision, want.Removals, err)
+			}
+		}
+		withdraws()
+		withdraws()
+		c.removes(b)
+		time.Sleep(time.Until(b.l.removesUntil()) + 1)
+		c.count(a)
+		want, err = a.l.recallCounts(t.Context())
+		c.must(err)
+		withdraws()
+	})
 }
 
 // TestARemovalThatThereIsNoRoomToAnnounceIsNotMissed holds that a hub that starts when all others have died does not miss what they

@@ -1,10 +1,14 @@
 package jetstream
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // TestAPurgeIsFoundThoughItsRequestIsLate holds that a request that arrives after a purge was told is taken for it, though an older request,
@@ -46,4 +50,38 @@ func TestAPurgeWithoutARequestMayHaveRemovedAnything(t *testing.T) {
 			t.Errorf("purges: %+v", p.list)
 		}
 	})
+}
+
+// TestPurgesOfAStreamThatWasReplacedAreForgotten holds that also for a purge that was only asked for, and for one without a request.
+func TestPurgesOfAStreamThatWasReplacedAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &purges{wake: make(chan struct{}, 1), groups: func(*purged) {}}
+		p.described(purged{Filter: "described", at: time.Now()})
+		p.happened()
+		<-time.After(requestLate)
+		p.request(purged{Filter: "asked for", at: time.Now()})
+		p.forget()
+		p.owes()
+		p.happened()
+		if len(p.list) > 0 {
+			t.Errorf("purges of the new stream: %+v", p.list)
+		}
+	})
+}
+
+// TestAPurgeOfTheOldStreamIsNotMarkedInTheNewOne has a hub that hears of a purge, and reads another stream when it writes what is missing there.
+func TestAPurgeOfTheOldStreamIsNotMarkedInTheNewOne(t *testing.T) {
+	h := newHoled(t)
+	l := h.l
+	l.subjects, l.stream, l.nc = subjectsOf("S"), &countedStream{end: end}, &nats.Conn{}
+	l.purges.groups = l.purgedGroups
+	h.feed(1, message(1, 0))
+	l.purges.described(purged{at: time.Now()})
+	h.renew("new", &jetstream.StreamInfo{})
+	h.feed(1, message(2, 0))
+	h.sub = &nats.Subscription{}
+	h.heard.Store(time.Now().Add(time.Hour).UnixMilli())
+	if err := (&janitor{l: l}).markPurges(t.Context()); !errors.Is(err, errRenewed) {
+		t.Errorf("a mark is sent: %v", err)
+	}
 }

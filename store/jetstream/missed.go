@@ -52,9 +52,7 @@ func (u *unheard) begin() {
 	if u.position != nil {
 		u.since = u.position()
 	}
-	if u.endWork != nil {
-		u.endWork()
-	}
+	u.stopWork()
 }
 
 // cut is begin for a hub that has lost its connection. It ends the work of the janitor also if it has begun before, so that the
@@ -63,6 +61,11 @@ func (u *unheard) cut() {
 	u.begin()
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.stopWork()
+}
+
+// stopWork ends what the janitor does. u.mu is held.
+func (u *unheard) stopWork() {
 	if u.endWork != nil {
 		u.endWork()
 	}

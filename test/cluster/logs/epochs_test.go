@@ -3,12 +3,14 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -189,6 +191,36 @@ func TestAnOlderBackupIsNoticedThoughItGrowsAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnOlderBackupIsNoticedByTheLastMessage has a backup that has nothing where the last record was, which was a note. For its server, nothing is
+// later than what the hub has read.
+func TestAnOlderBackupIsNoticedByTheLastMessage(t *testing.T) {
+	s := servers.ForTest(t, 1)
+	admin := connect(t, s.URL())
+	o := jetstream.Options{URL: s.URL(), Stream: newStream(), Dialer: rewrite(func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte(`"start_time":"2`), []byte(`"start_time":"9`))
+	})}
+	a := open(t, o)
+	add(t, a, text("y", "first"))
+	note := func(value string) error {
+		_, err := a.AppendNoted(t.Context(), nil, store.Note{Key: "y", Value: []byte(value)})
+		return err
+	}
+	must(t, note("1"))
+	_, first := end(a)
+	old := newBackup(t, s)
+	eventually(t, "messages are taken again", func() bool {
+		_, err := a.Append(t.Context(), []store.Entry{text("y", "lost")})
+		return err == nil
+	})
+	eventually(t, "so are notes", func() bool { return note("2") == nil })
+	before, last := end(a)
+	must(t, s[0].Stop())
+	old.replace("")
+	storeAgain(t, admin, o.Stream, "wb."+o.Stream+".m.y", int(last-first-1), nil)
+	storeAgain(t, admin, o.Stream, "wb."+o.Stream+".n.y", int(last), nats.Header{"Nats-Rollup": {"sub"}})
+	eventually(t, "a new epoch", func() bool { epoch, _ := end(a); return epoch != before })
 }
 
 // TestALongerBackupOfAnEndedEpochIsNoticed restores a backup that is too old, and then a newer one, which has more messages than
@@ -395,5 +427,43 @@ func TestAPurgeOfTheOldStreamIsNotWrittenIntoABackup(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestAPurgeByHandOfTheOldStreamIsForgotten purges a group by hand. Before a hub can write what is lost, the servers get an older backup, in which the group
+// has lost nothing.
+func TestAPurgeByHandOfTheOldStreamIsForgotten(t *testing.T) {
+	s := servers.ForTest(t, 1)
+	admin, v := connect(t, s.URL()), &tapped{}
+	o := jetstream.Options{URL: s.URL(), Stream: newStream(), MaxMemory: 1 << 20, Dialer: v}
+	a := open(t, o)
+	const each = 40
+	for _, group := range []string{"before", "x", "behind"} { // x is not in memory
+		for range each {
+			add(t, a, text(group, strings.Repeat("x", 40_000)))
+		}
+	}
+	old := newBackup(t, s)
+	eventually(t, "messages are taken again", func() bool {
+		_, err := a.Append(t.Context(), []store.Entry{text("behind", "lost")})
+		return err == nil
+	})
+	before, _ := end(a)
+	marked := v.lose(func(b []byte) bool { return bytes.Contains(b, []byte(".n.evict.x")) })
+	purge := func(group string) {
+		stream, err := admin.Stream(t.Context(), o.Stream)
+		must(t, err)
+		must(t, stream.Purge(t.Context(), js.WithPurgeSubject("wb."+o.Stream+".m."+group)))
+	}
+	purge("x")
+	<-marked
+	old.restore("")
+	v.loseNothing()
+	eventually(t, "a new epoch", func() bool { epoch, _ := end(a); return epoch != before })
+	eventually(t, "the messages of the backup are there", func() bool { return read(t, a, "behind", 0).n == each })
+	purge("before")
+	eventually(t, "the other purge is told", func() bool { h := read(t, a, "before", 0); return h.gap > 0 && h.n == 0 })
+	if h := read(t, a, "x", 0); h.n != each || h.gap > 0 {
+		t.Errorf("of %d messages: %v", each, h)
 	}
 }

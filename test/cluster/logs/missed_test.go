@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -437,5 +438,86 @@ func TestLogsThatAreCutOffMissNothingThatHubsRemove(t *testing.T) {
 	}
 	if log.has("were purged") || log.has("were removed") {
 		t.Errorf("the hubs miss what they have removed themselves: %s", log)
+	}
+}
+
+// whenItTells returns a log that has found out, at its start or when it is back, that a message of the group first was purged. It calls f when the log
+// is about to tell that.
+func whenItTells(t *testing.T, admin client, o jetstream.Options, starts bool, f func(v *valve)) *jetstream.Log {
+	t.Helper()
+	v := &tapped{}
+	o.Dialer = v
+	a := open(t, o)
+	add(t, a, text("first", "1"), text("second", "1"))
+	counted(t, admin, o.Stream, add(t, a, text("first", "2"), text("second", "2"))+1)
+	purges := func() {
+		purgeAllButOne(t, admin, o.Stream, "first")
+		var once sync.Once
+		v.tap(func(b []byte) bool {
+			if bytes.Contains(b, []byte(".n.evict.first")) {
+				once.Do(func() { f(&v.valve) })
+			}
+			return true
+		})
+	}
+	if !starts {
+		whileAway(t, a, &v.valve, purges)
+		return a
+	}
+	must(t, a.Close())
+	purges()
+	return open(t, o)
+}
+
+func purgeAllButOne(t *testing.T, admin client, stream, group string) {
+	t.Helper()
+	s, err := admin.Stream(t.Context(), stream)
+	must(t, err)
+	must(t, s.Purge(t.Context(), js.WithPurgeSubject("wb."+stream+".m."+group), js.WithPurgeKeep(1)))
+}
+
+// TestALogThatIsCutOffAgainComparesAgain purges another group while a log that is about to tell a purge has lost its connection.
+func TestALogThatIsCutOffAgainComparesAgain(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	for name, starts := range map[string]bool{"when it starts": true, "when it is back": false} {
+		t.Run(name, func(t *testing.T) {
+			o := jetstream.Options{URL: url, Stream: newStream()}
+			a := whenItTells(t, admin, o, starts, func(v *valve) {
+				v.set(true)
+				purgeAllButOne(t, admin, o.Stream, "second")
+				v.set(false)
+			})
+			for _, group := range []string{"first", "second"} {
+				eventually(t, "the purge of the "+group+" group is told", func() bool { return read(t, a, group, 0).gap > 0 })
+			}
+		})
+	}
+}
+
+// TestALogWhoseStreamIsReplacedWhileItTellsComparesAgain holds that it knows soon that nothing is missing in the new stream: before that, it counts
+// no messages.
+func TestALogWhoseStreamIsReplacedWhileItTellsComparesAgain(t *testing.T) {
+	url := servers.ForTest(t, 1).URL()
+	admin := connect(t, url)
+	for name, starts := range map[string]bool{"when it starts": true, "when it is back": false} {
+		t.Run(name, func(t *testing.T) {
+			o := jetstream.Options{URL: url, Stream: newStream()}
+			replaced := make(chan struct{})
+			a := whenItTells(t, admin, o, starts, func(*valve) {
+				anew(t, admin, o.Stream)
+				close(replaced)
+			})
+			<-replaced
+			const more = 20 // than the old stream had
+			for range more {
+				eventually(t, "messages are taken again", func() bool {
+					_, err := a.Append(t.Context(), []store.Entry{text("x", "x")})
+					return err == nil
+				})
+			}
+			_, last := end(a)
+			counted(t, admin, o.Stream, last)
+		})
 	}
 }
