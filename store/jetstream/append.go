@@ -93,6 +93,9 @@ func (l *Log) append(ctx context.Context, entries []store.Entry, list []store.No
 			first, err = p.first, nil
 		}
 	}()
+	if err := l.checkOnce(ctx, p); err != nil {
+		return store.ID{}, err
+	}
 	for refusals := 0; ; {
 		if err := l.notes.guard(noted, p.records[len(p.records)-len(noted):]); err != nil {
 			return store.ID{}, err
@@ -123,6 +126,24 @@ func (l *Log) append(ctx context.Context, entries []store.Entry, list []store.No
 			return p.first, nil
 		}
 	}
+}
+
+// checkOnce returns store.ErrConflict if another hub has stored the guarded brief note of an append while this one was away. The servers may have
+// forgotten the id of that append by now.
+func (l *Log) checkOnce(ctx context.Context, p *publication) error {
+	key := p.onceKey()
+	if key == "" || l.tail.isCurrent() {
+		return nil
+	}
+	asked := time.Now()
+	if err := l.CatchUp(ctx); err != nil {
+		return err
+	}
+	l.tail.caughtUp(asked)
+	if l.notes.hasBrief(key) {
+		return store.ErrConflict
+	}
+	return nil
 }
 
 // admit returns why the entries cannot be stored.
@@ -182,6 +203,9 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 	repeat := time.NewTimer(repeatUnanswered)
 	defer repeat.Stop()
 	for attempt := 1; ; attempt++ {
+		if isOver(ctx) { // the servers may have forgotten the id by now
+			return l.expired(ctx, p)
+		}
 		if err := l.send(p, attempt); err != nil {
 			if !errors.Is(err, errNotSent) {
 				return err
@@ -219,6 +243,12 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 	}
 }
 
+// isOver reports whether the time of a context is over, by the clock on the wall. Its timer may not have fired yet, if the hub or its machine was stopped.
+func isOver(ctx context.Context) bool {
+	end, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && time.Now().Round(0).After(end.Round(0))
+}
+
 // expired returns the error of an append whose outcome cannot be waited for.
 func (l *Log) expired(ctx context.Context, p *publication) error {
 	switch {
@@ -229,7 +259,7 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 			l.unanswered(errLate)
 		}
 		return store.ErrUnknownOutcome
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) || ctx == l.blocked:
+	case ctx == l.blocked || !errors.Is(ctx.Err(), context.Canceled):
 		return store.ErrAway
 	}
 	return ctx.Err()

@@ -41,32 +41,24 @@ func (u *unheard) init() {
 }
 
 // begin records that purges may be missed from now on.
-func (u *unheard) begin() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.times++
-	if u.known != nil {
-		return
-	}
-	u.known = make(chan struct{})
-	if u.position != nil {
-		u.since = u.position()
-	}
-	u.stopWork()
-}
+func (u *unheard) begin() { u.miss(false) }
 
 // cut is begin for a hub that has lost its connection. It ends the work of the janitor also if it has begun before, so that the
 // janitor does not wait for answers to what it has asked to find out.
-func (u *unheard) cut() {
-	u.begin()
+func (u *unheard) cut() { u.miss(true) }
+
+func (u *unheard) miss(isCut bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.stopWork()
-}
-
-// stopWork ends what the janitor does. u.mu is held.
-func (u *unheard) stopWork() {
-	if u.endWork != nil {
+	u.times++
+	begins := u.known == nil
+	if begins {
+		u.known = make(chan struct{})
+		if u.position != nil {
+			u.since = u.position()
+		}
+	}
+	if (begins || isCut) && u.endWork != nil {
 		u.endWork()
 	}
 }
@@ -252,7 +244,8 @@ func (j *janitor) learn(ctx context.Context) error {
 	switch {
 	case err == nil:
 		j.found = nil // another hub may have told it
-	case j.l.unheard.failed() == fewTurns && j.l.tidying.Err() == nil:
+	case errors.Is(ctx.Err(), context.Canceled): // cut off again, or closed
+	case j.l.unheard.failed() == fewTurns:
 		j.l.opts.Logger.Warn("this hub has tried several times to find out what was purged while it was cut off, and goes on: readers of messages that are not in memory wait",
 			"groups left", j.found.left(), "error", err)
 	}

@@ -163,6 +163,13 @@ func (t *noteTable) addBrief(n store.Note, seq store.Seq) {
 	}
 }
 
+// hasBrief reports whether a note that is kept with a message is known.
+func (t *noteTable) hasBrief(key string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.brief, func(n store.Note) bool { return n.Key == key })
+}
+
 // all returns the notes of the hub: those by key, sorted, and then the brief ones in the order of the log.
 func (t *noteTable) all() []store.Note {
 	var out []store.Note

@@ -4,6 +4,7 @@ package logs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -108,6 +109,33 @@ func (c *tappedConn) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	return c.Conn.Write(b)
+}
+
+// TestAnAppendThatAnotherLogHasMadeLongAgoIsNotRepeated cuts a log off. Meanwhile another one stores an answer. When the log is back, it is asked for the
+// same: the servers have forgotten the id by then.
+func TestAnAppendThatAnotherLogHasMadeLongAgoIsNotRepeated(t *testing.T) {
+	o := jetstream.Options{URL: servers.ForTest(t, 1).URL(), Stream: newStream(), Times: quick}
+	a, v := open(t, o), &valve{}
+	o.Dialer = rewrite(func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte("Nats-Msg-Id: once-"), []byte("Nats-Msg-Id: 0nce-"))
+	}).over(v)
+	b := open(t, o)
+	once := func(l *jetstream.Log) error {
+		_, err := l.AppendNoted(t.Context(), []store.Entry{text("x", "once")}, store.Note{Key: "answer", Value: []byte("x"), Brief: true, Guarded: true})
+		return err
+	}
+	repeated := make(chan error)
+	whileAway(t, b, v, func() {
+		must(t, once(a))
+		<-time.After(10 * o.Times.Beat) // a lag that is shorter than the servers remember ids does not matter
+		go func() { repeated <- once(b) }()
+	})
+	if err := <-repeated; !errors.Is(err, store.ErrConflict) {
+		t.Error(err)
+	}
+	if h := read(t, a, "x", 0); h.n != 1 {
+		t.Error(h)
+	}
 }
 
 func TestALogThatWasCutOffReadsOnWithoutAGap(t *testing.T) {

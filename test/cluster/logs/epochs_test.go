@@ -223,6 +223,51 @@ func TestAnOlderBackupIsNoticedByTheLastMessage(t *testing.T) {
 	eventually(t, "a new epoch", func() bool { epoch, _ := end(a); return epoch != before })
 }
 
+// TestANoteThatIsAppendedWhileABackupIsRestoredIsNewer appends a version of a note that the backup does not have. Waiting messages make the backup longer
+// than the position of the version before. The hubs know that version, and store again what the backup lacks.
+func TestANoteThatIsAppendedWhileABackupIsRestoredIsNewer(t *testing.T) {
+	s := servers.ForTest(t, 1)
+	o := jetstream.Options{URL: s.URL(), Stream: newStream(), Times: quick}
+	a, b := open(t, o), open(t, o)
+	set := func(l *jetstream.Log, key, value string) error {
+		_, err := l.AppendNoted(t.Context(), nil, store.Note{Key: key, Value: []byte(value)})
+		return err
+	}
+	add(t, a, text("x", "first"))
+	old := newBackup(t, s)
+	for _, value := range []string{"1", "2", "3"} {
+		eventually(t, "notes are taken again", func() bool { return set(a, "note", value) == nil })
+	}
+	must(t, set(a, "other", "1"))
+	before, last := end(a)
+	eventually(t, "both have read all", func() bool { _, at := end(b); return at == last })
+	must(t, s[0].Stop())
+	eventually(t, "the log is away", func() bool { return b.Err() != nil })
+	var publishers sync.WaitGroup
+	for range 50 {
+		publishers.Go(func() {
+			_, err := b.Append(t.Context(), []store.Entry{text("x", "waiting")})
+			must(t, err)
+		})
+	}
+	publishers.Go(func() { must(t, set(b, "note", "new")) })
+	old.replace("")
+	publishers.Wait()
+	for _, l := range []*jetstream.Log{a, b} {
+		eventually(t, "a new epoch", func() bool { epoch, _ := end(l); return epoch != before })
+		notes := map[string]string{}
+		eventually(t, "the other note is stored again", func() bool {
+			must(t, l.Notes(func(n store.Note) error { notes[n.Key] = string(n.Value); return nil }))
+			return notes["other"] != ""
+		})
+		must(t, l.CatchUp(t.Context())) // the first log stores them all at once
+		must(t, l.Notes(func(n store.Note) error { notes[n.Key] = string(n.Value); return nil }))
+		if notes["note"] != "new" {
+			t.Errorf("an older version has replaced the last one: %q", notes)
+		}
+	}
+}
+
 // TestALongerBackupOfAnEndedEpochIsNoticed restores a backup that is too old, and then a newer one, which has more messages than
 // were stored meanwhile.
 func TestALongerBackupOfAnEndedEpochIsNoticed(t *testing.T) {

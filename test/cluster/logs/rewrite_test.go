@@ -2,7 +2,11 @@
 
 package logs
 
-import "net"
+import (
+	"net"
+
+	"github.com/watchbox-go/watchbox/store/jetstream"
+)
 
 // rewrite is a dialer that changes what its hub sends. It may be called concurrently.
 type rewrite func([]byte) []byte
@@ -11,6 +15,20 @@ type rewrite func([]byte) []byte
 func (r rewrite) Dial(network, address string) (net.Conn, error) {
 	c, err := net.Dial(network, address)
 	return &rewriting{c, r}, err
+}
+
+// over is a rewrite of the connections of another dialer.
+func (r rewrite) over(d jetstream.Dialer) jetstream.Dialer { return rewriteOver{d, r} }
+
+type rewriteOver struct {
+	jetstream.Dialer
+	rewrite
+}
+
+// Dial implements jetstream.Dialer.
+func (r rewriteOver) Dial(network, address string) (net.Conn, error) {
+	c, err := r.Dialer.Dial(network, address)
+	return &rewriting{c, r.rewrite}, err
 }
 
 type rewriting struct {
