@@ -289,7 +289,7 @@ func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
 func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError) error {
 	var err error
 	switch {
-	case changed.unknown:
+	case changed.unknown, !l.tail.following(): // it may be another stream, such as an older backup, which has older versions
 		pause(ctx, repeatRefused)
 		err = ctx.Err()
 	case changed.seq == 0:

@@ -91,11 +91,11 @@ func seconds(d time.Duration) string {
 // errNotSent is returned by send if no byte was sent.
 var errNotSent = errors.New("there is no connection to NATS, or it is not known yet which stream the servers have")
 
-// send publishes the messages once. Notes are not sent to a stream that the tail does not follow: it may be another one, such as an older
-// backup, where positions mean something else, and which has older versions of the notes.
+// send publishes the messages once. Notes that tell positions are not sent to a stream that the tail does not follow: it may be another one,
+// such as an older backup, where the positions mean something else.
 func (l *Log) send(p *publication, attempt int) error {
 	switch {
-	case l.offline.Load(), p.records[len(p.records)-1].is(isNote) && !l.tail.following():
+	case l.offline.Load(), p.epoch != "" && !l.tail.following():
 		return errNotSent
 	case p.epoch != "" && p.epoch != l.epoch():
 		return errRenewed
