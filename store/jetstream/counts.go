@@ -524,14 +524,10 @@ func (l *Log) removesUntil() time.Time { return time.Now().Add(2 * l.turnTime())
 
 // leave counts the messages once more before the log is closed, since others may be removed before a hub starts again.
 func (j *janitor) leave() {
-	if j.l.offline.Load() || !j.l.tail.following() {
+	if j.l.offline.Load() || !j.l.tail.following() || !j.l.hubs.first() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
-	if !j.l.hubs.first() {
-		_ = j.withdraw(ctx) // the announcement ends by itself, later
-		return
-	}
 	_ = errors.Join(j.l.remember(ctx), j.count(ctx, true)) // the last ones are still right
 }

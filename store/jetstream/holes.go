@@ -96,7 +96,7 @@ func (h *holes) renumber(pending uint64) {
 // replaced another, so what explains a hole may also come a moment after until.
 func (t *tail) hold(r *record, d delivery) (over bool) {
 	h := &t.holes
-	if d.pending == 0 { // some that followed the hole were removed meanwhile
+	if d.pending == 0 { // nothing follows any more
 		h.until = min(h.until, d.number)
 	}
 	h.held = append(h.held, *r)
