@@ -260,13 +260,13 @@ func TestARepeatOfAMessageToTheProgramIsAnsweredAtAnyHub(t *testing.T) {
 		for round := range 3 {
 			for i, n := range append(r.hubs[round:], r.hubs[:round]...) {
 				p := &Publication{Grant: access.Everything, Kind: JSON, Body: []byte("1"), Key: fmt.Sprint("key", round)}
-				got, err := n.SendToServer(t.Context(), p)
+				got, err := n.SendToServer(r.Context(), p)
 				if err != nil || got.Replayed != (i > 0) {
 					t.Errorf("request %d: %+v, %v", i, got, err)
 				}
 				synctest.Wait()
 				if p.Body = []byte("2"); i > 0 {
-					if _, err = n.SendToServer(t.Context(), p); !errors.Is(err, ErrMismatch) {
+					if _, err = n.SendToServer(r.Context(), p); !errors.Is(err, ErrMismatch) {
 						t.Errorf("another request with the key: %v", err)
 					}
 				}
@@ -276,11 +276,33 @@ func TestARepeatOfAMessageToTheProgramIsAnsweredAtAnyHub(t *testing.T) {
 			t.Errorf("the programs got %d messages of 3", n)
 		}
 		late := r.begin(3)
-		got, err := late.SendToServer(t.Context(), &Publication{Grant: access.Everything, Kind: JSON, Body: []byte("1"), Key: "key0"})
+		got, err := late.SendToServer(r.Context(), &Publication{Grant: access.Everything, Kind: JSON, Body: []byte("1"), Key: "key0"})
 		if err != nil || !got.Replayed {
 			t.Errorf("at a hub that begins later: %+v, %v", got, err)
 		}
 		r.must(late.Close())
+	}, func(o *Options) {
+		o.Observer = program{o.Observer, func(list []Message) { taken.Add(int64(len(list))) }}
+	})
+}
+
+// TestARepeatOfAMessageToTheProgramAtAHubThatIsBehindIsAnswered has a hub that has not read yet what another one has answered.
+func TestARepeatOfAMessageToTheProgramAtAHubThatIsBehindIsAnswered(t *testing.T) {
+	var taken atomic.Int64
+	inRig(t, 2, func(r *rig) {
+		p := &Publication{Grant: access.Everything, Kind: JSON, Body: []byte("1"), Key: "key"}
+		behind := r.hubs[1]
+		behind.log.Pause()
+		if _, err := r.hubs[0].SendToServer(r.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(catchUpTimeout/2, behind.log.Resume) // synctest's clock
+		if got, err := behind.SendToServer(r.Context(), p); err != nil || !got.Replayed {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if n := taken.Load(); n != 1 {
+			t.Errorf("the programs got it %d times", n)
+		}
 	}, func(o *Options) {
 		o.Observer = program{o.Observer, func(list []Message) { taken.Add(int64(len(list))) }}
 	})

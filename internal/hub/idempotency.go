@@ -119,6 +119,14 @@ func (k *keys) await(ctx context.Context, p *Publication, mine *claim) (Receipt,
 	return a.replay(p, mine.fingerprint)
 }
 
+// knows reports whether the answer to a request is known.
+func (k *keys) knows(key digest) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.slots[key]
+	return ok
+}
+
 // learn keeps an answer that another hub has given, or this one.
 func (k *keys) learn(a answer) {
 	k.mu.Lock()

@@ -111,6 +111,12 @@ func (h *Hub) answerNotes(p *Publication, c *claim, e *encoder) []store.Note {
 	return []store.Note{a.note(c.slot)}
 }
 
+// hasAnswered reports whether another hub has answered a request before: a program has its message. While the log is away, only this hub's answers
+// are known.
+func (c *cluster) hasAnswered(ctx context.Context, mine *claim) bool {
+	return c != nil && c.catchUp(ctx, catchUpTimeout) == nil && c.hub.keys.knows(mine.key)
+}
+
 // tellAnswer tells the other hubs the answer to a message to the embedding program, which has it already. It returns store.ErrConflict if
 // another hub had the same request at the same time. If the log is away, only this hub knows the answer.
 func (c *cluster) tellAnswer(ctx context.Context, p *Publication, to *claim) error {

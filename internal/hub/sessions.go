@@ -223,6 +223,9 @@ func (h *Hub) SendToServer(ctx context.Context, p *Publication) (Receipt, error)
 		return Receipt{}, ErrNobodyListens
 	}
 	return h.keys.once(ctx, p, func(c *claim) (Receipt, error) {
+		if c != nil && h.cluster.hasAnswered(ctx, c) {
+			return Receipt{}, store.ErrConflict
+		}
 		err := h.encodeAndPass(ctx, p)
 		if err == nil && c != nil && h.cluster != nil {
 			err = h.cluster.tellAnswer(ctx, p, c)
