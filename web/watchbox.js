@@ -1493,7 +1493,7 @@ class SharedLink {
   #receive(message) {
     const { event } = message;
     if (event) {
-      // The lock may have passed to this tab or another one before the end is heard of. It ends all tabs that followed its sender.
+      // The lock may pass to a tab before this message reaches it. So it closes each tab that has followed the sender, also one that leads.
       const counts = event.state === "closed" ? this.#leaders.has(message.from) : !this.#link;
       if (counts) this.#forward(event.error ? { ...event, error: deserializeError(event.error) } : event);
     } else if (this.#link) this.#serve(this.#link, message);
@@ -1959,7 +1959,8 @@ export class Watchbox extends EventTarget {
     } else this.#storage.clear();
     const link = this.#link;
     this.#link = undefined;
-    // The leading tab closed with an error, but this tab leads by now and may have begun the session again. That ends before the next one leads.
+    // If this tab leads and its own stream did not fail, the message of an earlier leader came late: the session that this tab may have
+    // opened since ends before another tab leads.
     if (error && link instanceof SharedLink && link.hasStream) link.stop(this.#endSession());
     else link?.stop();
     this.#state = "closed";
