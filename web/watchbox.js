@@ -65,12 +65,6 @@ const POLL_TIME = 25;
 /** The code of the hub's answer to a client that was kicked while it polled. It ends the client as the last event of a stream does. */
 const SESSION_ENDED = "session-ended";
 
-/**
- * How long a tab keeps others from leading whose session has ended, in ms. It has told them by then: a message between tabs has no
- * order with the lock.
- */
-const END_KNOWN = 5000;
-
 /** The most messages in the answer to a poll. */
 const POLL_MESSAGES = 1000;
 
@@ -508,12 +502,8 @@ function parser(onBlock, onRetry) {
  * @returns {ConnectionEnd}
  */
 function endByHub(reason) {
-  return { error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final: isFinal(reason) };
-}
-
-/** @param {string} [reason] @returns {boolean} whether the session was ended on purpose */
-function isFinal(reason) {
-  return reason === "kicked" || reason === "ended";
+  const final = reason === "kicked" || reason === "ended"; // the session was ended on purpose
+  return { error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final };
 }
 
 /**
@@ -1325,7 +1315,7 @@ function watchdog(onSilence) {
 /**
  * The messages between tabs. The leader announces itself, forwards the events of its link, and answers requests, which
  * have numbers. after is "" for a filter that starts now.
- * @typedef {{leader: string, to?: string} | {event: object} | {hello: string} | {bye: string}
+ * @typedef {{leader: string, from: string, to?: string} | {event: object, from: string} | {hello: string} | {bye: string}
  *   | {answer: number, to: string, error?: ReturnType<typeof serializeError>}
  *   | {request: number, from: string, add: string, after: string} | {from: string, remove: string}} TabMessage
  */
@@ -1345,6 +1335,10 @@ class SharedLink {
   #tabId = randomId();
   #channel;
   #resign = new AbortController();
+  /** @type {Deferred<unknown>} Resolved when another tab may lead. */
+  #resigned = deferred();
+  /** @type {Set<string>} The tabs that this one has followed. */
+  #leaders = new Set();
   /** @type {Link | undefined} Set if this tab leads. */
   #link;
   /** @type {Map<string, Set<string>>} The filters of the other tabs, if this one leads. */
@@ -1383,6 +1377,11 @@ class SharedLink {
   /** Whether no other tab uses the session. */
   get isOnlyTab() {
     return this.#link !== undefined && this.#otherTabs.size === 0;
+  }
+
+  /** Whether this tab has the stream, or tries to open it. */
+  get hasStream() {
+    return this.#link !== undefined && this.#link.state !== "idle" && this.#link.state !== "closed";
   }
 
   /**
@@ -1458,9 +1457,13 @@ class SharedLink {
     this.#link?.remove(filter);
   }
 
-  /** Leaves the other tabs. One of them becomes the leader. */
-  stop() {
+  /**
+   * Leaves the other tabs. One of them becomes the leader.
+   * @param {Promise<void>} [end] is waited for before that
+   */
+  stop(end) {
     this.#resign.abort();
+    this.#resigned.resolve(end);
     this.#send({ bye: this.#tabId });
     this.#channel.onmessage = null;
     this.#channel.close();
@@ -1468,26 +1471,17 @@ class SharedLink {
     for (const f of this.#filters.values()) settle(f);
   }
 
-  /** The name of a lock that is held while the end of the session may not have reached all tabs. */
-  get #endName() {
-    return `${this.#channel.name} ended ${this.#secret}`;
-  }
-
-  /** @returns {Promise<void>} resolved when this tab no longer leads */
-  async #lead() {
-    await navigator.locks.request(this.#endName, { signal: this.#resign.signal }, () => {});
+  /** @returns {Promise<unknown>} resolved when this tab no longer leads */
+  #lead() {
     this.#link = this.open(this.#secret, (event) => {
       if (this.#resign.signal.aborted) return; // this tab has resigned, and another leads
-      if (event.kind === "state" && isFinal(event.error?.code)) {
-        navigator.locks.request(this.#endName, { mode: "shared" }, () => new Promise((resolve) => setTimeout(resolve, END_KNOWN))).catch(() => {});
-      }
-      this.#send({ event: "error" in event && event.error ? { ...event, error: serializeError(event.error) } : event });
+      this.#send({ event: "error" in event && event.error ? { ...event, error: serializeError(event.error) } : event, from: this.#tabId });
       this.#forward(event);
     });
     this.#leaderSecret.resolve(this.#secret);
-    this.#send({ leader: this.#secret });
+    this.#send({ leader: this.#secret, from: this.#tabId });
     this.#requestAll();
-    return new Promise((resolve) => this.#resign.signal.addEventListener("abort", () => resolve()));
+    return this.#resigned.promise;
   }
 
   /** @param {TabMessage} message */
@@ -1497,14 +1491,17 @@ class SharedLink {
 
   /** @param {any} message a TabMessage, distinguished by its members */
   #receive(message) {
-    if (this.#link) this.#serve(this.#link, message);
+    const { event } = message;
+    if (event) {
+      // The lock may pass to a tab before this message reaches it. So it closes each tab that has followed the sender, also one that leads.
+      const counts = event.state === "closed" ? this.#leaders.has(message.from) : !this.#link;
+      if (counts) this.#forward(event.error ? { ...event, error: deserializeError(event.error) } : event);
+    } else if (this.#link) this.#serve(this.#link, message);
     else if (message.leader) {
+      this.#leaders.add(message.from);
       this.#secret = message.leader;
       this.#leaderSecret.resolve(message.leader);
       if (message.to === undefined || message.to === this.#tabId) this.#requestAll();
-    } else if (message.event) {
-      const { event } = message;
-      this.#forward(event.error ? { ...event, error: deserializeError(event.error) } : event);
     } else if (message.to === this.#tabId) this.#answered(message.answer, message.error && deserializeError(message.error));
   }
 
@@ -1515,7 +1512,7 @@ class SharedLink {
   #serve(link, message) {
     if (message.hello) {
       this.#otherTabs.set(message.hello, new Set());
-      this.#send({ leader: this.#secret, to: message.hello });
+      this.#send({ leader: this.#secret, from: this.#tabId, to: message.hello });
       link.reportState();
     } else if (message.bye) {
       const filters = this.#otherTabs.get(message.bye) ?? [];
@@ -1528,6 +1525,7 @@ class SharedLink {
       const filters = this.#otherTabs.get(message.from) ?? new Set();
       this.#otherTabs.set(message.from, filters.add(message.add));
       link.add(message.add, message.after, (error) => {
+        if (this.#resign.signal.aborted) return; // the tab asks the next leader
         if (error) filters.delete(message.add);
         this.#send({ answer: message.request, to: message.from, error: error && serializeError(error) });
       });
@@ -1779,9 +1777,14 @@ export class Watchbox extends EventTarget {
     const last = link !== undefined && (link instanceof Link || link.isOnlyTab);
     this.#shutDown(undefined);
     this.#closed.abort(new DOMException("watchbox: closed", "AbortError"));
-    if (!last || !this.#uid) return;
+    if (last) await this.#endSession();
+  }
+
+  /** Ends the session at the hub at once, without a will. */
+  async #endSession() {
+    if (!this.#uid) return;
     const deadline = combineSignals([], MAX_GOODBYE);
-    try { // ends the session at the hub at once, without a will
+    try {
       await fetch(new URL("v1/sessions/" + this.#uid, this.#base), {
         method: "DELETE", keepalive: true, redirect: "manual", signal: deadline.signal,
         headers: { ...await this.#requests.authorization(deadline.signal), "Watchbox-Session": this.#secret },
@@ -1956,7 +1959,10 @@ export class Watchbox extends EventTarget {
     } else this.#storage.clear();
     const link = this.#link;
     this.#link = undefined;
-    link?.stop();
+    // If this tab leads and its own stream did not fail, the message of an earlier leader came late: the session that this tab may have
+    // opened since ends before another tab leads.
+    if (error && link instanceof SharedLink && link.hasStream) link.stop(this.#endSession());
+    else link?.stop();
     this.#state = "closed";
     clearTimeout(this.#rejoinTimer);
     this.#joins.clear();

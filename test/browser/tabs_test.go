@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+
+	"github.com/watchbox-go/watchbox"
 )
 
 // sessions returns how many streams each session has.
@@ -145,29 +148,87 @@ func TestAKickClosesAllTabsThatShareAStream(t *testing.T) {
 	}
 }
 
-// Messages between the tabs arrive late: after the lock that the leading tab has released.
+// holdEnd makes a page keep the message that the session has ended until it calls hear.
+const holdEnd = `
+	const heard = new Promise((r) => { window.hear = r; });
+	const channel = BroadcastChannel;
+	window.BroadcastChannel = class extends channel {
+		set onmessage(f) {
+			super.onmessage = f && ((event) => event.data.event?.state === "closed" ? heard.then(() => f(event)) : f(event));
+		}
+	};`
+
+// joinFixed makes a client that shares a session with a fixed secret.
+const joinFixed = `window.wb = t.watchbox({ shared: true, session: "fixed-secret-0123456789abcdef" }); await wb.join("a", t.receive)`
+
+// Another tab leads, and has opened the session again, when it hears of the end.
 func TestAKickClosesTabsThatHearOfItLate(t *testing.T) {
+	for name, c := range map[string]struct {
+		onClosed string // what the first leading tab then does
+		left     int    // sessions in the end
+	}{
+		"the first one stays":                   {``, 0},
+		"the first one leaves":                  {`location.replace("about:blank")`, 0},
+		"the first one opens the session again": {joinFixed + `; window.joined = true`, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, &server{opts: []watchbox.Option{watchbox.WithSessionTimeout(time.Hour)}}) // a session that is not ended stays
+			connected := make(chan watchbox.Session, 10)
+			s.hub.OnConnect(func(session watchbox.Session) { connected <- session })
+			tabs := openTestTabs(t, s.url(), 3)
+			for _, p := range tabs[1:] {
+				p.do(holdEnd)
+			}
+			for _, p := range tabs {
+				p.do(joinFixed)
+			}
+			tabs[0].do(`wb.addEventListener("closed", async () => { %s })`, c.onClosed)
+			receive(t, connected)
+			tabs[1].do(`await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
+			for _, p := range tabs[1:] { // each leads in turn
+				receive(t, connected)
+				p.do("hear()")
+				p.receivedEvents("closed", "kicked")
+			}
+			if c.left > 0 {
+				tabs[0].until("window.joined")
+				s.publish("a", 1)
+				tabs[0].receivedMessages(1)
+				tabs[0].receivedEvents("closed", "kicked")
+			}
+			tabs[1].until(`(await (await fetch(new URL("v1/sessions", t.hub))).json()).sessions.length === %d`, c.left)
+		})
+	}
+}
+
+// A page opens a session again that was kicked. No timer of more than a second fires: it waits for none.
+func TestAKickedSharedSessionOpensAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &server{})
-	tabs := openTestTabs(t, s.url(), 3)
+	p := openTestPage(t, s.url(), "/")
+	p.do(joinFixed + `; const { setTimeout: later } = window; window.setTimeout = (f, ms, ...args) => ms > 1000 ? 0 : later(f, ms, ...args)`)
+	p.do(`await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
+	p.receivedEvents("closed", "kicked")
+	p.do(joinFixed)
+	s.publish("a", 1)
+	p.receivedMessages(1)
+}
+
+func TestTheLeadingClientClosesWhileAnotherTabJoins(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &server{})
+	tabs := openTestTabs(t, s.url(), 2)
+	tabs[0].do(`window.fetch = () => new Promise(() => {})`) // its stream does not open
 	for _, p := range tabs {
-		p.do(`const channel = BroadcastChannel;
-			window.BroadcastChannel = class extends channel {
-				set onmessage(f) { super.onmessage = f && ((event) => setTimeout(f, 500, event)); }
-			};
-			window.wb = t.watchbox({ shared: true }); await wb.join("a", t.receive)`)
+		p.do(`window.wb = t.watchbox({ shared: true }); window.joined = wb.join("a", t.receive)`)
+		p.until(`wb.state === "connecting"`)
 	}
-	tabs[1].do(`await fetch(new URL("v1/sessions/" + wb.uid, t.hub), { method: "DELETE" })`)
-	for _, p := range tabs {
-		p.receivedEvents("closed", "kicked")
-		var opened int
-		if p.eval(&opened, `return t.count("open") + t.count("reconnect")`); opened != 1 {
-			t.Errorf("the client has opened %d times", opened)
-		}
-	}
-	if got := s.sessions(); len(got) != 0 {
-		t.Errorf("there are sessions: %v", got)
-	}
+	tabs[0].do(`await wb.close()`)
+	tabs[0].receivedEvents("closed", "")
+	tabs[1].do(`await joined`)
+	s.publish("a", 1)
+	tabs[1].receivedMessages(1)
 }
 
 // The leading tab is closed while messages arrive, and then the next leader.
