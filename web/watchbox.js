@@ -502,8 +502,12 @@ function parser(onBlock, onRetry) {
  * @returns {ConnectionEnd}
  */
 function endByHub(reason) {
-  const final = reason === "kicked" || reason === "ended"; // the session was ended on purpose
-  return { error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final };
+  return { error: new WatchboxError(`the hub ended the stream: ${reason}`, { code: reason }), final: endsSession(reason) };
+}
+
+/** @param {string} [code] @returns {boolean} whether it says that a session was ended on purpose */
+function endsSession(code) {
+  return code === "kicked" || code === "ended" || code === SESSION_ENDED;
 }
 
 /**
@@ -1493,8 +1497,9 @@ class SharedLink {
   #receive(message) {
     const { event } = message;
     if (event) {
-      // The lock may pass to a tab before this message reaches it. So it closes each tab that has followed the sender, also one that leads.
-      const counts = event.state === "closed" ? this.#leaders.has(message.from) : !this.#link;
+      // The lock may pass to a tab before this message reaches it. So the end of the session closes each tab that has followed the sender, also
+      // one that leads.
+      const counts = event.state !== "closed" ? !this.#link : this.#leaders.has(message.from) && (!this.#link || endsSession(event.error?.code));
       if (counts) this.#forward(event.error ? { ...event, error: deserializeError(event.error) } : event);
     } else if (this.#link) this.#serve(this.#link, message);
     else if (message.leader) {

@@ -118,6 +118,8 @@ func (w *windowed) AppendBye(b []byte, why delivery.Reason) []byte {
 }
 
 func (w *windowed) Common() delivery.Common {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.size > 0 || w.view.NotFrom != "" {
 		return nil
 	}

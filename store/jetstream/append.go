@@ -132,15 +132,12 @@ func (l *Log) append(ctx context.Context, entries []store.Entry, list []store.No
 // forgotten the id of that append by now.
 func (l *Log) checkOnce(ctx context.Context, p *publication) error {
 	key := p.onceKey()
-	if key == "" || l.tail.isCurrent() {
+	switch {
+	case key == "" || l.isCurrent():
 		return nil
-	}
-	asked := time.Now()
-	if err := l.CatchUp(ctx); err != nil {
-		return err
-	}
-	l.tail.caughtUp(asked)
-	if l.notes.hasBrief(key) {
+	case l.CatchUp(ctx) != nil:
+		return l.expired(ctx, p)
+	case l.notes.hasBrief(key):
 		return store.ErrConflict
 	}
 	return nil
@@ -245,8 +242,8 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 
 // isOver reports whether the time of a context is over, by the clock on the wall. Its timer may not have fired yet, if the hub or its machine was stopped.
 func isOver(ctx context.Context) bool {
-	end, limited := ctx.Deadline()
-	return ctx.Err() != nil || limited && time.Now().Round(0).After(end.Round(0))
+	end, _ := ctx.Deadline()
+	return ctx.Err() != nil || time.Now().Round(0).After(end.Round(0))
 }
 
 // expired returns the error of an append whose outcome cannot be waited for.
@@ -273,7 +270,7 @@ func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
 		end, err := l.leaderEnd(attempt)
 		cancel()
 		if err == nil {
-			err = l.catchUp(ctx, p, &changedError{seq: end.Seq})
+			err = l.caughtUp(ctx, p, l.tail.waitFor(ctx, end.Seq))
 			if err == nil && !p.placed.Load() {
 				err = store.ErrConflict
 			}
@@ -297,6 +294,11 @@ func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError
 	default:
 		err = l.tail.waitFor(ctx, changed.seq)
 	}
+	return l.caughtUp(ctx, p, err)
+}
+
+// caughtUp returns the error of an append that has waited for the tail. What the servers have answered before says nothing any more.
+func (l *Log) caughtUp(ctx context.Context, p *publication, err error) error {
 	for {
 		select {
 		case <-p.answers:

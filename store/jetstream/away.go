@@ -121,6 +121,7 @@ func (l *Log) runQuestions() {
 			if l.silent() != "" {
 				l.back()
 			}
+			l.stayCurrent()
 		}
 		if failed > 0 {
 			l.unheard.begin()
@@ -129,6 +130,13 @@ func (l *Log) runQuestions() {
 			l.unanswered(errMinority)
 		}
 	}
+}
+
+// stayCurrent catches up, so that appends with an idempotency key need not do so first.
+func (l *Log) stayCurrent() {
+	ctx, cancel := context.WithTimeout(l.ctx, askAfter*l.opts.Times.Beat)
+	defer cancel()
+	_ = l.CatchUp(ctx) // an append does it then
 }
 
 // peerTimeout is how long a server that keeps the stream may have said nothing to the leader, to which it answers each second.

@@ -47,41 +47,6 @@ func (h *holed) feedFollowed(seq int, r record, pending int) {
 	h.flush()
 }
 
-// TestWhatAConsumerSendsFirstAfterALagMayBeOld has a consumer that says it has delivered everything, after a second in which it said nothing.
-func TestWhatAConsumerSendsFirstAfterALagMayBeOld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHoled(t)
-		h.l.opts.Times.Beat = 100 * time.Millisecond
-		all := func(want bool) {
-			t.Helper()
-			h.idle(&nats.Msg{})
-			if is := h.isCurrent(); is != want {
-				t.Errorf("everything was read: %v", is)
-			}
-		}
-		h.caughtUp(time.Now())
-		h.current = time.Now()
-		all(true)
-		time.Sleep(time.Second)
-		all(false)
-		all(false)
-		h.caughtUp(time.Now())
-		all(true)
-		asked := time.Now()
-		time.Sleep(time.Second)
-		all(false)
-		h.caughtUp(asked) // the answer has waited for as long
-		all(false)
-		at := h.current
-		time.Sleep(time.Second)
-		h.isCut = true
-		h.idle(&nats.Msg{})
-		if !h.current.Equal(at) {
-			t.Error("a hub that is cut off knows how far the stream goes")
-		}
-	})
-}
-
 // gaps returns the gaps that a reader gets from the beginning, and what it reads.
 func (h *holed) gaps() (gaps int, read string) {
 	h.Helper()

@@ -25,7 +25,8 @@ type Log struct {
 	subjects subjects
 	self     uint64 // random: distinguishes the appends of this log from those of others
 	nc       *nats.Conn
-	offline  atomic.Bool // there is no connection to the servers
+	offline  atomic.Bool  // there is no connection to the servers
+	readAt   atomic.Int64 // this hub has read what the stream had at that time, as its leader said, Unix ms
 	js       jetstream.JetStream
 	stream   jetstream.Stream
 	bucket   bucket

@@ -412,7 +412,7 @@ func (n *lack) add(had, has, later, kept int) {
 // that were evicted, but are still in the stream, can stand in for lost ones only if they are of another kind.
 func (l *Log) lacking(name string, d *difference) (n lack, err error) {
 	had, g, floor := d.has(l, name), l.group(name), l.mem.Floor(name)
-	spilled, _, _, sure := l.mem.Spilled(name)
+	spill, sure := l.mem.Spilled(name)
 	if g.Retained && d.left[l.subjects.message(name, retained)] == 0 {
 		_, kind := l.retainedOf(name)
 		n.some = messageKinds[kind] == retained // it may be one of those that were evicted, but stay since they are retained
@@ -443,17 +443,17 @@ func (l *Log) lacking(name string, d *difference) (n lack, err error) {
 			break
 		}
 	}
-	all, later, kept := int(spilled), 0, 0
+	all, later, kept := int(spill.Messages), 0, 0
 	for i, kind := range messageKinds[:lastingKinds] {
 		subject := l.subjects.message(name, kind)
 		left, fresh := int(d.left[subject]), d.noted[l.tail.noted.hash(subject)]
 		counted := max(left-fresh, 0)
-		if spilled == 0 {
+		if spill.Messages == 0 {
 			n.add(lasting[i], left, fresh, counted)
 		}
 		all, later, kept = all+lasting[i], later+fresh, kept+counted
 	}
-	if spilled == 0 {
+	if spill.Messages == 0 {
 		n.sure = true
 		return n, nil
 	}

@@ -162,21 +162,26 @@ func (j *janitor) removedOf(ctx context.Context, p *purged, name string, floor s
 	return lost, nil
 }
 
-// maxMeasured is how many messages of a group are read at most to find out whether the stream has all of them.
-const maxMeasured = 10_000
+// How many messages of a group, and bytes, are read at most to find out whether the stream has all of them.
+const (
+	maxMeasured      = 10_000
+	maxMeasuredBytes = 16 << 20
+)
 
 // intact returns a position up to which the stream has all messages of a group that stay until they are purged. It is floor if nothing else is
 // known. A comparison suspects groups in which only others of their part have lost messages.
 func (j *janitor) intact(ctx context.Context, p *purged, name string, floor store.Seq) (store.Seq, error) {
-	spilled, after, horizon, sure := j.l.mem.Spilled(name)
-	if p.counts == nil || !sure || horizon == 0 || spilled > maxMeasured {
+	s, sure := j.l.mem.Spilled(name)
+	if p.counts == nil || !sure || s.Horizon == 0 || s.Messages > maxMeasured || s.Bytes > maxMeasuredBytes {
 		return floor, nil
 	}
-	n, _, err := j.measure(ctx, name, after, horizon)
-	if err != nil || n != spilled {
+	switch n, _, err := j.measure(ctx, name, s.Floor, s.Horizon); {
+	case errors.Is(err, errBehind), errors.Is(err, errShort): // a server lags, nobody knows for how long
+		return floor, nil
+	case err != nil || n != s.Messages:
 		return floor, err
 	}
-	return max(floor, horizon), nil
+	return max(floor, s.Horizon), nil
 }
 
 // removedUnseen is removedOf for a group that is not in memory.

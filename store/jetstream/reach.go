@@ -55,6 +55,7 @@ func (l *Log) CatchUp(ctx context.Context) error {
 	for ctx.Err() == nil {
 		i := l.askEnd.askNext(ctx, l, l.leaderEnd)
 		if i.err == nil && l.tail.waitForID(ctx, i.answer) == nil {
+			l.readAt.Store(i.asked.UnixMilli())
 			return nil
 		}
 		pause(ctx, repeatRefused)
@@ -63,6 +64,15 @@ func (l *Log) CatchUp(ctx context.Context) error {
 		return store.ErrClosed
 	}
 	return store.ErrAway
+}
+
+// currentFor is for how many beats a hub is current that has caught up: much shorter than the servers remember ids.
+const currentFor = 20
+
+// isCurrent reports whether this hub has caught up lately, by the clock on the wall: others go on while this hub or its machine is stopped.
+func (l *Log) isCurrent() bool {
+	ago := time.Duration(time.Now().UnixMilli()-l.readAt.Load()) * time.Millisecond
+	return 0 <= ago && ago < currentFor*l.opts.Times.Beat
 }
 
 // leaderEnd returns where the stream ends, as its leader says. An answer is not believed that lacks what this hub had received before it

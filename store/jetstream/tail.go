@@ -49,8 +49,7 @@ type tail struct {
 
 	folding    store.Seq // the stream's end when the tail began to read it from the first message; 0: it has reached that
 	holes      holes
-	current    time.Time    // when everything in the stream was read last, by the clock on the wall
-	lagged     bool         // that was long ago when it was read again
+	current    time.Time    // when everything in the stream was read last
 	purged     []purgedNote // the newest ones
 	noted      register
 	unfinished []record // of an append that is not complete
@@ -267,32 +266,9 @@ func (t *tail) idle(m *nats.Msg) {
 }
 
 // readAll is called when the consumer has delivered everything in the stream. What is received after the connection was lost may not be all.
-// t.mu is held.
 func (t *tail) readAll() {
-	if t.isCut {
-		return
-	}
-	t.lagged = t.lagged || !t.isRecent(t.current)
-	t.current = time.Now().Round(0)
-}
-
-// isRecent reports whether a time was a moment ago, by the clock on the wall: the others went on while this hub or its machine was stopped.
-func (t *tail) isRecent(at time.Time) bool { return time.Since(at.Round(0)) < 5*t.l.opts.Times.Beat }
-
-// isCurrent reports whether everything was read that was in the stream a moment ago. After a lag it is not certain what that was: what the consumer sends
-// first may have been on its way for as long.
-func (t *tail) isCurrent() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return !t.lagged && t.isRecent(t.current)
-}
-
-// caughtUp records that everything was read that was in the stream at a time.
-func (t *tail) caughtUp(asked time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.isRecent(asked) {
-		t.lagged = false
+	if !t.isCut {
+		t.current = time.Now()
 	}
 }
 

@@ -425,16 +425,21 @@ func (r *ring) over(now int64) (x Excess, ok bool) {
 	return x, true
 }
 
-// Spilled returns how many messages of a group are spilled, those after floor up to horizon, except those that expire. sure is false if
-// there may be more or fewer.
-func (l *Log) Spilled(name string) (messages int64, floor, horizon store.Seq, sure bool) {
+// Spilled describes the messages of a group that are spilled.
+type Spilled struct {
+	Messages, Bytes int64     // without those that expire
+	Floor, Horizon  store.Seq // they are after Floor, up to Horizon; Horizon is 0 if there are none
+}
+
+// Spilled returns which messages of a group are spilled. sure is false if there may be more or fewer.
+func (l *Log) Spilled(name string) (s Spilled, sure bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	r := l.rings[name]
 	if r == nil || r.spill.unsure || l.unnamed.horizon > r.spill.floor {
-		return 0, 0, 0, false
+		return s, false
 	}
-	return r.spill.messages, r.spill.floor, r.spill.horizon, true
+	return Spilled{r.spill.messages, r.spill.bytes, r.spill.floor, r.spill.horizon}, true
 }
 
 // Correct subtracts messages and bytes that Excesses counted as spilled in a group and that are not there. If the group

@@ -61,16 +61,16 @@ func TestSpilledMessagesAreCounted(t *testing.T) {
 	expiring.Expires = time.Now().Add(time.Hour)
 	put(t, l, store.Message{Group: "a"}, tooLarge("a"), expiring, store.Message{Group: "a"}, store.Message{Group: "b"})
 	for name, want := range map[string]int64{"a": 2, "b": 0} {
-		if n, _, _, sure := l.Spilled(name); n != want || !sure {
-			t.Errorf("%d messages of %s are spilled, sure: %v", n, name, sure)
+		if s, sure := l.Spilled(name); s.Messages != want || !sure {
+			t.Errorf("%d messages of %s are spilled, sure: %v", s.Messages, name, sure)
 		}
 	}
 	if err := l.Evict(memory.Eviction{Group: "a", Through: 1, Unknown: true}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"a", "unknown"} {
-		if n, _, _, sure := l.Spilled(name); sure {
-			t.Errorf("%d messages of %s are spilled, which nobody knows", n, name)
+		if s, sure := l.Spilled(name); sure {
+			t.Errorf("%d messages of %s are spilled, which nobody knows", s.Messages, name)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func TestAnAppendThatAnotherLogHasMadeLongAgoIsNotRepeated(t *testing.T) {
 	repeated := make(chan error)
 	whileAway(t, b, v, func() {
 		must(t, once(a))
-		<-time.After(10 * o.Times.Beat) // a lag that is shorter than the servers remember ids does not matter
+		<-time.After(25 * o.Times.Beat) // a lag that is much shorter than the servers remember ids does not matter
 		go func() { repeated <- once(b) }()
 	})
 	if err := <-repeated; !errors.Is(err, store.ErrConflict) {
@@ -135,6 +135,29 @@ func TestAnAppendThatAnotherLogHasMadeLongAgoIsNotRepeated(t *testing.T) {
 	}
 	if h := read(t, a, "x", 0); h.n != 1 {
 		t.Error(h)
+	}
+}
+
+// TestALogThatAppendsAnswersDoesNotAskTheLeaderEachTime has a log that has caught up a while ago, and is busy since.
+func TestALogThatAppendsAnswersDoesNotAskTheLeaderEachTime(t *testing.T) {
+	const answers = 200
+	v := &tapped{}
+	o := jetstream.Options{URL: servers.ForTest(t, 1).URL(), Stream: newStream(), Dialer: v, Times: quick}
+	a := open(t, o)
+	for began := time.Now(); time.Since(began) < 25*o.Times.Beat; {
+		add(t, a, text("x", "1"))
+	}
+	var asked atomic.Int64
+	v.tap(func(b []byte) bool {
+		asked.Add(int64(bytes.Count(b, []byte("$JS.API.STREAM.INFO."+o.Stream+" "))))
+		return true
+	})
+	for i := range answers {
+		_, err := a.AppendNoted(t.Context(), []store.Entry{text("x", "1")}, store.Note{Key: fmt.Sprint("answer", i), Value: []byte("x"), Brief: true, Guarded: true})
+		must(t, err)
+	}
+	if n := asked.Load(); n >= answers {
+		t.Errorf("the log has asked %d times for %d answers", n, answers)
 	}
 }
 
