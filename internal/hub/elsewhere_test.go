@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -420,6 +421,45 @@ func TestARepeatAfterAnUnknownOutcomeAppendsOnce(t *testing.T) {
 				t.Errorf("%d messages", n)
 			}
 		}
+	})
+}
+
+// hook is a program whose hook is slow.
+type hook struct {
+	Observer
+	before func()
+}
+
+func (h hook) Before(context.Context, *Draft) error {
+	h.before()
+	return nil
+}
+
+// TestAnAnswerThatIsReadWhileAHookRunsCounts has a hub that gets a request while another one answers it. The log does not notice the repeat.
+func TestAnAnswerThatIsReadWhileAHookRunsCounts(t *testing.T) {
+	runs := make(chan func(), 1)
+	inRig(t, 2, func(r *rig) {
+		r.log.Forgets.Store(true)
+		runs <- func() {
+			if _, err := r.hubs[0].publish("g", "key", "1"); err != nil {
+				t.Error(err)
+			}
+			r.must(r.hubs[1].log.CatchUp(r.Context()))
+		}
+		if got, err := r.hubs[1].publish("g", "key", "1"); err != nil || !got.Replayed {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if n := r.count("g"); n != 1 {
+			t.Errorf("%d messages are stored", n)
+		}
+	}, func(o *Options) {
+		o.Observer = hook{o.Observer, func() {
+			select {
+			case run := <-runs:
+				run()
+			default:
+			}
+		}}
 	})
 }
 

@@ -105,6 +105,9 @@ func (h *Hub) encodeAndAppend(ctx context.Context, p *Publication, c *claim, wra
 	if err := h.rates.of(p, len(e.entries)); err != nil {
 		return Receipt{}, err
 	}
+	if c != nil && h.cluster != nil && h.keys.knows(c.key) { // another hub has answered it, which this one has read since
+		return Receipt{}, store.ErrConflict
+	}
 	notes := h.answerNotes(p, c, e)
 	if wrap == nil {
 		r, err = h.append(ctx, e, notes)

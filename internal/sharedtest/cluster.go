@@ -20,6 +20,9 @@ type Cluster struct {
 	Delay   time.Duration
 	Unknown int
 
+	// Forgets is set if the log does not know any more which guarded brief notes it has, as servers after a while.
+	Forgets atomic.Bool
+
 	Name string // of all hubs, as on one machine; "": each has its own
 
 	// MaxNote and MaxMessage are the most bytes of a note and of a message as it is stored; 0: any number. Refused counts the appends
@@ -101,7 +104,7 @@ func (c *Cluster) add(s step) (first store.Seq, n int, err error) {
 			c.Refused.Add(1)
 			return 0, 0, store.ErrTooLarge
 		}
-		if note.Guarded && c.notes[note.Key] != note.At {
+		if note.Guarded && c.notes[note.Key] != note.At && !(note.Brief && c.Forgets.Load()) {
 			return 0, 0, store.ErrConflict
 		}
 	}

@@ -128,8 +128,8 @@ func (l *Log) append(ctx context.Context, entries []store.Entry, list []store.No
 	}
 }
 
-// checkOnce returns store.ErrConflict if another hub has stored the guarded brief note of an append while this one was away. The servers may have
-// forgotten the id of that append by now.
+// checkOnce returns store.ErrConflict if another hub has stored the guarded brief note of an append, and this one had not caught up since. The servers
+// may have forgotten the id of that append by now.
 func (l *Log) checkOnce(ctx context.Context, p *publication) error {
 	key := p.onceKey()
 	switch {
@@ -240,7 +240,7 @@ func (l *Log) commit(ctx context.Context, p *publication) error {
 	}
 }
 
-// isOver reports whether the time of a context is over, by the clock on the wall. Its timer may not have fired yet, if the hub or its machine was stopped.
+// isOver reports whether the time of a context with a deadline is over, by the clock on the wall. Its timer may not have fired yet, if the hub or its machine was stopped.
 func isOver(ctx context.Context) bool {
 	end, _ := ctx.Deadline()
 	return ctx.Err() != nil || time.Now().Round(0).After(end.Round(0))
@@ -265,21 +265,11 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 // awaitFirst waits until the tail has read the append that has the same guarded brief note. It may be p itself, of
 // which an earlier attempt was stored. Otherwise it returns store.ErrConflict.
 func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
-	for {
-		attempt, cancel := context.WithTimeout(ctx, repeatUnanswered)
-		end, err := l.leaderEnd(attempt)
-		cancel()
-		if err == nil {
-			err = l.caughtUp(ctx, p, l.tail.waitFor(ctx, end.Seq))
-			if err == nil && !p.placed.Load() {
-				err = store.ErrConflict
-			}
-			return err
-		}
-		if pause(ctx, repeatRefused); ctx.Err() != nil {
-			return l.expired(ctx, p)
-		}
+	err := l.caughtUp(ctx, p, l.CatchUp(ctx))
+	if err == nil && !p.placed.Load() {
+		err = store.ErrConflict
 	}
+	return err
 }
 
 // catchUp waits until the tail has read what another hub changed.

@@ -23,7 +23,7 @@
 // the acknowledgement of the server, so the tail takes a single message as received when it is acknowledged, if it
 // has everything before it. Otherwise acknowledgements are needed only for errors. A hub sends no marks while its tail has no
 // consumer: it makes one only after it has found out whether the stream is still the one that it has read. The servers remember the
-// id of an append for two minutes only. So a hub that has not caught up for a while does so before it appends the answer to an idempotency key.
+// id of an append for a while only. So a hub that has not caught up for a while does so before it appends the answer to an idempotency key.
 //
 // # A record
 //

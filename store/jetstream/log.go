@@ -25,8 +25,8 @@ type Log struct {
 	subjects subjects
 	self     uint64 // random: distinguishes the appends of this log from those of others
 	nc       *nats.Conn
-	offline  atomic.Bool  // there is no connection to the servers
-	readAt   atomic.Int64 // this hub has read what the stream had at that time, as its leader said, Unix ms
+	offline  atomic.Bool               // there is no connection to the servers
+	readAt   atomic.Pointer[time.Time] // this hub has read what the stream had then, as its leader said; nil: not yet
 	js       jetstream.JetStream
 	stream   jetstream.Stream
 	bucket   bucket

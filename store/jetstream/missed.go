@@ -92,6 +92,13 @@ func (u *unheard) failed() int {
 	return u.turns
 }
 
+// tries returns how often this hub has tried in vain to find out.
+func (u *unheard) tries() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.turns
+}
+
 // end records that all purges are known, unless it has begun again since state returned times.
 func (u *unheard) end(times uint64) {
 	u.mu.Lock()

@@ -55,7 +55,7 @@ func (l *Log) CatchUp(ctx context.Context) error {
 	for ctx.Err() == nil {
 		i := l.askEnd.askNext(ctx, l, l.leaderEnd)
 		if i.err == nil && l.tail.waitForID(ctx, i.answer) == nil {
-			l.readAt.Store(i.asked.UnixMilli())
+			l.readAt.Store(&i.asked)
 			return nil
 		}
 		pause(ctx, repeatRefused)
@@ -69,10 +69,14 @@ func (l *Log) CatchUp(ctx context.Context) error {
 // currentFor is for how many beats a hub is current that has caught up: much shorter than the servers remember ids.
 const currentFor = 20
 
-// isCurrent reports whether this hub has caught up lately, by the clock on the wall: others go on while this hub or its machine is stopped.
+// isCurrent reports whether this hub has caught up lately, also by the clock on the wall: others go on while the machine is suspended.
 func (l *Log) isCurrent() bool {
-	ago := time.Duration(time.Now().UnixMilli()-l.readAt.Load()) * time.Millisecond
-	return 0 <= ago && ago < currentFor*l.opts.Times.Beat
+	at := l.readAt.Load()
+	if at == nil {
+		return false
+	}
+	byWall := time.Since(at.Round(0))
+	return byWall >= 0 && max(byWall, time.Since(*at)) < currentFor*l.opts.Times.Beat
 }
 
 // leaderEnd returns where the stream ends, as its leader says. An answer is not believed that lacks what this hub had received before it

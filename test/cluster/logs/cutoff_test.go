@@ -128,7 +128,12 @@ func TestAnAppendThatAnotherLogHasMadeLongAgoIsNotRepeated(t *testing.T) {
 	whileAway(t, b, v, func() {
 		must(t, once(a))
 		<-time.After(25 * o.Times.Beat) // a lag that is much shorter than the servers remember ids does not matter
-		go func() { repeated <- once(b) }()
+		asks := make(chan struct{})
+		go func() {
+			close(asks)
+			repeated <- once(b)
+		}()
+		<-asks
 	})
 	if err := <-repeated; !errors.Is(err, store.ErrConflict) {
 		t.Error(err)
