@@ -108,7 +108,7 @@ func TestAClientThatWaitsForMemoryTakesLittle(t *testing.T) {
 			begin(c)
 		}
 		synctest.Wait()
-		if n := heap() - before; n > clients*4<<10 {
+		if n := heap() - before; n > clients*16<<10 { // of 128 KiB each; other things use the heap, too
 			t.Errorf("%d clients that wait take %d bytes", clients, n)
 		}
 		eager := r.connect(options{id: "eager"})
