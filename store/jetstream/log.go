@@ -141,7 +141,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err = l.learnPurges(ctx, l.checkAtStart); err != nil {
 		return err
 	}
-	if err = l.remember(ctx); err != nil && !isFull(err) {
+	if err = patiently(ctx, l.remember); err != nil && !isFull(err) {
 		return err
 	}
 	l.cleaning.Go(l.runJanitor)

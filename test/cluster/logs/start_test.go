@@ -261,3 +261,15 @@ func TestAStartThatCannotSucceedSaysWhy(t *testing.T) {
 		}
 	}
 }
+
+// TestALogOpensThoughItsBucketHasNoLeaderForAMoment loses the first time that a log writes what it knows of the stream.
+func TestALogOpensThoughItsBucketHasNoLeaderForAMoment(t *testing.T) {
+	v := &tapped{}
+	o := jetstream.Options{URL: servers.ForTest(t, 1).URL(), Stream: newStream(), Dialer: v}
+	lost := v.lose(func(b []byte) bool { return bytes.Contains(b, []byte("PUB $KV."+o.Stream+"_hubs.log ")) })
+	go func() {
+		<-lost
+		v.loseNothing()
+	}()
+	open(t, o)
+}
