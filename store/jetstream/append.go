@@ -265,7 +265,7 @@ func (l *Log) expired(ctx context.Context, p *publication) error {
 // awaitFirst waits until the tail has read the append that has the same guarded brief note. It may be p itself, of
 // which an earlier attempt was stored. Otherwise it returns store.ErrConflict.
 func (l *Log) awaitFirst(ctx context.Context, p *publication) error {
-	err := l.caughtUp(ctx, p, l.CatchUp(ctx))
+	err := l.waited(ctx, p, l.CatchUp(ctx))
 	if err == nil && !p.placed.Load() {
 		err = store.ErrConflict
 	}
@@ -284,11 +284,11 @@ func (l *Log) catchUp(ctx context.Context, p *publication, changed *changedError
 	default:
 		err = l.tail.waitFor(ctx, changed.seq)
 	}
-	return l.caughtUp(ctx, p, err)
+	return l.waited(ctx, p, err)
 }
 
-// caughtUp returns the error of an append that has waited for the tail. What the servers have answered before says nothing any more.
-func (l *Log) caughtUp(ctx context.Context, p *publication, err error) error {
+// waited returns the error of an append that has waited for the tail. What the servers have answered before says nothing any more.
+func (l *Log) waited(ctx context.Context, p *publication, err error) error {
 	for {
 		select {
 		case <-p.answers:

@@ -13,8 +13,7 @@ type rewrite func([]byte) []byte
 
 // Dial implements jetstream.Dialer.
 func (r rewrite) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return &rewriting{c, r}, err
+	return r.over(&net.Dialer{}).Dial(network, address)
 }
 
 // over is a rewrite of the connections of another dialer.
